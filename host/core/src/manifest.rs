@@ -1,0 +1,131 @@
+//! What a plugin says of itself in `describe` (semantics, section 7).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::requirement::Kind;
+
+/// A plugin's description. Unknown fields are ignored: a newer SDK may say more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Who publishes it.
+    pub publisher: String,
+    /// The name by which `call: ACTION@NAME` finds it.
+    pub name: String,
+    /// Semantic version.
+    pub version: String,
+    /// Its actions.
+    pub actions: Vec<Action>,
+}
+
+/// What an action does to the world, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Reads only.
+    Read,
+    /// Makes something new.
+    Create,
+    /// Changes something.
+    Update,
+    /// Removes something.
+    Delete,
+    /// Tells somebody something.
+    Notify,
+}
+
+/// One action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Action {
+    /// `message.send`.
+    pub name: String,
+    /// A few words.
+    pub title: String,
+    /// What holds afterwards.
+    pub description: String,
+    /// JSON Schema 2020-12 of `input`.
+    pub input: Value,
+    /// JSON Schema 2020-12 of `output`.
+    pub output: Value,
+    /// What it does, at most.
+    pub effect: Effect,
+    /// The purposes that it may be used for; empty: any.
+    #[serde(default)]
+    pub purposes: Vec<String>,
+    /// The action that undoes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<String>,
+    /// Keys held over the action, each a list of input fields (JSON pointers) besides the connection.
+    #[serde(default)]
+    pub exclusive: Vec<ExclusiveKey>,
+    /// Error codes that it can answer.
+    #[serde(default)]
+    pub errors: Vec<DeclaredError>,
+    /// What it calls, by kind of connection.
+    pub calls: Vec<Alternative>,
+}
+
+/// A lock that the host holds while the action runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExclusiveKey {
+    /// What is locked: `usergroup`. Actions that name the same thing exclude each other.
+    pub name: String,
+    /// JSON pointers into the input whose values, with the connection, make the key.
+    pub fields: Vec<String>,
+}
+
+/// An error code with the status that `catch` sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredError {
+    /// `not-found`.
+    pub code: String,
+    /// 400 to 599.
+    pub status: u16,
+    /// What it means and what to do.
+    pub description: String,
+}
+
+/// The calls of an action on some kinds of connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// The kinds.
+    pub on: Vec<Kind>,
+    /// The methods, as guests import them (`chat.post-message`).
+    pub methods: Vec<DeclaredCall>,
+}
+
+/// One method of an [`Alternative`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredCall {
+    /// As guests import it: `chat.post-message`.
+    pub function: String,
+    /// Whether every run of the action calls it.
+    pub when: When,
+}
+
+/// See [`DeclaredCall::when`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// Every run that succeeds calls it.
+    Always,
+    /// Some do.
+    Maybe,
+}
+
+impl Manifest {
+    /// The action of that name.
+    #[must_use]
+    pub fn action(&self, name: &str) -> Option<&Action> {
+        self.actions.iter().find(|a| a.name == name)
+    }
+}
+
+impl Action {
+    /// The alternative for a kind of connection.
+    #[must_use]
+    pub fn alternative(&self, kind: Kind) -> Option<&Alternative> {
+        self.calls.iter().find(|a| a.on.contains(&kind))
+    }
+}

@@ -1,0 +1,2 @@
+//! The `bellhop` program.
+fn main() {}
