@@ -1,19 +1,39 @@
 //! JSON Schema 2020-12, bounded: no remote references, patterns in linear time, limited size and depth.
 
+use serde_json::Value;
+
 /// A compiled schema.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Schema;
-/// A place where a value does not fit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Violation {
-    /// JSON pointer.
+
+/// Why a schema is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// JSON pointer into the schema.
     pub pointer: String,
-    /// Text.
+    /// What is wrong.
     pub message: String,
 }
+
 impl Schema {
-    /// All.
-    pub fn validate(&self, _value: &serde_json::Value) -> Vec<Violation> {
+    /// Compiles.
+    pub fn compile(_schema: &Value) -> Result<Self, Vec<Fault>> {
+        Ok(Self)
+    }
+}
+
+/// A place where a value does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// JSON pointer into the value.
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Schema {
+    /// All the places where `value` does not fit.
+    pub fn validate(&self, _value: &Value) -> Vec<Violation> {
         Vec::new()
     }
 }
