@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-#[allow(dead_code, reason = "shared with the program, which uses more of it")]
+#[allow(dead_code, unreachable_pub, reason = "shared with the program, which uses more of it")]
 #[path = "src/toolchain/compile.rs"]
 mod compile;
 

@@ -1,9 +1,9 @@
 //! The `bellhop` program.
 #![deny(unsafe_code)]
 
-#[allow(dead_code, unreachable_pub, reason = "used as the engine and the command line come to call it")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "used as the engine and the command line come to call it")]
 mod sandbox;
-#[allow(dead_code, unreachable_pub, reason = "used by the command line's `plugin build`")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "used by the command line's `plugin build`")]
 mod toolchain;
 
 fn main() -> std::process::ExitCode {

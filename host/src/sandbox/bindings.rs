@@ -69,16 +69,13 @@ pub(super) fn linker(engine: &Engine, capabilities: &str, functions: &[String]) 
 }
 
 fn capability(instance: &mut LinkerInstance<'_, State>, function: &str, name: Arc<str>) -> wasmtime::Result<()> {
-    instance.func_wrap_async(
-        function,
-        move |mut store: StoreContextMut<'_, State>, (arguments,): (String,)| {
-            let name = Arc::clone(&name);
-            Box::new(async move {
-                let answer = store.data_mut().call(&name, arguments).await?;
-                // What passed while the host worked is not the guest's time.
-                store.set_epoch_deadline(1);
-                Ok((answer,))
-            })
-        },
-    )
+    instance.func_wrap_async(function, move |mut store: StoreContextMut<'_, State>, (arguments,): (String,)| {
+        let name = Arc::clone(&name);
+        Box::new(async move {
+            let answer = store.data_mut().call(&name, arguments).await?;
+            // What passed while the host worked is not the guest's time.
+            store.set_epoch_deadline(1);
+            Ok((answer,))
+        })
+    })
 }

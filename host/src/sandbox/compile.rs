@@ -95,7 +95,8 @@ impl Compiler {
         }
         artefact.as_file().sync_all().map_err(|e| self.io(&e))?;
         artefact.persist(&path).map_err(|e| self.io(&e.error))?;
-        load(&self.engine, &path).map_err(|e| Error::unavailable("what was just compiled cannot be loaded", &e))
+        // It compiled, so what is left to be wrong is its size: the pool's slots have theirs.
+        load(&self.engine, &path).map_err(|e| Error::Refused(Refusal::Mismatch { detail: format!("{e:#}") }))
     }
 
     fn cached(&self, path: &Path) -> Option<Component> {
@@ -147,9 +148,8 @@ impl Compiler {
             Ok(Ok((status, text))) => {
                 let text = String::from_utf8_lossy(&text);
                 let text = text.trim();
-                Err(compile_error(if text.is_empty() { "the compiler used more than it may" } else { text })).inspect_err(
-                    |_| tracing::warn!(%status, "compiling a plugin failed"),
-                )
+                Err(compile_error(if text.is_empty() { "the compiler used more than it may" } else { text }))
+                    .inspect_err(|_| tracing::warn!(%status, "compiling a plugin failed"))
             }
             Ok(Err(error)) => Err(Error::Unavailable(format!("the compiling child cannot be waited for: {error}"))),
             Err(_) => Err(compile_error(&format!("it took more than {} seconds", limit.as_secs()))),

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bellhop_core::expression::{Error, Evaluator, Inspection};
-use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde::Deserialize;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
 use wasmtime::component::{ComponentExportIndex, Func, InstancePre, Linker};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
@@ -207,11 +207,8 @@ impl Evaluator for Expressions {
         let inspection = known.as_ref().as_ref().map_err(Clone::clone)?;
         let arguments = read_by(inspection, arguments)?;
         // What a program does not read is not written out for it.
-        let input = if inspection.paths.iter().all(|path| path.starts_with('$')) {
-            "null".to_owned()
-        } else {
-            to_json(input)?
-        };
+        let input =
+            if inspection.paths.iter().all(|path| path.starts_with('$')) { "null".to_owned() } else { to_json(input)? };
         let text = self.inner.enter(|guest| guest.evaluate(program, &arguments, &input))?;
         serde_json::from_str(&text).map_err(|e| invalid(format!("the result cannot be read: {e}")))
     }

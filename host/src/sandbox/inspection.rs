@@ -164,10 +164,7 @@ impl Rules {
         Ok(Self {
             package: package.to_owned(),
             version,
-            interfaces: functions
-                .iter()
-                .filter_map(|name| Some(name.split_once('.')?.0.to_owned()))
-                .collect(),
+            interfaces: functions.iter().filter_map(|name| Some(name.split_once('.')?.0.to_owned())).collect(),
             functions: functions.iter().cloned().collect(),
             size_max,
         })
@@ -202,7 +199,8 @@ impl Rules {
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
                         let export = export.map_err(not_a_component)?;
-                        if export.kind == ComponentExternalKind::Instance || export.kind == ComponentExternalKind::Func {
+                        if export.kind == ComponentExternalKind::Instance || export.kind == ComponentExternalKind::Func
+                        {
                             found.exports.insert(export.name.name.to_owned());
                         }
                     }

@@ -300,8 +300,7 @@ async fn enter(
             Ok(Ok(manifest))
         }
         Export::Run { action, input } => {
-            let function =
-                instance.get_typed_func::<(&str, &str), (Result<String, String>,)>(&mut *store, index)?;
+            let function = instance.get_typed_func::<(&str, &str), (Result<String, String>,)>(&mut *store, index)?;
             let (answer,) = function.call_async(&mut *store, (action, input)).await?;
             Ok(answer)
         }

@@ -93,17 +93,18 @@ impl Package {
     /// # Errors
     /// It trapped, answered no JSON, or answered differently the second time.
     pub async fn describe(&self) -> Result<Value, Refusal> {
-        let first = self.describe_once().await?;
-        let second = self.describe_once().await?;
+        // Another clock and other randomness: a description that depends on them is none.
+        let first = self.describe_once(instance::Context::default()).await?;
+        let second = self.describe_once(instance::Context { started_at_ms: 1 << 40, seed: 1 }).await?;
         if first != second {
             return Err(Refusal::DescriptionUnstable);
         }
         serde_json::from_str(&first).map_err(|e| Refusal::DescriptionNotJson { detail: e.to_string() })
     }
 
-    async fn describe_once(&self) -> Result<String, Refusal> {
+    async fn describe_once(&self, context: instance::Context) -> Result<String, Refusal> {
         let budget = Budget { output_bytes_max: DESCRIPTION_BYTES_MAX, cpu_ms_max: 1_000, ..Budget::default() };
-        let state = self.state(Box::new(Nobody), budget, instance::Context::default());
+        let state = self.state(Box::new(Nobody), budget, context);
         let answer = self.enter(&self.inner.describe, Export::Describe, state).await;
         // `describe` has no error result, so both sides of the answer are its text.
         answer.map(|text| text.unwrap_or_else(|text| text)).map_err(|trap| Refusal::Describe { trap })
