@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::code;
 use super::flow::Reach;
 use super::judgement::{Facts, Judgement, judge_method};
 use super::say::{self, Subject};
-use crate::diagnostic::{Diagnostic, Needs, Retryable};
+use crate::diagnostic::{code, Diagnostic, Needs, Retryable};
 use crate::manifest::{Action, DeclaredCall, When as Occurs};
 use crate::requirement::{Arguments, Connection, Grant, Rules};
 use crate::time::Timestamp;

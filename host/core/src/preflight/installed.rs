@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::code;
 use crate::definition::ActionReference;
-use crate::diagnostic::{Diagnostic, Needs, Remedy, Retryable};
+use crate::diagnostic::{code, Diagnostic, Needs, Remedy, Retryable};
 use crate::manifest::{Action, Manifest};
 use crate::requirement::Grant;
 

@@ -17,7 +17,6 @@ use crate::time::Timestamp;
 mod alias;
 pub mod assume;
 mod call;
-pub mod code;
 mod flow;
 mod guard;
 mod installed;

@@ -2,10 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::code;
 use super::flow::Reach;
 use super::judgement::{Finding, Judgement, Lack, Reason, State};
-use crate::diagnostic::{Code, Diagnostic, Has, HttpRemedy, Needs, Place, Remedy, Retryable, Severity};
+use crate::diagnostic::{code, Code, Diagnostic, Has, HttpRemedy, Needs, Place, Remedy, Retryable, Severity};
 use crate::requirement::{Connection, Kind, Permission, Plan, TokenKind};
 
 /// More methods than these are only counted.

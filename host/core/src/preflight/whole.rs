@@ -11,9 +11,9 @@ use super::installed::{Missing, Resolved, nearest};
 use super::judgement::{self, Facts, Judgement};
 use super::outline::{self, Outline, Role, Step};
 use super::say::{self, AUTHOR, OPERATOR, Subject};
-use super::{Plan, Question, Report, When, code};
+use super::{Plan, Question, Report, When};
 use crate::definition::{ActionReference, Call, Delay, Task, TaskKind};
-use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, Severity};
+use crate::diagnostic::{code, Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, Severity};
 use crate::manifest::{Action, Alternative, DeclaredCall, Effect, When as Occurs};
 use crate::requirement::{Arguments, Connection, Kind, Permission};
 
