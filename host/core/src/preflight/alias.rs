@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::guard::{Data, Guards};
 use crate::expression::{Content, Evaluator, Text};
 use crate::requirement::{Connection, Kind};
 
@@ -41,7 +40,7 @@ pub struct Table {
 pub(super) enum Choice {
     /// Nothing is said: the only connection that fits.
     Only,
-    /// One of these; the flag says whether the file leaves no other.
+    /// One of these.
     Aliases(BTreeSet<String>),
     NotStatic,
     TableUnknown(String),
@@ -106,106 +105,40 @@ impl Names<'_> {
 
 /// What `connection` may give, from the file and the tables alone.
 pub(super) fn choice(connection: Option<&Text>, evaluator: &dyn Evaluator, tables: &BTreeMap<String, Table>) -> Choice {
-    match connection.map(|t| &t.content) {
-        None => Choice::Only,
-        Some(Content::Literal(Value::String(alias))) => Choice::Aliases([alias.clone()].into()),
-        Some(Content::Literal(_)) => Choice::NotStatic,
-        Some(Content::Program(program)) => match evaluator.inspect(program) {
-            Err(_) => Choice::NotStatic,
-            Ok(inspection) => match (inspection.results, look_up(program)) {
-                (_, Some(look_up)) => of_column(&look_up, tables),
-                (Some(results), None) => aliases(results.iter()).map_or(Choice::NotStatic, Choice::Aliases),
-                (None, None) => Choice::NotStatic,
-            },
+    let results = match connection.map(|t| &t.content) {
+        None => return Choice::Only,
+        Some(Content::Literal(value)) => vec![value.clone()],
+        Some(Content::Program(program)) => match evaluator.inspect(program).map(|i| i.results) {
+            Ok(Some(results)) => results,
+            Ok(None) | Err(_) => return Choice::NotStatic,
         },
-    }
-}
-
-/// The one alias that `connection` gives, where that can be told now.
-pub(super) fn narrowed(
-    connection: Option<&Text>,
-    guards: &Guards<'_>,
-    tables: &BTreeMap<String, Table>,
-    data: &Data,
-) -> Data {
-    match connection.map(|t| &t.content) {
-        None | Some(Content::Literal(_)) => Data::Unknown,
-        Some(Content::Program(program)) => match look_up(program) {
-            None => guards.program(program, data),
-            Some(look_up) => match guards.program(look_up.key, data) {
-                Data::Known(Value::String(key)) => {
-                    let cell = tables.get(look_up.table).and_then(|t| t.rows.get(&key)?.get(look_up.column));
-                    let value = cell.filter(|v| !v.is_null()).cloned();
-                    Data::Known(value.or_else(|| look_up.otherwise.map(Value::from)).unwrap_or_default())
-                }
-                Data::Known(_) => Data::Unknown,
-                other @ (Data::FromInput | Data::Unknown) => other,
-            },
-        },
-    }
-}
-
-fn aliases<'v>(values: impl Iterator<Item = &'v Value>) -> Option<BTreeSet<String>> {
-    values.filter(|v| !v.is_null()).map(|v| v.as_str().map(str::to_owned)).collect()
-}
-
-fn of_column(look_up: &LookUp<'_>, tables: &BTreeMap<String, Table>) -> Choice {
-    let Some(table) = tables.get(look_up.table) else { return Choice::TableUnknown(look_up.table.to_owned()) };
-    if table.columns.get(look_up.column) != Some(&Column::Connection) {
-        return Choice::ColumnUnknown(look_up.table.to_owned(), look_up.column.to_owned());
-    }
-    let cells = table.rows.values().filter_map(|row| row.get(look_up.column));
-    match aliases(cells) {
-        None => Choice::NotStatic,
-        Some(mut aliases) => {
-            aliases.extend(look_up.otherwise.map(str::to_owned));
-            Choice::Aliases(aliases)
-        }
-    }
-}
-
-/// `table("access"; KEY).column // "otherwise"`, and nothing around it.
-#[derive(Debug, PartialEq, Eq)]
-struct LookUp<'p> {
-    table: &'p str,
-    key: &'p str,
-    column: &'p str,
-    otherwise: Option<&'p str>,
-}
-
-fn look_up(program: &str) -> Option<LookUp<'_>> {
-    let rest = program.trim().strip_prefix("table")?.trim_start().strip_prefix('(')?;
-    let (arguments, rest) = rest.split_at(closing(rest)?);
-    let (table, key) = arguments.split_once(';')?;
-    let rest = rest.strip_prefix(')')?.trim_start().strip_prefix('.')?;
-    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-    let (column, rest) = rest.split_at(end);
-    let otherwise = match rest.trim() {
-        "" => None,
-        rest => Some(literal(rest.strip_prefix("//")?)?),
     };
-    (!column.is_empty()).then_some(LookUp { table: literal(table)?, key: key.trim(), column, otherwise })
-}
-
-/// The text of a string literal without escapes.
-fn literal(text: &str) -> Option<&str> {
-    let inner = text.trim().strip_prefix('"')?.strip_suffix('"')?;
-    (!inner.contains(['"', '\\'])).then_some(inner)
-}
-
-/// The position of the bracket that closes one opened just before `text`.
-fn closing(text: &str) -> Option<usize> {
-    let (mut depth, mut quoted, mut escaped) = (0_u32, false, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            '(' | '[' | '{' if !quoted => depth += 1,
-            ')' if !quoted && depth == 0 => return Some(at),
-            ')' | ']' | '}' if !quoted => depth = depth.checked_sub(1)?,
-            _ => {}
+    let mut aliases = BTreeSet::new();
+    for result in &results {
+        match result {
+            Value::String(alias) => {
+                aliases.insert(alias.clone());
+            }
+            // No connection at all is the run's fault when it comes to that, not a possible one.
+            Value::Null => {}
+            Value::Object(look_up) => match cells(look_up, tables) {
+                Ok(cells) => aliases.extend(cells),
+                Err(fault) => return fault,
+            },
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) => return Choice::NotStatic,
         }
     }
-    None
+    Choice::Aliases(aliases)
+}
+
+/// What stands in the column of `{"table": NAME, "column": COLUMN}`.
+fn cells(look_up: &Map<String, Value>, tables: &BTreeMap<String, Table>) -> Result<BTreeSet<String>, Choice> {
+    let text = |name: &str| look_up.get(name).and_then(Value::as_str).ok_or(Choice::NotStatic);
+    let (name, column) = (text("table")?, text("column")?);
+    let table = tables.get(name).ok_or_else(|| Choice::TableUnknown(name.to_owned()))?;
+    if table.columns.get(column) != Some(&Column::Connection) {
+        return Err(Choice::ColumnUnknown(name.to_owned(), column.to_owned()));
+    }
+    let cells = table.rows.values().filter_map(|row| row.get(column)).filter(|v| !v.is_null());
+    cells.map(|v| v.as_str().map(str::to_owned).ok_or(Choice::NotStatic)).collect()
 }

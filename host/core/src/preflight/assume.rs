@@ -72,7 +72,10 @@ pub fn parse(text: &str) -> Result<Connection, Error> {
         plan,
         plan_unknown_because: plan.is_none().then(|| "no plan was assumed".to_owned()),
         checked_at: None,
-        tokens: [TokenKind::Bot, TokenKind::User, TokenKind::Audit].map(|t| (t, None)).into_iter().collect::<BTreeMap<_, _>>(),
+        tokens: [TokenKind::Bot, TokenKind::User, TokenKind::Audit]
+            .map(|t| (t, None))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
         assumed: true,
         workspace_id: None,
         enterprise_id: None,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::flow::Reach;
 use super::judgement::{Facts, Judgement, judge_method};
 use super::say::{self, Subject};
-use crate::diagnostic::{code, Diagnostic, Needs, Retryable};
+use crate::diagnostic::{Diagnostic, Needs, Retryable, code};
 use crate::manifest::{Action, DeclaredCall, When as Occurs};
 use crate::requirement::{Arguments, Connection, Grant, Rules};
 use crate::time::Timestamp;
@@ -64,7 +64,10 @@ pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
         return Err(Box::new(Diagnostic {
             methods: vec![name.to_owned()],
             connection: Some(connection.name.clone()),
-            needs: Some(Needs { text: Some("a call that the action's manifest declares".to_owned()), ..Needs::default() }),
+            needs: Some(Needs {
+                text: Some("a call that the action's manifest declares".to_owned()),
+                ..Needs::default()
+            }),
             retryable: Retryable::No,
             who: Some("whoever writes the plugin".to_owned()),
             ..subject.error(code, message)
@@ -72,13 +75,8 @@ pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
     };
     // Made now, so whatever it lacks it lacks for sure.
     let made = DeclaredCall { when: Occurs::Always, ..declared.clone() };
-    let facts = Facts {
-        rules,
-        grants: Some(grants),
-        arguments: Arguments::Call { arguments, names },
-        accepted: &[],
-        now,
-    };
+    let facts =
+        Facts { rules, grants: Some(grants), arguments: Arguments::Call { arguments, names }, accepted: &[], now };
     let mut findings = Vec::new();
     judge_method(action, &made, method, connection, facts, &mut findings);
     let judgement = Judgement { alternative: action.alternative(connection.kind), findings };

@@ -104,7 +104,8 @@ impl Flow<'_> {
         let workflow = self.workflow;
         let task = workflow.task(index);
         let slot = index.0 as usize;
-        let verdict = task.condition.as_ref().map_or(Verdict::True, |c| self.guards.verdict(c, &raw));
+        let input = task.input.from.as_ref().map_or_else(|| raw.clone(), |t| self.guards.template(t, &raw));
+        let verdict = task.condition.as_ref().map_or(Verdict::True, |c| self.guards.verdict(c, &input));
         let skipped = Edge { then: Then::Continue, reach, data: raw.clone() };
         let (inner, skip) = match verdict {
             Verdict::False => {
@@ -115,7 +116,6 @@ impl Flow<'_> {
             Verdict::Open => (reach, Some(skipped)),
             Verdict::ByInput => (Reach::Some, Some(Edge { reach: Reach::Some, ..skipped })),
         };
-        let input = task.input.from.as_ref().map_or_else(|| raw.clone(), |t| self.guards.template(t, &raw));
         // Set before the children are walked: a way back to here must find it.
         let visit = Some(Visit { reach: inner, input: input.clone() });
         self.visits[slot] = Some(State { arrives: reach, raw, visit, edges: Vec::new() });
@@ -164,9 +164,7 @@ impl Flow<'_> {
                 edges.extend(rest.map(|reach| out(reach, input.clone())));
                 edges
             }
-            TaskKind::Do(tasks) => {
-                self.list(tasks, reach, input).map(|r| out(r, Data::Unknown)).into_iter().collect()
-            }
+            TaskKind::Do(tasks) => self.list(tasks, reach, input).map(|r| out(r, Data::Unknown)).into_iter().collect(),
             TaskKind::For(each) => {
                 // Nothing may be in the collection, so the way behind it does not depend on what is inside.
                 self.list(&each.tasks, reach, &Data::Unknown);

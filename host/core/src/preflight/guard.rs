@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::expression::{Content, Evaluator, Inspection, Template, Text};
+use crate::expression::{Content, Evaluator, Inspection, TABLES, Template, Text};
 
 /// The data that stands at a place of the flow, as far as it is known beforehand.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,8 @@ pub(super) struct Guards<'a> {
     pub input: Option<&'a Value>,
     /// `$runtime`, as far as it is known.
     pub runtime: Value,
+    /// The pinned tables, as [`TABLES`] wants them.
+    pub tables: Value,
     /// Aliases whose plan could not be read: what is said of it waits for the input's judgement or the run.
     pub plans_unread: BTreeSet<String>,
 }
@@ -59,9 +61,10 @@ impl Guards<'_> {
     pub(super) fn verdict(&self, guard: &Text, data: &Data) -> Verdict {
         match self.text(guard, data) {
             Data::Known(Value::Bool(false) | Value::Null) => Verdict::False,
-            Data::Known(_) => Verdict::True,
+            Data::Known(Value::Bool(true)) => Verdict::True,
             Data::FromInput => Verdict::ByInput,
-            Data::Unknown => Verdict::Open,
+            // No condition has another value; that fault is the run's to tell.
+            Data::Known(_) | Data::Unknown => Verdict::Open,
         }
     }
 
@@ -107,13 +110,11 @@ impl Guards<'_> {
             Data::Known(value) => value,
             Data::FromInput | Data::Unknown => &Value::Null,
         };
-        evaluate(&[("workflow", &workflow), ("runtime", &self.runtime), ("input", input)], input)
+        let arguments = [("workflow", &workflow), ("runtime", &self.runtime), ("input", input), (TABLES, &self.tables)];
+        evaluate(&arguments, input)
     }
 
     fn dependence(&self, program: &str, inspection: &Inspection, data: &Data) -> Dependence {
-        if !inspection.tables.is_empty() {
-            return Dependence::Run;
-        }
         let mut worst = Dependence::Nothing;
         let mut reads = |dependence: Dependence| {
             if worst != Dependence::Run && dependence != Dependence::Nothing {
@@ -130,6 +131,7 @@ impl Guards<'_> {
                 "runtime" => reads(self.of_runtime(program, inspection)),
                 "workflow" if only_followed_by(program, "$workflow", ".input") => reads(Dependence::Input),
                 "input" => reads(of_data),
+                TABLES => {}
                 _ => reads(Dependence::Run),
             }
         }
@@ -153,7 +155,11 @@ impl Guards<'_> {
             }
         }
         // An evaluator that names no path leaves only the text to judge by.
-        if seen || only_followed_by(program, "$runtime", ".connections.") { Dependence::Nothing } else { Dependence::Run }
+        if seen || only_followed_by(program, "$runtime", ".connections.") {
+            Dependence::Nothing
+        } else {
+            Dependence::Run
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::ActionReference;
-use crate::diagnostic::{code, Diagnostic, Needs, Remedy, Retryable};
+use crate::diagnostic::{Diagnostic, Needs, Remedy, Retryable, code, nearest};
 use crate::manifest::{Action, Manifest};
 use crate::requirement::Grant;
 
@@ -50,8 +50,8 @@ pub struct Resolved {
 pub enum Missing {
     /// No plugin of that name.
     Plugin {
-        /// Installed ones with a similar name, nearest first.
-        nearest: Vec<String>,
+        /// The installed one that may have been meant.
+        nearest: Option<String>,
     },
     /// The plugin is there in other versions.
     Version {
@@ -62,8 +62,8 @@ pub enum Missing {
     Action {
         /// The version looked at.
         version: String,
-        /// Its actions with a similar name, nearest first.
-        nearest: Vec<String>,
+        /// The one of its actions that may have been meant.
+        nearest: Option<String>,
     },
 }
 
@@ -93,15 +93,16 @@ impl Plugins {
     /// The action that `reference` means: of a full version just that, of a major one the highest installed release.
     pub fn resolve(&self, reference: &ActionReference) -> Result<Resolved, Missing> {
         let versions = self.by_name.get(&reference.plugin).ok_or_else(|| Missing::Plugin {
-            nearest: nearest(&reference.plugin, self.by_name.keys().map(String::as_str)),
+            nearest: nearest(&reference.plugin, self.by_name.keys().map(String::as_str)).map(str::to_owned),
         })?;
-        let (_, plugin) = versions.iter().find(|(v, _)| v.satisfies(&reference.version)).ok_or_else(|| {
-            Missing::Version { installed: versions.iter().map(|(v, _)| v.text.clone()).collect() }
-        })?;
+        let (_, plugin) = versions
+            .iter()
+            .find(|(v, _)| v.satisfies(&reference.version))
+            .ok_or_else(|| Missing::Version { installed: versions.iter().map(|(v, _)| v.text.clone()).collect() })?;
         let actions = &plugin.manifest.actions;
         let index = actions.iter().position(|a| a.name == reference.action).ok_or_else(|| Missing::Action {
             version: plugin.manifest.version.clone(),
-            nearest: nearest(&reference.action, actions.iter().map(|a| a.name.as_str())),
+            nearest: nearest(&reference.action, actions.iter().map(|a| a.name.as_str())).map(str::to_owned),
         })?;
         let version = plugin.manifest.version.clone();
         Ok(Resolved { reference: ActionReference { version, ..reference.clone() }, plugin: plugin.clone(), index })
@@ -136,7 +137,7 @@ impl Missing {
             Self::Plugin { nearest } => (
                 code::PLUGIN_UNKNOWN,
                 format!("no plugin `{plugin}` is installed"),
-                did_you_mean(nearest),
+                did_you_mean(nearest.as_ref()),
                 format!("an installed plugin `{plugin}`"),
                 Some(Remedy {
                     title: "install it".to_owned(),
@@ -158,7 +159,7 @@ impl Missing {
             Self::Action { version, nearest } => (
                 code::ACTION_UNKNOWN,
                 format!("plugin `{plugin}` {version} has no action `{action}`"),
-                did_you_mean(nearest),
+                did_you_mean(nearest.as_ref()),
                 format!("an action of plugin `{plugin}`"),
                 Some(Remedy {
                     title: "see what it has".to_owned(),
@@ -182,15 +183,6 @@ impl Missing {
     }
 }
 
-fn did_you_mean(nearest: &[String]) -> Option<String> {
-    let quoted: Vec<_> = nearest.iter().map(|n| format!("`{n}`")).collect();
-    (!quoted.is_empty()).then(|| format!("did you mean {}?", quoted.join(" or ")))
-}
-
-/// At most three of `known` that a hurried writer of `text` may have meant, nearest first.
-pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut scored: Vec<(f64, &str)> =
-        known.map(|k| (strsim::jaro_winkler(text, k), k)).filter(|(score, _)| *score >= 0.8).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored.into_iter().take(3).map(|(_, k)| k.to_owned()).collect()
+fn did_you_mean(nearest: Option<&String>) -> Option<String> {
+    nearest.map(|n| format!("did you mean `{n}`?"))
 }

@@ -67,12 +67,27 @@ pub(super) enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lack {
     /// Kinds that would do, best first.
-    Kind { needed: Vec<Kind> },
-    Plan { from: Plan, needed: Vec<Plan>, kinds: Vec<Kind> },
+    Kind {
+        needed: Vec<Kind>,
+    },
+    Plan {
+        from: Plan,
+        needed: Vec<Plan>,
+        kinds: Vec<Kind>,
+    },
     Permission,
-    Token { accepted: Vec<TokenKind>, scopes: Vec<String> },
-    Scope { token: TokenKind, any_of: Vec<String>, held: Vec<String> },
-    Reconcile { missing: Vec<String> },
+    Token {
+        accepted: Vec<TokenKind>,
+        scopes: Vec<String>,
+    },
+    Scope {
+        token: TokenKind,
+        any_of: Vec<String>,
+        held: Vec<String>,
+    },
+    Reconcile {
+        missing: Vec<String>,
+    },
     Grant,
     Method,
 }
@@ -230,12 +245,7 @@ fn not_offered<'a>(action: &'a Action, connection: &Connection, facts: Facts<'a>
     }
     if findings.is_empty() {
         let needed = near_first(connection.kind, offered);
-        findings.push(Finding {
-            method: None,
-            function: "",
-            always: true,
-            state: State::Unmet(Lack::Kind { needed }),
-        });
+        findings.push(Finding { method: None, function: "", always: true, state: State::Unmet(Lack::Kind { needed }) });
     }
     findings
 }
@@ -286,9 +296,10 @@ fn plans_from(from: Plan, kinds: &[Kind]) -> Vec<Plan> {
 pub(super) fn possible_kinds(action: &Action, facts: Facts<'_>) -> Vec<Kind> {
     let available = |call: &DeclaredCall, kind: Kind| {
         call.when == Occurs::Maybe
-            || facts.rules.by_function(&call.function).is_some_and(|m| {
-                matches!(m.availability.get(&kind), Some(Availability::Yes | Availability::From(_)))
-            })
+            || facts
+                .rules
+                .by_function(&call.function)
+                .is_some_and(|m| matches!(m.availability.get(&kind), Some(Availability::Yes | Availability::From(_))))
     };
     let mut kinds: Vec<Kind> = Vec::new();
     for alternative in &action.calls {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::definition::Workflow;
+use crate::definition::{ActionReference, Workflow};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::expression::Evaluator;
 use crate::requirement::{Connection, Rules};
@@ -90,26 +90,26 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     connections: BTreeMap<String, String>,
-    implicit: BTreeMap<String, String>,
-    actions: BTreeMap<String, String>,
+    chosen: BTreeMap<String, String>,
+    actions: BTreeMap<ActionReference, ActionReference>,
 }
 
 impl Plan {
-    /// The connection that each alias means, by name: what a run pins.
+    /// The connection that each alias means, by name: what a run pins. Optional aliases without one are left out.
     #[must_use]
     pub fn connections(&self) -> &BTreeMap<String, String> {
         &self.connections
     }
 
-    /// The connection of a call whose `with` names none, by the task's JSON pointer.
+    /// The alias, one of [`Self::connections`], of each call whose `with` names none, by the task's JSON pointer.
     #[must_use]
-    pub fn implicit_connections(&self) -> &BTreeMap<String, String> {
-        &self.implicit
+    pub fn chosen(&self) -> &BTreeMap<String, String> {
+        &self.chosen
     }
 
-    /// The full reference of each action, by the reference as written: what a run pins.
+    /// The action with its full version, by the reference as written: what a run pins. Inverses are among them.
     #[must_use]
-    pub fn actions(&self) -> &BTreeMap<String, String> {
+    pub fn actions(&self) -> &BTreeMap<ActionReference, ActionReference> {
         &self.actions
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::flow::Reach;
 use super::judgement::{Finding, Judgement, Lack, Reason, State};
-use crate::diagnostic::{code, Code, Diagnostic, Has, HttpRemedy, Needs, Place, Remedy, Retryable, Severity};
+use crate::diagnostic::{Code, Diagnostic, Has, HttpRemedy, Needs, Place, Remedy, Retryable, Severity, code};
 use crate::requirement::{Connection, Kind, Permission, Plan, TokenKind};
 
 /// More methods than these are only counted.
@@ -83,8 +83,7 @@ pub(super) fn diagnostics(
     present: &[Connection],
 ) -> Vec<Diagnostic> {
     let mut groups: Vec<Group<'_>> = Vec::new();
-    let kind_blocks =
-        judgement.findings.iter().any(|f| f.always && matches!(f.state, State::Unmet(Lack::Kind { .. })));
+    let kind_blocks = judgement.findings.iter().any(|f| f.always && matches!(f.state, State::Unmet(Lack::Kind { .. })));
     for finding in &judgement.findings {
         let State::Unmet(lack) = &finding.state else { continue };
         // Where another kind of connection is needed, what this one lacks besides is nobody's business.
@@ -139,7 +138,10 @@ impl Group<'_> {
         let may = if self.always { "cannot run" } else { "may fail" };
         let recommended = matches!(self.lack, Lack::Reconcile { .. });
         let message = if recommended {
-            format!("an unknown outcome of {} on connection `{}` would wait for a person", subject.what, connection.name)
+            format!(
+                "an unknown outcome of {} on connection `{}` would wait for a person",
+                subject.what, connection.name
+            )
         } else {
             format!("{} {may} on connection `{}`{}", subject.what, connection.name, subject.condition())
         };
@@ -193,10 +195,11 @@ impl Group<'_> {
             }
             Lack::Plan { needed, .. } => Words {
                 code: code::PLAN_REQUIRED,
-                label: self.findings.iter().find_map(|f| f.method).map_or_else(
-                    || calls.clone(),
-                    |m| format!("{calls}, which {}", m.acts),
-                ),
+                label: self
+                    .findings
+                    .iter()
+                    .find_map(|f| f.method)
+                    .map_or_else(|| calls.clone(), |m| format!("{calls}, which {}", m.acts)),
                 needs: Needs { plans: needed.clone(), title: Some(plans(needed)), ..Needs::default() },
                 has: connection.plan.map(|plan| Has { plan: Some(plan), ..Has::default() }),
                 who: Some(owner_of(connection.kind).to_owned()),
@@ -224,11 +227,7 @@ impl Group<'_> {
                 Words {
                     code: code::SCOPE_MISSING,
                     label: format!("{calls}, which asks for {}", any_of.join(" or ")),
-                    needs: Needs {
-                        scopes: any_of.clone(),
-                        token: Some(token.to_string()),
-                        ..Needs::default()
-                    },
+                    needs: Needs { scopes: any_of.clone(), token: Some(token.to_string()), ..Needs::default() },
                     has: Some(Has {
                         scopes: held.clone(),
                         text: held.is_empty().then(|| "no scope".to_owned()),
@@ -253,7 +252,11 @@ impl Group<'_> {
                     code: code::CAPABILITY_NOT_GRANTED,
                     label: format!("{calls}, which plugin `{plugin}` was not granted here"),
                     needs: Needs {
-                        text: Some(format!("a grant of {} to plugin `{plugin}` on connection `{}`", list(methods), connection.name)),
+                        text: Some(format!(
+                            "a grant of {} to plugin `{plugin}` on connection `{}`",
+                            list(methods),
+                            connection.name
+                        )),
                         ..Needs::default()
                     },
                     has: None,

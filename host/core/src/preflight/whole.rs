@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 use super::alias::{self, Choice, NamedBy, Names, Resolution};
 use super::flow::{self, Reach, Visit};
 use super::guard::{Data, Guards};
-use super::installed::{Missing, Resolved, nearest};
+use super::installed::{Missing, Resolved};
 use super::judgement::{self, Facts, Judgement};
 use super::outline::{self, Outline, Role, Step};
 use super::say::{self, AUTHOR, OPERATOR, Subject};
 use super::{Plan, Question, Report, When};
-use crate::definition::{ActionReference, Call, Delay, Task, TaskKind};
-use crate::diagnostic::{code, Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, Severity};
+use crate::definition::{ActionReference, Call, Delay, Task, TaskKind, parse_reference};
+use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, Severity, code, nearest};
 use crate::manifest::{Action, Alternative, DeclaredCall, Effect, When as Occurs};
 use crate::requirement::{Arguments, Connection, Kind, Permission};
 
@@ -55,11 +55,18 @@ struct Judge<'a> {
     sites: Vec<Site<'a>>,
     /// What each alias means, and the kinds that it accepts.
     resolutions: BTreeMap<String, (Resolution, Vec<Kind>)>,
-    implicit: BTreeMap<String, String>,
+    /// For each call that names no connection the alias, or the connection's index where the file declares none.
+    chosen: BTreeMap<String, Chosen>,
+    actions: BTreeMap<ActionReference, ActionReference>,
     diagnostics: Vec<Diagnostic>,
     outline: Outline,
     /// Aliases whose fault is already told.
     told: BTreeSet<String>,
+}
+
+enum Chosen {
+    Alias(String),
+    Connection(usize),
 }
 
 /// Where a call leads: the connection to judge it on, and whether it is only the nearest one.
@@ -74,10 +81,14 @@ impl<'a> Judge<'a> {
     fn new(question: &'a Question<'a>, notify: &'a Action) -> Self {
         let mut diagnostics = Vec::new();
         let mut sites = Vec::new();
+        let mut actions = BTreeMap::new();
         for task in &question.workflow.tasks {
             let TaskKind::Call(call) = &task.kind else { continue };
             let resolved = match question.plugins.resolve(&call.reference) {
-                Ok(resolved) => Some(resolved),
+                Ok(resolved) => {
+                    actions.insert(call.reference.clone(), resolved.reference.clone());
+                    Some(resolved)
+                }
                 Err(missing) => {
                     diagnostics.push(missing_action(question, task, &missing, &call.reference));
                     None
@@ -98,7 +109,8 @@ impl<'a> Judge<'a> {
             notify,
             sites,
             resolutions: BTreeMap::new(),
-            implicit: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            actions,
             diagnostics,
             outline: Outline::default(),
             told: BTreeSet::new(),
@@ -179,6 +191,7 @@ impl<'a> Judge<'a> {
             evaluator: self.question.evaluator,
             input: self.question.input.filter(|_| judged_by_value),
             runtime: json!({"connections": facts}),
+            tables: json!(self.question.tables),
             plans_unread,
         }
     }
@@ -232,7 +245,7 @@ impl<'a> Judge<'a> {
         for alias in self.question.trigger.keys().filter(|a| !self.resolutions.contains_key(*a)) {
             let known = self.resolutions.keys().map(String::as_str);
             let near = nearest(alias, known);
-            let label = near.first().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            let label = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             self.diagnostics.push(Diagnostic {
                 pointer: Some(format!("/connections/{alias}")),
                 who: Some("whoever starts the run".to_owned()),
@@ -283,14 +296,19 @@ impl<'a> Judge<'a> {
         self.purpose(&subject, action);
         let (aliases, reach) = match &choice {
             Choice::Only if site_aliases.is_empty() => (Vec::new(), visit.reach),
-            Choice::Only => (site_aliases.into_iter().collect(), visit.reach),
+            Choice::Only => {
+                let chosen = site_aliases.iter().map(|a| (task.pointer.clone(), Chosen::Alias(a.clone())));
+                self.chosen.extend(chosen);
+                (site_aliases.into_iter().collect(), visit.reach)
+            }
             Choice::Aliases(aliases) => {
-                let narrowed =
-                    alias::narrowed(call.connection.as_ref(), guards, self.question.tables, &visit.input);
-                match narrowed {
+                let connection = call.connection.as_ref();
+                match connection.map_or(Data::Unknown, |text| guards.text(text, &visit.input)) {
                     Data::Known(Value::String(alias)) if aliases.contains(&alias) => (vec![alias], visit.reach),
                     Data::FromInput if aliases.len() > 1 => (aliases.iter().cloned().collect(), Reach::Some),
-                    Data::Known(_) | Data::FromInput | Data::Unknown => (aliases.iter().cloned().collect(), visit.reach),
+                    Data::Known(_) | Data::FromInput | Data::Unknown => {
+                        (aliases.iter().cloned().collect(), visit.reach)
+                    }
                 }
             }
             fault => {
@@ -303,7 +321,7 @@ impl<'a> Judge<'a> {
             let accepted = judgement::possible_kinds(action, self.facts(Some(&resolved), &[]));
             let target = self.only(&subject, &resolved, &accepted);
             if let Target::Connection(to) = target {
-                self.implicit.insert(task.pointer.clone(), self.question.connections[to].name.clone());
+                self.chosen.insert(task.pointer.clone(), Chosen::Connection(to));
             }
             vec![(target, Vec::new())]
         } else {
@@ -371,16 +389,22 @@ impl<'a> Judge<'a> {
         });
     }
 
-    fn inverse(&mut self, subject: &Subject, task: &Task, of: &Resolved, targets: &[(Target, Vec<Kind>)], reach: Reach) {
+    fn inverse(
+        &mut self,
+        subject: &Subject,
+        task: &Task,
+        of: &Resolved,
+        targets: &[(Target, Vec<Kind>)],
+        reach: Reach,
+    ) {
         if !self.question.workflow.extras.rollback_on_fault {
             return;
         }
         let reference = match &task.extras.compensate {
-            Some(written) => match written.split_once('@').and_then(|(a, p)| Some((a.split_once(':')?, p))) {
-                Some(((action, version), plugin)) => {
-                    ActionReference { action: action.into(), version: version.into(), plugin: plugin.into() }
-                }
-                None => return,
+            Some(written) => match parse_reference(written) {
+                Ok(reference) => reference,
+                // The parser has said what is wrong with it.
+                Err(_) => return,
             },
             None => match &of.action().inverse {
                 // Pinned to the plugin that answered: its own manifest says what undoes it.
@@ -397,7 +421,10 @@ impl<'a> Judge<'a> {
             ..subject.clone()
         };
         match self.question.plugins.resolve(&reference) {
-            Ok(resolved) => self.step(&subject, task, Role::Inverse, &resolved, targets, reach),
+            Ok(resolved) => {
+                self.actions.insert(reference, resolved.reference.clone());
+                self.step(&subject, task, Role::Inverse, &resolved, targets, reach);
+            }
             Err(missing) => {
                 self.diagnostics.push(missing_action(self.question, task, &missing, &reference));
             }
@@ -546,7 +573,7 @@ impl<'a> Judge<'a> {
                     .filter(|_| !present.is_empty()),
                     retryable: Retryable::AfterRemedy,
                     who: Some(OPERATOR.to_owned()),
-                    remedies: near.first().map(|n| bind(n)).into_iter().collect(),
+                    remedies: near.map(bind).into_iter().collect(),
                     ..subject.error(
                         code::CONNECTION_UNKNOWN,
                         format!("{by} says that {called} is connection `{unknown}`, which is not there"),
@@ -654,7 +681,7 @@ impl<'a> Judge<'a> {
     fn unknown_table(&self, subject: &Subject, table: &str) -> Diagnostic {
         let near = nearest(table, self.question.tables.keys().map(String::as_str));
         Diagnostic {
-            label: near.first().map(|n| format!("did you mean `{n}`?")),
+            label: near.map(|n| format!("did you mean `{n}`?")),
             retryable: Retryable::AfterRemedy,
             who: Some(OPERATOR.to_owned()),
             remedies: vec![Remedy {
@@ -678,8 +705,9 @@ impl<'a> Judge<'a> {
         let waits_ms = self.waits_ms(visits);
         outline::complete(&mut self.outline, self.question.connections, self.question.rules, waits_ms);
         let blocks = |d: &Diagnostic| d.is_error() || self.question.strict;
-        let plan = (!diagnostics.iter().any(blocks)).then(|| self.plan());
-        Report { diagnostics, outline: self.outline, plan }
+        let outline = std::mem::take(&mut self.outline);
+        let plan = if diagnostics.iter().any(blocks) { None } else { Some(self.plan()) };
+        Report { diagnostics, outline, plan }
     }
 
     /// Waits of known length that every run comes to, outside branches and loops.
@@ -692,24 +720,30 @@ impl<'a> Judge<'a> {
         waits.fold(0, u64::saturating_add)
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(self) -> Plan {
         let name = |index: usize| self.question.connections[index].name.clone();
-        Plan {
-            connections: self
-                .resolutions
-                .iter()
-                .filter_map(|(alias, (resolution, _))| match resolution {
-                    Resolution::To(index) => Some((alias.clone(), name(*index))),
-                    _ => None,
-                })
-                .collect(),
-            implicit: self.implicit.clone(),
-            actions: self
-                .sites
-                .iter()
-                .filter_map(|s| Some((s.call.reference.to_string(), s.resolved.as_ref()?.reference.to_string())))
-                .collect(),
+        let mut connections: BTreeMap<String, String> = BTreeMap::new();
+        for (alias, (resolution, _)) in &self.resolutions {
+            if let Resolution::To(index) = resolution {
+                connections.insert(alias.clone(), name(*index));
+            }
         }
+        let mut chosen = BTreeMap::new();
+        for (pointer, choice) in self.chosen {
+            let alias = match choice {
+                Chosen::Alias(alias) => alias,
+                Chosen::Connection(index) => {
+                    // The connection's own name, unless the file means another connection by it.
+                    let meant = |alias: &str| connections.get(alias).is_none_or(|c| *c == name(index));
+                    let free = (1..).map(|n| if n == 1 { name(index) } else { format!("{}-{n}", name(index)) });
+                    let alias = free.into_iter().find(|a| meant(a)).unwrap_or_else(|| name(index));
+                    connections.insert(alias.clone(), name(index));
+                    alias
+                }
+            };
+            chosen.insert(pointer, alias);
+        }
+        Plan { connections, chosen, actions: self.actions }
     }
 }
 
