@@ -50,8 +50,6 @@ pub(crate) struct Intent {
     pub(crate) function: String,
     /// On which connection.
     pub(crate) connection: String,
-    /// What will be sent, for reading it back.
-    pub(crate) request: Value,
 }
 
 /// How a step ended.
