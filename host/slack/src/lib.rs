@@ -6,5 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+pub mod client;
 pub mod rules;
 pub mod wit;
