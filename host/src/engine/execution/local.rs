@@ -484,6 +484,13 @@ impl Execution for Local {
         self.journal.durable(last).await.map_err(|e| Error::Journal(e.to_string()))
     }
 
+    fn note(&self, text: String) {
+        let entry = Entry::Note { level: "info".to_owned(), text };
+        let mut log = self.log();
+        // A note that is lost is not missed; what failed here fails again where it matters.
+        let _lost = self.append(&mut log, &[entry], Write::new());
+    }
+
     fn entropy(&self) -> u64 {
         self.entropy.next()
     }
