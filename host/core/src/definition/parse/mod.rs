@@ -50,7 +50,7 @@ pub fn parse(file: &str, text: &str) -> (Option<Workflow>, Source, Vec<Diagnosti
 /// What a value is, for people: `text`, `a list`.
 pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
-        Value::Null => "empty",
+        Value::Null => "nothing",
         Value::Bool(_) => "true or false",
         Value::Number(_) => "a number",
         Value::String(_) => "text",
