@@ -136,3 +136,28 @@ async fn a_grown_instance_is_not_used_again() {
     assert_eq!(jq.instances(), 0);
     assert_eq!(jq.evaluate("1", &[], &Value::Null), Ok(json!(1)));
 }
+
+#[tokio::test]
+async fn figures() {
+    let jq = expressions().await;
+    let package = super::package(&super::POST).await;
+    let bare = crate::sandbox::bench::Bare::new(&package, "{}").unwrap();
+    let n = 20_000_u32;
+    for _ in 0..2 {
+        let t = tokio::time::Instant::now();
+        for _ in 0..n {
+            jq.evaluate(".a + $context.b", &[("context", &json!({"b": 1}))], &json!({"a": 2})).unwrap();
+        }
+        println!("expression {:?}", t.elapsed() / n);
+        let t = tokio::time::Instant::now();
+        for _ in 0..n {
+            bare.call("do", "{}").await.unwrap().unwrap();
+        }
+        println!("bare {:?}", t.elapsed() / n);
+        let t = tokio::time::Instant::now();
+        for _ in 0..n {
+            package.run(super::call("{}"), super::Recorder::default()).await.unwrap().unwrap();
+        }
+        println!("ours {:?}", t.elapsed() / n);
+    }
+}

@@ -9,13 +9,10 @@ fn refusal(plugin: &Plugin<'_>) -> String {
     sandbox().inspect(&plugin.build()).unwrap_err().to_string()
 }
 
-const fn nothing() -> Plugin<'static> {
-    Plugin { imports: &[], ..POST }
-}
-
 #[test]
 fn imports_are_read_from_the_binary() {
-    let inspection = sandbox().inspect(&Plugin { imports: &["users.info", "chat.update"], ..POST }.build()).unwrap();
+    let inspection =
+        sandbox().inspect(&Plugin { imports: &["users.info", "chat.update"], ..Plugin::default() }.build()).unwrap();
     assert_eq!(inspection.imports, ["chat.update", "users.info"]);
     assert_eq!(inspection.exports, ["bellhop:action/actions@1.0.0"]);
     assert!(inspection.logs && inspection.wasi.is_empty());
@@ -42,15 +39,15 @@ fn forbidden_imports_are_named() {
         (r#"(import "backdoor" (func))"#, "backdoor"),
         (r#"(import "code" (core module))"#, "code"),
     ] {
-        let text = refusal(&Plugin { outer, ..nothing() });
+        let text = refusal(&Plugin { outer, ..Plugin::default() });
         assert!(text.contains(&format!("imports `{name}`, which no plugin is given")), "{text}");
     }
     assert_eq!(
-        refusal(&Plugin { imports: &["chat.read-minds"], ..POST }),
+        refusal(&Plugin { imports: &["chat.read-minds"], ..Plugin::default() }),
         "the plugin imports `bellhop:slack/chat@1.0.0#read-minds`, which no plugin is given: \
          `bellhop:slack@1.2.0` has no `chat.read-minds`"
     );
-    assert!(refusal(&Plugin { imports: &["oauth.access"], ..POST }).contains("has no interface `oauth`"));
+    assert!(refusal(&Plugin { imports: &["oauth.access"], ..Plugin::default() }).contains("has no interface `oauth`"));
 }
 
 #[test]
