@@ -113,6 +113,20 @@ async fn the_cache_is_ours_alone_and_made_anew_when_unreadable() {
     }
 }
 
+#[test]
+fn machine_code_of_another_version_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path().to_owned());
+    options.limits.concurrent_calls_max = 1;
+    let stale = dir.path().join("00-0123456789abcdef-x86_64.cwasm");
+    let (being_made, other) = (dir.path().join(".making-1"), dir.path().join("notes.txt"));
+    for path in [&stale, &being_made, &other] {
+        std::fs::write(path, "x").unwrap();
+    }
+    Sandbox::new(options).unwrap();
+    assert!(!stale.exists() && being_made.exists() && other.exists());
+}
+
 /// The test program stands in for the program: with these arguments it runs just the test below.
 #[tokio::test]
 async fn compiles_in_a_child() {
