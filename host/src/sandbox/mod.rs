@@ -120,7 +120,7 @@ impl Sandbox {
     pub fn new(options: Options) -> Result<Self, Error> {
         let Options { capabilities, functions, cache_dir, limits, compile } = options;
         let engine = engine::new(&limits).map_err(|e| Error::unavailable("the engine cannot start", &e))?;
-        let ticker = engine::Ticker::start(&engine)
+        let ticker = engine::Ticker::start(&engine, engine::IDLE_TICKS)
             .map_err(|e| Error::Unavailable(format!("the thread that counts guests' time cannot start: {e}")))?;
         let rules = inspection::Rules::new(&capabilities, &functions, limits.component_bytes_max)?;
         let linker = bindings::linker(&engine, &capabilities, &functions)
