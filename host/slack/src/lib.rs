@@ -7,5 +7,6 @@
 
 pub mod catalog;
 pub mod client;
+pub mod limiter;
 pub mod rules;
 pub mod wit;
