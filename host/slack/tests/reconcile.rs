@@ -201,7 +201,7 @@ fn an_account_by_its_e_mail_address() {
         &sent,
         None,
         &[
-            ("scim.v2.get.Users", asked.clone(), first_page.clone()),
+            ("scim.v2.get.Users", asked, first_page),
             ("scim.v2.get.Users", second, json!({"totalResults": 2, "startIndex": 2, "Resources": []})),
         ],
     );

@@ -255,7 +255,8 @@ impl<C: Clock> Limiter<C> {
             if !state.buckets.contains_key(key) && state.buckets.len() >= options.buckets_max {
                 return Err(Full { key: key.clone(), waiting: state.buckets.len() });
             }
-            let fresh = || restarted_at_us.map_or(Bucket::full(rate, now_us), |since| Bucket::empty(rate, since));
+            let fresh =
+                || restarted_at_us.map_or_else(|| Bucket::full(rate, now_us), |since| Bucket::empty(rate, since));
             let bucket = state.buckets.entry(key.clone()).or_insert_with(fresh);
             if !bucket.has(rate) {
                 let closed = bucket.closed_until_us();
