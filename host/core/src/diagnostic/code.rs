@@ -55,6 +55,28 @@ table! {
     ARGUMENT_UNKNOWN = "argument-unknown": "`with` has a field that the action does not take";
     ARGUMENT_MISSING = "argument-missing": "`with` lacks a field that the action needs";
     ARGUMENT_INVALID = "argument-invalid": "`with` has a value that the action does not take";
+    // Preflight.
+    PLAN_REQUIRED = "plan-required": "The kind or plan of the connection cannot do what the action calls";
+    PERMISSION_READ_ONLY = "permission-read-only": "The action changes something and the connection is read only";
+    TOKEN_KIND_MISSING = "token-kind-missing": "The connection lacks a token of the kind that a method takes";
+    SCOPE_MISSING = "scope-missing": "The token lacks a scope";
+    SCOPE_RECOMMENDED = "scope-recommended": "A scope that only resolving an unknown outcome needs is not there";
+    PURPOSE_NOT_ALLOWED = "purpose-not-allowed": "The action is not for the workflow's purpose";
+    CAPABILITY_NOT_GRANTED = "capability-not-granted": "The operator did not grant the method to the plugin";
+    ACTION_UNKNOWN = "action-unknown": "The plugin has no such action";
+    PLUGIN_UNKNOWN = "plugin-unknown": "No such plugin is installed";
+    VERSION_UNKNOWN = "version-unknown": "The plugin is not installed in such a version";
+    METHOD_UNKNOWN = "method-unknown": "The plugin calls what this host's catalog does not have";
+    UNKNOWN_UNTIL_RUN = "unknown-until-run": "Whether it is allowed shows only at the call";
+    CONNECTION_MISSING = "connection-missing": "The installation has no connection at all";
+    CONNECTION_UNKNOWN = "connection-unknown": "A trigger, a binding or a table names a connection that is not there";
+    CONNECTION_AMBIGUOUS = "connection-ambiguous": "Several connections would do and nothing says which";
+    CONNECTION_KIND = "connection-kind": "The connection is of a kind that the alias does not accept";
+    CONNECTION_NOT_STATIC = "connection-not-static": "It cannot be told which connections an expression may give";
+    TABLE_UNKNOWN = "table-unknown": "No such table is there";
+    TABLE_COLUMN_UNKNOWN = "table-column-unknown": "The table has no such column, or not of the type asked for";
+    ASSUMPTION_INVALID = "assumption-invalid": "A connection assumed on the command line is not of the form `NAME=KIND[:PLAN[:PERMISSION]]`";
+    WORKSPACE_MISMATCH = "workspace-mismatch": "An id belongs to another workspace than the connection";
 }
 
 /// The entry of `code`, if there is such a code.
