@@ -26,7 +26,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use ::sled::IVec;
 
@@ -485,10 +484,6 @@ fn damaged(dir: &Path, reason: impl std::fmt::Display) -> OpenError {
     OpenError::Damaged { dir: dir.to_owned(), reason: reason.to_string() }
 }
 
-/// sled lets go of its own lock only when its last deferred clean-up has run, which may be after a `close` in this
-/// process; ours, which is held here, says that nobody else has the store.
-const LOCK_TRIES: u32 = 200;
-
 fn open_tree(options: &Options) -> Result<::sled::Tree, OpenError> {
     let dir = &options.dir;
     let config = ::sled::Config::new().path(dir).cache_capacity(options.cache_bytes).flush_every_ms(None);
@@ -499,10 +494,10 @@ fn open_tree(options: &Options) -> Result<::sled::Tree, OpenError> {
             Ok(db) => break db,
             Err(::sled::Error::Io(why)) if why.to_string().contains("could not acquire lock") => {
                 tries += 1;
-                if tries == LOCK_TRIES {
+                if tries == files::LOCK_TRIES {
                     return Err(OpenError::InUse { dir: dir.clone(), pid: None });
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(files::LOCK_PAUSE);
             }
             Err(::sled::Error::Io(source)) => return Err(OpenError::Io { dir: dir.clone(), source }),
             Err(why) => return Err(damaged(dir, why)),

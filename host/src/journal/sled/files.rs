@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use super::{FORMAT, OpenError};
 
@@ -96,18 +97,28 @@ fn write_format(dir: &Path) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// A process that just ended may still be held in a child of its own that has not reached its `exec`; and sled lets go
+/// of its lock only when its last deferred clean-up has run, which may be after a `close` in this process.
+pub(super) const LOCK_TRIES: u32 = 100;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes the store for this process alone.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let io = |source| OpenError::Io { dir: dir.to_owned(), source };
     let path = dir.join("lock");
     let mut file = File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
+    let mut tries = 0;
+    while let Err(why) = file.try_lock() {
+        if let TryLockError::Error(source) = why {
+            return Err(io(source));
+        }
+        tries += 1;
+        if tries == LOCK_TRIES {
             let mut text = String::new();
             let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
             return Err(OpenError::InUse { dir: dir.to_owned(), pid });
         }
-        Err(TryLockError::Error(source)) => return Err(io(source)),
+        std::thread::sleep(LOCK_PAUSE);
     }
     let note = |file: &mut File| {
         file.set_len(0)?;
