@@ -1,6 +1,10 @@
 //! The `bellhop` program.
 #![deny(unsafe_code)]
 
+mod clock;
+mod engine;
+mod journal;
+mod limits;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "used as the engine and the command line come to call it")]
 mod sandbox;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "used by the command line's `plugin build`")]

@@ -59,11 +59,24 @@ pub struct Action {
     /// Keys held over the action, each a list of input fields (JSON pointers) besides the connection.
     #[serde(default)]
     pub exclusive: Vec<ExclusiveKey>,
+    /// What it does to the number of paid seats; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<LicenceEffect>,
     /// Error codes that it can answer.
     #[serde(default)]
     pub errors: Vec<DeclaredError>,
     /// What it calls, by kind of connection.
     pub calls: Vec<Alternative>,
+}
+
+/// What an action does to the number of paid seats, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LicenceEffect {
+    /// Takes one more.
+    Adds,
+    /// Gives one back.
+    Reclaims,
 }
 
 /// A lock that the host holds while the action runs.

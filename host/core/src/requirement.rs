@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
+mod grant;
+
+pub use grant::{Arguments, Error as GrantError, Grant, Permits};
+
 /// The three kinds of connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

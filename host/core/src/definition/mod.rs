@@ -11,6 +11,16 @@ use serde_json::Value;
 use crate::expression::{Template, Text};
 use crate::requirement::{Kind, Permission};
 
+mod check;
+pub mod duration;
+mod parse;
+pub mod source;
+
+pub use parse::{is_plugin_name, is_variable_name, parse, parse_reference};
+pub(crate) use parse::kind_of;
+pub use check::check_expressions;
+pub use source::Source;
+
 /// A place of a task in a definition: index into [`Workflow::tasks`], stable for one digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -36,6 +46,23 @@ pub struct Workflow {
 }
 
 impl Workflow {
+    /// The schemas of the definition, by JSON pointer.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<(String, &Value)> {
+        let mut found = Vec::new();
+        for (place, schema) in [("/input", &self.input.schema), ("/output", &self.output.schema)] {
+            found.extend(schema.as_ref().map(|s| (format!("{place}/schema/document"), s)));
+        }
+        for task in &self.tasks {
+            for (place, schema) in
+                [("input", &task.input.schema), ("output", &task.output.schema), ("export", &task.export.schema)]
+            {
+                found.extend(schema.as_ref().map(|s| (format!("{}/{place}/schema/document", task.pointer), s)));
+            }
+        }
+        found
+    }
+
     /// The task at `index`.
     ///
     /// # Panics

@@ -1,8 +1,16 @@
 //! What is wrong, where, what is needed, what is there, and how to mend it: one value for people and for machines.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::requirement::{Kind, Permission, Plan};
+
+pub mod code;
+mod render;
+mod suggest;
+
+pub use render::{render, render_all};
+pub use suggest::nearest;
 
 /// A stable code; every one has a page under `host/docs/errors` and is listed in [`code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -127,9 +135,11 @@ pub struct Has {
     pub text: Option<String>,
 }
 
-/// One fault in a file, a request or an installation. Serializes to the JSON of design.md;
-/// [`render`] writes the text form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One fault in a file, a request or an installation. [`render`] writes the text form.
+///
+/// As JSON, absent facts are left out, and so are `label` (it says what `methods` say) and, where [`Needs`] holds typed
+/// facts, `message` (it says what `action`, `connection`, `needs` and `has` say).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Stable code.
     pub code: Code,
@@ -138,40 +148,81 @@ pub struct Diagnostic {
     /// One line, backticks around names: `` `message.send` cannot run on connection `acme` ``.
     pub message: String,
     /// Where, if in a file.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// What to say under the mark: `calls chat.postMessage, which acts in one workspace`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// JSON pointer of the task.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// JSON pointer into the definition or the input.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
     /// As called: `message.send:1@slack`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// Methods concerned, as the provider writes them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
     /// The connection judged.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
     /// What is needed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub needs: Option<Needs>,
     /// What is there.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub has: Option<Has>,
     /// When the same request may succeed.
     pub retryable: Retryable,
     /// Who can carry out the remedy: `a Workspace Owner of that workspace`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
     /// Ways to mend it, best first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remedies: Vec<Remedy>,
+}
+
+impl Needs {
+    /// Whether it says more than words.
+    fn is_typed(&self) -> bool {
+        !self.kinds.is_empty()
+            || !self.plans.is_empty()
+            || !self.scopes.is_empty()
+            || self.permission.is_some()
+            || self.token.is_some()
+    }
+}
+
+impl Serialize for Diagnostic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("code", &self.code)?;
+        map.serialize_entry("severity", &self.severity)?;
+        if !self.needs.as_ref().is_some_and(Needs::is_typed) {
+            map.serialize_entry("message", &self.message)?;
+        }
+        if let Some(place) = &self.place {
+            map.serialize_entry("file", &place.file)?;
+            map.serialize_entry("line", &place.line)?;
+            map.serialize_entry("column", &place.column)?;
+        }
+        for (name, text) in [("task", &self.task), ("pointer", &self.pointer), ("action", &self.action)] {
+            if let Some(text) = text {
+                map.serialize_entry(name, text)?;
+            }
+        }
+        if !self.methods.is_empty() {
+            map.serialize_entry("methods", &self.methods)?;
+        }
+        if let Some(connection) = &self.connection {
+            map.serialize_entry("connection", connection)?;
+        }
+        if let Some(needs) = &self.needs {
+            map.serialize_entry("needs", needs)?;
+        }
+        if let Some(has) = &self.has {
+            map.serialize_entry("has", has)?;
+        }
+        map.serialize_entry("retryable", &self.retryable)?;
+        if let Some(who) = &self.who {
+            map.serialize_entry("who", who)?;
+        }
+        if !self.remedies.is_empty() {
+            map.serialize_entry("remedies", &self.remedies)?;
+        }
+        map.end()
+    }
 }
 
 impl Diagnostic {
@@ -201,6 +252,13 @@ impl Diagnostic {
     #[must_use]
     pub fn warning(code: Code, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    /// The same with one more way to mend it, in words.
+    #[must_use]
+    pub fn with_help(mut self, title: impl Into<String>) -> Self {
+        self.remedies.push(Remedy { title: title.into(), command: None, http: None });
+        self
     }
 
     /// Whether it blocks.

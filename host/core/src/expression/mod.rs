@@ -56,3 +56,6 @@ pub enum Error {
         what: String,
     },
 }
+
+/// The variable in which the pinned tables are given to a program: `{NAME: {"columns": …, "rows": {KEY: {…}}}}`.
+pub const TABLES: &str = "__tables";

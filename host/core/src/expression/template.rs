@@ -33,12 +33,19 @@ impl Text {
     }
 
     /// Its value.
-    pub fn evaluate(&self, evaluator: &dyn Evaluator, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Located> {
+    pub fn evaluate(
+        &self,
+        evaluator: &dyn Evaluator,
+        arguments: &[(&str, &Value)],
+        input: &Value,
+    ) -> Result<Value, Located> {
         match &self.content {
             Content::Literal(value) => Ok(value.clone()),
-            Content::Program(program) => evaluator
-                .evaluate(program, arguments, input)
-                .map_err(|error| Located { error, pointer: self.pointer.clone(), program: program.clone() }),
+            Content::Program(program) => evaluator.evaluate(program, arguments, input).map_err(|error| Located {
+                error,
+                pointer: self.pointer.clone(),
+                program: program.clone(),
+            }),
         }
     }
 }
@@ -77,7 +84,9 @@ impl Template {
             Value::Object(fields) => Self::Object(
                 fields
                     .iter()
-                    .map(|(k, v)| (k.clone(), Self::of(v, &format!("{pointer}/{}", k.replace('~', "~0").replace('/', "~1")))))
+                    .map(|(k, v)| {
+                        (k.clone(), Self::of(v, &format!("{pointer}/{}", k.replace('~', "~0").replace('/', "~1"))))
+                    })
                     .collect(),
             ),
             scalar => Self::Text(Text {
@@ -91,12 +100,19 @@ impl Template {
     }
 
     /// Its value: every expression replaced by its result.
-    pub fn evaluate(&self, evaluator: &dyn Evaluator, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Located> {
+    pub fn evaluate(
+        &self,
+        evaluator: &dyn Evaluator,
+        arguments: &[(&str, &Value)],
+        input: &Value,
+    ) -> Result<Value, Located> {
         match self {
             Self::Text(text) => text.evaluate(evaluator, arguments, input),
-            Self::Array(items) => {
-                items.iter().map(|t| t.evaluate(evaluator, arguments, input)).collect::<Result<Vec<_>, _>>().map(Value::Array)
-            }
+            Self::Array(items) => items
+                .iter()
+                .map(|t| t.evaluate(evaluator, arguments, input))
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::Array),
             Self::Object(fields) => {
                 let mut object = Map::new();
                 for (name, template) in fields {

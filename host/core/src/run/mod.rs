@@ -1,1 +1,116 @@
-//! The run's state machine: `decide`, `apply`, `pending`.
+//! The run's state machine.
+//!
+//! [`decide`] turns a state and an input into events, evaluating expressions, schemas and delays; [`State::apply`] folds
+//! one event and evaluates nothing; [`pending`] lists what the shell must be doing, from the state alone. A run that
+//! is recovered is a fold of its events followed by `pending`: nothing else is remembered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+mod arguments;
+mod decide;
+mod event;
+mod fault;
+mod key;
+mod pending;
+mod state;
+
+pub use decide::{Cause, Input, Returned, decide};
+pub use event::{Block, Effect, Ending, Event, FrameId, Undo, Variables};
+pub use key::{Error as KeyError, ExecutionKey};
+pub use pending::{Command, Status, Waiting, pending};
+pub use state::{Calling, LedgerEntry, SNAPSHOT_VERSION, State};
+
+use crate::definition::{ActionReference, Workflow};
+use crate::digest::Digest;
+use crate::id::RunId;
+use crate::manifest;
+use crate::requirement::Connection;
+use crate::schema::Schema;
+use crate::time::Timestamp;
+
+/// The most events that one decision may make. A loop of `then` that never waits would make more; it is stopped
+/// with the fault `run-too-large`.
+pub const EVENTS_PER_DECISION_MAX: usize = 20_000;
+
+/// What is pinned for a run when it is accepted. Everything here is found again by the digests in the run's first
+/// record; nothing of it changes while the run is open.
+#[derive(Debug)]
+pub struct Facts {
+    /// Whose.
+    pub run: RunId,
+    /// What it runs.
+    pub workflow: Arc<Workflow>,
+    /// What it was given, before `input.from`.
+    pub input: Arc<Value>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// Connections by alias, as they were when the run was accepted.
+    pub connections: BTreeMap<String, Connection>,
+    /// For each calling task (by pointer) that names no connection, the alias that preflight chose.
+    pub chosen: BTreeMap<String, String>,
+    /// The operator's tables, as [`crate::expression::TABLES`] wants them.
+    pub tables: Arc<Value>,
+    /// The actions that the definition calls.
+    pub actions: BTreeMap<ActionReference, Arc<Action>>,
+    /// Compiled schemas of the definition, by JSON pointer of the schema.
+    pub schemas: BTreeMap<String, Schema>,
+    /// `$workflow`.
+    pub workflow_argument: Value,
+    /// `$runtime`.
+    pub runtime_argument: Value,
+}
+
+/// An action as pinned.
+#[derive(Debug)]
+pub struct Action {
+    /// The component that has it.
+    pub plugin: Digest,
+    /// The plugin's full version.
+    pub version: String,
+    /// What it says of itself.
+    pub manifest: manifest::Action,
+    /// Its input schema.
+    pub input: Schema,
+    /// Its output schema.
+    pub output: Schema,
+}
+
+impl PartialEq for Facts {
+    /// Facts are pinned per run: those of one run are the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.run == other.run
+    }
+}
+
+impl Facts {
+    /// `$workflow` for a run (DSL 1.0.3, "Workflow Descriptor").
+    #[must_use]
+    pub fn describe_workflow(run: RunId, workflow: &Workflow, input: &Value, accepted_at: Timestamp) -> Value {
+        json!({
+            "id": run.to_string(),
+            "definition": { "document": {
+                "dsl": workflow.document.dsl,
+                "namespace": workflow.document.name.namespace,
+                "name": workflow.document.name.name,
+                "version": workflow.document.version,
+            }},
+            "input": input,
+            "startedAt": arguments::describe_time(accepted_at),
+        })
+    }
+
+    /// `$runtime` (DSL 1.0.3, "Runtime Descriptor"), with what guards may ask of connections (semantics 6).
+    #[must_use]
+    pub fn describe_runtime(version: &str, connections: &BTreeMap<String, Connection>) -> Value {
+        let connections: serde_json::Map<String, Value> = connections
+            .iter()
+            .map(|(alias, c)| {
+                (alias.clone(), json!({ "kind": c.kind, "plan": c.plan, "permission": c.permission, "name": c.name }))
+            })
+            .collect();
+        json!({ "name": "bellhop", "version": version, "metadata": {}, "connections": connections })
+    }
+}

@@ -1,0 +1,265 @@
+//! `metadata.bellhop` of a document and of a task (semantics, section 4).
+
+use std::collections::BTreeMap;
+
+use super::name::is_plugin_name;
+use super::{At, Reader, parse_reference};
+use crate::definition::{DeclaredConnection, Extras, NotifyTarget, TaskExtras, duration};
+use crate::diagnostic::{Diagnostic, code};
+use crate::expression::{Template, Text};
+use crate::requirement::{Kind, Permission};
+
+const PURPOSES: [&str; 6] = ["onboarding", "offboarding", "access-request", "access-review", "licence", "other"];
+/// The most connections, tables and sensitive fields that a definition can declare.
+const DECLARATIONS_MAX: usize = 100;
+/// The most iterations of a `for` at one time.
+const CONCURRENCY_MAX: u64 = 100;
+
+impl<'a> Reader<'a> {
+    pub(super) fn extras(&mut self, at: &At<'a>) -> Extras {
+        let mut extras = Extras::default();
+        let Some(map) = self.mapping(at, "a mapping") else { return extras };
+        self.known_keys(
+            at,
+            map,
+            &[
+                "connections",
+                "purpose",
+                "idempotencyKey",
+                "concurrency",
+                "onFault",
+                "tables",
+                "sensitive",
+                "retention",
+                "schedule",
+            ],
+        );
+        if let Some(at) = at.get("connections") {
+            extras.connections = self.connections(&at);
+        }
+        if let Some(at) = at.get("purpose") {
+            extras.purpose = self.word(&at, &PURPOSES).map(|i| PURPOSES[i].to_owned());
+        }
+        if let Some(at) = at.get("idempotencyKey") {
+            extras.idempotency_key = self.idempotency_key(&at);
+        }
+        if let Some(at) = at.get("onFault") {
+            self.on_fault(&at, &mut extras);
+        }
+        if let Some(at) = at.get("tables") {
+            for item in self.names(&at) {
+                if let Some(name) = self.alias(&item) {
+                    extras.tables.push(name);
+                }
+            }
+        }
+        if let Some(at) = at.get("sensitive") {
+            for item in self.names(&at) {
+                let Some(pointer) = self.text(&item) else { continue };
+                if is_pointer(pointer) {
+                    extras.sensitive.push(pointer.to_owned());
+                } else {
+                    let help = Some(format!("write /{}", pointer.trim_start_matches(['$', '.']).replace('.', "/")));
+                    self.fault(code::INVALID_VALUE, &item, format!("`{pointer}` is not a JSON pointer into the input"), help);
+                }
+            }
+        }
+        self.reserved(at, &mut extras);
+        extras
+    }
+
+    fn connections(&mut self, at: &At<'a>) -> BTreeMap<String, DeclaredConnection> {
+        let mut declared = BTreeMap::new();
+        let Some(map) = self.mapping(at, "a mapping of aliases") else { return declared };
+        if map.len() > DECLARATIONS_MAX {
+            self.fault(code::INVALID_VALUE, at, format!("at most {DECLARATIONS_MAX} connections can be declared"), None);
+            return declared;
+        }
+        for (alias, value) in map {
+            let at = at.child(alias, value);
+            if !is_plugin_name(alias) {
+                let message = format!("`{alias}` is not a name of a connection: lower-case words with `-` between");
+                self.fault_at_key(code::INVALID_NAME, &at, message, None);
+            }
+            let mut connection = DeclaredConnection { kinds: Vec::new(), permission: Permission::Act, optional: false };
+            // `ALIAS:` with nothing after it is any connection.
+            if !value.is_null() {
+                let Some(map) = self.mapping(&at, "a mapping with `kinds`, `permission` or `optional`") else { continue };
+                self.known_keys(&at, map, &["kinds", "permission", "optional"]);
+                if let Some(at) = at.get("kinds") {
+                    for item in self.names(&at) {
+                        let word = self.word(&item, &Kind::ALL.map(Kind::as_str));
+                        connection.kinds.extend(word.map(|i| Kind::ALL[i]).filter(|k| !connection.kinds.contains(k)));
+                    }
+                }
+                if let Some(at) = at.get("permission") {
+                    let permissions = [Permission::Read, Permission::Act];
+                    if let Some(i) = self.word(&at, &permissions.map(Permission::as_str)) {
+                        connection.permission = permissions[i];
+                    }
+                }
+                connection.optional = self.boolean(at.get("optional"));
+            }
+            declared.insert(alias.clone(), connection);
+        }
+        declared
+    }
+
+    fn idempotency_key(&mut self, at: &At<'a>) -> Option<Template> {
+        let Some(map) = at.value.as_object() else { return self.program(at).map(Template::Text) };
+        self.known_keys(at, map, &["key", "revision"]);
+        let field = |reader: &mut Self, key: &str| -> Option<Text> {
+            let at = reader.required(at, key)?;
+            reader.program(&at)
+        };
+        let (key, revision) = (field(self, "key"), field(self, "revision"));
+        Some(Template::Object(vec![
+            ("key".to_owned(), Template::Text(key?)),
+            ("revision".to_owned(), Template::Text(revision?)),
+        ]))
+    }
+
+    fn on_fault(&mut self, at: &At<'a>, extras: &mut Extras) {
+        let Some(map) = self.mapping(at, "a mapping with `rollback` or `notify`") else { return };
+        self.known_keys(at, map, &["rollback", "notify"]);
+        if let Some(at) = at.get("rollback") {
+            extras.rollback_on_fault = self.word(&at, &["completed", "none"]) == Some(0);
+        }
+        if let Some(at) = at.get("notify")
+            && let Some(map) = self.mapping(&at, "a mapping with `connection` and `channel`")
+        {
+            self.known_keys(&at, map, &["connection", "channel"]);
+            let connection = self.required(&at, "connection").and_then(|at| self.alias(&at));
+            let channel = self.required(&at, "channel").and_then(|at| self.text(&at));
+            if let (Some(connection), Some(channel)) = (connection, channel) {
+                extras.notify = Some(NotifyTarget { connection, channel: channel.to_owned() });
+            }
+        }
+    }
+
+    /// What is checked in form and kept, and carried out by a later version.
+    fn reserved(&mut self, at: &At<'a>, extras: &mut Extras) {
+        if let Some(at) = at.get("concurrency")
+            && let Some(map) = self.mapping(&at, "a mapping with `group`")
+        {
+            self.known_keys(&at, map, &["group", "scope", "limit", "whenFull"]);
+            if let Some(at) = self.required(&at, "group") {
+                self.program(&at);
+            }
+            if let Some(at) = at.get("scope") {
+                self.word(&at, &["workflow", "namespace"]);
+            }
+            if let Some(at) = at.get("limit") {
+                self.integer(&at, 1, 10_000);
+            }
+            if let Some(at) = at.get("whenFull") {
+                self.word(&at, &["queue", "reject", "supersede", "cancel"]);
+            }
+        }
+        if let Some(at) = at.get("retention")
+            && let Err(error) = duration::millis_of(at.value)
+        {
+            self.fault(code::INVALID_DURATION, &at, error.to_string(), None);
+        }
+        if let Some(at) = at.get("schedule")
+            && let Some(map) = self.mapping(&at, "a mapping")
+        {
+            self.known_keys(&at, map, &["timeZone", "overlap", "missed"]);
+        }
+        for key in ["concurrency", "retention", "schedule"] {
+            let Some(at) = at.get(key) else { continue };
+            extras.reserved.insert(key.to_owned(), at.value.clone());
+            let mut diagnostic =
+                Diagnostic::warning(code::NOT_SUPPORTED, format!("this version reads `{key}` and does not carry it out yet"));
+            diagnostic.place = self.source.key_place(&at.pointer);
+            self.push(diagnostic, &at.pointer);
+        }
+    }
+
+    pub(super) fn task_extras(&mut self, at: &At<'a>, kind: &str) -> TaskExtras {
+        let mut extras = TaskExtras::default();
+        let Some(map) = self.mapping(at, "a mapping") else { return extras };
+        let everywhere = ["bestEffort", "noRollbackAfter"];
+        let own: &[(&str, &[&str])] = &[
+            ("for", &["concurrency", "onItemError"]),
+            ("call", &["onUnknown", "onRetry", "compensate"]),
+            ("run", &["connections"]),
+        ];
+        for (key, value) in map {
+            if everywhere.contains(&key.as_str()) {
+                continue;
+            }
+            let at = at.child(key, value);
+            match own.iter().find(|(_, keys)| keys.contains(&key.as_str())) {
+                Some((owner, _)) if *owner == kind => {}
+                Some((owner, _)) => {
+                    let message = format!("`{key}` belongs to a `{owner}` task, and this is a `{kind}` task");
+                    self.fault_at_key(code::UNKNOWN_KEY, &at, message, None);
+                }
+                None => {
+                    let known: Vec<&str> = own
+                        .iter()
+                        .filter(|(owner, _)| *owner == kind)
+                        .flat_map(|(_, keys)| keys.iter())
+                        .chain(everywhere.iter())
+                        .copied()
+                        .collect();
+                    self.unknown_key(&at, &known);
+                }
+            }
+        }
+        extras.best_effort = self.boolean(at.get("bestEffort"));
+        extras.no_rollback_after = self.boolean(at.get("noRollbackAfter"));
+        if kind == "for" {
+            if let Some(at) = at.get("concurrency") {
+                extras.concurrency = self.integer(&at, 1, CONCURRENCY_MAX).and_then(|n| u32::try_from(n).ok());
+            }
+            if let Some(at) = at.get("onItemError") {
+                extras.collect = self.word(&at, &["stop", "collect"]) == Some(1);
+            }
+        }
+        if kind == "call" {
+            if let Some(at) = at.get("onUnknown") {
+                extras.resend_unknown = self.word(&at, &["park", "resend"]) == Some(1);
+            }
+            if let Some(at) = at.get("onRetry") {
+                extras.retry_again = self.word(&at, &["again"]).is_some();
+            }
+            if let Some(at) = at.get("compensate")
+                && let Some(text) = self.text(&at)
+            {
+                match parse_reference(text) {
+                    Ok(_) => extras.compensate = Some(text.to_owned()),
+                    Err((message, help)) => self.fault(code::INVALID_CALL, &at, message, Some(help)),
+                }
+            }
+        }
+        extras
+    }
+
+    /// The items of a list of declarations.
+    fn names(&mut self, at: &At<'a>) -> Vec<At<'a>> {
+        let Some(items) = self.list(at, "a list") else { return Vec::new() };
+        if items.len() > DECLARATIONS_MAX {
+            self.fault(code::INVALID_VALUE, at, format!("{} can have at most {DECLARATIONS_MAX} items", at.title()), None);
+            return Vec::new();
+        }
+        items.iter().enumerate().map(|(i, value)| at.item(i, value)).collect()
+    }
+
+    fn alias(&mut self, at: &At<'a>) -> Option<String> {
+        let text = self.text(at)?;
+        if !is_plugin_name(text) {
+            let message = format!("`{text}` is not a name: lower-case words with `-` between");
+            self.fault(code::INVALID_NAME, at, message, None);
+            return None;
+        }
+        Some(text.to_owned())
+    }
+}
+
+/// RFC 6901.
+fn is_pointer(text: &str) -> bool {
+    (text.is_empty() || text.starts_with('/'))
+        && text.split('~').skip(1).all(|after| after.starts_with('0') || after.starts_with('1'))
+}

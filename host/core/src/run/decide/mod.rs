@@ -1,0 +1,443 @@
+//! From a state and something that happened to events.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::EVENTS_PER_DECISION_MAX;
+use super::arguments::{Asked, Asking, Scope};
+use super::event::{Effect, Ending, Event, FrameId};
+use super::fault as faults;
+use super::state::{Phase, State};
+use crate::definition::{Task, TaskIndex, Then};
+use crate::expression::{Evaluator, Template, Text};
+use crate::fault::Fault;
+use crate::time::Timestamp;
+
+mod catch;
+mod enter;
+mod leave;
+mod until;
+
+/// Something that happened, with the time and the randomness of the decision about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// When.
+    pub at: Timestamp,
+    /// 64 random bits, for jitter.
+    pub entropy: u64,
+    /// What.
+    pub cause: Cause,
+}
+
+/// What an action's call ended with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Returned {
+    /// Well.
+    Ok {
+        /// Its output.
+        output: Value,
+        /// What it did.
+        effect: Effect,
+    },
+    /// With a fault, which a `catch` may catch.
+    Fault(Fault),
+}
+
+/// See [`Input`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cause {
+    /// The run was accepted: begin.
+    Start,
+    /// Time passed.
+    Wake,
+    /// A call ended, whether it was wanted still or being stopped.
+    Returned {
+        /// Whose.
+        frame: FrameId,
+        /// How.
+        result: Returned,
+    },
+    /// A call cannot go on without a person.
+    Park {
+        /// Whose.
+        frame: FrameId,
+        /// Why.
+        reason: Fault,
+    },
+    /// A person has settled what a parked call was waiting for.
+    Unpark {
+        /// Whose.
+        frame: FrameId,
+    },
+    /// Somebody wants the run to end.
+    Cancel,
+    /// Somebody wants a pause.
+    Suspend,
+    /// Somebody wants it to go on.
+    Resume,
+}
+
+/// What follows from `input`. Applying the events to `state` in order gives the next state.
+///
+/// Empty when nothing follows: the call was not awaited, the time has not come, the run has ended. Every decision runs
+/// until nothing more can be decided without something happening, so the state after it is at rest.
+#[must_use]
+pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Event> {
+    if state.ended.is_some() {
+        return Vec::new();
+    }
+    let mut decider =
+        Decider { state: state.clone(), events: Vec::new(), evaluator, at: input.at, entropy: input.entropy };
+    decider.react(&input.cause);
+    decider.settle();
+    decider.events
+}
+
+struct Decider<'a> {
+    state: State,
+    events: Vec<Event>,
+    evaluator: &'a dyn Evaluator,
+    at: Timestamp,
+    entropy: u64,
+}
+
+impl Decider<'_> {
+    fn emit(&mut self, event: Event) {
+        self.state.apply(&event);
+        self.events.push(event);
+    }
+
+    fn next_frame(&self) -> FrameId {
+        FrameId(self.state.next_frame)
+    }
+
+    /// The definition's task. Cloning the `Arc` frees the borrow of the state.
+    fn task(&self, index: TaskIndex) -> (Arc<crate::definition::Workflow>, TaskIndex) {
+        (self.state.facts().workflow.clone(), index)
+    }
+
+    fn react(&mut self, cause: &Cause) {
+        match cause {
+            Cause::Start => self.start(),
+            Cause::Wake => self.wake(),
+            Cause::Returned { frame, result } => self.returned(*frame, result),
+            Cause::Park { frame, reason } => {
+                if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
+                    self.emit(Event::Parked { frame: *frame, at: self.at, reason: reason.clone() });
+                }
+            }
+            Cause::Unpark { frame } => {
+                if self.state.call(*frame).is_some_and(|c| c.parked.is_some()) {
+                    self.emit(Event::Unparked { frame: *frame, at: self.at });
+                }
+            }
+            Cause::Cancel => {
+                if self.state.ending.is_none() {
+                    self.end(Ending::Cancelled);
+                }
+            }
+            Cause::Suspend => {
+                if !self.state.suspended {
+                    self.emit(Event::Suspended { at: self.at });
+                }
+            }
+            Cause::Resume => {
+                if self.state.suspended {
+                    self.emit(Event::Resumed { at: self.at });
+                    self.wake();
+                }
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        if self.state.started_at.is_some() {
+            return;
+        }
+        let workflow = self.state.facts().workflow.clone();
+        let raw = self.state.facts().input.clone();
+        let deadline = match workflow.timeout.as_ref().map(|t| self.delay_until(t, None, &raw)).transpose() {
+            Ok(deadline) => deadline,
+            Err(fault) => return self.refuse_start(fault),
+        };
+        let transformed = match &workflow.input.from {
+            None => Ok(None),
+            Some(from) => self.evaluate_workflow(from, &raw).map(|v| Some(Arc::new(v))),
+        };
+        let checked = transformed.and_then(|input| {
+            self.check("/input/schema/document", "the workflow's input", &raw)?;
+            Ok(input)
+        });
+        match checked {
+            Ok(input) => self.emit(Event::Started { at: self.at, input, deadline }),
+            Err(fault) => self.refuse_start(fault),
+        }
+    }
+
+    fn refuse_start(&mut self, fault: Fault) {
+        self.emit(Event::Started { at: self.at, input: None, deadline: None });
+        self.end(Ending::Faulted { fault });
+    }
+
+    /// Ends the run, at once or when calls under way have ended.
+    fn end(&mut self, ending: Ending) {
+        let open = !self.state.stopping.is_empty() || super::pending(&self.state).iter().any(is_call);
+        if open {
+            self.emit(Event::Ending { at: self.at, ending });
+        } else {
+            self.emit(Event::Ended { at: self.at, ending });
+        }
+    }
+
+    fn returned(&mut self, frame: FrameId, result: &Returned) {
+        if self.state.stopping.contains_key(&frame) {
+            let effect = match result {
+                Returned::Ok { effect, .. } => Some(effect.clone()),
+                Returned::Fault(_) => None,
+            };
+            self.emit(Event::CallStopped { frame, effect });
+            return;
+        }
+        let Some(running) = self.state.running(frame) else { return };
+        if !matches!(running.phase, Phase::Calling(_)) {
+            return;
+        }
+        match result {
+            Returned::Ok { output, effect } => self.complete(frame, output.clone(), None, Some(effect.clone())),
+            Returned::Fault(fault) => self.raise(frame, fault.clone(), false),
+        }
+    }
+
+    /// Everything that is due.
+    fn wake(&mut self) {
+        if self.state.ending.is_some() || self.state.suspended {
+            return;
+        }
+        if self.state.deadline.is_some_and(|d| d <= self.at) {
+            return self.end(Ending::Faulted { fault: faults::of_timeout("the workflow") });
+        }
+        loop {
+            // Deadlines before waits: a wait that ends at the very moment of its timeout has timed out.
+            let late = self.running().find(|(_, t)| t.deadline.is_some_and(|d| d <= self.at)).map(|(id, _)| id);
+            if let Some(frame) = late {
+                let pointer = self.state.running(frame).map(|t| t.key.pointer.clone()).unwrap_or_default();
+                self.raise(frame, faults::of_timeout(&format!("the task {pointer}")), true);
+                self.settle();
+                continue;
+            }
+            let due = self.running().find_map(|(id, task)| match &task.phase {
+                Phase::Waiting { until } if *until <= self.at => Some((id, false)),
+                Phase::Trying(trying) if trying.backoff.is_some_and(|b| b <= self.at) => Some((id, true)),
+                _ => None,
+            });
+            match due {
+                Some((frame, true)) => self.emit(Event::Retried { frame, at: self.at }),
+                Some((frame, false)) => {
+                    let output = self.state.running(frame).map(|t| t.input.clone()).unwrap_or_default();
+                    self.complete(frame, output.as_ref().clone(), None, None);
+                }
+                None => return,
+            }
+            if self.events.len() > EVENTS_PER_DECISION_MAX || self.state.ended.is_some() || self.state.ending.is_some()
+            {
+                return;
+            }
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = (FrameId, &super::state::Running)> {
+        self.state.frames.keys().filter_map(|id| Some((*id, self.state.running(*id)?)))
+    }
+
+    /// Goes on until nothing more follows.
+    fn settle(&mut self) {
+        loop {
+            if self.state.ended.is_some() {
+                return;
+            }
+            if let Some(ending) = self.state.ending.clone() {
+                if self.state.stopping.is_empty() {
+                    self.emit(Event::Ended { at: self.at, ending });
+                }
+                return;
+            }
+            if self.state.suspended {
+                return;
+            }
+            if self.events.len() > EVENTS_PER_DECISION_MAX {
+                let mut fault = Fault::of_code(
+                    "run-too-large",
+                    400,
+                    format!("the run went through {EVENTS_PER_DECISION_MAX} steps without waiting for anything"),
+                );
+                fault.instance = self.events.iter().rev().find_map(|e| match e {
+                    Event::TaskEntered { task, .. } => Some(self.state.workflow().task(*task).pointer.clone()),
+                    _ => None,
+                });
+                return self.end(Ending::Faulted { fault });
+            }
+            if !self.step() {
+                return;
+            }
+        }
+    }
+
+    /// One step of whatever can go on; false when nothing can.
+    fn step(&mut self) -> bool {
+        let ready = self.state.frames.iter().find_map(|(id, frame)| match &frame.body {
+            super::state::Body::List(list) if list.child.is_none() => Some((*id, true)),
+            super::state::Body::Task(task) if self.can_go_on(*id, task) => Some((*id, false)),
+            _ => None,
+        });
+        match ready {
+            Some((list, true)) => self.advance(list),
+            Some((task, false)) => self.go_on(task),
+            None => return false,
+        }
+        true
+    }
+
+    fn evaluate_workflow(&self, template: &Template, input: &Value) -> Result<Value, Fault> {
+        let scope = Scope { state: &self.state, frame: None, evaluator: self.evaluator };
+        scope.evaluate(&Asked::Template(template), None, input).map_err(|e| faults::of_expression(&e))
+    }
+
+    fn evaluate(&self, frame: FrameId, asked: &Asked<'_>, asking: Asking<'_>, input: &Value) -> Result<Value, Fault> {
+        let scope = Scope { state: &self.state, frame: Some(frame), evaluator: self.evaluator };
+        scope.evaluate(asked, Some(asking), input).map_err(|e| faults::of_expression(&e))
+    }
+
+    fn check(&self, pointer: &str, what: &str, value: &Value) -> Result<(), Fault> {
+        let Some(schema) = self.state.facts().schemas.get(pointer) else { return Ok(()) };
+        let violations = schema.validate(value);
+        if violations.is_empty() { Ok(()) } else { Err(faults::of_violations(what, &violations)) }
+    }
+
+    /// When a delay that begins now is over.
+    fn delay_until(
+        &self,
+        delay: &crate::definition::Delay,
+        frame: Option<(FrameId, Asking<'_>)>,
+        input: &Value,
+    ) -> Result<Timestamp, Fault> {
+        let text: &Text = match delay {
+            crate::definition::Delay::Millis(millis) => return Ok(self.at.plus_millis(*millis)),
+            crate::definition::Delay::Expression(text) => text,
+        };
+        let value = match frame {
+            Some((frame, asking)) => self.evaluate(frame, &Asked::Text(text), asking, input)?,
+            None => Scope { state: &self.state, frame: None, evaluator: self.evaluator }
+                .evaluate(&Asked::Text(text), None, input)
+                .map_err(|e| faults::of_expression(&e))?,
+        };
+        until::resolve(&value, self.at).map_err(|error| {
+            let mut fault = Fault::of_code("duration-invalid", 400, error.to_string());
+            fault.details = Some(serde_json::json!({ "pointer": text.pointer }));
+            fault
+        })
+    }
+}
+
+fn is_call(command: &super::Command) -> bool {
+    matches!(command, super::Command::Invoke { .. } | super::Command::Stop { .. })
+}
+
+/// What a task is asked as, for `$task` and `$input`.
+fn asking<'a>(task: &'a Task, running: &'a super::state::Running, output: Option<&'a Value>) -> Asking<'a> {
+    Asking {
+        name: &task.name,
+        reference: &task.pointer,
+        started_at: running.started_at,
+        raw: &running.raw,
+        input: &running.input,
+        output,
+    }
+}
+
+impl Decider<'_> {
+    /// A task is over: its output and export are evaluated, its list or fork goes on.
+    fn complete(&mut self, frame: FrameId, raw_output: Value, chosen: Option<Then>, effect: Option<Effect>) {
+        let Some(running) = self.state.running(frame).cloned() else { return };
+        let (workflow, index) = self.task(running.task);
+        let task = workflow.task(index);
+        let evaluated = self.outcome_of(frame, task, &running, raw_output);
+        match evaluated {
+            Ok((output, context)) => {
+                let then = chosen.unwrap_or_else(|| task.then.clone());
+                let ends = then == Then::End;
+                let last = output.clone();
+                self.emit(Event::TaskCompleted { frame, at: self.at, output, context, then, effect });
+                if ends {
+                    self.finish(&last);
+                }
+            }
+            Err(fault) => {
+                // What the action did is done, whatever becomes of its output: the ledger has it.
+                if let Some(effect) = effect {
+                    self.emit(Event::TaskFaulted {
+                        frame,
+                        at: self.at,
+                        fault: located(fault.clone(), task),
+                        stopping: true,
+                    });
+                    self.emit(Event::CallStopped { frame, effect: Some(effect) });
+                    return self.unwind(running_parent(&self.state, frame, &running), &running, located(fault, task));
+                }
+                self.raise(frame, fault, false);
+            }
+        }
+    }
+
+    fn outcome_of(
+        &self,
+        frame: FrameId,
+        task: &Task,
+        running: &super::state::Running,
+        raw_output: Value,
+    ) -> Result<(Arc<Value>, Option<Arc<Value>>), Fault> {
+        let output = match &task.output.transform {
+            None => raw_output,
+            Some(template) => {
+                self.evaluate(frame, &Asked::Template(template), asking(task, running, Some(&raw_output)), &raw_output)?
+            }
+        };
+        self.check(&format!("{}/output/schema/document", task.pointer), "the task's output", &output)?;
+        let context = match &task.export.transform {
+            None => None,
+            Some(template) => {
+                let context =
+                    self.evaluate(frame, &Asked::Template(template), asking(task, running, Some(&output)), &output)?;
+                self.check(&format!("{}/export/schema/document", task.pointer), "the exported context", &context)?;
+                Some(Arc::new(context))
+            }
+        };
+        Ok((Arc::new(output), context))
+    }
+
+    /// The workflow is over with this as the last output.
+    fn finish(&mut self, last: &Arc<Value>) {
+        let workflow = self.state.facts().workflow.clone();
+        let output = match &workflow.output.transform {
+            None => Ok(last.clone()),
+            Some(template) => self.evaluate_workflow(template, last).map(Arc::new),
+        };
+        let checked = output.and_then(|output| {
+            self.check("/output/schema/document", "the workflow's output", &output)?;
+            Ok(output)
+        });
+        match checked {
+            Ok(output) => self.end(Ending::Completed { output }),
+            Err(fault) => self.end(Ending::Faulted { fault }),
+        }
+    }
+}
+
+fn located(mut fault: Fault, task: &Task) -> Fault {
+    fault.instance.get_or_insert_with(|| task.pointer.clone());
+    fault
+}
+
+fn running_parent(state: &State, frame: FrameId, _running: &super::state::Running) -> Option<FrameId> {
+    state.frames.get(&frame).and_then(|f| f.parent)
+}

@@ -1,0 +1,299 @@
+//! What happened in a run, in the order in which it was decided. Folding these is all that recovery is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::definition::{ActionReference, TaskIndex, Then};
+use crate::fault::Fault;
+use crate::time::Timestamp;
+
+/// A place in the tree of what is being executed; unique in a run, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FrameId(pub u32);
+
+/// Which list of a task is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Block {
+    /// `do`.
+    Do,
+    /// `try`.
+    Try,
+    /// `catch.do`.
+    Catch,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "as")]
+pub enum Ending {
+    /// With this output.
+    Completed {
+        /// The workflow's output.
+        output: Arc<Value>,
+    },
+    /// With this fault.
+    Faulted {
+        /// The fault.
+        fault: Fault,
+    },
+    /// Because somebody asked for it.
+    Cancelled,
+}
+
+/// What an action did, as it said itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Whether anything is different now.
+    pub changed: bool,
+    /// The action that takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
+}
+
+/// See [`Effect::undo`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Undo {
+    /// An action of the same plugin.
+    pub action: String,
+    /// Its input.
+    pub input: Value,
+}
+
+/// One decided fact. Every result of an evaluation is in it: applying an event evaluates nothing.
+///
+/// The serialized form is stored for as long as a run is kept: names and meanings of fields do not change, new
+/// fields have a default, a golden file of each kind is in the tests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// The run began; its top-level list is entered.
+    Started {
+        /// When.
+        at: Timestamp,
+        /// The input after `input.from`, where that changed it.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+        input: Option<Arc<Value>>,
+        /// When the workflow's `timeout` strikes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+    },
+    /// A task began.
+    TaskEntered {
+        /// Its new frame.
+        frame: FrameId,
+        /// The list or fork that it is in.
+        parent: FrameId,
+        /// Which task.
+        task: TaskIndex,
+        /// When.
+        at: Timestamp,
+        /// Its input after `input.from`, where that changed it.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+        input: Option<Arc<Value>>,
+        /// When its `timeout` strikes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
+    },
+    /// A task's `if` was false.
+    TaskSkipped {
+        /// The list or fork that it is in.
+        parent: FrameId,
+        /// Which task.
+        task: TaskIndex,
+    },
+    /// One of a task's lists began.
+    BlockEntered {
+        /// The list's new frame.
+        frame: FrameId,
+        /// The task's frame.
+        parent: FrameId,
+        /// Which list.
+        block: Block,
+    },
+    /// A `for` began.
+    LoopEntered {
+        /// The task's frame.
+        frame: FrameId,
+        /// What it iterates over.
+        items: Arc<Vec<Arc<Value>>>,
+    },
+    /// An iteration began.
+    IterationEntered {
+        /// The list's new frame.
+        frame: FrameId,
+        /// The loop's frame.
+        parent: FrameId,
+        /// Counts from 0.
+        index: u32,
+    },
+    /// An iteration ended; with a fault only where the loop collects.
+    IterationEnded {
+        /// The loop's frame.
+        frame: FrameId,
+        /// Which.
+        index: u32,
+        /// The fault, where the loop collects them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<Fault>,
+    },
+    /// A `fork` began; its branches follow as [`Event::TaskEntered`].
+    ForkEntered {
+        /// The task's frame.
+        frame: FrameId,
+    },
+    /// What ran side by side wrote into the context, and the copies were merged.
+    ContextMerged {
+        /// The loop or fork.
+        frame: FrameId,
+        /// The context from now on.
+        context: Arc<Value>,
+    },
+    /// An action is to be called.
+    CallScheduled {
+        /// The task's frame.
+        frame: FrameId,
+        /// Counts from 1: attempts of this execution.
+        attempt: u32,
+        /// As the file says.
+        action: ActionReference,
+        /// The name of the connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<String>,
+        /// The action's input.
+        arguments: Arc<Value>,
+    },
+    /// A `wait` began.
+    WaitScheduled {
+        /// The task's frame.
+        frame: FrameId,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A task ended.
+    TaskCompleted {
+        /// Its frame, gone now.
+        frame: FrameId,
+        /// When.
+        at: Timestamp,
+        /// Its output after `output.as`.
+        output: Arc<Value>,
+        /// The context after `export.as`, where the task exports.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+        context: Option<Arc<Value>>,
+        /// Where to go.
+        #[serde(default, skip_serializing_if = "is_continue")]
+        then: Then,
+        /// What an action did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effect: Option<Effect>,
+    },
+    /// A task ended with a fault. What becomes of the fault is in the next event.
+    TaskFaulted {
+        /// Its frame, gone now.
+        frame: FrameId,
+        /// When.
+        at: Timestamp,
+        /// The fault.
+        fault: Fault,
+        /// Whether its call is still under way: a call that was sent is never abandoned (semantics 1, "Stopping").
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stopping: bool,
+    },
+    /// A `try` caught a fault and runs `catch.do`, if it has one.
+    Caught {
+        /// The frame of the `try`.
+        frame: FrameId,
+        /// The fault.
+        fault: Fault,
+    },
+    /// A `try` caught a fault and will try again.
+    RetryScheduled {
+        /// The frame of the `try`.
+        frame: FrameId,
+        /// The fault.
+        fault: Fault,
+        /// When.
+        until: Timestamp,
+    },
+    /// The wait before a retry is over.
+    Retried {
+        /// The frame of the `try`.
+        frame: FrameId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A task with `bestEffort` ended with a fault, and the run goes on.
+    Tolerated {
+        /// The list or fork that it was in.
+        parent: FrameId,
+        /// Which task.
+        task: TaskIndex,
+        /// The fault.
+        fault: Fault,
+    },
+    /// A call cannot go on without a person.
+    Parked {
+        /// The calling task's frame.
+        frame: FrameId,
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: Fault,
+    },
+    /// A parked call goes on.
+    Unparked {
+        /// The calling task's frame.
+        frame: FrameId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Nothing new begins until resumed.
+    Suspended {
+        /// When.
+        at: Timestamp,
+    },
+    /// Goes on.
+    Resumed {
+        /// When.
+        at: Timestamp,
+    },
+    /// The run will end like this as soon as calls that were under way have ended.
+    Ending {
+        /// When.
+        at: Timestamp,
+        /// How.
+        ending: Ending,
+    },
+    /// A call that nobody waits for any more has ended and is on record.
+    CallStopped {
+        /// The frame that it belonged to.
+        frame: FrameId,
+        /// What it did, as far as it said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effect: Option<Effect>,
+    },
+    /// The run has ended.
+    Ended {
+        /// When.
+        at: Timestamp,
+        /// How.
+        ending: Ending,
+    },
+}
+
+/// A field that is there is a value, `null` too: "no value" is a field that is not there.
+pub(super) fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Value>>, D::Error> {
+    Arc::<Value>::deserialize(deserializer).map(Some)
+}
+
+fn is_continue(then: &Then) -> bool {
+    *then == Then::Continue
+}
+
+/// Variables of loops and `catch`, by name.
+pub type Variables = BTreeMap<String, Arc<Value>>;

@@ -1,0 +1,210 @@
+//! What the shell must be doing, read off the state.
+
+use serde::Serialize;
+
+use super::event::{Ending, FrameId};
+use super::state::{Body, Calling, Phase, Running, State};
+use crate::fault::Fault;
+use crate::time::Timestamp;
+
+/// Something that the shell must be doing as long as it is listed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Begin: the run was accepted and nothing was decided yet.
+    Start,
+    /// Have this action under way, and report how it ends.
+    Invoke {
+        /// Whose.
+        frame: FrameId,
+        /// What.
+        call: Calling,
+    },
+    /// Bring this call to its end: stop the guest, let a sent request end, record it, report.
+    Stop {
+        /// Whose.
+        frame: FrameId,
+        /// What.
+        call: Calling,
+    },
+    /// Report when this time has come.
+    Wake {
+        /// When; the earliest, if several are due.
+        at: Timestamp,
+    },
+}
+
+/// How a run stands, for people and for lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Something is being done.
+    Running,
+    /// For a time, or an event.
+    Waiting,
+    /// Refused without a caller: starts when what is missing is there.
+    Blocked,
+    /// Needs a person.
+    Parked,
+    /// Somebody asked for a pause.
+    Suspended,
+    /// Somebody asked for the end; calls under way are being ended.
+    Cancelling,
+    /// Ended well.
+    Completed,
+    /// Ended with a fault.
+    Faulted,
+    /// Ended by request.
+    Cancelled,
+}
+
+impl Status {
+    /// Whether the run is over.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Faulted | Self::Cancelled)
+    }
+
+    /// As in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Blocked => "blocked",
+            Self::Parked => "parked",
+            Self::Suspended => "suspended",
+            Self::Cancelling => "cancelling",
+            Self::Completed => "completed",
+            Self::Faulted => "faulted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a waiting or parked run waits for.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Waiting {
+    /// The task.
+    pub task: String,
+    /// `time`, `retry` or `person`.
+    pub on: &'static str,
+    /// Until when, at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why, for `retry` and `person`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Fault>,
+}
+
+/// Everything that must be under way now. The same for a run that lives and for one just folded.
+#[must_use]
+pub fn pending(state: &State) -> Vec<Command> {
+    if state.ended.is_some() {
+        return Vec::new();
+    }
+    let mut commands: Vec<Command> = state
+        .stopping
+        .iter()
+        .filter(|(_, call)| call.parked.is_none())
+        .map(|(frame, call)| Command::Stop { frame: *frame, call: call.clone() })
+        .collect();
+    if state.started_at.is_none() {
+        commands.push(Command::Start);
+        return commands;
+    }
+    let mut wake = state.ending.is_none().then_some(state.deadline).flatten();
+    for (frame, task) in tasks(state) {
+        let due = match &task.phase {
+            Phase::Calling(call) if call.parked.is_none() => {
+                commands.push(Command::Invoke { frame, call: call.clone() });
+                None
+            }
+            Phase::Waiting { until } => Some(*until),
+            Phase::Trying(trying) => trying.backoff,
+            _ => None,
+        };
+        for at in [due, task.deadline].into_iter().flatten() {
+            wake = Some(wake.map_or(at, |w| w.min(at)));
+        }
+    }
+    // A suspended run lets what is under way end and begins nothing: its timers wait for `resume`.
+    if let Some(at) = wake
+        && !state.suspended
+    {
+        commands.push(Command::Wake { at });
+    }
+    commands
+}
+
+fn tasks(state: &State) -> impl Iterator<Item = (FrameId, &Running)> {
+    state.frames.iter().filter_map(|(id, frame)| match &frame.body {
+        Body::Task(task) => Some((*id, task.as_ref())),
+        Body::List(_) => None,
+    })
+}
+
+impl State {
+    /// How the run stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match &self.ended {
+            Some((_, Ending::Completed { .. })) => return Status::Completed,
+            Some((_, Ending::Faulted { .. })) => return Status::Faulted,
+            Some((_, Ending::Cancelled)) => return Status::Cancelled,
+            None => {}
+        }
+        let parked = self.stopping.values().any(|c| c.parked.is_some())
+            || tasks(self).any(|(_, t)| matches!(&t.phase, Phase::Calling(c) if c.parked.is_some()));
+        if parked {
+            return Status::Parked;
+        }
+        if matches!(self.ending, Some(Ending::Cancelled)) {
+            return Status::Cancelling;
+        }
+        if self.suspended {
+            return Status::Suspended;
+        }
+        let calling = self.started_at.is_none()
+            || !self.stopping.is_empty()
+            || tasks(self).any(|(_, t)| matches!(t.phase, Phase::Calling(_)));
+        if calling { Status::Running } else { Status::Waiting }
+    }
+
+    /// What it waits for, if it waits or is parked.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Waiting> {
+        let person = self
+            .stopping
+            .values()
+            .chain(tasks(self).filter_map(|(_, t)| match &t.phase {
+                Phase::Calling(call) => Some(call),
+                _ => None,
+            }))
+            .find_map(|call| Some((call, call.parked.as_ref()?)))
+            .map(|(call, reason)| Waiting {
+                task: call.key.pointer.clone(),
+                on: "person",
+                until: None,
+                reason: Some(reason.clone()),
+            });
+        if person.is_some() {
+            return person;
+        }
+        if self.status() != Status::Waiting {
+            return None;
+        }
+        tasks(self)
+            .filter_map(|(_, task)| match &task.phase {
+                Phase::Waiting { until } => Some((*until, task, "time", None)),
+                Phase::Trying(trying) => Some((trying.backoff?, task, "retry", trying.fault.clone())),
+                _ => None,
+            })
+            .min_by_key(|(until, ..)| *until)
+            .map(|(until, task, on, reason)| Waiting {
+                task: task.key.pointer.clone(),
+                on,
+                until: Some(until.to_string()),
+                reason,
+            })
+    }
+}

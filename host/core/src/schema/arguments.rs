@@ -1,0 +1,107 @@
+//! The `with` of a call against the input schema of its action, as far as can be said before anything runs.
+
+use serde_json::{Map, Value};
+
+use super::{Schema, Violation, What};
+use crate::definition::{Call, Source, Task};
+use crate::diagnostic::{Diagnostic, Needs, code};
+use crate::expression::{Content, Template};
+
+/// Compares the arguments of `task`, which is the call `call`, with `schema`.
+///
+/// Everything reported is wrong whatever the expressions give: a field that the action does not take, one that it
+/// needs and that is not there, a literal that does not fit. What depends on an expression's result is not judged.
+#[must_use]
+pub fn check_arguments(source: &Source, task: &Task, call: &Call, schema: &Schema) -> Vec<Diagnostic> {
+    let mut open = Vec::new();
+    let instance = with_placeholders(&call.arguments, String::new(), &mut open);
+    schema
+        .validate(&instance)
+        .into_iter()
+        .filter(|violation| is_certain(violation, &open))
+        .map(|violation| diagnostic(source, task, call, &violation))
+        .collect()
+}
+
+/// The literal parts of a template; expressions are `null` and their pointers go to `open`.
+fn with_placeholders(template: &Template, pointer: String, open: &mut Vec<String>) -> Value {
+    match template {
+        Template::Text(text) => match &text.content {
+            Content::Literal(value) => value.clone(),
+            Content::Program(_) => {
+                open.push(pointer);
+                Value::Null
+            }
+        },
+        Template::Array(items) => {
+            Value::Array(items.iter().enumerate().map(|(i, t)| with_placeholders(t, format!("{pointer}/{i}"), open)).collect())
+        }
+        Template::Object(fields) => {
+            let mut map = Map::new();
+            for (name, field) in fields {
+                let pointer = format!("{pointer}/{}", crate::definition::source::escape_pointer(name));
+                map.insert(name.clone(), with_placeholders(field, pointer, open));
+            }
+            Value::Object(map)
+        }
+    }
+}
+
+/// Whether the violation stands whatever the values at `open` are.
+fn is_certain(violation: &Violation, open: &[String]) -> bool {
+    if open.is_empty() {
+        return true;
+    }
+    // Which branch applies may depend on any expression.
+    let branches = ["anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems", "contains"];
+    if violation.schema_pointer.split('/').any(|segment| branches.contains(&segment)) {
+        return false;
+    }
+    let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match violation.what {
+        // The names of fields are literal.
+        What::Unknown | What::Missing => {
+            let parent = &violation.pointer[..violation.pointer.rfind('/').unwrap_or(0)];
+            !open.iter().any(|at| inside(parent, at))
+        }
+        What::Invalid => {
+            let keyword = violation.schema_pointer.rsplit('/').next().unwrap_or_default();
+            let whatever_inside =
+                ["type", "minProperties", "maxProperties", "minItems", "maxItems", "propertyNames"].contains(&keyword);
+            !open.iter().any(|at| inside(&violation.pointer, at) || (!whatever_inside && inside(at, &violation.pointer)))
+        }
+    }
+}
+
+fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) -> Diagnostic {
+    let with = format!("{}/with", task.pointer);
+    let pointer = format!("{with}{}", violation.pointer);
+    let action = call.reference.to_string();
+    let field = violation.pointer.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
+    let (code, message) = match violation.what {
+        What::Unknown => (code::ARGUMENT_UNKNOWN, format!("`{action}` takes no argument `{field}`")),
+        What::Missing => (code::ARGUMENT_MISSING, format!("`{action}` needs the argument `{field}`")),
+        What::Invalid if field.is_empty() => (code::ARGUMENT_INVALID, format!("the arguments of `{action}` do not fit")),
+        What::Invalid => (code::ARGUMENT_INVALID, format!("the argument `{field}` of `{action}` does not fit: {}", violation.message)),
+    };
+    let mut diagnostic = Diagnostic::error(code, message);
+    diagnostic.place = match violation.what {
+        What::Unknown => source.key_place(&pointer),
+        // Marked where it should be written, or, where nothing is, at the call.
+        What::Missing => {
+            let parent = &pointer[..pointer.rfind('/').unwrap_or(0)];
+            source.key_place(parent).or_else(|| source.place(&format!("{}/call", task.pointer)))
+        }
+        What::Invalid => source.place(&pointer),
+    }
+    .or_else(|| source.nearest_place(&pointer));
+    diagnostic.task = Some(task.pointer.clone());
+    diagnostic.pointer = Some(pointer);
+    diagnostic.action = Some(action);
+    diagnostic.needs =
+        violation.expected.as_ref().map(|expected| Needs { text: Some(expected.clone()), ..Needs::default() });
+    match &violation.suggestion {
+        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")),
+        None => diagnostic,
+    }
+}

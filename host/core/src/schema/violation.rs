@@ -1,0 +1,199 @@
+//! A value that does not fit its schema, in words that repeat nothing of the value.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{JsonType, ValidationError};
+use serde_json::Value;
+
+use crate::definition::source::escape_pointer;
+use crate::diagnostic::nearest;
+
+/// The class of a [`Violation`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A field that the schema does not have; `pointer` is the field's.
+    Unknown,
+    /// A field that is missing; `pointer` is where it would be.
+    Missing,
+    /// A value that does not fit.
+    Invalid,
+}
+
+/// One way in which an instance does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// JSON pointer into the instance.
+    pub pointer: String,
+    /// JSON pointer of the keyword in the schema.
+    pub schema_pointer: String,
+    /// The class.
+    pub what: What,
+    /// What is wrong, in one line, with the field's name.
+    pub message: String,
+    /// What would do, where it can be said in a few words: `a string`, `` one of `a`, `b` ``.
+    pub expected: Option<String>,
+    /// The field or value that was probably meant.
+    pub suggestion: Option<String>,
+}
+
+/// The message of a schema that the metaschema refuses.
+pub(super) fn schema_message(error: &ValidationError<'_>, pointer: &str) -> String {
+    let name = last(pointer);
+    match error.kind() {
+        ValidationErrorKind::Format { format } if format == "regex" => {
+            format!("{name} is not a regular expression (look-around and back-references are not allowed)")
+        }
+        ValidationErrorKind::Referencing(_) => "a reference cannot be resolved".to_owned(),
+        ValidationErrorKind::AnyOf { .. } if pointer.ends_with("/type") => {
+            format!("`type` must be one of {}", TYPES.map(|t| format!("`{t}`")).join(", "))
+        }
+        kind => match sentence(kind, &name) {
+            Some((message, _)) => message,
+            None => format!("{name} does not fit the schema of schemas (`{}`)", kind.keyword()),
+        },
+    }
+}
+
+const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "string", "integer"];
+
+/// Appends what `error` says.
+pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: &mut Vec<Violation>) {
+    let pointer = error.instance_path().as_str().to_owned();
+    let schema_pointer = error.schema_path().as_str().to_owned();
+    let parent = || schema.pointer(&schema_pointer[..schema_pointer.rfind('/').unwrap_or(0)]);
+    let name = last(&pointer);
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known = parent().and_then(|p| p.get("properties")).and_then(Value::as_object);
+            for field in unexpected {
+                let near = known.and_then(|k| nearest(field, k.keys().map(String::as_str))).map(str::to_owned);
+                violations.push(Violation {
+                    pointer: format!("{pointer}/{}", escape_pointer(field)),
+                    schema_pointer: schema_pointer.clone(),
+                    what: What::Unknown,
+                    message: format!("{name} has no field `{field}`"),
+                    expected: known.map(|k| one_of(k.keys().map(String::as_str))),
+                    suggestion: near,
+                });
+            }
+        }
+        ValidationErrorKind::Required { property } => {
+            let field = property.as_str().unwrap_or_default();
+            violations.push(Violation {
+                pointer: format!("{pointer}/{}", escape_pointer(field)),
+                schema_pointer,
+                what: What::Missing,
+                message: format!("{name} needs a field `{field}`"),
+                expected: None,
+                suggestion: None,
+            });
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            // The form that fits best is most probably the one that was meant.
+            let closest = context.iter().filter(|errors| !errors.is_empty()).min_by_key(|errors| {
+                (errors.iter().any(|e| matches!(e.kind(), ValidationErrorKind::Type { .. })), errors.len())
+            });
+            let before = violations.len();
+            if let [_] = context.as_slice()
+                && let Some(errors) = closest
+            {
+                errors.iter().for_each(|e| of_error(e, schema, violations));
+            }
+            if violations.len() == before {
+                let hint = closest.and_then(|errors| {
+                    let mut inner = Vec::new();
+                    errors.iter().take(1).for_each(|e| of_error(e, schema, &mut inner));
+                    inner.pop().map(|v| v.message)
+                });
+                violations.push(Violation {
+                    pointer,
+                    schema_pointer,
+                    what: What::Invalid,
+                    message: format!("{name} fits none of the forms that are allowed{}", hint.map(|h| format!(": {h}")).unwrap_or_default()),
+                    expected: None,
+                    suggestion: None,
+                });
+            }
+        }
+        kind => {
+            let (message, expected) = sentence(kind, &name).unwrap_or_else(|| (format!("{name} does not fit `{}`", kind.keyword()), None));
+            let suggestion = match kind {
+                ValidationErrorKind::Enum { options } => error.instance().as_str().and_then(|text| {
+                    let words = options.as_array().into_iter().flatten().filter_map(Value::as_str);
+                    nearest(text, words).map(str::to_owned)
+                }),
+                _ => None,
+            };
+            violations.push(Violation { pointer, schema_pointer, what: What::Invalid, message, expected, suggestion });
+        }
+    }
+}
+
+fn sentence(kind: &ValidationErrorKind, name: &str) -> Option<(String, Option<String>)> {
+    use ValidationErrorKind as Kind;
+    let must = |what: String| Some((format!("{name} must be {what}"), Some(what)));
+    match kind {
+        Kind::Type { kind } => must(match kind {
+            TypeKind::Single(one) => with_article(*one).to_owned(),
+            TypeKind::Multiple(several) => several.iter().map(with_article).collect::<Vec<_>>().join(" or "),
+        }),
+        Kind::Enum { options } => must(one_of(options.as_array().into_iter().flatten().map(json_word).collect::<Vec<_>>().iter().map(String::as_str))),
+        Kind::Constant { expected_value } => must(format!("`{}`", json_word(expected_value))),
+        Kind::Format { format } => must(format!("of the format `{format}`")),
+        Kind::Pattern { pattern } => must(format!("text that matches `{}`", shortened(pattern))),
+        Kind::Minimum { limit } => must(format!("at least {limit}")),
+        Kind::Maximum { limit } => must(format!("at most {limit}")),
+        Kind::ExclusiveMinimum { limit } => must(format!("more than {limit}")),
+        Kind::ExclusiveMaximum { limit } => must(format!("less than {limit}")),
+        Kind::MultipleOf { multiple_of } => must(format!("a multiple of {multiple_of}")),
+        Kind::MinLength { limit } => must(format!("at least {limit} characters long")),
+        Kind::MaxLength { limit } => must(format!("at most {limit} characters long")),
+        Kind::MinItems { limit } => Some((format!("{name} needs at least {limit} items"), None)),
+        Kind::MaxItems { limit } => Some((format!("{name} can have at most {limit} items"), None)),
+        Kind::AdditionalItems { limit } => Some((format!("{name} can have at most {limit} items"), None)),
+        Kind::UniqueItems => Some((format!("{name} has the same item twice"), None)),
+        Kind::MinProperties { limit } => Some((format!("{name} needs at least {limit} fields"), None)),
+        Kind::MaxProperties { limit } => Some((format!("{name} can have at most {limit} fields"), None)),
+        Kind::FalseSchema => Some((format!("{name} is not allowed here"), None)),
+        Kind::OneOfMultipleValid { .. } => Some((format!("{name} fits more than one of the forms that exclude each other"), None)),
+        Kind::Not { .. } => Some((format!("{name} has a form that is excluded"), None)),
+        _ => None,
+    }
+}
+
+fn with_article(kind: JsonType) -> &'static str {
+    match kind {
+        JsonType::Null => "null",
+        JsonType::Boolean => "true or false",
+        JsonType::Integer => "a whole number",
+        JsonType::Number => "a number",
+        JsonType::String => "text",
+        JsonType::Array => "a list",
+        JsonType::Object => "an object",
+    }
+}
+
+/// A value of the schema, short.
+fn json_word(value: &Value) -> String {
+    shortened(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= 80 { text.to_owned() } else { format!("{}…", text.chars().take(80).collect::<String>()) }
+}
+
+fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<&str> = words.collect();
+    let shown: Vec<String> = words.iter().take(12).map(|w| format!("`{w}`")).collect();
+    let more = if words.len() > 12 { format!(" and {} more", words.len() - 12) } else { String::new() };
+    if shown.len() == 1 { shown.concat() } else { format!("one of {}{more}", shown.join(", ")) }
+}
+
+/// The last part of a pointer, for messages.
+fn last(pointer: &str) -> String {
+    match pointer.rsplit('/').next() {
+        None | Some("") => "the value".to_owned(),
+        Some(segment) if segment.bytes().all(|b| b.is_ascii_digit()) => format!("item {segment}"),
+        Some(segment) => format!("`{}`", segment.replace("~1", "/").replace("~0", "~")),
+    }
+}

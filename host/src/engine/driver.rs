@@ -1,0 +1,191 @@
+//! Carries one run: has what is pending under way, brings what happens to the core, keeps what it decides.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bellhop_core::expression::Evaluator;
+use bellhop_core::fault::Fault;
+use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Input, Returned, State};
+use bellhop_core::time::Timestamp;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use super::execution::{Decision, End, Error, Execution, Next, StepKey};
+
+/// How a call came back to the driver.
+pub(crate) enum CallEnd {
+    /// It ended.
+    Returned(Returned),
+    /// It needs a person.
+    Park(Fault),
+    /// It was put down because the process is stopping; nothing is known or lost.
+    PutDown,
+}
+
+/// What a call is told while it is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Go on.
+    Run,
+    /// Nobody waits for it any more: stop the guest, end what was sent.
+    Stop,
+    /// The process is stopping: end what was sent, put the rest down.
+    PutDown,
+}
+
+/// A call under way.
+pub(crate) type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
+
+/// Starts calls. The engine's side of an action.
+pub(crate) trait Invoker: Send + Sync + 'static {
+    /// Begins, or takes up again, the call of `frame`.
+    fn invoke(&self, frame: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture;
+}
+
+/// Where a driver left its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Ended.
+    Ended,
+    /// Waiting for a time or a message.
+    Resting,
+    /// Put down for the process to stop.
+    PutDown,
+}
+
+/// Carries a run until it ends or rests.
+///
+/// After `Ok(Left::Ended)` and `Ok(Left::Resting)` everything recorded is durable.
+pub(crate) async fn drive<E: Execution>(
+    port: &E,
+    invoker: &dyn Invoker,
+    evaluator: &(dyn Evaluator + Send + Sync),
+    mut state: State,
+    mut decisions: u64,
+) -> Result<Left, Error> {
+    let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
+    let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>> = FuturesUnordered::new();
+    let mut draining = false;
+    loop {
+        let mut start = false;
+        for command in run::pending(&state) {
+            match command {
+                Command::Start => start = true,
+                Command::Invoke { frame, call } if !draining && !under_way.contains_key(&frame) => {
+                    begin(invoker, &mut under_way, &calls, frame, call, Wish::Run);
+                }
+                Command::Stop { frame, call } => match under_way.get(&frame) {
+                    Some(wish) => {
+                        wish.send_replace(Wish::Stop);
+                    }
+                    None if !draining => begin(invoker, &mut under_way, &calls, frame, call, Wish::Stop),
+                    None => {}
+                },
+                Command::Invoke { .. } | Command::Wake { .. } => {}
+            }
+        }
+        if state.ended().is_some() {
+            port.settled().await?;
+            return Ok(Left::Ended);
+        }
+        if draining && calls.is_empty() {
+            port.settled().await?;
+            return Ok(Left::PutDown);
+        }
+        let (cause, acknowledge) = if start && !draining {
+            (Cause::Start, None)
+        } else {
+            let resting = calls.is_empty();
+            tokio::select! {
+                biased;
+                Some((frame, end)) = calls.next(), if !calls.is_empty() => {
+                    under_way.remove(&frame);
+                    match end {
+                        CallEnd::Returned(result) => (Cause::Returned { frame, result }, None),
+                        CallEnd::Park(reason) => (Cause::Park { frame, reason }, None),
+                        CallEnd::PutDown => continue,
+                    }
+                }
+                next = port.signal(resting), if !draining => match next {
+                    Next::Signal(signal) => (signal.cause, signal.acknowledge),
+                    Next::Rest => {
+                        port.settled().await?;
+                        return Ok(Left::Resting);
+                    }
+                    Next::Drain => {
+                        draining = true;
+                        for wish in under_way.values() {
+                            // One that is being stopped already goes on to its end as it is.
+                            wish.send_if_modified(|w| {
+                                let change = *w == Wish::Run;
+                                if change {
+                                    *w = Wish::PutDown;
+                                }
+                                change
+                            });
+                        }
+                        continue;
+                    }
+                }
+            }
+        };
+        let input = Input { at: port.now(), entropy: port.entropy(), cause };
+        let events = run::decide(&state, &input, evaluator);
+        if !events.is_empty() {
+            for event in &events {
+                state.apply(event);
+            }
+            port.timer(wake(&state));
+            let decision = Decision { events, after: Some(Arc::new(state.clone())) };
+            let step = StepKey::Decision(decisions);
+            let kept = port.step(&step, None, |_| async move { End::Done(decision) }).await?;
+            if !matches!(kept, End::Done(_)) {
+                return Err(Error::Journal("a decision was not kept".to_owned()));
+            }
+            decisions += 1;
+        }
+        if let Some(acknowledge) = acknowledge {
+            port.settled().await?;
+            // The one who asked may have gone.
+            let _gone = acknowledge.send(());
+        }
+    }
+}
+
+fn begin(
+    invoker: &dyn Invoker,
+    under_way: &mut BTreeMap<FrameId, watch::Sender<Wish>>,
+    calls: &FuturesUnordered<Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>>,
+    frame: FrameId,
+    call: Calling,
+    wish: Wish,
+) {
+    let (sender, receiver) = watch::channel(wish);
+    under_way.insert(frame, sender);
+    let future = invoker.invoke(frame, call, receiver);
+    calls.push(Box::pin(async move { (frame, future.await) }));
+}
+
+/// When the run is to be woken.
+fn wake(state: &State) -> Option<Timestamp> {
+    run::pending(state).into_iter().find_map(|command| match command {
+        Command::Wake { at } => Some(at),
+        Command::Start | Command::Invoke { .. } | Command::Stop { .. } => None,
+    })
+}
+
+/// Folds the decisions that are kept from number `decisions` on into `state`; gives how many there are in all.
+pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decisions: u64) -> Result<u64, Error> {
+    loop {
+        let step = StepKey::Decision(decisions);
+        let kept = port.step::<Decision, _, _>(&step, None, |_| async { End::Stopped }).await?;
+        let End::Done(Decision { events, .. }) = kept else { return Ok(decisions) };
+        for event in &events {
+            state.apply(event);
+        }
+        decisions += 1;
+    }
+}

@@ -1,0 +1,227 @@
+//! The execution port: what a run asks of whatever carries it.
+//!
+//! A run's driver is a deterministic program over this port. Everything that it learns from outside (a decision, an
+//! answer from Slack, a message, the time) it learns through one of these methods, under a key, and an engine that
+//! has the answer under that key gives the same one again. [`local`] keeps the answers in the journal of this
+//! process; [`replay`] keeps them in an ordered log in memory and is how an engine that only replays looks.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bellhop_core::fault::Fault;
+use bellhop_core::run::{Cause, Event, ExecutionKey, State};
+use bellhop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub(crate) mod local;
+#[cfg(test)]
+pub(crate) mod replay;
+
+/// What a step is known by. The same work has the same key after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum StepKey {
+    /// The n-th decision of the run.
+    Decision(u64),
+    /// A capability call.
+    Call(CallKey),
+}
+
+/// One call of one attempt of one execution of a task (semantics 1, "Key").
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct CallKey {
+    /// The task's execution.
+    pub(crate) execution: ExecutionKey,
+    /// Counts from 1.
+    pub(crate) attempt: u32,
+    /// Counts from 0 within the execution, over slices.
+    pub(crate) ordinal: u32,
+}
+
+/// That something is about to be sent. Durable before a byte of it leaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Intent {
+    /// The hash of the guest's own request.
+    pub(crate) hash: String,
+    /// When.
+    pub(crate) at: Timestamp,
+    /// `chat.post-message`.
+    pub(crate) function: String,
+    /// On which connection.
+    pub(crate) connection: String,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum End<T> {
+    /// With this. Recorded: the step is never done again.
+    Done(T),
+    /// Nothing was done, certainly. Recorded; the same key may be tried again, with a new intent.
+    NotSent {
+        /// Why, in a few words.
+        reason: String,
+        /// Not before.
+        retry_at: Option<Timestamp>,
+    },
+    /// Nobody can tell. Not recorded: the intent stays open and the run parks.
+    Doubt(Fault),
+    /// Given up before anything was sent or learnt, because the process is stopping. Not recorded.
+    Stopped,
+}
+
+/// Something that a step can give, in the form in which it is kept.
+pub(crate) trait Recorded: Sized + Send {
+    /// As kept.
+    fn to_record(&self) -> Value;
+    /// From what was kept; none when it cannot be read.
+    fn from_record(value: Value) -> Option<Self>;
+    /// The run's state after it, for a decision.
+    fn after(&self) -> Option<&State> {
+        None
+    }
+}
+
+/// A decision.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision {
+    /// What was decided: this is kept.
+    pub(crate) events: Vec<Event>,
+    /// The state after it, for what is kept beside it and can be made again from it: the run's summary, its place among
+    /// the open runs, a snapshot. None when read back.
+    pub(crate) after: Option<Arc<State>>,
+}
+
+impl Recorded for Decision {
+    fn to_record(&self) -> Value {
+        serde_json::to_value(&self.events).unwrap_or(Value::Null)
+    }
+    fn from_record(value: Value) -> Option<Self> {
+        Some(Self { events: serde_json::from_value(value).ok()?, after: None })
+    }
+    fn after(&self) -> Option<&State> {
+        self.after.as_deref()
+    }
+}
+
+/// What a capability call answered, as the guest gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// The hash of the guest's own request; a replay with another one is not the same program.
+    pub(crate) hash: String,
+    /// `chat.post-message`.
+    pub(crate) function: String,
+    /// Whether it was a write.
+    pub(crate) writes: bool,
+    /// What the guest gets.
+    pub(crate) result: Result<String, String>,
+    /// How it came about, for the timeline: `sent`, `found`, `denied`, `reused`.
+    pub(crate) how: How,
+}
+
+/// See [`Answer::how`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum How {
+    /// Slack answered.
+    Sent,
+    /// Slack's answer was lost and the change was found by reading it back.
+    Found,
+    /// The host refused, nothing was sent.
+    Denied,
+    /// An earlier attempt had done the same already.
+    Reused,
+}
+
+impl How {
+    /// As kept.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Found => "found",
+            Self::Denied => "denied",
+            Self::Reused => "reused",
+        }
+    }
+}
+
+impl Recorded for Answer {
+    fn to_record(&self) -> Value {
+        serde_json::to_value(self).unwrap_or(Value::Null)
+    }
+    fn from_record(value: Value) -> Option<Self> {
+        serde_json::from_value(value).ok()
+    }
+}
+
+/// Why the port cannot go on. Both end the driver; the run goes on at the next start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The journal failed: nothing may be acknowledged any more.
+    #[error("the journal failed: {0}")]
+    Journal(String),
+    /// The run's journal has reached its limit.
+    #[error("the run's journal has {events} records and {bytes} bytes, more than a run may have")]
+    TooLarge {
+        /// Records.
+        events: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+/// A message to a run from outside it.
+pub(crate) struct Signal {
+    /// What it says.
+    pub(crate) cause: Cause,
+    /// Told when the decision about it is durable.
+    pub(crate) acknowledge: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+/// What [`Execution::signal`] answers.
+pub(crate) enum Next {
+    /// A message.
+    Signal(Signal),
+    /// There is none, and the driver may go: the run is woken when there is one.
+    Rest,
+    /// The process is stopping: end what was sent, begin nothing.
+    Drain,
+}
+
+/// What a run asks of whatever carries it.
+pub(crate) trait Execution: Send + Sync + 'static {
+    /// Does `call` once for `key`.
+    ///
+    /// If an end is kept under `key`, that is given and `call` is not made. Else, with an `intent`: if an intent under
+    /// `key` is kept without an end, `call` gets it and must find out what became of it, sending nothing; otherwise
+    /// the intent is durable before `call` is made with none. Without an `intent`, `call` gets an open one likewise. What `call` ends with is kept before the next intent or
+    /// [`Execution::settled`] returns; if the process dies earlier, the intent stands alone.
+    fn step<T, F, Fut>(
+        &self,
+        key: &StepKey,
+        intent: Option<Intent>,
+        call: F,
+    ) -> impl Future<Output = Result<End<T>, Error>> + Send
+    where
+        T: Recorded,
+        F: FnOnce(Option<Intent>) -> Fut + Send,
+        Fut: Future<Output = End<T>> + Send;
+
+    /// From now on the run is to be woken at `at`, and at no other time. Kept with the next record.
+    fn timer(&self, at: Option<Timestamp>);
+
+    /// The next message for this run. `resting` says that nothing is under way.
+    fn signal(&self, resting: bool) -> impl Future<Output = Next> + Send;
+
+    /// Everything recorded so far survives the process.
+    fn settled(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Something that people who follow the run may want to know. Changes nothing and may be lost.
+    fn note(&self, text: String);
+
+    /// 64 random bits; kept with the decision that used them, as its events.
+    fn entropy(&self) -> u64;
+
+    /// The time; likewise.
+    fn now(&self) -> Timestamp;
+}
