@@ -76,7 +76,8 @@ fn refusal(code: &str, function: &str, error: &str) -> String {
         "code": code,
         "message": format!("Slack answers `{error}`"),
         "class": "fatal",
-        "slack": { "method": function, "error": error, "details": details },
+        "slack": { "method": function, "error": error, "needed": null, "provided": null },
+        "details": details,
     })
     .to_string()
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::action::ErrorCode;
 use crate::failure::{Class, Failure};
@@ -21,7 +21,7 @@ pub struct Error {
     /// What Slack said, when Slack said it.
     #[serde(default)]
     pub slack: Option<Answer>,
-    /// More facts, when there are some.
+    /// More facts, when there are some; for a refusal of SCIM `{status, detail}`.
     #[serde(default)]
     pub details: Option<Value>,
 }
@@ -39,9 +39,6 @@ pub struct Answer {
     /// The scopes that the token has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provided: Option<String>,
-    /// For a refusal of SCIM `{status, detail}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Value>,
 }
 
 /// The codes of refusals that any call can meet, and that an action passes on.
@@ -124,15 +121,13 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// An action that does not know better passes the refusal on. Slack's own words are in `details.slack`.
+/// An action that does not know better passes the refusal on, Slack's own words included.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let failure = Self::new(error.code, error.message).class(error.class);
-        match (error.slack, error.details) {
-            (None, None) => failure,
-            (None, Some(details)) => failure.details(details),
-            (Some(slack), None) => failure.details(json!({ "slack": slack })),
-            (Some(slack), Some(details)) => failure.details(json!({ "slack": slack, "more": details })),
+        let failure = Self::new(error.code, error.message).class(error.class).slack(error.slack);
+        match error.details {
+            None => failure,
+            Some(details) => failure.details(details),
         }
     }
 }
