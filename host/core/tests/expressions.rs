@@ -93,13 +93,12 @@ fn faults_stand_where_they_are_written() {
               |
               = more:  bellhop explain expression-invalid
 
-            error[expression-invalid]: there is no variable `$error`
+            error[expression-invalid]: `$error` exists in a `catch` only
              --> w.yaml:5:36 (task /do/0/a)
               |
             5 |       set: {x: "${ .a | }", y: "${ $error.status }"}
               |                                    ^^^^^^
               |
-              = fix:   there are `$context`, `$input`, `$runtime`, `$task`, `$workflow`
               = more:  bellhop explain expression-invalid
 
             error[expression-invalid]: `$channel` does not exist here

@@ -6,5 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+pub mod client;
+pub mod limiter;
 pub mod rules;
 pub mod wit;

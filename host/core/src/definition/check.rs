@@ -169,6 +169,8 @@ impl Check<'_> {
             (String::from("`$output` is there in `export` only"), Some("in `output.as`, the task's output is `.`".to_owned()))
         } else if let Some(where_) = self.elsewhere(variable) {
             (format!("`${variable}` does not exist here"), Some(where_))
+        } else if variable == "error" {
+            ("`$error` exists in a `catch` only".to_owned(), None)
         } else {
             let near = nearest(variable, scope.iter().map(String::as_str)).map(|near| format!("did you mean `${near}`?"));
             let all = || {

@@ -46,6 +46,23 @@ pub struct Workflow {
 }
 
 impl Workflow {
+    /// The schemas of the definition, by JSON pointer.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<(String, &Value)> {
+        let mut found = Vec::new();
+        for (place, schema) in [("/input", &self.input.schema), ("/output", &self.output.schema)] {
+            found.extend(schema.as_ref().map(|s| (format!("{place}/schema/document"), s)));
+        }
+        for task in &self.tasks {
+            for (place, schema) in
+                [("input", &task.input.schema), ("output", &task.output.schema), ("export", &task.export.schema)]
+            {
+                found.extend(schema.as_ref().map(|s| (format!("{}/{place}/schema/document", task.pointer), s)));
+            }
+        }
+        found
+    }
+
     /// The task at `index`.
     ///
     /// # Panics

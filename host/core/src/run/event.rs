@@ -76,7 +76,7 @@ pub enum Event {
         /// When.
         at: Timestamp,
         /// The input after `input.from`, where that changed it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         input: Option<Arc<Value>>,
         /// When the workflow's `timeout` strikes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ pub enum Event {
         /// When.
         at: Timestamp,
         /// Its input after `input.from`, where that changed it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         input: Option<Arc<Value>>,
         /// When its `timeout` strikes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,7 +183,7 @@ pub enum Event {
         /// Its output after `output.as`.
         output: Arc<Value>,
         /// The context after `export.as`, where the task exports.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
         context: Option<Arc<Value>>,
         /// Where to go.
         #[serde(default, skip_serializing_if = "is_continue")]
@@ -284,6 +284,11 @@ pub enum Event {
         /// How.
         ending: Ending,
     },
+}
+
+/// A field that is there is a value, `null` too: "no value" is a field that is not there.
+pub(super) fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Value>>, D::Error> {
+    Arc::<Value>::deserialize(deserializer).map(Some)
 }
 
 fn is_continue(then: &Then) -> bool {

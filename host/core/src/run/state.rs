@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Facts;
-use super::event::{Block, Effect, Ending, Event, FrameId, Variables};
+use super::event::{Block, Effect, Ending, Event, FrameId, Variables, present};
 use super::key::ExecutionKey;
 use crate::definition::{ActionReference, TaskIndex, TaskKind, Then, Workflow};
 use crate::fault::Fault;
@@ -62,6 +62,7 @@ pub(super) struct Frame {
     pub(super) parent: Option<FrameId>,
     pub(super) variables: Variables,
     /// A copy of the context for what runs beside others; written there, merged by the one who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub(super) context: Option<Arc<Value>>,
     /// Indices and entry counts from the outside to here.
     pub(super) path: Vec<u32>,
@@ -124,10 +125,7 @@ pub(super) enum Phase {
         until: Timestamp,
     },
     Looping(Looping),
-    Forking {
-        results: Vec<Option<Arc<Value>>>,
-        contexts: Vec<Option<Arc<Value>>>,
-    },
+    Forking(Forking),
     Trying(Trying),
 }
 
@@ -160,6 +158,13 @@ pub(super) struct Looping {
     /// Results of a parallel loop, in item order.
     pub(super) results: BTreeMap<u32, Result<Arc<Value>, Fault>>,
     /// Contexts that iterations of a parallel loop left behind.
+    pub(super) contexts: BTreeMap<u32, Arc<Value>>,
+}
+
+/// What the branches of a fork gave, by position.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Forking {
+    pub(super) results: BTreeMap<u32, Arc<Value>>,
     pub(super) contexts: BTreeMap<u32, Arc<Value>>,
 }
 
@@ -238,6 +243,18 @@ impl State {
             },
             Body::List(_) => None,
         })
+    }
+
+    /// Every call that has been scheduled and not ended, parked ones and those being stopped among them.
+    pub fn calls(&self) -> impl Iterator<Item = (FrameId, &Calling)> {
+        let calling = self.frames.iter().filter_map(|(id, frame)| match &frame.body {
+            Body::Task(task) => match &task.phase {
+                Phase::Calling(call) => Some((*id, call)),
+                _ => None,
+            },
+            Body::List(_) => None,
+        });
+        self.stopping.iter().map(|(id, call)| (*id, call)).chain(calling)
     }
 
     /// The context that is seen from `frame`: the nearest copy, else the run's.
@@ -328,13 +345,7 @@ impl State {
             }),
             Event::IterationEntered { frame, parent, index } => self.enter_iteration(*frame, *parent, *index),
             Event::IterationEnded { frame, index, fault } => self.end_iteration(*frame, *index, fault.as_ref()),
-            Event::ForkEntered { frame } => {
-                let branches = self.branches_of(*frame);
-                self.set_phase(*frame, |_| Phase::Forking {
-                    results: vec![None; branches],
-                    contexts: vec![None; branches],
-                });
-            }
+            Event::ForkEntered { frame } => self.set_phase(*frame, |_| Phase::Forking(Forking::default())),
             Event::ContextMerged { frame, context } => self.write_context(*frame, context),
             Event::CallScheduled { frame, attempt, action, connection, arguments } => self.set_phase(*frame, |task| {
                 Phase::Calling(Calling {
@@ -435,13 +446,6 @@ impl State {
                     calling.parked = reason;
                 }
             });
-        }
-    }
-
-    fn branches_of(&self, frame: FrameId) -> usize {
-        match self.running(frame).map(|r| &self.workflow().task(r.task).kind) {
-            Some(TaskKind::Fork { branches, .. }) => branches.len(),
-            _ => 0,
         }
     }
 
@@ -669,10 +673,10 @@ impl State {
         });
         if let Some(branch) = branch {
             self.with_task(parent, |fork| {
-                if let Phase::Forking { results, contexts } = &mut fork.phase {
-                    results[branch] = Some(output);
-                    contexts[branch] = context;
-                }
+                let Phase::Forking(forking) = &mut fork.phase else { return };
+                let branch = u32::try_from(branch).unwrap_or(u32::MAX);
+                forking.results.insert(branch, output);
+                forking.contexts.extend(context.map(|c| (branch, c)));
             });
         }
     }

@@ -109,7 +109,7 @@ impl Entry {
             name: self.bucket.clone().unwrap_or_else(|| self.name.clone()),
             sharing,
             per_minute,
-            burst: burst.or(self.burst).unwrap_or((per_minute / BURST_SHARE).max(1)),
+            burst: burst.or(self.burst).unwrap_or_else(|| (per_minute / BURST_SHARE).max(1)),
         };
         match transport {
             Transport::Web if self.per_channel => vec![

@@ -50,8 +50,6 @@ pub(crate) struct Intent {
     pub(crate) function: String,
     /// On which connection.
     pub(crate) connection: String,
-    /// What will be sent, for reading it back.
-    pub(crate) request: Value,
 }
 
 /// How a step ended.
@@ -135,6 +133,18 @@ pub(crate) enum How {
     Reused,
 }
 
+impl How {
+    /// As kept.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Found => "found",
+            Self::Denied => "denied",
+            Self::Reused => "reused",
+        }
+    }
+}
+
 impl Recorded for Answer {
     fn to_record(&self) -> Value {
         serde_json::to_value(self).unwrap_or(Value::Null)
@@ -205,6 +215,9 @@ pub(crate) trait Execution: Send + Sync + 'static {
 
     /// Everything recorded so far survives the process.
     fn settled(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Something that people who follow the run may want to know. Changes nothing and may be lost.
+    fn note(&self, text: String);
 
     /// 64 random bits; kept with the decision that used them, as its events.
     fn entropy(&self) -> u64;

@@ -9,7 +9,7 @@ use crate::definition::{Call, Delay, TaskIndex, TaskKind};
 use crate::fault::Fault;
 use crate::run::arguments::{Asked, Asking};
 use crate::run::event::{Block, Event, FrameId};
-use crate::run::state::{Phase, Role, Running};
+use crate::run::state::{Forking, Phase, Role, Running};
 
 impl Decider<'_> {
     /// A list with nothing under way: the next task begins, or the list is over.
@@ -84,21 +84,10 @@ impl Decider<'_> {
                 let open = u32::try_from(looping.open.len()).unwrap_or(u32::MAX);
                 open == 0 || (looping.next < total && open < self.width(task.task))
             }
-            Phase::Forking { results, .. } => {
-                let entered: Vec<u32> = self
-                    .state
-                    .frames
-                    .values()
-                    .filter(|f| f.parent == Some(frame))
-                    .filter_map(|f| match &f.body {
-                        crate::run::state::Body::Task(t) => t.branch,
-                        crate::run::state::Body::List(_) => None,
-                    })
-                    .collect();
-                // A branch that has neither a result nor a frame is still to begin; all results: done.
-                results.iter().all(Option::is_some)
-                    || self.won(task, results).is_some()
-                    || results.iter().enumerate().any(|(i, r)| r.is_none() && !entered.iter().any(|e| *e as usize == i))
+            Phase::Forking(forking) => {
+                self.won(task, forking).is_some()
+                    || forking.results.len() == self.branches(task)
+                    || self.next_branch(frame, task, forking).is_some()
             }
             Phase::Trying(trying) => {
                 trying.backoff.is_none() && !self.state.frames.values().any(|f| f.parent == Some(frame))
@@ -110,12 +99,30 @@ impl Decider<'_> {
         self.state.workflow().task(task).extras.concurrency.unwrap_or(1).max(1)
     }
 
-    /// The branch that won a competition.
-    fn won(&self, task: &Running, results: &[Option<Arc<Value>>]) -> Option<usize> {
+    /// The output of the branch that won a competition.
+    fn won<'f>(&self, task: &Running, forking: &'f Forking) -> Option<&'f Arc<Value>> {
         match &self.state.workflow().task(task.task).kind {
-            TaskKind::Fork { compete: true, .. } => results.iter().position(Option::is_some),
+            TaskKind::Fork { compete: true, .. } => forking.results.values().next(),
             _ => None,
         }
+    }
+
+    fn branches(&self, task: &Running) -> usize {
+        match &self.state.workflow().task(task.task).kind {
+            TaskKind::Fork { branches, .. } => branches.len(),
+            _ => 0,
+        }
+    }
+
+    /// A branch that has neither a result nor a frame: still to begin.
+    fn next_branch(&self, frame: FrameId, task: &Running, forking: &Forking) -> Option<u32> {
+        let open: Vec<u32> = self
+            .running()
+            .filter(|(id, _)| self.state.frames.get(id).is_some_and(|f| f.parent == Some(frame)))
+            .filter_map(|(_, t)| t.branch)
+            .collect();
+        (0..u32::try_from(self.branches(task)).unwrap_or(u32::MAX))
+            .find(|branch| !forking.results.contains_key(branch) && !open.contains(branch))
     }
 
     /// A task that can go on does.
@@ -244,19 +251,12 @@ impl Decider<'_> {
     }
 
     fn fork_on(&mut self, frame: FrameId, branches: &[TaskIndex], running: &Running) {
-        let Phase::Forking { results, .. } = &running.phase else { return };
-        if let Some(winner) = self.won(running, results) {
-            let output = results[winner].clone().unwrap_or_default();
+        let Phase::Forking(forking) = &running.phase else { return };
+        if let Some(output) = self.won(running, forking) {
             return self.complete(frame, output.as_ref().clone(), None, None);
         }
-        let children: Vec<u32> = self
-            .running()
-            .filter(|(id, _)| self.state.frames.get(id).is_some_and(|f| f.parent == Some(frame)))
-            .filter_map(|(_, t)| t.branch)
-            .collect();
-        let next = (0..branches.len()).find(|i| results[*i].is_none() && !children.iter().any(|c| *c as usize == *i));
-        match next {
-            Some(branch) => self.enter(frame, branches[branch]),
+        match self.next_branch(frame, running, forking) {
+            Some(branch) => self.enter(frame, branches[branch as usize]),
             None => self.join(frame, running),
         }
     }

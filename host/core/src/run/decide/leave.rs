@@ -91,9 +91,9 @@ impl Decider<'_> {
 
     /// All branches of a fork are there.
     pub(super) fn join(&mut self, frame: FrameId, running: &Running) {
-        let Phase::Forking { results, contexts } = &running.phase else { return };
-        let outputs = results.iter().map(|r| r.as_deref().cloned().unwrap_or(Value::Null)).collect();
-        match merge(self.state.context_of(frame), contexts.iter().flatten()) {
+        let Phase::Forking(forking) = &running.phase else { return };
+        let outputs = forking.results.values().map(|r| r.as_ref().clone()).collect();
+        match merge(self.state.context_of(frame), forking.contexts.values()) {
             Ok(merged) => {
                 self.export_merged(frame, merged);
                 self.complete(frame, Value::Array(outputs), None, None);

@@ -389,7 +389,6 @@ impl Decider<'_> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "output and context of one task, taken apart at the only caller")]
     fn outcome_of(
         &self,
         frame: FrameId,

@@ -3,65 +3,20 @@
 use jiff::civil;
 use serde_json::Value;
 
+use crate::definition::duration;
 use crate::time::Timestamp;
 
 /// A value that says no span and no point of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
-
-/// The longest span that can be asked for: a hundred years.
-const DURATION_MILLIS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
+pub(super) struct Error(String);
 
 /// When a delay that begins at `at` is over: an ISO 8601 duration, a duration object, or what `until` gives.
 pub(super) fn resolve(value: &Value, at: Timestamp) -> Result<Timestamp, Error> {
     if let Some(until) = value.get("until") {
         return Ok(local(until)?.max(at));
     }
-    Ok(at.plus_millis(duration_millis(value)?))
-}
-
-/// The milliseconds of a duration: `"PT15M"`, `{"minutes": 15}`. Days are 24 hours; months and years have no
-/// fixed length and are refused.
-pub fn duration_millis(value: &Value) -> Result<u64, Error> {
-    let millis = match value {
-        Value::String(text) => {
-            let span: jiff::Span =
-                text.parse().map_err(|_| Error(format!("`{text}` is not an ISO 8601 duration such as `PT15M`")))?;
-            if span.get_years() != 0 || span.get_months() != 0 {
-                return Err(Error(format!("`{text}` has years or months, whose length depends on when they begin")));
-            }
-            let days = i64::from(span.get_weeks()) * 7 + i64::from(span.get_days());
-            let total = jiff::SignedDuration::from_hours(days * 24).checked_add(
-                span.weeks(0)
-                    .days(0)
-                    .to_duration(civil::date(2000, 1, 1))
-                    .map_err(|e| Error(format!("`{text}`: {e}")))?,
-            );
-            total.and_then(|t| u64::try_from(t.as_millis()).ok())
-        }
-        Value::Object(fields) => {
-            let mut total = Some(0_u64);
-            for (name, amount) in fields {
-                let unit: u64 = match name.as_str() {
-                    "days" => 86_400_000,
-                    "hours" => 3_600_000,
-                    "minutes" => 60_000,
-                    "seconds" => 1_000,
-                    "milliseconds" => 1,
-                    other => return Err(Error(format!("`{other}` is not a unit of a duration"))),
-                };
-                let amount =
-                    amount.as_u64().ok_or_else(|| Error(format!("`{name}` must be a whole number from 0 on")))?;
-                total = total.and_then(|t| t.checked_add(amount.checked_mul(unit)?));
-            }
-            total
-        }
-        other => return Err(Error(format!("{other} is not a duration"))),
-    };
-    millis
-        .filter(|m| *m <= DURATION_MILLIS_MAX)
-        .ok_or_else(|| Error(format!("{value} is not a duration from 0 to a hundred years")))
+    duration::millis_of(value).map(|millis| at.plus_millis(millis)).map_err(|e| Error(e.to_string()))
 }
 
 /// The point in time of `until(date; time; zone; days)`.

@@ -1,0 +1,235 @@
+//! Runs of definitions against a script: each folder of `cases/run` has a `workflow.yaml`, a `script.json` with what
+//! happens, and an `expect.txt` with every event decided and what is pending. `UPDATE_EXPECT=1` rewrites the latter.
+//!
+//! Whatever the case, after every decision: the events folded into the former state give the same state as the events
+//! and the snapshot's text, `pending` of both is the same, and no two calls have the same key and attempt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bellhop_core::definition::{self, TaskKind};
+use bellhop_core::diagnostic;
+use bellhop_core::digest::Digest;
+use bellhop_core::expression::{Error, Evaluator, Inspection};
+use bellhop_core::fault::Fault;
+use bellhop_core::id::RunId;
+use bellhop_core::manifest;
+use bellhop_core::requirement::{Connection, Kind, Permission};
+use bellhop_core::run::{self, Action, Cause, Command, Effect, Event, Facts, Input, Returned, State};
+use bellhop_core::schema::Schema;
+use bellhop_core::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The expression guest's own code, called natively.
+struct Jq(Mutex<bellhop_expression::Programs>);
+
+impl Evaluator for Jq {
+    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
+        let arguments: serde_json::Map<String, Value> =
+            arguments.iter().map(|(n, v)| ((*n).to_owned(), (*v).clone())).collect();
+        let mut programs = self.0.lock().unwrap();
+        match programs.evaluate(program, &Value::Object(arguments).to_string(), &input.to_string()) {
+            Ok(text) => Ok(serde_json::from_str(&text).unwrap()),
+            Err(error) => Err(serde_json::from_str(&serde_json::to_string(&error).unwrap()).unwrap()),
+        }
+    }
+    fn inspect(&self, _: &str) -> Result<Inspection, Error> {
+        Ok(Inspection::default())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Script {
+    #[serde(default)]
+    input: Value,
+    #[serde(default)]
+    tables: Value,
+    #[serde(default)]
+    kind: Option<Kind>,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+enum Step {
+    /// The call of the task with this pointer (and path, if there are several) ends well.
+    Returns { task: String, #[serde(default)] output: Value, #[serde(default)] unchanged: bool },
+    /// It ends with a fault of this code.
+    Faults { task: String, code: String, status: u16 },
+    Park { task: String, code: String },
+    Unpark { task: String },
+    /// So many milliseconds pass, and the run is woken.
+    Wake(u64),
+    Cancel,
+    Suspend,
+    Resume,
+}
+
+fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let (workflow, _, diagnostics) = definition::parse("workflow.yaml", &text);
+    let rendered: Vec<String> = diagnostics.iter().map(diagnostic::render).collect();
+    let workflow = Arc::new(workflow.unwrap_or_else(|| panic!("{}\n{}", file.display(), rendered.join("\n"))));
+    let run = RunId::new(start, 7);
+    let anything = || Schema::compile(&json!({})).unwrap();
+    let actions = workflow
+        .tasks
+        .iter()
+        .filter_map(|t| match &t.kind {
+            TaskKind::Call(call) => Some(call.reference.clone()),
+            _ => None,
+        })
+        .map(|reference| {
+            let manifest: manifest::Action = serde_json::from_value(json!({
+                "name": reference.action, "title": "", "description": "", "input": {}, "output": {},
+                "effect": "update", "calls": [],
+            }))
+            .unwrap();
+            let action = Action {
+                plugin: Digest::of(b"plugin"),
+                version: "1.0.0".to_owned(),
+                manifest,
+                input: anything(),
+                output: anything(),
+            };
+            (reference, Arc::new(action))
+        })
+        .collect();
+    let connection = Connection {
+        name: "acme-hq".to_owned(),
+        kind: script.kind.unwrap_or(Kind::GridWorkspace),
+        permission: Permission::Act,
+        plan: None,
+        plan_unknown_because: None,
+        checked_at: None,
+        tokens: BTreeMap::new(),
+        assumed: true,
+        workspace_id: None,
+        enterprise_id: None,
+    };
+    let connections = BTreeMap::from([("team".to_owned(), connection)]);
+    let schemas = workflow
+        .schemas()
+        .into_iter()
+        .map(|(pointer, schema)| (pointer, Schema::compile(schema).unwrap()))
+        .collect();
+    Arc::new(Facts {
+        run,
+        input: Arc::new(script.input.clone()),
+        accepted_at: start,
+        chosen: BTreeMap::new(),
+        tables: Arc::new(script.tables.clone()),
+        actions,
+        schemas,
+        workflow_argument: Facts::describe_workflow(run, &workflow, &script.input, start),
+        runtime_argument: Facts::describe_runtime("1.0.0", &connections),
+        connections,
+        workflow,
+    })
+}
+
+fn frame_of(state: &State, wanted: &str) -> run::FrameId {
+    let found = run::pending(state).into_iter().find_map(|command| match command {
+        Command::Invoke { frame, call } | Command::Stop { frame, call } => {
+            (call.key.to_string() == wanted || call.key.pointer == wanted).then_some(frame)
+        }
+        _ => None,
+    });
+    found.or_else(|| (0..200).map(run::FrameId).find(|f| state.call(*f).is_some_and(|c| c.key.pointer == wanted)))
+        .unwrap_or_else(|| panic!("no call of {wanted} is under way: {:#?}", run::pending(state)))
+}
+
+fn play(folder: &Path) -> String {
+    let script: Script = serde_json::from_str(&std::fs::read_to_string(folder.join("script.json")).unwrap()).unwrap();
+    let start = Timestamp::from_millis(1_790_000_000_000);
+    let facts = facts(&folder.join("workflow.yaml"), &script, start);
+    let evaluator = Jq(Mutex::new(bellhop_expression::Programs::default()));
+    let mut state = State::new(facts.clone());
+    let mut log: Vec<Event> = Vec::new();
+    let mut keys = BTreeSet::new();
+    let mut now = start;
+    let mut out = String::new();
+    let causes = std::iter::once(None).chain(script.steps.iter().map(Some));
+    for step in causes {
+        let cause = match step {
+            None => Cause::Start,
+            Some(Step::Returns { task, output, unchanged }) => Cause::Returned {
+                frame: frame_of(&state, task),
+                result: Returned::Ok {
+                    output: output.clone(),
+                    effect: Effect { changed: !unchanged, undo: None },
+                },
+            },
+            Some(Step::Faults { task, code, status }) => Cause::Returned {
+                frame: frame_of(&state, task),
+                result: Returned::Fault(Fault::of_code(code, *status, "as the script says")),
+            },
+            Some(Step::Park { task, code }) => {
+                Cause::Park { frame: frame_of(&state, task), reason: Fault::of_code(code, 500, "as the script says") }
+            }
+            Some(Step::Unpark { task }) => Cause::Unpark { frame: frame_of(&state, task) },
+            Some(Step::Wake(millis)) => {
+                now = now.plus_millis(*millis);
+                Cause::Wake
+            }
+            Some(Step::Cancel) => Cause::Cancel,
+            Some(Step::Suspend) => Cause::Suspend,
+            Some(Step::Resume) => Cause::Resume,
+        };
+        let events = run::decide(&state, &Input { at: now, entropy: 42, cause }, &evaluator);
+        for (number, event) in events.iter().enumerate() {
+            state.apply(event);
+            // Of a very long decision the beginning and the end tell enough.
+            if number < 40 || number + 5 > events.len() {
+                writeln!(out, "{}", serde_json::to_string(event).unwrap()).unwrap();
+            } else if number == 40 {
+                writeln!(out, "… {} more …", events.len() - 44).unwrap();
+            }
+            if let Event::CallScheduled { frame, attempt, .. } = event {
+                let key = state.call(*frame).map(|c| c.key.clone());
+                if let Some(key) = key {
+                    assert!(keys.insert((key.clone(), *attempt)), "two calls with the key {key} and attempt {attempt}");
+                }
+            }
+        }
+        log.extend(events);
+        for command in run::pending(&state) {
+            match command {
+                Command::Start => writeln!(out, "  > start").unwrap(),
+                Command::Invoke { call, .. } => {
+                    writeln!(out, "  > invoke {} {} attempt {}", call.action, call.key, call.attempt).unwrap();
+                }
+                Command::Stop { call, .. } => writeln!(out, "  > stop {} {}", call.action, call.key).unwrap(),
+                Command::Wake { at } => writeln!(out, "  > wake at +{}", at.millis_since(start)).unwrap(),
+            }
+        }
+        writeln!(out, "  = {}", state.status().as_str()).unwrap();
+        // Recovery: a fold of the log, and a snapshot, are the state.
+        let mut folded = State::new(facts.clone());
+        for event in log.iter().map(|e| serde_json::to_string(e).unwrap()) {
+            folded.apply(&serde_json::from_str(&event).unwrap());
+        }
+        assert_eq!(folded, state, "the fold of the stored events is not the state");
+        let snapshot: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+        assert_eq!(snapshot.restore(facts.clone()).unwrap(), state, "the snapshot is not the state");
+        assert_eq!(run::pending(&folded), run::pending(&state));
+    }
+    writeln!(out, "ledger {}", serde_json::to_string(&state.ledger).unwrap()).unwrap();
+    out
+}
+
+#[test]
+fn runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/run");
+    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
+    folders.sort();
+    assert!(folders.len() > 10, "only {} cases", folders.len());
+    for folder in folders {
+        let played = play(&folder);
+        expect_test::expect_file![folder.join("expect.txt")].assert_eq(&played);
+    }
+}

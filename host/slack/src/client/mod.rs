@@ -1,0 +1,172 @@
+//! Calls Slack, once. This client never retries, follows no redirect, and uses no proxy unless told.
+//!
+//! One thing below it does send again: when a kept-alive connection turns out to be closed before it has taken up a
+//! request, the HTTP library gives that same request to another connection. Of such a request not one byte was
+//! written, so Slack sees it at most once; `tests/cuts.rs` counts.
+
+mod answer;
+mod request;
+pub mod retry_after;
+mod secret;
+
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use serde_json::Value;
+
+use crate::catalog::{Method, Transport};
+
+pub use answer::{Answer, Failure, NotSent, Unknown};
+pub use secret::{REMOVED, Secret, strip};
+
+/// Longest that a connection may take to come about.
+const CONNECT_MS_MAX: u64 = 10_000;
+/// An idle connection is closed by us before Slack closes it.
+const IDLE_CONNECTION_MS: u64 = 20_000;
+const IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// Where Slack is and how long it may take.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Root of the Web API, without `/api`.
+    pub base_url: String,
+    /// Root of SCIM and audit, without `/scim`; derived from `base_url` when not given: Slack has them on
+    /// `api.slack.com`, everybody else where the Web API is.
+    pub provisioning_url: Option<String>,
+    /// From the call to the last byte of the answer.
+    pub deadline_ms: u64,
+    /// Longest body that is read.
+    pub response_bytes_max: u64,
+    /// A proxy for all requests; the environment is not asked.
+    pub proxy: Option<String>,
+    /// Allows `http:` to other machines than this one: every token travels in the clear.
+    pub clear_text: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            base_url: "https://slack.com".to_owned(),
+            provisioning_url: None,
+            deadline_ms: 30_000,
+            response_bytes_max: 8 << 20,
+            proxy: None,
+            clear_text: false,
+        }
+    }
+}
+
+/// Why no client can be made of the options.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not an address.
+    #[error("`{0}` is not an http or https address")]
+    Address(String),
+    /// Tokens would be readable on the way.
+    #[error("`{0}` is not encrypted: tokens would travel in the clear")]
+    ClearText(String),
+    /// The HTTP library refuses.
+    #[error("the HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// See the module. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    web: Url,
+    provisioning: Url,
+    response_bytes_max: u64,
+}
+
+impl Client {
+    /// Makes a client; no connection is opened yet. Makes `ring` the process's provider of cryptography if it has
+    /// none.
+    ///
+    /// # Errors
+    /// When an address is none, or would carry tokens in the clear.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        let web = address(&options.base_url, options.clear_text)?;
+        let provisioning = match &options.provisioning_url {
+            Some(url) => address(url, options.clear_text)?,
+            None if web.host_str() == Some("slack.com") => address("https://api.slack.com", false)?,
+            None => web.clone(),
+        };
+        // An error says that there is one already, which then is the process's choice.
+        let _already = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .timeout(Duration::from_millis(options.deadline_ms))
+            .connect_timeout(Duration::from_millis(CONNECT_MS_MAX.min(options.deadline_ms / 2 + 1)))
+            .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .no_proxy();
+        if let Some(proxy) = &options.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy)?);
+        }
+        Ok(Self { http: builder.build()?, web, provisioning, response_bytes_max: options.response_bytes_max })
+    }
+
+    /// Sends one call. `workspace` is put into `team_id` where the method has that argument and the caller gave none.
+    ///
+    /// After `Ok` Slack has answered: it was carried out (`ok`) or refused. The intent of a write must be durable
+    /// before this is called; dropping the future ends the connection, and then the outcome is unknown.
+    ///
+    /// # Errors
+    /// [`Failure`] says whether Slack may have carried it out.
+    pub async fn send(
+        &self,
+        method: &Method,
+        arguments: &Value,
+        token: &Secret,
+        workspace: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let root = if method.transport == Transport::Web { &self.web } else { &self.provisioning };
+        let prepared = request::prepare(method, arguments, workspace, root)?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
+            .map_err(|_| Failure::arguments("the token has characters that no header can carry"))?;
+        bearer.set_sensitive(true);
+        let mut request = self.http.request(prepared.verb, prepared.url).header(AUTHORIZATION, bearer);
+        if let Some((kind, body)) = prepared.body {
+            request = request.header(CONTENT_TYPE, kind).body(body);
+        }
+        let mut response = request.send().await.map_err(|e| Failure::of_transport(&e))?;
+        let status = response.status().as_u16();
+        let too_large = || Failure::unknown(Unknown::TooLarge { bytes_max: self.response_bytes_max });
+        if response.content_length().is_some_and(|n| n > self.response_bytes_max) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::new();
+        // Bytes were sent: whatever goes wrong from here on, the outcome is unknown.
+        while let Some(chunk) = response.chunk().await.map_err(|e| match Failure::of_transport(&e) {
+            unknown @ Failure::Unknown { .. } => unknown,
+            Failure::NotSent { .. } => Failure::unknown(Unknown::Cut),
+        })? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() as u64 > self.response_bytes_max {
+                return Err(too_large());
+            }
+        }
+        answer::judge(method, status, response.headers(), &bytes, token)
+    }
+}
+
+fn address(text: &str, clear_text: bool) -> Result<Url, Error> {
+    let wrong = || Error::Address(text.chars().take(200).collect());
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let Some(host) = url.host_str() else { return Err(wrong()) };
+    let here = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if here || clear_text => Ok(url),
+        "http" => Err(Error::ClearText(text.chars().take(200).collect())),
+        _ => Err(wrong()),
+    }
+}

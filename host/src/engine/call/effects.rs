@@ -1,0 +1,402 @@
+//! A guest's calls: allowed? recorded? budget? intent, Slack, outcome (semantics 1).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bellhop_core::digest::Digest;
+use bellhop_core::fault::Fault;
+use bellhop_core::id::RunId;
+use bellhop_core::preflight::{CallQuestion, judge_call};
+use bellhop_core::requirement::Grant;
+use bellhop_core::run::{Action, ExecutionKey};
+use bellhop_slack::catalog::Method;
+use bellhop_slack::client::{Failure, Unknown};
+use bellhop_slack::limiter::Lane;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::answer;
+use super::resolve::{self, Found};
+use crate::engine::Services;
+use crate::engine::driver::Wish;
+use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
+use crate::engine::gateway::Connected;
+use crate::sandbox::{Halt, Host};
+
+/// Everything that a call of one attempt of one action's execution needs.
+pub(super) struct Scope<E> {
+    pub(super) services: Arc<Services>,
+    pub(super) port: Arc<E>,
+    pub(super) run: RunId,
+    pub(super) execution: ExecutionKey,
+    pub(super) attempt: u32,
+    pub(super) action: Arc<Action>,
+    pub(super) plugin: String,
+    pub(super) grants: Arc<[Grant]>,
+    pub(super) connection: Arc<Connected>,
+    pub(super) retry_again: bool,
+    pub(super) resend_unknown: bool,
+    pub(super) fast: bool,
+    pub(super) wish: watch::Receiver<Wish>,
+    /// A write that is on its way; it goes on when the guest is gone.
+    pub(super) on_its_way: Mutex<Option<JoinHandle<()>>>,
+    /// Why the guest was stopped, if it was.
+    pub(super) halted: Mutex<Option<Stopped>>,
+    /// Whether any write of this attempt was carried out.
+    pub(super) wrote: std::sync::atomic::AtomicBool,
+}
+
+/// Why an action's guest did not get to its end.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// A person has to decide.
+    Park(Fault),
+    /// The process is stopping, or nobody waits for the action any more.
+    PutDown,
+    /// The journal failed.
+    Failed(crate::engine::execution::Error),
+}
+
+/// The sandbox's view of a [`Scope`].
+pub(super) struct Calls<E> {
+    pub(super) scope: Arc<Scope<E>>,
+    pub(super) ordinal: u32,
+}
+
+impl<E: Execution> Host for Calls<E> {
+    fn call<'a>(
+        &'a mut self,
+        function: &'a str,
+        arguments: String,
+    ) -> BoxFuture<'a, Result<Result<String, String>, Halt>> {
+        let ordinal = self.ordinal;
+        self.ordinal += 1;
+        let scope = self.scope.clone();
+        Box::pin(async move {
+            match scope.clone().call(function, &arguments, ordinal).await {
+                Ok(result) => Ok(result),
+                Err(stopped) => {
+                    let reason = match &stopped {
+                        Stopped::Park(_) => "parked",
+                        Stopped::PutDown => "put down",
+                        Stopped::Failed(_) => "the journal failed",
+                    };
+                    *scope.halted.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+                    Err(Halt { reason })
+                }
+            }
+        })
+    }
+
+    fn log(&mut self, level: &str, text: &str) {
+        tracing::info!(target: "bellhop::plugin", run = %self.scope.run, task = %self.scope.execution,
+            plugin = %self.scope.plugin, level, "{text}");
+    }
+}
+
+impl<E: Execution> Scope<E> {
+    async fn call(self: Arc<Self>, function: &str, text: &str, ordinal: u32) -> Result<Result<String, String>, Stopped> {
+        let catalog = self.services.gateway.catalog;
+        let Some(method) = catalog.by_function(function) else {
+            return Ok(Err(answer::error("method-unknown", &format!("there is no `{function}`"), "fatal", None, None)));
+        };
+        let arguments: Value = match serde_json::from_str(text) {
+            Ok(value @ Value::Object(_)) => value,
+            Ok(_) => return Ok(Err(answer::error("invalid-arguments", "the arguments are not an object", "fatal", None, None))),
+            Err(error) => {
+                let message = format!("the arguments are not JSON: {error}");
+                return Ok(Err(answer::error("invalid-arguments", &message, "fatal", None, None)));
+            }
+        };
+        let hash = Digest::of(format!("{function}\n{arguments}").as_bytes()).to_string();
+        let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal };
+        // What is recorded is answered from the record: it was judged and done when it was recorded.
+        let kept = self.kept(&key).await?;
+        if let Some(answer) = kept {
+            return if answer.hash == hash { Ok(answer.result) } else { Err(Stopped::Park(self.nondeterministic(&key))) };
+        }
+        if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
+            let answer = Answer { how: How::Reused, ..earlier };
+            return self.record(&key, answer).await.map(|a| a.result);
+        }
+        let names = BTreeMap::new();
+        let question = CallQuestion {
+            action: &self.action.manifest,
+            plugin: &self.plugin,
+            function,
+            connection: &self.connection.facts,
+            rules: &self.services.gateway.rules,
+            grants: &self.grants,
+            arguments: &arguments,
+            names: &names,
+            now: self.port.now(),
+        };
+        if let Err(diagnostic) = judge_call(&question) {
+            let refused = Err(answer::refusal(&diagnostic));
+            let answer = Answer { hash, function: function.to_owned(), writes: false, result: refused, how: How::Denied };
+            return self.record(&key, answer).await.map(|a| a.result);
+        }
+        if !method.writes {
+            return self.perform(method, arguments, key, hash).await;
+        }
+        // A write goes on when the guest is dropped: a call that was sent is never abandoned.
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let scope = self.clone();
+        let task = tokio::spawn(async move {
+            let ended = scope.perform(method, arguments, key, hash).await;
+            // The guest may be gone; the outcome is on record all the same.
+            let _gone = tell.send(ended);
+        });
+        *self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        let ended = told.await.unwrap_or_else(|_| Err(Stopped::PutDown));
+        self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
+        ended
+    }
+
+    async fn kept(&self, key: &CallKey) -> Result<Option<Answer>, Stopped> {
+        let step = StepKey::Call(key.clone());
+        match self.port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await {
+            Ok(End::Done(answer)) => Ok(Some(answer)),
+            Ok(_) => Ok(None),
+            Err(error) => Err(Stopped::Failed(error)),
+        }
+    }
+
+    async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
+        let step = StepKey::Call(key.clone());
+        match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
+            Ok(End::Done(answer)) => Ok(answer),
+            Ok(_) => Err(Stopped::PutDown),
+            Err(error) => Err(Stopped::Failed(error)),
+        }
+    }
+
+    /// The answer of an earlier attempt that did the same already (semantics 1, "Retry").
+    async fn earlier_success(&self, key: &CallKey, method: &Method, hash: &str) -> Result<Option<Answer>, Stopped> {
+        if !method.writes {
+            return Ok(None);
+        }
+        for attempt in (1..self.attempt).rev() {
+            let Some(earlier) = self.kept(&CallKey { attempt, ..key.clone() }).await? else { continue };
+            if !earlier.writes || earlier.result.is_err() {
+                continue;
+            }
+            if earlier.hash == hash && earlier.function == method.function {
+                return Ok(Some(earlier));
+            }
+            if self.retry_again {
+                return Ok(None);
+            }
+            let mut fault = Fault::of_code(
+                "retry-differs",
+                409,
+                format!("{} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice", method.name),
+            );
+            fault.instance = Some(self.execution.pointer.clone());
+            return Err(Stopped::Park(fault));
+        }
+        Ok(None)
+    }
+
+    fn nondeterministic(&self, key: &CallKey) -> Fault {
+        let mut fault = Fault::of_code(
+            "nondeterministic-plugin",
+            500,
+            format!("call {} of `{}` is not the one that it made before: the plugin does not repeat itself", key.ordinal, self.plugin),
+        );
+        fault.instance = Some(self.execution.pointer.clone());
+        fault
+    }
+
+    /// Waits until nobody wants the call to go on, or `work` is done.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut wish = self.wish.clone();
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            _ = wish.wait_for(|w| *w != Wish::Run) => None,
+        }
+    }
+
+    async fn perform(
+        self: Arc<Self>,
+        method: &'static Method,
+        arguments: Value,
+        key: CallKey,
+        hash: String,
+    ) -> Result<Result<String, String>, Stopped> {
+        let gateway = &self.services.gateway;
+        let step = StepKey::Call(key.clone());
+        let stamp = format!("{}/{}/{}", self.run, key.execution, key.ordinal);
+        let stamped = resolve::stamp(method, &arguments, &stamp);
+        let lane = if self.fast { Lane::Fast } else { Lane::Slow };
+        let mut attempts = 0_u64;
+        loop {
+            // An intent that is open needs no budget: it is read back, not sent.
+            let reservation = gateway
+                .limiter
+                .reserve(method, &arguments, self.connection.owner(), self.run, lane)
+                .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
+            if reservation.wait_ms() >= 1_000 {
+                self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
+            }
+            let stop_only = *self.wish.borrow() != Wish::Run;
+            let permit = if stop_only { None } else { self.unless_stopped(reservation.granted()).await };
+            let intent = (method.writes && permit.is_some()).then(|| Intent {
+                hash: hash.clone(),
+                at: self.port.now(),
+                function: method.function.clone(),
+                connection: self.connection.facts.name.clone(),
+            });
+            let may_send = permit.is_some();
+            let end = self
+                .port
+                .step(&step, intent, |open| {
+                    let (scope, stamped, hash, stamp) = (self.clone(), &stamped, hash.clone(), &stamp);
+                    let arguments = &arguments;
+                    async move {
+                        match open {
+                            Some(intent) => {
+                                let since = scope.services.started_at;
+                                scope.resolve(method, arguments, &intent, stamp, since, hash).await
+                            }
+                            None if !may_send => End::Stopped,
+                            None => scope.send(method, arguments, stamped, stamp, hash).await,
+                        }
+                    }
+                })
+                .await
+                .map_err(Stopped::Failed)?;
+            match end {
+                End::Done(answer) => {
+                    if answer.writes && answer.result.is_ok() {
+                        self.wrote.store(true, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    return Ok(answer.result);
+                }
+                End::Doubt(fault) => return Err(Stopped::Park(fault)),
+                End::Stopped => return Err(Stopped::PutDown),
+                End::NotSent { reason, retry_at } => {
+                    attempts += 1;
+                    if attempts >= self.services.limits.slack_attempts_max {
+                        let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
+                        let mut fault = Fault::of_code("slack-unavailable", 503, detail);
+                        fault.instance = Some(self.execution.pointer.clone());
+                        return Err(Stopped::Park(fault));
+                    }
+                    let backoff = 250_u64
+                        .checked_shl(u32::try_from(attempts).unwrap_or(u32::MAX))
+                        .unwrap_or(u64::MAX)
+                        .min(self.services.limits.slack_backoff_ms_max);
+                    let jittered = backoff / 2 + self.port.entropy() % (backoff / 2 + 1);
+                    let now = self.port.now();
+                    let at = retry_at.map_or(now.plus_millis(jittered), |at| at.max(now));
+                    self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
+                    if self.unless_stopped(self.services.clock.sleep_until(at)).await.is_none() {
+                        return Err(Stopped::PutDown);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends, and resolves what came of it if that cannot be told.
+    async fn send(
+        &self,
+        method: &'static Method,
+        arguments: &Value,
+        stamped: &Value,
+        stamp: &str,
+        hash: String,
+    ) -> End<Answer> {
+        let at = self.port.now();
+        let sent = self.services.gateway.send(&self.connection, method, stamped).await;
+        match sent {
+            Ok(answered) => {
+                let result = answer::to_guest(method, &answered, self.services.limits.guest_answer_bytes_max);
+                End::Done(Answer { hash, function: method.function.clone(), writes: method.writes, result, how: How::Sent })
+            }
+            Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
+                reason: reason.to_string(),
+                retry_at: retry_after_ms.map(|ms| self.port.now().plus_millis(ms)),
+            },
+            Err(Failure::NotSent { reason, .. }) => {
+                let result = Err(answer::error("invalid-arguments", &reason.to_string(), "fatal", None, None));
+                End::Done(Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied })
+            }
+            Err(Failure::Unknown { reason }) if !method.writes => {
+                if let Unknown::TooLarge { .. } = reason {
+                    let message = format!("{reason}: ask for smaller pages");
+                    let result = Err(answer::error("answer-too-large", &message, "fatal", None, None));
+                    return End::Done(Answer {
+                        hash,
+                        function: method.function.clone(),
+                        writes: false,
+                        result,
+                        how: How::Sent,
+                    });
+                }
+                // A read may simply be asked again.
+                End::NotSent { reason: reason.to_string(), retry_at: None }
+            }
+            Err(Failure::Unknown { reason }) => {
+                self.port.note(format!("{} was sent and its outcome is unknown: {reason}", method.name));
+                let intent = Intent {
+                    hash: hash.clone(),
+                    at,
+                    function: method.function.clone(),
+                    connection: self.connection.facts.name.clone(),
+                };
+                self.resolve(method, arguments, &intent, stamp, self.port.now(), hash).await
+            }
+        }
+    }
+
+    /// Finds out what became of a write that was perhaps carried out; `ended_at` is when its connection, or the
+    /// process that held it, ended.
+    async fn resolve(
+        &self,
+        method: &'static Method,
+        arguments: &Value,
+        intent: &Intent,
+        stamp: &str,
+        ended_at: bellhop_core::time::Timestamp,
+        hash: String,
+    ) -> End<Answer> {
+        if intent.hash != hash {
+            let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
+            return End::Doubt(self.nondeterministic(&key));
+        }
+        // A read-back that begins earlier could miss a change that Slack is still making.
+        let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
+        self.services.clock.sleep_until(settled).await;
+        self.services.counters.resolving.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let found = resolve::read_back(&self.services.gateway, &self.connection, method, arguments, intent, stamp, self.run).await;
+        self.services.counters.resolving.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        match found {
+            Found::Done(body) => {
+                self.port.note(format!("{} had been carried out: found by reading back", method.name));
+                let result = Ok(body.to_string());
+                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
+            }
+            Found::Absent => {
+                self.port.note(format!("{} had not been carried out: nothing is there", method.name));
+                End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
+            }
+            Found::CannotTell(why) if self.resend_unknown => {
+                End::NotSent { reason: format!("{why}; the task says `onUnknown: resend`"), retry_at: Some(self.port.now()) }
+            }
+            Found::CannotTell(why) => {
+                let mut fault = Fault::of_code(
+                    "outcome-unknown",
+                    500,
+                    format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name),
+                );
+                fault.instance = Some(self.execution.pointer.clone());
+                End::Doubt(fault)
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Keys that an action holds while it runs, across runs and parking (semantics 1, "Exclusive").
+//!
+//! Held in memory, and made again at start from the actions that are open: the store already says which those are.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::ExecutionKey;
+use tokio::sync::oneshot;
+
+/// Who holds a key: an action's execution. It may take a key that it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The run.
+    pub(crate) run: RunId,
+    /// The execution.
+    pub(crate) execution: ExecutionKey,
+}
+
+#[derive(Default)]
+struct Held {
+    owner: Option<Owner>,
+    queue: VecDeque<(Owner, oneshot::Sender<()>)>,
+}
+
+/// All keys. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Keys {
+    held: Arc<Mutex<HashMap<String, Held>>>,
+}
+
+impl Keys {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives `key` to `owner` without asking: it held it when the process ended.
+    pub(crate) fn restore(&self, key: &str, owner: Owner) {
+        self.lock().entry(key.to_owned()).or_default().owner = Some(owner);
+    }
+
+    /// Waits in turn until `owner` holds `key`. Dropping the future gives up the turn.
+    pub(crate) async fn acquire(&self, key: &str, owner: &Owner) {
+        loop {
+            let turn = {
+                let mut all = self.lock();
+                let held = all.entry(key.to_owned()).or_default();
+                match &held.owner {
+                    None => {
+                        held.owner = Some(owner.clone());
+                        return;
+                    }
+                    Some(other) if other == owner => return,
+                    Some(_) => {
+                        let (tell, told) = oneshot::channel();
+                        held.queue.push_back((owner.clone(), tell));
+                        told
+                    }
+                }
+            };
+            if turn.await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// `owner` lets go of `key`; the next who waits has it.
+    pub(crate) fn release(&self, key: &str, owner: &Owner) {
+        let mut all = self.lock();
+        let Some(held) = all.get_mut(key) else { return };
+        if held.owner.as_ref() != Some(owner) {
+            return;
+        }
+        held.owner = None;
+        while let Some((next, tell)) = held.queue.pop_front() {
+            // Whoever gave up its turn no longer listens.
+            if tell.send(()).is_ok() {
+                held.owner = Some(next);
+                return;
+            }
+        }
+        all.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bellhop_core::time::Timestamp;
+
+    fn owner(n: u128) -> Owner {
+        Owner {
+            run: RunId::new(Timestamp::from_millis(1), n),
+            execution: ExecutionKey { pointer: "/do/0/x".to_owned(), path: vec![0] },
+        }
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_and_in_turn() {
+        let keys = Keys::default();
+        keys.acquire("k", &owner(1)).await;
+        keys.acquire("k", &owner(1)).await;
+        let second = {
+            let keys = keys.clone();
+            tokio::spawn(async move { keys.acquire("k", &owner(2)).await })
+        };
+        let gives_up = {
+            let keys = keys.clone();
+            tokio::spawn(async move { keys.acquire("k", &owner(3)).await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        gives_up.abort();
+        tokio::task::yield_now().await;
+        keys.release("k", &owner(2));
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished(), "only the owner lets go");
+        keys.release("k", &owner(1));
+        second.await.unwrap();
+        keys.release("k", &owner(2));
+        assert!(keys.lock().is_empty(), "nothing is left behind");
+    }
+}

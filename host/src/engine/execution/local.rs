@@ -1,0 +1,524 @@
+//! The port over this process's journal.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{Ending, State};
+use bellhop_core::time::Timestamp;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::{Answer, CallKey, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+use crate::clock::Clock;
+use crate::engine::entropy::Entropy;
+use crate::engine::timers::Timers;
+use crate::engine::{driver, summary};
+use crate::journal::{self, Entry, Journal, Ticket, Write, key};
+use crate::limits::Limits;
+
+/// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history.
+const SNAPSHOT_EVENTS: u64 = 256;
+
+/// What this process knows of one run's log.
+struct Log {
+    /// The number of the next entry.
+    seq: u64,
+    bytes: u64,
+    last: Ticket,
+    /// Where the ends of calls stand in the log.
+    ends: HashMap<CallKey, u64>,
+    /// Intents without an end.
+    open: BTreeMap<CallKey, Intent>,
+    /// Decisions that were read and are still to be folded.
+    decisions: BTreeMap<u64, u64>,
+    /// The timer in the store, and the one that is wanted.
+    timer: (Option<Timestamp>, Option<Timestamp>),
+    /// The state's events at the last snapshot.
+    snapshot_events: u64,
+    summary: journal::Summary,
+}
+
+/// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
+pub(crate) struct Local {
+    run: RunId,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<Entropy>,
+    limits: Arc<Limits>,
+    log: Mutex<Log>,
+    inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
+    drain: watch::Receiver<bool>,
+    timers: Timers,
+    /// Moves on with every entry, for whoever follows the run.
+    moved: watch::Sender<Ticket>,
+}
+
+/// What a port is opened with.
+pub(crate) struct Opening {
+    /// Whose.
+    pub(crate) run: RunId,
+    /// Where the log is.
+    pub(crate) journal: Journal,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub(crate) entropy: Arc<Entropy>,
+    /// What a run may have.
+    pub(crate) limits: Arc<Limits>,
+    /// Messages for the run.
+    pub(crate) inbox: mpsc::UnboundedReceiver<Signal>,
+    /// Whether the process is stopping.
+    pub(crate) drain: watch::Receiver<bool>,
+    /// Moves on with every entry.
+    pub(crate) moved: watch::Sender<Ticket>,
+    /// The run's summary as it stands.
+    pub(crate) summary: journal::Summary,
+    /// The timers of all runs.
+    pub(crate) timers: Timers,
+}
+
+/// A log that was read back.
+pub(crate) struct Read {
+    /// The port.
+    pub(crate) port: Local,
+    /// The latest snapshot, if there is one, with the number of the decision after it.
+    pub(crate) snapshot: Option<(State, u64)>,
+}
+
+impl Local {
+    /// A port for a run whose only entry is `Accepted`, just committed under `ticket`.
+    pub(crate) fn fresh(opening: Opening, ticket: Ticket, bytes: u64) -> Self {
+        let log = Log {
+            seq: 1,
+            bytes,
+            last: ticket,
+            ends: HashMap::new(),
+            open: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            timer: (None, None),
+            snapshot_events: 0,
+            summary: opening.summary.clone(),
+        };
+        Self::with(opening, log)
+    }
+
+    /// A port for a run whose log is in the journal.
+    ///
+    /// # Errors
+    /// When the log cannot be read or is damaged: the run must not go on.
+    pub(crate) fn read(opening: Opening) -> Result<Read, journal::Error> {
+        let mut log = Log {
+            seq: 0,
+            bytes: 0,
+            last: opening.journal.tip(),
+            ends: HashMap::new(),
+            open: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            timer: (None, None),
+            snapshot_events: 0,
+            summary: opening.summary.clone(),
+        };
+        let mut number = 0;
+        loop {
+            let page = opening.journal.entries(opening.run, log.seq, 1_000)?;
+            if page.is_empty() {
+                break;
+            }
+            for (seq, entry) in page {
+                log.seq = seq + 1;
+                log.note(seq, &entry, &mut number);
+            }
+        }
+        let snapshot = match opening.journal.snapshot(opening.run)? {
+            None => None,
+            Some(kept) => {
+                let value = opening.journal.value(kept.state)?;
+                // A snapshot only saves work. One that this version cannot read is passed over.
+                serde_json::from_value::<State>(value).ok().map(|state| {
+                    let decided = log.decisions.values().filter(|seq| **seq < kept.seq).count() as u64;
+                    (state, decided)
+                })
+            }
+        };
+        if let Some((state, _)) = &snapshot {
+            log.snapshot_events = state.events;
+        }
+        Ok(Read { port: Self::with(opening, log), snapshot })
+    }
+
+    fn with(opening: Opening, log: Log) -> Self {
+        Self {
+            run: opening.run,
+            journal: opening.journal,
+            clock: opening.clock,
+            entropy: opening.entropy,
+            limits: opening.limits,
+            log: Mutex::new(log),
+            inbox: tokio::sync::Mutex::new(opening.inbox),
+            drain: opening.drain,
+            timers: opening.timers,
+            moved: opening.moved,
+        }
+    }
+
+    /// The run's decisions have been folded into `state`: its timer is the one in the store.
+    pub(crate) fn folded(&self, state: &State) {
+        let at = driver::wake(state);
+        self.log().timer = (at, at);
+    }
+
+    /// Whether a message is waiting.
+    pub(crate) fn has_message(&self) -> bool {
+        self.inbox.try_lock().is_ok_and(|inbox| !inbox.is_empty())
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // A panic while the log was held leaves it as it was: every change of it is one assignment at the end.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends entries, with what else is to be written in the same commit.
+    fn append(&self, log: &mut Log, entries: &[Entry], write: Write) -> Result<(), Error> {
+        let bytes = write.bytes() as u64 + entries.iter().map(weight).sum::<u64>();
+        let mut seq = log.seq;
+        let ticket = self.journal.append(self.run, &mut seq, entries, write).map_err(failed)?;
+        log.seq = seq;
+        log.bytes += bytes;
+        log.last = ticket;
+        self.moved.send_replace(ticket);
+        Ok(())
+    }
+
+    fn check_size(&self, log: &Log) -> Result<(), Error> {
+        if log.seq >= self.limits.run_events_max || log.bytes >= self.limits.run_journal_bytes_max {
+            return Err(Error::TooLarge { events: log.seq, bytes: log.bytes });
+        }
+        Ok(())
+    }
+
+    /// The entry of a decision, and what is kept beside it.
+    fn decided(&self, log: &mut Log, record: Value, state: Option<&State>) -> Result<(), Error> {
+        let mut write = Write::new();
+        let Value::Array(events) = record else {
+            return Err(Error::Journal("a decision has no list of events".to_owned()));
+        };
+        let events = events
+            .into_iter()
+            .map(|event| self.journal.content(&mut write, event))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed)?;
+        if let Some(state) = state {
+            self.beside(log, &mut write, state)?;
+        }
+        self.append(log, &[Entry::Decision { events }], write)?;
+        let (stored, wanted) = log.timer;
+        if stored != wanted {
+            if let Some(at) = stored {
+                self.timers.clear(at, self.run);
+            }
+            if let Some(at) = wanted {
+                self.timers.set(at, self.run);
+            }
+            log.timer.0 = wanted;
+        }
+        Ok(())
+    }
+
+    /// What can be made again from a state and is written with it: summary, timer, snapshot, the mark of an open run.
+    fn beside(&self, log: &mut Log, write: &mut Write, state: &State) -> Result<(), Error> {
+        let (stored, wanted) = log.timer;
+        if stored != wanted {
+            if let Some(at) = stored {
+                write.delete(&key::timer(at, self.run, 0));
+            }
+            if let Some(at) = wanted {
+                write.put(&key::timer(at, self.run, 0), &Value::Null).map_err(failed)?;
+            }
+        }
+        let now = self.clock.now();
+        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(write, value)).map_err(failed)?;
+        if summary.status != log.summary.status || summary.waiting != log.summary.waiting || state.ended().is_some() {
+            write.put(&key::summary(self.run), &summary).map_err(failed)?;
+        }
+        if let Some((at, ending)) = state.ended() {
+            write.delete(&key::open(self.run));
+            write.delete(&key::snapshot(self.run));
+            summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
+            let _: &Ending = ending;
+        } else if state.events >= log.snapshot_events + SNAPSHOT_EVENTS || rests(state) {
+            let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
+            let state_content = self.journal.content(write, value).map_err(failed)?;
+            let snapshot = journal::Snapshot { seq: log.seq + 1, state: state_content };
+            write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
+            log.snapshot_events = state.events;
+        }
+        log.summary = summary;
+        Ok(())
+    }
+
+    fn kept_answer(&self, seq: u64) -> Result<Option<Value>, Error> {
+        let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
+        let Some((found, entry)) = page.into_iter().next() else { return Ok(None) };
+        if found != seq {
+            return Ok(None);
+        }
+        let (answer, hash, how, writes) = match entry {
+            Entry::Outcome { answer, hash, how, .. } => (answer, hash, how, true),
+            Entry::Read { answer, hash, how, .. } => (answer, hash, how, false),
+            Entry::Resolved { how: journal::Resolution::Done(answer), hash, .. } => {
+                (answer, hash, "found".to_owned(), true)
+            }
+            _ => return Ok(None),
+        };
+        let result = match answer {
+            journal::Answer::Ok(content) => Ok(text(self.journal.value(content).map_err(failed)?)),
+            journal::Answer::Err(content) => Err(text(self.journal.value(content).map_err(failed)?)),
+        };
+        Ok(Some(serde_json::json!({
+            "hash": hash.to_string(), "writes": writes, "how": how,
+            "result": match result { Ok(text) => serde_json::json!({"Ok": text}), Err(text) => serde_json::json!({"Err": text}) },
+        })))
+    }
+
+    /// The entry of a call's end.
+    fn ended(&self, write: &mut Write, call: &CallKey, record: Value, intent: bool) -> Result<Entry, Error> {
+        let answer = Answer::from_record(record).ok_or_else(|| Error::Journal("a call gave no answer".to_owned()))?;
+        let hash = answer.hash.parse().map_err(|_| Error::Journal("a call's hash is not a digest".to_owned()))?;
+        // The guest gets text; JSON text is kept as JSON, so that equal values are stored once and people can read it.
+        let kept = |write: &mut Write, text: &str| -> Result<journal::Content, Error> {
+            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+            self.journal.content(write, value).map_err(failed)
+        };
+        let how = answer.how.as_str().to_owned();
+        let (key, attempt, ordinal) = (call.execution.to_string(), call.attempt, call.ordinal);
+        let content = match &answer.result {
+            Ok(text) => journal::Answer::Ok(kept(write, text)?),
+            Err(text) => journal::Answer::Err(kept(write, text)?),
+        };
+        Ok(if intent {
+            Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
+        } else {
+            Entry::Read { key, attempt, ordinal, hash, answer: content, how }
+        })
+    }
+}
+
+/// Text as the guest got it: kept JSON written out again.
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+/// Whether the run waits for nobody but time or a person: it will leave memory.
+fn rests(state: &State) -> bool {
+    use bellhop_core::run::Status;
+    matches!(state.status(), Status::Waiting | Status::Parked | Status::Suspended)
+}
+
+/// About what an entry takes on the disk. The store knows better; this is for a limit.
+fn weight(entry: &Entry) -> u64 {
+    match entry {
+        Entry::Decision { events } => events.iter().map(|e| content_weight(e)).sum::<u64>() + 64,
+        Entry::Outcome { answer, .. } | Entry::Read { answer, .. } => match answer {
+            journal::Answer::Ok(content) | journal::Answer::Err(content) => content_weight(content) + 256,
+        },
+        _ => 256,
+    }
+}
+
+fn content_weight(content: &journal::Content) -> u64 {
+    match content {
+        journal::Content::Value(value) => value.to_string().len() as u64,
+        journal::Content::Stored { bytes, .. } => *bytes,
+    }
+}
+
+fn failed(error: journal::Error) -> Error {
+    Error::Journal(error.to_string())
+}
+
+impl Log {
+    /// Takes note of an entry that was read.
+    fn note(&mut self, seq: u64, entry: &Entry, decisions: &mut u64) {
+        self.bytes += weight(entry);
+        let call = |key: &str, attempt: u32, ordinal: u32| {
+            key.parse().ok().map(|execution| CallKey { execution, attempt, ordinal })
+        };
+        match entry {
+            Entry::Decision { .. } => {
+                self.decisions.insert(*decisions, seq);
+                *decisions += 1;
+            }
+            Entry::Intent { key, attempt, ordinal, hash, at, function, connection } => {
+                if let Some(call) = call(key, *attempt, *ordinal) {
+                    let intent = Intent {
+                        hash: hash.to_string(),
+                        at: *at,
+                        function: function.clone(),
+                        connection: connection.clone().unwrap_or_default(),
+                    };
+                    self.open.insert(call, intent);
+                }
+            }
+            Entry::Outcome { key, attempt, ordinal, .. } | Entry::Read { key, attempt, ordinal, .. } => {
+                if let Some(call) = call(key, *attempt, *ordinal) {
+                    self.open.remove(&call);
+                    self.ends.insert(call, seq);
+                }
+            }
+            Entry::NotSent { key, attempt, ordinal, .. } => {
+                if let Some(call) = call(key, *attempt, *ordinal) {
+                    self.open.remove(&call);
+                }
+            }
+            Entry::Resolved { key, attempt, ordinal, how, .. } => {
+                if let Some(call) = call(key, *attempt, *ordinal) {
+                    self.open.remove(&call);
+                    if matches!(how, journal::Resolution::Done(_)) {
+                        self.ends.insert(call, seq);
+                    }
+                }
+            }
+            Entry::Accepted { .. } | Entry::Slice { .. } | Entry::Note { .. } => {}
+        }
+    }
+}
+
+impl Execution for Local {
+    async fn step<T, F, Fut>(&self, key: &StepKey, intent: Option<Intent>, call: F) -> Result<End<T>, Error>
+    where
+        T: Recorded,
+        F: FnOnce(Option<Intent>) -> Fut + Send,
+        Fut: Future<Output = End<T>> + Send,
+    {
+        let unreadable = || Error::Journal(format!("what is kept of {key:?} cannot be read"));
+        let call_key = match key {
+            StepKey::Decision(number) => {
+                let kept = self.log().decisions.get(number).copied();
+                if let Some(seq) = kept {
+                    let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
+                    let Some((_, Entry::Decision { events })) = page.into_iter().next() else { return Err(unreadable()) };
+                    let events = events
+                        .into_iter()
+                        .map(|content| self.journal.value(content))
+                        .collect::<Result<Vec<_>, _>>()
+                        .map_err(failed)?;
+                    return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
+                }
+                let end = call(None).await;
+                if let End::Done(decision) = &end {
+                    let mut log = self.log();
+                    self.decided(&mut log, decision.to_record(), decision.after())?;
+                }
+                return Ok(end);
+            }
+            StepKey::Call(call_key) => call_key,
+        };
+        let (kept, open) = {
+            let log = self.log();
+            (log.ends.get(call_key).copied(), log.open.get(call_key).cloned())
+        };
+        if let Some(seq) = kept {
+            let record = self.kept_answer(seq)?.ok_or_else(unreadable)?;
+            return T::from_record(record).map(End::Done).ok_or_else(unreadable);
+        }
+        let had_intent = open.is_some() || intent.is_some();
+        if let (None, Some(intent)) = (&open, intent) {
+            let ticket = {
+                let mut log = self.log();
+                self.check_size(&log)?;
+                let entry = Entry::Intent {
+                    key: call_key.execution.to_string(),
+                    attempt: call_key.attempt,
+                    ordinal: call_key.ordinal,
+                    hash: intent.hash.parse().map_err(|_| unreadable())?,
+                    at: intent.at,
+                    function: intent.function.clone(),
+                    connection: Some(intent.connection.clone()),
+                };
+                self.append(&mut log, &[entry], Write::new())?;
+                log.open.insert(call_key.clone(), intent);
+                log.last
+            };
+            self.journal.durable(ticket).await.map_err(|e| Error::Journal(e.to_string()))?;
+        }
+        let end = call(open).await;
+        let mut log = self.log();
+        match &end {
+            End::Done(answer) => {
+                let mut write = Write::new();
+                let entry = self.ended(&mut write, call_key, answer.to_record(), had_intent)?;
+                let seq = log.seq;
+                self.append(&mut log, &[entry], write)?;
+                log.open.remove(call_key);
+                log.ends.insert(call_key.clone(), seq);
+            }
+            End::NotSent { reason, retry_at } => {
+                // A read that was not sent left nothing behind to be told about.
+                if had_intent {
+                    let entry = Entry::NotSent {
+                        key: call_key.execution.to_string(),
+                        attempt: call_key.attempt,
+                        ordinal: call_key.ordinal,
+                        reason: reason.clone(),
+                        retry_at: *retry_at,
+                    };
+                    self.append(&mut log, &[entry], Write::new())?;
+                    log.open.remove(call_key);
+                }
+            }
+            End::Doubt(_) | End::Stopped => {}
+        }
+        Ok(end)
+    }
+
+    fn timer(&self, at: Option<Timestamp>) {
+        self.log().timer.1 = at;
+    }
+
+    async fn signal(&self, resting: bool) -> Next {
+        let mut inbox = self.inbox.lock().await;
+        if let Ok(signal) = inbox.try_recv() {
+            return Next::Signal(signal);
+        }
+        let mut drain = self.drain.clone();
+        if *drain.borrow_and_update() {
+            return Next::Drain;
+        }
+        if resting {
+            return Next::Rest;
+        }
+        tokio::select! {
+            signal = inbox.recv() => match signal {
+                Some(signal) => Next::Signal(signal),
+                // Nobody can send any more: the engine is going.
+                None => Next::Drain,
+            },
+            _ = drain.changed() => Next::Drain,
+        }
+    }
+
+    async fn settled(&self) -> Result<(), Error> {
+        let last = self.log().last;
+        self.journal.durable(last).await.map_err(|e| Error::Journal(e.to_string()))
+    }
+
+    fn note(&self, text: String) {
+        let entry = Entry::Note { level: "info".to_owned(), text };
+        let mut log = self.log();
+        // A note that is lost is not missed; what failed here fails again where it matters.
+        let _lost = self.append(&mut log, &[entry], Write::new());
+    }
+
+    fn entropy(&self) -> u64 {
+        self.entropy.next()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

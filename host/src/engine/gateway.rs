@@ -1,0 +1,165 @@
+//! The way out to Slack: connections with their tokens, the client, the limiter. Guests and their memory are never here.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bellhop_core::id::RunId;
+use bellhop_core::requirement::{Connection, Rules, TokenKind};
+use bellhop_core::time::Timestamp;
+use bellhop_slack::catalog::{Catalog, Method};
+use bellhop_slack::client::{Answer, Client, Failure, Secret};
+use bellhop_slack::limiter::{self, Limiter, Owner};
+use serde_json::Value;
+
+use crate::clock::Clock;
+
+/// The program's clock, as the limiter wants it.
+#[derive(Clone)]
+pub(crate) struct SlackClock(pub(crate) Arc<dyn Clock>);
+
+impl limiter::Clock for SlackClock {
+    fn now_ms(&self) -> u64 {
+        self.0.now().as_millis()
+    }
+    fn sleep_until(&self, at_ms: u64) -> impl Future<Output = ()> + Send {
+        self.0.sleep_until(Timestamp::from_millis(at_ms))
+    }
+}
+
+/// A connection with its tokens.
+pub(crate) struct Connected {
+    /// What preflight compares.
+    pub(crate) facts: Connection,
+    /// Never shown, logged or given to a guest.
+    pub(crate) tokens: BTreeMap<TokenKind, Secret>,
+}
+
+impl Connected {
+    /// The bucket owner: connections of one organisation share what Slack counts by organisation.
+    pub(crate) fn owner(&self) -> Owner<'_> {
+        let facts = &self.facts;
+        Owner {
+            connection: &facts.name,
+            organisation: facts
+                .enterprise_id
+                .as_deref()
+                .or(facts.workspace_id.as_deref())
+                .unwrap_or(facts.name.as_str()),
+        }
+    }
+
+    /// The token for a method: the preferred kind that is there, and that has a fitting scope where scopes are known.
+    pub(crate) fn token(&self, method: &Method) -> Option<&Secret> {
+        let fits = |access: &&bellhop_core::requirement::Access| {
+            let held = self.facts.tokens.get(&access.token).and_then(Option::as_ref);
+            access.scopes.is_empty() || held.is_none_or(|held| access.scopes.iter().any(|s| held.contains(s)))
+        };
+        let present = |access: &&bellhop_core::requirement::Access| self.tokens.contains_key(&access.token);
+        method
+            .access
+            .iter()
+            .filter(present)
+            .find(fits)
+            .or_else(|| method.access.iter().find(present))
+            .and_then(|access| self.tokens.get(&access.token))
+    }
+
+    /// The workspace that calls without `team_id` mean.
+    pub(crate) fn workspace(&self) -> Option<&str> {
+        self.facts.workspace_id.as_deref()
+    }
+}
+
+/// The way out. One per process.
+pub(crate) struct Gateway {
+    /// What is known of Slack's methods.
+    pub(crate) catalog: &'static Catalog,
+    /// The same, as preflight wants it.
+    pub(crate) rules: Rules,
+    /// Slack's budget.
+    pub(crate) limiter: Limiter<SlackClock>,
+    client: Client,
+    connections: RwLock<BTreeMap<String, Arc<Connected>>>,
+}
+
+impl Gateway {
+    /// A gateway without connections.
+    pub(crate) fn new(client: Client, limiter: Limiter<SlackClock>) -> Self {
+        let catalog = Catalog::built_in();
+        Self {
+            catalog,
+            rules: bellhop_slack::rules::rules(catalog),
+            limiter,
+            client,
+            connections: RwLock::default(),
+        }
+    }
+
+    /// The client itself, for what is no call of a run: connecting.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The connection of that name.
+    pub(crate) fn connection(&self, name: &str) -> Option<Arc<Connected>> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All connections, by name.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connected>> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Puts a connection in place of the one of that name.
+    pub(crate) fn put(&self, connected: Connected) {
+        let name = connected.facts.name.clone();
+        self.connections.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(connected));
+    }
+
+    /// Takes a connection away.
+    pub(crate) fn remove(&self, name: &str) {
+        self.connections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Sends one request. The budget was reserved and, for a write, the intent is durable.
+    pub(crate) async fn send(&self, connection: &Connected, method: &Method, arguments: &Value) -> Result<Answer, Failure> {
+        let Some(token) = connection.token(method) else {
+            return Err(not_sent("the connection has no token of a kind that the method takes".to_owned()));
+        };
+        let sent = self.client.send(method, arguments, token, connection.workspace()).await;
+        if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent {
+            let keys = Limiter::<SlackClock>::keys(method, arguments, connection.owner());
+            self.limiter.close(&keys, *wait_ms);
+        }
+        sent
+    }
+
+    /// Reserves budget and sends a read of the host's own (a read-back, a name to resolve), waiting out what is
+    /// surely not done up to `attempts` times.
+    pub(crate) async fn read(
+        &self,
+        connection: &Connected,
+        method: &Method,
+        arguments: &Value,
+        run: RunId,
+        attempts: u32,
+    ) -> Result<Answer, Failure> {
+        let mut attempt = 1;
+        loop {
+            let reserved = self.limiter.reserve(method, arguments, connection.owner(), run, limiter::Lane::Fast);
+            match reserved {
+                Ok(reservation) => drop(reservation.granted().await),
+                Err(full) => return Err(not_sent(full.to_string())),
+            }
+            match self.send(connection, method, arguments).await {
+                Err(Failure::NotSent { .. } | Failure::Unknown { .. }) if attempt < attempts => attempt += 1,
+                other => return other,
+            }
+        }
+    }
+}
+
+fn not_sent(why: String) -> Failure {
+    Failure::NotSent { reason: bellhop_slack::client::NotSent::Arguments(why), retry_after_ms: None }
+}

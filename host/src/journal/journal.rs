@@ -1,0 +1,390 @@
+//! Typed records over a store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use bellhop_core::run::Status;
+use bellhop_core::time::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::entry::{Content, Entry};
+use super::key::{self, Key, Parts, Range, Space};
+use super::record;
+use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ticket};
+
+/// A value whose JSON is longer stands in a record by its digest.
+pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Why a fact was not written or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// The store; see [`store::Error`].
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A record; see [`record::Error`].
+    #[error(transparent)]
+    Record(#[from] record::Error),
+}
+
+impl Error {
+    /// Whether the process has to end (exit code 70): nothing more will become durable.
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(self, Self::Store(store::Error::Fatal { .. }))
+    }
+
+    fn corrupt(key: impl ToString, reason: impl ToString) -> Self {
+        record::Error::Corrupt { key: key.to_string(), reason: reason.to_string().into() }.into()
+    }
+}
+
+/// A run's state after the entries below `seq`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    /// The first entry that is not in it.
+    pub(crate) seq: u64,
+    /// The core's state, in the core's own versioned form.
+    pub(crate) state: Content,
+}
+
+/// The mark of a run that has not ended, with what starting needs before the run is folded.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Open {
+    /// How many recoveries began with this run and did not come to their end.
+    #[serde(default)]
+    pub(crate) recoveries: u32,
+}
+
+/// What lists of runs show, without folding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Summary {
+    /// What it is doing.
+    pub(crate) status: Status,
+    /// The workflow's namespace.
+    pub(crate) namespace: String,
+    /// The workflow's name.
+    pub(crate) name: String,
+    /// The workflow's version.
+    pub(crate) version: String,
+    /// The trigger's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+    /// When it was accepted.
+    pub(crate) started_at: Timestamp,
+    /// When it last changed.
+    pub(crate) updated_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_at: Option<Timestamp>,
+    /// For what it waits, until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<Value>,
+    /// What it ended with, or is parked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Content>,
+    /// What it ended with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<Content>,
+    /// The trigger's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// Something due.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Timer {
+    /// When.
+    pub(crate) at: Timestamp,
+    /// Whose.
+    pub(crate) run: RunId,
+    /// Which of the run's timers at this time.
+    pub(crate) n: u64,
+    /// What to do, in the engine's form.
+    pub(crate) value: Value,
+}
+
+/// What one page of a list has, and whether there may be more.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Listed<T> {
+    /// The items, in the order of their keys.
+    pub(crate) items: Vec<T>,
+    /// Where to go on; `None` at the end.
+    pub(crate) next: Option<Range>,
+}
+
+/// One batch being put together: everything in it happens or nothing does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Write {
+    batch: Batch,
+}
+
+impl Write {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the record of `key` to `value` as JSON. The type must be the one that the table in [`key`] names.
+    pub(crate) fn put<T: Serialize>(&mut self, key: &Key, value: &T) -> Result<(), Error> {
+        let record = record::encode(key, value)?;
+        self.batch.put(key.bytes(), record);
+        Ok(())
+    }
+
+    /// Sets the record of `key` to `bytes` as they are.
+    pub(crate) fn put_raw(&mut self, key: &Key, bytes: &[u8]) {
+        self.batch.put(key.bytes(), record::seal(key, bytes));
+    }
+
+    /// Removes the record of `key`, whether or not it is there.
+    pub(crate) fn delete(&mut self, key: &Key) {
+        self.batch.delete(key.bytes());
+    }
+
+    /// Stores `bytes` under their digest.
+    pub(crate) fn blob(&mut self, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.put_raw(&key::blob(digest), bytes);
+        digest
+    }
+
+    /// Bytes of keys and records so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.batch.bytes()
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+}
+
+/// The journal. Cloning it is cheap; all clones are one journal.
+#[derive(Clone)]
+pub(crate) struct Journal {
+    store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("stats", &self.store.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// A journal over `store`.
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// Accepts the write as the next in order; see [`Store::commit`].
+    pub(crate) fn commit(&self, write: Write) -> Result<Ticket, Error> {
+        Ok(self.store.commit(write.batch)?)
+    }
+
+    /// Waits until everything up to `ticket` is on the disk; see [`Store::durable`].
+    pub(crate) fn durable(&self, ticket: Ticket) -> Durable {
+        self.store.durable(ticket)
+    }
+
+    /// The last accepted write: what was read before this call depends on nothing later.
+    pub(crate) fn tip(&self) -> Ticket {
+        self.store.tip()
+    }
+
+    /// Counters; see [`Store::stats`].
+    pub(crate) fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+
+    /// Blocks until everything accepted is durable, and lets go of the store; see [`Store::close`].
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        Ok(self.store.close()?)
+    }
+
+    /// Adds `entries` to the run's log from number `*seq` on, together with what is in `write`, and moves `*seq` on.
+    ///
+    /// After an error nothing was written and `*seq` is as it was. One task appends to a run at a time: it owns `*seq`.
+    pub(crate) fn append(
+        &self,
+        run: RunId,
+        seq: &mut u64,
+        entries: &[Entry],
+        mut write: Write,
+    ) -> Result<Ticket, Error> {
+        let mut next = *seq;
+        for entry in entries {
+            let key = key::event(run, next);
+            write.batch.put(key.bytes(), record::encode_checked(&key, entry)?);
+            next += 1;
+        }
+        let ticket = self.commit(write)?;
+        *seq = next;
+        Ok(ticket)
+    }
+
+    /// At most `limit` entries of a run from number `from` on, in order. Fewer than that many, and more than none, does
+    /// not mean that the log ends: ask again from behind the last.
+    /// A gap is an error: a log that lost an entry must not be folded.
+    pub(crate) fn entries(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>, Error> {
+        let range = key::events(run, from);
+        let page = self.store.scan(&range.from, &range.to, limit)?;
+        let mut entries = Vec::with_capacity(page.items.len());
+        for (expected, (key, value)) in (from..).zip(&page.items) {
+            let mut parts = Parts::of(Space::Event, key);
+            let seq = parts.as_mut().and_then(|parts| parts.run().and(parts.number()));
+            if seq != Some(expected) {
+                return Err(Error::corrupt(key::event(run, expected), "an entry is missing"));
+            }
+            entries.push((expected, record::decode(Space::Event, key, value)?));
+        }
+        Ok(entries)
+    }
+
+    /// The run's latest snapshot.
+    pub(crate) fn snapshot(&self, run: RunId) -> Result<Option<Snapshot>, Error> {
+        self.get(&key::snapshot(run))
+    }
+
+    /// At most `limit` runs that have not ended, by id, behind `after`.
+    pub(crate) fn open_runs(&self, limit: usize, after: Option<RunId>) -> Result<Vec<(RunId, Open)>, Error> {
+        let mut range = key::all(Space::Open);
+        if let Some(after) = after {
+            range = range.after(&key::open(after));
+        }
+        self.collect(&range, limit, |key, value| {
+            let run = Parts::of(Space::Open, key).and_then(|mut parts| parts.run()).ok_or_else(|| bad_key(key))?;
+            Ok((run, record::decode(Space::Open, key, value)?))
+        })
+    }
+
+    /// At most `limit` timers due at or before `until`, by time.
+    pub(crate) fn timers_due(&self, until: Timestamp, limit: usize) -> Result<Vec<Timer>, Error> {
+        self.collect(&key::timers(until), limit, |key, value| {
+            let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
+            let timer = (|| Some((parts.number()?, parts.run()?, parts.number()?)))();
+            let (at, run, n) = timer.ok_or_else(|| bad_key(key))?;
+            let value = record::decode(Space::Timer, key, value)?;
+            Ok(Timer { at: Timestamp::from_millis(at), run, n, value })
+        })
+    }
+
+    /// One page of the runs that began at or before `from` (of all without it), newest first.
+    pub(crate) fn runs(&self, range: Option<Range>, limit: usize) -> Result<Listed<(RunId, Summary)>, Error> {
+        let range = range.unwrap_or_else(|| key::all(Space::Listing));
+        let page = self.store.scan(&range.from, &range.to, limit)?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for (key, _) in &page.items {
+            let run = Parts::of(Space::Listing, key)
+                .and_then(|mut parts| parts.number().and(parts.run()))
+                .ok_or_else(|| bad_key(key))?;
+            if let Some(summary) = self.get(&key::summary(run))? {
+                items.push((run, summary));
+            }
+        }
+        let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to });
+        Ok(Listed { items, next })
+    }
+
+    /// At most `limit` keys that may be deleted, with their expiry, at or before `until`.
+    pub(crate) fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Key)>, Error> {
+        self.collect(&key::expiries(until), limit, |key, _| {
+            let mut parts = Parts::of(Space::Expiry, key).ok_or_else(|| bad_key(key))?;
+            let at = parts.number().ok_or_else(|| bad_key(key))?;
+            Ok((Timestamp::from_millis(at), parts.key().ok_or_else(|| bad_key(key))?))
+        })
+    }
+
+    /// The record of `key`.
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Error> {
+        let Some(value) = self.store.get(key.bytes())? else { return Ok(None) };
+        Ok(Some(record::decode(key.space(), key.bytes(), &value)?))
+    }
+
+    /// One page of the records in `range`, whose keys are all of `space`, with their keys.
+    pub(crate) fn list<T: DeserializeOwned>(
+        &self,
+        space: Space,
+        range: &Range,
+        limit: usize,
+    ) -> Result<Listed<(Bytes, T)>, Error> {
+        let page = self.store.scan(&range.from, &range.to, limit)?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for (key, value) in page.items {
+            let value = record::decode(space, &key, &value)?;
+            items.push((key, value));
+        }
+        let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to.clone() });
+        Ok(Listed { items, next })
+    }
+
+    /// The bytes with this digest.
+    pub(crate) fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
+        let key = key::blob(digest);
+        let Some(value) = self.store.get(key.bytes())? else { return Ok(None) };
+        let bytes = record::unseal(Space::Blob, key.bytes(), &value)?;
+        if Digest::of(bytes) != digest {
+            return Err(Error::corrupt(key, "the digest differs"));
+        }
+        Ok(Some(bytes.to_vec()))
+    }
+
+    /// `value` as it goes into a record: itself, or when it is large by its digest; then `write` has its bytes, unless
+    /// they are stored already.
+    pub(crate) fn content(&self, write: &mut Write, value: Value) -> Result<Content, Error> {
+        let json = value.to_string();
+        if json.len() <= INLINE_BYTES_MAX {
+            return Ok(Content::Value(value));
+        }
+        let digest = Digest::of(json.as_bytes());
+        let key = key::blob(digest);
+        if self.store.get(key.bytes())?.is_none() {
+            write.put_raw(&key, json.as_bytes());
+        }
+        Ok(Content::Stored { digest, bytes: json.len() as u64 })
+    }
+
+    /// The value that `content` stands for.
+    pub(crate) fn value(&self, content: Content) -> Result<Value, Error> {
+        match content {
+            Content::Value(value) => Ok(value),
+            Content::Stored { digest, .. } => {
+                let key = key::blob(digest);
+                let bytes = self.blob(digest)?.ok_or_else(|| Error::corrupt(&key, "the stored value is missing"))?;
+                serde_json::from_slice(&bytes).map_err(|why| Error::corrupt(&key, why))
+            }
+        }
+    }
+
+    /// Up to `limit` items over as many scans as that takes.
+    fn collect<T>(
+        &self,
+        range: &Range,
+        limit: usize,
+        read: impl Fn(&[u8], &[u8]) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut items = Vec::new();
+        let mut from: Bytes = range.from.as_slice().into();
+        while items.len() < limit {
+            let page = self.store.scan(&from, &range.to, (limit - items.len()).min(SCAN_ITEMS_MAX))?;
+            for (key, value) in &page.items {
+                items.push(read(key, value)?);
+            }
+            match page.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(items)
+    }
+}
+
+fn bad_key(key: &[u8]) -> Error {
+    Error::corrupt(key::display(key), "not a key of its space")
+}

@@ -1,0 +1,22 @@
+//! Facts that outlive the process.
+//!
+//! [`Journal`] is what the engine uses: typed records over a [`Store`], the storage port, with an implementation in
+//! memory and one in a folder ([`sled`]). It knows the core's ids, digests and times, and nothing else of the program.
+
+pub(crate) mod entry;
+mod group;
+#[allow(clippy::module_inception, reason = "the journal itself, beside its port, keys and records")]
+pub(crate) mod journal;
+pub(crate) mod key;
+pub(crate) mod memory;
+pub(crate) mod record;
+pub(crate) mod sled;
+pub(crate) mod store;
+mod watermark;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use entry::{Answer, Content, Entry, Resolution};
+pub(crate) use journal::{Error, Journal, Open, Snapshot, Summary, Timer, Write};
+pub(crate) use store::{Batch, Store, Ticket};

@@ -1,0 +1,589 @@
+//! The embedded store: one sled tree in one folder, written by one thread.
+//!
+//! What sled's own promises do not cover is done here:
+//!
+//! - `flush()` of 0.34.7 ends in `sync_file_range` on Linux, which leaves metadata and the drive's cache alone. So each
+//!   group is flushed (sled's buffers to the file) and *then* synchronised through a second handle of the same file.
+//! - Leaves above 128 KiB go into files of their own that sled never synchronises. So a value is cut into chunks of at
+//!   most 4 KiB (a leaf has at most 20 entries), and a file in `blobs/` is an error.
+//! - Only `apply_batch` is used, which is atomic after a crash.
+//! - Recovery takes the first unreadable place of the log for its torn end, and drops what follows: damage there would
+//!   be silent loss. So every group carries a number, the number of the last synchronised group stands in a file beside
+//!   the tree as well, and a tree that is behind it is damaged.
+//!
+//! In the tree: `0x00 format` → the format's version; `0x00 groups` → the number of the last group; `0x01 KEY` → the
+//! head of a value (layout, checksum over key and value, length, first bytes); `0x02 KEY NUMBER` → its further chunks.
+//! In the folder: `format` (read before anything is touched, so that an older program leaves a newer store as it is),
+//! `lock`, `groups`, and sled's own files.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ::sled::IVec;
+
+use super::group::{Changes, Limits, Medium, OnFatal, Queue, merge, panic_text};
+use super::key;
+use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
+
+/// The version of the layout described above, and of every key and record in it.
+pub(crate) const FORMAT: u32 = 1;
+const FORMAT_NAME: &str = "bellhop-store";
+
+const META: u8 = 0x00;
+const HEAD: u8 = 0x01;
+const CHUNK: u8 = 0x02;
+const FORMAT_KEY: &[u8] = b"\x00format";
+const GROUPS_KEY: &[u8] = b"\x00groups";
+/// The number of the last group is written with every group, and with it, now and then, the leaf that it is in. These
+/// keep that leaf free of anything large.
+const META_FILLERS: u8 = 48;
+
+const CHUNK_BYTES: usize = 4_096;
+const LAYOUT: u8 = 1;
+/// Layout, checksum, length.
+const HEAD_BYTES: usize = 1 + 4 + 4;
+const HEAD_CONTENT_BYTES: usize = CHUNK_BYTES - HEAD_BYTES;
+
+/// Where the store is and how much it may use.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The store's own folder; made when it is not there.
+    pub(crate) dir: PathBuf,
+    /// Memory for pages of the tree.
+    pub(crate) cache_bytes: u64,
+    /// Batches that may wait; more is [`Error::Full`].
+    pub(crate) queue_batches_max: usize,
+    /// Bytes that may wait; more is [`Error::Full`].
+    pub(crate) queue_bytes_max: usize,
+    /// Batches written as one group.
+    pub(crate) group_batches_max: usize,
+    /// Bytes written as one group; a single larger batch is a group of its own.
+    pub(crate) group_bytes_max: usize,
+}
+
+impl Options {
+    /// The defaults, for `dir`.
+    pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            cache_bytes: 32 * 1024 * 1024,
+            queue_batches_max: 16_384,
+            queue_bytes_max: 64 * 1024 * 1024,
+            group_batches_max: 1_024,
+            group_bytes_max: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why a store could not be opened; split by what the operator does next. The files are as they were before,
+/// except after `Damaged` and `Io`, where sled may have begun to recover.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Another process has it: stop that one, or use another folder.
+    #[error("the store in {dir} is in use by another process{}", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    InUse {
+        /// The store's folder.
+        dir: PathBuf,
+        /// Who has it, as far as it is known.
+        pid: Option<u32>,
+    },
+    /// A newer program wrote it: use that program's version or a later one.
+    #[error("the store in {dir} has format {found}, this program knows formats up to {known}: use a newer bellhop")]
+    NewerFormat {
+        /// The store's folder.
+        dir: PathBuf,
+        /// What it has.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
+    /// The folder has something else in it: use another one.
+    #[error("{dir} is not a store of bellhop: {reason}")]
+    NotAStore {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What is there is not what was written: restore a backup.
+    #[error("the store in {dir} is damaged: {reason}")]
+    Damaged {
+        /// The store's folder.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The folder or a file in it could not be used: look at rights and space.
+    #[error("the store in {dir} cannot be opened")]
+    Io {
+        /// The store's folder.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// See the module.
+pub(crate) struct Sled {
+    queue: Arc<Queue>,
+    /// Gone once closed.
+    tree: RwLock<Option<::sled::Tree>>,
+    closing: Mutex<Closing>,
+}
+
+struct Closing {
+    writer: Option<JoinHandle<()>>,
+    /// Held until the files are let go of.
+    lock: Option<File>,
+}
+
+impl std::fmt::Debug for Sled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sled").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Sled {
+    /// Opens or makes the store. After `Ok` this process alone has it, everything in it is on the disk, and
+    /// `on_fatal` will be told, once, if the disk refuses a write later.
+    pub(crate) fn open(options: &Options, on_fatal: OnFatal) -> Result<Self, OpenError> {
+        let dir = &options.dir;
+        let io = |source| OpenError::Io { dir: dir.clone(), source };
+        let known_before = check_format(dir)?;
+        make_dir(dir).map_err(io)?;
+        let lock = lock(dir)?;
+        // Read again now that nobody else can write it.
+        if !known_before && !check_format(dir)? {
+            write_format(dir).map_err(io)?;
+        }
+        let blobs = dir.join("blobs");
+        if has_entries(&blobs).map_err(io)? {
+            return Err(damaged(dir, "`blobs/` has files, which this program never makes"));
+        }
+        let tree = open_tree(options)?;
+        let (groups, groups_file) = open_groups(dir, &tree)?;
+        sync_files(dir).map_err(io)?;
+        let file = File::options().read(true).write(true).open(dir.join("db")).map_err(io)?;
+        let medium = Disk { tree: tree.clone(), file, blobs, groups, groups_file };
+        let limits = Limits {
+            queue_batches_max: options.queue_batches_max,
+            queue_bytes_max: options.queue_bytes_max,
+            group_batches_max: options.group_batches_max,
+            group_bytes_max: options.group_bytes_max,
+        };
+        let (queue, writer) = Queue::start(medium, limits, on_fatal).map_err(io)?;
+        Ok(Self {
+            queue,
+            tree: RwLock::new(Some(tree)),
+            closing: Mutex::new(Closing { writer: Some(writer), lock: Some(lock) }),
+        })
+    }
+
+    fn read<T>(&self, key: &[u8], work: impl FnOnce(&::sled::Tree) -> Result<T, Error>) -> Result<T, Error> {
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
+        let tree = tree.as_ref().ok_or(Error::Closed)?;
+        // sled asserts what it believes about its pages; a damaged page must not take the reader's thread with it.
+        catch_unwind(AssertUnwindSafe(|| work(tree))).unwrap_or_else(|panic| Err(corrupt(key, panic_text(&*panic))))
+    }
+}
+
+impl Store for Sled {
+    fn commit(&self, batch: Batch) -> Result<Ticket, Error> {
+        self.queue.commit(batch)
+    }
+
+    fn durable(&self, ticket: Ticket) -> Durable {
+        self.queue.durable(ticket)
+    }
+
+    fn tip(&self) -> Ticket {
+        self.queue.tip()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.read(key, |tree| {
+            if let Some(value) = self.queue.pending(key) {
+                return Ok(value);
+            }
+            let _gate = self.queue.hold();
+            let head = tree.get(head_key(key)).map_err(|why| corrupt(key, why))?;
+            head.map(|head| assemble(tree, key, &head)).transpose()
+        })
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
+        self.read(from, |tree| {
+            if !to.is_empty() && from >= to {
+                return Ok(Page::default());
+            }
+            let _gate = self.queue.hold();
+            let pending = self.queue.pending_range(from, to);
+            let upper = if to.is_empty() { vec![HEAD + 1] } else { head_key(to) };
+            let stored = tree.range(head_key(from)..upper).map(|item| {
+                let (physical, head) = item.map_err(|why| corrupt(from, why))?;
+                let key = &physical[1..];
+                Ok((Bytes::from(key), assemble(tree, key, &head)?))
+            });
+            merge(stored, pending, limit)
+        })
+    }
+
+    fn stats(&self) -> Stats {
+        self.queue.stats()
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.queue.finish();
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = closing.writer.take() {
+            // The writer catches what panics below it and has reported its own end.
+            let _ = writer.join();
+        }
+        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = None;
+        closing.lock = None;
+        match self.queue.failure() {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Sled {
+    fn drop(&mut self) {
+        // Whoever cares for the answer has called `close`.
+        let _ = self.close();
+    }
+}
+
+/// What the writing thread has.
+struct Disk {
+    tree: ::sled::Tree,
+    file: File,
+    blobs: PathBuf,
+    groups: u64,
+    groups_file: File,
+}
+
+impl Medium for Disk {
+    fn apply(&mut self, changes: &Changes) -> Result<(), String> {
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in changes {
+            let head_key = head_key(key);
+            let before = match self.tree.get(&head_key).map_err(text)? {
+                Some(head) => chunks_of(content_length(&head).unwrap_or(0)),
+                None => 0,
+            };
+            let after = match value {
+                Some(value) => {
+                    let (first, rest) = value.split_at(value.len().min(HEAD_CONTENT_BYTES));
+                    batch.insert(head_key, head(key, value, first));
+                    for (number, chunk) in (1..).zip(rest.chunks(CHUNK_BYTES)) {
+                        batch.insert(chunk_key(key, number), chunk);
+                    }
+                    chunks_of(value.len())
+                }
+                None => {
+                    batch.remove(head_key);
+                    0
+                }
+            };
+            for number in after..before {
+                batch.remove(chunk_key(key, number + 1));
+            }
+        }
+        self.groups += 1;
+        batch.insert(GROUPS_KEY, &self.groups.to_be_bytes());
+        self.tree.apply_batch(batch).map_err(text)
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        // In this order: a synchronisation alone would find sled's bytes still in memory.
+        self.tree.flush().map_err(text)?;
+        self.file.sync_data().map_err(text)?;
+        // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.
+        write_groups(&mut self.groups_file, self.groups).map_err(text)?;
+        if has_entries(&self.blobs).map_err(text)? {
+            return Err("a page outgrew the file and went into `blobs/`, which is never synchronised".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn text(why: impl std::fmt::Display) -> String {
+    why.to_string()
+}
+
+fn head_key(key: &[u8]) -> Vec<u8> {
+    let mut physical = Vec::with_capacity(1 + key.len());
+    physical.push(HEAD);
+    physical.extend_from_slice(key);
+    physical
+}
+
+/// The number has a fixed width, so no two values share a chunk's key.
+fn chunk_key(key: &[u8], number: u32) -> Vec<u8> {
+    let mut physical = Vec::with_capacity(1 + key.len() + 4);
+    physical.push(CHUNK);
+    physical.extend_from_slice(key);
+    physical.extend_from_slice(&number.to_be_bytes());
+    physical
+}
+
+/// How many chunks a value of `length` bytes has beside its head.
+fn chunks_of(length: usize) -> u32 {
+    let chunks = length.saturating_sub(HEAD_CONTENT_BYTES).div_ceil(CHUNK_BYTES);
+    u32::try_from(chunks).unwrap_or(u32::MAX)
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    // The key is part of it: a value that turns up under another key is damage too.
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize()
+}
+
+fn head(key: &[u8], value: &[u8], first: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    let mut head = Vec::with_capacity(HEAD_BYTES + first.len());
+    head.push(LAYOUT);
+    head.extend_from_slice(&checksum(key, value).to_le_bytes());
+    head.extend_from_slice(&length.to_le_bytes());
+    head.extend_from_slice(first);
+    head
+}
+
+/// The length that a head tells; `None` when it is no head.
+fn content_length(head: &IVec) -> Option<usize> {
+    let bytes = head.get(5..HEAD_BYTES)?.try_into().ok()?;
+    usize::try_from(u32::from_le_bytes(bytes)).ok().filter(|_| head.first() == Some(&LAYOUT))
+}
+
+/// Puts a value together and checks it.
+fn assemble(tree: &::sled::Tree, key: &[u8], head: &IVec) -> Result<Bytes, Error> {
+    let length = content_length(head).ok_or_else(|| corrupt(key, "not the head of a value"))?;
+    let first = &head[HEAD_BYTES..];
+    let value: Bytes = if chunks_of(length) == 0 {
+        Bytes::from(first)
+    } else {
+        let mut value = Vec::with_capacity(length.min(super::store::VALUE_BYTES_MAX));
+        value.extend_from_slice(first);
+        for number in 1..=chunks_of(length) {
+            let chunk = tree.get(chunk_key(key, number)).map_err(|why| corrupt(key, why))?;
+            value.extend_from_slice(&chunk.ok_or_else(|| corrupt(key, "a chunk is missing"))?);
+        }
+        value.into()
+    };
+    let stored = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
+    if value.len() != length || checksum(key, &value) != stored {
+        return Err(corrupt(key, "length or checksum differs"));
+    }
+    Ok(value)
+}
+
+fn corrupt(key: &[u8], reason: impl std::fmt::Display) -> Error {
+    Error::Corrupt { key: key::display(key), reason: reason.to_string().into() }
+}
+
+fn damaged(dir: &Path, reason: impl std::fmt::Display) -> OpenError {
+    OpenError::Damaged { dir: dir.to_owned(), reason: reason.to_string() }
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    }
+    #[cfg(not(unix))]
+    fs::create_dir_all(dir)
+}
+
+fn has_entries(dir: &Path) -> io::Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().transpose().map(|entry| entry.is_some()),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+/// Whether the folder has a store of a format that this program knows; changes nothing.
+fn check_format(dir: &Path) -> Result<bool, OpenError> {
+    let not_a_store = |reason: &str| OpenError::NotAStore { dir: dir.to_owned(), reason: reason.to_owned() };
+    let text = match fs::read(dir.join("format")) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned(),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            if dir.join("db").exists() {
+                return Err(not_a_store("it has a file `db` but no file `format`"));
+            }
+            return Ok(false);
+        }
+        Err(source) => return Err(OpenError::Io { dir: dir.to_owned(), source }),
+    };
+    let version = text.strip_prefix(FORMAT_NAME).map(str::trim).and_then(|version| version.parse().ok());
+    match version {
+        Some(FORMAT) => Ok(true),
+        Some(found) if found > FORMAT => Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT }),
+        _ => Err(not_a_store("its file `format` does not say `bellhop-store` and a version")),
+    }
+}
+
+fn write_format(dir: &Path) -> io::Result<()> {
+    let aside = dir.join("format.new");
+    let mut file = File::create(&aside)?;
+    writeln!(file, "{FORMAT_NAME} {FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(aside, dir.join("format"))?;
+    sync_dir(dir)
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+    let path = dir.join("lock");
+    let mut file = File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::InUse { dir: dir.to_owned(), pid });
+        }
+        Err(TryLockError::Error(source)) => return Err(io(source)),
+    }
+    let note = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    note(&mut file).map_err(io)?;
+    Ok(file)
+}
+
+/// sled lets go of its own lock only when its last deferred clean-up has run, which may be after a `close` in this
+/// process; ours, which is held here, says that nobody else has the store.
+const LOCK_TRIES: u32 = 200;
+
+fn open_tree(options: &Options) -> Result<::sled::Tree, OpenError> {
+    let dir = &options.dir;
+    let config = ::sled::Config::new().path(dir).cache_capacity(options.cache_bytes).flush_every_ms(None);
+    let mut tries = 0;
+    let db = loop {
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        match opened.map_err(|panic| damaged(dir, panic_text(&*panic)))? {
+            Ok(db) => break db,
+            Err(::sled::Error::Io(why)) if why.to_string().contains("could not acquire lock") => {
+                tries += 1;
+                if tries == LOCK_TRIES {
+                    return Err(OpenError::InUse { dir: dir.clone(), pid: None });
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(::sled::Error::Io(source)) => return Err(OpenError::Io { dir: dir.clone(), source }),
+            Err(why) => return Err(damaged(dir, why)),
+        }
+    };
+    let tree: ::sled::Tree = (*db).clone();
+    let checked = catch_unwind(AssertUnwindSafe(|| check_tree(dir, &tree)));
+    checked.map_err(|panic| damaged(dir, panic_text(&*panic)))??;
+    Ok(tree)
+}
+
+/// The version stands in the tree too: a `format` file beside somebody else's `db` is not believed.
+fn check_tree(dir: &Path, tree: &::sled::Tree) -> Result<(), OpenError> {
+    let wanted = FORMAT.to_be_bytes();
+    match tree.get(FORMAT_KEY).map_err(|why| damaged(dir, why))? {
+        Some(found) if *found == wanted => Ok(()),
+        Some(found) => {
+            let found = <[u8; 4]>::try_from(&*found).map(u32::from_be_bytes);
+            match found {
+                Ok(found) if found > FORMAT => {
+                    Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT })
+                }
+                _ => Err(damaged(dir, "the record of the format's version cannot be read")),
+            }
+        }
+        None if tree.first().map_err(|why| damaged(dir, why))?.is_some() => {
+            Err(damaged(dir, "the record of the format's version is missing"))
+        }
+        None => {
+            debug_assert_eq!(FORMAT_KEY[0], META);
+            let mut batch = ::sled::Batch::default();
+            batch.insert(FORMAT_KEY, &wanted);
+            for number in 0..META_FILLERS {
+                batch.insert(&[META, b'~', number], &[]);
+            }
+            let made = tree.apply_batch(batch).and_then(|()| tree.flush());
+            made.map(|_| ()).map_err(|why| damaged(dir, why))
+        }
+    }
+}
+
+/// Compares the number of the last group in the tree with the one beside it.
+fn open_groups(dir: &Path, tree: &::sled::Tree) -> Result<(u64, File), OpenError> {
+    let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+    let in_tree = match tree.get(GROUPS_KEY).map_err(|why| damaged(dir, why))? {
+        Some(number) => <[u8; 8]>::try_from(&*number)
+            .map(u64::from_be_bytes)
+            .map_err(|_| damaged(dir, "the number of the last group cannot be read"))?,
+        None => 0,
+    };
+    let path = dir.join("groups");
+    let beside = match fs::read(&path) {
+        Ok(bytes) => read_groups(&bytes).ok_or_else(|| damaged(dir, "its file `groups` cannot be read"))?,
+        Err(why) if why.kind() == io::ErrorKind::NotFound && in_tree == 0 => 0,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            return Err(damaged(dir, "its file `groups` is missing"));
+        }
+        Err(why) => return Err(io(why)),
+    };
+    if in_tree < beside {
+        return Err(damaged(
+            dir,
+            format!("groups {} to {beside} of writes were acknowledged and are not there", in_tree + 1),
+        ));
+    }
+    let mut file = File::options().create(true).truncate(false).write(true).open(path).map_err(io)?;
+    write_groups(&mut file, in_tree).map_err(io)?;
+    Ok((in_tree, file))
+}
+
+fn read_groups(bytes: &[u8]) -> Option<u64> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    (rest == crc32fast::hash(number).to_be_bytes()).then(|| u64::from_be_bytes(*number))
+}
+
+/// Always the same twelve bytes at the beginning of the file, in one write.
+fn write_groups(file: &mut File, groups: u64) -> io::Result<()> {
+    let number = groups.to_be_bytes();
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&number);
+    bytes[8..].copy_from_slice(&crc32fast::hash(&number).to_be_bytes());
+    file.rewind()?;
+    file.write_all(&bytes)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Puts what opening has made, names included, on the disk before anything is acknowledged.
+fn sync_files(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}

@@ -1,0 +1,200 @@
+//! The storage port: an ordered map of bytes to bytes, changed by atomic batches.
+
+use std::fmt;
+use std::sync::Arc;
+
+pub(crate) use super::watermark::Durable;
+
+/// Shared, unchanging bytes.
+pub(crate) type Bytes = Arc<[u8]>;
+
+/// Longest key. With it no index page of the embedded store (257 keys at most) outgrows what it keeps inside its file.
+pub(crate) const KEY_BYTES_MAX: usize = 384;
+/// Largest value.
+pub(crate) const VALUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most bytes, keys and values together, of one batch.
+pub(crate) const BATCH_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Most items that one [`Store::scan`] returns, whatever it was asked for.
+pub(crate) const SCAN_ITEMS_MAX: usize = 4_096;
+/// After this many bytes of values a [`Store::scan`] ends early.
+pub(crate) const SCAN_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The place of a batch in the order of all batches of one opened store. Tickets mean nothing after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Ticket(pub(super) u64);
+
+/// Why the store did not do what it was asked; split by what the caller does next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// The queue is full: nothing of the batch was or will be written. Refuse the work (503) or wait for a ticket.
+    #[error("the store's queue is full ({batches} batches, {bytes} bytes wait to be written)")]
+    Full {
+        /// Batches that wait.
+        batches: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+    /// The batch can never be written: the caller must make it smaller.
+    #[error("{what} has {bytes} bytes, the store takes at most {bytes_max}")]
+    TooLarge {
+        /// `a key`, `a value` or `a batch`.
+        what: &'static str,
+        /// What it has.
+        bytes: usize,
+        /// What it may have.
+        bytes_max: usize,
+    },
+    /// The store was closed by this process: nothing of the batch was or will be written.
+    #[error("the store is closed")]
+    Closed,
+    /// The disk refused a write or a synchronisation: what was not acknowledged before may or may not be on it.
+    /// Nothing is acknowledged from here on; the process has to end (exit code 70) and recover at its next start.
+    #[error("the store failed and takes nothing more: {reason}")]
+    Fatal {
+        /// What the disk said.
+        reason: Arc<str>,
+    },
+    /// What is stored under this key is not what was written. Park what needs it; other keys can still be read.
+    #[error("damaged: {reason} (key {key})")]
+    Corrupt {
+        /// The key, readable.
+        key: String,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+}
+
+/// Puts and deletes that happen together or not at all. Later changes of a key override earlier ones.
+#[derive(Clone, Default)]
+pub(crate) struct Batch {
+    pub(super) changes: Vec<(Bytes, Option<Bytes>)>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key` to `value`.
+    pub(crate) fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        let (key, value) = (key.into(), value.into());
+        self.bytes += key.len() + value.len();
+        self.changes.push((key, Some(value)));
+    }
+
+    /// Removes `key`, whether or not it is there.
+    pub(crate) fn delete(&mut self, key: impl Into<Bytes>) {
+        let key = key.into();
+        self.bytes += key.len();
+        self.changes.push((key, None));
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Bytes of its keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether any store may take it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let too_large = |what, bytes, bytes_max| Err(Error::TooLarge { what, bytes, bytes_max });
+        for (key, value) in &self.changes {
+            if key.len() > KEY_BYTES_MAX {
+                return too_large("a key", key.len(), KEY_BYTES_MAX);
+            }
+            match value {
+                Some(value) if value.len() > VALUE_BYTES_MAX => {
+                    return too_large("a value", value.len(), VALUE_BYTES_MAX);
+                }
+                _ => {}
+            }
+        }
+        if self.bytes > BATCH_BYTES_MAX {
+            return too_large("a batch", self.bytes, BATCH_BYTES_MAX);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Batch {
+    /// Sizes only: values hold what people wrote.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("changes", &self.changes.len()).field("bytes", &self.bytes).finish()
+    }
+}
+
+/// What a [`Store::scan`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// Keys with their values, ascending.
+    pub(crate) items: Vec<(Bytes, Bytes)>,
+    /// Where the next scan has to start; `None` when the range is exhausted.
+    pub(crate) next: Option<Bytes>,
+}
+
+/// Counters since the store was opened, and how full its queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Stats {
+    /// Batches accepted.
+    pub(crate) batches: u64,
+    /// Groups of batches written.
+    pub(crate) groups: u64,
+    /// Synchronisations of the disk, one a group.
+    pub(crate) syncs: u64,
+    /// Bytes of keys and values in the groups written.
+    pub(crate) bytes: u64,
+    /// Batches accepted and not yet durable.
+    pub(crate) queue_batches: usize,
+    /// Their bytes.
+    pub(crate) queue_bytes: usize,
+}
+
+/// An ordered map that outlives the process. Seven methods, and an eighth needs a written reason.
+///
+/// *Order*: batches become durable in the order in which `commit` accepted them, so what survives a crash is always
+/// a prefix of the accepted batches, and contains every batch whose ticket was `durable`.
+///
+/// *What reads see*: every accepted batch, at once and whole, durable or not; so a decision that was just written is
+/// seen by whoever reads next, without waiting for the disk. The price is that what was read may be lost in a crash:
+/// whoever lets it leave the process waits for `durable(tip())` after reading.
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Accepts `batch` as the next in order and returns at once, without touching the disk.
+    ///
+    /// Dies before it returns: the batch is there whole or not at all. Dies after: the same, until the ticket is
+    /// [`durable`](Store::durable). After an error nothing of the batch is or will be there.
+    /// An empty batch is a barrier: its ticket is that of the last batch.
+    fn commit(&self, batch: Batch) -> Result<Ticket, Error>;
+
+    /// Waits until the batch of `ticket`, and every one before it, is on the disk.
+    ///
+    /// After `Ok` the batch survives the death of the process and, given a disk that keeps what it synchronised, of
+    /// the machine. After an error it may or may not be there: find out at the next start. Dropping the future takes
+    /// nothing back and loses nothing.
+    fn durable(&self, ticket: Ticket) -> Durable;
+
+    /// The ticket of the last batch that `commit` accepted. Changes nothing.
+    fn tip(&self) -> Ticket;
+
+    /// The value of `key`, as of the last accepted batch. Changes nothing; may block for a read of the disk.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error>;
+
+    /// The first `limit` items with `from <= key < to` (an empty `to` means to the end), ascending, as of one point
+    /// between two batches. Bounded also by [`SCAN_ITEMS_MAX`] and [`SCAN_BYTES_MAX`]; go on from [`Page::next`].
+    /// Changes nothing; may block for reads of the disk.
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error>;
+
+    /// Counters. Changes nothing.
+    fn stats(&self) -> Stats;
+
+    /// Accepts nothing more, blocks until everything accepted is durable, and lets go of the files.
+    ///
+    /// Dies before it returns: as with `commit`. After `Ok` everything accepted is durable and another process may
+    /// open the store; reads answer [`Error::Closed`]. Closing twice is no error.
+    fn close(&self) -> Result<(), Error>;
+}

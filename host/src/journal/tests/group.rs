@@ -1,0 +1,194 @@
+//! The writer: order, grouping, back pressure, and what happens when the disk says no.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use futures_util::FutureExt as _;
+
+use super::{Random, image, wait};
+use crate::journal::group::{Changes, Limits, Medium, Queue};
+use crate::journal::memory::Memory;
+use crate::journal::store::{Batch, Error, Store};
+
+const LIMITS: Limits =
+    Limits { queue_batches_max: 100, queue_bytes_max: 10_000, group_batches_max: 10, group_bytes_max: 1_000 };
+
+/// A disk that works step by step: each `settle` takes one answer from the test.
+struct Steps {
+    log: Arc<Mutex<Vec<Vec<u8>>>>,
+    answers: mpsc::Receiver<Result<(), String>>,
+}
+
+impl Medium for Steps {
+    fn apply(&mut self, changes: &Changes) -> Result<(), String> {
+        self.log.lock().unwrap().push(changes.keys().map(|key| key[0]).collect());
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        match self.answers.recv() {
+            Ok(Err(text)) if text == "panic" => panic!("an assertion inside the engine"),
+            Ok(answer) => answer,
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+struct Bench {
+    queue: Arc<Queue>,
+    log: Arc<Mutex<Vec<Vec<u8>>>>,
+    disk: mpsc::Sender<Result<(), String>>,
+    fatal: Arc<AtomicUsize>,
+    writer: std::thread::JoinHandle<()>,
+}
+
+fn bench() -> Bench {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (disk, answers) = mpsc::channel();
+    let fatal = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&fatal);
+    let on_fatal = Box::new(move |_: &Error| {
+        told.fetch_add(1, Ordering::SeqCst);
+    });
+    let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, LIMITS, on_fatal).unwrap();
+    Bench { queue, log, disk, fatal, writer }
+}
+
+fn one(key: u8) -> Batch {
+    let mut batch = Batch::new();
+    batch.put([key].as_slice(), [key].as_slice());
+    batch
+}
+
+#[test]
+fn what_queues_while_the_disk_is_busy_becomes_one_group() {
+    let bench = bench();
+    let first = bench.queue.commit(one(0)).unwrap();
+    // The writer has the first group when it left the queue's view of what is pending.
+    while bench.queue.pending(&[0]).is_some() {
+        std::thread::yield_now();
+    }
+    let later: Vec<_> = (1..=15).map(|key| bench.queue.commit(one(key)).unwrap()).collect();
+    assert!(bench.queue.durable(first).now_or_never().is_none());
+    bench.disk.send(Ok(())).unwrap();
+    wait(bench.queue.durable(first)).unwrap();
+    assert!(bench.queue.durable(later[0]).now_or_never().is_none());
+    bench.disk.send(Ok(())).unwrap();
+    bench.disk.send(Ok(())).unwrap();
+    wait(bench.queue.durable(later[14])).unwrap();
+    // Ten is the cap of a group.
+    let expected: [Vec<u8>; 3] = [vec![0], (1..=10).collect(), (11..=15).collect()];
+    assert_eq!(*bench.log.lock().unwrap(), expected);
+    let stats = bench.queue.stats();
+    assert_eq!((stats.batches, stats.groups, stats.syncs, stats.queue_batches, stats.queue_bytes), (16, 3, 3, 0, 0));
+    bench.queue.finish();
+    bench.writer.join().unwrap();
+    assert_eq!(bench.fatal.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
+    let bench = bench();
+    let tickets: Vec<_> = (0..100).map(|key| bench.queue.commit(one(key)).unwrap()).collect();
+    let refused = bench.queue.commit(one(200)).unwrap_err();
+    assert_eq!(refused, Error::Full { batches: 100, bytes: 200 });
+    assert_eq!(bench.queue.pending(&[200]), None);
+    bench.disk.send(Ok(())).unwrap();
+    wait(bench.queue.durable(tickets[0])).unwrap();
+    bench.queue.commit(one(200)).unwrap();
+    drop(bench.disk);
+    wait(bench.queue.durable(bench.queue.tip())).unwrap();
+
+    let mut large = Batch::new();
+    large.put([1].as_slice(), vec![1; 20_000]);
+    let ticket = bench.queue.commit(large).unwrap();
+    wait(bench.queue.durable(ticket)).unwrap();
+    bench.queue.finish();
+    bench.writer.join().unwrap();
+}
+
+fn fails(answer: &str) {
+    let bench = bench();
+    let good = bench.queue.commit(one(0)).unwrap();
+    bench.disk.send(Ok(())).unwrap();
+    wait(bench.queue.durable(good)).unwrap();
+    let bad = bench.queue.commit(one(1)).unwrap();
+    let after = bench.queue.commit(one(2)).unwrap();
+    bench.disk.send(Err(answer.to_owned())).unwrap();
+    // Whatever the disk says later, it proves nothing about the bytes of the failed group.
+    bench.disk.send(Ok(())).unwrap();
+    let why = wait(bench.queue.durable(bad)).unwrap_err();
+    assert!(matches!(&why, Error::Fatal { reason } if reason.contains(answer)), "{why:?}");
+    assert_eq!(wait(bench.queue.durable(after)).unwrap_err(), why);
+    assert_eq!(bench.queue.commit(one(3)).unwrap_err(), why);
+    assert_eq!(bench.queue.failure(), Some(why));
+    wait(bench.queue.durable(good)).unwrap();
+    bench.writer.join().unwrap();
+    assert_eq!(bench.fatal.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn nothing_is_acknowledged_after_the_disk_refused() {
+    fails("no space left");
+}
+
+#[test]
+fn a_panic_of_the_engine_is_a_failure_like_others() {
+    fails("panic");
+}
+
+#[test]
+fn who_stops_waiting_leaves_nothing_behind() {
+    let store = Memory::manual();
+    let ticket = store.commit(one(0)).unwrap();
+    let mut kept = store.durable(ticket);
+    for _ in 0..100 {
+        assert!(store.durable(ticket).now_or_never().is_none());
+    }
+    assert!((&mut kept).now_or_never().is_none());
+    assert_eq!(store.waiting(), 1);
+    store.sync(1);
+    assert_eq!(store.waiting(), 0);
+    assert_eq!(kept.now_or_never(), Some(Ok(())));
+}
+
+/// Every batch says which it is, so that what is left tells how far it goes.
+#[test]
+fn what_a_crash_leaves_is_a_prefix_with_everything_acknowledged() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let mut store = Memory::manual();
+        let mut written = 0_u64;
+        for _ in 0..4 {
+            let mut acknowledged = written;
+            for _ in 0..random.below(30) {
+                written += 1;
+                let mut batch = Batch::new();
+                batch.put(b"last".as_slice(), written.to_be_bytes().as_slice());
+                batch.put((written % 16).to_be_bytes().as_slice(), written.to_be_bytes().as_slice());
+                let ticket = store.commit(batch).unwrap();
+                if random.below(3) == 0 {
+                    store.sync(random.below(5) as usize);
+                }
+                if store.durable(ticket).now_or_never() == Some(Ok(())) {
+                    acknowledged = written;
+                }
+            }
+            let unsynced = store.unsynced();
+            for keep in 0..=unsynced {
+                let left = image(&store.crash(keep)).unwrap();
+                let number = |bytes: &Vec<u8>| u64::from_be_bytes(bytes.as_slice().try_into().unwrap());
+                let last = left.get(&b"last"[..]).map_or(0, number);
+                assert_eq!(last, written - (unsynced - keep) as u64, "seed {seed}");
+                assert!(last >= acknowledged, "seed {seed}: {last} is left of {acknowledged} acknowledged");
+                for back in 0..last.min(16) {
+                    let value = &left[&((last - back) % 16).to_be_bytes()[..]];
+                    assert_eq!(number(value), last - back, "seed {seed}");
+                }
+            }
+            let keep = random.below(unsynced as u64 + 1) as usize;
+            written -= (unsynced - keep) as u64;
+            store = store.crash(keep);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The journal over a store: what the engine relies on.
+
+use std::sync::Arc;
+
+use bellhop_core::id::RunId;
+use bellhop_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::journal::entry::{Answer, Content, Entry};
+use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Status, Summary, Write};
+use crate::journal::key::{self, Space};
+use crate::journal::memory::Memory;
+use crate::journal::record;
+use crate::journal::store::Store;
+
+fn run(number: u64) -> RunId {
+    RunId::new(Timestamp::from_millis(1_000 + number), u128::from(number))
+}
+
+fn note(text: impl ToString) -> Entry {
+    Entry::Note { level: "info".to_owned(), text: text.to_string() }
+}
+
+fn memory() -> (Arc<Memory>, Journal) {
+    let store = Arc::new(Memory::new());
+    (Arc::clone(&store), Journal::new(store))
+}
+
+#[test]
+fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
+    let (_, journal) = memory();
+    let mut seq = 0;
+    for round in 0..10 {
+        let mut write = Write::new();
+        write.put(&key::open(run(1)), &Open { recoveries: round }).unwrap();
+        journal.append(run(1), &mut seq, &[note(round), note("and")], write).unwrap();
+    }
+    journal.append(run(2), &mut 0, &[note("other")], Write::new()).unwrap();
+    assert_eq!(seq, 20);
+    let entries = journal.entries(run(1), 17, 100).unwrap();
+    assert_eq!(entries, [(17, note("and")), (18, note(9)), (19, note("and"))]);
+    assert_eq!(journal.entries(run(1), 0, 3).unwrap().len(), 3);
+    assert_eq!(journal.entries(run(1), 20, 3).unwrap(), []);
+    assert_eq!(journal.open_runs(10, None).unwrap(), [(run(1), Open { recoveries: 9 })]);
+    assert_eq!(journal.open_runs(10, Some(run(1))).unwrap(), []);
+}
+
+#[test]
+fn a_log_with_a_hole_is_not_read() {
+    let (_, journal) = memory();
+    journal.append(run(1), &mut 0, &[note(0), note(1), note(2)], Write::new()).unwrap();
+    let mut write = Write::new();
+    write.delete(&key::event(run(1), 1));
+    journal.commit(write).unwrap();
+    let Err(Error::Record(record::Error::Corrupt { key, .. })) = journal.entries(run(1), 0, 10) else {
+        panic!("a hole was read over");
+    };
+    assert_eq!(key, key::event(run(1), 1).to_string());
+    assert_eq!(journal.entries(run(1), 2, 10).unwrap().len(), 1);
+}
+
+#[test]
+fn a_refused_append_leaves_the_counter_where_it_was() {
+    let (store, journal) = memory();
+    let mut seq = 5;
+    store.fail("no space");
+    let refused = journal.append(run(1), &mut seq, &[note(0)], Write::new()).unwrap_err();
+    assert!(refused.is_fatal());
+    assert_eq!(seq, 5);
+}
+
+#[test]
+fn a_large_value_is_stored_once() {
+    let (store, journal) = memory();
+    let large = json!({"text": "x".repeat(INLINE_BYTES_MAX)});
+    let mut write = Write::new();
+    let small = journal.content(&mut write, json!({"text": "x"})).unwrap();
+    assert_eq!(small, Content::Value(json!({"text": "x"})));
+    assert!(write.is_empty());
+    let first = journal.content(&mut write, large.clone()).unwrap();
+    assert!(matches!(first, Content::Stored { .. }));
+    let entry = |answer: &Content| Entry::Read {
+        key: "/do/0".to_owned(),
+        attempt: 1,
+        ordinal: 0,
+        hash: bellhop_core::digest::Digest::of(b""),
+        answer: Answer::Ok(answer.clone()),
+    };
+    let mut seq = 0;
+    journal.append(run(1), &mut seq, &[entry(&first)], write).unwrap();
+    let before = store.stats().bytes;
+    for number in 0..10 {
+        let mut write = Write::new();
+        let again = journal.content(&mut write, large.clone()).unwrap();
+        assert_eq!(again, first);
+        journal.append(run(number), &mut seq, &[entry(&again)], write).unwrap();
+    }
+    assert!(store.stats().bytes - before < 10_000);
+    assert_eq!(journal.value(first).unwrap(), large);
+    assert_eq!(journal.value(small).unwrap(), json!({"text": "x"}));
+}
+
+#[test]
+fn a_blob_that_is_not_what_its_digest_says_is_not_given_out() {
+    let (_, journal) = memory();
+    let mut write = Write::new();
+    let digest = write.blob(b"component");
+    write.put_raw(&key::blob(bellhop_core::digest::Digest::of(b"other")), b"component");
+    journal.commit(write).unwrap();
+    assert_eq!(journal.blob(digest).unwrap().as_deref(), Some(&b"component"[..]));
+    assert!(journal.blob(bellhop_core::digest::Digest::of(b"other")).is_err());
+    assert_eq!(journal.blob(bellhop_core::digest::Digest::of(b"absent")).unwrap(), None);
+}
+
+#[test]
+fn timers_come_due_by_time() {
+    let (_, journal) = memory();
+    let at = Timestamp::from_millis;
+    let mut write = Write::new();
+    for (due, owner, n) in [(300, 1, 0), (100, 2, 1), (100, 2, 0), (200, 1, 0), (100, 1, 9)] {
+        write.put(&key::timer(at(due), run(owner), n), &json!({"wake": due})).unwrap();
+    }
+    journal.commit(write).unwrap();
+    let due: Vec<_> = journal.timers_due(at(200), 10).unwrap().into_iter().map(|t| (t.at, t.run, t.n)).collect();
+    assert_eq!(due, [(at(100), run(1), 9), (at(100), run(2), 0), (at(100), run(2), 1), (at(200), run(1), 0)]);
+    assert_eq!(journal.timers_due(at(99), 10).unwrap(), []);
+    assert_eq!(journal.timers_due(at(u64::MAX), 2).unwrap().len(), 2);
+    assert_eq!(journal.timers_due(at(100), 1).unwrap()[0].value, json!({"wake": 100}));
+}
+
+#[test]
+fn runs_are_listed_newest_first_by_pages() {
+    let (_, journal) = memory();
+    for number in 0..25 {
+        let summary = Summary {
+            status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
+            namespace: "people".to_owned(),
+            name: "onboarding".to_owned(),
+            version: "1.0.0".to_owned(),
+            labels: [("ticket".to_owned(), format!("HR-{number}"))].into(),
+            started_at: Timestamp::from_millis(1_000 + number),
+            updated_at: Timestamp::from_millis(2_000 + number),
+            ended_at: None,
+            waiting: None,
+            error: None,
+            output: None,
+        };
+        let mut write = Write::new();
+        write.put(&key::summary(run(number)), &summary).unwrap();
+        write.put(&key::listing(summary.started_at, run(number)), &()).unwrap();
+        journal.commit(write).unwrap();
+    }
+    let mut found = Vec::new();
+    let mut range = None;
+    loop {
+        let page = journal.runs(range, 10).unwrap();
+        found.extend(page.items.into_iter().map(|(run, summary)| (run, summary.labels["ticket"].clone())));
+        range = page.next;
+        if range.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<_> = (0..25).rev().map(|number| (run(number), format!("HR-{number}"))).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_expired_is_named_by_its_key() {
+    let (_, journal) = memory();
+    let at = Timestamp::from_millis;
+    let subject = key::idempotency("people", "onboarding", "hire-4711");
+    let mut write = Write::new();
+    write.put(&subject, &json!({"run": run(1)})).unwrap();
+    write.put(&key::expiry(at(500), &subject), &()).unwrap();
+    journal.commit(write).unwrap();
+    assert_eq!(journal.expired(at(499), 10).unwrap(), []);
+    let expired = journal.expired(at(500), 10).unwrap();
+    assert_eq!(expired, [(at(500), subject.clone())]);
+    assert_eq!(journal.get::<Value>(&expired[0].1).unwrap(), Some(json!({"run": run(1)})));
+}
+
+#[test]
+fn snapshots_and_other_records_are_read_back_and_deleted() {
+    let (_, journal) = memory();
+    let snapshot = Snapshot { seq: 256, state: Content::Value(json!({"v": 1})) };
+    let mut write = Write::new();
+    write.put(&key::snapshot(run(1)), &snapshot).unwrap();
+    write.put(&key::connection("acme"), &json!({"kind": "grid-org"})).unwrap();
+    write.put(&key::connection("acme-hq"), &json!({"kind": "grid-workspace"})).unwrap();
+    assert!(write.bytes() > 0);
+    journal.commit(write).unwrap();
+    assert_eq!(journal.snapshot(run(1)).unwrap(), Some(snapshot));
+    let listed = journal.list::<Value>(Space::Connection, &key::all(Space::Connection), 10).unwrap();
+    assert_eq!(listed.items.len(), 2);
+    assert_eq!(listed.next, None);
+    let mut write = Write::new();
+    write.delete(&key::snapshot(run(1)));
+    journal.commit(write).unwrap();
+    assert_eq!(journal.snapshot(run(1)).unwrap(), None);
+}

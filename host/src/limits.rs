@@ -1,0 +1,121 @@
+//! Every limit of the host in one table: name, default, hard cap, why. `bellhop config` prints it.
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    /// As in `bellhop.toml`, with its unit.
+    pub(crate) name: &'static str,
+    /// Unless the operator says otherwise.
+    pub(crate) default: u64,
+    /// No operator can go beyond it.
+    pub(crate) cap: u64,
+    /// Why there is one and why it is what it is.
+    pub(crate) why: &'static str,
+}
+
+macro_rules! limits {
+    ($($name:ident = $default:expr, $cap:expr, $why:literal;)*) => {
+        /// The limits in force.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub(crate) struct Limits {
+            $(#[doc = $why] pub(crate) $name: u64,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// The table.
+            pub(crate) const TABLE: &'static [Line] = &[
+                $(Line { name: stringify!($name), default: $default, cap: $cap, why: $why },)*
+            ];
+
+            /// Sets one limit by name.
+            ///
+            /// # Errors
+            /// The name is unknown (with the nearest known one, if any is near) or the value is beyond the cap.
+            pub(crate) fn set(&mut self, name: &str, value: u64) -> Result<(), Error> {
+                let line = Self::TABLE.iter().find(|line| line.name == name).ok_or_else(|| Error::Unknown {
+                    name: name.chars().take(64).collect(),
+                    nearest: bellhop_core::diagnostic::nearest(name, Self::TABLE.iter().map(|l| l.name))
+                        .map(str::to_owned),
+                })?;
+                if value > line.cap || value == 0 {
+                    return Err(Error::Beyond { name: line.name, value, cap: line.cap });
+                }
+                match name {
+                    $(stringify!($name) => self.$name = value,)*
+                    _ => {}
+                }
+                Ok(())
+            }
+
+            /// The value of a line.
+            pub(crate) fn get(&self, name: &str) -> Option<u64> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+/// Why a limit was not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// There is no such limit.
+    #[error("there is no limit `{name}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    Unknown {
+        /// What was given.
+        name: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+    /// The value is zero or too large.
+    #[error("`{name}` can be from 1 to {cap}, not {value}")]
+    Beyond {
+        /// Which.
+        name: &'static str,
+        /// What was given.
+        value: u64,
+        /// The hard cap.
+        cap: u64,
+    },
+}
+
+limits! {
+    input_bytes_max = 1 << 20, 4 << 20, "a run's input: held in memory while the run is open, and in every snapshot";
+    run_events_max = 100_000, 1_000_000, "records of one run: a fold at waking reads them all";
+    run_journal_bytes_max = 64 << 20, 256 << 20, "bytes of one run's journal, likewise";
+    open_runs_max = 1_000_000, 10_000_000, "runs that have not ended: each is a key read at start";
+    live_runs_max = 10_000, 100_000, "runs in memory at once; more wait for a place";
+    guest_memory_bytes_max = 64 << 20, 256 << 20, "linear memory of one action: what a Python interpreter needs, doubled";
+    guest_cpu_ms_max = 1_000, 10_000, "computing between two calls; a retry of a slow machine counts as one of three";
+    guest_calls_max = 200, 1_000, "calls of one slice of an action: what a replay must feed back";
+    guest_answers_bytes_max = 8 << 20, 32 << 20, "bytes of answers of one slice, likewise";
+    guest_answer_bytes_max = 1 << 20, 4 << 20, "one answer to a guest: ask for smaller pages";
+    guest_output_bytes_max = 1 << 20, 4 << 20, "an action's output: it becomes a task's output in the journal";
+    concurrent_calls_max = 256, 1_000, "actions with an instance at once: slots of the pool, each with its memory reserved";
+    expression_cpu_ms_max = 50, 1_000, "one evaluation: every hostile expression ends here";
+    slack_response_bytes_max = 8 << 20, 64 << 20, "a Slack answer, for the host's own calls; a guest gets less";
+    slack_deadline_ms = 30_000, 300_000, "one request to Slack, from the first byte sent to the last byte read";
+    slack_attempts_max = 10, 100, "sends of one call that were surely not done, with backoff; then the run parks";
+    slack_backoff_ms_max = 60_000, 900_000, "the longest wait between two of them";
+    reconcile_delay_ms = 5_000, 60_000, "after a connection ended, before a read-back is believed (semantics 1)";
+    body_bytes_max = 1 << 20, 16 << 20, "an HTTP body";
+    plugin_bytes_max = 64 << 20, 256 << 20, "a plugin's file: a Python plugin has 18 MB";
+    header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
+    body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
+    connections_max = 5_000, 100_000, "HTTP connections at once";
+    sse_queue_max = 1_000, 100_000, "events that a slow reader may be behind; then it is cut off";
+    drain_ms_max = 10_000, 600_000, "sent calls at SIGTERM; what is still open is resolved at the next start";
+    idempotency_kept_ms = 86_400_000, 2_592_000_000, "an idempotency key after its run ended: a day of retries";
+    store_cache_bytes = 64 << 20, 4 << 30, "the store's page cache";
+    list_items_max = 200, 1_000, "items of one page of a list";
+    table_bytes_max = 1 << 20, 16 << 20, "an operator's table: it is given to expressions whole";
+    definition_versions_max = 10_000, 1_000_000, "versions of one workflow";
+}

@@ -1,0 +1,334 @@
+//! One call of one action: what it may use, and how it can end.
+
+use wasmtime::component::ComponentExportIndex;
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+
+use super::bindings::{Halt, Host};
+use super::{Shared, engine, wasi};
+
+/// What one call may use. A limit that can change an answer belongs into the run's record, so these come
+/// with each call instead of with the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// All linear memories together.
+    pub memory_bytes_max: usize,
+    /// Computing between two calls of capabilities; waiting for the host does not count.
+    pub cpu_ms_max: u64,
+    /// The action's output, or its error.
+    pub output_bytes_max: usize,
+    /// The arguments of one capability call.
+    pub arguments_bytes_max: usize,
+    /// Capability calls.
+    pub calls_max: u32,
+    /// Log text in all.
+    pub log_bytes_max: usize,
+    /// Log lines in all.
+    pub log_lines_max: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 64 << 20,
+            cpu_ms_max: 1_000,
+            output_bytes_max: 1 << 20,
+            arguments_bytes_max: 1 << 20,
+            calls_max: 200,
+            log_bytes_max: 256 << 10,
+            log_lines_max: 1_000,
+        }
+    }
+}
+
+/// What a guest that insists on WASI sees of the world; plugins without WASI see nothing of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The wall clock, standing still at the task's start.
+    pub started_at_ms: u64,
+    /// Where randomness comes from: the same seed gives the same bytes.
+    pub seed: u64,
+}
+
+/// One call: which action, on what, with what.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// The action's name: `message.send`.
+    pub action: &'a str,
+    /// JSON.
+    pub input: &'a str,
+    /// What it may use.
+    pub budget: Budget,
+    /// What WASI shows.
+    pub context: Context,
+}
+
+/// How a call ended without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trap {
+    /// It computed longer than it may without calling a capability.
+    #[error("the plugin computed for more than {ms_max} ms without an answer")]
+    Cpu {
+        /// The limit.
+        ms_max: u64,
+    },
+    /// It wanted more memory, or larger tables, than it may have.
+    #[error("the plugin wanted more than {bytes_max} bytes of memory")]
+    Memory {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// It recursed too deeply.
+    #[error("the plugin's call stack overflowed")]
+    StackOverflow,
+    /// Its output is larger than it may be.
+    #[error("the plugin's output is larger than {bytes_max} bytes")]
+    OutputTooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// It handed the host more at once than it may.
+    #[error("the plugin handed over more than {bytes_max} bytes at once")]
+    HostcallFuel {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// It called more capabilities than one slice of an action may.
+    #[error("the plugin made more than {calls_max} calls without returning")]
+    Calls {
+        /// The limit.
+        calls_max: u32,
+    },
+    /// The host stopped it; not the guest's doing.
+    #[error("the host stopped the plugin: {}", .0.reason)]
+    Halted(Halt),
+    /// It trapped, or broke the component model's rules.
+    #[error("the plugin trapped: {0}")]
+    Other(String),
+}
+
+/// Of a trap's text, which a guest's own names can be in.
+const TRAP_TEXT_BYTES_MAX: usize = 1_024;
+/// One log line; what is longer is cut.
+const LOG_LINE_BYTES_MAX: usize = 8 << 10;
+/// Room above the output cap, so that an output just above it is told apart from a flood.
+const FUEL_MARGIN_BYTES: usize = 64 << 10;
+
+/// The store's data while an action runs.
+pub(super) struct State {
+    host: Box<dyn Host>,
+    budget: Budget,
+    pub(super) wasi: Option<Box<wasi::World>>,
+    /// Why the guest was stopped, if it was the sandbox that stopped it.
+    cause: Option<Trap>,
+    ticks_left: u64,
+    calls: u32,
+    log_bytes: usize,
+    log_lines: u32,
+    memory_bytes: usize,
+    /// What the last permitted growth added, to be taken back when it fails.
+    growing_bytes: usize,
+    table_elements_max: usize,
+}
+
+impl State {
+    pub(super) fn new(host: Box<dyn Host>, budget: Budget, table_elements_max: usize) -> Self {
+        Self {
+            ticks_left: engine::ticks(budget.cpu_ms_max),
+            host,
+            budget,
+            wasi: None,
+            cause: None,
+            calls: 0,
+            log_bytes: 0,
+            log_lines: 0,
+            memory_bytes: 0,
+            growing_bytes: 0,
+            table_elements_max,
+        }
+    }
+
+    /// One capability call. An error ends the guest; `cause` says why.
+    pub(super) async fn call(&mut self, name: &str, arguments: String) -> wasmtime::Result<Result<String, String>> {
+        if arguments.len() > self.budget.arguments_bytes_max {
+            return self.stop(Trap::HostcallFuel { bytes_max: self.budget.arguments_bytes_max });
+        }
+        if self.calls >= self.budget.calls_max {
+            return self.stop(Trap::Calls { calls_max: self.budget.calls_max });
+        }
+        self.calls += 1;
+        match self.host.call(name, arguments).await {
+            Ok(answer) => {
+                self.ticks_left = engine::ticks(self.budget.cpu_ms_max);
+                Ok(answer)
+            }
+            Err(halt) => self.stop(Trap::Halted(halt)),
+        }
+    }
+
+    /// One line of the guest's log; silently nothing once the budget is spent, but for the line that says so.
+    pub(super) fn log(&mut self, level: &str, text: &str) {
+        if self.log_lines >= self.budget.log_lines_max || self.log_bytes >= self.budget.log_bytes_max {
+            return;
+        }
+        let level = match level {
+            "trace" | "debug" | "warn" | "error" => level,
+            _ => "info",
+        };
+        let text = cut(text, LOG_LINE_BYTES_MAX.min(self.budget.log_bytes_max - self.log_bytes));
+        self.log_lines += 1;
+        self.log_bytes += text.len();
+        self.host.log(level, text);
+        if self.log_lines >= self.budget.log_lines_max || self.log_bytes >= self.budget.log_bytes_max {
+            self.host.log("warn", "the plugin logs more than it may: the rest is dropped");
+        }
+    }
+
+    /// One tick of computing has passed.
+    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        self.ticks_left = self.ticks_left.saturating_sub(1);
+        if self.ticks_left == 0 {
+            return self.stop(Trap::Cpu { ms_max: self.budget.cpu_ms_max });
+        }
+        // Others run in between: a guest that computes holds no worker thread.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    }
+
+    pub(super) fn stop<T>(&mut self, cause: Trap) -> wasmtime::Result<T> {
+        let error = wasmtime::Error::msg(cause.to_string());
+        self.cause = Some(cause);
+        Err(error)
+    }
+
+    fn memory_trap(&mut self) -> wasmtime::Result<bool> {
+        self.stop(Trap::Memory { bytes_max: self.budget.memory_bytes_max })
+    }
+}
+
+/// A refused growth ends the guest instead of answering -1: what a language makes of -1 is an abort
+/// that says nothing.
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current);
+        if self.memory_bytes.saturating_add(growth) > self.budget.memory_bytes_max {
+            return self.memory_trap();
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The module's own bound: -1 is what it asked for.
+            self.growing_bytes = 0;
+            return Ok(false);
+        }
+        self.growing_bytes = growth;
+        self.memory_bytes += growth;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory_bytes -= self.growing_bytes;
+        // The machine is out of memory. The guest must not see that: it would answer otherwise than on replay.
+        Err(error)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > self.table_elements_max {
+            return self.memory_trap();
+        }
+        Ok(maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn tables(&self) -> usize {
+        16
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
+
+/// What [`call`] calls.
+#[derive(Clone, Copy)]
+pub(super) enum Export<'a> {
+    Describe,
+    Run { action: &'a str, input: &'a str },
+}
+
+/// Runs one export in a store of its own, which is gone afterwards.
+pub(super) async fn call(
+    shared: &Shared,
+    pre: &wasmtime::component::InstancePre<State>,
+    index: &ComponentExportIndex,
+    export: Export<'_>,
+    state: State,
+) -> Result<Result<String, String>, Trap> {
+    // Never closed, so the only failure is a program that ends.
+    let Ok(_slot) = shared.slots.acquire().await else {
+        return Err(Trap::Halted(Halt { reason: "the host is shutting down" }));
+    };
+    let _running = shared.ticker.running();
+    let output_bytes_max = state.budget.output_bytes_max;
+    let fuel = output_bytes_max.max(state.budget.arguments_bytes_max) + FUEL_MARGIN_BYTES;
+    let mut store = Store::new(&shared.engine, state);
+    store.limiter(|state| state);
+    store.set_hostcall_fuel(fuel);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut store| store.data_mut().tick());
+    let answer = enter(&mut store, pre, index, export).await;
+    store.data_mut().print_rest();
+    match answer {
+        Ok(answer) => {
+            if answer.as_ref().map_or_else(String::len, String::len) > output_bytes_max {
+                return Err(Trap::OutputTooLarge { bytes_max: output_bytes_max });
+            }
+            Ok(answer)
+        }
+        Err(error) => Err(store.data_mut().cause.take().unwrap_or_else(|| trap(&error, output_bytes_max))),
+    }
+}
+
+async fn enter(
+    store: &mut Store<State>,
+    pre: &wasmtime::component::InstancePre<State>,
+    index: &ComponentExportIndex,
+    export: Export<'_>,
+) -> wasmtime::Result<Result<String, String>> {
+    let instance = pre.instantiate_async(&mut *store).await?;
+    match export {
+        Export::Describe => {
+            let function = instance.get_typed_func::<(), (String,)>(&mut *store, index)?;
+            let (manifest,) = function.call_async(&mut *store, ()).await?;
+            Ok(Ok(manifest))
+        }
+        Export::Run { action, input } => {
+            let function = instance.get_typed_func::<(&str, &str), (Result<String, String>,)>(&mut *store, index)?;
+            let (answer,) = function.call_async(&mut *store, (action, input)).await?;
+            Ok(answer)
+        }
+    }
+}
+
+/// What an error that the sandbox did not cause itself means.
+fn trap(error: &wasmtime::Error, bytes_max: usize) -> Trap {
+    match error.downcast_ref::<wasmtime::Trap>() {
+        Some(wasmtime::Trap::StackOverflow) => return Trap::StackOverflow,
+        Some(trap) => return Trap::Other(trap.to_string()),
+        None => {}
+    }
+    let text = error.root_cause().to_string();
+    if is_out_of_fuel(&text) {
+        return Trap::HostcallFuel { bytes_max };
+    }
+    Trap::Other(cut(&text, TRAP_TEXT_BYTES_MAX).to_owned())
+}
+
+/// Wasmtime keeps that error's type to itself, so it is known by its text; a test holds it.
+pub(super) fn is_out_of_fuel(text: &str) -> bool {
+    text.contains("fuel allocated for hostcalls has been exhausted")
+}
+
+/// `text` in at most `bytes_max`, at a character's end.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}

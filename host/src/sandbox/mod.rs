@@ -1,0 +1,170 @@
+//! Untrusted code, held.
+//!
+//! Guests are WebAssembly components. Whatever one does (loop, grow, recurse, trap, flood, ask for
+//! what it may not have), the host goes on and the caller learns what happened. The room knows no
+//! provider, no journal and no HTTP: which functions a guest may import comes in as a plain list,
+//! and what a call does is the [`Host`]'s affair.
+//!
+//! - [`Sandbox`] is the engine with its pool, and the compiler with its cache.
+//! - [`Sandbox::inspect`] reads from the binary what a plugin can ever ask for, before anything of it runs.
+//! - [`Sandbox::prepare`] gives a [`Package`], which describes itself and runs actions.
+//! - [`expression::Expressions`] evaluates jq programs in a guest of our own.
+
+pub mod bench;
+mod bindings;
+mod compile;
+mod engine;
+pub mod expression;
+mod inspection;
+mod instance;
+mod package;
+mod wasi;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bellhop_core::digest::Digest;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+pub use bindings::{Halt, Host};
+pub use compile::{COMPILE_VERB, CompileMode, compile_as_child};
+pub use inspection::{Inspection, Refusal};
+pub use instance::{Budget, Call, Context, Trap};
+pub use package::{Error, Package};
+pub use wasi::WASI_INTERFACES;
+
+use instance::State;
+
+#[cfg(test)]
+mod tests;
+
+/// What a sandbox is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The package whose functions guests may import, with the newest version that the host has: `bellhop:slack@1.0.0`.
+    pub capabilities: String,
+    /// Its functions, as `interface.function`: `chat.post-message`. Each is
+    /// `func(args: string) -> result<string, string>`.
+    pub functions: Vec<String>,
+    /// Where compiled components are kept; made when it is not there. Whoever can write here can run code in the host.
+    pub cache_dir: PathBuf,
+    /// Sizes of the engine.
+    pub limits: Limits,
+    /// Where components are compiled.
+    pub compile: CompileMode,
+}
+
+/// Sizes of the engine as a whole. What one call may use is its [`Budget`].
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Action calls that have an instance at the same time; further ones wait for one to end.
+    pub concurrent_calls_max: u32,
+    /// Expression instances at the same time.
+    pub expression_instances_max: u32,
+    /// The most that any budget can give a guest.
+    pub guest_memory_bytes_max: usize,
+    /// Elements of one table: function pointers, mostly. An interpreter compiled to wasm has about 7,700.
+    pub table_elements_max: usize,
+    /// Idle slots of the pool that stay prepared for the component that used them last.
+    pub warm_slots_max: u32,
+    /// A plugin's file. A Python plugin with its interpreter has 18 MB.
+    pub component_bytes_max: usize,
+    /// What compiling one plugin may use of the processor, summed over threads.
+    pub compile_cpu_s_max: u64,
+    /// Address space of the compiling child. A plugin of 18 MB needs about 310 MB of memory.
+    pub compile_memory_bytes_max: u64,
+    /// How long compiling one plugin may take.
+    pub compile_wall_s_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrent_calls_max: 256,
+            expression_instances_max: 16,
+            guest_memory_bytes_max: 64 << 20,
+            table_elements_max: 20_000,
+            warm_slots_max: 100,
+            component_bytes_max: 64 << 20,
+            compile_cpu_s_max: 120,
+            compile_memory_bytes_max: 4 << 30,
+            compile_wall_s_max: 120,
+        }
+    }
+}
+
+/// The engine, its linker and its compiler. Cheap to clone.
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    ticker: engine::Ticker,
+    linker: Linker<State>,
+    rules: inspection::Rules,
+    compiler: compile::Compiler,
+    /// In front of the pool: an exhausted pool is an error, a semaphore is a queue.
+    slots: Semaphore,
+    limits: Limits,
+}
+
+impl Sandbox {
+    /// Reserves the pool's address space, starts the epoch thread and registers every capability.
+    ///
+    /// # Errors
+    /// The machine cannot run wasmtime, a function's name is not `interface.function`, or the cache folder cannot be made.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let Options { capabilities, functions, cache_dir, limits, compile } = options;
+        let engine = engine::new(&limits).map_err(|e| Error::unavailable("the engine cannot start", &e))?;
+        let ticker = engine::Ticker::start(&engine, engine::IDLE_TICKS)
+            .map_err(|e| Error::Unavailable(format!("the thread that counts guests' time cannot start: {e}")))?;
+        let rules = inspection::Rules::new(&capabilities, &functions, limits.component_bytes_max)?;
+        let linker = bindings::linker(&engine, &capabilities, &functions)
+            .map_err(|e| Error::unavailable("the capabilities cannot be registered", &e))?;
+        let compiler = compile::Compiler::new(engine.clone(), cache_dir, compile, limits.clone())?;
+        let slots = Semaphore::new(usize::try_from(limits.concurrent_calls_max).unwrap_or(Semaphore::MAX_PERMITS));
+        Ok(Self { shared: Arc::new(Shared { engine, ticker, linker, rules, compiler, slots, limits }) })
+    }
+
+    /// What a plugin is and can ever ask for, read from its bytes. Nothing of it runs and nothing is compiled.
+    ///
+    /// # Errors
+    /// It is no component, is native code, is too large, imports what no plugin may, or exports no actions.
+    pub fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
+        self.shared.rules.inspect(bytes)
+    }
+
+    /// Inspects a plugin, compiles it unless that was done before, and makes it ready to run.
+    ///
+    /// After Ok the machine code is in the cache, under the plugin's digest and this machine's properties.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] is the plugin's fault and stays; [`Error::Unavailable`] is the host's and may pass.
+    pub async fn prepare(&self, bytes: &[u8]) -> Result<Package, Error> {
+        let inspection = self.inspect(bytes)?;
+        let component = self.shared.compiler.component(inspection.digest, bytes).await?;
+        Package::new(Arc::clone(&self.shared), &component, inspection)
+    }
+
+    /// Whether a compiled form of that plugin is in the cache, so that [`Self::prepare`] takes milliseconds.
+    #[must_use]
+    pub fn is_compiled(&self, digest: &Digest) -> bool {
+        self.shared.compiler.is_cached(digest)
+    }
+
+    /// Calls that could start now without waiting for another to end.
+    #[must_use]
+    pub fn free_slots(&self) -> usize {
+        self.shared.slots.available_permits()
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("limits", &self.shared.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! What an action answers when it fails.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What the host does about a failure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", from = "String")]
+pub enum Class {
+    /// The same may succeed later.
+    Retry,
+    /// It will fail again until something is changed. What the host does not know counts as this.
+    #[default]
+    Fatal,
+    /// Somebody may not: a grant, a scope, a plan.
+    Denied,
+    /// A person has to look at it.
+    Park,
+}
+
+impl From<String> for Class {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "retry" => Self::Retry,
+            "denied" => Self::Denied,
+            "park" => Self::Park,
+            _ => Self::Fatal,
+        }
+    }
+}
+
+/// The failure of an action.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    code: String,
+    message: String,
+    class: Class,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Value>,
+}
+
+impl Failure {
+    /// A fatal failure. `code` is one that the action declares, in lower case with hyphens; `message` is for people.
+    #[must_use]
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), class: Class::Fatal, retry_after_ms: None, details: None }
+    }
+
+    /// With another class.
+    #[must_use]
+    pub fn class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// With the time after which a retry makes sense.
+    #[must_use]
+    pub fn retry_after_ms(mut self, retry_after_ms: u64) -> Self {
+        self.retry_after_ms = Some(retry_after_ms);
+        self
+    }
+
+    /// With facts for machines; a file sees them as `$error.details`.
+    #[must_use]
+    pub fn details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
