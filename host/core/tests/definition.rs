@@ -1,5 +1,6 @@
 //! Definitions: every folder of `tests/cases/definition` holds a `workflow.yaml` (or `.json`) and what the parser
 //! says of it. `UPDATE_EXPECT=1` rewrites the answers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,7 +11,8 @@ use bellhop_core::diagnostic::{Diagnostic, render_all};
 
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/definition");
-    let mut cases: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
     cases.sort();
     cases
 }
@@ -100,16 +102,22 @@ fn the_language_s_examples_are_read() {
         }
     }
     println!("{} examples: {} read, {refused} not supported yet", files.len(), read.len());
-    let expected = ["raise-inline", "raise-reusable", "switch-then-string", "wait-duration-inline", "wait-duration-iso8601"];
+    let expected =
+        ["raise-inline", "raise-reusable", "switch-then-string", "wait-duration-inline", "wait-duration-iso8601"];
     for name in expected {
         assert!(read.iter().any(|r| r == name), "{name} is not read");
     }
 
     let mut invalid = 0;
     for file in fs::read_dir(root.join("invalid")).unwrap() {
-        let (workflow, _, diagnostics) = definition::parse("invalid.yaml", &fs::read_to_string(file.unwrap().path()).unwrap());
+        let (workflow, _, diagnostics) =
+            definition::parse("invalid.yaml", &fs::read_to_string(file.unwrap().path()).unwrap());
         assert!(workflow.is_none());
-        assert!(diagnostics.iter().any(|d| d.is_error() && d.code.0 != "not-supported"), "{}", render_all(&diagnostics));
+        assert!(
+            diagnostics.iter().any(|d| d.is_error() && d.code.0 != "not-supported"),
+            "{}",
+            render_all(&diagnostics)
+        );
         invalid += 1;
     }
     println!("{invalid} invalid files refused");
@@ -139,4 +147,101 @@ fn the_conformance_kit_s_definitions_are_read() {
     }
     println!("{count} definitions of the conformance kit: {read} read");
     assert!(read >= 10, "{read} of {count}");
+}
+
+const HEAD: &str = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.0.0'}\n";
+
+fn codes(diagnostics: &[Diagnostic]) -> Vec<&'static str> {
+    diagnostics.iter().map(|d| d.code.0).collect()
+}
+
+#[test]
+fn ten_thousand_tasks_are_read() {
+    let tasks = |n: usize| {
+        (0..n).fold(format!("{HEAD}do:\n"), |text, i| format!("{text}- t{i}: {{set: {{n: {i}}}, then: exit}}\n"))
+    };
+    let (workflow, source, diagnostics) = definition::parse("w.yaml", &tasks(10_000));
+    assert!(diagnostics.is_empty(), "{}", render_all(&diagnostics));
+    let workflow = workflow.unwrap();
+    assert_eq!(workflow.tasks.len(), 10_000);
+    let last = workflow.tasks.last().unwrap();
+    assert_eq!(source.key_place(&last.pointer).unwrap().line, 10_002);
+    let (workflow, _, diagnostics) = definition::parse("w.yaml", &tasks(20_001));
+    assert!(workflow.is_none());
+    assert_eq!(codes(&diagnostics), ["definition-too-large"]);
+}
+
+#[test]
+fn what_grows_is_bounded() {
+    let long_text = format!("{HEAD}long: &long {}\nmany: [{}]\n", "a".repeat(20_000), "*long, ".repeat(400));
+    let long_keys = format!(
+        "{HEAD}deep: {}[{}]{}\n",
+        format!("{{{}: ", "k".repeat(900)).repeat(40),
+        "1,".repeat(3_000),
+        "}".repeat(40)
+    );
+    let too_long = format!("{HEAD}x: {}\n", "a".repeat(1 << 20));
+    let too_many = format!("{HEAD}x: [{}]\n", "1,".repeat(400_000));
+    let anchors = format!(
+        "{HEAD}x: {}1{}\n",
+        (0..60).fold(String::new(), |t, i| format!("{t}&a{i} [{}, ", "1,".repeat(4_000) + "1")),
+        "]".repeat(60)
+    );
+    for (name, text) in [
+        ("long text", long_text),
+        ("long keys", long_keys),
+        ("too long", too_long),
+        ("too many", too_many),
+        ("anchors", anchors),
+    ] {
+        let (workflow, source, diagnostics) = definition::parse("w.yaml", &text);
+        assert!(workflow.is_none());
+        assert_eq!(codes(&diagnostics), ["definition-too-large"], "{name}");
+        assert!(source.value.is_null(), "{name}");
+    }
+}
+
+#[test]
+fn places_are_those_of_the_text() {
+    let text = format!(
+        "{HEAD}do:\n- a/b:\n    call: message.send:1@slack # why\n    with:\n      text: |\n        one\n      list: [1, {{k: \"v\"}}]\n"
+    );
+    let (_, source, diagnostics) = definition::parse("w.yaml", &text);
+    assert!(diagnostics.is_empty(), "{}", render_all(&diagnostics));
+    let at = |pointer: &str| source.place(pointer).map(|p| (p.line, p.column, p.length));
+    assert_eq!(at("/do/0/a~1b/call"), Some((4, 11, 20)));
+    assert_eq!(at("/do/0/a~1b/with"), Some((5, 5, 4)));
+    // A block of text is marked by its first line.
+    assert_eq!(at("/do/0/a~1b/with/text"), Some((7, 9, 3)));
+    assert_eq!(at("/do/0/a~1b/with/list"), Some((8, 13, 13)));
+    assert_eq!(at("/do/0/a~1b/with/list/1/k"), Some((8, 21, 3)));
+    assert_eq!(at("/do/0/a~1b/nothing"), None);
+    assert_eq!(source.nearest_place("/do/0/a~1b/nothing/at/all").map(|p| (p.line, p.column)), Some((3, 3)));
+    assert_eq!(source.key_place("/do/0/a~1b/with/list/1/k").map(|p| (p.line, p.column, p.length)), Some((8, 18, 1)));
+}
+
+/// Every code has a page and every page a code.
+#[test]
+fn codes_and_pages_match() {
+    use bellhop_core::diagnostic::code;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors");
+    let mut pages: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    pages.sort();
+    let mut codes: Vec<String> = code::ALL.iter().map(|e| e.code.0.to_owned()).collect();
+    codes.sort();
+    codes.dedup();
+    assert_eq!(codes.len(), code::ALL.len(), "a code stands twice in the table");
+    assert_eq!(codes, pages);
+    for entry in code::ALL {
+        let text = fs::read_to_string(folder.join(format!("{}.md", entry.code))).unwrap();
+        assert!(
+            text.starts_with(&format!("# {}\n\n{}.\n", entry.code, entry.summary)),
+            "the page of {} begins differently",
+            entry.code
+        );
+        assert!(text.len() > 150, "the page of {} says nothing", entry.code);
+    }
 }
