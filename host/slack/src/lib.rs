@@ -8,7 +8,6 @@
 pub mod catalog;
 pub mod client;
 pub mod connect;
-pub mod fault;
 pub mod limiter;
 pub mod reconcile;
 pub mod rules;
