@@ -114,8 +114,8 @@ def channels():
     listed = [c["id"] for page in bot.conversations_list(types="public_channel,private_channel", limit=2) for c in page["channels"]]
     check("conversations.list in pages", channel in listed and len(listed) == len(set(listed)), listed)
     check("conversations.info", bot.conversations_info(channel=channel)["channel"]["name"] == "new")
-    made = bot.usergroups_create(name="Cooks", handle="cooks")["usergroup"]
-    check("usergroups.create", made["handle"] == "cooks")
+    made = bot.usergroups_create(name="Bakers", handle="bakers")["usergroup"]
+    check("usergroups.create", made["handle"] == "bakers")
     updated = bot.usergroups_users_update(usergroup=made["id"], users=["U0PLUSMEMBER", "U0PLUSADMIN"])
     check("usergroups.users.update", updated["usergroup"]["users"] == ["U0PLUSMEMBER", "U0PLUSADMIN"], updated.data)
     check("usergroups.users.list", len(bot.usergroups_users_list(usergroup=made["id"])["users"]) == 2)

@@ -49,11 +49,7 @@ pub(super) fn add_teams(call: &mut Call<'_>) -> Outcome {
         }
     }
     let effect = json!({"usergroup": id, "teams": added, "provisioned": provisioned});
-    if added.is_empty() && provisioned.is_empty() {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(!added.is_empty() || !provisioned.is_empty(), effect);
     Ok(json!({}))
 }
 
@@ -119,10 +115,6 @@ pub(super) fn add_channels(call: &mut Call<'_>) -> Outcome {
         }
     }
     let effect = json!({"usergroup": id, "channels": added});
-    if added.is_empty() {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(!added.is_empty(), effect);
     Ok(json!({}))
 }

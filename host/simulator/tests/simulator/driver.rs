@@ -1,7 +1,7 @@
 //! A simulator and a client for it.
 
 use bellhop_simulator::{Clock, Options, Running};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The manual clock's start: the first second of 2026.
 pub(crate) const START_MS: u64 = 1_767_225_600_000;
@@ -42,8 +42,8 @@ impl Slack {
     pub(crate) async fn form(&self, token: &str, method: &str, arguments: Value) -> Result<Answered, reqwest::Error> {
         let pairs: Vec<String> = arguments
             .as_object()
-            .unwrap_or(&Map::new())
-            .iter()
+            .into_iter()
+            .flatten()
             .map(|(name, value)| {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 format!("{}={}", encode(name), encode(&text))
