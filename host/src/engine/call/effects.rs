@@ -397,7 +397,7 @@ impl<E: Execution> Scope<E> {
                 reason: "sending it again leaves what one sending leaves".to_owned(),
                 retry_at: Some(self.port.now()),
             },
-            Verdict::CannotTell(why) if self.resend_unknown => {
+            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
                 End::NotSent { reason: format!("{why}; the task says `onUnknown: resend`"), retry_at: Some(self.port.now()) }
             }
             Verdict::CannotTell(why) => {

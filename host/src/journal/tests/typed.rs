@@ -7,7 +7,8 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::journal::entry::{Answer, Content, Entry};
-use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Status, Summary, Write};
+use bellhop_core::run::Status;
+use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Summary, Write};
 use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
