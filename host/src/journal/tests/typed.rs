@@ -18,8 +18,8 @@ fn run(number: u64) -> RunId {
     RunId::new(Timestamp::from_millis(1_000 + number), u128::from(number))
 }
 
-fn note(text: impl ToString) -> Entry {
-    Entry::Note { level: "info".to_owned(), text: text.to_string() }
+fn note(text: impl std::fmt::Display) -> Entry {
+    Entry::Note { level: "info".to_owned(), text: format!("{text}") }
 }
 
 fn memory() -> (Arc<Memory>, Journal) {
