@@ -6,8 +6,14 @@ use serde_json::{Value, json};
 /// Where to send what.
 #[input]
 #[schemars(extend(
-    "oneOf" = [{ "required": ["channel"] }, { "required": ["user"] }],
-    "anyOf" = [{ "required": ["text"] }, { "required": ["blocks"] }]
+    "oneOf" = [
+        { "required": ["channel"], "properties": { "channel": { "type": "string" } } },
+        { "required": ["user"], "properties": { "user": { "type": "string" } } }
+    ],
+    "anyOf" = [
+        { "required": ["text"], "properties": { "text": { "type": "string", "minLength": 1 } } },
+        { "required": ["blocks"], "properties": { "blocks": { "type": "array", "minItems": 1 } } }
+    ]
 ))]
 pub(crate) struct Send {
     /// The channel to post in. Either this or `user`.
@@ -73,7 +79,12 @@ pub(crate) fn send(_: &Context, input: Send) -> Result<Done<Sent>, Failure> {
 
 /// Which message becomes what.
 #[input]
-#[schemars(extend("anyOf" = [{ "required": ["text"] }, { "required": ["blocks"] }]))]
+#[schemars(extend(
+    "anyOf" = [
+        { "required": ["text"], "properties": { "text": { "type": "string", "minLength": 1 } } },
+        { "required": ["blocks"], "properties": { "blocks": { "type": "array", "minItems": 1 } } }
+    ]
+))]
 pub(crate) struct Update {
     /// The conversation that the message is in.
     channel: slack::ChannelId,
