@@ -29,6 +29,12 @@ impl Digest {
         Self::of(value.to_string().as_bytes())
     }
 
+    /// The digest that these 32 bytes are.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -23,7 +23,8 @@ fn known(line: u32, alias: &str) -> Diagnostic {
         title: Some(Kind::GridWorkspace.title().to_owned()),
         ..Needs::default()
     });
-    diagnostic.has = Some(Has { kind: Some(Kind::GridOrg), title: Some(Kind::GridOrg.title().to_owned()), ..Has::default() });
+    diagnostic.has =
+        Some(Has { kind: Some(Kind::GridOrg), title: Some(Kind::GridOrg.title().to_owned()), ..Has::default() });
     diagnostic.retryable = Retryable::AfterRemedy;
     diagnostic.who = Some("a Workspace Owner of that workspace".to_owned());
     diagnostic.remedies = vec![Remedy {
@@ -40,20 +41,20 @@ fn known(line: u32, alias: &str) -> Diagnostic {
 
 #[test]
 fn text_is_as_designed() {
-    expect![[r#"
-        error[plan-required]: `message.send` cannot run on connection `acme`
-          --> workflows/send-notification.yaml:21:13 (task /do/0/notify)
-           |
-        21 |       call: message.send:1@slack
-           |             ^^^^^^^^^^^^^^^^^^^^ calls chat.postMessage, which acts in one workspace
-           |
-           = needs: a connection of kind "Enterprise Grid: Workspace" (or a Pro / Business+ workspace)
-           = has:   "Enterprise Grid: Grid account"
-           = fix:   connect the workspace too: bellhop connect slack --kind grid-workspace --name acme-hq
-           = who:   a Workspace Owner of that workspace
-           = more:  bellhop explain plan-required
-    "#]]
-    .assert_eq(&render(&known(21, "acme")));
+    // Not a snapshot that could be rewritten: this text is the design.
+    let designed = r#"error[plan-required]: `message.send` cannot run on connection `acme`
+  --> workflows/send-notification.yaml:21:13 (task /do/0/notify)
+   |
+21 |       call: message.send:1@slack
+   |             ^^^^^^^^^^^^^^^^^^^^ calls chat.postMessage, which acts in one workspace
+   |
+   = needs: a connection of kind "Enterprise Grid: Workspace" (or a Pro / Business+ workspace)
+   = has:   "Enterprise Grid: Grid account"
+   = fix:   connect the workspace too: bellhop connect slack --kind grid-workspace --name acme-hq
+   = who:   a Workspace Owner of that workspace
+   = more:  bellhop explain plan-required
+"#;
+    assert_eq!(render(&known(21, "acme")), designed);
 }
 
 #[test]
@@ -97,7 +98,8 @@ fn a_moved_line_and_another_alias() {
              = fix:   connect the workspace too: bellhop connect slack --kind grid-workspace --name headquarters-hq
              = who:   a Workspace Owner of that workspace
              = more:  bellhop explain plan-required
-    "#]].assert_eq(&(render(&known(7, "acme")) + &render(&known(1234, "headquarters"))));
+    "#]]
+    .assert_eq(&(render(&known(7, "acme")) + &render(&known(1234, "headquarters"))));
 }
 
 #[test]
@@ -127,9 +129,19 @@ fn another_kind() {
            = fix:   connect the workspace too: bellhop connect slack --kind grid-workspace --name shop-hq
            = who:   a Workspace Owner of that workspace
            = more:  bellhop explain plan-required
-    "#]].assert_eq(&render(&diagnostic));
-    diagnostic.needs = Some(Needs { plans: vec![Plan::BusinessPlus, Plan::Enterprise], scopes: vec!["users:read".into(), "users:write".into()], token: Some("audit".into()), ..Needs::default() });
-    diagnostic.remedies.push(Remedy { title: "or ask".into(), command: None, http: diagnostic.remedies[0].http.clone() });
+    "#]]
+    .assert_eq(&render(&diagnostic));
+    diagnostic.needs = Some(Needs {
+        plans: vec![Plan::BusinessPlus, Plan::Enterprise],
+        scopes: vec!["users:read".into(), "users:write".into()],
+        token: Some("audit".into()),
+        ..Needs::default()
+    });
+    diagnostic.remedies.push(Remedy {
+        title: "or ask".into(),
+        command: None,
+        http: diagnostic.remedies[0].http.clone(),
+    });
     diagnostic.remedies[0].command = None;
     diagnostic.place = None;
     expect![[r#"
@@ -150,7 +162,8 @@ fn another_kind() {
     expect![[r#"
         error[plan-required]: `message.send` cannot run on connection `shop`
            = more:  bellhop explain plan-required
-    "#]].assert_eq(&render(&diagnostic));
+    "#]]
+    .assert_eq(&render(&diagnostic));
 }
 
 #[test]
@@ -178,7 +191,9 @@ fn names_cannot_forge_lines_colours_or_directions() {
 #[test]
 fn marks_stay_under_tabs_and_wide_characters() {
     let mut text = String::new();
-    for (column, length, line) in [(2, 4, "\tcall"), (4, 2, "名前：値段 x"), (5, 3, "e\u{301}ab\tc"), (7, 1, "short"), (1, 0, "")] {
+    for (column, length, line) in
+        [(2, 4, "\tcall"), (4, 2, "名前：値段 x"), (5, 3, "e\u{301}ab\tc"), (7, 1, "short"), (1, 0, "")]
+    {
         let mut diagnostic = Diagnostic::error(Code("unknown-key"), "x");
         diagnostic.place = Some(place(1, column, length, line));
         diagnostic.label = Some("here".to_owned());
@@ -217,5 +232,6 @@ fn marks_stay_under_tabs_and_wide_characters() {
          --> workflows/send-notification.yaml:1:1
           = note:  here
           = more:  bellhop explain unknown-key
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }

@@ -145,7 +145,7 @@ fn ask(text: &str, asked: &Asked) -> Report {
     let connections: Vec<Connection> = asked.connections.iter().map(connection).collect();
     preflight::judge(&Question {
         workflow: &workflow.unwrap(),
-        places: &|pointer| source.place(pointer),
+        source: &source,
         at: match asked.at.as_str() {
             "check" => When::Check,
             "apply" => When::Apply,

@@ -7,5 +7,9 @@
 
 pub mod catalog;
 pub mod client;
+pub mod connect;
+pub mod fault;
+pub mod limiter;
+pub mod reconcile;
 pub mod rules;
 pub mod wit;

@@ -56,16 +56,24 @@ pub(crate) enum Left {
     PutDown,
 }
 
-/// Carries a run until it ends or rests.
-///
-/// After `Ok(Left::Ended)` and `Ok(Left::Resting)` everything recorded is durable.
+/// A run as its driver left it.
+pub(crate) struct Carried {
+    /// Why.
+    pub(crate) left: Left,
+    /// As it stands.
+    pub(crate) state: State,
+    /// How many decisions there are.
+    pub(crate) decisions: u64,
+}
+
+/// Carries a run until it ends or rests. After `Ok` everything recorded is durable.
 pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
     evaluator: &(dyn Evaluator + Send + Sync),
     mut state: State,
     mut decisions: u64,
-) -> Result<Left, Error> {
+) -> Result<Carried, Error> {
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
     let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>> = FuturesUnordered::new();
     let mut draining = false;
@@ -89,11 +97,11 @@ pub(crate) async fn drive<E: Execution>(
         }
         if state.ended().is_some() {
             port.settled().await?;
-            return Ok(Left::Ended);
+            return Ok(Carried { left: Left::Ended, state, decisions });
         }
         if draining && calls.is_empty() {
             port.settled().await?;
-            return Ok(Left::PutDown);
+            return Ok(Carried { left: Left::PutDown, state, decisions });
         }
         let (cause, acknowledge) = if start && !draining {
             (Cause::Start, None)
@@ -113,7 +121,7 @@ pub(crate) async fn drive<E: Execution>(
                     Next::Signal(signal) => (signal.cause, signal.acknowledge),
                     Next::Rest => {
                         port.settled().await?;
-                        return Ok(Left::Resting);
+                        return Ok(Carried { left: Left::Resting, state, decisions });
                     }
                     Next::Drain => {
                         draining = true;
@@ -170,7 +178,7 @@ fn begin(
 }
 
 /// When the run is to be woken.
-fn wake(state: &State) -> Option<Timestamp> {
+pub(crate) fn wake(state: &State) -> Option<Timestamp> {
     run::pending(state).into_iter().find_map(|command| match command {
         Command::Wake { at } => Some(at),
         Command::Start | Command::Invoke { .. } | Command::Stop { .. } => None,

@@ -125,7 +125,7 @@ impl Gateway {
     /// Sends one request. The budget was reserved and, for a write, the intent is durable.
     pub(crate) async fn send(&self, connection: &Connected, method: &Method, arguments: &Value) -> Result<Answer, Failure> {
         let Some(token) = connection.token(method) else {
-            return Err(Failure::arguments("the connection has no token of a kind that the method takes"));
+            return Err(not_sent("the connection has no token of a kind that the method takes".to_owned()));
         };
         let sent = self.client.send(method, arguments, token, connection.workspace()).await;
         if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent {
@@ -150,7 +150,7 @@ impl Gateway {
             let reserved = self.limiter.reserve(method, arguments, connection.owner(), run, limiter::Lane::Fast);
             match reserved {
                 Ok(reservation) => drop(reservation.granted().await),
-                Err(full) => return Err(Failure::arguments(full.to_string())),
+                Err(full) => return Err(not_sent(full.to_string())),
             }
             match self.send(connection, method, arguments).await {
                 Err(Failure::NotSent { .. } | Failure::Unknown { .. }) if attempt < attempts => attempt += 1,
@@ -158,4 +158,8 @@ impl Gateway {
             }
         }
     }
+}
+
+fn not_sent(why: String) -> Failure {
+    Failure::NotSent { reason: bellhop_slack::client::NotSent::Arguments(why), retry_after_ms: None }
 }

@@ -88,10 +88,14 @@ pub(crate) enum Entry {
         attempt: u32,
         /// The call within the task execution.
         ordinal: u32,
+        /// Of the guest's own request.
+        hash: Digest,
         /// When.
         at: Timestamp,
         /// The answer.
         answer: Answer,
+        /// How it came about: `sent`, `found`.
+        how: String,
     },
     /// The intent before it surely did not happen.
     NotSent {
@@ -119,6 +123,8 @@ pub(crate) enum Entry {
         hash: Digest,
         /// The answer.
         answer: Answer,
+        /// How it came about: `sent`, `denied`, `reused`.
+        how: String,
     },
     /// An action returned `again`: the next slice starts with this state, and earlier answers are forgotten.
     Slice {
@@ -139,6 +145,8 @@ pub(crate) enum Entry {
         attempt: u32,
         /// The call within the task execution.
         ordinal: u32,
+        /// Of the guest's own request.
+        hash: Digest,
         /// When.
         at: Timestamp,
         /// How.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
+use bellhop_core::run::Status;
 use bellhop_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -59,37 +60,6 @@ pub(crate) struct Open {
     pub(crate) recoveries: u32,
 }
 
-/// What a run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Status {
-    /// Something happens, or is about to.
-    Running,
-    /// It waits for a time, an event or a person.
-    Waiting,
-    /// Accepted although something is missing; it starts when that is there.
-    Blocked,
-    /// A person has to decide.
-    Parked,
-    /// An operator stopped it for now.
-    Suspended,
-    /// It is being stopped.
-    Cancelling,
-    /// It ended as it should.
-    Completed,
-    /// It ended with an error.
-    Faulted,
-    /// It was stopped.
-    Cancelled,
-}
-
-impl Status {
-    /// Whether nothing more happens.
-    pub(crate) fn has_ended(self) -> bool {
-        matches!(self, Self::Completed | Self::Faulted | Self::Cancelled)
-    }
-}
-
 /// What lists of runs show, without folding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +91,9 @@ pub(crate) struct Summary {
     /// What it ended with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<Content>,
+    /// The trigger's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotency_key: Option<String>,
 }
 
 /// Something due.

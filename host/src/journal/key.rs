@@ -402,6 +402,13 @@ impl<'k> Parts<'k> {
         format!("{}_{}", RunId::PREFIX, std::str::from_utf8(run).ok()?).parse().ok()
     }
 
+    /// A digest.
+    pub(crate) fn digest(&mut self) -> Option<Digest> {
+        let (digest, rest) = self.rest.split_first_chunk::<32>()?;
+        self.rest = rest;
+        Some(Digest::from_bytes(*digest))
+    }
+
     /// A text.
     pub(crate) fn text(&mut self) -> Option<String> {
         let mut text = Vec::new();

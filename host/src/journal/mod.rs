@@ -18,5 +18,5 @@ mod watermark;
 mod tests;
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Error, Journal, Open, Snapshot, Status, Summary, Timer, Write};
+pub(crate) use journal::{Error, Journal, Open, Snapshot, Summary, Timer, Write};
 pub(crate) use store::{Batch, Store, Ticket};

@@ -25,6 +25,11 @@ use super::{Error, Limits, Refusal, engine};
 /// `bellhop __compile IN OUT CPU_SECONDS MEMORY_BYTES`.
 pub const COMPILE_VERB: &str = "__compile";
 
+/// Machine code.
+const SUFFIX: &str = ".cwasm";
+/// Machine code that is being written.
+const UNFINISHED: &str = ".making-";
+
 /// Of what a failing child says, the part that is shown.
 const CHILD_TEXT_BYTES_MAX: u64 = 4 << 10;
 
@@ -63,15 +68,45 @@ impl Compiler {
         let mut hasher = Fingerprint(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = hasher.0.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { engine, cache_dir, mode, limits, compatibility, turn: tokio::sync::Mutex::new(()) })
+        let compiler = Self { engine, cache_dir, mode, limits, compatibility, turn: tokio::sync::Mutex::new(()) };
+        compiler.prune();
+        Ok(compiler)
+    }
+
+    /// Removes what this program cannot use: machine code of another version of it, and what a killed one
+    /// left half made. Whatever is wrongly removed is made again.
+    fn prune(&self) {
+        let Ok(entries) = self.cache_dir.read_dir() else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let other = name.ends_with(SUFFIX) && !name.ends_with(&self.ending());
+            let left = name.starts_with(UNFINISHED)
+                && entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| {
+                    at.elapsed().is_ok_and(|age| age > Duration::from_secs(2 * self.limits.compile_wall_s_max))
+                });
+            if other || left {
+                // Another process may have been faster.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn ending(&self) -> String {
+        format!("-{}-{}{SUFFIX}", self.compatibility, std::env::consts::ARCH)
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        self.cache_dir.join(format!("{}-{}-{}.cwasm", digest.hex(), self.compatibility, std::env::consts::ARCH))
+        self.cache_dir.join(format!("{}{}", digest.hex(), self.ending()))
     }
 
     pub(super) fn is_cached(&self, digest: &Digest) -> bool {
         self.path(digest).is_file()
+    }
+
+    /// The machine code, if it is in the cache and can be used.
+    pub(super) fn load(&self, digest: &Digest) -> Option<Component> {
+        self.cached(&self.path(digest))
     }
 
     /// The machine code of `bytes`, from the cache or made now. `bytes` have been inspected.
@@ -114,7 +149,7 @@ impl Compiler {
 
     /// A file in the cache folder that only we can read, renamed when it is whole.
     fn aside(&self) -> Result<tempfile::NamedTempFile, Error> {
-        tempfile::Builder::new().prefix(".making-").tempfile_in(&self.cache_dir).map_err(|e| self.io(&e))
+        tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.cache_dir).map_err(|e| self.io(&e))
     }
 
     async fn compile_in_child(&self, program: &Path, bytes: &[u8], output: &Path) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use super::Limits;
 pub(super) const TICK_MS: u64 = 10;
 
 /// A second without a guest, after which the ticking thread sleeps until the next one.
-const IDLE_TICKS: u32 = 100;
+pub(super) const IDLE_TICKS: u32 = 100;
 
 /// What decides which machine code is made. The child that compiles uses this alone, the host adds
 /// [`pooling`], which does not change the code.
@@ -96,7 +96,7 @@ struct Shared {
 }
 
 impl Ticker {
-    pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
+    pub(super) fn start(engine: &Engine, idle_ticks: u32) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             guests: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
@@ -105,7 +105,7 @@ impl Ticker {
         let handle = thread::Builder::new().name("guest-epochs".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             let engine = engine.weak();
-            move || tick(&engine, &shared)
+            move || tick(&engine, &shared, idle_ticks)
         })?;
         Ok(Self { thread: handle.thread().clone(), shared })
     }
@@ -135,7 +135,7 @@ impl Drop for Running<'_> {
     }
 }
 
-fn tick(engine: &EngineWeak, shared: &Shared) {
+fn tick(engine: &EngineWeak, shared: &Shared, idle_ticks: u32) {
     let mut idle = 0;
     while !shared.ended.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(TICK_MS));
@@ -144,7 +144,7 @@ fn tick(engine: &EngineWeak, shared: &Shared) {
         engine.increment_epoch();
         drop(engine);
         idle = if shared.guests.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
-        if idle >= IDLE_TICKS {
+        if idle >= idle_ticks {
             idle = 0;
             // The order matters: a guest that starts after the look at the count sees `asleep`.
             shared.asleep.store(true, Ordering::SeqCst);
@@ -159,4 +159,29 @@ fn tick(engine: &EngineWeak, shared: &Shared) {
 /// Ticks that a budget of `ms` has; the first is a part of one.
 pub(super) fn ticks(ms: u64) -> u64 {
     ms.div_ceil(TICK_MS) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guest that starts while the epoch stands still would otherwise have no end.
+    #[test]
+    fn the_epoch_sleeps_without_guests_and_wakes_for_one() {
+        let engine = Engine::new(&code()).unwrap();
+        let ticker = Ticker::start(&engine, 1).unwrap();
+        for _ in 0..3 {
+            while !ticker.shared.asleep.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            let running = ticker.running();
+            let mut store = wasmtime::Store::new(&engine, ());
+            store.set_epoch_deadline(3);
+            let module =
+                wasmtime::Module::new(&engine, wat::parse_str("(module (func (loop (br 0))) (start 0))").unwrap());
+            let trap = wasmtime::Instance::new(&mut store, &module.unwrap(), &[]).unwrap_err();
+            assert_eq!(trap.downcast_ref::<wasmtime::Trap>(), Some(&wasmtime::Trap::Interrupt));
+            drop(running);
+        }
+    }
 }

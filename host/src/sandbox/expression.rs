@@ -4,8 +4,9 @@
 //! has compiled; whatever goes wrong in it costs that instance and nothing else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
+use bellhop_core::digest::Digest;
 use bellhop_core::expression::{Error, Evaluator, Inspection};
 use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -158,8 +159,7 @@ impl Expressions {
     pub async fn load(sandbox: &Sandbox, budget: Budget) -> Result<Self, SandboxError> {
         let shared = Arc::clone(&sandbox.shared);
         let ours = |e: wasmtime::Error| SandboxError::unavailable("the expression evaluator does not start", &e);
-        let digest = bellhop_core::digest::Digest::of(COMPONENT);
-        let component = shared.compiler.component(digest, COMPONENT).await?;
+        let component = shared.compiler.component(Self::version(), COMPONENT).await?;
         // No import is defined: an evaluator that had one would not link.
         let pre = Linker::new(&shared.engine).instantiate_pre(&component).map_err(ours)?;
         let export = |name| {
@@ -190,8 +190,9 @@ impl Expressions {
 
     /// Which component evaluates; a run pins it, since another version may say something else.
     #[must_use]
-    pub fn version() -> bellhop_core::digest::Digest {
-        bellhop_core::digest::Digest::of(COMPONENT)
+    pub fn version() -> Digest {
+        static VERSION: LazyLock<Digest> = LazyLock::new(|| Digest::of(COMPONENT));
+        *VERSION
     }
 
     /// Warm instances, idle or at work.
@@ -332,8 +333,8 @@ impl Inner {
         });
         let instance = self.pre.instantiate(&mut store)?;
         let missing = || wasmtime::Error::msg("an export of the evaluator is no function");
-        let evaluate = instance.get_func(&mut store, &self.evaluate).ok_or_else(missing)?;
-        let inspect = instance.get_func(&mut store, &self.inspect).ok_or_else(missing)?;
+        let evaluate = instance.get_func(&mut store, self.evaluate).ok_or_else(missing)?;
+        let inspect = instance.get_func(&mut store, self.inspect).ok_or_else(missing)?;
         Ok(Guest { store, evaluate, inspect, served: 0 })
     }
 }

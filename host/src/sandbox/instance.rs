@@ -275,7 +275,9 @@ pub(super) async fn call(
     store.set_hostcall_fuel(fuel);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| store.data_mut().tick());
-    match enter(&mut store, pre, index, export).await {
+    let answer = enter(&mut store, pre, index, export).await;
+    store.data_mut().print_rest();
+    match answer {
         Ok(answer) => {
             if answer.as_ref().map_or_else(String::len, String::len) > output_bytes_max {
                 return Err(Trap::OutputTooLarge { bytes_max: output_bytes_max });

@@ -120,7 +120,7 @@ impl Sandbox {
     pub fn new(options: Options) -> Result<Self, Error> {
         let Options { capabilities, functions, cache_dir, limits, compile } = options;
         let engine = engine::new(&limits).map_err(|e| Error::unavailable("the engine cannot start", &e))?;
-        let ticker = engine::Ticker::start(&engine)
+        let ticker = engine::Ticker::start(&engine, engine::IDLE_TICKS)
             .map_err(|e| Error::Unavailable(format!("the thread that counts guests' time cannot start: {e}")))?;
         let rules = inspection::Rules::new(&capabilities, &functions, limits.component_bytes_max)?;
         let linker = bindings::linker(&engine, &capabilities, &functions)
@@ -148,6 +148,29 @@ impl Sandbox {
         let inspection = self.inspect(bytes)?;
         let component = self.shared.compiler.component(inspection.digest, bytes).await?;
         Package::new(Arc::clone(&self.shared), &component, inspection)
+    }
+
+    /// Makes a plugin ready whose inspection is known from an earlier [`Self::inspect`], as at a start.
+    ///
+    /// `bytes` is asked only when the machine code is not in the cache; reading, hashing and validating a plugin of
+    /// 18 MB take longer than loading its code. Then they must be the very bytes that were inspected.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`]; also [`Error::Unavailable`] when `bytes` fails or gives others.
+    pub async fn load(
+        &self,
+        known: &Inspection,
+        bytes: impl FnOnce() -> std::io::Result<Vec<u8>>,
+    ) -> Result<Package, Error> {
+        if let Some(component) = self.shared.compiler.load(&known.digest) {
+            return Package::new(Arc::clone(&self.shared), &component, known.clone());
+        }
+        let bytes =
+            bytes().map_err(|e| Error::Unavailable(format!("the plugin {} cannot be read: {e}", known.digest)))?;
+        if Digest::of(&bytes) != known.digest {
+            return Err(Error::Unavailable(format!("the plugin {} has changed since it was installed", known.digest)));
+        }
+        self.prepare(&bytes).await
     }
 
     /// Whether a compiled form of that plugin is in the cache, so that [`Self::prepare`] takes milliseconds.

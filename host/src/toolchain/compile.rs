@@ -59,7 +59,7 @@ pub enum Error {
     /// The compiler cannot make WebAssembly. One line, which says what helps.
     #[error(
         "the target {TARGET} is not installed: run `rustup target add {TARGET}`; without rustup, Debian's packages \
-         rustc-web cargo-web rust-web-src rust-web-llvm lld-22 do, with {CARGO_VARIABLE}=/usr/bin/cargo"
+         rustc-web cargo-web rust-web-src rust-web-llvm lld-22 (1.95 or newer) do, with {CARGO_VARIABLE}=/usr/bin/cargo"
     )]
     NoTarget,
     /// Cargo or rustc cannot be started.
@@ -98,17 +98,25 @@ struct Toolchain {
 
 impl Toolchain {
     fn find() -> Result<Self, Error> {
-        if let Some(cargo) = env::var_os(CARGO_VARIABLE).map(PathBuf::from) {
-            let rustc = cargo.with_file_name("rustc");
-            let build_std = !has_target(&rustc)?;
-            return Ok(Self { cargo, rustc, build_std });
+        match env::var_os(CARGO_VARIABLE) {
+            Some(cargo) => Self::named(cargo.into()),
+            None => {
+                let or = |variable: &str, usual: &str| env::var_os(variable).unwrap_or_else(|| usual.into()).into();
+                Self::usual(or("CARGO", "cargo"), or("RUSTC", "rustc"))
+            }
         }
-        let or = |variable: &str, usual: &str| env::var_os(variable).unwrap_or_else(|| usual.into()).into();
-        let (cargo, rustc): (PathBuf, PathBuf) = (or("CARGO", "cargo"), or("RUSTC", "rustc"));
-        if !has_target(&rustc)? {
-            return Err(Error::NoTarget);
-        }
-        Ok(Self { cargo, rustc, build_std: false })
+    }
+
+    /// Somebody chose it, so it is used as it is.
+    fn named(cargo: PathBuf) -> Result<Self, Error> {
+        let rustc = cargo.with_file_name("rustc");
+        let build_std = !has_target(&rustc)?;
+        Ok(Self { cargo, rustc, build_std })
+    }
+
+    /// The one that builds everything else here.
+    fn usual(cargo: PathBuf, rustc: PathBuf) -> Result<Self, Error> {
+        if has_target(&rustc)? { Ok(Self { cargo, rustc, build_std: false }) } else { Err(Error::NoTarget) }
     }
 
     fn cargo(&self) -> Command {
@@ -206,4 +214,52 @@ pub fn encode(module: &[u8]) -> Result<Vec<u8>, Error> {
         .module(module)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|e| Error::Encode(format!("{e:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn package(lib: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = format!("[package]\nname = \"stranger\"\nedition = \"2024\"\n{lib}\n[workspace]\n");
+        fs::write(dir.path().join("Cargo.toml"), manifest).unwrap();
+        fs::create_dir(dir.path().join("src")).unwrap();
+        fs::write(dir.path().join("src/lib.rs"), "#[unsafe(no_mangle)] pub extern \"C\" fn f() -> i32 { 1 }").unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_crate_outside_of_any_workspace_compiles() {
+        let dir = package("[lib]\ncrate-type = [\"cdylib\"]");
+        let module = compile(dir.path(), &Options { target_dir: Some(dir.path().join("t")), verbose: false }).unwrap();
+        assert!(module.starts_with(b"\0asm"));
+        assert!(matches!(encode(b"not wasm"), Err(Error::Encode(_))));
+    }
+
+    #[test]
+    fn a_crate_that_makes_no_module_is_told_what_it_lacks() {
+        let dir = package("");
+        let error = compile(dir.path(), &Options { target_dir: Some(dir.path().join("t")), verbose: false });
+        assert!(error.unwrap_err().to_string().contains("crate-type = [\"cdylib\"]"));
+    }
+
+    /// A compiler that is asked for its WebAssembly library and has none.
+    #[test]
+    fn a_missing_target_is_one_line_that_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        let rustc = dir.path().join("rustc");
+        fs::write(&rustc, "#!/bin/sh\necho /nonexistent\n").unwrap();
+        fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = Toolchain::usual("cargo".into(), rustc).err().unwrap();
+        let text = error.to_string();
+        assert!(text.contains("rustup target add wasm32-unknown-unknown") && !text.contains('\n'), "{text}");
+        let named = Toolchain::named(dir.path().join("cargo")).unwrap();
+        assert!(named.build_std, "a toolchain that somebody named is used as it is");
+        let missing = Toolchain::named("/nonexistent/cargo".into()).err().unwrap();
+        assert!(missing.to_string().starts_with("/nonexistent/rustc cannot be started"));
+    }
 }

@@ -94,7 +94,9 @@ impl Check<'_> {
                     self.text(at, retry.when.as_ref(), &inner);
                     self.text(at, retry.except_when.as_ref(), &inner);
                     let (from, to) = retry.jitter.as_ref().map(|(from, to)| (from, to)).unzip();
-                    for delay in [Some(&retry.delay), retry.attempt_duration.as_ref(), retry.duration.as_ref(), from, to] {
+                    for delay in
+                        [Some(&retry.delay), retry.attempt_duration.as_ref(), retry.duration.as_ref(), from, to]
+                    {
                         self.delay(at, delay, &inner);
                     }
                 }
@@ -133,6 +135,9 @@ impl Check<'_> {
 
     fn text(&mut self, task: Option<&Task>, text: Option<&Text>, scope: &Scope) {
         let Some((text, program)) = text.and_then(|t| t.program().map(|p| (t, p))) else { return };
+        if self.diagnostics.len() >= DIAGNOSTICS_MAX {
+            return;
+        }
         match self.evaluator.inspect(program) {
             Ok(inspection) => {
                 // What helpers read for themselves begins with `__` and is always there.
@@ -166,11 +171,17 @@ impl Check<'_> {
             let help = Some("connections hold the secrets: declare one in metadata.bellhop.connections".to_owned());
             (format!("this version does not fill `${variable}` yet"), help)
         } else if variable == "output" {
-            (String::from("`$output` is there in `export` only"), Some("in `output.as`, the task's output is `.`".to_owned()))
+            (
+                String::from("`$output` is there in `export` only"),
+                Some("in `output.as`, the task's output is `.`".to_owned()),
+            )
         } else if let Some(where_) = self.elsewhere(variable) {
             (format!("`${variable}` does not exist here"), Some(where_))
+        } else if variable == "error" {
+            ("`$error` exists in a `catch` only".to_owned(), None)
         } else {
-            let near = nearest(variable, scope.iter().map(String::as_str)).map(|near| format!("did you mean `${near}`?"));
+            let near =
+                nearest(variable, scope.iter().map(String::as_str)).map(|near| format!("did you mean `${near}`?"));
             let all = || {
                 let names: Vec<String> = scope.iter().map(|v| format!("`${v}`")).collect();
                 format!("there are {}", names.join(", "))

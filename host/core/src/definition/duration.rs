@@ -100,8 +100,10 @@ fn parts(mut text: &str, units: &[(char, Option<u64>)], wrong: &dyn Fn() -> Erro
         // Nine digits are below a millisecond for every unit here.
         let digits = &fraction[..fraction.len().min(9)];
         let fraction = match digits.parse::<u64>() {
-            Ok(n) => u64::try_from(u128::from(n) * u128::from(unit) / 10_u128.pow(u32::try_from(digits.len()).unwrap_or(9)))
-                .map_err(|_| Error::TooLong)?,
+            Ok(n) => {
+                u64::try_from(u128::from(n) * u128::from(unit) / 10_u128.pow(u32::try_from(digits.len()).unwrap_or(9)))
+                    .map_err(|_| Error::TooLong)?
+            }
             Err(_) => 0,
         };
         sum = whole

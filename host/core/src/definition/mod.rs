@@ -16,9 +16,9 @@ pub mod duration;
 mod parse;
 pub mod source;
 
-pub use parse::{is_plugin_name, is_variable_name, parse, parse_reference};
-pub(crate) use parse::kind_of;
 pub use check::check_expressions;
+pub(crate) use parse::kind_of;
+pub use parse::{is_plugin_name, is_variable_name, parse, parse_reference};
 pub use source::Source;
 
 /// A place of a task in a definition: index into [`Workflow::tasks`], stable for one digest.

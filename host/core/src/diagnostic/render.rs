@@ -40,7 +40,8 @@ pub fn render(diagnostic: &Diagnostic) -> String {
     } else if let Some(task) = task {
         line(&mut text, &format!("{margin}--> task {task}"));
     }
-    let mut note = |name: &str, value: &str| line(&mut text, &format!("{margin} = {:<7}{}", format!("{name}:"), visible(value)));
+    let mut note =
+        |name: &str, value: &str| line(&mut text, &format!("{margin} = {:<7}{}", format!("{name}:"), visible(value)));
     if let Some(needs) = diagnostic.needs.as_ref().map(needs_text).filter(|t| !t.is_empty()) {
         note("needs", &needs);
     }

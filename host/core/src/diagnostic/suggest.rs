@@ -1,9 +1,9 @@
 //! "Did you mean …?"
 
 /// Longer words are not compared: the comparison takes time in proportion to the product of the lengths.
-const WORD_CHARS_MAX: usize = 80;
+const WORD_CHARS_MAX: usize = 40;
 /// Only so many candidates are compared.
-const CANDIDATES_MAX: usize = 2_000;
+const CANDIDATES_MAX: usize = 500;
 
 /// The candidate that `word` was most probably meant to be; none when nothing is near.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {

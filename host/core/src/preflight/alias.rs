@@ -41,7 +41,12 @@ pub(super) enum Choice {
     /// Nothing is said: the only connection that fits.
     Only,
     /// One of these.
-    Aliases(BTreeSet<String>),
+    Aliases {
+        /// Those that the file writes.
+        written: BTreeSet<String>,
+        /// Those that stand in a table: the operator means connections by them, so that none stands for another.
+        tabled: BTreeSet<String>,
+    },
     NotStatic,
     TableUnknown(String),
     ColumnUnknown(String, String),
@@ -67,6 +72,7 @@ pub(super) enum Resolution {
 pub(super) enum NamedBy {
     Trigger,
     Binding,
+    Table,
 }
 
 /// The aliases that stand for the names of one workflow.
@@ -79,7 +85,8 @@ pub(super) struct Names<'a> {
 
 impl Names<'_> {
     /// In the order of semantics: the trigger, the binding, the name, the only one of an accepted kind.
-    pub(super) fn resolve(&self, alias: Option<&str>, accepted: &[Kind]) -> Resolution {
+    /// A name that only tables have is never taken for another connection than the one of that name.
+    pub(super) fn resolve(&self, alias: Option<&str>, only_tabled: bool, accepted: &[Kind]) -> Resolution {
         let named = |name: &str| self.present.iter().position(|c| c.name == name);
         if let Some(alias) = alias {
             for (table, by) in [(self.trigger, NamedBy::Trigger), (self.bindings, NamedBy::Binding)] {
@@ -90,6 +97,9 @@ impl Names<'_> {
             }
             if let Some(index) = named(alias) {
                 return Resolution::To(index);
+            }
+            if only_tabled && !self.present.is_empty() {
+                return Resolution::Unknown { name: alias.to_owned(), by: NamedBy::Table };
             }
         }
         let fits = |c: &Connection| accepted.is_empty() || accepted.contains(&c.kind);
@@ -113,22 +123,22 @@ pub(super) fn choice(connection: Option<&Text>, evaluator: &dyn Evaluator, table
             Ok(None) | Err(_) => return Choice::NotStatic,
         },
     };
-    let mut aliases = BTreeSet::new();
+    let (mut written, mut tabled) = (BTreeSet::new(), BTreeSet::new());
     for result in &results {
         match result {
             Value::String(alias) => {
-                aliases.insert(alias.clone());
+                written.insert(alias.clone());
             }
             // No connection at all is the run's fault when it comes to that, not a possible one.
             Value::Null => {}
             Value::Object(look_up) => match cells(look_up, tables) {
-                Ok(cells) => aliases.extend(cells),
+                Ok(cells) => tabled.extend(cells),
                 Err(fault) => return fault,
             },
             Value::Bool(_) | Value::Number(_) | Value::Array(_) => return Choice::NotStatic,
         }
     }
-    Choice::Aliases(aliases)
+    Choice::Aliases { written, tabled }
 }
 
 /// What stands in the column of `{"table": NAME, "column": COLUMN}`.

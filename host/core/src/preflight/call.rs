@@ -76,10 +76,17 @@ pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
     // Made now, so whatever it lacks it lacks for sure.
     let made = DeclaredCall { when: Occurs::Always, ..declared.clone() };
     let facts =
-        Facts { rules, grants: Some(grants), arguments: Arguments::Call { arguments, names }, accepted: &[], now };
+        Facts {
+        rules,
+        grants: Some(grants),
+        arguments: Arguments::Call { arguments, names },
+        reads: &[],
+        accepted: &[],
+        now,
+    };
     let mut findings = Vec::new();
     judge_method(action, &made, method, connection, facts, &mut findings);
-    let judgement = Judgement { alternative: action.alternative(connection.kind), findings };
+    let judgement = Judgement { alternative: action.alternative(connection.kind), reads: &[], findings };
     let said = say::diagnostics(&subject, &judgement, connection, &[]);
     said.into_iter().find(Diagnostic::is_error).map_or(Ok(()), |d| Err(Box::new(d)))
 }

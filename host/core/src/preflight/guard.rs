@@ -1,9 +1,11 @@
 //! What can be said of an expression before anything runs: its value, or on what it depends.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::alias::Table;
 use crate::expression::{Content, Evaluator, Inspection, TABLES, Template, Text};
 
 /// The data that stands at a place of the flow, as far as it is known beforehand.
@@ -35,8 +37,10 @@ pub(super) struct Guards<'a> {
     pub input: Option<&'a Value>,
     /// `$runtime`, as far as it is known.
     pub runtime: Value,
-    /// The pinned tables, as [`TABLES`] wants them.
-    pub tables: Value,
+    /// The pinned tables.
+    pub tables: &'a BTreeMap<String, Table>,
+    /// The same as [`TABLES`] wants them: made once, when an expression reads them.
+    pub tables_value: OnceCell<Value>,
     /// Aliases whose plan could not be read: what is said of it waits for the input's judgement or the run.
     pub plans_unread: BTreeSet<String>,
 }
@@ -69,20 +73,22 @@ impl Guards<'_> {
     }
 
     pub(super) fn template(&self, template: &Template, data: &Data) -> Data {
-        let mut all = Data::Known(Value::Null);
+        let mut from_input = false;
+        let mut reads_tables = false;
         for text in template.programs() {
-            match self.text(text, data) {
-                Data::Unknown => return Data::Unknown,
-                Data::FromInput => all = Data::FromInput,
-                Data::Known(_) => {}
+            let Some(program) = text.program() else { continue };
+            let Ok(inspection) = self.evaluator.inspect(program) else { return Data::Unknown };
+            match self.dependence(program, &inspection, data) {
+                Dependence::Run => return Data::Unknown,
+                Dependence::Input => from_input = true,
+                Dependence::Nothing => {}
             }
+            reads_tables |= inspection.variables.iter().any(|v| v == TABLES);
         }
-        if all == Data::FromInput {
-            return all;
+        if from_input && self.input.is_none() {
+            return Data::FromInput;
         }
-        self.with_arguments(data, |arguments, input| {
-            template.evaluate(self.evaluator, arguments, input).map_or(Data::Unknown, Data::Known)
-        })
+        self.with_arguments(data, reads_tables, |arguments, input| template.evaluate(self.evaluator, arguments, input).ok())
     }
 
     pub(super) fn text(&self, text: &Text, data: &Data) -> Data {
@@ -92,26 +98,34 @@ impl Guards<'_> {
         }
     }
 
-    /// The value of `program` where it depends on nothing but the input, the connections and `data`.
-    pub(super) fn program(&self, program: &str, data: &Data) -> Data {
+    /// The value of `program` where it depends on nothing but the input, the connections, the tables and `data`.
+    fn program(&self, program: &str, data: &Data) -> Data {
         let Ok(inspection) = self.evaluator.inspect(program) else { return Data::Unknown };
+        let reads_tables = inspection.variables.iter().any(|v| v == TABLES);
         match self.dependence(program, &inspection, data) {
             Dependence::Run => Data::Unknown,
             Dependence::Input if self.input.is_none() => Data::FromInput,
-            Dependence::Input | Dependence::Nothing => self.with_arguments(data, |arguments, input| {
-                self.evaluator.evaluate(program, arguments, input).map_or(Data::Unknown, Data::Known)
+            Dependence::Input | Dependence::Nothing => self.with_arguments(data, reads_tables, |arguments, input| {
+                self.evaluator.evaluate(program, arguments, input).ok()
             }),
         }
     }
 
-    fn with_arguments(&self, data: &Data, evaluate: impl FnOnce(&[(&str, &Value)], &Value) -> Data) -> Data {
+    fn with_arguments(
+        &self,
+        data: &Data,
+        reads_tables: bool,
+        evaluate: impl FnOnce(&[(&str, &Value)], &Value) -> Option<Value>,
+    ) -> Data {
         let workflow = json!({"input": self.input});
         let input = match data {
             Data::Known(value) => value,
             Data::FromInput | Data::Unknown => &Value::Null,
         };
-        let arguments = [("workflow", &workflow), ("runtime", &self.runtime), ("input", input), (TABLES, &self.tables)];
-        evaluate(&arguments, input)
+        let tables = if reads_tables { self.tables_value.get_or_init(|| json!(self.tables)) } else { &Value::Null };
+        let arguments = [("workflow", &workflow), ("runtime", &self.runtime), ("input", input), (TABLES, tables)];
+        // Whatever fails now fails in the run as well, and is told there with its place.
+        evaluate(&arguments, input).map_or(Data::Unknown, Data::Known)
     }
 
     fn dependence(&self, program: &str, inspection: &Inspection, data: &Data) -> Dependence {

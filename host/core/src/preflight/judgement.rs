@@ -17,6 +17,8 @@ pub(super) struct Facts<'a> {
     /// The plugin's grants; none where the host itself makes the calls.
     pub grants: Option<&'a [Grant]>,
     pub arguments: Arguments<'a>,
+    /// What the host itself reads for the call.
+    pub reads: &'a [DeclaredCall],
     /// Kinds that the file accepts for the alias; empty: any.
     pub accepted: &'a [Kind],
     pub now: Timestamp,
@@ -97,6 +99,8 @@ pub(super) enum Lack {
 pub(super) struct Judgement<'a> {
     /// The alternative for the connection's kind, where there is one.
     pub alternative: Option<&'a Alternative>,
+    /// What the host itself reads for the call.
+    pub reads: &'a [DeclaredCall],
     pub findings: Vec<Finding<'a>>,
 }
 
@@ -157,7 +161,8 @@ pub(super) fn judge<'a>(action: &'a Action, connection: &Connection, facts: Fact
     match alternative {
         None => findings.extend(not_offered(action, connection, facts)),
         Some(alternative) => {
-            for call in &alternative.methods {
+            let own = facts.reads.iter().map(|read| (read, Facts { grants: None, ..facts }));
+            for (call, facts) in alternative.methods.iter().map(|call| (call, facts)).chain(own) {
                 match facts.rules.by_function(&call.function) {
                     None => findings.push(finding(call, None, State::Unmet(Lack::Method))),
                     Some(method) => judge_method(action, call, method, connection, facts, &mut findings),
@@ -169,7 +174,8 @@ pub(super) fn judge<'a>(action: &'a Action, connection: &Connection, facts: Fact
             }
         }
     }
-    Judgement { alternative, findings }
+    let reads = if alternative.is_some() { facts.reads } else { &[] };
+    Judgement { alternative, reads, findings }
 }
 
 /// Judges one method on a connection, as every judgement of an action does.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::definition::{ActionReference, Workflow};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::definition::{ActionReference, Source, Workflow};
+use crate::diagnostic::Diagnostic;
 use crate::expression::Evaluator;
 use crate::requirement::{Connection, Rules};
 use crate::time::Timestamp;
@@ -17,15 +17,20 @@ use crate::time::Timestamp;
 mod alias;
 pub mod assume;
 mod call;
+mod faults;
 mod flow;
 mod guard;
+mod host_call;
 mod installed;
 mod judgement;
 pub mod outline;
 mod say;
+mod site;
+mod times;
 mod whole;
 
 pub use alias::{Column, Table};
+pub use host_call::resolver;
 pub use call::{CallQuestion, judge_call};
 pub use installed::{Missing, Plugin, Plugins, Resolved};
 pub use outline::Outline;
@@ -49,8 +54,8 @@ pub enum When {
 pub struct Question<'a> {
     /// The definition.
     pub workflow: &'a Workflow,
-    /// Where the value at a JSON pointer of the definition stands in its file.
-    pub places: &'a dyn Fn(&str) -> Option<Place>,
+    /// Its text, for the places.
+    pub source: &'a Source,
     /// When it is asked.
     pub at: When,
     /// What is installed, with its grants.

@@ -36,9 +36,12 @@ pub struct Step {
     pub role: Role,
     /// With the full version: `message.send:1.2.0@slack`.
     pub action: String,
-    /// Whether nothing in front of it depends on the input.
+    /// Whether, as far as can be told, no input leads past it.
     pub certain: bool,
-    /// Whether a loop may call it more than once.
+    /// How often every run that ends well calls it at least: 0 behind an open guard, in a `catch` or in a loop over
+    /// something that is not known yet.
+    pub times: u32,
+    /// Whether it may be called more often than that.
     pub repeats: bool,
     /// What it does, at most.
     pub effect: Effect,
@@ -172,9 +175,9 @@ pub struct Bucket {
     pub method: String,
     /// What the provider allows.
     pub rate_per_minute: u32,
-    /// Calls at least, each loop counted once.
+    /// Calls of every run that ends well, at least.
     pub calls: u32,
-    /// Whether a loop makes it more.
+    /// Whether it may be more.
     pub repeats: bool,
     /// So long they take at that rate, in milliseconds.
     pub least_ms: u64,
@@ -187,6 +190,7 @@ pub(super) fn on_connection(judgement: &Judgement<'_>, connection: &Connection, 
         alternative: judgement.alternative.map(|a| a.on.clone()).unwrap_or_default(),
         methods: methods
             .iter()
+            .chain(judgement.reads)
             .map(|call| {
                 let method = rules.by_function(&call.function);
                 StepMethod {
@@ -270,14 +274,14 @@ pub(super) fn complete(outline: &mut Outline, present: &[Connection], rules: &Ru
             }
         }
         // Of several possible connections only one is used: none can be counted on.
-        let sure = step.role == Role::Call && step.certain && step.connections.len() == 1;
+        let sure = step.role == Role::Call && step.connections.len() == 1;
         for on in &step.connections {
             let methods = used.entry(&on.connection).or_default();
             for method in &on.methods {
                 methods.insert(&method.name);
                 if sure && method.when == Occurs::Always {
                     let (calls, repeats) = buckets.entry((&on.connection, &method.name)).or_default();
-                    *calls += 1;
+                    *calls = calls.saturating_add(step.times);
                     *repeats |= step.repeats;
                 }
             }

@@ -177,7 +177,7 @@ impl Group<'_> {
                     code: code::PLAN_REQUIRED,
                     label: acts.map_or_else(
                         || format!("{}is offered on {} only", subject.prefix, titles.join(" and ")),
-                        |acts| format!("{calls}, which {acts}"),
+                        |acts| format!("{calls}, {} {acts}", which(methods)),
                     ),
                     needs: kinds(needed),
                     has: Some(Has {
@@ -210,14 +210,14 @@ impl Group<'_> {
                 label: if methods.is_empty() {
                     format!("{}changes something", subject.prefix)
                 } else {
-                    format!("{calls}, which changes something")
+                    format!("{calls}, {} changes something", which(methods))
                 },
                 needs: Needs { permission: Some(Permission::Act), ..Needs::default() },
                 has: Some(Has { permission: Some(connection.permission), ..Has::default() }),
                 who: Some(OPERATOR.to_owned()),
                 remedies: vec![reconnect(connection, "connect it again with that permission", &["--permission act"])],
             },
-            Lack::Token { accepted, scopes } => self.token(connection, accepted, scopes, calls),
+            Lack::Token { accepted, scopes } => self.token(connection, accepted, scopes, methods, &calls),
             Lack::Scope { token, any_of, held } => {
                 let who = self.who();
                 let title = match &who {
@@ -226,7 +226,7 @@ impl Group<'_> {
                 };
                 Words {
                     code: code::SCOPE_MISSING,
-                    label: format!("{calls}, which asks for {}", any_of.join(" or ")),
+                    label: format!("{calls}, {} asks for {}", which(methods), any_of.join(" or ")),
                     needs: Needs { scopes: any_of.clone(), token: Some(token.to_string()), ..Needs::default() },
                     has: Some(Has {
                         scopes: held.clone(),
@@ -279,19 +279,26 @@ impl Group<'_> {
         }
     }
 
-    fn token(&self, connection: &Connection, accepted: &[TokenKind], wanted: &[String], calls: String) -> Words {
+    fn token(
+        &self,
+        connection: &Connection,
+        accepted: &[TokenKind],
+        wanted: &[String],
+        methods: &[String],
+        calls: &str,
+    ) -> Words {
         let names: Vec<&str> = accepted.iter().map(|t| t.as_str()).collect();
         let held: Vec<&str> = connection.tokens.keys().map(|t| t.as_str()).collect();
         let who = self.who();
         let scope = wanted.first().map(|s| format!(" with the scope {s}")).unwrap_or_default();
-        let asked = names.first().copied().unwrap_or("bot");
+        let asked = with_article(names.first().copied().unwrap_or("bot"));
         let title = match &who {
-            Some(who) => format!("have {who} approve the app for a {asked} token{scope}"),
-            None => format!("approve the app for a {asked} token{scope}"),
+            Some(who) => format!("have {who} approve the app for {asked} token{scope}"),
+            None => format!("approve the app for {asked} token{scope}"),
         };
         Words {
             code: code::TOKEN_KIND_MISSING,
-            label: format!("{calls}, which takes a {} token", names.join(" or ")),
+            label: format!("{calls}, {} takes {} token", which(methods), with_article(&names.join(" or "))),
             needs: Needs { token: Some(names.join(" or ")), scopes: wanted.to_vec(), ..Needs::default() },
             has: Some(Has {
                 text: Some(if held.is_empty() {
@@ -332,6 +339,9 @@ fn unknowns(subject: &Subject, judgement: &Judgement<'_>, connection: &Connectio
             None => reasons.push((reason, vec![name])),
         }
     }
+    // That facts are old is said by what they were.
+    let seen = reasons.iter().any(|(r, _)| matches!(r, Reason::Stale { seen: Some(_), .. }));
+    reasons.retain(|(r, _)| !(seen && matches!(r, Reason::Stale { seen: None, .. })));
     reasons.into_iter().map(|(reason, methods)| unknown(subject, reason, methods, connection)).collect()
 }
 
@@ -349,8 +359,11 @@ fn unknown(subject: &Subject, reason: &Reason, methods: Vec<String>, connection:
             Some(OPERATOR.to_owned()),
             again("read them"),
         ),
-        Reason::Stale { .. } => (
-            format!("of connection `{name}` it is only known that {}", reason.in_words()),
+        Reason::Stale { hours, seen } => (
+            match seen {
+                None => format!("what is known of connection `{name}` is {hours} hours old"),
+                Some(seen) => format!("{hours} hours ago {seen} on connection `{name}`; that may have changed"),
+            },
             Some(OPERATOR.to_owned()),
             again("read it again"),
         ),
@@ -369,6 +382,14 @@ fn unknown(subject: &Subject, reason: &Reason, methods: Vec<String>, connection:
         remedies,
         ..subject.error(code::UNKNOWN_UNTIL_RUN, message)
     }
+}
+
+fn which(methods: &[String]) -> &'static str {
+    if methods.len() > 1 { "each of which" } else { "which" }
+}
+
+fn with_article(noun: &str) -> String {
+    format!("{} {noun}", if noun.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" })
 }
 
 /// `a, b and c`.

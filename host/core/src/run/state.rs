@@ -245,6 +245,18 @@ impl State {
         })
     }
 
+    /// Every call that has been scheduled and not ended, parked ones and those being stopped among them.
+    pub fn calls(&self) -> impl Iterator<Item = (FrameId, &Calling)> {
+        let calling = self.frames.iter().filter_map(|(id, frame)| match &frame.body {
+            Body::Task(task) => match &task.phase {
+                Phase::Calling(call) => Some((*id, call)),
+                _ => None,
+            },
+            Body::List(_) => None,
+        });
+        self.stopping.iter().map(|(id, call)| (*id, call)).chain(calling)
+    }
+
     /// The context that is seen from `frame`: the nearest copy, else the run's.
     pub(super) fn context_of(&self, frame: FrameId) -> &Arc<Value> {
         let mut at = Some(frame);

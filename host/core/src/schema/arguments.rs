@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Schema, Violation, What};
 use crate::definition::{Call, Source, Task};
-use crate::diagnostic::{Diagnostic, Needs, code};
+use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Content, Template};
 
 /// Compares the arguments of `task`, which is the call `call`, with `schema`.
@@ -33,9 +33,9 @@ fn with_placeholders(template: &Template, pointer: String, open: &mut Vec<String
                 Value::Null
             }
         },
-        Template::Array(items) => {
-            Value::Array(items.iter().enumerate().map(|(i, t)| with_placeholders(t, format!("{pointer}/{i}"), open)).collect())
-        }
+        Template::Array(items) => Value::Array(
+            items.iter().enumerate().map(|(i, t)| with_placeholders(t, format!("{pointer}/{i}"), open)).collect(),
+        ),
         Template::Object(fields) => {
             let mut map = Map::new();
             for (name, field) in fields {
@@ -53,11 +53,24 @@ fn is_certain(violation: &Violation, open: &[String]) -> bool {
         return true;
     }
     // Which branch applies may depend on any expression.
-    let branches = ["anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems", "contains"];
+    let branches = [
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "then",
+        "else",
+        "dependentSchemas",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+        "contains",
+    ];
     if violation.schema_pointer.split('/').any(|segment| branches.contains(&segment)) {
         return false;
     }
-    let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let inside = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     match violation.what {
         // The names of fields are literal.
         What::Unknown | What::Missing => {
@@ -68,7 +81,9 @@ fn is_certain(violation: &Violation, open: &[String]) -> bool {
             let keyword = violation.schema_pointer.rsplit('/').next().unwrap_or_default();
             let whatever_inside =
                 ["type", "minProperties", "maxProperties", "minItems", "maxItems", "propertyNames"].contains(&keyword);
-            !open.iter().any(|at| inside(&violation.pointer, at) || (!whatever_inside && inside(at, &violation.pointer)))
+            !open
+                .iter()
+                .any(|at| inside(&violation.pointer, at) || (!whatever_inside && inside(at, &violation.pointer)))
         }
     }
 }
@@ -81,8 +96,16 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
     let (code, message) = match violation.what {
         What::Unknown => (code::ARGUMENT_UNKNOWN, format!("`{action}` takes no argument `{field}`")),
         What::Missing => (code::ARGUMENT_MISSING, format!("`{action}` needs the argument `{field}`")),
-        What::Invalid if field.is_empty() => (code::ARGUMENT_INVALID, format!("the arguments of `{action}` do not fit")),
-        What::Invalid => (code::ARGUMENT_INVALID, format!("the argument `{field}` of `{action}` does not fit: {}", violation.message)),
+        What::Invalid if field.is_empty() => {
+            (code::ARGUMENT_INVALID, format!("the arguments of `{action}` do not fit"))
+        }
+        What::Invalid => {
+            let why = match &violation.expected {
+                Some(expected) => format!("must be {expected}"),
+                None => format!("does not fit: {}", violation.message),
+            };
+            (code::ARGUMENT_INVALID, format!("the argument `{field}` of `{action}` {why}"))
+        }
     };
     let mut diagnostic = Diagnostic::error(code, message);
     diagnostic.place = match violation.what {
@@ -98,10 +121,11 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
     diagnostic.task = Some(task.pointer.clone());
     diagnostic.pointer = Some(pointer);
     diagnostic.action = Some(action);
-    diagnostic.needs =
-        violation.expected.as_ref().map(|expected| Needs { text: Some(expected.clone()), ..Needs::default() });
     match &violation.suggestion {
         Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")),
-        None => diagnostic,
+        None => match (&violation.expected, violation.what) {
+            (Some(known), What::Unknown) => diagnostic.with_help(format!("it can have {known}")),
+            _ => diagnostic,
+        },
     }
 }

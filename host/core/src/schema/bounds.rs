@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{
-    BYTES_MAX, DEPTH_MAX, DIALECT, Fault, PATTERN_BYTES_MAX, PATTERNS_MAX, STEPS_AT_ONE_PLACE_MAX, SUBSCHEMAS_MAX, depth,
+    BYTES_MAX, DEPTH_MAX, DIALECT, Fault, PATTERN_BYTES_MAX, PATTERNS_MAX, STEPS_AT_ONE_PLACE_MAX, SUBSCHEMAS_MAX,
+    depth,
 };
 use crate::definition::source::escape_pointer;
 
@@ -84,7 +85,7 @@ pub(super) fn check(schema: &Value) -> Result<Bounds, Vec<Fault>> {
 impl Graph {
     fn fault(&mut self, pointer: &str, message: impl Into<String>) {
         // As many as a person reads.
-        if self.faults.len() < 20 {
+        if self.faults.len() < super::FAULTS_MAX {
             self.faults.push(Fault { pointer: pointer.to_owned(), message: message.into() });
         }
     }
@@ -153,8 +154,10 @@ impl Graph {
             keywords.iter().flat_map(|keyword| found.remove(keyword).unwrap_or_default()).collect()
         };
         let in_place = take(&IN_PLACE);
-        let mut groups =
-            vec![take(&["properties", "additionalProperties", "unevaluatedProperties"]), take(&["items", "prefixItems", "unevaluatedItems"])];
+        let mut groups = vec![
+            take(&["properties", "additionalProperties", "unevaluatedProperties"]),
+            take(&["items", "prefixItems", "unevaluatedItems"]),
+        ];
         groups.extend(take(&["patternProperties", "contains"]).into_iter().map(|one| vec![one]));
         self.nodes[index].in_place = in_place;
         self.nodes[index].groups = groups;
@@ -168,6 +171,8 @@ impl Graph {
         }
         if pattern.len() > PATTERN_BYTES_MAX {
             self.fault(pointer, format!("the pattern is longer than {PATTERN_BYTES_MAX} bytes"));
+        } else if self.patterns <= PATTERNS_MAX && !super::is_pattern(pattern) {
+            self.fault(pointer, format!("the pattern is {}", super::violation::NOT_A_PATTERN));
         }
     }
 

@@ -62,20 +62,26 @@ impl Schema {
     /// # Errors
     /// Every reason found why it is not a JSON Schema 2020-12 within the limits of this module.
     pub fn compile(schema: &Value) -> Result<Self, Vec<Fault>> {
-        let bounds = bounds::check(schema)?;
-        let validator = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .offline()
-            .should_validate_formats(true)
-            .should_ignore_unknown_formats(true)
-            .with_pattern_options(
-                PatternOptions::regex().size_limit(PATTERN_MEMORY_MAX).dfa_size_limit(PATTERN_MEMORY_MAX),
-            )
-            .build(schema)
-            .map_err(|error| {
-                let pointer = error.instance_path().as_str().to_owned();
-                vec![Fault { message: violation::schema_message(&error, &pointer), pointer }]
-            })?;
+        let bounds = bounds::check(schema).map_err(|mut faults| {
+            // The rest of what is wrong, if the schema is not too large to be looked at.
+            if !faults.iter().any(|f| f.pointer.is_empty()) {
+                let known = faults.len();
+                for fault in dialect_faults(schema) {
+                    if !faults[..known].iter().any(|f| f.pointer == fault.pointer) {
+                        faults.push(fault);
+                    }
+                }
+            }
+            faults
+        })?;
+        let faults = dialect_faults(schema);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let validator = options().build(schema).map_err(|error| {
+            let pointer = error.instance_path().as_str().to_owned();
+            vec![Fault { message: violation::schema_message(&error, &pointer), pointer }]
+        })?;
         let mut instance_depth_max = DEPTH_MAX;
         if bounds.branching > 1 {
             // branching^depth ≤ 2^20
@@ -129,6 +135,33 @@ impl Schema {
     }
 }
 
+fn options() -> jsonschema::ValidationOptions<'static> {
+    jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .offline()
+        .should_validate_formats(true)
+        .should_ignore_unknown_formats(true)
+        .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_MEMORY_MAX).dfa_size_limit(PATTERN_MEMORY_MAX))
+}
+
+/// Whether the engine takes `pattern`.
+fn is_pattern(pattern: &str) -> bool {
+    options().build(&serde_json::json!({ "pattern": pattern })).is_ok()
+}
+
+/// Where `schema` breaks the schema of schemas.
+fn dialect_faults(schema: &Value) -> Vec<Fault> {
+    let validator = jsonschema::draft202012::meta::validator();
+    let mut faults: Vec<Fault> = Vec::new();
+    for error in validator.iter_errors(schema).take(FAULTS_MAX) {
+        let pointer = error.instance_path().as_str().to_owned();
+        if !faults.iter().any(|f| f.pointer == pointer) {
+            faults.push(Fault { message: violation::schema_message(&error, &pointer), pointer });
+        }
+    }
+    faults
+}
+
 impl fmt::Debug for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Schema").field(&self.0.document).finish()
@@ -149,6 +182,9 @@ fn depth(value: &Value) -> usize {
     }
     deepest
 }
+
+/// At most so many faults of one schema are reported.
+const FAULTS_MAX: usize = 20;
 
 /// The schema that 2020-12 calls its own.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";

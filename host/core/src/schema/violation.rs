@@ -40,7 +40,7 @@ pub(super) fn schema_message(error: &ValidationError<'_>, pointer: &str) -> Stri
     let name = last(pointer);
     match error.kind() {
         ValidationErrorKind::Format { format } if format == "regex" => {
-            format!("{name} is not a regular expression (look-around and back-references are not allowed)")
+            format!("{name} is {NOT_A_PATTERN}")
         }
         ValidationErrorKind::Referencing(_) => "a reference cannot be resolved".to_owned(),
         ValidationErrorKind::AnyOf { .. } if pointer.ends_with("/type") => {
@@ -52,6 +52,9 @@ pub(super) fn schema_message(error: &ValidationError<'_>, pointer: &str) -> Stri
         },
     }
 }
+
+/// What is said of a pattern that the engine does not take.
+pub(super) const NOT_A_PATTERN: &str = "not a regular expression that can be matched in linear time: no look-around, no back-references, no large repetitions";
 
 const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "string", "integer"];
 
@@ -109,14 +112,29 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
                     pointer,
                     schema_pointer,
                     what: What::Invalid,
-                    message: format!("{name} fits none of the forms that are allowed{}", hint.map(|h| format!(": {h}")).unwrap_or_default()),
+                    message: format!(
+                        "{name} fits none of the forms that are allowed{}",
+                        hint.map(|h| format!(": {h}")).unwrap_or_default()
+                    ),
                     expected: None,
                     suggestion: None,
                 });
             }
         }
+        // `additionalProperties: false` without `properties`: no field at all is known.
+        ValidationErrorKind::FalseSchema if schema_pointer.ends_with("/additionalProperties") => {
+            violations.push(Violation {
+                message: format!("{name} can have no fields"),
+                pointer,
+                schema_pointer,
+                what: What::Invalid,
+                expected: None,
+                suggestion: None,
+            });
+        }
         kind => {
-            let (message, expected) = sentence(kind, &name).unwrap_or_else(|| (format!("{name} does not fit `{}`", kind.keyword()), None));
+            let (message, expected) =
+                sentence(kind, &name).unwrap_or_else(|| (format!("{name} does not fit `{}`", kind.keyword()), None));
             let suggestion = match kind {
                 ValidationErrorKind::Enum { options } => error.instance().as_str().and_then(|text| {
                     let words = options.as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -137,7 +155,9 @@ fn sentence(kind: &ValidationErrorKind, name: &str) -> Option<(String, Option<St
             TypeKind::Single(one) => with_article(*one).to_owned(),
             TypeKind::Multiple(several) => several.iter().map(with_article).collect::<Vec<_>>().join(" or "),
         }),
-        Kind::Enum { options } => must(one_of(options.as_array().into_iter().flatten().map(json_word).collect::<Vec<_>>().iter().map(String::as_str))),
+        Kind::Enum { options } => must(one_of(
+            options.as_array().into_iter().flatten().map(json_word).collect::<Vec<_>>().iter().map(String::as_str),
+        )),
         Kind::Constant { expected_value } => must(format!("`{}`", json_word(expected_value))),
         Kind::Format { format } => must(format!("of the format `{format}`")),
         Kind::Pattern { pattern } => must(format!("text that matches `{}`", shortened(pattern))),
@@ -146,6 +166,7 @@ fn sentence(kind: &ValidationErrorKind, name: &str) -> Option<(String, Option<St
         Kind::ExclusiveMinimum { limit } => must(format!("more than {limit}")),
         Kind::ExclusiveMaximum { limit } => must(format!("less than {limit}")),
         Kind::MultipleOf { multiple_of } => must(format!("a multiple of {multiple_of}")),
+        Kind::MinLength { limit: 1 } => Some((format!("{name} must not be empty"), Some("not empty".to_owned()))),
         Kind::MinLength { limit } => must(format!("at least {limit} characters long")),
         Kind::MaxLength { limit } => must(format!("at most {limit} characters long")),
         Kind::MinItems { limit } => Some((format!("{name} needs at least {limit} items"), None)),
@@ -155,7 +176,9 @@ fn sentence(kind: &ValidationErrorKind, name: &str) -> Option<(String, Option<St
         Kind::MinProperties { limit } => Some((format!("{name} needs at least {limit} fields"), None)),
         Kind::MaxProperties { limit } => Some((format!("{name} can have at most {limit} fields"), None)),
         Kind::FalseSchema => Some((format!("{name} is not allowed here"), None)),
-        Kind::OneOfMultipleValid { .. } => Some((format!("{name} fits more than one of the forms that exclude each other"), None)),
+        Kind::OneOfMultipleValid { .. } => {
+            Some((format!("{name} fits more than one of the forms that exclude each other"), None))
+        }
         Kind::Not { .. } => Some((format!("{name} has a form that is excluded"), None)),
         _ => None,
     }
@@ -179,7 +202,11 @@ fn json_word(value: &Value) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    if text.chars().count() <= 80 { text.to_owned() } else { format!("{}…", text.chars().take(80).collect::<String>()) }
+    if text.chars().count() <= 80 {
+        text.to_owned()
+    } else {
+        format!("{}…", text.chars().take(80).collect::<String>())
+    }
 }
 
 fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {

@@ -68,9 +68,10 @@ impl Evaluator for Jaq {
 }
 
 fn definitions(program: &str) -> Vec<load::parse::Def<&'static str>> {
-    let helpers = HELPERS.iter().filter(|(sign, _)| program.contains(sign)).flat_map(|(_, text)| {
-        load::parse(text, |p| p.defs()).unwrap_or_default()
-    });
+    let helpers = HELPERS
+        .iter()
+        .filter(|(sign, _)| program.contains(sign))
+        .flat_map(|(_, text)| load::parse(text, |p| p.defs()).unwrap_or_default());
     jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(helpers).collect()
 }
 

@@ -73,6 +73,9 @@ pub(super) fn list_channels(call: &mut Call<'_>) -> Outcome {
         .filter(|channel| call.workspace.as_ref().is_none_or(|team| channel.teams.contains(team)))
         .map(|channel| {
             let mut shown = views::channel(call, channel);
+            if let Some(object) = shown.as_object_mut() {
+                object.remove("shared_team_ids");
+            }
             if count {
                 shown["num_members"] = json!(channel.members.len());
             }

@@ -3,7 +3,8 @@
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::fault::{Fault, SlackAnswer};
 use bellhop_core::run::{Effect, Returned, Undo};
-use bellhop_slack::catalog::{Kind, Method, Transport, classify};
+use bellhop_slack::catalog::outcome::{Kind, classify};
+use bellhop_slack::catalog::{Method, Transport};
 use bellhop_slack::client::Answer;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use super::{Answer, CallKey, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
 use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
-use crate::engine::summary;
+use crate::engine::timers::Timers;
+use crate::engine::{driver, summary};
 use crate::journal::{self, Entry, Journal, Ticket, Write, key};
 use crate::limits::Limits;
 
@@ -49,6 +50,7 @@ pub(crate) struct Local {
     log: Mutex<Log>,
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
     drain: watch::Receiver<bool>,
+    timers: Timers,
     /// Moves on with every entry, for whoever follows the run.
     moved: watch::Sender<Ticket>,
 }
@@ -73,8 +75,8 @@ pub(crate) struct Opening {
     pub(crate) moved: watch::Sender<Ticket>,
     /// The run's summary as it stands.
     pub(crate) summary: journal::Summary,
-    /// When the store is to wake the run.
-    pub(crate) timer: Option<Timestamp>,
+    /// The timers of all runs.
+    pub(crate) timers: Timers,
 }
 
 /// A log that was read back.
@@ -95,7 +97,7 @@ impl Local {
             ends: HashMap::new(),
             open: BTreeMap::new(),
             decisions: BTreeMap::new(),
-            timer: (opening.timer, opening.timer),
+            timer: (None, None),
             snapshot_events: 0,
             summary: opening.summary.clone(),
         };
@@ -114,7 +116,7 @@ impl Local {
             ends: HashMap::new(),
             open: BTreeMap::new(),
             decisions: BTreeMap::new(),
-            timer: (opening.timer, opening.timer),
+            timer: (None, None),
             snapshot_events: 0,
             summary: opening.summary.clone(),
         };
@@ -156,8 +158,20 @@ impl Local {
             log: Mutex::new(log),
             inbox: tokio::sync::Mutex::new(opening.inbox),
             drain: opening.drain,
+            timers: opening.timers,
             moved: opening.moved,
         }
+    }
+
+    /// The run's decisions have been folded into `state`: its timer is the one in the store.
+    pub(crate) fn folded(&self, state: &State) {
+        let at = driver::wake(state);
+        self.log().timer = (at, at);
+    }
+
+    /// Whether a message is waiting.
+    pub(crate) fn has_message(&self) -> bool {
+        self.inbox.try_lock().is_ok_and(|inbox| !inbox.is_empty())
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -199,7 +213,16 @@ impl Local {
             self.beside(log, &mut write, state)?;
         }
         self.append(log, &[Entry::Decision { events }], write)?;
-        log.timer.0 = log.timer.1;
+        let (stored, wanted) = log.timer;
+        if stored != wanted {
+            if let Some(at) = stored {
+                self.timers.clear(at, self.run);
+            }
+            if let Some(at) = wanted {
+                self.timers.set(at, self.run);
+            }
+            log.timer.0 = wanted;
+        }
         Ok(())
     }
 

@@ -238,8 +238,12 @@ async fn a_call_dropped_while_it_waits_leaves_nothing() {
         let seen = std::sync::Arc::clone(&host.seen);
         {
             let mut waiting = std::pin::pin!(package.run(call("{}"), host));
+            // It can be pending for other reasons first: an epoch that ended, a runtime that wants its turn.
+            while seen.lock().unwrap().calls.is_empty() {
+                assert!(poll(waiting.as_mut()).is_pending());
+                tokio::task::yield_now().await;
+            }
             assert!(poll(waiting.as_mut()).is_pending());
-            assert_eq!(seen.lock().unwrap().calls.len(), 1, "it waits in its call");
         }
         assert_eq!(std::sync::Arc::strong_count(&seen), 1, "its host is gone");
     }

@@ -1,6 +1,7 @@
 mod evaluator;
 mod hostile;
 mod refused;
+mod wasi;
 mod wat;
 
 use std::path::PathBuf;
@@ -86,6 +87,7 @@ const POST: Plugin<'_> = Plugin {
     run: "(call $chat.post-message (local.get $input) (local.get $length) (i32.const 64)) (i32.const 64)",
     description: r#"{"name":"post"}"#,
     items: "",
+    core: "",
     outer: "",
     given: "",
     pages: 2,

@@ -9,13 +9,10 @@ fn refusal(plugin: &Plugin<'_>) -> String {
     sandbox().inspect(&plugin.build()).unwrap_err().to_string()
 }
 
-const fn nothing() -> Plugin<'static> {
-    Plugin { imports: &[], ..POST }
-}
-
 #[test]
 fn imports_are_read_from_the_binary() {
-    let inspection = sandbox().inspect(&Plugin { imports: &["users.info", "chat.update"], ..POST }.build()).unwrap();
+    let inspection =
+        sandbox().inspect(&Plugin { imports: &["users.info", "chat.update"], ..Plugin::default() }.build()).unwrap();
     assert_eq!(inspection.imports, ["chat.update", "users.info"]);
     assert_eq!(inspection.exports, ["bellhop:action/actions@1.0.0"]);
     assert!(inspection.logs && inspection.wasi.is_empty());
@@ -42,15 +39,15 @@ fn forbidden_imports_are_named() {
         (r#"(import "backdoor" (func))"#, "backdoor"),
         (r#"(import "code" (core module))"#, "code"),
     ] {
-        let text = refusal(&Plugin { outer, ..nothing() });
+        let text = refusal(&Plugin { outer, ..Plugin::default() });
         assert!(text.contains(&format!("imports `{name}`, which no plugin is given")), "{text}");
     }
     assert_eq!(
-        refusal(&Plugin { imports: &["chat.read-minds"], ..POST }),
+        refusal(&Plugin { imports: &["chat.read-minds"], ..Plugin::default() }),
         "the plugin imports `bellhop:slack/chat@1.0.0#read-minds`, which no plugin is given: \
          `bellhop:slack@1.2.0` has no `chat.read-minds`"
     );
-    assert!(refusal(&Plugin { imports: &["oauth.access"], ..POST }).contains("has no interface `oauth`"));
+    assert!(refusal(&Plugin { imports: &["oauth.access"], ..Plugin::default() }).contains("has no interface `oauth`"));
 }
 
 #[test]
@@ -114,6 +111,38 @@ async fn the_cache_is_ours_alone_and_made_anew_when_unreadable() {
         assert!(package.run(super::call("{}"), super::Recorder::default()).await.is_ok());
         assert_ne!(std::fs::read(files[0].path()).unwrap(), spoilt);
     }
+}
+
+/// At a start, what is installed is not read, hashed and validated again.
+#[tokio::test]
+async fn a_known_plugin_is_loaded_without_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path().to_owned());
+    options.limits.concurrent_calls_max = 1;
+    let sandbox = Sandbox::new(options.clone()).unwrap();
+    let bytes = POST.build();
+    let known = sandbox.inspect(&bytes).unwrap();
+    let known = serde_json::from_value(serde_json::to_value(known).unwrap()).unwrap();
+    let other = sandbox.load(&known, || Ok(b"other".to_vec())).await.unwrap_err();
+    assert!(other.to_string().contains("has changed"), "{other}");
+    sandbox.load(&known, || Ok(bytes.clone())).await.unwrap();
+    let restarted = Sandbox::new(options).unwrap();
+    let package = restarted.load(&known, || panic!("the bytes are not needed")).await.unwrap();
+    assert!(package.run(super::call("{}"), super::Recorder::default()).await.is_ok());
+}
+
+#[test]
+fn machine_code_of_another_version_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path().to_owned());
+    options.limits.concurrent_calls_max = 1;
+    let stale = dir.path().join("00-0123456789abcdef-x86_64.cwasm");
+    let (being_made, other) = (dir.path().join(".making-1"), dir.path().join("notes.txt"));
+    for path in [&stale, &being_made, &other] {
+        std::fs::write(path, "x").unwrap();
+    }
+    Sandbox::new(options).unwrap();
+    assert!(!stale.exists() && being_made.exists() && other.exists());
 }
 
 /// The test program stands in for the program: with these arguments it runs just the test below.

@@ -16,6 +16,8 @@ pub(super) struct Plugin<'a> {
     pub(super) description: &'a str,
     /// More items of the core module.
     pub(super) items: &'a str,
+    /// Imports of the core module.
+    pub(super) core: &'a str,
     /// Imports, instances and aliases in the component, before the core module.
     pub(super) outer: &'a str,
     /// More arguments of the core module's instantiation: `(export "name" (func $f))`.
@@ -32,6 +34,7 @@ impl Default for Plugin<'_> {
             run: "(call $ok (local.get $input) (local.get $length))",
             description: r#"{"name":"wat"}"#,
             items: "",
+            core: "",
             outer: "",
             given: "",
             pages: 2,
@@ -54,7 +57,7 @@ impl Plugin<'_> {
         }
         let (package, version) = self.package.split_once('@').unwrap();
         let (mut imports, mut lowered, mut given, mut core) =
-            (String::new(), String::new(), self.given.to_owned(), String::new());
+            (String::new(), String::new(), self.given.to_owned(), self.core.to_owned());
         for (interface, functions) in &interfaces {
             write!(imports, r#"(import "{package}/{interface}@{version}" (instance ${interface}"#).unwrap();
             for function in functions {

@@ -28,7 +28,15 @@ impl<'a> Reader<'a> {
         let timeout = self.timeout(root.get("timeout"));
         let root_tasks = self.required(&root, "do").map(|at| self.task_list(&at, None)).unwrap_or_default();
         let (document, extras) = document?;
-        Some(Workflow { document, extras, input, output, timeout, tasks: std::mem::take(&mut self.tasks), root: root_tasks })
+        Some(Workflow {
+            document,
+            extras,
+            input,
+            output,
+            timeout,
+            tasks: std::mem::take(&mut self.tasks),
+            root: root_tasks,
+        })
     }
 
     fn document(&mut self, at: &At<'a>) -> Option<(Document, Extras)> {
@@ -136,7 +144,7 @@ impl<'a> Reader<'a> {
         let found = table.as_ref().and_then(|table| table.get(name));
         if found.is_none() {
             let names = table.as_ref().and_then(|t| t.value.as_object()).into_iter().flat_map(|m| m.keys());
-            let help = match crate::diagnostic::nearest(name, names.map(String::as_str)) {
+            let help = match self.nearest(name, names.map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("declare it in `use.{key}`, or write it here"),
             };
@@ -209,23 +217,34 @@ impl<'a> Reader<'a> {
 
     pub(super) fn delay(&mut self, at: &At<'a>) -> Option<Delay> {
         if let Some(program) = at.value.as_str().and_then(program_of) {
-            return Some(Delay::Expression(Text { content: Content::Program(program.to_owned()), pointer: at.pointer.clone() }));
+            return Some(Delay::Expression(Text {
+                content: Content::Program(program.to_owned()),
+                pointer: at.pointer.clone(),
+            }));
         }
         match duration::millis_of(at.value) {
             Ok(millis) => Some(Delay::Millis(millis)),
             Err(duration::Error::Type) => {
-                self.wrong_type(at, "a duration: text such as `PT30S`, a mapping such as `{seconds: 30}` or an expression");
+                let message = format!(
+                    "{} must be a duration (text such as `PT30S`, a mapping such as `{{seconds: 30}}`) or an expression, not {}",
+                    at.title(),
+                    super::kind_of(at.value)
+                );
+                let help = at.value.as_u64().map(|n| format!("if seconds are meant: PT{n}S"));
+                self.fault(code::WRONG_TYPE, at, message, help);
                 None
             }
             Err(error) => {
                 let at = match &error {
-                    duration::Error::Field(name) | duration::Error::Number(name) => at.get(name).unwrap_or_else(|| at.clone()),
+                    duration::Error::Field(name) | duration::Error::Number(name) => {
+                        at.get(name).unwrap_or_else(|| at.clone())
+                    }
                     _ => at.clone(),
                 };
                 let help = match &error {
                     duration::Error::Field(name) => {
                         let fields = duration::FIELDS.map(|(name, _)| name);
-                        Some(match crate::diagnostic::nearest(name, fields) {
+                        Some(match self.nearest(name, fields) {
                             Some(near) => format!("did you mean `{near}`?"),
                             None => format!("it can have {}", super::listed(&fields)),
                         })
@@ -256,5 +275,6 @@ impl<'a> Reader<'a> {
 }
 
 pub(super) fn children<'a>(at: Option<&At<'a>>) -> Vec<At<'a>> {
-    at.and_then(|at| at.value.as_object().map(|map| map.iter().map(|(k, v)| at.child(k, v)).collect())).unwrap_or_default()
+    at.and_then(|at| at.value.as_object().map(|map| map.iter().map(|(k, v)| at.child(k, v)).collect()))
+        .unwrap_or_default()
 }

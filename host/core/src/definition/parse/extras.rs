@@ -59,8 +59,14 @@ impl<'a> Reader<'a> {
                 if is_pointer(pointer) {
                     extras.sensitive.push(pointer.to_owned());
                 } else {
-                    let help = Some(format!("write /{}", pointer.trim_start_matches(['$', '.']).replace('.', "/")));
-                    self.fault(code::INVALID_VALUE, &item, format!("`{pointer}` is not a JSON pointer into the input"), help);
+                    let path = pointer.trim_start_matches(['$', '.']).replace('.', "/");
+                    let help = (!pointer.starts_with('/')).then(|| format!("write /{path}"));
+                    self.fault(
+                        code::INVALID_VALUE,
+                        &item,
+                        format!("`{pointer}` is not a JSON pointer into the input"),
+                        help,
+                    );
                 }
             }
         }
@@ -72,7 +78,12 @@ impl<'a> Reader<'a> {
         let mut declared = BTreeMap::new();
         let Some(map) = self.mapping(at, "a mapping of aliases") else { return declared };
         if map.len() > DECLARATIONS_MAX {
-            self.fault(code::INVALID_VALUE, at, format!("at most {DECLARATIONS_MAX} connections can be declared"), None);
+            self.fault(
+                code::INVALID_VALUE,
+                at,
+                format!("at most {DECLARATIONS_MAX} connections can be declared"),
+                None,
+            );
             return declared;
         }
         for (alias, value) in map {
@@ -84,7 +95,9 @@ impl<'a> Reader<'a> {
             let mut connection = DeclaredConnection { kinds: Vec::new(), permission: Permission::Act, optional: false };
             // `ALIAS:` with nothing after it is any connection.
             if !value.is_null() {
-                let Some(map) = self.mapping(&at, "a mapping with `kinds`, `permission` or `optional`") else { continue };
+                let Some(map) = self.mapping(&at, "a mapping with `kinds`, `permission` or `optional`") else {
+                    continue;
+                };
                 self.known_keys(&at, map, &["kinds", "permission", "optional"]);
                 if let Some(at) = at.get("kinds") {
                     for item in self.names(&at) {
@@ -169,8 +182,10 @@ impl<'a> Reader<'a> {
         for key in ["concurrency", "retention", "schedule"] {
             let Some(at) = at.get(key) else { continue };
             extras.reserved.insert(key.to_owned(), at.value.clone());
-            let mut diagnostic =
-                Diagnostic::warning(code::NOT_SUPPORTED, format!("this version reads `{key}` and does not carry it out yet"));
+            let mut diagnostic = Diagnostic::warning(
+                code::NOT_SUPPORTED,
+                format!("this version reads `{key}` and does not carry it out yet"),
+            );
             diagnostic.place = self.source.key_place(&at.pointer);
             self.push(diagnostic, &at.pointer);
         }
@@ -241,7 +256,12 @@ impl<'a> Reader<'a> {
     fn names(&mut self, at: &At<'a>) -> Vec<At<'a>> {
         let Some(items) = self.list(at, "a list") else { return Vec::new() };
         if items.len() > DECLARATIONS_MAX {
-            self.fault(code::INVALID_VALUE, at, format!("{} can have at most {DECLARATIONS_MAX} items", at.title()), None);
+            self.fault(
+                code::INVALID_VALUE,
+                at,
+                format!("{} can have at most {DECLARATIONS_MAX} items", at.title()),
+                None,
+            );
             return Vec::new();
         }
         items.iter().enumerate().map(|(i, value)| at.item(i, value)).collect()

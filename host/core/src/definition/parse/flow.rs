@@ -38,7 +38,12 @@ impl<'a> Reader<'a> {
                 }
                 if let Some(previous) = cases.iter().find(|case| case.when.is_none()) {
                     let message = format!("this case is never reached: `{}` before it has no `when`", previous.name);
-                    self.fault_at_key(code::INVALID_VALUE, &at, message, Some("put the case without `when` last".to_owned()));
+                    self.fault_at_key(
+                        code::INVALID_VALUE,
+                        &at,
+                        message,
+                        Some("put the case without `when` last".to_owned()),
+                    );
                 }
                 let Some(map) = self.mapping(&at, "a mapping with `when` and `then`") else { continue };
                 self.known_keys(&at, map, &["when", "then"]);
@@ -147,7 +152,12 @@ impl<'a> Reader<'a> {
         let mut filter = BTreeMap::new();
         let Some(map) = self.mapping(at, "a mapping of fields that an error must have") else { return filter };
         if map.is_empty() {
-            self.fault(code::INVALID_VALUE, at, "`with` names no field", Some("leave `errors` out to catch all".to_owned()));
+            self.fault(
+                code::INVALID_VALUE,
+                at,
+                "`with` names no field",
+                Some("leave `errors` out to catch all".to_owned()),
+            );
         }
         self.known_keys(at, map, &["type", "status", "instance", "title", "detail", "details"]);
         for (key, value) in map {
@@ -257,7 +267,8 @@ impl<'a> Reader<'a> {
             && !is_absolute(text)
         {
             let message = format!("`{}` is not an absolute URI", text.chars().take(60).collect::<String>());
-            let help = Some(format!("write https://example.com/errors/{}", if text.contains(' ') { "NAME" } else { text }));
+            let help =
+                Some(format!("write https://example.com/errors/{}", if text.contains(' ') { "NAME" } else { text }));
             self.fault(code::INVALID_VALUE, &kind, message, help);
         }
         if let Some(status) = self.required(at, "status")

@@ -111,7 +111,14 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(source: &'a Source) -> Self {
-        Self { source, diagnostics: Vec::new(), omitted: 0, task: None, tasks: Vec::new(), reusable: Reusable::default() }
+        Self {
+            source,
+            diagnostics: Vec::new(),
+            omitted: 0,
+            task: None,
+            tasks: Vec::new(),
+            reusable: Reusable::default(),
+        }
     }
 
     fn push(&mut self, mut diagnostic: Diagnostic, pointer: &str) {
@@ -122,6 +129,11 @@ impl<'a> Reader<'a> {
         diagnostic.task.clone_from(&self.task);
         diagnostic.pointer = Some(pointer.to_owned());
         self.diagnostics.push(diagnostic);
+    }
+
+    /// What was probably meant; not looked for once no more faults are shown.
+    fn nearest<'c>(&self, word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+        if self.diagnostics.len() >= DIAGNOSTICS_MAX { None } else { nearest(word, candidates) }
     }
 
     /// An error marked at the value.
@@ -149,10 +161,9 @@ impl<'a> Reader<'a> {
 
     fn wrong_type(&mut self, at: &At<'_>, wanted: &str) {
         let help = match at.value {
-            Value::Number(_) | Value::Bool(_) if wanted.contains("text") || wanted.contains("expression") => {
+            Value::Number(_) | Value::Bool(_) if wanted == "text" => {
                 self.source.place(&at.pointer).filter(|p| !p.text.is_empty()).map(|p| {
-                    let raw: String =
-                        p.text.chars().skip(p.column as usize - 1).take(p.length as usize).collect();
+                    let raw: String = p.text.chars().skip(p.column as usize - 1).take(p.length as usize).collect();
                     format!("write it in quotes: '{raw}'")
                 })
             }
@@ -215,11 +226,14 @@ impl<'a> Reader<'a> {
 
     /// One of `words`; its position.
     fn word(&mut self, at: &At<'a>, words: &[&str]) -> Option<usize> {
-        let text = self.text(at)?;
+        let Some(text) = at.value.as_str() else {
+            self.wrong_type(at, &one_of(words));
+            return None;
+        };
         let found = words.iter().position(|w| *w == text);
         if found.is_none() {
-            let message = format!("{} must be one of {}", at.title(), listed(words));
-            let help = nearest(text, words.iter().copied()).map(|w| format!("did you mean `{w}`?"));
+            let message = format!("{} must be {}", at.title(), one_of(words));
+            let help = self.nearest(text, words.iter().copied()).map(|w| format!("did you mean `{w}`?"));
             self.fault(code::INVALID_VALUE, at, message, help);
         }
         found
@@ -239,7 +253,7 @@ impl<'a> Reader<'a> {
         let parent = At { value: at.value, pointer: parent.to_owned() }.title();
         let message = format!("{parent} has no key {}", at.title());
         let key = at.pointer.rsplit('/').next().unwrap_or_default().replace("~1", "/").replace("~0", "~");
-        let help = match nearest(&key, known.iter().copied()) {
+        let help = match self.nearest(&key, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => "leave it out".to_owned(),
             None => format!("it can have {}", listed(known)),
@@ -309,6 +323,10 @@ impl<'a> Reader<'a> {
             Template::Object(fields) => fields.iter().for_each(|(_, t)| self.warn_of_partial_expressions(t)),
         }
     }
+}
+
+fn one_of(words: &[&str]) -> String {
+    if words.len() == 1 { listed(words) } else { format!("one of {}", listed(words)) }
 }
 
 /// `` `a`, `b` or `c` ``

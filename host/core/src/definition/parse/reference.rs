@@ -11,12 +11,15 @@ pub fn parse_reference(text: &str) -> Result<ActionReference, (String, String)> 
     let form = || "write NAME:VERSION@PLUGIN, as in message.send:1@slack".to_owned();
     let Some((function, plugin)) = text.rsplit_once('@') else {
         let message = format!("`{text}` does not say which plugin it is of");
-        return Err((message, match text.split_once(':') {
-            Some((name, version)) if is_action_name(name) && !version.is_empty() => {
-                format!("add the plugin: {text}@slack")
-            }
-            _ => form(),
-        }));
+        return Err((
+            message,
+            match text.split_once(':') {
+                Some((name, version)) if is_action_name(name) && !version.is_empty() => {
+                    format!("add the plugin: {text}@slack")
+                }
+                _ => form(),
+            },
+        ));
     };
     let Some((action, version)) = function.split_once(':') else {
         let help = if is_action_name(function) { format!("add a version: {function}:1@{plugin}") } else { form() };

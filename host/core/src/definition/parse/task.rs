@@ -1,11 +1,13 @@
 //! Tasks: what they have in common, and the simple kinds.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::unsupported::{KINDS, OTHER_KINDS, PROTOCOLS};
 use super::{At, Reader, listed, parse_reference};
 use crate::definition::{Call, Input, Output, Task, TaskExtras, TaskIndex, TaskKind, Then};
-use crate::diagnostic::{Diagnostic, code, nearest};
+use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Content, Template, Text, program_of};
 
 /// Keys that every task can have.
@@ -21,7 +23,7 @@ pub(super) const TASKS_MAX: usize = 20_000;
 #[derive(Clone, Copy)]
 pub(super) enum Siblings<'n> {
     /// One after the other.
-    List(&'n [Option<&'n str>]),
+    List(&'n HashMap<&'n str, u32>),
     /// Branches of a `fork`, side by side.
     Branches,
 }
@@ -59,9 +61,13 @@ impl<'a> Reader<'a> {
         if items.is_empty() {
             self.fault(code::INVALID_VALUE, at, format!("{} has no tasks", at.title()), None);
         }
-        let only = |item: &'a Value| item.as_object().filter(|m| m.len() == 1).and_then(|m| m.keys().next());
-        let names: Vec<Option<&str>> = items.iter().map(|item| only(item).map(String::as_str)).collect();
-        let mut seen = std::collections::HashSet::with_capacity(names.len());
+        // The first of each name: a second one is a fault of its own.
+        let mut positions: HashMap<&str, u32> = HashMap::with_capacity(items.len());
+        for (i, item) in (0_u32..).zip(items) {
+            if let Some(name) = item.as_object().filter(|m| m.len() == 1).and_then(|m| m.keys().next()) {
+                positions.entry(name).or_insert(i);
+            }
+        }
         let mut indices = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
             let at = at.item(i, item);
@@ -70,27 +76,50 @@ impl<'a> Reader<'a> {
                 let mut entries: Vec<&String> = map.keys().collect();
                 entries.truncate(5);
                 let entries: Vec<&str> = entries.into_iter().map(String::as_str).collect();
-                let message = format!("one item of the list holds one task, and here stand {}", listed(&entries).replace(" or ", " and "));
-                self.fault(code::AMBIGUOUS_TASK, &at, message, Some("begin each task with a `-` of its own".to_owned()));
+                let message = format!(
+                    "one item of the list holds one task, and here stand {}",
+                    listed(&entries).replace(" or ", " and ")
+                );
+                self.fault(
+                    code::AMBIGUOUS_TASK,
+                    &at,
+                    message,
+                    Some("begin each task with a `-` of its own".to_owned()),
+                );
             } else if map.is_empty() {
                 self.fault(code::MISSING_KEY, &at, "this item holds no task", None);
             }
             for (name, value) in map {
                 let at = at.child(name, value);
-                if map.len() == 1 && !seen.insert(name.as_str()) {
+                if map.len() == 1 && positions.get(name.as_str()).is_some_and(|&first| (first as usize) < i) {
                     let message = format!("the list has a task `{name}` already");
-                    self.fault_at_key(code::DUPLICATE_TASK, &at, message, Some("give each task a name of its own".to_owned()));
+                    self.fault_at_key(
+                        code::DUPLICATE_TASK,
+                        &at,
+                        message,
+                        Some("give each task a name of its own".to_owned()),
+                    );
                 }
-                let siblings = if branches { Siblings::Branches } else { Siblings::List(&names) };
+                let siblings = if branches { Siblings::Branches } else { Siblings::List(&positions) };
                 indices.extend(self.task(&at, name, parent, siblings));
             }
         }
         indices
     }
 
-    fn task(&mut self, at: &At<'a>, name: &str, parent: Option<TaskIndex>, siblings: Siblings<'_>) -> Option<TaskIndex> {
+    fn task(
+        &mut self,
+        at: &At<'a>,
+        name: &str,
+        parent: Option<TaskIndex>,
+        siblings: Siblings<'_>,
+    ) -> Option<TaskIndex> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || at.pointer.len() > POINTER_BYTES_MAX {
-            let message = if name.is_empty() { "a task needs a name" } else { "the names of this task and of those around it are too long" };
+            let message = if name.is_empty() {
+                "a task needs a name"
+            } else {
+                "the names of this task and of those around it are too long"
+            };
             self.fault_at_key(code::INVALID_NAME, at, message, None);
             return None;
         }
@@ -107,7 +136,13 @@ impl<'a> Reader<'a> {
         index
     }
 
-    fn task_body(&mut self, at: &At<'a>, name: &str, parent: Option<TaskIndex>, siblings: Siblings<'_>) -> Option<TaskIndex> {
+    fn task_body(
+        &mut self,
+        at: &At<'a>,
+        name: &str,
+        parent: Option<TaskIndex>,
+        siblings: Siblings<'_>,
+    ) -> Option<TaskIndex> {
         let map = self.mapping(at, "a task: a mapping that says what to do, such as `call` or `set`")?;
         let kind = self.kind(at, map)?;
         let index = TaskIndex(u32::try_from(self.tasks.len()).ok()?);
@@ -171,16 +206,25 @@ impl<'a> Reader<'a> {
                 let known = Some(format!("a task has one of {}", listed(&KINDS)));
                 match strange {
                     Some(key) => {
-                        let near = nearest(key, all()).map(|k| format!("did you mean `{k}`?"));
+                        let near = self.nearest(key, all()).map(|k| format!("did you mean `{k}`?"));
                         let message = format!("`{key}` is not a kind of task");
                         self.fault_at_key(code::UNKNOWN_TASK_KIND, &at.child(key, &map[key]), message, near.or(known));
                     }
-                    None => self.fault_at_key(code::UNKNOWN_TASK_KIND, at, format!("{} does not say what to do", at.title()), known),
+                    None => self.fault_at_key(
+                        code::UNKNOWN_TASK_KIND,
+                        at,
+                        format!("{} does not say what to do", at.title()),
+                        known,
+                    ),
                 }
                 None
             }
             several => {
-                let message = format!("a task does one thing, and {} has {}", at.title(), listed(several).replace(" or ", " and "));
+                let message = format!(
+                    "a task does one thing, and {} has {}",
+                    at.title(),
+                    listed(several).replace(" or ", " and ")
+                );
                 self.fault_at_key(code::AMBIGUOUS_TASK, at, message, Some("make each a task of its own".to_owned()));
                 None
             }
@@ -197,21 +241,32 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         let directives = ["continue", "exit", "end"];
-        let Siblings::List(names) = siblings else {
+        let Siblings::List(positions) = siblings else {
             let message = format!("branches run side by side, so `then` cannot lead to `{text}`");
             self.fault(code::UNKNOWN_TASK, at, message, Some(format!("write {}", listed(&directives))));
             return None;
         };
-        if let Some(position) = names.iter().position(|name| *name == Some(text)) {
-            return u32::try_from(position).ok().map(Then::Task);
+        if let Some(&position) = positions.get(text) {
+            return Some(Then::Task(position));
         }
-        let near = nearest(text, names.iter().flatten().copied().chain(directives));
-        let help = near.map_or_else(|| "name a task of the same list, or `continue`, `exit` or `end`".to_owned(), |n| format!("did you mean `{n}`?"));
+        let mut names: Vec<&str> = positions.keys().copied().collect();
+        names.sort_unstable();
+        let near = self.nearest(text, directives.into_iter().chain(names));
+        let help = near.map_or_else(
+            || "name a task of the same list, or `continue`, `exit` or `end`".to_owned(),
+            |n| format!("did you mean `{n}`?"),
+        );
         self.fault(code::UNKNOWN_TASK, at, format!("this list has no task `{text}`"), Some(help));
         None
     }
 
-    fn kind_of_task(&mut self, at: &At<'a>, kind: &'static str, index: TaskIndex, siblings: Siblings<'_>) -> Option<TaskKind> {
+    fn kind_of_task(
+        &mut self,
+        at: &At<'a>,
+        kind: &'static str,
+        index: TaskIndex,
+        siblings: Siblings<'_>,
+    ) -> Option<TaskKind> {
         let value = at.get(kind)?;
         match kind {
             "call" => self.call(at, &value).map(TaskKind::Call),
@@ -269,7 +324,7 @@ impl<'a> Reader<'a> {
         let reference = match parse_reference(text) {
             Ok(reference) => reference,
             Err((message, help)) => {
-                let near = nearest(text, PROTOCOLS);
+                let near = self.nearest(text, PROTOCOLS);
                 let help = near.map_or(help, |_| "write NAME:VERSION@PLUGIN, as in message.send:1@slack".to_owned());
                 self.fault(code::INVALID_CALL, at, message, Some(help));
                 return None;
@@ -315,8 +370,14 @@ impl<'a> Reader<'a> {
             Value::Object(_) => Some(TaskKind::Set(self.template(at))),
             Value::String(text) if program_of(text).is_some() => Some(TaskKind::Set(self.template(at))),
             Value::String(text) => {
-                let help = Some(format!("if an expression is meant: ${{ {} }}", text.chars().take(60).collect::<String>()));
-                self.fault(code::WRONG_TYPE, at, "`set` must be a mapping or an expression in `${ }`, not plain text", help);
+                let help =
+                    Some(format!("if an expression is meant: ${{ {} }}", text.chars().take(60).collect::<String>()));
+                self.fault(
+                    code::WRONG_TYPE,
+                    at,
+                    "`set` must be a mapping or an expression in `${ }`, not plain text",
+                    help,
+                );
                 None
             }
             _ => {

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value};
 
 use super::scalar::{self, Core};
-use super::{
-    Children, DEPTH_MAX, NODES_MAX, Node, POINTER_BYTES_MAX, SCALAR_BYTES_MAX, Span,
-};
+use super::{Children, DEPTH_MAX, NODES_MAX, Node, POINTER_BYTES_MAX, SCALAR_BYTES_MAX, Span};
 use crate::diagnostic::{Code, code};
 
 /// At most so many faults of one text are kept.
@@ -127,14 +125,22 @@ impl Builder {
         self.spent.pointer_bytes = self.spent.pointer_bytes.saturating_add(cost.pointer_bytes);
         let help = Some("split the workflow, or use fewer aliases (`*name`)");
         if self.spent.nodes > NODES_MAX {
-            return Err(self.too_large(span, format!("with its aliases expanded the definition has more than {NODES_MAX} values"), help));
+            return Err(self.too_large(
+                span,
+                format!("with its aliases expanded the definition has more than {NODES_MAX} values"),
+                help,
+            ));
         }
         if self.spent.scalar_bytes > SCALAR_BYTES_MAX {
             let message = format!("with its aliases expanded the definition has more than {SCALAR_BYTES_MAX} bytes");
             return Err(self.too_large(span, message, help));
         }
         if self.spent.pointer_bytes > POINTER_BYTES_MAX {
-            return Err(self.too_large(span, "too many values stand under long keys".to_owned(), Some("use shorter keys")));
+            return Err(self.too_large(
+                span,
+                "too many values stand under long keys".to_owned(),
+                Some("use shorter keys"),
+            ));
         }
         Ok(())
     }
@@ -156,7 +162,14 @@ impl Builder {
         matches!(self.stack.last(), Some(Frame { content: Content::Mapping { key: None, .. }, .. }))
     }
 
-    pub(super) fn scalar(&mut self, text: &str, style: Style, core: Option<Core>, anchor: usize, span: Span) -> Result<(), Stop> {
+    pub(super) fn scalar(
+        &mut self,
+        text: &str,
+        style: Style,
+        core: Option<Core>,
+        anchor: usize,
+        span: Span,
+    ) -> Result<(), Stop> {
         let cost = Cost { nodes: 1, scalar_bytes: text.len(), pointer_bytes: self.pointer_length_of_next() };
         self.spend(span, cost)?;
         let is_key = self.key_comes_next();

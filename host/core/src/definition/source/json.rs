@@ -114,7 +114,11 @@ pub(super) fn read(text: &str, builder: &mut Builder) -> Result<(), Stop> {
                 }
                 let span = at.since(start);
                 if !(matches!(word.as_str(), "true" | "false" | "null") || is_number(&word)) {
-                    return Err(builder.syntax(span, "this is not a JSON value".to_owned(), Some("write text in double quotes")));
+                    return Err(builder.syntax(
+                        span,
+                        "this is not a JSON value".to_owned(),
+                        Some("write text in double quotes"),
+                    ));
                 }
                 builder.scalar(&word, Style::Plain, None, 0, span)?;
                 after_value(&containers)
@@ -183,7 +187,11 @@ fn string(at: &mut Cursor<'_>, builder: &mut Builder) -> Result<String, Stop> {
             },
             Some('\n') | None => return Err(builder.syntax(start, "this text does not end".to_owned(), None)),
             Some(c) if c < ' ' => {
-                return Err(builder.syntax(here, "a control character has to be escaped in JSON text".to_owned(), None));
+                return Err(builder.syntax(
+                    here,
+                    "a control character has to be escaped in JSON text".to_owned(),
+                    None,
+                ));
             }
             Some(c) => text.push(c),
         }

@@ -193,7 +193,9 @@ impl Source {
     #[must_use]
     pub fn place_in(&self, pointer: &str, program: &str, offset: usize, length: usize) -> Option<Place> {
         let node = self.node(pointer)?;
-        Some(self.place_inside(node.span, program, offset, length).unwrap_or_else(|| self.place_of(node.telling_span())))
+        Some(
+            self.place_inside(node.span, program, offset, length).unwrap_or_else(|| self.place_of(node.telling_span())),
+        )
     }
 
     fn place_inside(&self, span: Span, program: &str, offset: usize, length: usize) -> Option<Place> {
@@ -201,7 +203,8 @@ impl Source {
         let wanted: Vec<&str> = program.split('\n').map(str::trim).collect();
         let line_in_program = before.matches('\n').count();
         let column_in_line = before.rsplit('\n').next().unwrap_or_default().chars().count();
-        let indent = program.split('\n').nth(line_in_program).map_or(0, |l| l.chars().count() - l.trim_start().chars().count());
+        let indent =
+            program.split('\n').nth(line_in_program).map_or(0, |l| l.chars().count() - l.trim_start().chars().count());
         let last = span.end_line.min(self.lines.len().saturating_sub(1));
         for first in span.line..=last {
             // The first line has the scalar's column before it, a key perhaps: look only from there on.
@@ -210,7 +213,8 @@ impl Source {
                 let skip = if at == span.line { byte_of(line, span.column) } else { 0 };
                 (&line[skip..], line[..skip].chars().count())
             };
-            let matches = wanted.iter().enumerate().all(|(i, text)| first + i <= last && cut(first + i).0.contains(text));
+            let matches =
+                wanted.iter().enumerate().all(|(i, text)| first + i <= last && cut(first + i).0.contains(text));
             if matches {
                 let (rest, skipped) = cut(first + line_in_program);
                 let found = rest.find(wanted[line_in_program])?;
@@ -273,7 +277,8 @@ impl Source {
     }
 
     fn first_forbidden_character(&self) -> Option<Span> {
-        let forbidden = |c: char| (c.is_control() && c != '\t' && c != '\u{85}') || matches!(c, '\u{fffe}' | '\u{ffff}');
+        let forbidden =
+            |c: char| (c.is_control() && c != '\t' && c != '\u{85}') || matches!(c, '\u{fffe}' | '\u{ffff}');
         if !self.text.contains(|c: char| forbidden(c) && c != '\n' && c != '\r') {
             return None;
         }

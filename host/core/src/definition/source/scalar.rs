@@ -49,7 +49,8 @@ fn plain(text: &str) -> Result<Value, String> {
     if matches!(digits, ".inf" | ".Inf" | ".INF") {
         return Err("a definition cannot hold an infinite number, which JSON does not have".to_owned());
     }
-    let too_large = || format!("the number `{}` is too large to be kept exactly", text.chars().take(40).collect::<String>());
+    let too_large =
+        || format!("the number `{}` is too large to be kept exactly", text.chars().take(40).collect::<String>());
     for (prefix, radix) in [("0o", 8), ("0x", 16)] {
         if let Some(digits) = text.strip_prefix(prefix)
             && !digits.is_empty()

@@ -55,7 +55,11 @@ pub(super) fn read(text: &str, builder: &mut Builder) -> Result<(), Stop> {
             Event::SequenceEnd | Event::MappingEnd => builder.end(span)?,
         }
     }
-    if builder.has_root() { Ok(()) } else { Err(builder.syntax(Span::point(0, 0), "the file is empty".to_owned(), None)) }
+    if builder.has_root() {
+        Ok(())
+    } else {
+        Err(builder.syntax(Span::point(0, 0), "the file is empty".to_owned(), None))
+    }
 }
 
 fn core_of(tag: &Tag) -> Option<Core> {

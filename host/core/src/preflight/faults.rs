@@ -1,0 +1,175 @@
+//! What is wrong with aliases, connection expressions and tables, in words.
+
+use serde_json::json;
+
+use super::alias::{self, Choice, NamedBy, Resolution};
+use super::flow::Reach;
+use super::say::{self, AUTHOR, OPERATOR, Subject};
+use super::whole::Judge;
+use crate::definition::Task;
+use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, code, nearest};
+use crate::requirement::{Connection, Kind};
+
+impl Judge<'_> {
+    pub(super) fn alias_fault(&self, subject: &Subject, alias: Option<&str>, fault: &Resolution, accepted: &[Kind]) -> Diagnostic {
+        let present = self.question.connections;
+        let name = self.question.workflow.document.name.to_string();
+        let bind = |to: &str| {
+            let alias = alias.unwrap_or("ALIAS");
+            Remedy {
+                title: "say which".to_owned(),
+                command: Some(format!("bellhop workflows bind {name} {alias}={to}")),
+                http: Some(HttpRemedy {
+                    method: "PUT".to_owned(),
+                    path: format!("/v1/workflows/{name}/bindings"),
+                    body: json!({alias: to}),
+                }),
+            }
+        };
+        let called = alias.map_or_else(|| subject.what.clone(), |a| format!("alias `{a}`"));
+        match fault {
+            Resolution::Unknown { name: unknown, by } => {
+                let by = match by {
+                    NamedBy::Trigger => "the trigger",
+                    NamedBy::Binding => "the operator's binding",
+                    NamedBy::Table => "a table",
+                };
+                let near = nearest(unknown, present.iter().map(|c| c.name.as_str()));
+                Diagnostic {
+                    connection: Some(unknown.clone()),
+                    needs: Some(Needs { text: Some("the name of a connection".to_owned()), ..Needs::default() }),
+                    has: Some(Has {
+                        text: Some(format!(
+                            "connections {}",
+                            say::list(&present.iter().map(|c| format!("`{}`", c.name)).collect::<Vec<_>>())
+                        )),
+                        ..Has::default()
+                    })
+                    .filter(|_| !present.is_empty()),
+                    retryable: Retryable::AfterRemedy,
+                    who: Some(OPERATOR.to_owned()),
+                    remedies: near.map(bind).into_iter().collect(),
+                    ..subject.error(
+                        code::CONNECTION_UNKNOWN,
+                        format!("{by} says that {called} is connection `{unknown}`, which is not there"),
+                    )
+                }
+            }
+            Resolution::Ambiguous(candidates) => {
+                let names: Vec<String> = candidates.iter().map(|i| format!("`{}`", present[*i].name)).collect();
+                Diagnostic {
+                    label: Some(format!("could be {}", names.join(" or "))),
+                    needs: Some(Needs { text: Some(format!("one connection for {called}")), ..Needs::default() }),
+                    has: Some(Has { text: Some(say::list(&names)), ..Has::default() }),
+                    retryable: Retryable::AfterRemedy,
+                    who: Some(OPERATOR.to_owned()),
+                    remedies: candidates.first().map(|i| bind(&present[*i].name)).into_iter().collect(),
+                    ..subject.error(code::CONNECTION_AMBIGUOUS, format!("several connections would do for {called}"))
+                }
+            }
+            Resolution::Missing | Resolution::Nothing | Resolution::To(_) => {
+                let kinds = if accepted.is_empty() { Kind::ALL.to_vec() } else { accepted.to_vec() };
+                let remedy = say::connect(kinds[0], alias.unwrap_or("slack"), None, present);
+                Diagnostic {
+                    label: Some("needs a connection".to_owned()),
+                    needs: Some(say::kinds(&kinds)),
+                    has: Some(Has { text: Some("no connection".to_owned()), ..Has::default() }),
+                    retryable: Retryable::AfterRemedy,
+                    who: Some(say::owner_of(kinds[0]).to_owned()),
+                    remedies: vec![remedy],
+                    ..subject.error(code::CONNECTION_MISSING, format!("there is no connection for {called}"))
+                }
+            }
+        }
+    }
+
+    pub(super) fn wrong_kind(&self, subject: &Subject, alias: &str, connection: &Connection, accepted: &[Kind]) -> Diagnostic {
+        let what = if alias.is_empty() { subject.what.clone() } else { format!("alias `{alias}`") };
+        let remedy = accepted
+            .first()
+            .map(|k| say::connect(*k, &connection.name, Some(connection.kind), self.question.connections));
+        Diagnostic {
+            connection: Some(connection.name.clone()),
+            needs: Some(say::kinds(accepted)),
+            has: Some(Has {
+                kind: Some(connection.kind),
+                title: Some(connection.kind.title().to_owned()),
+                ..Has::default()
+            }),
+            retryable: Retryable::AfterRemedy,
+            who: accepted.first().map(|k| say::owner_of(*k).to_owned()),
+            remedies: remedy.into_iter().collect(),
+            ..subject.error(
+                code::CONNECTION_KIND,
+                format!("{what} cannot be connection `{}`: the file accepts other kinds", connection.name),
+            )
+        }
+    }
+
+    pub(super) fn choice_fault(&self, subject: &Subject, choice: &Choice, task: &Task) -> Diagnostic {
+        let place = self.question.source.place(&format!("{}/with/connection", task.pointer));
+        let subject = Subject { place: place.or_else(|| subject.place.clone()), reach: Reach::All, ..subject.clone() };
+        match choice {
+            Choice::TableUnknown(table) => self.unknown_table(&subject, table),
+            Choice::ColumnUnknown(table, column) => {
+                let columns = self.question.tables.get(table).into_iter().flat_map(|t| &t.columns);
+                let of_connections: Vec<String> = columns
+                    .filter(|(_, kind)| **kind == alias::Column::Connection)
+                    .map(|(name, _)| format!("`{name}`"))
+                    .collect();
+                Diagnostic {
+                    needs: Some(Needs { text: Some("a column of type connection".to_owned()), ..Needs::default() }),
+                    has: Some(Has {
+                        text: Some(if of_connections.is_empty() {
+                            "no such column".to_owned()
+                        } else {
+                            say::list(&of_connections)
+                        }),
+                        ..Has::default()
+                    }),
+                    retryable: Retryable::AfterRemedy,
+                    who: Some(OPERATOR.to_owned()),
+                    ..subject.error(
+                        code::TABLE_COLUMN_UNKNOWN,
+                        format!("table `{table}` has no column `{column}` of type connection"),
+                    )
+                }
+            }
+            Choice::NotStatic | Choice::Only | Choice::Aliases { .. } => Diagnostic {
+                label: Some("may give anything".to_owned()),
+                needs: Some(Needs {
+                    text: Some(
+                        "an alias; or an expression of literals, `if`, `{…}[…] // \"…\"`, or a table's column of type \
+                         connection"
+                            .to_owned(),
+                    ),
+                    ..Needs::default()
+                }),
+                who: Some(AUTHOR.to_owned()),
+                ..subject.error(
+                    code::CONNECTION_NOT_STATIC,
+                    format!("which connections {} may run on cannot be told", subject.what),
+                )
+            },
+        }
+    }
+
+    pub(super) fn unknown_table(&self, subject: &Subject, table: &str) -> Diagnostic {
+        let near = nearest(table, self.question.tables.keys().map(String::as_str));
+        Diagnostic {
+            label: near.map(|n| format!("did you mean `{n}`?")),
+            retryable: Retryable::AfterRemedy,
+            who: Some(OPERATOR.to_owned()),
+            remedies: vec![Remedy {
+                title: "put it".to_owned(),
+                command: Some(format!("bellhop tables put {table} FILE")),
+                http: Some(HttpRemedy {
+                    method: "PUT".to_owned(),
+                    path: format!("/v1/tables/{table}"),
+                    body: json!({}),
+                }),
+            }],
+            ..subject.error(code::TABLE_UNKNOWN, format!("there is no table `{table}`"))
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The simulator from outside, over HTTP.
+
+mod cases;
+mod driver;
+mod faults;
+mod journal;
+mod paging;
+mod shapes;

@@ -1,0 +1,303 @@
+//! From a trigger to an accepted run: once per key, checked, judged, pinned, durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellhop_core::definition::{ActionReference, WorkflowName};
+use bellhop_core::diagnostic::{Code, Diagnostic, Needs};
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use bellhop_core::preflight::{self, Question, Report, Table, When};
+use bellhop_core::requirement::Connection;
+use bellhop_core::run::{Facts, State, Status};
+use bellhop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Engine;
+use super::definitions::{Definition, Definitions};
+use super::summary::Bound;
+use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
+
+/// What a trigger asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Trigger {
+    /// Which workflow.
+    pub(crate) workflow: WorkflowName,
+    /// Which version; the latest unless said.
+    pub(crate) version: Option<String>,
+    /// The input.
+    pub(crate) input: Value,
+    /// Connections by alias.
+    pub(crate) connections: BTreeMap<String, String>,
+    /// For lists.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Starts at most one run.
+    pub(crate) idempotency_key: Option<String>,
+    /// Of the body, which an equal key must repeat.
+    pub(crate) body: Digest,
+}
+
+/// A run that was accepted. It is durable.
+#[derive(Debug, Clone)]
+pub(crate) struct Accepted {
+    /// Which.
+    pub(crate) run: RunId,
+    /// Whether an earlier trigger with the same key had started it.
+    pub(crate) replayed: bool,
+}
+
+/// Why a trigger was refused; nothing was kept or done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// There is no such workflow or version.
+    #[error("there is no workflow `{0}`")]
+    Unknown(String),
+    /// The key is bound to another body.
+    #[error("the idempotency key was used with another body, for the run {0}")]
+    KeyReused(RunId),
+    /// The input does not fit, or is too large.
+    #[error("the input is refused")]
+    Input(Vec<Diagnostic>),
+    /// Preflight says no.
+    #[error("preflight refused the run")]
+    Preflight(Vec<Diagnostic>),
+    /// There are as many open runs as there may be, or the process is stopping.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+}
+
+/// An action as pinned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PinnedAction {
+    pub(super) written: ActionReference,
+    pub(super) resolved: ActionReference,
+    pub(super) plugin: Digest,
+    pub(super) grants: Digest,
+}
+
+/// What `Accepted` holds: everything that the run depends on, by digest where it is large.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pins {
+    pub(super) run: RunId,
+    pub(super) workflow: WorkflowName,
+    pub(super) version: String,
+    pub(super) definition: Digest,
+    pub(super) file: String,
+    pub(super) input: Content,
+    pub(super) connections: BTreeMap<String, Connection>,
+    pub(super) chosen: BTreeMap<String, String>,
+    pub(super) actions: Vec<PinnedAction>,
+    pub(super) tables: BTreeMap<String, Digest>,
+    pub(super) host: String,
+    pub(super) evaluator: Digest,
+    pub(super) accepted_at: Timestamp,
+}
+
+/// The codes of refused inputs.
+pub(crate) mod code {
+    use super::Code;
+    /// The input does not fit the workflow's schema.
+    pub(crate) const INPUT_INVALID: Code = Code("input-invalid");
+    /// The input is too large.
+    pub(crate) const INPUT_TOO_LARGE: Code = Code("input-too-large");
+}
+
+impl Engine {
+    /// Accepts a run, or gives the one that the key started. After Ok it is durable and on its way.
+    pub(crate) async fn trigger(self: &Arc<Self>, trigger: Trigger) -> Result<Accepted, Refused> {
+        if self.is_draining() {
+            return Err(Refused::Unavailable("the host is stopping".to_owned()));
+        }
+        let _turn = match &trigger.idempotency_key {
+            None => None,
+            Some(idempotency) => {
+                let name = format!("{}\n{idempotency}", trigger.workflow);
+                let turn = self.triggers.lock(name).await;
+                let bound = key::idempotency(&trigger.workflow.namespace, &trigger.workflow.name, idempotency);
+                if let Some(bound) = self.services.journal.get::<Bound>(&bound)? {
+                    if bound.body != trigger.body {
+                        return Err(Refused::KeyReused(bound.run));
+                    }
+                    // What was read may not be on the disk yet, and this answer depends on it.
+                    let tip = self.services.journal.tip();
+                    self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
+                    return Ok(Accepted { run: bound.run, replayed: true });
+                }
+                Some(turn)
+            }
+        };
+        let found = self.services.definitions.find(&trigger.workflow, trigger.version.as_deref())?;
+        let Some(definition) = found else {
+            let version = trigger.version.as_ref().map(|v| format!(" in version {v}")).unwrap_or_default();
+            return Err(Refused::Unknown(format!("{}{version}", trigger.workflow)));
+        };
+        self.check_input(&definition, &trigger.input)?;
+        let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
+        let Some(plan) = report.plan else { return Err(Refused::Preflight(report.diagnostics)) };
+
+        let now = self.services.clock.now();
+        let run = RunId::new(now, self.services.entropy.next_wide());
+        let mut write = Write::new();
+        let journal = &self.services.journal;
+        let connections: BTreeMap<String, Connection> = plan
+            .connections()
+            .iter()
+            .filter_map(|(alias, name)| Some((alias.clone(), self.services.gateway.connection(name)?.facts.clone())))
+            .collect();
+        let mut actions = Vec::new();
+        for (written, resolved) in plan.actions() {
+            let Some(action) = self.services.plugins.action(resolved) else {
+                return Err(Refused::Unavailable(format!("the action {resolved} was removed in this moment")));
+            };
+            let (written, resolved) = (written.clone(), resolved.clone());
+            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: action.plugin });
+        }
+        let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
+        let pins = Pins {
+            run,
+            workflow: definition.workflow.document.name.clone(),
+            version: definition.workflow.document.version.clone(),
+            definition: definition.digest,
+            file: definition.source.file.clone(),
+            input: journal.content(&mut write, trigger.input.clone())?,
+            connections,
+            chosen: plan.chosen().clone(),
+            actions,
+            tables: table_digests,
+            host: env!("CARGO_PKG_VERSION").to_owned(),
+            evaluator: crate::sandbox::expression::Expressions::version(),
+            accepted_at: now,
+        };
+        let summary = Summary {
+            status: Status::Running,
+            namespace: pins.workflow.namespace.clone(),
+            name: pins.workflow.name.clone(),
+            version: pins.version.clone(),
+            labels: trigger.labels.clone(),
+            started_at: now,
+            updated_at: now,
+            ended_at: None,
+            waiting: None,
+            error: None,
+            output: None,
+            idempotency_key: trigger.idempotency_key.clone(),
+        };
+        write.put(&key::summary(run), &summary)?;
+        write.put(&key::listing(now, run), &Value::Null)?;
+        write.put(&key::open(run), &Open::default())?;
+        if let Some(idempotency) = &trigger.idempotency_key {
+            let bound = key::idempotency(&summary.namespace, &summary.name, idempotency);
+            write.put(&bound, &Bound { body: trigger.body, run })?;
+        }
+        let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
+        let facts = self.facts(&pins, &definition, trigger.input, &tables)?;
+        let accepted = Entry::Accepted { pins: serde_json::to_value(&pins).unwrap_or(Value::Null) };
+        let bytes = write.bytes() as u64;
+        let mut seq = 0;
+        let ticket = journal.append(run, &mut seq, &[accepted], write)?;
+        // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
+        self.begin(run, State::new(facts), ticket, bytes, summary);
+        journal.durable(ticket).await.map_err(journal::Error::from)?;
+        Ok(Accepted { run, replayed: false })
+    }
+
+    fn check_input(&self, definition: &Definition, input: &Value) -> Result<(), Refused> {
+        let bytes = input.to_string().len() as u64;
+        if bytes > self.services.limits.input_bytes_max {
+            let max = self.services.limits.input_bytes_max;
+            let mut diagnostic =
+                Diagnostic::error(code::INPUT_TOO_LARGE, format!("the input has {bytes} bytes, a run takes at most {max}"));
+            diagnostic.needs = Some(Needs { text: Some(format!("at most {max} bytes")), ..Needs::default() });
+            return Err(Refused::Input(vec![diagnostic]));
+        }
+        let Some(schema) = definition.schemas.get("/input/schema/document") else { return Ok(()) };
+        let violations = schema.validate(input);
+        if violations.is_empty() {
+            return Ok(());
+        }
+        let diagnostics = violations
+            .into_iter()
+            .map(|violation| {
+                let place = if violation.pointer.is_empty() { "/" } else { violation.pointer.as_str() };
+                let mut diagnostic =
+                    Diagnostic::error(code::INPUT_INVALID, format!("the input at `{place}`: {}", violation.message));
+                diagnostic.pointer = Some(violation.pointer.clone());
+                diagnostic.needs = violation.expected.clone().map(|text| Needs { text: Some(text), ..Needs::default() });
+                diagnostic
+            })
+            .collect();
+        Err(Refused::Input(diagnostics))
+    }
+
+    /// Judges a workflow as it would run now.
+    pub(super) fn judge(
+        &self,
+        definition: &Definition,
+        trigger: &Trigger,
+        at: When,
+    ) -> Result<(Report, BTreeMap<String, (Digest, Table)>), Refused> {
+        let mut tables = BTreeMap::new();
+        for name in &definition.workflow.extras.tables {
+            if let Some((current, table)) = self.services.definitions.table(name)? {
+                tables.insert(name.clone(), (current.digest, table));
+            }
+        }
+        let plain: BTreeMap<String, Table> = tables.iter().map(|(n, (_, t))| (n.clone(), t.clone())).collect();
+        let bindings = self.services.definitions.bindings(&definition.workflow.document.name)?;
+        let connections: Vec<Connection> =
+            self.services.gateway.connections().iter().map(|c| c.facts.clone()).collect();
+        let report = preflight::judge(&Question {
+            workflow: &definition.workflow,
+            places: &|pointer| definition.place(pointer),
+            at,
+            plugins: &self.services.plugins.known(),
+            rules: &self.services.gateway.rules,
+            connections: &connections,
+            trigger: &trigger.connections,
+            bindings: &bindings,
+            tables: &plain,
+            input: Some(&trigger.input),
+            now: self.services.clock.now(),
+            strict: false,
+            evaluator: self.services.evaluator.as_ref(),
+        });
+        Ok((report, tables))
+    }
+
+    /// What is pinned, found again.
+    pub(super) fn facts(
+        &self,
+        pins: &Pins,
+        definition: &Definition,
+        input: Value,
+        tables: &BTreeMap<String, Table>,
+    ) -> Result<Arc<Facts>, journal::Error> {
+        let actions = pins
+            .actions
+            .iter()
+            .filter_map(|pinned| {
+                let action = self.services.plugins.pinned(pinned.plugin, &pinned.resolved.action)?;
+                Some((pinned.written.clone(), action))
+            })
+            .collect();
+        Ok(Arc::new(Facts {
+            run: pins.run,
+            workflow: definition.workflow.clone(),
+            workflow_argument: Facts::describe_workflow(pins.run, &definition.workflow, &input, pins.accepted_at),
+            runtime_argument: Facts::describe_runtime(&pins.host, &pins.connections),
+            input: Arc::new(input),
+            accepted_at: pins.accepted_at,
+            connections: pins.connections.clone(),
+            chosen: pins.chosen.clone(),
+            tables: Arc::new(Definitions::for_expressions(tables)),
+            actions,
+            schemas: definition.schemas.clone(),
+        }))
+    }
+}

@@ -1,0 +1,157 @@
+//! Connections: facts in the journal, tokens in files of their own that nobody else can read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
+use bellhop_slack::client::Secret;
+use bellhop_slack::limiter::Closed;
+
+use super::gateway::{Connected, Gateway};
+use crate::journal::{self, Journal, Write, key};
+
+/// Why a connection cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// A file of tokens.
+    #[error("the tokens of the connection `{name}`: {reason}")]
+    Secrets {
+        /// Whose.
+        name: String,
+        /// What is wrong. Never a token.
+        reason: String,
+    },
+}
+
+/// Where tokens are kept: one file a connection, mode 0600, in a folder of mode 0700.
+#[derive(Debug, Clone)]
+pub(crate) struct Secrets {
+    folder: Option<PathBuf>,
+}
+
+impl Secrets {
+    /// In files under `folder`.
+    pub(crate) fn in_folder(folder: PathBuf) -> Self {
+        Self { folder: Some(folder) }
+    }
+
+    /// Nowhere: they are lost with the process.
+    pub(crate) fn nowhere() -> Self {
+        Self { folder: None }
+    }
+
+    fn write(&self, name: &str, tokens: &BTreeMap<TokenKind, Secret>) -> Result<(), Error> {
+        use std::io::Write as _;
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let failed = |e: std::io::Error| Error::Secrets { name: name.to_owned(), reason: e.to_string() };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let lines: String = tokens.iter().map(|(kind, secret)| format!("{}={}\n", kind.as_str(), secret.reveal())).collect();
+        let aside = folder.join(format!("{name}.tokens.new"));
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)
+            .map_err(failed)?;
+        file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&aside, folder.join(format!("{name}.tokens"))).map_err(failed)?;
+        // The folder's entry, too, must be there after a power cut.
+        std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(failed)
+    }
+
+    fn read(&self, name: &str) -> Result<BTreeMap<TokenKind, Secret>, Error> {
+        let Some(folder) = &self.folder else { return Ok(BTreeMap::new()) };
+        let text = match std::fs::read_to_string(folder.join(format!("{name}.tokens"))) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(e) => return Err(Error::Secrets { name: name.to_owned(), reason: e.to_string() }),
+        };
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .filter_map(|(kind, secret)| Some((kind.parse().ok()?, Secret::new(secret.to_owned()))))
+            .collect())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        match std::fs::remove_file(folder.join(format!("{name}.tokens"))) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::Secrets { name: name.to_owned(), reason: e.to_string() }),
+        }
+    }
+}
+
+/// What a new connection is made of.
+pub(crate) struct New {
+    /// The operator's name for it.
+    pub(crate) name: String,
+    /// What the operator says it is.
+    pub(crate) kind: Kind,
+    /// What it may be used for.
+    pub(crate) permission: Permission,
+    /// Its tokens.
+    pub(crate) tokens: BTreeMap<TokenKind, Secret>,
+}
+
+/// Keeps connections.
+pub(crate) struct Connections {
+    journal: Journal,
+    secrets: Secrets,
+}
+
+/// The buckets that Slack had closed when the process ended.
+pub(crate) fn closed(journal: &Journal) -> Result<Vec<Closed>, journal::Error> {
+    let page = journal.list::<Closed>(key::Space::Limiter, &key::all(key::Space::Limiter), 4_000)?;
+    Ok(page.items.into_iter().map(|(_, closed)| closed).collect())
+}
+
+impl Connections {
+    /// Reads all connections into the gateway.
+    pub(crate) fn read(journal: Journal, secrets: Secrets, gateway: &Gateway) -> Result<Self, Error> {
+        let mut range = Some(key::all(key::Space::Connection));
+        while let Some(page) = range {
+            let listed = journal.list::<Connection>(key::Space::Connection, &page, 1_000)?;
+            for (_, facts) in listed.items {
+                let tokens = secrets.read(&facts.name)?;
+                gateway.put(Connected { facts, tokens });
+            }
+            range = listed.next;
+        }
+        Ok(Self { journal, secrets })
+    }
+
+    /// Keeps a connection whose facts were read from Slack. After Ok it is durable and in use.
+    pub(crate) async fn keep(
+        &self,
+        gateway: &Gateway,
+        facts: Connection,
+        tokens: BTreeMap<TokenKind, Secret>,
+    ) -> Result<Arc<Connected>, Error> {
+        self.secrets.write(&facts.name, &tokens)?;
+        let name = facts.name.clone();
+        let mut write = Write::new();
+        write.put(&key::connection(&name), &facts)?;
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        gateway.put(Connected { facts, tokens });
+        gateway.connection(&name).ok_or_else(|| Error::Secrets { name, reason: "it was removed at once".to_owned() })
+    }
+
+    /// Takes a connection out of use and forgets its tokens. After Ok that is durable.
+    pub(crate) async fn remove(&self, gateway: &Gateway, name: &str) -> Result<(), Error> {
+        gateway.remove(name);
+        let mut write = Write::new();
+        write.delete(&key::connection(name));
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        self.secrets.remove(name)
+    }
+}

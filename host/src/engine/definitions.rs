@@ -1,0 +1,324 @@
+//! Workflows and their versions, bindings and tables: what operators register and runs pin.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bellhop_core::definition::{self, Workflow, WorkflowName};
+use bellhop_core::definition::source::Source;
+use bellhop_core::diagnostic::{Diagnostic, Place};
+use bellhop_core::digest::Digest;
+use bellhop_core::preflight::Table;
+use bellhop_core::schema::Schema;
+use bellhop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::journal::{self, Journal, Write, key};
+
+/// A definition as it was read, with what is compiled of it.
+pub(crate) struct Definition {
+    /// Of its text.
+    pub(crate) digest: Digest,
+    /// What it says.
+    pub(crate) workflow: Arc<Workflow>,
+    /// Where it says it.
+    pub(crate) source: Source,
+    /// Its schemas, by pointer.
+    pub(crate) schemas: BTreeMap<String, Schema>,
+}
+
+impl Definition {
+    /// Where the value at a pointer stands.
+    pub(crate) fn place(&self, pointer: &str) -> Option<Place> {
+        self.source.place(pointer)
+    }
+}
+
+/// A version as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StoredVersion {
+    /// Of the text, which is a blob.
+    pub(crate) digest: Digest,
+    /// The name of the file that it came from, for diagnostics.
+    pub(crate) file: String,
+    /// When it was applied.
+    pub(crate) applied_at: Timestamp,
+}
+
+/// Which version of a workflow is the latest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Current {
+    /// The version.
+    pub(crate) version: String,
+    /// Of its text: what `If-Match` compares.
+    pub(crate) digest: Digest,
+}
+
+/// A table's latest version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CurrentTable {
+    /// Counts from 1.
+    pub(crate) version: u64,
+    /// Of its JSON, which is a blob.
+    pub(crate) digest: Digest,
+}
+
+/// Why a definition was not put.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutError {
+    /// It has faults.
+    #[error("the definition has faults")]
+    Faulty(Vec<Diagnostic>),
+    /// The document names another workflow than the address does.
+    #[error("the document is `{document}`, the address says `{address}`")]
+    OtherName {
+        /// In the file.
+        document: WorkflowName,
+        /// Asked for.
+        address: WorkflowName,
+    },
+    /// That version is there with another text.
+    #[error("version {version} of `{name}` is there already with another text: a version once applied does not change")]
+    Immutable {
+        /// The workflow.
+        name: WorkflowName,
+        /// The version.
+        version: String,
+    },
+    /// The caller's idea of the latest version is not right.
+    #[error("the latest version is another one")]
+    Precondition {
+        /// What it is.
+        current: Option<Current>,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+}
+
+/// What the caller of a put expects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Anything.
+    Any,
+    /// That there is none yet.
+    None,
+    /// That the latest has this digest.
+    Latest(Digest),
+}
+
+/// Definitions, bindings and tables over the journal. Parsed definitions are kept by digest.
+pub(crate) struct Definitions {
+    journal: Journal,
+    parsed: Mutex<HashMap<Digest, Arc<Definition>>>,
+    /// One change at a time: a version check and its write are one step.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// Parsed definitions kept in memory; more are parsed again when they are needed.
+const PARSED_MAX: usize = 1_000;
+
+/// Reads a definition and compiles its schemas.
+pub(crate) fn read(file: &str, text: &str) -> (Option<Definition>, Source, Vec<Diagnostic>) {
+    let (workflow, source, diagnostics) = definition::parse(file, text);
+    let Some(workflow) = workflow else { return (None, source, diagnostics) };
+    // The parser has compiled them once: what does not compile is a diagnostic, and there is no workflow.
+    let schemas = workflow
+        .schemas()
+        .into_iter()
+        .filter_map(|(pointer, schema)| Some((pointer, Schema::compile(schema).ok()?)))
+        .collect();
+    let definition =
+        Definition { digest: Digest::of(text.as_bytes()), workflow: Arc::new(workflow), source: source.clone(), schemas };
+    (Some(definition), source, diagnostics)
+}
+
+impl Definitions {
+    /// Over `journal`.
+    pub(crate) fn new(journal: Journal) -> Self {
+        Self { journal, parsed: Mutex::default(), changing: tokio::sync::Mutex::default() }
+    }
+
+    /// Keeps a definition as the version that it names. After Ok it is durable.
+    pub(crate) async fn put(
+        &self,
+        address: &WorkflowName,
+        definition: Definition,
+        file: &str,
+        text: &str,
+        expect: &Expect,
+        now: Timestamp,
+    ) -> Result<(Arc<Definition>, bool), PutError> {
+        let document = &definition.workflow.document;
+        if document.name != *address {
+            return Err(PutError::OtherName { document: document.name.clone(), address: address.clone() });
+        }
+        let _one = self.changing.lock().await;
+        let current = self.current(address)?;
+        let version_key = key::workflow(&address.namespace, &address.name, &document.version);
+        let stored: Option<StoredVersion> = self.journal.get(&version_key)?;
+        let met = match expect {
+            Expect::Any => true,
+            Expect::None => current.is_none(),
+            Expect::Latest(digest) => current.as_ref().is_some_and(|c| c.digest == *digest),
+        };
+        if !met {
+            return Err(PutError::Precondition { current });
+        }
+        if let Some(stored) = &stored {
+            if stored.digest != definition.digest {
+                return Err(PutError::Immutable { name: address.clone(), version: document.version.clone() });
+            }
+            if current.as_ref().is_some_and(|c| c.digest == stored.digest) {
+                return Ok((self.keep(definition), false));
+            }
+        }
+        let mut write = Write::new();
+        write.blob(text.as_bytes());
+        let version = StoredVersion { digest: definition.digest, file: file.to_owned(), applied_at: now };
+        write.put(&version_key, &version)?;
+        let latest = Current { version: document.version.clone(), digest: definition.digest };
+        write.put(&key::workflow_current(&address.namespace, &address.name), &latest)?;
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        Ok((self.keep(definition), stored.is_none()))
+    }
+
+    fn keep(&self, definition: Definition) -> Arc<Definition> {
+        let definition = Arc::new(definition);
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if parsed.len() >= PARSED_MAX {
+            parsed.clear();
+        }
+        parsed.insert(definition.digest, definition.clone());
+        definition
+    }
+
+    /// The latest version of a workflow.
+    pub(crate) fn current(&self, name: &WorkflowName) -> Result<Option<Current>, journal::Error> {
+        self.journal.get(&key::workflow_current(&name.namespace, &name.name))
+    }
+
+    /// One version, or the latest.
+    pub(crate) fn find(
+        &self,
+        name: &WorkflowName,
+        version: Option<&str>,
+    ) -> Result<Option<Arc<Definition>>, journal::Error> {
+        let version = match version {
+            Some(version) => version.to_owned(),
+            None => match self.current(name)? {
+                Some(current) => current.version,
+                None => return Ok(None),
+            },
+        };
+        let stored: Option<StoredVersion> =
+            self.journal.get(&key::workflow(&name.namespace, &name.name, &version))?;
+        match stored {
+            Some(stored) => self.by_digest(stored.digest, &stored.file),
+            None => Ok(None),
+        }
+    }
+
+    /// The definition whose text has this digest.
+    pub(crate) fn by_digest(&self, digest: Digest, file: &str) -> Result<Option<Arc<Definition>>, journal::Error> {
+        if let Some(found) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
+            return Ok(Some(found.clone()));
+        }
+        let Some(bytes) = self.journal.blob(digest)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(read(file, &text).0.map(|definition| self.keep(definition)))
+    }
+
+    /// The text of a version, as it was put.
+    pub(crate) fn text(&self, digest: Digest) -> Result<Option<Vec<u8>>, journal::Error> {
+        self.journal.blob(digest)
+    }
+
+    /// Connections by alias, as the operator bound them for a workflow.
+    pub(crate) fn bindings(&self, name: &WorkflowName) -> Result<BTreeMap<String, String>, journal::Error> {
+        Ok(self.journal.get(&key::bindings(&name.namespace, &name.name))?.unwrap_or_default())
+    }
+
+    /// Sets them. After Ok they are durable.
+    pub(crate) async fn bind(
+        &self,
+        name: &WorkflowName,
+        bindings: &BTreeMap<String, String>,
+    ) -> Result<(), journal::Error> {
+        let mut write = Write::new();
+        write.put(&key::bindings(&name.namespace, &name.name), bindings)?;
+        let ticket = self.journal.commit(write)?;
+        Ok(self.journal.durable(ticket).await?)
+    }
+
+    /// All workflows: name, latest version.
+    pub(crate) fn all(&self) -> Result<Vec<(WorkflowName, Current)>, journal::Error> {
+        let mut found = Vec::new();
+        let mut range = Some(key::all(key::Space::WorkflowCurrent));
+        while let Some(page) = range {
+            let listed = self.journal.list::<Current>(key::Space::WorkflowCurrent, &page, 1_000)?;
+            for (bytes, current) in listed.items {
+                let name = key::Parts::of(key::Space::WorkflowCurrent, &bytes)
+                    .and_then(|mut parts| Some(WorkflowName { namespace: parts.text()?, name: parts.text()? }));
+                found.extend(name.map(|name| (name, current)));
+            }
+            range = listed.next;
+        }
+        Ok(found)
+    }
+
+    /// Puts a table's next version. After Ok it is durable; gives the version.
+    pub(crate) async fn put_table(&self, name: &str, table: &Table) -> Result<u64, journal::Error> {
+        let _one = self.changing.lock().await;
+        let current: Option<CurrentTable> = self.journal.get(&key::table_current(name))?;
+        let text = serde_json::to_vec(table).unwrap_or_default();
+        let digest = Digest::of(&text);
+        if let Some(current) = current.as_ref().filter(|c| c.digest == digest) {
+            return Ok(current.version);
+        }
+        let next = CurrentTable { version: current.map_or(1, |c| c.version + 1), digest };
+        let mut write = Write::new();
+        write.blob(&text);
+        write.put(&key::table(name, next.version), &next)?;
+        write.put(&key::table_current(name), &next)?;
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await?;
+        Ok(next.version)
+    }
+
+    /// A table's latest version.
+    pub(crate) fn table(&self, name: &str) -> Result<Option<(CurrentTable, Table)>, journal::Error> {
+        let Some(current) = self.journal.get::<CurrentTable>(&key::table_current(name))? else { return Ok(None) };
+        Ok(self.table_by_digest(current.digest)?.map(|table| (current, table)))
+    }
+
+    /// The table whose JSON has this digest.
+    pub(crate) fn table_by_digest(&self, digest: Digest) -> Result<Option<Table>, journal::Error> {
+        let Some(bytes) = self.journal.blob(digest)? else { return Ok(None) };
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+
+    /// The names of all tables with their versions.
+    pub(crate) fn tables(&self) -> Result<Vec<(String, CurrentTable)>, journal::Error> {
+        let mut found = Vec::new();
+        let mut range = Some(key::all(key::Space::TableCurrent));
+        while let Some(page) = range {
+            let listed = self.journal.list::<CurrentTable>(key::Space::TableCurrent, &page, 1_000)?;
+            for (bytes, current) in listed.items {
+                let name = key::Parts::of(key::Space::TableCurrent, &bytes).and_then(|mut parts| parts.text());
+                found.extend(name.map(|name| (name, current)));
+            }
+            range = listed.next;
+        }
+        Ok(found)
+    }
+
+    /// Tables as expressions want them.
+    pub(crate) fn for_expressions(tables: &BTreeMap<String, Table>) -> Value {
+        serde_json::to_value(tables).unwrap_or(Value::Null)
+    }
+}

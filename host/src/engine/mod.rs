@@ -1,0 +1,226 @@
+//! Carries out the core's commands.
+//!
+//! Knows the journal, the sandbox and Slack, which do not know each other; knows nothing of HTTP, pages and verbs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bellhop_core::expression::Evaluator;
+use bellhop_core::id::RunId;
+use bellhop_core::time::Timestamp;
+use bellhop_slack::limiter::Limiter;
+use tokio::sync::watch;
+
+pub(crate) mod accept;
+mod call;
+pub(crate) mod connections;
+pub(crate) mod definitions;
+mod driver;
+pub(crate) mod entropy;
+mod exclusive;
+mod execution;
+pub(crate) mod gateway;
+pub(crate) mod plugins;
+pub(crate) mod runs;
+mod summary;
+pub(crate) mod timeline;
+mod timers;
+pub(crate) mod tokens;
+mod turns;
+pub(crate) mod views;
+
+use crate::clock::Clock;
+use crate::journal::{self, Journal};
+use crate::limits::Limits;
+use crate::sandbox::expression::Expressions;
+use crate::sandbox::{self, Sandbox};
+
+/// What all runs share.
+pub(crate) struct Services {
+    pub(crate) journal: Journal,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<entropy::Entropy>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) gateway: gateway::Gateway,
+    pub(crate) plugins: plugins::Plugins,
+    pub(crate) definitions: definitions::Definitions,
+    pub(crate) keys: exclusive::Keys,
+    pub(crate) timers: timers::Timers,
+    pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
+    pub(crate) counters: Counters,
+    /// When this process began: one that held a sent call before has ended by then.
+    pub(crate) started_at: Timestamp,
+    /// True once the process is stopping.
+    pub(crate) drain: watch::Sender<bool>,
+    /// Set once the journal has failed: the process must end with code 70.
+    pub(crate) fatal: watch::Sender<Option<String>>,
+}
+
+/// Counters for `/metrics`.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Unknown outcomes that are being read back now.
+    pub(crate) resolving: AtomicU64,
+    /// Runs accepted since the start.
+    pub(crate) accepted: AtomicU64,
+    /// Runs that left memory since the start.
+    pub(crate) left: AtomicU64,
+}
+
+impl Services {
+    /// What one guest may use.
+    pub(crate) fn guest_budget(&self) -> sandbox::Budget {
+        let limit = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        sandbox::Budget {
+            memory_bytes_max: limit(self.limits.guest_memory_bytes_max),
+            cpu_ms_max: self.limits.guest_cpu_ms_max,
+            output_bytes_max: limit(self.limits.guest_output_bytes_max),
+            calls_max: u32::try_from(self.limits.guest_calls_max).unwrap_or(u32::MAX),
+            ..sandbox::Budget::default()
+        }
+    }
+}
+
+/// What an engine is opened with.
+pub(crate) struct Options {
+    /// The store.
+    pub(crate) journal: Journal,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What is allowed.
+    pub(crate) limits: Limits,
+    /// The sandbox.
+    pub(crate) sandbox: Sandbox,
+    /// The evaluator of expressions.
+    pub(crate) expressions: Expressions,
+    /// The way out to Slack.
+    pub(crate) client: bellhop_slack::client::Client,
+    /// Multiplies Slack's budget; 1 but for measurements and tests.
+    pub(crate) budget_scale: f64,
+    /// Where connections' tokens are kept.
+    pub(crate) secrets: connections::Secrets,
+}
+
+/// The engine. One per process and store.
+pub(crate) struct Engine {
+    pub(crate) services: Arc<Services>,
+    pub(crate) connections: connections::Connections,
+    pub(crate) tokens: tokens::Tokens,
+    pub(crate) runs: runs::Runs,
+    triggers: turns::Turns,
+    loading: turns::Turns,
+    ready: AtomicBool,
+}
+
+/// Why an engine does not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// A connection's tokens.
+    #[error(transparent)]
+    Connections(#[from] connections::Error),
+    /// A run.
+    #[error(transparent)]
+    Load(#[from] runs::LoadError),
+}
+
+impl Engine {
+    /// Reads what is in the store. Nothing runs until [`Self::start`].
+    pub(crate) fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets } = options;
+        let limiter_options = bellhop_slack::limiter::Options { scale: budget_scale, ..Default::default() };
+        let limiter_clock = gateway::SlackClock(clock.clone());
+        // A host that has runs behind it does not know what it has used of Slack's budget.
+        let restarted = !journal.runs(None, 1)?.items.is_empty();
+        let limiter = if restarted {
+            Limiter::restarted(limiter_options, limiter_clock, connections::closed(&journal)?)
+        } else {
+            Limiter::new(limiter_options, limiter_clock)
+        };
+        let gateway = gateway::Gateway::new(client, limiter);
+        let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
+        let services = Services {
+            plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
+            definitions: definitions::Definitions::new(journal.clone()),
+            keys: exclusive::Keys::default(),
+            timers: timers::Timers::read(journal.clone(), clock.clone())?,
+            evaluator: Arc::new(expressions),
+            counters: Counters::default(),
+            started_at: clock.now(),
+            entropy: Arc::new(entropy::Entropy::new()),
+            limits: Arc::new(limits),
+            gateway,
+            clock,
+            journal: journal.clone(),
+            drain: watch::channel(false).0,
+            fatal: watch::channel(None).0,
+        };
+        Ok(Arc::new(Self {
+            services: Arc::new(services),
+            connections,
+            tokens: tokens::Tokens::new(journal),
+            runs: runs::Runs::default(),
+            triggers: turns::Turns::default(),
+            loading: turns::Turns::default(),
+            ready: AtomicBool::new(false),
+        }))
+    }
+
+    /// Takes up the open runs and starts the timers; ready after Ok.
+    pub(crate) async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
+        let found = self.recover().await?;
+        let engine = self.clone();
+        tokio::spawn(async move { engine.wake_when_due().await });
+        self.ready.store(true, Ordering::Release);
+        Ok(found)
+    }
+
+    async fn wake_when_due(self: Arc<Self>) {
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            let due = tokio::select! {
+                due = self.services.timers.due() => due,
+                _ = drain.wait_for(|drain| *drain) => return,
+            };
+            match due {
+                Ok(run) => {
+                    let signal = execution::Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None };
+                    if let Err(error) = self.send(run, signal).await {
+                        tracing::error!(%run, %error, "a run that is due cannot be taken up");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the timers cannot be read");
+                    self.services.fatal.send_replace(Some(error.to_string()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether open runs are folded or indexed and timers and keys are there.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.is_draining()
+    }
+
+    /// Whether the process is stopping.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.services.drain.borrow()
+    }
+
+    /// Ends what was sent, for as long as the limits allow, and begins nothing more. True when everything came to its end.
+    pub(crate) async fn drain(&self) -> bool {
+        self.services.drain.send_replace(true);
+        let span = std::time::Duration::from_millis(self.services.limits.drain_ms_max);
+        tokio::select! {
+            () = self.runs.none() => true,
+            () = self.services.clock.sleep(span) => false,
+        }
+    }
+
+    fn run_left(&self, _run: RunId) {
+        self.services.counters.left.fetch_add(1, Ordering::Relaxed);
+    }
+}

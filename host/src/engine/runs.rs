@@ -1,0 +1,281 @@
+//! The runs that are in memory: begun, woken, signalled, put down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{self, Cause, Command, State, Status};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::accept::Pins;
+use super::call::{Caller, keys_of};
+use super::driver::{self, Left};
+use super::exclusive::Owner;
+use super::execution::local::{Local, Opening};
+use super::execution::{self, Signal};
+use super::Engine;
+use crate::journal::{self, Entry, Summary, Ticket};
+
+/// A run that a driver carries.
+struct Live {
+    inbox: mpsc::UnboundedSender<Signal>,
+    moved: watch::Receiver<Ticket>,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Runs {
+    live: Mutex<HashMap<RunId, Live>>,
+    ended: tokio::sync::Notify,
+}
+
+/// Why a run could not be taken up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    Unknown(RunId),
+    /// Something that it pins is gone or damaged: the run is set aside, others go on.
+    #[error("{0}")]
+    Damaged(String),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// The port.
+    #[error(transparent)]
+    Port(#[from] execution::Error),
+}
+
+/// A run that was read and can be carried on.
+pub(super) struct Loaded {
+    port: Local,
+    state: State,
+    decisions: u64,
+}
+
+impl Runs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many are in memory.
+    pub(crate) fn live(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Follows a run's log while the run is in memory.
+    pub(crate) fn moved(&self, run: RunId) -> Option<watch::Receiver<Ticket>> {
+        self.lock().get(&run).map(|live| live.moved.clone())
+    }
+
+    /// Waits until none is in memory.
+    pub(crate) async fn none(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Engine {
+    fn opening(&self, run: RunId, summary: Summary) -> (Opening, Live) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let (moved, moves) = watch::channel(Ticket::default());
+        let opening = Opening {
+            run,
+            journal: self.services.journal.clone(),
+            clock: self.services.clock.clone(),
+            entropy: self.services.entropy.clone(),
+            limits: self.services.limits.clone(),
+            inbox,
+            drain: self.services.drain.subscribe(),
+            moved,
+            summary,
+            timers: self.services.timers.clone(),
+        };
+        (opening, Live { inbox: sender, moved: moves })
+    }
+
+    /// Carries a run that was just accepted.
+    pub(super) fn begin(self: &Arc<Self>, run: RunId, state: State, ticket: Ticket, bytes: u64, summary: Summary) {
+        let (opening, live) = self.opening(run, summary);
+        let port = Local::fresh(opening, ticket, bytes);
+        self.runs.lock().insert(run, live);
+        self.carry(run, Loaded { port, state, decisions: 0 });
+    }
+
+    /// Reads a run from the journal.
+    pub(super) async fn load(&self, run: RunId, opening: Opening) -> Result<Loaded, LoadError> {
+        let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
+        let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
+        let pins: Pins =
+            serde_json::from_value(pins).map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))?;
+        let definition = self
+            .services
+            .definitions
+            .by_digest(pins.definition, &pins.file)?
+            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
+        let mut tables = BTreeMap::new();
+        for (name, digest) in &pins.tables {
+            let table = self.services.definitions.table_by_digest(*digest)?;
+            tables.insert(name.clone(), table.ok_or_else(|| LoadError::Damaged(format!("the table `{name}` is not there")))?);
+        }
+        let input = self.services.journal.value(pins.input.clone())?;
+        let facts = self.facts(&pins, &definition, input, &tables)?;
+        let read = Local::read(opening)?;
+        let (mut state, from) = match read.snapshot {
+            Some((state, from)) => match state.restore(facts.clone()) {
+                Ok(state) => (state, from),
+                // Of another version: the log tells the same.
+                Err(_) => (State::new(facts), 0),
+            },
+            None => (State::new(facts), 0),
+        };
+        let decisions = driver::fold(&read.port, &mut state, from).await?;
+        read.port.folded(&state);
+        Ok(Loaded { port: read.port, state, decisions })
+    }
+
+    /// Has a driver carry a run that is in the list of live ones.
+    fn carry(self: &Arc<Self>, run: RunId, loaded: Loaded) {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            let Loaded { port, mut state, mut decisions } = loaded;
+            let port = Arc::new(port);
+            let caller =
+                Caller { services: engine.services.clone(), port: port.clone(), facts: state.facts().clone() };
+            loop {
+                let evaluator = engine.services.evaluator.clone();
+                let carried = driver::drive(port.as_ref(), &caller, evaluator.as_ref(), state, decisions).await;
+                let (left, after) = match carried {
+                    Ok(carried) => (carried.left, Some((carried.state, carried.decisions))),
+                    Err(error) => {
+                        engine.failed(run, &error);
+                        (Left::PutDown, None)
+                    }
+                };
+                // A message that came while the driver was leaving is in the inbox: look again before going.
+                let mut live = engine.runs.lock();
+                if left == Left::Resting && port.has_message() {
+                    drop(live);
+                    let Some((s, d)) = after else { return };
+                    (state, decisions) = (s, d);
+                    continue;
+                }
+                live.remove(&run);
+                drop(live);
+                engine.runs.ended.notify_waiters();
+                engine.run_left(run);
+                return;
+            }
+        });
+    }
+
+    fn failed(&self, run: RunId, error: &execution::Error) {
+        match error {
+            execution::Error::TooLarge { .. } => tracing::error!(%run, %error, "the run is set aside"),
+            execution::Error::Journal(_) => {
+                tracing::error!(%run, %error, "the journal failed");
+                self.services.fatal.send_replace(Some(error.to_string()));
+            }
+        }
+    }
+
+    /// Brings a message to a run, taking it up from the journal if need be. After Ok, the decision about the message
+    /// is durable (or the run had ended and there was none to make).
+    pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<(), LoadError> {
+        let (tell, told) = oneshot::channel();
+        self.send(run, Signal { cause, acknowledge: Some(tell) }).await?;
+        // Dropped when the run ended before it looked: nothing is left to decide.
+        let _ended = told.await;
+        Ok(())
+    }
+
+    /// As [`Self::signal`], without waiting.
+    pub(super) async fn send(self: &Arc<Self>, run: RunId, mut signal: Signal) -> Result<(), LoadError> {
+        // One at a time takes a run up.
+        let _turn = self.loading.lock(run.to_string()).await;
+        {
+            let live = self.runs.lock();
+            if let Some(live) = live.get(&run) {
+                match live.inbox.send(signal) {
+                    Ok(()) => return Ok(()),
+                    Err(back) => signal = back.0,
+                }
+            }
+        }
+        let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        if summary.status.is_final() {
+            return Ok(());
+        }
+        let (opening, live) = self.opening(run, summary);
+        let loaded = self.load(run, opening).await?;
+        // The receiver is in the port: this cannot fail.
+        let _held = live.inbox.send(signal);
+        self.runs.lock().insert(run, live);
+        self.carry(run, loaded);
+        Ok(())
+    }
+
+    /// A run's summary.
+    pub(crate) fn summary(&self, run: RunId) -> Result<Option<Summary>, journal::Error> {
+        self.services.journal.get(&journal::key::summary(run))
+    }
+
+    /// Takes up the open runs after a start: what was running goes on, what waits or is parked stays where it is, and
+    /// the keys of open actions are theirs again before anything new begins.
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<u64, LoadError> {
+        let mut after = None;
+        let mut found = 0;
+        let mut running = Vec::new();
+        loop {
+            let page = self.services.journal.open_runs(1_000, after)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (run, _) in page {
+                found += 1;
+                let Some(summary) = self.summary(run)? else { continue };
+                let asleep = matches!(summary.status, Status::Waiting | Status::Blocked);
+                if asleep {
+                    continue;
+                }
+                let parked = matches!(summary.status, Status::Parked | Status::Suspended);
+                let (opening, live) = self.opening(run, summary);
+                match self.load(run, opening).await {
+                    Ok(loaded) => {
+                        self.restore_keys(&loaded.state);
+                        if !parked {
+                            running.push((run, loaded, live));
+                        }
+                    }
+                    Err(LoadError::Journal(error)) if error.is_fatal() => return Err(error.into()),
+                    Err(error) => tracing::error!(%run, %error, code = "run-poisoned", "the run is set aside"),
+                }
+            }
+        }
+        for (run, loaded, live) in running {
+            self.runs.lock().insert(run, live);
+            self.carry(run, loaded);
+        }
+        Ok(found)
+    }
+
+    fn restore_keys(&self, state: &State) {
+        for (frame, call) in state.calls() {
+            let _ = frame;
+            let Some(action) = state.facts().actions.get(&call.action) else { continue };
+            let owner = Owner { run: state.facts().run, execution: call.key.clone() };
+            for key in keys_of(action, call) {
+                self.services.keys.restore(&key, owner.clone());
+            }
+        }
+    }
+
+    /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.
+    pub(crate) fn is_under_way(state: &State) -> bool {
+        run::pending(state).iter().any(|c| matches!(c, Command::Invoke { .. } | Command::Stop { .. }))
+    }
+}
