@@ -36,7 +36,7 @@ struct Written {
     calls(on("workspace"), always("chat.post-message"), maybe("chat.update")),
     calls(on("grid-org"), always("chat.no-such-function"))
 )]
-fn write(context: &Context, input: Write) -> Result<Done<Written>, Failure> {
+fn write(context: &Context, input: &Write) -> Result<Done<Written>, Failure> {
     let done = |ts: &str| Written { ts: ts.to_owned() };
     let post = || slack::chat::post_message(json!({ "channel": input.channel, "thread_ts": null }));
     match input.fault.as_deref() {

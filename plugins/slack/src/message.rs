@@ -56,7 +56,7 @@ pub(crate) struct Sent {
     effect = "notify",
     calls(on("workspace", "grid-workspace"), always("chat.post-message"))
 )]
-pub(crate) fn send(_: &Context, input: Send) -> Result<Done<Sent>, Failure> {
+pub(crate) fn send(_: &Context, input: &Send) -> Result<Done<Sent>, Failure> {
     let to = match (&input.channel, &input.user) {
         (Some(channel), None) => channel.as_str(),
         (None, Some(user)) => user.as_str(),
@@ -73,7 +73,7 @@ pub(crate) fn send(_: &Context, input: Send) -> Result<Done<Sent>, Failure> {
     Ok(Done::changed(Sent {
         channel: slack::text(&answer, "/channel")?.to_owned(),
         ts: slack::text(&answer, "/ts")?.to_owned(),
-        thread: input.thread,
+        thread: input.thread.clone(),
     }))
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct Update {
     error("message-not-ours", 403, "Only the app that has sent a message can change it."),
     calls(on("workspace", "grid-workspace"), always("chat.update"))
 )]
-pub(crate) fn update(_: &Context, input: Update) -> Result<Done<Sent>, Failure> {
+pub(crate) fn update(_: &Context, input: &Update) -> Result<Done<Sent>, Failure> {
     let blocks = content(input.text.as_deref(), input.blocks.as_deref())?;
     let args = json!({ "channel": input.channel, "ts": input.ts, "text": input.text, "blocks": blocks });
     let answer = slack::chat::update(args).map_err(|refusal| {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use bellhop_plugin_slack::PLUGIN;
 
 fn manifest() -> Manifest {
-    serde_json::from_str(&PLUGIN.describe()).unwrap()
+    serde_json::from_str(&PLUGIN.describe()).expect("a manifest in the host's form")
 }
 
 fn action(name: &str) -> Action {
