@@ -132,7 +132,7 @@ async fn a_notification_is_sent_once_for_its_key() {
     let world = World::new().await;
     world.connect("acme-hq", Kind::GridWorkspace, &[(TokenKind::Bot, "xoxb-hq")]).await;
     let name = world.apply(&send_notification()).await;
-    let channel = bellhop_simulator::seed::C_GENERAL;
+    let channel = "C0HQGENERAL";
     let input = json!({ "channel": channel, "text": "Hello" });
     let accepted = world.engine.trigger(World::trigger(&name, input.clone(), Some("k"))).await.unwrap();
     assert!(!accepted.replayed);

@@ -86,6 +86,7 @@ fn a_large_value_is_stored_once() {
         ordinal: 0,
         hash: bellhop_core::digest::Digest::of(b""),
         answer: Answer::Ok(answer.clone()),
+        how: "sent".to_owned(),
     };
     let mut seq = 0;
     journal.append(run(1), &mut seq, &[entry(&first)], write).unwrap();
@@ -134,6 +135,7 @@ fn runs_are_listed_newest_first_by_pages() {
     let (_, journal) = memory();
     for number in 0..25 {
         let summary = Summary {
+            idempotency_key: None,
             status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
             namespace: "people".to_owned(),
             name: "onboarding".to_owned(),
