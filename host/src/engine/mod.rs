@@ -47,6 +47,8 @@ pub(crate) struct Services {
     pub(crate) plugins: plugins::Plugins,
     pub(crate) definitions: definitions::Definitions,
     pub(crate) keys: exclusive::Keys,
+    /// Names that were resolved lately.
+    pub(crate) names: call::Known,
     pub(crate) timers: timers::Timers,
     pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
     pub(crate) counters: Counters,
@@ -149,6 +151,7 @@ impl Engine {
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
             definitions: definitions::Definitions::new(journal.clone()),
             keys: exclusive::Keys::default(),
+            names: call::Known::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
             evaluator: Arc::new(expressions),
             counters: Counters::default(),
