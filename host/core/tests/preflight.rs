@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 #[path = "preflight/call.rs"]
 mod call;
+#[path = "preflight/flow.rs"]
+mod flow;
 #[path = "preflight/plan.rs"]
 mod plan;
 #[path = "preflight/property.rs"]

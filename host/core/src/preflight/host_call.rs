@@ -105,14 +105,19 @@ pub(super) fn reads(fields: &[(&str, &str, Data)]) -> Vec<DeclaredCall> {
 }
 
 /// The ids of workspaces in these fields that are not of the connection's workspace.
-pub(super) fn foreign_workspaces<'f>(fields: &'f [(&str, &str, Data)], connection: &Connection) -> Vec<(&'f str, &'f str)> {
+pub(super) fn foreign_workspaces<'f>(
+    fields: &'f [(&str, &str, Data)],
+    connection: &Connection,
+) -> Vec<(&'f str, &'f str)> {
     let Some(own) = connection.workspace_id.as_deref().filter(|_| connection.kind != Kind::GridOrg) else {
         return Vec::new();
     };
     fields
         .iter()
         .filter_map(|(name, word, value)| match value {
-            Data::Known(Value::String(id)) if *word == "workspace" && is_id(id) && id != own => Some((*name, id.as_str())),
+            Data::Known(Value::String(id)) if *word == "workspace" && is_id(id) && id != own => {
+                Some((*name, id.as_str()))
+            }
             _ => None,
         })
         .collect()

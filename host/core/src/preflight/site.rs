@@ -215,8 +215,9 @@ impl Judge<'_> {
             Err(missing) => {
                 let found = missing_action(self.question, task, &missing, &reference);
                 let message = format!("{}, which is to undo `{undone}`", found.message);
-                let who = task.extras.compensate.is_none().then(|| "whoever writes the plugin".to_owned());
-                self.diagnostics.push(Diagnostic { message, who: who.or(found.who.clone()), ..found });
+                let of_manifest = task.extras.compensate.is_none();
+                let who = if of_manifest { Some("whoever writes the plugin".to_owned()) } else { found.who.clone() };
+                self.diagnostics.push(Diagnostic { message, who, ..found });
             }
         }
     }

@@ -172,7 +172,10 @@ impl<'a> Judge<'a> {
             let accepted = self.accepted(&alias);
             let written = extras.connections.contains_key(&alias)
                 || extras.notify.as_ref().is_some_and(|n| n.connection == alias)
-                || self.sites.iter().any(|s| matches!(&s.choice, Choice::Aliases { written, .. } if written.contains(&alias)));
+                || self
+                    .sites
+                    .iter()
+                    .any(|s| matches!(&s.choice, Choice::Aliases { written, .. } if written.contains(&alias)));
             let resolution = self.names().resolve(Some(&alias), !written, &accepted);
             self.resolutions.insert(alias, (resolution, accepted));
         }
@@ -184,11 +187,10 @@ impl<'a> Judge<'a> {
         for (alias, (resolution, _)) in &self.resolutions {
             if let Resolution::To(index) = resolution {
                 let c = &self.question.connections[*index];
-                let plan = c.plan.or((c.kind != Kind::Workspace).then_some(crate::requirement::Plan::Enterprise));
-                if plan.is_none() {
+                if c.plan.is_none() {
                     plans_unread.insert(alias.clone());
                 }
-                let known = json!({"name": c.name, "kind": c.kind, "plan": plan, "permission": c.permission});
+                let known = json!({"name": c.name, "kind": c.kind, "plan": c.plan, "permission": c.permission});
                 facts.insert(alias.clone(), known);
             }
         }
@@ -268,7 +270,9 @@ impl<'a> Judge<'a> {
                 needs: Some(Needs {
                     text: Some(match self.resolutions.len() {
                         0 => "no connection: the workflow has no alias".to_owned(),
-                        _ => format!("an alias of {}", say::list(&self.resolutions.keys().cloned().collect::<Vec<_>>())),
+                        _ => {
+                            format!("an alias of {}", say::list(&self.resolutions.keys().cloned().collect::<Vec<_>>()))
+                        }
                     }),
                     ..Needs::default()
                 }),
@@ -427,7 +431,12 @@ fn deduplicated(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     kept
 }
 
-pub(super) fn missing_action(question: &Question<'_>, task: &Task, missing: &Missing, reference: &ActionReference) -> Diagnostic {
+pub(super) fn missing_action(
+    question: &Question<'_>,
+    task: &Task,
+    missing: &Missing,
+    reference: &ActionReference,
+) -> Diagnostic {
     Diagnostic {
         place: question.source.place(&format!("{}/call", task.pointer)),
         task: Some(task.pointer.clone()),
