@@ -75,14 +75,19 @@ impl Call<'_> {
         self.now_us / 1_000_000
     }
 
+    /// Writes down what an accepted call did, or that it found everything as asked for.
+    pub(crate) fn record(&mut self, changed: bool, effect: Value) {
+        self.change = Some(Change { changed, effect });
+    }
+
     /// Writes down what an accepted call did.
     pub(crate) fn changed(&mut self, effect: Value) {
-        self.change = Some(Change { changed: true, effect });
+        self.record(true, effect);
     }
 
     /// Writes down that an accepted call found everything as asked for.
     pub(crate) fn unchanged(&mut self, effect: Value) {
-        self.change = Some(Change { changed: false, effect });
+        self.record(false, effect);
     }
 
     /// The workspace, where the method cannot do without.
@@ -158,15 +163,18 @@ impl Call<'_> {
             ChannelKind::Mpim => "mpim",
         };
         let bot = self.token.kind == TokenKind::Bot;
-        let write =
-            if kind == ChannelKind::Public && bot { "channels:manage".to_owned() } else { format!("{word}:write") };
-        let fits: Vec<String> = match family {
+        let write = format!("{word}:write");
+        let mut fits: Vec<String> = match family {
             Family::Read => vec![format!("{word}:read")],
             Family::History => vec![format!("{word}:history")],
             Family::Write => vec![write],
             Family::Invite => vec![write, format!("{word}:write.invites")],
             Family::Topic => vec![write, format!("{word}:write.topic")],
         };
+        // For a bot the right to write to public channels is called otherwise.
+        if kind == ChannelKind::Public && bot && !matches!(family, Family::Read | Family::History) {
+            fits.insert(0, "channels:manage".to_owned());
+        }
         let fits: Vec<&str> = fits.iter().map(String::as_str).collect();
         if self.token.has_any(&fits) { Ok(()) } else { Err(Refusal::scope(&fits, &self.token)) }
     }

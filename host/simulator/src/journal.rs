@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Map, Value};
 
 /// Lines of each book that stay readable over the control API; the files keep all of them.
-const KEPT_MAX: usize = 200_000;
+const KEPT_MAX: usize = 50_000;
 /// An argument longer than this is cut in both books.
 const ARGUMENT_CHARACTERS_MAX: usize = 2_000;
 

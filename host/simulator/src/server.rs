@@ -69,13 +69,13 @@ impl Running {
         serde_json::to_value(&self.shared.lock().world).unwrap_or_default()
     }
 
-    /// The ledger's lines that are still in memory (the latest 200,000).
+    /// The ledger's lines that are still in memory (the latest 50,000).
     #[must_use]
     pub fn ledger(&self) -> Vec<Value> {
         self.shared.lock().journal.ledger.read(0).0
     }
 
-    /// The request log's lines that are still in memory (the latest 200,000).
+    /// The request log's lines that are still in memory (the latest 50,000).
     #[must_use]
     pub fn requests(&self) -> Vec<Value> {
         self.shared.lock().journal.requests.read(0).0

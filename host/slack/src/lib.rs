@@ -7,6 +7,8 @@
 
 pub mod catalog;
 pub mod client;
+pub mod connect;
 pub mod limiter;
+pub mod reconcile;
 pub mod rules;
 pub mod wit;

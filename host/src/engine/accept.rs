@@ -254,7 +254,7 @@ impl Engine {
             self.services.gateway.connections().iter().map(|c| c.facts.clone()).collect();
         let report = preflight::judge(&Question {
             workflow: &definition.workflow,
-            places: &|pointer| definition.place(pointer),
+            source: &definition.source,
             at,
             plugins: &self.services.plugins.known(),
             rules: &self.services.gateway.rules,

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
+use bellhop_core::time::Timestamp;
 use bellhop_slack::client::Secret;
+use bellhop_slack::connect;
 use bellhop_slack::limiter::Closed;
+use serde::{Deserialize, Serialize};
 
 use super::gateway::{Connected, Gateway};
 use crate::journal::{self, Journal, Write, key};
@@ -89,6 +93,29 @@ impl Secrets {
     }
 }
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Slack refuses a token, or could not be asked.
+    #[error(transparent)]
+    Detect(#[from] connect::Error),
+    /// Slack says that it is something else than the operator does.
+    #[error("the tokens are of another kind of connection")]
+    Mismatch(Vec<Diagnostic>),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Keep(#[from] Error),
+}
+
+/// A connection as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    facts: Connection,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acting: Option<String>,
+}
+
 /// What a new connection is made of.
 pub(crate) struct New {
     /// The operator's name for it.
@@ -118,30 +145,71 @@ impl Connections {
     pub(crate) fn read(journal: Journal, secrets: Secrets, gateway: &Gateway) -> Result<Self, Error> {
         let mut range = Some(key::all(key::Space::Connection));
         while let Some(page) = range {
-            let listed = journal.list::<Connection>(key::Space::Connection, &page, 1_000)?;
-            for (_, facts) in listed.items {
+            let listed = journal.list::<Stored>(key::Space::Connection, &page, 1_000)?;
+            for (_, Stored { facts, acting }) in listed.items {
                 let tokens = secrets.read(&facts.name)?;
-                gateway.put(Connected { facts, tokens });
+                gateway.put(Connected { facts, acting, tokens });
             }
             range = listed.next;
         }
         Ok(Self { journal, secrets })
     }
 
-    /// Keeps a connection whose facts were read from Slack. After Ok it is durable and in use.
-    pub(crate) async fn keep(
+    /// Asks Slack what the tokens are of, compares that with what the operator said, and keeps the connection. After
+    /// Ok it is durable and in use; after an error nothing was kept.
+    pub(crate) async fn connect(&self, gateway: &Gateway, new: New, now: Timestamp) -> Result<Arc<Connected>, ConnectError> {
+        let detected = connect::detect(gateway.client(), &new.tokens).await?;
+        let mismatches = connect::check(new.kind, &detected);
+        if !mismatches.is_empty() {
+            return Err(ConnectError::Mismatch(mismatches.iter().map(|m| m.diagnostic(&new.name)).collect()));
+        }
+        let acting = detected.tokens.values().next().map(|actor| actor.user_id.clone());
+        let facts = Connection {
+            name: new.name,
+            kind: detected.kind,
+            permission: new.permission,
+            plan: detected.plan,
+            plan_unknown_because: detected.plan_unknown_because,
+            checked_at: Some(now),
+            tokens: detected.tokens.into_iter().map(|(kind, actor)| (kind, actor.scopes)).collect(),
+            assumed: false,
+            workspace_id: detected.workspace.map(|w| w.id),
+            enterprise_id: detected.enterprise.map(|e| e.id),
+        };
+        Ok(self.keep(gateway, Stored { facts, acting }, new.tokens).await?)
+    }
+
+    /// Asks Slack again about a connection and keeps what it says.
+    pub(crate) async fn refresh(
         &self,
         gateway: &Gateway,
-        facts: Connection,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Connected>>, ConnectError> {
+        let Some(connected) = gateway.connection(name) else { return Ok(None) };
+        let new = New {
+            name: name.to_owned(),
+            kind: connected.facts.kind,
+            permission: connected.facts.permission,
+            tokens: connected.tokens.clone(),
+        };
+        self.connect(gateway, new, now).await.map(Some)
+    }
+
+    async fn keep(
+        &self,
+        gateway: &Gateway,
+        stored: Stored,
         tokens: BTreeMap<TokenKind, Secret>,
     ) -> Result<Arc<Connected>, Error> {
-        self.secrets.write(&facts.name, &tokens)?;
-        let name = facts.name.clone();
+        let name = stored.facts.name.clone();
+        self.secrets.write(&name, &tokens)?;
         let mut write = Write::new();
-        write.put(&key::connection(&name), &facts)?;
+        write.put(&key::connection(&name), &stored)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        gateway.put(Connected { facts, tokens });
+        let Stored { facts, acting } = stored;
+        gateway.put(Connected { facts, acting, tokens });
         gateway.connection(&name).ok_or_else(|| Error::Secrets { name, reason: "it was removed at once".to_owned() })
     }
 

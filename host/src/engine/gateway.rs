@@ -31,6 +31,8 @@ impl limiter::Clock for SlackClock {
 pub(crate) struct Connected {
     /// What preflight compares.
     pub(crate) facts: Connection,
+    /// The user as whom its first token acts, where Slack said so.
+    pub(crate) acting: Option<String>,
     /// Never shown, logged or given to a guest.
     pub(crate) tokens: BTreeMap<TokenKind, Secret>,
 }

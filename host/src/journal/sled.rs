@@ -7,24 +7,29 @@
 //! - Leaves above 128 KiB go into files of their own that sled never synchronises. So a value is cut into chunks of at
 //!   most 4 KiB (a leaf has at most 20 entries), and a file in `blobs/` is an error.
 //! - Only `apply_batch` is used, which is atomic after a crash.
-//! - Recovery takes the first unreadable place of the log for its torn end, and drops what follows: damage there would
-//!   be silent loss. So every group carries a number, the number of the last synchronised group stands in a file beside
-//!   the tree as well, and a tree that is behind it is damaged.
+//! - Recovery takes the first unreadable place of the log for its torn end, or for the end of a segment, and drops what
+//!   follows: damage there would be silent loss. So every group carries a number and the sum of all items. The number of
+//!   the last synchronised group stands in a file beside the tree as well, and a tree that is behind it is damaged; so is
+//!   one whose items have another sum ([`Sled::verify`], which opening does too as long as the store is small).
+//! - A process that dies while sled writes its snapshot leaves a `snap.*.generating`, which sled takes for a snapshot at
+//!   the next start and refuses. So these go first. One that dies while sled makes its first files leaves what it cannot
+//!   read; a file `creating` says that nothing was ever accepted, and they are made anew.
 //!
-//! In the tree: `0x00 format` → the format's version; `0x00 groups` → the number of the last group; `0x01 KEY` → the
-//! head of a value (layout, checksum over key and value, length, first bytes); `0x02 KEY NUMBER` → its further chunks.
-//! In the folder: `format` (read before anything is touched, so that an older program leaves a newer store as it is),
-//! `lock`, `groups`, and sled's own files.
+//! In the tree: `0x00 format` → the format's version; `0x00 groups` → number and sum; `0x01 KEY` → the head of a value
+//! (layout, checksum over key and value, length, first bytes); `0x02 KEY NUMBER` → its further chunks. In the folder:
+//! `format` (read before anything is touched, so that an older program leaves a newer store as it is), `lock`,
+//! `groups`, and sled's own files.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Seek as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use ::sled::IVec;
+
+mod files;
 
 use super::group::{Changes, Limits, Medium, OnFatal, Queue, merge, panic_text};
 use super::key;
@@ -32,7 +37,6 @@ use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
 
 /// The version of the layout described above, and of every key and record in it.
 pub(crate) const FORMAT: u32 = 1;
-const FORMAT_NAME: &str = "bellhop-store";
 
 const META: u8 = 0x00;
 const HEAD: u8 = 0x01;
@@ -64,6 +68,8 @@ pub(crate) struct Options {
     pub(crate) group_batches_max: usize,
     /// Bytes written as one group; a single larger batch is a group of its own.
     pub(crate) group_bytes_max: usize,
+    /// Opening verifies a store whose file is not larger than this.
+    pub(crate) verify_bytes_max: u64,
 }
 
 impl Options {
@@ -76,6 +82,7 @@ impl Options {
             queue_bytes_max: 64 * 1024 * 1024,
             group_batches_max: 1_024,
             group_bytes_max: 4 * 1024 * 1024,
+            verify_bytes_max: 64 * 1024 * 1024,
         }
     }
 }
@@ -155,21 +162,28 @@ impl Sled {
     pub(crate) fn open(options: &Options, on_fatal: OnFatal) -> Result<Self, OpenError> {
         let dir = &options.dir;
         let io = |source| OpenError::Io { dir: dir.clone(), source };
-        let known_before = check_format(dir)?;
-        make_dir(dir).map_err(io)?;
-        let lock = lock(dir)?;
+        let known_before = files::check_format(dir)?;
+        files::make_dir(dir).map_err(io)?;
+        let lock = files::lock(dir)?;
         // Read again now that nobody else can write it.
-        if !known_before && !check_format(dir)? {
-            write_format(dir).map_err(io)?;
+        if !known_before && !files::check_format(dir)? {
+            files::begin(dir).map_err(io)?;
         }
+        files::clean(dir).map_err(io)?;
         let blobs = dir.join("blobs");
-        if has_entries(&blobs).map_err(io)? {
+        if files::has_entries(&blobs).map_err(io)? {
             return Err(damaged(dir, "`blobs/` has files, which this program never makes"));
         }
         let tree = open_tree(options)?;
         let (groups, groups_file) = open_groups(dir, &tree)?;
-        sync_files(dir).map_err(io)?;
+        files::sync_all(dir).map_err(io)?;
+        files::finish(dir).map_err(io)?;
         let file = File::options().read(true).write(true).open(dir.join("db")).map_err(io)?;
+        if file.metadata().map_err(io)?.len() <= options.verify_bytes_max {
+            catch_unwind(AssertUnwindSafe(|| verify(&tree)))
+                .map_err(|panic| damaged(dir, panic_text(&*panic)))?
+                .map_err(|why| damaged(dir, why))?;
+        }
         let medium = Disk { tree: tree.clone(), file, blobs, groups, groups_file };
         let limits = Limits {
             queue_batches_max: options.queue_batches_max,
@@ -182,6 +196,15 @@ impl Sled {
             queue,
             tree: RwLock::new(Some(tree)),
             closing: Mutex::new(Closing { writer: Some(writer), lock: Some(lock) }),
+        })
+    }
+
+    /// Reads everything and compares it with what was written, while nothing is written: for stores at rest, before
+    /// a backup, after a crash. Answers how many items there are.
+    pub(crate) fn verify(&self) -> Result<u64, Error> {
+        self.read(&[], |tree| {
+            let _gate = self.queue.hold();
+            verify(tree)
         })
     }
 
@@ -266,23 +289,29 @@ struct Disk {
     tree: ::sled::Tree,
     file: File,
     blobs: PathBuf,
-    groups: u64,
+    groups: Groups,
     groups_file: File,
 }
 
 impl Medium for Disk {
     fn apply(&mut self, changes: &Changes) -> Result<(), String> {
         let mut batch = ::sled::Batch::default();
+        let mut groups = self.groups;
         for (key, value) in changes {
             let head_key = head_key(key);
             let before = match self.tree.get(&head_key).map_err(text)? {
-                Some(head) => chunks_of(content_length(&head).unwrap_or(0)),
+                Some(head) => {
+                    groups.sum = groups.sum.wrapping_sub(fingerprint(&head));
+                    chunks_of(content_length(&head).unwrap_or(0))
+                }
                 None => 0,
             };
             let after = match value {
                 Some(value) => {
                     let (first, rest) = value.split_at(value.len().min(HEAD_CONTENT_BYTES));
-                    batch.insert(head_key, head(key, value, first));
+                    let head = head(key, value, first);
+                    groups.sum = groups.sum.wrapping_add(fingerprint(&head));
+                    batch.insert(head_key, head);
                     for (number, chunk) in (1..).zip(rest.chunks(CHUNK_BYTES)) {
                         batch.insert(chunk_key(key, number), chunk);
                     }
@@ -297,9 +326,11 @@ impl Medium for Disk {
                 batch.remove(chunk_key(key, number + 1));
             }
         }
-        self.groups += 1;
-        batch.insert(GROUPS_KEY, &self.groups.to_be_bytes());
-        self.tree.apply_batch(batch).map_err(text)
+        groups.last += 1;
+        batch.insert(GROUPS_KEY, &groups.to_bytes());
+        self.tree.apply_batch(batch).map_err(text)?;
+        self.groups = groups;
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<(), String> {
@@ -307,11 +338,68 @@ impl Medium for Disk {
         self.tree.flush().map_err(text)?;
         self.file.sync_data().map_err(text)?;
         // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.
-        write_groups(&mut self.groups_file, self.groups).map_err(text)?;
-        if has_entries(&self.blobs).map_err(text)? {
+        write_groups(&mut self.groups_file, self.groups.last).map_err(text)?;
+        if files::has_entries(&self.blobs).map_err(text)? {
             return Err("a page outgrew the file and went into `blobs/`, which is never synchronised".to_owned());
         }
         Ok(())
+    }
+}
+
+/// What is known of all groups so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Groups {
+    /// The number of the last one.
+    last: u64,
+    /// The wrapping sum of the fingerprints of all items.
+    sum: u64,
+}
+
+impl Groups {
+    fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.last.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.sum.to_be_bytes());
+        bytes
+    }
+
+    fn of(tree: &::sled::Tree) -> Result<Self, String> {
+        let Some(bytes) = tree.get(GROUPS_KEY).map_err(text)? else { return Ok(Self::default()) };
+        let number = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
+        match (number(0), number(8), bytes.len()) {
+            (Some(last), Some(sum), 16) => Ok(Self { last, sum }),
+            _ => Err("the record of the last group cannot be read".to_owned()),
+        }
+    }
+}
+
+/// A number for an item that is hardly ever another item's: from the checksum, which is over key and value, and the
+/// length, spread over 64 bits.
+fn fingerprint(head: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    if let Some(identity) = head.get(1..HEAD_BYTES) {
+        bytes.copy_from_slice(identity);
+    }
+    let mut mixed = u64::from_le_bytes(bytes).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    mixed ^ (mixed >> 32)
+}
+
+/// Reads every item; nothing may be written meanwhile.
+fn verify(tree: &::sled::Tree) -> Result<u64, Error> {
+    let groups = Groups::of(tree).map_err(|why| corrupt(GROUPS_KEY, why))?;
+    let (mut items, mut sum) = (0, 0_u64);
+    for item in tree.range([HEAD]..[HEAD + 1]) {
+        let (physical, head) = item.map_err(|why| corrupt(&[], why))?;
+        assemble(tree, &physical[1..], &head)?;
+        sum = sum.wrapping_add(fingerprint(&head));
+        items += 1;
+    }
+    if sum == groups.sum {
+        Ok(items)
+    } else {
+        Err(corrupt(GROUPS_KEY, format!("the {items} items are not those that were written: their sum differs")))
     }
 }
 
@@ -396,80 +484,6 @@ fn damaged(dir: &Path, reason: impl std::fmt::Display) -> OpenError {
     OpenError::Damaged { dir: dir.to_owned(), reason: reason.to_string() }
 }
 
-fn make_dir(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-    }
-    #[cfg(not(unix))]
-    fs::create_dir_all(dir)
-}
-
-fn has_entries(dir: &Path) -> io::Result<bool> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => entries.next().transpose().map(|entry| entry.is_some()),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(why) => Err(why),
-    }
-}
-
-/// Whether the folder has a store of a format that this program knows; changes nothing.
-fn check_format(dir: &Path) -> Result<bool, OpenError> {
-    let not_a_store = |reason: &str| OpenError::NotAStore { dir: dir.to_owned(), reason: reason.to_owned() };
-    let text = match fs::read(dir.join("format")) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned(),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
-            if dir.join("db").exists() {
-                return Err(not_a_store("it has a file `db` but no file `format`"));
-            }
-            return Ok(false);
-        }
-        Err(source) => return Err(OpenError::Io { dir: dir.to_owned(), source }),
-    };
-    let version = text.strip_prefix(FORMAT_NAME).map(str::trim).and_then(|version| version.parse().ok());
-    match version {
-        Some(FORMAT) => Ok(true),
-        Some(found) if found > FORMAT => Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT }),
-        _ => Err(not_a_store("its file `format` does not say `bellhop-store` and a version")),
-    }
-}
-
-fn write_format(dir: &Path) -> io::Result<()> {
-    let aside = dir.join("format.new");
-    let mut file = File::create(&aside)?;
-    writeln!(file, "{FORMAT_NAME} {FORMAT}")?;
-    file.sync_all()?;
-    fs::rename(aside, dir.join("format"))?;
-    sync_dir(dir)
-}
-
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let io = |source| OpenError::Io { dir: dir.to_owned(), source };
-    let path = dir.join("lock");
-    let mut file = File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            return Err(OpenError::InUse { dir: dir.to_owned(), pid });
-        }
-        Err(TryLockError::Error(source)) => return Err(io(source)),
-    }
-    let note = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    note(&mut file).map_err(io)?;
-    Ok(file)
-}
-
-/// sled lets go of its own lock only when its last deferred clean-up has run, which may be after a `close` in this
-/// process; ours, which is held here, says that nobody else has the store.
-const LOCK_TRIES: u32 = 200;
-
 fn open_tree(options: &Options) -> Result<::sled::Tree, OpenError> {
     let dir = &options.dir;
     let config = ::sled::Config::new().path(dir).cache_capacity(options.cache_bytes).flush_every_ms(None);
@@ -480,10 +494,10 @@ fn open_tree(options: &Options) -> Result<::sled::Tree, OpenError> {
             Ok(db) => break db,
             Err(::sled::Error::Io(why)) if why.to_string().contains("could not acquire lock") => {
                 tries += 1;
-                if tries == LOCK_TRIES {
+                if tries == files::LOCK_TRIES {
                     return Err(OpenError::InUse { dir: dir.clone(), pid: None });
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(files::LOCK_PAUSE);
             }
             Err(::sled::Error::Io(source)) => return Err(OpenError::Io { dir: dir.clone(), source }),
             Err(why) => return Err(damaged(dir, why)),
@@ -526,32 +540,25 @@ fn check_tree(dir: &Path, tree: &::sled::Tree) -> Result<(), OpenError> {
 }
 
 /// Compares the number of the last group in the tree with the one beside it.
-fn open_groups(dir: &Path, tree: &::sled::Tree) -> Result<(u64, File), OpenError> {
+fn open_groups(dir: &Path, tree: &::sled::Tree) -> Result<(Groups, File), OpenError> {
     let io = |source| OpenError::Io { dir: dir.to_owned(), source };
-    let in_tree = match tree.get(GROUPS_KEY).map_err(|why| damaged(dir, why))? {
-        Some(number) => <[u8; 8]>::try_from(&*number)
-            .map(u64::from_be_bytes)
-            .map_err(|_| damaged(dir, "the number of the last group cannot be read"))?,
-        None => 0,
-    };
+    let groups = Groups::of(tree).map_err(|why| damaged(dir, why))?;
     let path = dir.join("groups");
     let beside = match fs::read(&path) {
         Ok(bytes) => read_groups(&bytes).ok_or_else(|| damaged(dir, "its file `groups` cannot be read"))?,
-        Err(why) if why.kind() == io::ErrorKind::NotFound && in_tree == 0 => 0,
+        Err(why) if why.kind() == io::ErrorKind::NotFound && files::is_new(dir) => 0,
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
             return Err(damaged(dir, "its file `groups` is missing"));
         }
         Err(why) => return Err(io(why)),
     };
-    if in_tree < beside {
-        return Err(damaged(
-            dir,
-            format!("groups {} to {beside} of writes were acknowledged and are not there", in_tree + 1),
-        ));
+    if groups.last < beside {
+        let first = groups.last + 1;
+        return Err(damaged(dir, format!("groups {first} to {beside} of writes were acknowledged and are not there")));
     }
     let mut file = File::options().create(true).truncate(false).write(true).open(path).map_err(io)?;
-    write_groups(&mut file, in_tree).map_err(io)?;
-    Ok((in_tree, file))
+    write_groups(&mut file, groups.last).map_err(io)?;
+    Ok((groups, file))
 }
 
 fn read_groups(bytes: &[u8]) -> Option<u64> {
@@ -567,23 +574,4 @@ fn write_groups(file: &mut File, groups: u64) -> io::Result<()> {
     bytes[8..].copy_from_slice(&crc32fast::hash(&number).to_be_bytes());
     file.rewind()?;
     file.write_all(&bytes)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Puts what opening has made, names included, on the disk before anything is acknowledged.
-fn sync_files(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            File::open(entry.path())?.sync_all()?;
-        }
-    }
-    sync_dir(dir)?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
-    }
 }

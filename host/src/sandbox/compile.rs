@@ -104,6 +104,11 @@ impl Compiler {
         self.path(digest).is_file()
     }
 
+    /// The machine code, if it is in the cache and can be used.
+    pub(super) fn load(&self, digest: &Digest) -> Option<Component> {
+        self.cached(&self.path(digest))
+    }
+
     /// The machine code of `bytes`, from the cache or made now. `bytes` have been inspected.
     pub(super) async fn component(&self, digest: Digest, bytes: &[u8]) -> Result<Component, Error> {
         let path = self.path(&digest);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use bellhop_core::digest::Digest;
+use serde::{Deserialize, Serialize};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::TypesRef;
 use wasmparser::{ComponentExternalKind, Parser, Payload, Validator};
@@ -13,7 +14,8 @@ use super::bindings::{ACTIONS_INTERFACE, LOG_INTERFACE};
 use super::{Error, wasi};
 
 /// What a plugin is and can ever ask for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Inspection {
     /// Of the bytes.
     pub digest: Digest,

@@ -150,6 +150,29 @@ impl Sandbox {
         Package::new(Arc::clone(&self.shared), &component, inspection)
     }
 
+    /// Makes a plugin ready whose inspection is known from an earlier [`Self::inspect`], as at a start.
+    ///
+    /// `bytes` is asked only when the machine code is not in the cache; reading, hashing and validating a plugin of
+    /// 18 MB take longer than loading its code. Then they must be the very bytes that were inspected.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`]; also [`Error::Unavailable`] when `bytes` fails or gives others.
+    pub async fn load(
+        &self,
+        known: &Inspection,
+        bytes: impl FnOnce() -> std::io::Result<Vec<u8>>,
+    ) -> Result<Package, Error> {
+        if let Some(component) = self.shared.compiler.load(&known.digest) {
+            return Package::new(Arc::clone(&self.shared), &component, known.clone());
+        }
+        let bytes =
+            bytes().map_err(|e| Error::Unavailable(format!("the plugin {} cannot be read: {e}", known.digest)))?;
+        if Digest::of(&bytes) != known.digest {
+            return Err(Error::Unavailable(format!("the plugin {} has changed since it was installed", known.digest)));
+        }
+        self.prepare(&bytes).await
+    }
+
     /// Whether a compiled form of that plugin is in the cache, so that [`Self::prepare`] takes milliseconds.
     #[must_use]
     pub fn is_compiled(&self, digest: &Digest) -> bool {

@@ -59,7 +59,7 @@ pub enum Error {
     /// The compiler cannot make WebAssembly. One line, which says what helps.
     #[error(
         "the target {TARGET} is not installed: run `rustup target add {TARGET}`; without rustup, Debian's packages \
-         rustc-web cargo-web rust-web-src rust-web-llvm lld-22 do, with {CARGO_VARIABLE}=/usr/bin/cargo"
+         rustc-web cargo-web rust-web-src rust-web-llvm lld-22 (1.95 or newer) do, with {CARGO_VARIABLE}=/usr/bin/cargo"
     )]
     NoTarget,
     /// Cargo or rustc cannot be started.

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::slack;
+
 /// What the host does about a failure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", from = "String")]
@@ -41,6 +43,8 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    slack: Option<slack::Answer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Value>,
 }
 
@@ -48,7 +52,14 @@ impl Failure {
     /// A fatal failure. `code` is one that the action declares, in lower case with hyphens; `message` is for people.
     #[must_use]
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), class: Class::Fatal, retry_after_ms: None, details: None }
+        Self {
+            code: code.into(),
+            message: message.into(),
+            class: Class::Fatal,
+            retry_after_ms: None,
+            slack: None,
+            details: None,
+        }
     }
 
     /// With another class.
@@ -69,6 +80,13 @@ impl Failure {
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {
         self.details = Some(details);
+        self
+    }
+
+    /// With Slack's own words; a file sees them as `$error.slack`.
+    #[must_use]
+    pub fn slack(mut self, slack: Option<slack::Answer>) -> Self {
+        self.slack = slack;
         self
     }
 

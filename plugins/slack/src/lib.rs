@@ -6,13 +6,39 @@
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 #![cfg_attr(target_arch = "wasm32", deny(unsafe_code))]
 
+mod channel;
 mod lookup;
 mod message;
 mod person;
+mod profile;
 mod provisioning;
+mod usergroup;
+mod workspace;
 
 bellhop_plugin::plugin! {
     publisher: "bellhop",
     name: "slack",
-    actions: [message::send, message::update, lookup::lookup, lookup::get],
+    actions: [
+        message::send,
+        message::update,
+        lookup::lookup,
+        lookup::get,
+        provisioning::provision,
+        workspace::invite,
+        provisioning::deactivate,
+        provisioning::reactivate,
+        provisioning::suspend,
+        profile::set_profile,
+        workspace::set_role,
+        workspace::add_user,
+        workspace::remove_user,
+        usergroup::add_user,
+        usergroup::remove_user,
+        usergroup::list,
+        channel::create,
+        channel::find,
+        channel::invite,
+        channel::remove_user,
+        channel::archive,
+    ],
 }

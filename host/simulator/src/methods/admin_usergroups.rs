@@ -49,11 +49,7 @@ pub(super) fn add_teams(call: &mut Call<'_>) -> Outcome {
         }
     }
     let effect = json!({"usergroup": id, "teams": added, "provisioned": provisioned});
-    if added.is_empty() && provisioned.is_empty() {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(!added.is_empty() || !provisioned.is_empty(), effect);
     Ok(json!({}))
 }
 
@@ -73,6 +69,9 @@ pub(super) fn list_channels(call: &mut Call<'_>) -> Outcome {
         .filter(|channel| call.workspace.as_ref().is_none_or(|team| channel.teams.contains(team)))
         .map(|channel| {
             let mut shown = views::channel(call, channel);
+            if let Some(object) = shown.as_object_mut() {
+                object.remove("shared_team_ids");
+            }
             if count {
                 shown["num_members"] = json!(channel.members.len());
             }
@@ -116,10 +115,6 @@ pub(super) fn add_channels(call: &mut Call<'_>) -> Outcome {
         }
     }
     let effect = json!({"usergroup": id, "channels": added});
-    if added.is_empty() {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(!added.is_empty(), effect);
     Ok(json!({}))
 }

@@ -188,7 +188,8 @@ pub(super) fn update(call: &mut Call<'_>) -> Outcome {
     }
     let message = message.clone();
     call.changed(json!({"channel": id, "ts": message.ts, "text": {"before": before, "after": message.text}}));
-    let shown = views::message(call.world, &message, true);
+    let mut shown = views::message(call.world, &message, true);
+    shown.remove("ts");
     Ok(json!({"channel": id, "ts": message.ts, "text": message.text, "message": shown}))
 }
 

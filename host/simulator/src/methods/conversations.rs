@@ -232,11 +232,7 @@ fn set_note(call: &mut Call<'_>, which: &'static str) -> Outcome {
     let place = if which == "topic" { &mut channel.topic } else { &mut channel.purpose };
     let before = std::mem::replace(place, note).value;
     let effect = json!({"channel": id, which: {"before": before, "after": text}});
-    if before == text {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(before != text, effect);
     shown(call, &id)
 }
 

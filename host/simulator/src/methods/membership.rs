@@ -251,11 +251,7 @@ pub(super) fn open(call: &mut Call<'_>) -> Outcome {
         several => group_conversation(call, &workspace, several)?,
     };
     let effect = json!({"channel": id, "users": users});
-    if fresh {
-        call.changed(effect)
-    } else {
-        call.unchanged(effect)
-    }
+    call.record(fresh, effect);
     opened(call, &id, !fresh, full)
 }
 

@@ -162,11 +162,7 @@ pub(super) fn update(call: &mut Call<'_>) -> Outcome {
     let after = json!({"name": group.name, "handle": group.handle, "description": group.description, "channels": group.channels});
     let same = before == after;
     let effect = json!({"usergroup": id, "before": before, "after": after});
-    if same {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(!same, effect);
     answer(call, &id)
 }
 
@@ -190,11 +186,7 @@ fn switch(call: &mut Call<'_>, disabled_s: u64) -> Outcome {
         group.updated_s = now_s;
     }
     let effect = json!({"usergroup": id, "disabled": {"before": was, "after": is}});
-    if was == is {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(was != is, effect);
     answer(call, &id)
 }
 
@@ -242,10 +234,6 @@ pub(super) fn users_update(call: &mut Call<'_>) -> Outcome {
     group.updated_by = actor;
     let same = before.iter().collect::<std::collections::BTreeSet<_>>() == users.iter().collect();
     let effect = json!({"usergroup": id, "users": {"before": before, "after": users}});
-    if same {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(!same, effect);
     answer(call, &id)
 }

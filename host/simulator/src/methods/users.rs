@@ -122,11 +122,7 @@ pub(super) fn profile_set(call: &mut Call<'_>) -> Outcome {
     account.updated_s = now_s;
     let changed = effect.values().any(|pair| pair["before"] != pair["after"]);
     let effect = json!({"user": id, "profile": effect});
-    if changed {
-        call.changed(effect)
-    } else {
-        call.unchanged(effect)
-    }
+    call.record(changed, effect);
     let account = call.world.users.get(&id).ok_or("user_not_found")?;
     Ok(json!({"profile": views::profile(account, call.token.has("users:read.email"))}))
 }

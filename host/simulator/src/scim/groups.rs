@@ -160,11 +160,7 @@ fn change(call: &mut Call<'_>, request: &Request, name: Option<String>, changes:
         "name": {"before": old_name, "after": new_name},
         "users": {"before": before, "after": users},
     });
-    if same {
-        call.unchanged(effect)
-    } else {
-        call.changed(effect)
-    }
+    call.record(!same, effect);
     let group = call.world.groups.get(&id).ok_or_else(missing)?;
     Ok(shown(call, request.version, group))
 }

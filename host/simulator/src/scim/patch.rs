@@ -14,8 +14,11 @@ pub(super) enum Members {
     Set(Vec<String>),
 }
 
+/// `add`, `replace` or `remove`, where, and with what.
+type Operation = (String, String, Value);
+
 /// The operations, if the body has any.
-pub(super) fn operations(body: &Map<String, Value>) -> Result<Option<Vec<(String, String, Value)>>, Failure> {
+fn operations(body: &Map<String, Value>) -> Result<Option<Vec<Operation>>, Failure> {
     let Some(operations) = body.get("Operations").or_else(|| body.get("operations")) else { return Ok(None) };
     let bad = || Failure::new(400, "invalid_patch");
     let operations = operations.as_array().filter(|list| list.len() <= OPERATIONS_MAX).ok_or_else(bad)?;
@@ -92,7 +95,7 @@ pub(super) fn members(body: &Map<String, Value>) -> Result<(Option<String>, Vec<
         let picked = path.strip_prefix("members[").and_then(|rest| rest.split(['"', '\'']).nth(1));
         match (kind.as_str(), path.as_str()) {
             ("remove", _) if picked.is_some() => {
-                changes.push(Members::Remove(picked.map(str::to_owned).into_iter().collect()))
+                changes.push(Members::Remove(picked.map(str::to_owned).into_iter().collect()));
             }
             ("remove", "members") if value.is_null() => changes.push(Members::Set(Vec::new())),
             ("remove", "members") => changes.push(Members::Remove(ids(&value))),
@@ -116,7 +119,10 @@ mod tests {
     use super::*;
 
     fn object(value: Value) -> Map<String, Value> {
-        value.as_object().cloned().unwrap()
+        match value {
+            Value::Object(object) => object,
+            other => panic!("{other} is no object"),
+        }
     }
 
     #[test]

@@ -254,11 +254,7 @@ fn change(call: &mut Call<'_>, request: &Request, wanted: &Map<String, Value>) -
     }
     let changed = !effect.is_empty();
     effect.insert("user".to_owned(), json!(id));
-    if changed {
-        call.changed(Value::Object(effect))
-    } else {
-        call.unchanged(Value::Object(effect))
-    }
+    call.record(changed, Value::Object(effect));
     let account = call.world.users.get(&id).ok_or_else(missing)?;
     Ok(shown(call, request.version, account))
 }

@@ -61,8 +61,9 @@ async fn pages_of_any_size_show_the_same() {
             lists.push(ids);
         }
         assert!(lists.windows(2).all(|pair| pair[0] == pair[1]), "{method}: {lists:?}");
-        let answer =
-            slack.call(token, method, json!({"cursor": "nonsense", "channel": "C0HQGENERAL", "team_id": "T0HQ"})).await;
+        let mut arguments = arguments.clone();
+        arguments["cursor"] = json!("nonsense");
+        let answer = slack.call(token, method, arguments).await;
         assert_eq!(answer.body["error"], "invalid_cursor", "{method}");
     }
 }

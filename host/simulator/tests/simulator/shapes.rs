@@ -29,6 +29,13 @@ fn forms(folder: &Path, name: &str) -> Vec<Value> {
     for examples in load(&folder.join("examples").join(&file)) {
         forms.extend(examples.as_object().into_iter().flat_map(|all| all.values().cloned()));
     }
+    // A user is one object wherever it is shown; not every recording shows all of it.
+    let people = || load(&folder.join("users.info.json"));
+    match name {
+        "users.lookupByEmail" => forms.extend(people()),
+        "users.list" => forms.extend(people().iter().map(|form| json!({"members": [form["user"]]}))),
+        _ => {}
+    }
     forms
 }
 

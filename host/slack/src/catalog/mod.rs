@@ -372,3 +372,9 @@ impl Catalog {
         &self.host_only
     }
 }
+
+/// [`Catalog::functions`] of this program: the plain list that the sandbox links by.
+#[must_use]
+pub fn function_names() -> Vec<&'static str> {
+    Catalog::built_in().functions()
+}

@@ -250,13 +250,13 @@ impl<C: Clock> Limiter<C> {
         let mut state = self.inner.lock();
         state.sweep(now_us);
         let restarted_at_us = state.restarted_at_us;
-        let rates: Vec<Rate> =
-            method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
+        let rates: Vec<Rate> = method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
         for (key, &rate) in keys.iter().zip(&rates) {
             if !state.buckets.contains_key(key) && state.buckets.len() >= options.buckets_max {
                 return Err(Full { key: key.clone(), waiting: state.buckets.len() });
             }
-            let fresh = || restarted_at_us.map_or(Bucket::full(rate, now_us), |since| Bucket::empty(rate, since));
+            let fresh =
+                || restarted_at_us.map_or_else(|| Bucket::full(rate, now_us), |since| Bucket::empty(rate, since));
             let bucket = state.buckets.entry(key.clone()).or_insert_with(fresh);
             if !bucket.has(rate) {
                 let closed = bucket.closed_until_us();

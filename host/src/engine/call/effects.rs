@@ -12,13 +12,14 @@ use bellhop_core::run::{Action, ExecutionKey};
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{Failure, Unknown};
 use bellhop_slack::limiter::Lane;
+use bellhop_slack::reconcile::{self, Verdict};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::answer;
-use super::resolve::{self, Found};
+use super::resolve;
 use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
@@ -230,7 +231,14 @@ impl<E: Execution> Scope<E> {
         let gateway = &self.services.gateway;
         let step = StepKey::Call(key.clone());
         let stamp = format!("{}/{}/{}", self.run, key.execution, key.ordinal);
-        let stamped = resolve::stamp(method, &arguments, &stamp);
+        let stamped = match reconcile::stamp(method, &arguments, &stamp) {
+            Ok(stamped) => stamped,
+            Err(unstampable) => {
+                let result = Err(answer::error("invalid-arguments", &unstampable.to_string(), "fatal", None, None));
+                let answer = Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied };
+                return self.record(&key, answer).await.map(|a| a.result);
+            }
+        };
         let lane = if self.fast { Lane::Fast } else { Lane::Slow };
         let mut attempts = 0_u64;
         loop {
@@ -376,19 +384,23 @@ impl<E: Execution> Scope<E> {
         let found = resolve::read_back(&self.services.gateway, &self.connection, method, arguments, intent, stamp, self.run).await;
         self.services.counters.resolving.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         match found {
-            Found::Done(body) => {
+            Verdict::Found(body) => {
                 self.port.note(format!("{} had been carried out: found by reading back", method.name));
                 let result = Ok(body.to_string());
                 End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
             }
-            Found::Absent => {
+            Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
                 End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
             }
-            Found::CannotTell(why) if self.resend_unknown => {
+            Verdict::Repeat => End::NotSent {
+                reason: "sending it again leaves what one sending leaves".to_owned(),
+                retry_at: Some(self.port.now()),
+            },
+            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
                 End::NotSent { reason: format!("{why}; the task says `onUnknown: resend`"), retry_at: Some(self.port.now()) }
             }
-            Found::CannotTell(why) => {
+            Verdict::CannotTell(why) => {
                 let mut fault = Fault::of_code(
                     "outcome-unknown",
                     500,

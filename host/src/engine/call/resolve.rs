@@ -2,35 +2,49 @@
 
 use bellhop_core::id::RunId;
 use bellhop_slack::catalog::Method;
+use bellhop_slack::reconcile::{self, Question, Step, Verdict};
 use serde_json::Value;
 
 use crate::engine::execution::Intent;
 use crate::engine::gateway::{Connected, Gateway};
 
-/// What a read-back found.
-pub(super) enum Found {
-    /// It had been carried out; with what the guest gets.
-    Done(Value),
-    /// It had surely not.
-    Absent,
-    /// Neither is sure; why.
-    CannotTell(String),
-}
+/// How often one page is asked for again when no answer came.
+const PAGE_ATTEMPTS: u32 = 4;
 
-/// The arguments as they are sent: with the effect's key where the method can carry one.
-pub(super) fn stamp(_method: &Method, arguments: &Value, _key: &str) -> Value {
-    arguments.clone()
-}
-
-/// Reads back what became of a write.
+/// Reads back what became of a write, every page of it. Whatever keeps an answer from coming (a limit, a scope, a lost
+/// connection) is [`Verdict::CannotTell`]: it is never taken for absence.
 pub(super) async fn read_back(
-    _gateway: &Gateway,
-    _connection: &Connected,
-    _method: &Method,
-    _arguments: &Value,
-    _intent: &Intent,
-    _key: &str,
-    _run: RunId,
-) -> Found {
-    Found::CannotTell("reading back is not there yet".to_owned())
+    gateway: &Gateway,
+    connection: &Connected,
+    method: &Method,
+    arguments: &Value,
+    intent: &Intent,
+    key: &str,
+    run: RunId,
+) -> Verdict {
+    let question = Question {
+        method,
+        arguments,
+        key,
+        intent_at: intent.at,
+        acting: connection.acting.as_deref(),
+        before: None,
+    };
+    let (mut reconciler, mut request) = match reconcile::begin(&question) {
+        Ok(begun) => begun,
+        Err(verdict) => return verdict,
+    };
+    loop {
+        let Some(asked) = gateway.catalog.by_name(request.method) else {
+            return Verdict::CannotTell(format!("there is no method {} to read back with", request.method));
+        };
+        let answer = match gateway.read(connection, asked, &request.arguments, run, PAGE_ATTEMPTS).await {
+            Ok(answer) => answer,
+            Err(failure) => return Verdict::CannotTell(format!("reading back with {}: {failure}", asked.name)),
+        };
+        match reconciler.next(&answer) {
+            Step::Ask(next) => request = next,
+            Step::Done(verdict) => return verdict,
+        }
+    }
 }

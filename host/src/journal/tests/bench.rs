@@ -1,12 +1,13 @@
 //! Figures of the writer, for people: `cargo test -p bellhop bench::figures -- --ignored --nocapture`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{noise, open};
+use super::{noise, open, wait};
 use crate::clock::{Clock as _, System};
-use crate::journal::store::{Batch, Store};
+use crate::journal::sled::{Options, Sled};
+use crate::journal::store::{Batch, Store as _};
 
 fn quantile(sorted: &[Duration], part: f64) -> f64 {
     let index = ((sorted.len() - 1) as f64 * part) as usize;
@@ -75,6 +76,34 @@ fn figures() {
             stats.batches as f64 / stats.groups as f64,
             seconds * 1_000.0 / stats.groups as f64,
         );
+        store.close().unwrap();
+    }
+    opening(clock, &home);
+}
+
+fn opening(clock: System, home: &Path) {
+    let dir = tempfile::tempdir_in(home).unwrap();
+    let store = open(dir.path());
+    for number in 0..1_000 {
+        let mut all = Batch::new();
+        for task in 0..25 {
+            all.changes.extend(batch(task, number).changes);
+        }
+        store.commit(all).unwrap();
+        if number % 50 == 0 {
+            wait(store.durable(store.tip())).unwrap();
+        }
+    }
+    store.close().unwrap();
+    drop(store);
+    // The first start after it reads the log.
+    for verify_bytes_max in [0, 0, u64::MAX] {
+        let start = clock.monotonic();
+        let store = Sled::open(&Options { verify_bytes_max, ..Options::new(dir.path()) }, Box::new(|_| {})).unwrap();
+        let took = clock.monotonic() - start;
+        let bytes = dir.path().join("db").metadata().unwrap().len();
+        let verified = if verify_bytes_max == 0 { "" } else { ", verified" };
+        println!("opening {} MiB{verified}: {took:.0?}", bytes >> 20);
         store.close().unwrap();
     }
 }

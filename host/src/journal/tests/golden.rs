@@ -74,10 +74,7 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 answer: Answer::Err(value(json!({"code": "not-in-channel"}))),
             },
         ),
-        (
-            "outcome-stored",
-            Entry::Outcome { key: key.clone(), attempt: 1, ordinal: 2, at, answer: Answer::Ok(stored.clone()) },
-        ),
+        ("outcome-stored", Entry::Outcome { key: key.clone(), attempt: 1, ordinal: 2, at, answer: Answer::Ok(stored) }),
         (
             "not-sent",
             Entry::NotSent {

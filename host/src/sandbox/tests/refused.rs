@@ -113,6 +113,24 @@ async fn the_cache_is_ours_alone_and_made_anew_when_unreadable() {
     }
 }
 
+/// At a start, what is installed is not read, hashed and validated again.
+#[tokio::test]
+async fn a_known_plugin_is_loaded_without_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path().to_owned());
+    options.limits.concurrent_calls_max = 1;
+    let sandbox = Sandbox::new(options.clone()).unwrap();
+    let bytes = POST.build();
+    let known = sandbox.inspect(&bytes).unwrap();
+    let known = serde_json::from_value(serde_json::to_value(known).unwrap()).unwrap();
+    let other = sandbox.load(&known, || Ok(b"other".to_vec())).await.unwrap_err();
+    assert!(other.to_string().contains("has changed"), "{other}");
+    sandbox.load(&known, || Ok(bytes.clone())).await.unwrap();
+    let restarted = Sandbox::new(options).unwrap();
+    let package = restarted.load(&known, || panic!("the bytes are not needed")).await.unwrap();
+    assert!(package.run(super::call("{}"), super::Recorder::default()).await.is_ok());
+}
+
 #[test]
 fn machine_code_of_another_version_is_removed() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::action::ErrorCode;
 use crate::failure::{Class, Failure};
@@ -11,7 +11,7 @@ use crate::failure::{Class, Failure};
 /// A refused or failed call.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Error {
-    /// Our code: `not-found`, `already-exists`, `scope-missing`, `plan-required`, `capability-denied`, `slack-error`, ….
+    /// Our code: `not-found`, `already-exists`, `scope-missing`, `plan-required`, `capability-not-granted`, `slack-error`, ….
     pub code: String,
     /// For people.
     pub message: String,
@@ -21,7 +21,7 @@ pub struct Error {
     /// What Slack said, when Slack said it.
     #[serde(default)]
     pub slack: Option<Answer>,
-    /// More facts, when there are some.
+    /// More facts, when there are some; for a refusal of SCIM `{status, detail}`.
     #[serde(default)]
     pub details: Option<Value>,
 }
@@ -39,9 +39,6 @@ pub struct Answer {
     /// The scopes that the token has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provided: Option<String>,
-    /// For a refusal of SCIM `{status, detail}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Value>,
 }
 
 /// The codes of refusals that any call can meet, and that an action passes on.
@@ -86,13 +83,13 @@ pub(crate) const DECLARED: &[ErrorCode] = &[
     ErrorCode { code: "slack-unavailable", status: 503, description: "Slack did not carry it out and may later." },
     ErrorCode { code: "outcome-unknown", status: 500, description: "Slack may or may not have carried it out." },
     ErrorCode {
-        code: "capability-denied",
+        code: "capability-not-granted",
         status: 403,
         description: "The operator did not grant the call to the plugin.",
     },
     ErrorCode {
         code: "answer-too-large",
-        status: 500,
+        status: 413,
         description: "The answer is larger than a plugin may be given.",
     },
     ErrorCode { code: "slack-error", status: 400, description: "Any other refusal of Slack's." },
@@ -124,15 +121,13 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// An action that does not know better passes the refusal on. Slack's own words are in `details.slack`.
+/// An action that does not know better passes the refusal on, Slack's own words included.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let failure = Self::new(error.code, error.message).class(error.class);
-        match (error.slack, error.details) {
-            (None, None) => failure,
-            (None, Some(details)) => failure.details(details),
-            (Some(slack), None) => failure.details(json!({ "slack": slack })),
-            (Some(slack), Some(details)) => failure.details(json!({ "slack": slack, "more": details })),
+        let failure = Self::new(error.code, error.message).class(error.class).slack(error.slack);
+        match error.details {
+            None => failure,
+            Some(details) => failure.details(details),
         }
     }
 }

@@ -1,0 +1,149 @@
+//! The files of the embedded store that are not sled's, and what has to be done to sled's before it sees them.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{FORMAT, OpenError};
+
+const FORMAT_NAME: &str = "bellhop-store";
+
+/// While this file is there nothing was ever accepted.
+const CREATING: &str = "creating";
+
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    }
+    #[cfg(not(unix))]
+    fs::create_dir_all(dir)
+}
+
+pub(super) fn has_entries(dir: &Path) -> io::Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().transpose().map(|entry| entry.is_some()),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
+    }
+}
+
+/// Whether the folder has a store of a format that this program knows; changes nothing.
+pub(super) fn check_format(dir: &Path) -> Result<bool, OpenError> {
+    let not_a_store = |reason: &str| OpenError::NotAStore { dir: dir.to_owned(), reason: reason.to_owned() };
+    let text = match fs::read(dir.join("format")) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned(),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            if dir.join("db").exists() {
+                return Err(not_a_store("it has a file `db` but no file `format`"));
+            }
+            return Ok(false);
+        }
+        Err(source) => return Err(OpenError::Io { dir: dir.to_owned(), source }),
+    };
+    let version = text.strip_prefix(FORMAT_NAME).map(str::trim).and_then(|version| version.parse().ok());
+    match version {
+        Some(FORMAT) => Ok(true),
+        Some(found) if found > FORMAT => Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT }),
+        _ => Err(not_a_store("its file `format` does not say `bellhop-store` and a version")),
+    }
+}
+
+/// Begins a new store.
+pub(super) fn begin(dir: &Path) -> io::Result<()> {
+    File::create(dir.join(CREATING))?.sync_all()?;
+    sync_dir(dir)?;
+    write_format(dir)
+}
+
+/// Whether nothing was ever accepted.
+pub(super) fn is_new(dir: &Path) -> bool {
+    dir.join(CREATING).exists()
+}
+
+/// The store is made and on the disk: from here on things are accepted.
+pub(super) fn finish(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(CREATING)) {
+        Ok(()) => sync_dir(dir),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(why) => Err(why),
+    }
+}
+
+/// Removes what a process left that died while it opened the store.
+pub(super) fn clean(dir: &Path) -> io::Result<()> {
+    let new = is_new(dir);
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let half_a_snapshot = name.starts_with("snap.") && name.ends_with(".generating");
+        let half_a_store = new && (name == "db" || name == "conf" || name == "groups" || name.starts_with("snap."));
+        if half_a_snapshot || half_a_store {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_format(dir: &Path) -> io::Result<()> {
+    let aside = dir.join("format.new");
+    let mut file = File::create(&aside)?;
+    writeln!(file, "{FORMAT_NAME} {FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(aside, dir.join("format"))?;
+    sync_dir(dir)
+}
+
+/// A process that just ended may still be held in a child of its own that has not reached its `exec`; and sled lets go
+/// of its lock only when its last deferred clean-up has run, which may be after a `close` in this process.
+pub(super) const LOCK_TRIES: u32 = 100;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes the store for this process alone.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+    let path = dir.join("lock");
+    let mut file = File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(io)?;
+    let mut tries = 0;
+    while let Err(why) = file.try_lock() {
+        if let TryLockError::Error(source) = why {
+            return Err(io(source));
+        }
+        tries += 1;
+        if tries == LOCK_TRIES {
+            let mut text = String::new();
+            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(OpenError::InUse { dir: dir.to_owned(), pid });
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    let note = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    note(&mut file).map_err(io)?;
+    Ok(file)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Puts what opening has made, names included, on the disk before anything is acknowledged.
+pub(super) fn sync_all(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
