@@ -104,6 +104,15 @@ pub(super) fn reads(fields: &[(&str, &str, Data)]) -> Vec<DeclaredCall> {
     reads
 }
 
+/// What is known of these fields, as an object.
+pub(super) fn known_input(fields: &[(&str, &str, Data)]) -> Value {
+    let known = fields.iter().filter_map(|(name, _, value)| match value {
+        Data::Known(value) => Some(((*name).to_owned(), value.clone())),
+        Data::FromInput | Data::Unknown => None,
+    });
+    Value::Object(known.collect())
+}
+
 /// The ids of workspaces in these fields that are not of the connection's workspace.
 pub(super) fn foreign_workspaces<'f>(
     fields: &'f [(&str, &str, Data)],

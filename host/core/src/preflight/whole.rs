@@ -416,11 +416,12 @@ impl<'a> Judge<'a> {
 
 /// Each fault once. What is only known of a connection is said at the first call that it matters to.
 fn deduplicated(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut seen: BTreeSet<(&'static str, Option<String>, String)> = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut kept: Vec<Diagnostic> = Vec::new();
     for diagnostic in diagnostics {
         let once = [code::UNKNOWN_UNTIL_RUN, code::SCOPE_RECOMMENDED].contains(&diagnostic.code);
-        let key = (diagnostic.code.0, diagnostic.connection.clone(), diagnostic.message.clone());
+        let why = diagnostic.has.as_ref().and_then(|h| h.text.clone());
+        let key = (diagnostic.code.0, diagnostic.connection.clone(), diagnostic.message.clone(), why);
         if once && diagnostic.severity == Severity::Warning && !seen.insert(key) {
             continue;
         }
