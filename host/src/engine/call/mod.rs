@@ -18,7 +18,7 @@ pub(crate) use names::Known;
 use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
-use super::execution::{CallKey, End, Execution, Slice, StepKey};
+use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
@@ -259,8 +259,13 @@ impl<E: Execution> Attempt<E> {
             Stopped::Park(fault) => CallEnd::Park(fault),
             Stopped::PutDown => CallEnd::PutDown,
             Stopped::Failed(error) => {
-                tracing::error!(run = %self.run(), task = %self.call.key, %error, "the journal failed under a call");
-                CallEnd::PutDown
+                if !matches!(error, execution::Error::TooLarge { .. }) {
+                    return CallEnd::Failed(error);
+                }
+                // What was begun is on record; what would come next needs more room than a run has.
+                let mut reason = Fault::of_code("run-too-large", 400, error.to_string());
+                reason.instance = Some(self.call.key.pointer.clone());
+                CallEnd::Park(reason)
             }
         }
     }

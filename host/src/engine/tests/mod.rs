@@ -23,6 +23,11 @@ use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
 use crate::toolchain;
 
+mod double;
+mod dying;
+mod ports;
+mod scenarios;
+
 /// A host without HTTP, on a store in memory.
 struct World {
     slack: bellhop_simulator::Running,
