@@ -177,3 +177,31 @@ impl Host {
         engine.services.journal.close().map_err(|e| Error::Store(e.to_string()))
     }
 }
+
+/// Serves until the process is told to stop. Says on standard output where, and once the first operator's token.
+pub(crate) async fn serve(options: Options) -> Result<(), Error> {
+    let host = open(&options).await?;
+    println!("bellhop listens on http://{}", host.address);
+    if let Some(token) = &host.first_token {
+        println!("operator token (shown this once): {token}");
+    }
+    if (options.budget_scale - 1.0).abs() > f64::EPSILON {
+        println!("Slack's budget is multiplied by {} (for measurements against a simulator only)", options.budget_scale);
+    }
+    host.run(told_to_stop()).await
+}
+
+/// Ready at SIGTERM or SIGINT.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process at once: that loses nothing that was acknowledged.
+        _ => std::future::pending().await,
+    }
+}
