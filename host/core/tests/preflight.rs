@@ -1,5 +1,6 @@
 //! Preflight: every folder of `tests/cases/preflight` holds a `workflow.yaml`, a `question.json` and the answer.
 //! `UPDATE_EXPECT=1` rewrites the answers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use serde_json::{Value, json};
 
 #[path = "preflight/call.rs"]
 mod call;
+#[path = "preflight/flow.rs"]
+mod flow;
 #[path = "preflight/plan.rs"]
 mod plan;
 #[path = "preflight/property.rs"]

@@ -27,6 +27,8 @@ mod summary;
 pub(crate) mod timeline;
 mod timers;
 pub(crate) mod tokens;
+#[cfg(test)]
+mod tests;
 mod turns;
 pub(crate) mod views;
 
@@ -46,6 +48,8 @@ pub(crate) struct Services {
     pub(crate) plugins: plugins::Plugins,
     pub(crate) definitions: definitions::Definitions,
     pub(crate) keys: exclusive::Keys,
+    /// Names that were resolved lately.
+    pub(crate) names: call::Known,
     pub(crate) timers: timers::Timers,
     pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
     pub(crate) counters: Counters,
@@ -100,6 +104,8 @@ pub(crate) struct Options {
     pub(crate) budget_scale: f64,
     /// Where connections' tokens are kept.
     pub(crate) secrets: connections::Secrets,
+    /// Told once when the store fails.
+    pub(crate) store_failed: watch::Sender<Option<String>>,
 }
 
 /// The engine. One per process and store.
@@ -130,7 +136,7 @@ pub(crate) enum OpenError {
 impl Engine {
     /// Reads what is in the store. Nothing runs until [`Self::start`].
     pub(crate) fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets } = options;
+        let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets, store_failed } = options;
         let limiter_options = bellhop_slack::limiter::Options { scale: budget_scale, ..Default::default() };
         let limiter_clock = gateway::SlackClock(clock.clone());
         // A host that has runs behind it does not know what it has used of Slack's budget.
@@ -146,6 +152,7 @@ impl Engine {
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
             definitions: definitions::Definitions::new(journal.clone()),
             keys: exclusive::Keys::default(),
+            names: call::Known::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
             evaluator: Arc::new(expressions),
             counters: Counters::default(),
@@ -156,7 +163,7 @@ impl Engine {
             clock,
             journal: journal.clone(),
             drain: watch::channel(false).0,
-            fatal: watch::channel(None).0,
+            fatal: store_failed,
         };
         Ok(Arc::new(Self {
             services: Arc::new(services),

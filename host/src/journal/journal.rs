@@ -36,8 +36,8 @@ impl Error {
         matches!(self, Self::Store(store::Error::Fatal { .. }))
     }
 
-    fn corrupt(key: impl ToString, reason: impl ToString) -> Self {
-        record::Error::Corrupt { key: key.to_string(), reason: reason.to_string().into() }.into()
+    fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
+        record::Error::Corrupt { key: key.to_string(), reason: reason.as_ref().into() }.into()
     }
 }
 
@@ -238,9 +238,9 @@ impl Journal {
         let mut entries = Vec::with_capacity(page.items.len());
         for (expected, (key, value)) in (from..).zip(&page.items) {
             let mut parts = Parts::of(Space::Event, key);
-            let seq = parts.as_mut().and_then(|parts| parts.run().and(parts.number()));
+            let seq = parts.as_mut().and_then(|parts| parts.run().and_then(|_| parts.number()));
             if seq != Some(expected) {
-                return Err(Error::corrupt(key::event(run, expected), "an entry is missing"));
+                return Err(Error::corrupt(&key::event(run, expected), "an entry is missing"));
             }
             entries.push((expected, record::decode(Space::Event, key, value)?));
         }
@@ -282,7 +282,7 @@ impl Journal {
         let mut items = Vec::with_capacity(page.items.len());
         for (key, _) in &page.items {
             let run = Parts::of(Space::Listing, key)
-                .and_then(|mut parts| parts.number().and(parts.run()))
+                .and_then(|mut parts| parts.number().and_then(|_| parts.run()))
                 .ok_or_else(|| bad_key(key))?;
             if let Some(summary) = self.get(&key::summary(run))? {
                 items.push((run, summary));
@@ -330,7 +330,7 @@ impl Journal {
         let Some(value) = self.store.get(key.bytes())? else { return Ok(None) };
         let bytes = record::unseal(Space::Blob, key.bytes(), &value)?;
         if Digest::of(bytes) != digest {
-            return Err(Error::corrupt(key, "the digest differs"));
+            return Err(Error::corrupt(&key, "the digest differs"));
         }
         Ok(Some(bytes.to_vec()))
     }
@@ -357,7 +357,7 @@ impl Journal {
             Content::Stored { digest, .. } => {
                 let key = key::blob(digest);
                 let bytes = self.blob(digest)?.ok_or_else(|| Error::corrupt(&key, "the stored value is missing"))?;
-                serde_json::from_slice(&bytes).map_err(|why| Error::corrupt(&key, why))
+                serde_json::from_slice(&bytes).map_err(|why| Error::corrupt(&key, why.to_string()))
             }
         }
     }
@@ -386,5 +386,5 @@ impl Journal {
 }
 
 fn bad_key(key: &[u8]) -> Error {
-    Error::corrupt(key::display(key), "not a key of its space")
+    Error::corrupt(&key::display(key), "not a key of its space")
 }

@@ -51,8 +51,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    fn corrupt(key: &[u8], reason: impl ToString) -> Self {
-        Self::Corrupt { key: display(key), reason: reason.to_string().into() }
+    fn corrupt(key: &[u8], reason: impl AsRef<str>) -> Self {
+        Self::Corrupt { key: display(key), reason: reason.as_ref().into() }
     }
 }
 
@@ -141,6 +141,6 @@ fn not_readable(key: &[u8], payload: &[u8], why: &serde_json::Error) -> Error {
         .filter(|kind| !super::entry::KINDS.contains(&kind.as_str()));
     match kind {
         Some(kind) => Error::UnknownKind { key: display(key), kind },
-        None => Error::corrupt(key, why),
+        None => Error::corrupt(key, why.to_string()),
     }
 }

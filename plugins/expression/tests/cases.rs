@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use bellhop_expression::Programs;
+use bellhop_expression::{Programs, limits};
 
 #[test]
 fn every_case() {
@@ -77,4 +77,22 @@ fn check(programs: &mut Programs, case: &Value) -> Result<(), String> {
         }
     }
     if checked == 0 { Err("the case checks nothing".to_owned()) } else { Ok(()) }
+}
+
+#[test]
+fn programs_are_kept_within_bounds() {
+    let mut programs = Programs::new();
+    for n in 0..600 {
+        let answer = programs.evaluate(&format!(". + {n}"), "{}", "1").unwrap();
+        assert_eq!(answer, (n + 1).to_string());
+    }
+    assert_eq!(programs.kept(), limits::PROGRAMS_MAX);
+    // The one used last is still there, whatever came in between.
+    let long = format!("\"{}\"", "x".repeat(40_000));
+    for _ in 0..3 {
+        programs.evaluate(&long, "{}", "1").unwrap();
+        programs.evaluate(&long.replace('x', "y"), "{}", "1").unwrap();
+    }
+    assert!(programs.kept() <= 2, "{} programs of 40 kB are kept", programs.kept());
+    assert!(programs.evaluate(&"1+".repeat(40_000), "{}", "1").is_err());
 }

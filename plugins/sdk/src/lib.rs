@@ -27,7 +27,7 @@
 //!     effect = "notify",
 //!     calls(on("workspace", "grid-workspace"), always("chat.post-message")),
 //! )]
-//! fn greet(_: &Context, input: Greet) -> Result<Done<Greeted>, Failure> {
+//! fn greet(_: &Context, input: &Greet) -> Result<Done<Greeted>, Failure> {
 //!     let answer = slack::chat::post_message(json!({ "channel": input.user, "text": "Hello!" }))?;
 //!     Ok(Done::changed(Greeted { ts: slack::text(&answer, "/ts")?.to_owned() }))
 //! }

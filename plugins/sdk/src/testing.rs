@@ -65,7 +65,7 @@ pub(crate) fn logged(level: &str, text: &str) {
 pub(crate) fn answer(function: &str, args: &str) -> Result<String, String> {
     SCRIPT.with_borrow_mut(|script| match script {
         Some(script) => script.answer(function, args),
-        None => Err(refusal("capability-denied", function, "no script is running")),
+        None => Err(refusal("capability-not-granted", function, "no script is running")),
     })
 }
 
@@ -87,11 +87,11 @@ impl Script {
         self.called.push(function.to_owned());
         let Some(step) = self.steps.pop_front() else {
             self.faults.push(format!("calls `{function}` with {args}, after the last step of the script"));
-            return Err(refusal("capability-denied", function, "not in the script"));
+            return Err(refusal("capability-not-granted", function, "not in the script"));
         };
         if step.call != function {
             self.faults.push(format!("calls `{function}` with {args} where the script has `{}`", step.call));
-            return Err(refusal("capability-denied", function, "not in the script"));
+            return Err(refusal("capability-not-granted", function, "not in the script"));
         }
         let args: Value = serde_json::from_str(args).unwrap_or_default();
         if let Some(fault) = differs(&step.with, &args) {

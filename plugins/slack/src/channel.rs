@@ -99,7 +99,7 @@ pub(crate) struct Created {
     ),
     calls(on("workspace", "grid-workspace"), always("conversations.create"), maybe("conversations.list"))
 )]
-pub(crate) fn create(context: &Context, input: Create) -> Result<Done<Created>, Failure> {
+pub(crate) fn create(context: &Context, input: &Create) -> Result<Done<Created>, Failure> {
     let name = plain(&input.name);
     let taken = || Failure::new("channel-name-taken", format!("there is a channel `#{name}` already"));
     let after: Option<String> = context.state();
@@ -154,7 +154,7 @@ pub(crate) struct FoundChannel {
     effect = "read",
     calls(on("workspace", "grid-workspace"), always("conversations.list"))
 )]
-pub(crate) fn find(context: &Context, input: Find) -> Result<Done<FoundChannel>, Failure> {
+pub(crate) fn find(context: &Context, input: &Find) -> Result<Done<FoundChannel>, Failure> {
     match search(&plain(&input.name), input.include_private, input.include_archived, context.state())? {
         Search::Found(channel) => Ok(Done::unchanged(FoundChannel { found: true, channel: Some(channel) })),
         Search::Nothing => Ok(Done::unchanged(FoundChannel { found: false, channel: None })),
@@ -197,7 +197,7 @@ fn archived(refusal: slack::Error) -> Failure {
     error("channel-archived", 409, "The channel is archived."),
     calls(on("workspace", "grid-workspace"), always("conversations.invite"))
 )]
-pub(crate) fn invite(_: &Context, input: Membership) -> Result<Done<InChannel>, Failure> {
+pub(crate) fn invite(_: &Context, input: &Membership) -> Result<Done<InChannel>, Failure> {
     let done = || InChannel { channel: input.channel.to_string(), user: input.user.to_string() };
     match slack::conversations::invite(json!({ "channel": input.channel, "users": input.user })) {
         Ok(_) => {
@@ -218,7 +218,7 @@ pub(crate) fn invite(_: &Context, input: Membership) -> Result<Done<InChannel>, 
     error("channel-mandatory", 409, "Nobody can be removed from the workspace's general channel."),
     calls(on("workspace", "grid-workspace"), always("conversations.kick"), maybe("conversations.info"))
 )]
-pub(crate) fn remove_user(_: &Context, input: Membership) -> Result<Done<InChannel>, Failure> {
+pub(crate) fn remove_user(_: &Context, input: &Membership) -> Result<Done<InChannel>, Failure> {
     let done = || InChannel { channel: input.channel.to_string(), user: input.user.to_string() };
     match slack::conversations::kick(json!({ "channel": input.channel, "user": input.user })) {
         Ok(_) => {
@@ -264,7 +264,7 @@ pub(crate) struct Archived {
     error("channel-mandatory", 409, "The workspace needs the channel; it cannot be archived."),
     calls(on("workspace", "grid-workspace"), always("conversations.archive"))
 )]
-pub(crate) fn archive(_: &Context, input: Archive) -> Result<Done<Archived>, Failure> {
+pub(crate) fn archive(_: &Context, input: &Archive) -> Result<Done<Archived>, Failure> {
     let done = || Archived { channel: input.channel.to_string() };
     match slack::conversations::archive(json!({ "channel": input.channel })) {
         Ok(_) => Ok(Done::changed(done())),

@@ -50,7 +50,7 @@ impl Found {
     calls(on("workspace", "grid-workspace"), always("users.lookup-by-email"), maybe("users.list")),
     calls(on("grid-org"), always("users.lookup-by-email"), maybe("scim-users.list"))
 )]
-pub(crate) fn lookup(context: &Context, input: Lookup) -> Result<Done<Found>, Failure> {
+pub(crate) fn lookup(context: &Context, input: &Lookup) -> Result<Done<Found>, Failure> {
     let cursor: Option<String> = context.state();
     if cursor.is_none() {
         match slack::users::lookup_by_email(json!({ "email": input.email })) {
@@ -109,7 +109,7 @@ pub(crate) struct Got {
     effect = "read",
     calls(on("workspace", "grid-workspace", "grid-org"), always("users.info"))
 )]
-pub(crate) fn get(_: &Context, input: Get) -> Result<Done<Got>, Failure> {
+pub(crate) fn get(_: &Context, input: &Get) -> Result<Done<Got>, Failure> {
     let answer = slack::users::info(json!({ "user": input.user }))?;
     Ok(Done::unchanged(Got { user: Person::of_user(&answer["user"])? }))
 }

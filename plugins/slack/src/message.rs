@@ -6,8 +6,14 @@ use serde_json::{Value, json};
 /// Where to send what.
 #[input]
 #[schemars(extend(
-    "oneOf" = [{ "required": ["channel"] }, { "required": ["user"] }],
-    "anyOf" = [{ "required": ["text"] }, { "required": ["blocks"] }]
+    "oneOf" = [
+        { "required": ["channel"], "properties": { "channel": { "type": "string" } } },
+        { "required": ["user"], "properties": { "user": { "type": "string" } } }
+    ],
+    "anyOf" = [
+        { "required": ["text"], "properties": { "text": { "type": "string", "minLength": 1 } } },
+        { "required": ["blocks"], "properties": { "blocks": { "type": "array", "minItems": 1 } } }
+    ]
 ))]
 pub(crate) struct Send {
     /// The channel to post in. Either this or `user`.
@@ -50,7 +56,7 @@ pub(crate) struct Sent {
     effect = "notify",
     calls(on("workspace", "grid-workspace"), always("chat.post-message"))
 )]
-pub(crate) fn send(_: &Context, input: Send) -> Result<Done<Sent>, Failure> {
+pub(crate) fn send(_: &Context, input: &Send) -> Result<Done<Sent>, Failure> {
     let to = match (&input.channel, &input.user) {
         (Some(channel), None) => channel.as_str(),
         (None, Some(user)) => user.as_str(),
@@ -67,13 +73,18 @@ pub(crate) fn send(_: &Context, input: Send) -> Result<Done<Sent>, Failure> {
     Ok(Done::changed(Sent {
         channel: slack::text(&answer, "/channel")?.to_owned(),
         ts: slack::text(&answer, "/ts")?.to_owned(),
-        thread: input.thread,
+        thread: input.thread.clone(),
     }))
 }
 
 /// Which message becomes what.
 #[input]
-#[schemars(extend("anyOf" = [{ "required": ["text"] }, { "required": ["blocks"] }]))]
+#[schemars(extend(
+    "anyOf" = [
+        { "required": ["text"], "properties": { "text": { "type": "string", "minLength": 1 } } },
+        { "required": ["blocks"], "properties": { "blocks": { "type": "array", "minItems": 1 } } }
+    ]
+))]
 pub(crate) struct Update {
     /// The conversation that the message is in.
     channel: slack::ChannelId,
@@ -98,7 +109,7 @@ pub(crate) struct Update {
     error("message-not-ours", 403, "Only the app that has sent a message can change it."),
     calls(on("workspace", "grid-workspace"), always("chat.update"))
 )]
-pub(crate) fn update(_: &Context, input: Update) -> Result<Done<Sent>, Failure> {
+pub(crate) fn update(_: &Context, input: &Update) -> Result<Done<Sent>, Failure> {
     let blocks = content(input.text.as_deref(), input.blocks.as_deref())?;
     let args = json!({ "channel": input.channel, "ts": input.ts, "text": input.text, "blocks": blocks });
     let answer = slack::chat::update(args).map_err(|refusal| {

@@ -125,7 +125,11 @@ fn role(user: &Value) -> Role {
 /// The primary e-mail of a SCIM resource, else its first.
 pub(crate) fn email(resource: &Value) -> Option<String> {
     let emails = slack::list(resource, "/emails");
-    emails.iter().find(|e| e["primary"].as_bool() == Some(true)).or(emails.first()).and_then(|e| text(e, "/value"))
+    emails
+        .iter()
+        .find(|e| e["primary"].as_bool() == Some(true))
+        .or_else(|| emails.first())
+        .and_then(|e| text(e, "/value"))
 }
 
 /// Whether a SCIM resource is an account that can be used.

@@ -62,8 +62,8 @@ pub(crate) struct ProfileSet {
     calls(on("workspace", "grid-workspace"), always("users-profile.get"), maybe("users-profile.set")),
     calls(on("grid-org"), always("scim-users.get"), maybe("scim-users.patch"))
 )]
-pub(crate) fn set_profile(context: &Context, input: SetProfile) -> Result<Done<ProfileSet>, Failure> {
-    if context.on_org() { in_organisation(&input) } else { in_workspace(&input) }
+pub(crate) fn set_profile(context: &Context, input: &SetProfile) -> Result<Done<ProfileSet>, Failure> {
+    if context.on_org() { in_organisation(input) } else { in_workspace(input) }
 }
 
 fn nothing() -> Failure {

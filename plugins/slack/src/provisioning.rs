@@ -92,16 +92,16 @@ pub(crate) struct Provisioned {
     error("user-name-taken", 409, "Somebody else has the e-mail or the user name: choose another."),
     calls(on("workspace", "grid-org"), always("scim-users.create"), maybe("scim-users.list"))
 )]
-pub(crate) fn provision(_: &Context, input: Provision) -> Result<Done<Provisioned>, Failure> {
+pub(crate) fn provision(_: &Context, input: &Provision) -> Result<Done<Provisioned>, Failure> {
     let user_name = input.user_name.clone().unwrap_or_else(|| user_name_of(&input.email));
-    match slack::scim_users::create(resource(&input, &user_name)) {
+    match slack::scim_users::create(resource(input, &user_name)) {
         Ok(made) => {
             let user = slack::text(&made, "/id")?.to_owned();
             let undo = json!({ "user": user });
-            Ok(Done::changed(provisioned(&made, &input, 1)?).undo("user.deactivate", undo))
+            Ok(Done::changed(provisioned(&made, input, 1)?).undo("user.deactivate", undo))
         }
         Err(refusal) if refusal.code == "already-exists" || refusal.is(&["scim-409"]) => {
-            existing(&input, &user_name, refusal)
+            existing(input, &user_name, refusal)
         }
         Err(refusal) => Err(refusal.into()),
     }
@@ -205,7 +205,7 @@ pub(crate) struct Switched {
     inverse = "user.reactivate",
     calls(on("workspace", "grid-org"), always("scim-users.get"), maybe("scim-users.patch"))
 )]
-pub(crate) fn deactivate(_: &Context, input: Whose) -> Result<Done<Switched>, Failure> {
+pub(crate) fn deactivate(_: &Context, input: &Whose) -> Result<Done<Switched>, Failure> {
     switch(&input.user, false, "user.reactivate")
 }
 
@@ -217,7 +217,7 @@ pub(crate) fn deactivate(_: &Context, input: Whose) -> Result<Done<Switched>, Fa
     inverse = "user.deactivate",
     calls(on("workspace", "grid-org"), always("scim-users.get"), maybe("scim-users.patch"))
 )]
-pub(crate) fn reactivate(_: &Context, input: Whose) -> Result<Done<Switched>, Failure> {
+pub(crate) fn reactivate(_: &Context, input: &Whose) -> Result<Done<Switched>, Failure> {
     switch(&input.user, true, "user.deactivate")
 }
 
@@ -240,7 +240,7 @@ fn switch(user: &slack::UserId, active: bool, inverse: &'static str) -> Result<D
     purposes("offboarding", "access-review", "licence"),
     calls(on("grid-org"), always("scim-users.get"), maybe("admin-users-session.reset", "scim-users.patch"))
 )]
-pub(crate) fn suspend(_: &Context, input: Whose) -> Result<Done<Switched>, Failure> {
+pub(crate) fn suspend(_: &Context, input: &Whose) -> Result<Done<Switched>, Failure> {
     let account = slack::scim_users::get(json!({ "id": input.user }))?;
     let switched = |licences| Switched { user: input.user.to_string(), active: false, licences };
     if !is_active(&account) {

@@ -42,7 +42,7 @@ fn write(usergroup: &slack::UsergroupId, members: &[String]) -> Result<(), slack
     exclusive("usergroup", "/usergroup"),
     calls(on("workspace", "grid-workspace"), always("usergroups-users.list"), maybe("usergroups-users.update"))
 )]
-pub(crate) fn add_user(_: &Context, input: Membership) -> Result<Done<Members>, Failure> {
+pub(crate) fn add_user(_: &Context, input: &Membership) -> Result<Done<Members>, Failure> {
     let mut members = members(&input.usergroup)?;
     let done =
         |members: usize| Members { usergroup: input.usergroup.to_string(), user: input.user.to_string(), members };
@@ -70,7 +70,7 @@ pub(crate) fn add_user(_: &Context, input: Membership) -> Result<Done<Members>, 
     ),
     calls(on("workspace", "grid-workspace"), always("usergroups-users.list"), maybe("usergroups-users.update"))
 )]
-pub(crate) fn remove_user(_: &Context, input: Membership) -> Result<Done<Members>, Failure> {
+pub(crate) fn remove_user(_: &Context, input: &Membership) -> Result<Done<Members>, Failure> {
     let mut members = members(&input.usergroup)?;
     let before = members.len();
     members.retain(|member| input.user != **member);
@@ -132,7 +132,7 @@ pub(crate) struct Usergroups {
     effect = "read",
     calls(on("workspace", "grid-workspace"), always("usergroups.list"))
 )]
-pub(crate) fn list(_: &Context, input: List) -> Result<Done<Usergroups>, Failure> {
+pub(crate) fn list(_: &Context, input: &List) -> Result<Done<Usergroups>, Failure> {
     let answer = slack::usergroups::list(json!({
         "include_disabled": input.include_disabled,
         "include_users": input.include_users,

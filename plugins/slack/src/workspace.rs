@@ -80,7 +80,7 @@ pub(crate) struct Invited {
     error("user-deactivated", 409, "The person has a deactivated account: reactivate it with `user.reactivate`."),
     calls(on("grid-org"), always("admin-users.invite"))
 )]
-pub(crate) fn invite(_: &Context, input: Invite) -> Result<Done<Invited>, Failure> {
+pub(crate) fn invite(_: &Context, input: &Invite) -> Result<Done<Invited>, Failure> {
     let (restricted, ultra_restricted) = input.membership.flags();
     let channels = joined(&input.channels)
         .ok_or_else(|| Failure::new("invalid-arguments", "an invitation needs at least one channel"))?;
@@ -141,7 +141,7 @@ pub(crate) struct InWorkspace {
     error("user-deactivated", 409, "The account is deactivated: reactivate it with `user.reactivate`."),
     calls(on("grid-org"), always("users.info"), maybe("admin-users.assign"))
 )]
-pub(crate) fn add_user(_: &Context, input: AddUser) -> Result<Done<InWorkspace>, Failure> {
+pub(crate) fn add_user(_: &Context, input: &AddUser) -> Result<Done<InWorkspace>, Failure> {
     // Assigning switches a deactivated account on again, so who is deactivated must be known before.
     let answer = slack::users::info(json!({ "user": input.user }))?;
     let user = &answer["user"];
@@ -187,7 +187,7 @@ pub(crate) struct RemoveUser {
     inverse = "workspace.add-user",
     calls(on("grid-org"), always("admin-users.remove"))
 )]
-pub(crate) fn remove_user(_: &Context, input: RemoveUser) -> Result<Done<InWorkspace>, Failure> {
+pub(crate) fn remove_user(_: &Context, input: &RemoveUser) -> Result<Done<InWorkspace>, Failure> {
     let args = json!({ "team_id": input.workspace, "user_id": input.user });
     let done = || InWorkspace { user: input.user.to_string(), workspace: input.workspace.to_string() };
     match slack::admin_users::remove(&args) {
@@ -251,7 +251,7 @@ pub(crate) struct RoleSet {
         maybe("admin-users.set-regular", "admin-users.set-admin", "admin-users.set-owner")
     )
 )]
-pub(crate) fn set_role(context: &Context, input: SetRole) -> Result<Done<RoleSet>, Failure> {
+pub(crate) fn set_role(context: &Context, input: &SetRole) -> Result<Done<RoleSet>, Failure> {
     let list = json!({ "team_id": input.workspace, "limit": 100 });
     let mut pages = slack::Pages::new(list, |args| slack::admin_users::list(args)).after(context.state());
     let member = loop {

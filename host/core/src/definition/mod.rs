@@ -238,6 +238,7 @@ pub struct TaskExtras {
 
 /// What a task does.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "kinds stay where they were read; nothing moves or copies many of them")]
 pub enum TaskKind {
     /// `call` of a catalogued function.
     Call(Call),

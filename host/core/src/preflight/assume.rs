@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnostic::{Diagnostic, Needs, code};
 use crate::requirement::{Connection, Kind, Permission, Plan, TokenKind, UnknownWord};
 
 /// Why a text is no assumption; each names the part that is wrong.
@@ -44,6 +45,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same for people and machines.
+    #[must_use]
+    pub fn diagnostic(&self) -> Diagnostic {
+        Diagnostic {
+            needs: Some(Needs { text: Some("NAME=KIND[:PLAN[:PERMISSION]]".to_owned()), ..Needs::default() }),
+            ..Diagnostic::error(code::ASSUMPTION_INVALID, self.to_string())
+        }
+    }
+}
+
 /// The connection that `text` describes. It holds all tokens and scopes; `grid-*` implies Enterprise Grid,
 /// `workspace` without a plan leaves it unknown, the permission defaults to `act`.
 pub fn parse(text: &str) -> Result<Connection, Error> {
@@ -64,7 +76,7 @@ pub fn parse(text: &str) -> Result<Connection, Error> {
     if let Some(plan) = plan.filter(|p| on_grid != (*p == Plan::Enterprise)) {
         return Err(Error::Contradiction { kind, plan });
     }
-    let plan = plan.or(on_grid.then_some(Plan::Enterprise));
+    let plan = plan.or_else(|| on_grid.then_some(Plan::Enterprise));
     Ok(Connection {
         name: name.to_owned(),
         kind,

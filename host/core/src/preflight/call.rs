@@ -75,8 +75,7 @@ pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
     };
     // Made now, so whatever it lacks it lacks for sure.
     let made = DeclaredCall { when: Occurs::Always, ..declared.clone() };
-    let facts =
-        Facts {
+    let facts = Facts {
         rules,
         grants: Some(grants),
         arguments: Arguments::Call { arguments, names },

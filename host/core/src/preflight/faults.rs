@@ -11,7 +11,13 @@ use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, c
 use crate::requirement::{Connection, Kind};
 
 impl Judge<'_> {
-    pub(super) fn alias_fault(&self, subject: &Subject, alias: Option<&str>, fault: &Resolution, accepted: &[Kind]) -> Diagnostic {
+    pub(super) fn alias_fault(
+        &self,
+        subject: &Subject,
+        alias: Option<&str>,
+        fault: &Resolution,
+        accepted: &[Kind],
+    ) -> Diagnostic {
         let present = self.question.connections;
         let name = self.question.workflow.document.name.to_string();
         let bind = |to: &str| {
@@ -83,7 +89,13 @@ impl Judge<'_> {
         }
     }
 
-    pub(super) fn wrong_kind(&self, subject: &Subject, alias: &str, connection: &Connection, accepted: &[Kind]) -> Diagnostic {
+    pub(super) fn wrong_kind(
+        &self,
+        subject: &Subject,
+        alias: &str,
+        connection: &Connection,
+        accepted: &[Kind],
+    ) -> Diagnostic {
         let what = if alias.is_empty() { subject.what.clone() } else { format!("alias `{alias}`") };
         let remedy = accepted
             .first()

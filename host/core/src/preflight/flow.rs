@@ -69,6 +69,11 @@ impl Way {
         Self { sure: false, ..self }
     }
 
+    /// First by this way, then by the other.
+    fn and(self, other: Self) -> Self {
+        Self { reach: self.reach.min(other.reach), sure: self.sure && other.sure }
+    }
+
     fn or(self, other: Self) -> Self {
         Self { reach: self.reach.max(other.reach), sure: self.sure || other.sure }
     }
@@ -90,15 +95,15 @@ pub(super) fn visits(workflow: &Workflow, guards: &Guards<'_>) -> Vec<Option<Vis
 }
 
 impl Flow<'_> {
-    /// Walks a list; gives the way out at its end, or none if no run comes there.
+    /// Walks a list; gives how surely a run that enters it comes out at its end, or none if none does.
     fn list(&mut self, tasks: &[TaskIndex], way: Way, data: &Data) -> Option<Way> {
-        let mut exit: Option<Way> = None;
+        let mut exits = false;
         let mut open: Vec<(usize, Way, Data)> = vec![(0, way, data.clone())];
         // A list that is walked again, because more arrives at the task around it, is walked to its end again.
         let mut followed = vec![false; tasks.len()];
         while let Some((position, way, data)) = open.pop() {
             let Some(index) = tasks.get(position) else {
-                exit = either(exit, Some(way));
+                exits = true;
                 continue;
             };
             let is_new = self.enter(*index, way, data);
@@ -110,11 +115,12 @@ impl Flow<'_> {
                 open.extend(to.map(|to| (to, edge.way, edge.data.clone())));
             }
         }
-        if tasks.len() <= MEETING_TASKS_MAX {
-            self.meet(tasks, way);
-            exit = exit.map(|exit| exit.or(self.certainty(tasks, tasks.len(), way)));
+        if tasks.len() > MEETING_TASKS_MAX {
+            let parts = |index: &TaskIndex| self.edges(*index).len() > 1;
+            return exits.then(|| if tasks.iter().any(parts) { Way::WEAKEST } else { Way::FIRST });
         }
-        exit
+        self.meet(tasks, way);
+        exits.then(|| self.certainty(tasks, tasks.len()))
     }
 
     /// Where ways that a guard parted have met again, all come that came to the guard.
@@ -125,13 +131,13 @@ impl Flow<'_> {
                 continue;
             }
             let raw = state.raw.clone();
-            let certain = self.certainty(tasks, position, way);
+            let certain = way.and(self.certainty(tasks, position));
             self.enter(*index, certain, raw);
         }
     }
 
-    /// How surely a run that enters the list by `way` comes to a position, the list's length being its end.
-    fn certainty(&self, tasks: &[TaskIndex], position: usize, way: Way) -> Way {
+    /// How surely a run that enters the list comes to a position, the list's length being its end.
+    fn certainty(&self, tasks: &[TaskIndex], position: usize) -> Way {
         let comes = |whatever_guards_say: bool| {
             let mut comes = vec![false; tasks.len() + 1];
             comes[position] = true;
@@ -139,14 +145,14 @@ impl Flow<'_> {
             while changed {
                 changed = false;
                 for at in (0..tasks.len()).rev().filter(|at| *at != position) {
-                    let leads = |e: &&Edge| target(at, &e.then, tasks.len()).is_some_and(|to| comes[to]);
+                    let leads = |e: &Edge| target(at, &e.then, tasks.len()).is_some_and(|to| comes[to]);
                     let Some(state) = &self.visits[tasks[at].0 as usize] else { continue };
                     let (by_input, others): (Vec<&Edge>, Vec<&Edge>) = state.edges.iter().partition(|e| e.by_input);
-                    let all_by_input = !by_input.is_empty() && by_input.iter().all(|e| leads(&e));
+                    let all_by_input = !by_input.is_empty() && by_input.iter().all(|e| leads(e));
                     let now = if whatever_guards_say {
-                        !state.edges.is_empty() && state.edges.iter().all(|e| leads(&e))
+                        !state.edges.is_empty() && state.edges.iter().all(leads)
                     } else {
-                        all_by_input || others.iter().any(|e| leads(&e))
+                        all_by_input || others.iter().any(|e| leads(e))
                     };
                     changed |= now && !comes[at];
                     comes[at] |= now;
@@ -154,10 +160,7 @@ impl Flow<'_> {
             }
             comes[0]
         };
-        Way {
-            reach: if way.reach == Reach::All && comes(false) { Reach::All } else { Reach::Some },
-            sure: way.sure && comes(true),
-        }
+        Way { reach: if comes(false) { Reach::All } else { Reach::Some }, sure: comes(true) }
     }
 
     fn edges(&self, index: TaskIndex) -> Vec<Edge> {
@@ -228,11 +231,11 @@ impl Flow<'_> {
             TaskKind::Call(_) => vec![out(way, Data::Unknown)],
             TaskKind::Set(template) => vec![out(way, self.guards.template(template, input))],
             TaskKind::Wait(_) => vec![out(way, input.clone())],
-            TaskKind::Raise(_) => Vec::new(),
+            TaskKind::Raise(_) => vec![Edge { then: Then::End, ..out(way, Data::Unknown) }],
             TaskKind::Switch(_) => self.switch(index, way, input),
             TaskKind::Do(tasks) => {
                 let exit = self.list(tasks, way, input);
-                through(way, exit, out(way, Data::Unknown))
+                through(exit, out(way, Data::Unknown))
             }
             TaskKind::For(each) => {
                 // Nothing may be in the collection, so the way behind it does not depend on what is inside.
@@ -248,8 +251,8 @@ impl Flow<'_> {
             }
             TaskKind::Try(attempt) => {
                 let tried = self.list(&attempt.tasks, way, input);
-                let caught = self.list(&attempt.handler, way.open(), &Data::Unknown);
-                through(way, either(tried, caught), out(way, Data::Unknown))
+                let caught = self.list(&attempt.handler, way.open(), &Data::Unknown).map(Way::open);
+                through(either(tried, caught), out(way, Data::Unknown))
             }
         }
     }
@@ -282,16 +285,16 @@ impl Flow<'_> {
     }
 }
 
-/// The ways out of a task with a list in it, of which runs that entered by `way` come out by `exit`.
-fn through(way: Way, exit: Option<Way>, out: Edge) -> Vec<Edge> {
-    let Some(exit) = exit else { return Vec::new() };
-    let by_input = exit.reach < way.reach;
-    let mut edges = vec![Edge { way: exit, by_input, ..out }];
-    if by_input || (way.sure && !exit.sure) {
-        // Some runs end inside.
-        edges.push(Edge { then: Then::End, way: exit, by_input, data: Data::Unknown });
+/// The ways out of a task with a list in it, by which runs come out as surely as `exit` says.
+fn through(exit: Option<Way>, out: Edge) -> Vec<Edge> {
+    let Some(exit) = exit else { return vec![Edge { then: Then::End, ..out }] };
+    let by_input = exit.reach == Reach::Some;
+    let goes_on = Edge { way: out.way.and(exit), by_input, ..out.clone() };
+    if exit == Way::FIRST {
+        return vec![goes_on];
     }
-    edges
+    // Some runs end inside.
+    vec![goes_on, Edge { then: Then::End, by_input, ..out }]
 }
 
 /// The position that an edge leads to, the list's length being its end; none where the run ends.

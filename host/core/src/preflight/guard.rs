@@ -88,7 +88,9 @@ impl Guards<'_> {
         if from_input && self.input.is_none() {
             return Data::FromInput;
         }
-        self.with_arguments(data, reads_tables, |arguments, input| template.evaluate(self.evaluator, arguments, input).ok())
+        self.with_arguments(data, reads_tables, |arguments, input| {
+            template.evaluate(self.evaluator, arguments, input).ok()
+        })
     }
 
     pub(super) fn text(&self, text: &Text, data: &Data) -> Data {

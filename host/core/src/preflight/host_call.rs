@@ -104,15 +104,29 @@ pub(super) fn reads(fields: &[(&str, &str, Data)]) -> Vec<DeclaredCall> {
     reads
 }
 
+/// What is known of these fields, as an object.
+pub(super) fn known_input(fields: &[(&str, &str, Data)]) -> Value {
+    let known = fields.iter().filter_map(|(name, _, value)| match value {
+        Data::Known(value) => Some(((*name).to_owned(), value.clone())),
+        Data::FromInput | Data::Unknown => None,
+    });
+    Value::Object(known.collect())
+}
+
 /// The ids of workspaces in these fields that are not of the connection's workspace.
-pub(super) fn foreign_workspaces<'f>(fields: &'f [(&str, &str, Data)], connection: &Connection) -> Vec<(&'f str, &'f str)> {
+pub(super) fn foreign_workspaces<'f>(
+    fields: &'f [(&str, &str, Data)],
+    connection: &Connection,
+) -> Vec<(&'f str, &'f str)> {
     let Some(own) = connection.workspace_id.as_deref().filter(|_| connection.kind != Kind::GridOrg) else {
         return Vec::new();
     };
     fields
         .iter()
         .filter_map(|(name, word, value)| match value {
-            Data::Known(Value::String(id)) if *word == "workspace" && is_id(id) && id != own => Some((*name, id.as_str())),
+            Data::Known(Value::String(id)) if *word == "workspace" && is_id(id) && id != own => {
+                Some((*name, id.as_str()))
+            }
             _ => None,
         })
         .collect()

@@ -269,7 +269,7 @@ fn availability(action: &Action, method: &Method, connection: &Connection, facts
         // A method without a row for this kind is refused: silence is no permission.
         None => State::Unmet(Lack::Kind { needed: near_first(connection.kind, possible_kinds(action, facts)) }),
         Some(Availability::From(from)) => {
-            let plan = connection.plan.or((connection.kind != Kind::Workspace).then_some(Plan::Enterprise));
+            let plan = connection.plan.or_else(|| (connection.kind != Kind::Workspace).then_some(Plan::Enterprise));
             match plan {
                 None => State::Unknown(
                     Need::Plan,

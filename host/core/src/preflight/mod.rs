@@ -30,8 +30,8 @@ mod times;
 mod whole;
 
 pub use alias::{Column, Table};
-pub use host_call::resolver;
 pub use call::{CallQuestion, judge_call};
+pub use host_call::resolver;
 pub use installed::{Missing, Plugin, Plugins, Resolved};
 pub use outline::Outline;
 

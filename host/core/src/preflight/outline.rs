@@ -308,7 +308,7 @@ fn connection_use(connection: &Connection, methods: &BTreeSet<&str>, rules: &Rul
     let mut needed = BTreeSet::new();
     let mut missing = BTreeSet::new();
     for method in methods.iter().filter_map(|name| rules.methods.get(*name)) {
-        let Some(access) = chosen_access(method, connection).or(method.access.first()) else { continue };
+        let Some(access) = chosen_access(method, connection).or_else(|| method.access.first()) else { continue };
         let held = connection.tokens.get(&access.token).and_then(Option::as_ref);
         let has = |scope: &&String| connection.assumed || held.is_some_and(|h| h.contains(*scope));
         let unread = connection.tokens.get(&access.token).is_some_and(Option::is_none);

@@ -122,11 +122,11 @@ impl Group<'_> {
                     *needed = both;
                 }
             }
-            (Lack::Plan { from, needed, .. }, Lack::Plan { from: other_from, needed: other, .. }) => {
-                if other_from > from {
-                    *from = *other_from;
-                    needed.clone_from(other);
-                }
+            (Lack::Plan { from, needed, .. }, Lack::Plan { from: other_from, needed: other, .. })
+                if other_from > from =>
+            {
+                *from = *other_from;
+                needed.clone_from(other);
             }
             _ => {}
         }
@@ -349,6 +349,15 @@ fn unknown(subject: &Subject, reason: &Reason, methods: Vec<String>, connection:
     let name = &connection.name;
     let again = |title: &str| vec![read_again(connection, title)];
     let (message, who, remedies) = match reason {
+        Reason::PlanUnread(_) if connection.assumed => (
+            format!("no plan was assumed for connection `{name}`"),
+            None,
+            vec![Remedy {
+                title: "assume one".to_owned(),
+                command: Some(format!("bellhop check FILE --assume {name}={}:{}", connection.kind, Plan::BusinessPlus)),
+                http: None,
+            }],
+        ),
         Reason::PlanUnread(why) => (
             format!("the plan of connection `{name}` is not known: {why}"),
             Some(OPERATOR.to_owned()),

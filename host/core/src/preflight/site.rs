@@ -15,7 +15,7 @@ use super::whole::{Chosen, Judge, NOTIFY_POINTER, Target, missing_action};
 use crate::definition::{ActionReference, Task, parse_reference};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, code};
 use crate::manifest::{Action, DeclaredCall, Effect};
-use crate::requirement::{Connection, Kind};
+use crate::requirement::{Arguments, Connection, Kind};
 
 /// A call with everything that is known of it.
 struct Stepping<'s> {
@@ -29,6 +29,8 @@ struct Stepping<'s> {
     /// The fields that hold ids, see [`host_call::marked_fields`].
     fields: &'s [(&'s str, &'s str, Data)],
     reads: &'s [DeclaredCall],
+    /// What is known of the fields.
+    input: &'s Value,
 }
 
 impl Judge<'_> {
@@ -67,6 +69,7 @@ impl Judge<'_> {
         };
         let fields = host_call::marked_fields(action, call, guards, &visit.input);
         let reads = host_call::reads(&fields);
+        let input = host_call::known_input(&fields);
         let targets: Vec<(Target, Vec<Kind>)> = if aliases.is_empty() {
             let accepted = judgement::possible_kinds(action, self.facts(Some(&resolved), &[]));
             let target = self.only(&subject, &resolved, &accepted);
@@ -88,6 +91,7 @@ impl Judge<'_> {
             times: times(self.question.workflow, visits, guards, task),
             fields: &fields,
             reads: &reads,
+            input: &input,
         };
         if self.all_fail(&stepping) {
             // Whichever the input chooses, it fails: only the guards in front of the call make that uncertain.
@@ -105,22 +109,27 @@ impl Judge<'_> {
         stepping.targets.iter().all(|(target, accepted)| match target {
             Target::Connection(index) | Target::Nearest(index) => {
                 let connection = &self.question.connections[*index];
-                let facts = Facts { reads: stepping.reads, ..self.facts(Some(stepping.resolved), accepted) };
+                let facts = self.facts_of(stepping, accepted);
                 judgement::judge(stepping.resolved.action(), connection, facts).blocks()
             }
             Target::None => true,
         })
     }
 
+    fn facts_of<'f>(&'f self, stepping: &'f Stepping<'_>, accepted: &'f [Kind]) -> Facts<'f> {
+        let arguments = Arguments::Input(stepping.input);
+        Facts { arguments, reads: stepping.reads, ..self.facts(Some(stepping.resolved), accepted) }
+    }
+
     fn step(&mut self, subject: &Subject, stepping: &Stepping<'_>) {
-        let Stepping { task, role, resolved, reads, .. } = *stepping;
+        let Stepping { task, role, resolved, .. } = *stepping;
         let action = resolved.action();
         let mut connections = Vec::new();
         let mut said = Vec::new();
         for (target, accepted) in stepping.targets {
             let (Target::Connection(index) | Target::Nearest(index)) = target else { continue };
             let connection = &self.question.connections[*index];
-            let facts = Facts { reads, ..self.facts(Some(resolved), accepted) };
+            let facts = self.facts_of(stepping, accepted);
             let judgement = judgement::judge(action, connection, facts);
             if matches!(target, Target::Nearest(_)) && !judgement.blocks() {
                 // What it lacks is only what the file asks of the alias.
@@ -208,6 +217,7 @@ impl Judge<'_> {
                     times: (0, stepping.times.1),
                     fields: &[],
                     reads: &[],
+                    input: &Value::Null,
                     ..*stepping
                 };
                 self.step(&subject, &inverse);
@@ -215,8 +225,9 @@ impl Judge<'_> {
             Err(missing) => {
                 let found = missing_action(self.question, task, &missing, &reference);
                 let message = format!("{}, which is to undo `{undone}`", found.message);
-                let who = task.extras.compensate.is_none().then(|| "whoever writes the plugin".to_owned());
-                self.diagnostics.push(Diagnostic { message, who: who.or(found.who.clone()), ..found });
+                let of_manifest = task.extras.compensate.is_none();
+                let who = if of_manifest { Some("whoever writes the plugin".to_owned()) } else { found.who.clone() };
+                self.diagnostics.push(Diagnostic { message, who, ..found });
             }
         }
     }

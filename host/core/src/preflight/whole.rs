@@ -172,7 +172,10 @@ impl<'a> Judge<'a> {
             let accepted = self.accepted(&alias);
             let written = extras.connections.contains_key(&alias)
                 || extras.notify.as_ref().is_some_and(|n| n.connection == alias)
-                || self.sites.iter().any(|s| matches!(&s.choice, Choice::Aliases { written, .. } if written.contains(&alias)));
+                || self
+                    .sites
+                    .iter()
+                    .any(|s| matches!(&s.choice, Choice::Aliases { written, .. } if written.contains(&alias)));
             let resolution = self.names().resolve(Some(&alias), !written, &accepted);
             self.resolutions.insert(alias, (resolution, accepted));
         }
@@ -184,11 +187,10 @@ impl<'a> Judge<'a> {
         for (alias, (resolution, _)) in &self.resolutions {
             if let Resolution::To(index) = resolution {
                 let c = &self.question.connections[*index];
-                let plan = c.plan.or((c.kind != Kind::Workspace).then_some(crate::requirement::Plan::Enterprise));
-                if plan.is_none() {
+                if c.plan.is_none() {
                     plans_unread.insert(alias.clone());
                 }
-                let known = json!({"name": c.name, "kind": c.kind, "plan": plan, "permission": c.permission});
+                let known = json!({"name": c.name, "kind": c.kind, "plan": c.plan, "permission": c.permission});
                 facts.insert(alias.clone(), known);
             }
         }
@@ -268,7 +270,9 @@ impl<'a> Judge<'a> {
                 needs: Some(Needs {
                     text: Some(match self.resolutions.len() {
                         0 => "no connection: the workflow has no alias".to_owned(),
-                        _ => format!("an alias of {}", say::list(&self.resolutions.keys().cloned().collect::<Vec<_>>())),
+                        _ => {
+                            format!("an alias of {}", say::list(&self.resolutions.keys().cloned().collect::<Vec<_>>()))
+                        }
                     }),
                     ..Needs::default()
                 }),
@@ -412,11 +416,12 @@ impl<'a> Judge<'a> {
 
 /// Each fault once. What is only known of a connection is said at the first call that it matters to.
 fn deduplicated(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut seen: BTreeSet<(&'static str, Option<String>, String)> = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut kept: Vec<Diagnostic> = Vec::new();
     for diagnostic in diagnostics {
         let once = [code::UNKNOWN_UNTIL_RUN, code::SCOPE_RECOMMENDED].contains(&diagnostic.code);
-        let key = (diagnostic.code.0, diagnostic.connection.clone(), diagnostic.message.clone());
+        let why = diagnostic.has.as_ref().and_then(|h| h.text.clone());
+        let key = (diagnostic.code.0, diagnostic.connection.clone(), diagnostic.message.clone(), why);
         if once && diagnostic.severity == Severity::Warning && !seen.insert(key) {
             continue;
         }
@@ -427,7 +432,12 @@ fn deduplicated(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     kept
 }
 
-pub(super) fn missing_action(question: &Question<'_>, task: &Task, missing: &Missing, reference: &ActionReference) -> Diagnostic {
+pub(super) fn missing_action(
+    question: &Question<'_>,
+    task: &Task,
+    missing: &Missing,
+    reference: &ActionReference,
+) -> Diagnostic {
     Diagnostic {
         place: question.source.place(&format!("{}/call", task.pointer)),
         task: Some(task.pointer.clone()),

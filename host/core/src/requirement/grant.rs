@@ -7,6 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Rules;
+use crate::diagnostic::nearest;
+
 /// The field that a pattern without a field name is compared with.
 const FIELD_DEFAULT: &str = "channel";
 /// Longest grant text, in bytes; a Slack channel's name has at most 80 characters.
@@ -44,6 +47,14 @@ pub enum Error {
     Method {
         /// What stood there.
         text: String,
+    },
+    /// No such method.
+    #[error("there is no method `{method}`{}", .nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    Unknown {
+        /// What was granted.
+        method: String,
+        /// What may have been meant.
+        nearest: Option<String>,
     },
     /// The part after `@`.
     #[error("`{text}` is not a connection's name: lower-case letters, digits, `-` and `_`")]
@@ -83,6 +94,8 @@ pub enum Permits {
 pub enum Arguments<'a> {
     /// None is known: before the action runs.
     Unknown,
+    /// Before the action runs: the fields of its input that are known, which it passes on under the same names.
+    Input(&'a Value),
     /// The call itself.
     Call {
         /// The object that goes to the provider.
@@ -100,6 +113,18 @@ impl Grant {
             return Err(Error::Method { text: shortened(method) });
         }
         Ok(Self { method: method.to_owned(), connection: None, argument: None })
+    }
+
+    /// Whether there is such a method.
+    ///
+    /// # Errors
+    /// With the method that may have been meant.
+    pub fn check(&self, rules: &Rules) -> Result<(), Error> {
+        if rules.methods.contains_key(&self.method) {
+            return Ok(());
+        }
+        let nearest = nearest(&self.method, rules.methods.keys().map(String::as_str));
+        Err(Error::Unknown { method: self.method.clone(), nearest: nearest.map(str::to_owned) })
     }
 
     /// The method, as the provider writes it.
@@ -130,6 +155,13 @@ impl Grant {
         let Some(pattern) = &self.argument else { return Permits::Yes };
         match arguments {
             Arguments::Unknown => Permits::Depends,
+            Arguments::Input(fields) => match fields.get(&pattern.field).and_then(Value::as_str) {
+                // A name and an id cannot be compared before the one is looked up.
+                Some(value) if value.starts_with('#') == pattern.text.starts_with('#') => {
+                    if pattern.matches(value, &BTreeMap::new()) { Permits::Depends } else { Permits::No }
+                }
+                _ => Permits::Depends,
+            },
             Arguments::Call { arguments, names } => {
                 let Some(value) = arguments.get(&pattern.field).and_then(Value::as_str) else { return Permits::No };
                 if pattern.matches(value, names) { Permits::Yes } else { Permits::No }

@@ -70,7 +70,7 @@ pub(super) fn check(schema: &Value) -> Result<Bounds, Vec<Fault>> {
         return Err(fault(format!("the schema is longer than {BYTES_MAX} bytes")));
     }
     let mut graph = Graph::default();
-    graph.add(schema, String::new());
+    graph.add(schema, "");
     if graph.nodes.len() > SUBSCHEMAS_MAX {
         return Err(fault(format!("the schema has more than {SUBSCHEMAS_MAX} subschemas")));
     }
@@ -91,16 +91,16 @@ impl Graph {
     }
 
     /// Adds the schema at `pointer` and all below; at most [`DEPTH_MAX`] levels.
-    fn add(&mut self, schema: &Value, pointer: String) -> usize {
+    fn add(&mut self, schema: &Value, pointer: &str) -> usize {
         let index = self.nodes.len();
-        self.nodes.push(Node { pointer: pointer.clone(), ..Node::default() });
+        self.nodes.push(Node { pointer: pointer.to_owned(), ..Node::default() });
         if index > SUBSCHEMAS_MAX {
             return index;
         }
-        self.by_pointer.insert(pointer.clone(), index);
+        self.by_pointer.insert(pointer.to_owned(), index);
         let Value::Object(map) = schema else {
             if !schema.is_boolean() {
-                self.fault(&pointer, "a schema is an object, `true` or `false`");
+                self.fault(pointer, "a schema is an object, `true` or `false`");
             }
             return index;
         };
@@ -130,13 +130,13 @@ impl Graph {
         let mut found: HashMap<&'static str, Vec<usize>> = HashMap::new();
         for keyword in SINGLE {
             if let Some(child) = map.get(keyword) {
-                let child = self.add(child, format!("{pointer}/{keyword}"));
+                let child = self.add(child, &format!("{pointer}/{keyword}"));
                 found.entry(keyword).or_default().push(child);
             }
         }
         for keyword in LISTS {
             for (i, child) in map.get(keyword).and_then(Value::as_array).into_iter().flatten().enumerate() {
-                let child = self.add(child, format!("{pointer}/{keyword}/{i}"));
+                let child = self.add(child, &format!("{pointer}/{keyword}/{i}"));
                 found.entry(keyword).or_default().push(child);
             }
         }
@@ -146,7 +146,7 @@ impl Graph {
                 if keyword == "patternProperties" {
                     self.pattern(&at, name);
                 }
-                let child = self.add(child, at);
+                let child = self.add(child, &at);
                 found.entry(keyword).or_default().push(child);
             }
         }

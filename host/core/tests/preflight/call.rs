@@ -10,7 +10,13 @@ use serde_json::{Value, json};
 
 use super::{manifest, rules};
 
-fn asked(action: &str, function: &str, on: &Connection, grants: &[&str], arguments: &Value) -> Result<(), Box<Diagnostic>> {
+fn asked(
+    action: &str,
+    function: &str,
+    on: &Connection,
+    grants: &[&str],
+    arguments: &Value,
+) -> Result<(), Box<Diagnostic>> {
     let (manifest, rules) = (manifest(), rules());
     let grants: Vec<Grant> = grants.iter().map(|g| g.parse().unwrap()).collect();
     let names = BTreeMap::from([("C012".to_owned(), "it-help".to_owned()), ("C099".to_owned(), "general".to_owned())]);
@@ -58,15 +64,42 @@ fn no_spelling_of_a_channel_slips_through_a_grant() {
     let hq = assume::parse("hq=grid-workspace").unwrap();
     let grants = ["chat.postMessage@hq:#it-*"];
     for channel in [
-        "C099", "C404", "general", "it-help", "#general", "#IT-help", "#It-help", "#it-help ", " #it-help", "#it-help\n",
-        "#it-help,#general", "#it-help #general", "#it-\u{200b}help", "#it-\u{202e}help", "\u{ff03}it-help",
-        "#\u{ff49}t-help", "#it-he\u{301}lp", "#it-\u{ff28}elp", "#it-HELP", "c012", "C012 ", "C012,C099", "@it-help", "",
-        "#it-help\u{0}", "#it-help/../general", "##it-help", "#it\u{2010}help", "#i\u{307}t-help",
+        "C099",
+        "C404",
+        "general",
+        "it-help",
+        "#general",
+        "#IT-help",
+        "#It-help",
+        "#it-help ",
+        " #it-help",
+        "#it-help\n",
+        "#it-help,#general",
+        "#it-help #general",
+        "#it-\u{200b}help",
+        "#it-\u{202e}help",
+        "\u{ff03}it-help",
+        "#\u{ff49}t-help",
+        "#it-he\u{301}lp",
+        "#it-\u{ff28}elp",
+        "#it-HELP",
+        "c012",
+        "C012 ",
+        "C012,C099",
+        "@it-help",
+        "",
+        "#it-help\u{0}",
+        "#it-help/../general",
+        "##it-help",
+        "#it\u{2010}help",
+        "#i\u{307}t-help",
     ] {
         let result = asked("message.send", "chat.post-message", &hq, &grants, &json!({"channel": channel}));
         assert_eq!(code(result), "capability-not-granted", "{channel:?}");
     }
-    for arguments in [json!({}), json!({"channel": ["#it-help"]}), json!({"channel": null}), json!({"Channel": "#it-help"})] {
+    for arguments in
+        [json!({}), json!({"channel": ["#it-help"]}), json!({"channel": null}), json!({"Channel": "#it-help"})]
+    {
         let result = asked("message.send", "chat.post-message", &hq, &grants, &arguments);
         assert_eq!(code(result), "capability-not-granted", "{arguments}");
     }

@@ -10,6 +10,8 @@ fn kinds() -> impl Strategy<Value = Kind> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// What is printed is read again, and means the same.
     #[test]
     fn grants_are_printed_as_they_are_read(
@@ -90,6 +92,51 @@ proptest! {
 }
 
 #[test]
+fn a_grant_is_compared_with_what_the_file_writes() {
+    let answer = |grant: &str, channel: &str| {
+        let grant: Grant = grant.parse().unwrap();
+        grant.permits("chat.postMessage", "hq", Arguments::Input(&json!({"channel": channel})))
+    };
+    assert_eq!(answer("chat.postMessage:#it-*", "#general"), Permits::No);
+    assert_eq!(answer("chat.postMessage:#it-*", "#it-help"), Permits::Depends, "judged again at the call");
+    assert_eq!(answer("chat.postMessage:#it-*", "C012"), Permits::Depends, "its name is not known yet");
+    assert_eq!(answer("chat.postMessage:C012", "C099"), Permits::No);
+    assert_eq!(answer("chat.postMessage:C012", "#it-help"), Permits::Depends);
+    assert_eq!(answer("chat.postMessage:user=U012", "C012"), Permits::Depends);
+    assert_eq!(answer("chat.postMessage", "#general"), Permits::Yes);
+}
+
+#[test]
+fn a_grant_of_no_method_names_the_one_that_was_meant() {
+    let rules = super::rules();
+    assert_eq!("chat.postMessage@hq:#it-*".parse::<Grant>().unwrap().check(&rules), Ok(()));
+    let error = "chat.postmessage".parse::<Grant>().unwrap().check(&rules).unwrap_err();
+    assert!(error.to_string().contains("did you mean `chat.postMessage`?"), "{error}");
+}
+
+#[test]
+fn wrong_grants_say_which_part_is_wrong() {
+    for (text, part) in [
+        ("", "not a method's name"),
+        ("chat post", "not a method's name"),
+        ("@hq", "not a method's name"),
+        ("chat.postMessage@", "not a connection's name"),
+        ("chat.postMessage@HQ", "not a connection's name"),
+        ("chat.postMessage@hq:", "it is empty"),
+        ("chat.postMessage:#", "it is empty"),
+        ("chat.postMessage:#It-*", "upper-case"),
+        ("chat.postMessage:#it *", "only letters"),
+        ("chat.postMessage:#it\u{200b}", "only letters"),
+        ("chat.postMessage:CHANNEL=#it", "not the name of an argument"),
+        ("chat.postMessage:*****", "more than four"),
+        (&"c".repeat(300), "at most"),
+    ] {
+        let error = text.parse::<Grant>().unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
 fn wrong_assumptions_say_which_part_is_wrong() {
     for (text, part) in [
         ("acme", "has no `=`"),
@@ -103,7 +150,8 @@ fn wrong_assumptions_say_which_part_is_wrong() {
         ("acme=grid-org:pro", "cannot be on the plan `pro`"),
         ("acme=workspace:enterprise", "cannot be on the plan `enterprise`"),
     ] {
-        let error = assume::parse(text).unwrap_err().to_string();
-        assert!(error.contains(part), "{text}: {error}");
+        let diagnostic = assume::parse(text).unwrap_err().diagnostic();
+        assert_eq!(diagnostic.code.0, "assumption-invalid");
+        assert!(diagnostic.message.contains(part), "{text}: {}", diagnostic.message);
     }
 }

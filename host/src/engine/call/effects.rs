@@ -1,6 +1,7 @@
 //! A guest's calls: allowed? recorded? budget? intent, Slack, outcome (semantics 1).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::digest::Digest;
@@ -62,8 +63,23 @@ pub(super) enum Stopped {
 
 /// The sandbox's view of a [`Scope`].
 pub(super) struct Calls<E> {
-    pub(super) scope: Arc<Scope<E>>,
-    pub(super) ordinal: u32,
+    scope: Arc<Scope<E>>,
+    first: u32,
+    made: Arc<AtomicU32>,
+    answers_bytes: u64,
+    answers_bytes_max: u64,
+}
+
+impl<E> Calls<E> {
+    /// Calls numbered from `first` on, with at most so many bytes of answers.
+    pub(super) fn new(scope: Arc<Scope<E>>, first: u32, answers_bytes_max: u64) -> Self {
+        Self { scope, first, made: Arc::new(AtomicU32::new(0)), answers_bytes: 0, answers_bytes_max }
+    }
+
+    /// How many were made.
+    pub(super) fn made(&self) -> Arc<AtomicU32> {
+        self.made.clone()
+    }
 }
 
 impl<E: Execution> Host for Calls<E> {
@@ -72,12 +88,22 @@ impl<E: Execution> Host for Calls<E> {
         function: &'a str,
         arguments: String,
     ) -> BoxFuture<'a, Result<Result<String, String>, Halt>> {
-        let ordinal = self.ordinal;
-        self.ordinal += 1;
-        let scope = self.scope.clone();
+        let ordinal = self.first + self.made.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
+            let scope = &self.scope;
             match scope.clone().call(function, &arguments, ordinal).await {
-                Ok(result) => Ok(result),
+                Ok(result) => {
+                    let bytes = result.as_ref().map_or_else(String::len, String::len) as u64;
+                    self.answers_bytes += bytes;
+                    if self.answers_bytes > self.answers_bytes_max {
+                        let message = format!(
+                            "the answers of this action have more than {} bytes together: answer `again` earlier",
+                            self.answers_bytes_max
+                        );
+                        return Ok(Err(answer::error("answer-too-large", &message, "fatal", None, None)));
+                    }
+                    Ok(result)
+                }
                 Err(stopped) => {
                     let reason = match &stopped {
                         Stopped::Park(_) => "parked",
@@ -156,7 +182,7 @@ impl<E: Execution> Scope<E> {
         ended
     }
 
-    async fn kept(&self, key: &CallKey) -> Result<Option<Answer>, Stopped> {
+    pub(super) async fn kept(&self, key: &CallKey) -> Result<Option<Answer>, Stopped> {
         let step = StepKey::Call(key.clone());
         match self.port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await {
             Ok(End::Done(answer)) => Ok(Some(answer)),
@@ -165,7 +191,7 @@ impl<E: Execution> Scope<E> {
         }
     }
 
-    async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
+    pub(super) async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
         let step = StepKey::Call(key.clone());
         match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
             Ok(End::Done(answer)) => Ok(answer),
@@ -397,7 +423,7 @@ impl<E: Execution> Scope<E> {
                 reason: "sending it again leaves what one sending leaves".to_owned(),
                 retry_at: Some(self.port.now()),
             },
-            Verdict::CannotTell(why) if self.resend_unknown => {
+            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
                 End::NotSent { reason: format!("{why}; the task says `onUnknown: resend`"), retry_at: Some(self.port.now()) }
             }
             Verdict::CannotTell(why) => {

@@ -10,16 +10,20 @@ use tokio::sync::watch;
 
 mod answer;
 mod effects;
+mod names;
 mod resolve;
+
+pub(crate) use names::Known;
 
 use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
-use super::execution::Execution;
+use super::execution::{CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
 use effects::{Calls, Scope, Stopped};
+use names::Unresolved;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.
 const CPU_TRIES_MAX: u32 = 3;
@@ -146,8 +150,12 @@ impl<E: Execution> Attempt<E> {
                 "workspaceId": facts.workspace_id, "enterpriseId": facts.enterprise_id,
             },
         });
-        let input = json!({ "input": self.call.arguments, "context": context }).to_string();
         let mut tries = 0;
+        let mut slice = match self.last_slice().await {
+            Ok(slice) => slice,
+            Err(end) => return end,
+        };
+        let mut arguments: Option<Value> = None;
         loop {
             tries += 1;
             let scope = Arc::new(Scope {
@@ -168,16 +176,31 @@ impl<E: Execution> Attempt<E> {
                 halted: Mutex::new(None),
                 wrote: std::sync::atomic::AtomicBool::new(false),
             });
+            if arguments.is_none() {
+                match names::resolve(&scope, &self.call.arguments).await {
+                    Ok(resolved) => arguments = Some(resolved),
+                    Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
+                    Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
+                }
+            }
+            let mut request = json!({ "input": arguments, "context": context });
+            if let Some(Slice { state, .. }) = &slice {
+                request["state"] = state.clone();
+            }
+            let request = request.to_string();
             let call = sandbox::Call {
                 action: &action.manifest.name,
-                input: &input,
+                input: &request,
                 budget: self.services.guest_budget(),
                 context: sandbox::Context {
                     started_at_ms: self.facts.accepted_at.as_millis(),
                     seed: seed_of(&self.call),
                 },
             };
-            let guest = package.run(call, Calls { scope: scope.clone(), ordinal: 0 });
+            let first = slice.as_ref().map_or(0, |s| s.first_call);
+            let calls = Calls::new(scope.clone(), first, self.services.limits.guest_answers_bytes_max);
+            let made = calls.made();
+            let guest = package.run(call, calls);
             let mut wish = self.wish.clone();
             // A guest that begins when it is to stop already replays: it stops at the first call that is not on record.
             let stopping = *wish.borrow() != Wish::Run;
@@ -196,11 +219,7 @@ impl<E: Execution> Attempt<E> {
             }
             let halted = scope.halted.lock().unwrap_or_else(PoisonError::into_inner).take();
             match (answered, halted) {
-                (_, Some(Stopped::Park(fault))) => return CallEnd::Park(fault),
-                (_, Some(Stopped::Failed(error))) => {
-                    tracing::error!(run = %self.run(), task = %self.call.key, %error, "the journal failed under a call");
-                    return CallEnd::PutDown;
-                }
+                (_, Some(stopped @ (Stopped::Park(_) | Stopped::Failed(_)))) => return self.stopped(stopped),
                 (None, _) | (Some(Err(Trap::Halted(_))), _) => {
                     if *self.wish.borrow() == Wish::PutDown {
                         return CallEnd::PutDown;
@@ -219,33 +238,84 @@ impl<E: Execution> Attempt<E> {
                     let code = if matches!(trap, Trap::OutputTooLarge { .. }) { "plugin-output-invalid" } else { "plugin-trapped" };
                     return CallEnd::Returned(Returned::Fault(Fault::of_code(code, 500, trap.to_string())));
                 }
-                (Some(Ok(answered)), _) => return self.interpret(action, answered),
+                (Some(Ok(answered)), _) => match self.interpret(action, answered) {
+                    Interpreted::End(end) => return end,
+                    Interpreted::Again(state) => {
+                        let number = slice.as_ref().map_or(0, |s| s.number + 1);
+                        let next = Slice { number, state, first_call: first + made.load(std::sync::atomic::Ordering::Relaxed) };
+                        if let Err(end) = self.keep_slice(&next).await {
+                            return end;
+                        }
+                        slice = Some(next);
+                        tries = 0;
+                    }
+                },
             }
         }
     }
 
-    fn interpret(&self, action: &Action, answered: Result<String, String>) -> CallEnd {
-        let status_of = |code: &str| action.manifest.errors.iter().find(|e| e.code == code).map(|e| e.status);
-        let invalid = |detail: String| {
-            CallEnd::Returned(Returned::Fault(Fault::of_code("plugin-output-invalid", 500, detail)))
-        };
-        match answer::meaning(answered, status_of) {
-            Meaning::Returned(Returned::Ok { output, effect }) => {
-                let violations = action.output.validate(&output);
-                match violations.first() {
-                    None => CallEnd::Returned(Returned::Ok { output, effect }),
-                    Some(first) => invalid(format!(
-                        "the output of `{}` does not fit its schema: {}: {}",
-                        self.call.action, first.pointer, first.message
-                    )),
-                }
+    fn stopped(&self, stopped: Stopped) -> CallEnd {
+        match stopped {
+            Stopped::Park(fault) => CallEnd::Park(fault),
+            Stopped::PutDown => CallEnd::PutDown,
+            Stopped::Failed(error) => {
+                tracing::error!(run = %self.run(), task = %self.call.key, %error, "the journal failed under a call");
+                CallEnd::PutDown
             }
-            Meaning::Returned(fault) => CallEnd::Returned(fault),
-            Meaning::Park(fault) => CallEnd::Park(fault),
-            Meaning::Broken(detail) => invalid(detail),
-            Meaning::Again(_) => invalid("this version carries out no actions in slices".to_owned()),
         }
     }
+
+    fn slice_key(&self, number: u32) -> StepKey {
+        StepKey::Slice(CallKey { execution: self.call.key.clone(), attempt: self.call.attempt, ordinal: number })
+    }
+
+    /// The state with which the action last asked to be called again, if it did.
+    async fn last_slice(&self) -> Result<Option<Slice>, CallEnd> {
+        let mut last = None;
+        loop {
+            let number = last.as_ref().map_or(0, |s: &Slice| s.number + 1);
+            let kept = self.port.step::<Slice, _, _>(&self.slice_key(number), None, |_| async { End::Stopped }).await;
+            match kept {
+                Ok(End::Done(slice)) => last = Some(Slice { number, ..slice }),
+                Ok(_) => return Ok(last),
+                Err(error) => return Err(self.stopped(Stopped::Failed(error))),
+            }
+        }
+    }
+
+    async fn keep_slice(&self, slice: &Slice) -> Result<(), CallEnd> {
+        let kept = slice.clone();
+        match self.port.step(&self.slice_key(slice.number), None, |_| async move { End::Done(kept) }).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.stopped(Stopped::Failed(error))),
+        }
+    }
+
+    fn interpret(&self, action: &Action, answered: Result<String, String>) -> Interpreted {
+        let status_of = |code: &str| action.manifest.errors.iter().find(|e| e.code == code).map(|e| e.status);
+        let invalid = |detail: String| {
+            Interpreted::End(CallEnd::Returned(Returned::Fault(Fault::of_code("plugin-output-invalid", 500, detail))))
+        };
+        match answer::meaning(answered, status_of) {
+            Meaning::Returned(Returned::Ok { output, effect }) => match action.output.validate(&output).first() {
+                None => Interpreted::End(CallEnd::Returned(Returned::Ok { output, effect })),
+                Some(first) => invalid(format!(
+                    "the output of `{}` does not fit its schema: {}: {}",
+                    self.call.action, first.pointer, first.message
+                )),
+            },
+            Meaning::Returned(fault) => Interpreted::End(CallEnd::Returned(fault)),
+            Meaning::Park(fault) => Interpreted::End(CallEnd::Park(fault)),
+            Meaning::Broken(detail) => invalid(detail),
+            Meaning::Again(state) => Interpreted::Again(state),
+        }
+    }
+}
+
+enum Interpreted {
+    End(CallEnd),
+    /// The action wants to go on in a new slice, with this state.
+    Again(Value),
 }
 
 /// The same for every replay of one attempt.

@@ -29,6 +29,8 @@ struct Log {
     last: Ticket,
     /// Where the ends of calls stand in the log.
     ends: HashMap<CallKey, u64>,
+    /// Where the ends of slices stand.
+    slices: HashMap<CallKey, u64>,
     /// Intents without an end.
     open: BTreeMap<CallKey, Intent>,
     /// Decisions that were read and are still to be folded.
@@ -95,6 +97,7 @@ impl Local {
             bytes,
             last: ticket,
             ends: HashMap::new(),
+            slices: HashMap::new(),
             open: BTreeMap::new(),
             decisions: BTreeMap::new(),
             timer: (None, None),
@@ -114,6 +117,7 @@ impl Local {
             bytes: 0,
             last: opening.journal.tip(),
             ends: HashMap::new(),
+            slices: HashMap::new(),
             open: BTreeMap::new(),
             decisions: BTreeMap::new(),
             timer: (None, None),
@@ -383,7 +387,15 @@ impl Log {
                     }
                 }
             }
-            Entry::Accepted { .. } | Entry::Slice { .. } | Entry::Note { .. } => {}
+            Entry::Slice { key, attempt, .. } => {
+                if let Some(mut call) = call(key, *attempt, 0) {
+                    while self.slices.contains_key(&call) {
+                        call.ordinal += 1;
+                    }
+                    self.slices.insert(call, seq);
+                }
+            }
+            Entry::Accepted { .. } | Entry::Note { .. } => {}
         }
     }
 }
@@ -413,6 +425,37 @@ impl Execution for Local {
                 if let End::Done(decision) = &end {
                     let mut log = self.log();
                     self.decided(&mut log, decision.to_record(), decision.after())?;
+                }
+                return Ok(end);
+            }
+            StepKey::Slice(slice) => {
+                let kept = self.log().slices.get(slice).copied();
+                if let Some(seq) = kept {
+                    let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
+                    let Some((_, Entry::Slice { ordinal, state, .. })) = page.into_iter().next() else {
+                        return Err(unreadable());
+                    };
+                    let state = self.journal.value(state).map_err(failed)?;
+                    let record = serde_json::json!({ "state": state, "first_call": ordinal });
+                    return T::from_record(record).map(End::Done).ok_or_else(unreadable);
+                }
+                let end = call(None).await;
+                if let End::Done(done) = &end {
+                    let mut record = done.to_record();
+                    let first_call = record["first_call"].as_u64().and_then(|n| u32::try_from(n).ok());
+                    let mut write = Write::new();
+                    let state = self.journal.content(&mut write, record["state"].take()).map_err(failed)?;
+                    let entry = Entry::Slice {
+                        key: slice.execution.to_string(),
+                        attempt: slice.attempt,
+                        ordinal: first_call.ok_or_else(unreadable)?,
+                        state,
+                    };
+                    let mut log = self.log();
+                    self.check_size(&log)?;
+                    let seq = log.seq;
+                    self.append(&mut log, &[entry], write)?;
+                    log.slices.insert(slice.clone(), seq);
                 }
                 return Ok(end);
             }

@@ -26,6 +26,29 @@ pub(crate) enum StepKey {
     Decision(u64),
     /// A capability call.
     Call(CallKey),
+    /// The end of a slice of an action; `ordinal` counts slices.
+    Slice(CallKey),
+}
+
+/// An action asked to be called again with a state; what it did before is behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Slice {
+    /// Counts from 0.
+    #[serde(skip)]
+    pub(crate) number: u32,
+    /// What the action gets.
+    pub(crate) state: Value,
+    /// The ordinal of the next slice's first call.
+    pub(crate) first_call: u32,
+}
+
+impl Recorded for Slice {
+    fn to_record(&self) -> Value {
+        serde_json::to_value(self).unwrap_or(Value::Null)
+    }
+    fn from_record(value: Value) -> Option<Self> {
+        serde_json::from_value(value).ok()
+    }
 }
 
 /// One call of one attempt of one execution of a task (semantics 1, "Key").

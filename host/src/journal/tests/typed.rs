@@ -7,7 +7,8 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::journal::entry::{Answer, Content, Entry};
-use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Status, Summary, Write};
+use bellhop_core::run::Status;
+use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Summary, Write};
 use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
@@ -17,8 +18,8 @@ fn run(number: u64) -> RunId {
     RunId::new(Timestamp::from_millis(1_000 + number), u128::from(number))
 }
 
-fn note(text: impl ToString) -> Entry {
-    Entry::Note { level: "info".to_owned(), text: text.to_string() }
+fn note(text: impl std::fmt::Display) -> Entry {
+    Entry::Note { level: "info".to_owned(), text: format!("{text}") }
 }
 
 fn memory() -> (Arc<Memory>, Journal) {
@@ -85,6 +86,7 @@ fn a_large_value_is_stored_once() {
         ordinal: 0,
         hash: bellhop_core::digest::Digest::of(b""),
         answer: Answer::Ok(answer.clone()),
+        how: "sent".to_owned(),
     };
     let mut seq = 0;
     journal.append(run(1), &mut seq, &[entry(&first)], write).unwrap();
@@ -133,6 +135,7 @@ fn runs_are_listed_newest_first_by_pages() {
     let (_, journal) = memory();
     for number in 0..25 {
         let summary = Summary {
+            idempotency_key: None,
             status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
             namespace: "people".to_owned(),
             name: "onboarding".to_owned(),

@@ -4,7 +4,9 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Error, Expr, FnArg, Ident, ItemFn, Lit, LitInt, LitStr, Meta, ReturnType, Token, parenthesized};
+use syn::{
+    Attribute, Error, Expr, FnArg, Ident, ItemFn, Lit, LitInt, LitStr, Meta, ReturnType, Token, Type, parenthesized,
+};
 
 const EFFECTS: [(&str, &str); 5] =
     [("read", "Read"), ("create", "Create"), ("update", "Update"), ("delete", "Delete"), ("notify", "Notify")];
@@ -130,8 +132,13 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
     let args = Args::parse.parse2(args)?;
     let function: ItemFn = syn::parse2(item)?;
     let input = match function.sig.inputs.iter().collect::<Vec<_>>()[..] {
-        [FnArg::Typed(_), FnArg::Typed(input)] => &input.ty,
+        [FnArg::Typed(_), FnArg::Typed(input)] => &*input.ty,
         _ => return Err(Error::new_spanned(&function.sig, "an action takes `&Context` and its input")),
+    };
+    // An action that only looks at its input may borrow it.
+    let (input, given) = match input {
+        Type::Reference(borrowed) => (&*borrowed.elem, quote!(&input)),
+        owned => (owned, quote!(input)),
     };
     let ReturnType::Type(_, output) = &function.sig.output else {
         return Err(Error::new_spanned(&function.sig, "an action answers `Result<Done<…>, Failure>`"));
@@ -158,7 +165,7 @@ pub(crate) fn expand(args: TokenStream, item: TokenStream) -> Result<TokenStream
                 context: &::bellhop_plugin::Context,
                 input: Self::Input,
             ) -> ::core::result::Result<::bellhop_plugin::Done<Self::Output>, ::bellhop_plugin::Failure> {
-                #name(context, input)
+                #name(context, #given)
             }
         }
     })

@@ -24,7 +24,7 @@ mod shape;
 /// fn add_user(context: &Context, input: AddUser) -> Result<Done<Added>, Failure> { … }
 /// ```
 ///
-/// The function's doc comment is the description. The input's and the output's JSON Schemas come from their types.
+/// The function's doc comment is the description. It may take its input by reference as well. The input's and the output's JSON Schemas come from their types.
 #[proc_macro_attribute]
 pub fn action(args: TokenStream, item: TokenStream) -> TokenStream {
     action::expand(args.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()

@@ -11,7 +11,7 @@ use crate::failure::{Class, Failure};
 /// A refused or failed call.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Error {
-    /// Our code: `not-found`, `already-exists`, `scope-missing`, `plan-required`, `capability-denied`, `slack-error`, ….
+    /// Our code: `not-found`, `already-exists`, `scope-missing`, `plan-required`, `capability-not-granted`, `slack-error`, ….
     pub code: String,
     /// For people.
     pub message: String,
@@ -83,13 +83,13 @@ pub(crate) const DECLARED: &[ErrorCode] = &[
     ErrorCode { code: "slack-unavailable", status: 503, description: "Slack did not carry it out and may later." },
     ErrorCode { code: "outcome-unknown", status: 500, description: "Slack may or may not have carried it out." },
     ErrorCode {
-        code: "capability-denied",
+        code: "capability-not-granted",
         status: 403,
         description: "The operator did not grant the call to the plugin.",
     },
     ErrorCode {
         code: "answer-too-large",
-        status: 500,
+        status: 413,
         description: "The answer is larger than a plugin may be given.",
     },
     ErrorCode { code: "slack-error", status: 400, description: "Any other refusal of Slack's." },

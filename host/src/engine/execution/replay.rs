@@ -1,0 +1,165 @@
+//! An engine that only replays an ordered log of steps, in memory: how a run looks from one that keeps journals itself.
+//!
+//! Everything that a step gave is in one list, in the order in which it was given. A driver that begins again over
+//! the same list is given the same answers, and goes on where the list ends.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bellhop_core::time::Timestamp;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Line {
+    /// A step is about to be sent.
+    Intent(StepKey, Intent),
+    /// What it gave.
+    Done(StepKey, Value),
+    /// It surely did not happen.
+    NotSent(StepKey),
+}
+
+#[derive(Default)]
+struct Book {
+    lines: Vec<Line>,
+    timer: Option<Timestamp>,
+}
+
+/// The port over such a log.
+pub(crate) struct Replay {
+    book: Mutex<Book>,
+    inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
+    now: Mutex<Timestamp>,
+    /// The step whose outcome is lost, as if the process died before it was kept.
+    lose: Mutex<Option<usize>>,
+}
+
+impl Replay {
+    /// Over the lines of an earlier life.
+    pub(crate) fn over(lines: Vec<Line>, now: Timestamp) -> (Self, mpsc::UnboundedSender<Signal>) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let replay = Self {
+            book: Mutex::new(Book { lines, timer: None }),
+            inbox: tokio::sync::Mutex::new(inbox),
+            now: Mutex::new(now),
+            lose: Mutex::new(None),
+        };
+        (replay, sender)
+    }
+
+    /// The log as it stands.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        self.book().lines.clone()
+    }
+
+    /// Dies when there are so many lines.
+    pub(crate) fn die_at(&self, lines: usize) {
+        *self.lose.lock().unwrap_or_else(PoisonError::into_inner) = Some(lines);
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, line: Line) -> Result<(), Error> {
+        let dies_at = *self.lose.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.book();
+        if dies_at.is_some_and(|at| book.lines.len() >= at) {
+            return Err(Error::Journal("died here".to_owned()));
+        }
+        book.lines.push(line);
+        Ok(())
+    }
+}
+
+impl Execution for Replay {
+    async fn step<T, F, Fut>(&self, key: &StepKey, intent: Option<Intent>, call: F) -> Result<End<T>, Error>
+    where
+        T: Recorded,
+        F: FnOnce(Option<Intent>) -> Fut + Send,
+        Fut: Future<Output = End<T>> + Send,
+    {
+        let (done, open) = {
+            let book = self.book();
+            let mut open: HashMap<&StepKey, &Intent> = HashMap::new();
+            let mut done = None;
+            for line in &book.lines {
+                match line {
+                    Line::Intent(k, intent) => {
+                        open.insert(k, intent);
+                    }
+                    Line::NotSent(k) => {
+                        open.remove(k);
+                    }
+                    Line::Done(k, value) => {
+                        open.remove(k);
+                        if k == key {
+                            done = Some(value.clone());
+                        }
+                    }
+                }
+            }
+            (done, open.get(key).map(|i| (*i).clone()))
+        };
+        if let Some(value) = done {
+            return T::from_record(value)
+                .map(End::Done)
+                .ok_or_else(|| Error::Journal(format!("what is kept of {key:?} cannot be read")));
+        }
+        let had_intent = open.is_some() || intent.is_some();
+        if let (None, Some(intent)) = (&open, intent) {
+            self.add(Line::Intent(key.clone(), intent))?;
+        }
+        let end = call(open).await;
+        match &end {
+            End::Done(value) => self.add(Line::Done(key.clone(), value.to_record()))?,
+            End::NotSent { .. } if had_intent => self.add(Line::NotSent(key.clone()))?,
+            End::NotSent { .. } | End::Doubt(_) | End::Stopped => {}
+        }
+        Ok(end)
+    }
+
+    fn timer(&self, at: Option<Timestamp>) {
+        self.book().timer = at;
+    }
+
+    async fn signal(&self, resting: bool) -> Next {
+        let timer = self.book().timer;
+        let mut inbox = self.inbox.lock().await;
+        if let Ok(signal) = inbox.try_recv() {
+            return Next::Signal(signal);
+        }
+        if let (true, Some(at)) = (resting, timer) {
+            // Nothing else is under way: time passes at once.
+            let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = (*now).max(at);
+            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None });
+        }
+        if resting {
+            return Next::Rest;
+        }
+        match inbox.recv().await {
+            Some(signal) => Next::Signal(signal),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn settled(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn note(&self, _text: String) {}
+
+    fn entropy(&self) -> u64 {
+        7
+    }
+
+    fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

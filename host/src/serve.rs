@@ -1,0 +1,179 @@
+//! Puts the program together: store, sandbox, evaluator, way out, engine, HTTP; and takes it apart in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bellhop_slack::client::{self, Client};
+use tokio::net::TcpListener;
+
+use crate::clock::{self, Clock};
+use crate::engine::connections::Secrets;
+use crate::engine::tokens::Scope;
+use crate::engine::{self, Engine};
+use crate::journal::{self, Journal};
+use crate::limits::Limits;
+use crate::sandbox::expression::{self, Expressions};
+use crate::sandbox::{self, CompileMode, Sandbox};
+
+/// What a host is started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Where everything is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Where HTTP is served.
+    pub(crate) listen: SocketAddr,
+    /// Slack's address; another one only for a simulator.
+    pub(crate) slack_url: String,
+    /// What is allowed.
+    pub(crate) limits: Limits,
+    /// Multiplies Slack's budget; 1 but for measurements and tests against a simulator.
+    pub(crate) budget_scale: f64,
+}
+
+/// Why a host does not start or has ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The store: exit code 70.
+    #[error("the store: {0}")]
+    Store(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// Slack's address.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// What is in the store cannot be used.
+    #[error(transparent)]
+    Open(#[from] engine::OpenError),
+    /// HTTP.
+    #[error(transparent)]
+    Http(#[from] crate::api::Error),
+    /// The machine.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// The package whose functions guests import.
+pub(crate) const CAPABILITIES: &str = "bellhop:slack@1.0.0";
+
+/// A sandbox with every capability, its compiled code kept under `data_dir`.
+pub(crate) fn sandbox(data_dir: &std::path::Path, limits: &Limits) -> Result<Sandbox, Error> {
+    let functions = bellhop_slack::catalog::function_names().into_iter().map(str::to_owned).collect();
+    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    Ok(Sandbox::new(sandbox::Options {
+        capabilities: CAPABILITIES.to_owned(),
+        functions,
+        cache_dir: data_dir.join("compiled"),
+        limits: sandbox::Limits {
+            concurrent_calls_max: u32::try_from(limits.concurrent_calls_max).unwrap_or(u32::MAX),
+            guest_memory_bytes_max: size(limits.guest_memory_bytes_max),
+            component_bytes_max: size(limits.plugin_bytes_max),
+            ..sandbox::Limits::default()
+        },
+        compile: CompileMode::Child { program: std::env::current_exe()? },
+    })?)
+}
+
+/// A started host.
+pub(crate) struct Host {
+    /// The engine.
+    pub(crate) engine: Arc<Engine>,
+    /// Where HTTP is served.
+    pub(crate) address: SocketAddr,
+    /// The first operator's token, when there was none.
+    pub(crate) first_token: Option<String>,
+    listener: TcpListener,
+}
+
+/// Opens everything. HTTP is answered once [`Host::run`] is called.
+pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
+    std::fs::create_dir_all(&options.data_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
+    let (tell, _) = tokio::sync::watch::channel(None::<String>);
+    let failed = tell.clone();
+    let mut store_options = journal::sled::Options::new(options.data_dir.join("store"));
+    store_options.cache_bytes = options.limits.store_cache_bytes;
+    let on_fatal = Box::new(move |reason: &str| {
+        failed.send_replace(Some(reason.to_owned()));
+    });
+    let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(|e| Error::Store(e.to_string()))?;
+    let journal = Journal::new(Arc::new(store));
+    let sandbox = sandbox(&options.data_dir, &options.limits)?;
+    let budget = expression::Budget { cpu_ms_max: options.limits.expression_cpu_ms_max, ..expression::Budget::default() };
+    let expressions = Expressions::load(&sandbox, budget).await?;
+    let client = Client::new(&client::Options {
+        base_url: options.slack_url.clone(),
+        deadline_ms: options.limits.slack_deadline_ms,
+        response_bytes_max: options.limits.slack_response_bytes_max,
+        ..client::Options::default()
+    })?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|source| Error::Listen { address: options.listen, source })?;
+    let address = listener.local_addr()?;
+    let engine = Engine::open(engine::Options {
+        journal,
+        clock,
+        limits: options.limits.clone(),
+        sandbox,
+        expressions,
+        client,
+        budget_scale: options.budget_scale,
+        secrets: Secrets::in_folder(options.data_dir.join("secrets")),
+        store_failed: tell,
+    })?;
+    let none = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?.is_empty();
+    let first_token = if none {
+        let scopes = Scope::ALL.iter().filter_map(|s| Scope::parse(s).ok()).collect();
+        let (now, entropy) = (engine.services.clock.now(), engine.services.entropy.next_wide());
+        let created = engine.tokens.create("first operator", scopes, None, now, entropy).await;
+        Some(created.map_err(|e| Error::Store(e.to_string()))?.1)
+    } else {
+        None
+    };
+    Ok(Host { engine, address, first_token, listener })
+}
+
+impl Host {
+    /// Serves until `stop` is ready, then drains. `Err(Error::Store)` as soon as the store has failed.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let engine = self.engine.clone();
+        let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(crate::api::serve(
+            engine.clone(),
+            self.listener,
+            crate::api::Options::default(),
+            async move {
+                // Dropped or told: either way it is over.
+                let _over = stopped.await;
+            },
+        ));
+        let open_runs = engine.start().await?;
+        tracing::info!(address = %self.address, open_runs, "ready");
+        let mut fatal = engine.services.fatal.subscribe();
+        tokio::select! {
+            () = stop => {}
+            failed = fatal.wait_for(Option::is_some) => {
+                let reason = failed.ok().and_then(|f| f.clone()).unwrap_or_default();
+                return Err(Error::Store(reason));
+            }
+        }
+        tracing::info!("stopping: ending what was sent");
+        let whole = engine.drain().await;
+        let _told = stopping.send(());
+        serving.await.map_err(|e| Error::Io(std::io::Error::other(e)))??;
+        if !whole {
+            tracing::warn!("some calls are still open: the next start resolves them");
+        }
+        engine.services.journal.close().map_err(|e| Error::Store(e.to_string()))
+    }
+}
