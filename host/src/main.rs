@@ -1,6 +1,8 @@
 //! The `bellhop` program.
 #![deny(unsafe_code)]
 
+#[allow(dead_code, unused_imports, reason = "served by the command line's `serve` and `dev`")]
+mod api;
 mod clock;
 mod engine;
 mod journal;

@@ -19,6 +19,7 @@ mod driver;
 pub(crate) mod entropy;
 mod exclusive;
 mod execution;
+pub(crate) mod following;
 pub(crate) mod gateway;
 pub(crate) mod plugins;
 pub(crate) mod resolve;

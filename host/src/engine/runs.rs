@@ -65,7 +65,10 @@ impl Runs {
 
     /// Follows a run's log while the run is in memory.
     pub(crate) fn moved(&self, run: RunId) -> Option<watch::Receiver<Ticket>> {
-        self.lock().get(&run).map(|live| live.moved.clone())
+        let mut moved = self.lock().get(&run).map(|live| live.moved.clone())?;
+        // A clone has seen what the one in the list has, which is nothing: it would never have to wait.
+        moved.mark_unchanged();
+        Some(moved)
     }
 
     /// Waits until none is in memory.
