@@ -102,8 +102,8 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let failed = tell.clone();
     let mut store_options = journal::sled::Options::new(options.data_dir.join("store"));
     store_options.cache_bytes = options.limits.store_cache_bytes;
-    let on_fatal = Box::new(move |reason: &str| {
-        failed.send_replace(Some(reason.to_owned()));
+    let on_fatal = Box::new(move |error: &journal::store::Error| {
+        failed.send_replace(Some(error.to_string()));
     });
     let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(|e| Error::Store(e.to_string()))?;
     let journal = Journal::new(Arc::new(store));
