@@ -1,6 +1,7 @@
 //! The `bellhop` program.
 #![deny(unsafe_code)]
 
+mod cli;
 mod clock;
 mod engine;
 mod journal;
@@ -15,5 +16,5 @@ fn main() -> std::process::ExitCode {
     if arguments.next().is_some_and(|verb| verb == sandbox::COMPILE_VERB) {
         return sandbox::compile_as_child(arguments);
     }
-    std::process::ExitCode::SUCCESS
+    cli::main(std::env::args_os())
 }
