@@ -145,6 +145,7 @@ pub(crate) async fn drive<E: Execution>(
                 }
             }
         };
+        let woken = matches!(cause, Cause::Wake);
         let input = Input { at: port.now(), entropy: port.entropy(), cause };
         let events = run::decide(&state, &input, evaluator);
         if !events.is_empty() {
@@ -159,6 +160,9 @@ pub(crate) async fn drive<E: Execution>(
                 return Err(Error::Journal("a decision was not kept".to_owned()));
             }
             decisions += 1;
+        } else if woken {
+            // The clock was set back since: the time has yet to come again.
+            port.rearm();
         }
         if let Some(acknowledge) = acknowledge {
             port.settled().await?;

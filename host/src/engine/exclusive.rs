@@ -20,7 +20,9 @@ pub(crate) struct Owner {
 
 #[derive(Default)]
 struct Held {
-    owner: Option<Owner>,
+    /// One; after a start perhaps several, of which all but one have ended and the record of that was lost: those only
+    /// replay what is on record, and let go.
+    owners: Vec<Owner>,
     queue: VecDeque<(Owner, oneshot::Sender<()>)>,
 }
 
@@ -35,9 +37,25 @@ impl Keys {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives `key` to `owner` without asking: it held it when the process ended.
+    /// Gives `key` to `owner` without asking: it had begun, and so held it, when the process ended.
     pub(crate) fn restore(&self, key: &str, owner: Owner) {
-        self.lock().entry(key.to_owned()).or_default().owner = Some(owner);
+        let mut all = self.lock();
+        let owners = &mut all.entry(key.to_owned()).or_default().owners;
+        if !owners.contains(&owner) {
+            owners.push(owner);
+        }
+    }
+
+    /// A run has ended, whatever its actions held.
+    pub(crate) fn release_all(&self, run: RunId) {
+        let held: Vec<(String, Owner)> = {
+            let all = self.lock();
+            let of_run = |held: &Held| held.owners.iter().filter(|o| o.run == run).cloned().collect::<Vec<_>>();
+            all.iter().flat_map(|(key, held)| of_run(held).into_iter().map(|owner| (key.clone(), owner))).collect()
+        };
+        for (key, owner) in held {
+            self.release(&key, &owner);
+        }
     }
 
     /// Waits in turn until `owner` holds `key`. Dropping the future gives up the turn.
@@ -46,18 +64,16 @@ impl Keys {
             let turn = {
                 let mut all = self.lock();
                 let held = all.entry(key.to_owned()).or_default();
-                match &held.owner {
-                    None => {
-                        held.owner = Some(owner.clone());
-                        return;
-                    }
-                    Some(other) if other == owner => return,
-                    Some(_) => {
-                        let (tell, told) = oneshot::channel();
-                        held.queue.push_back((owner.clone(), tell));
-                        told
-                    }
+                if held.owners.contains(owner) {
+                    return;
                 }
+                if held.owners.is_empty() {
+                    held.owners.push(owner.clone());
+                    return;
+                }
+                let (tell, told) = oneshot::channel();
+                held.queue.push_back((owner.clone(), tell));
+                told
             };
             if turn.await.is_ok() {
                 return;
@@ -69,14 +85,15 @@ impl Keys {
     pub(crate) fn release(&self, key: &str, owner: &Owner) {
         let mut all = self.lock();
         let Some(held) = all.get_mut(key) else { return };
-        if held.owner.as_ref() != Some(owner) {
+        let before = held.owners.len();
+        held.owners.retain(|o| o != owner);
+        if before == held.owners.len() || !held.owners.is_empty() {
             return;
         }
-        held.owner = None;
         while let Some((next, tell)) = held.queue.pop_front() {
             // Whoever gave up its turn no longer listens.
             if tell.send(()).is_ok() {
-                held.owner = Some(next);
+                held.owners.push(next);
                 return;
             }
         }

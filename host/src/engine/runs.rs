@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::{self, Cause, Command, State, Status};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::accept::Pins;
@@ -14,7 +15,7 @@ use super::exclusive::Owner;
 use super::execution::local::{Local, Opening};
 use super::execution::{self, Signal};
 use super::Engine;
-use crate::journal::{self, Entry, Summary, Ticket};
+use crate::journal::{self, Entry, Open, Summary, Ticket, Write, key};
 
 /// A run that a driver carries.
 struct Live {
@@ -26,8 +27,15 @@ struct Live {
 #[derive(Default)]
 pub(crate) struct Runs {
     live: Mutex<HashMap<RunId, Live>>,
+    /// Those that cannot be taken up in this process, with the reason.
+    aside: Mutex<HashMap<RunId, String>>,
     ended: tokio::sync::Notify,
 }
+
+/// Present while a start reads open runs; see [`Engine::recover`].
+const RECOVERING: &str = "recovering";
+/// A run under whose mark so many starts died is not read again.
+const RECOVERIES_MAX: u32 = 2;
 
 /// Why a run could not be taken up.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +178,10 @@ impl Engine {
                 }
                 live.remove(&run);
                 drop(live);
+                if left == Left::Ended {
+                    // A parked action of a run that was cancelled still holds its keys.
+                    engine.services.keys.release_all(run);
+                }
                 engine.runs.ended.notify_waiters();
                 engine.run_left(run);
                 return;
@@ -192,8 +204,12 @@ impl Engine {
     pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<(), LoadError> {
         let (tell, told) = oneshot::channel();
         self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
-        // Dropped when the run ended before it looked: nothing is left to decide.
-        let _ended = told.await;
+        if told.await.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
+            // Its driver went without looking. Whoever asked must ask again.
+            let stopped = "the process is stopping: nothing was decided about the run".to_owned();
+            return Err(execution::Error::Journal(stopped).into());
+        }
+        // Of a run that ended before it looked, nothing is left to decide.
         Ok(())
     }
 
@@ -214,6 +230,9 @@ impl Engine {
         if summary.status.is_final() {
             return Ok(());
         }
+        if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
+            return Err(LoadError::Damaged(reason.clone()));
+        }
         let (opening, live) = self.opening(run, summary);
         let loaded = self.load(run, opening).await?;
         // The receiver is in the port: this cannot fail.
@@ -230,7 +249,11 @@ impl Engine {
 
     /// Takes up the open runs after a start: what was running goes on, what waits or is parked stays where it is, and
     /// the keys of open actions are theirs again before anything new begins.
+    ///
+    /// A start that finds that the one before died in here marks each run before it reads it; a run under whose mark
+    /// two starts died is set aside, unread, and the host starts.
     pub(super) async fn recover(self: &Arc<Self>) -> Result<u64, LoadError> {
+        let careful = self.begin_recovery().await?;
         let mut after = None;
         let mut found = 0;
         let mut running = Vec::new();
@@ -238,39 +261,94 @@ impl Engine {
             let page = self.services.journal.open_runs(1_000, after)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
-            for (run, _) in page {
+            for (run, open) in page {
                 found += 1;
-                let Some(summary) = self.summary(run)? else { continue };
-                let asleep = matches!(summary.status, Status::Waiting | Status::Blocked);
-                if asleep {
+                if careful && !self.mark(run, open.recoveries).await? {
+                    self.set_aside(run, "reading it ended the process twice".to_owned());
                     continue;
                 }
-                let parked = matches!(summary.status, Status::Parked | Status::Suspended);
-                let (opening, live) = self.opening(run, summary);
-                match self.load(run, opening).await {
-                    Ok(loaded) => {
-                        self.restore_keys(&loaded.state);
-                        if !parked {
-                            running.push((run, loaded, live));
-                        }
-                    }
+                match self.take_up(run).await {
+                    Ok(None) => {}
+                    Ok(Some(taken)) => running.push((run, taken)),
                     Err(LoadError::Journal(error)) if error.is_fatal() => return Err(error.into()),
-                    Err(error) => tracing::error!(%run, %error, code = "run-poisoned", "the run is set aside"),
+                    Err(error) => self.set_aside(run, error.to_string()),
+                }
+                if careful {
+                    self.unmark(run)?;
                 }
             }
         }
-        for (run, loaded, live) in running {
+        let mut write = Write::new();
+        write.delete(&key::host(RECOVERING));
+        self.services.journal.commit(write)?;
+        for (run, (loaded, live)) in running {
             self.runs.lock().insert(run, live);
             self.carry(run, loaded);
         }
         Ok(found)
     }
 
-    fn restore_keys(&self, state: &State) {
-        for (frame, call) in state.calls() {
-            let _ = frame;
-            let Some(action) = state.facts().actions.get(&call.action) else { continue };
-            let owner = Owner { run: state.facts().run, execution: call.key.clone() };
+    /// Reads one open run, gives its actions their keys, and gives it back if it has anything to go on with.
+    async fn take_up(&self, run: RunId) -> Result<Option<(Loaded, Live)>, LoadError> {
+        let Some(summary) = self.summary(run)? else { return Ok(None) };
+        if matches!(summary.status, Status::Waiting | Status::Blocked) {
+            return Ok(None);
+        }
+        let rests = matches!(summary.status, Status::Parked | Status::Suspended);
+        let (opening, live) = self.opening(run, summary);
+        let loaded = self.load(run, opening).await?;
+        self.restore_keys(&loaded);
+        // Beside what is parked, or ends before a pause, something may be under way.
+        Ok((!rests || Self::is_under_way(&loaded.state)).then_some((loaded, live)))
+    }
+
+    /// Whether the start before this one ended in the middle of recovery. After Ok this one is marked.
+    async fn begin_recovery(&self) -> Result<bool, LoadError> {
+        let journal = &self.services.journal;
+        if journal.open_runs(1, None)?.is_empty() {
+            return Ok(false);
+        }
+        let careful = journal.get::<Value>(&key::host(RECOVERING))?.is_some();
+        let mut write = Write::new();
+        write.put(&key::host(RECOVERING), &Value::Null)?;
+        let ticket = journal.commit(write)?;
+        journal.durable(ticket).await.map_err(journal::Error::from)?;
+        Ok(careful)
+    }
+
+    /// Marks a run that is about to be read; false when it is not to be read any more.
+    async fn mark(&self, run: RunId, recoveries: u32) -> Result<bool, LoadError> {
+        if recoveries >= RECOVERIES_MAX {
+            return Ok(false);
+        }
+        let mut write = Write::new();
+        write.put(&key::open(run), &Open { recoveries: recoveries + 1 })?;
+        let ticket = self.services.journal.commit(write)?;
+        self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        Ok(true)
+    }
+
+    fn unmark(&self, run: RunId) -> Result<(), LoadError> {
+        let mut write = Write::new();
+        write.put(&key::open(run), &Open::default())?;
+        self.services.journal.commit(write)?;
+        Ok(())
+    }
+
+    fn set_aside(&self, run: RunId, reason: String) {
+        tracing::error!(%run, %reason, code = "run-poisoned", "the run is set aside");
+        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, reason);
+    }
+
+    /// An action that has anything on record had its keys; one that has nothing was waiting for them, or had not looked.
+    fn restore_keys(&self, loaded: &Loaded) {
+        let facts = loaded.state.facts();
+        for (_, call) in loaded.state.calls() {
+            let Some(action) = facts.actions.get(&call.action) else { continue };
+            if !loaded.port.has_begun(call) {
+                continue;
+            }
+            let owner = Owner { run: facts.run, execution: call.key.clone() };
             for key in keys_of(action, call) {
                 self.services.keys.restore(&key, owner.clone());
             }

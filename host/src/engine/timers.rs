@@ -48,8 +48,9 @@ impl Timers {
     }
 
     fn load(&self) -> Result<(), journal::Error> {
-        let read = self.inner.journal.timers_due(Timestamp::from_millis(u64::MAX), IN_MEMORY_MAX)?;
+        // Held while reading: a timer that is written meanwhile is either read here, or set after the new horizon is known.
         let mut next = self.lock();
+        let read = self.inner.journal.timers_due(Timestamp::from_millis(u64::MAX), IN_MEMORY_MAX)?;
         next.horizon = (read.len() == IN_MEMORY_MAX).then(|| read.last().map(|t| t.at)).flatten();
         next.due = read.into_iter().map(|timer| (timer.at, timer.run)).collect();
         Ok(())
@@ -74,8 +75,8 @@ impl Timers {
         self.lock().due.remove(&(at, run));
     }
 
-    /// Waits for the next run that is due. Each timer is given once; if the run does not take it out of the store,
-    /// it is given again after the next start.
+    /// Waits for the next run that is due. Each timer is given once for each time that it was set; if the run does not
+    /// take it out of the store, it is given again after the next start.
     pub(crate) async fn due(&self) -> Result<RunId, journal::Error> {
         loop {
             let now = self.inner.clock.now();

@@ -1,7 +1,7 @@
 //! A guest's calls: allowed? recorded? budget? intent, Slack, outcome (semantics 1).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::digest::Digest;
@@ -42,8 +42,8 @@ pub(super) struct Scope<E> {
     pub(super) resend_unknown: bool,
     pub(super) fast: bool,
     pub(super) wish: watch::Receiver<Wish>,
-    /// A write that is on its way; it goes on when the guest is gone.
-    pub(super) on_its_way: Mutex<Option<JoinHandle<()>>>,
+    /// A write that is on its way; it goes on when the guest is gone, and says then why it did not come to its end.
+    pub(super) on_its_way: Mutex<Option<JoinHandle<Option<Stopped>>>>,
     /// Why the guest was stopped, if it was.
     pub(super) halted: Mutex<Option<Stopped>>,
     /// Whether any write of this attempt was carried out.
@@ -140,12 +140,21 @@ impl<E: Execution> Scope<E> {
         let hash = Digest::of(format!("{function}\n{arguments}").as_bytes()).to_string();
         let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal };
         // What is recorded is answered from the record: it was judged and done when it was recorded.
-        let kept = self.kept(&key).await?;
+        let (kept, open) = self.look(&key).await?;
         if let Some(answer) = kept {
-            return if answer.hash == hash { Ok(answer.result) } else { Err(Stopped::Park(self.nondeterministic(&key))) };
+            if answer.hash != hash {
+                return Err(Stopped::Park(self.nondeterministic(&key)));
+            }
+            self.note_write(&answer);
+            return Ok(answer.result);
+        }
+        if open {
+            // It was judged before it was sent, and what has changed since does not unsend it.
+            return self.begin(method, arguments, key, hash).await;
         }
         if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
             let answer = Answer { how: How::Reused, ..earlier };
+            self.note_write(&answer);
             return self.record(&key, answer).await.map(|a| a.result);
         }
         let names = BTreeMap::new();
@@ -165,6 +174,16 @@ impl<E: Execution> Scope<E> {
             let answer = Answer { hash, function: function.to_owned(), writes: false, result: refused, how: How::Denied };
             return self.record(&key, answer).await.map(|a| a.result);
         }
+        self.begin(method, arguments, key, hash).await
+    }
+
+    async fn begin(
+        self: Arc<Self>,
+        method: &'static Method,
+        arguments: Value,
+        key: CallKey,
+        hash: String,
+    ) -> Result<Result<String, String>, Stopped> {
         if !method.writes {
             return self.perform(method, arguments, key, hash).await;
         }
@@ -173,8 +192,8 @@ impl<E: Execution> Scope<E> {
         let scope = self.clone();
         let task = tokio::spawn(async move {
             let ended = scope.perform(method, arguments, key, hash).await;
-            // The guest may be gone; the outcome is on record all the same.
-            let _gone = tell.send(ended);
+            // The guest may be gone; the outcome is on record all the same, or there is none.
+            tell.send(ended).err().and_then(Result::err)
         });
         *self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         let ended = told.await.unwrap_or_else(|_| Err(Stopped::PutDown));
@@ -183,11 +202,28 @@ impl<E: Execution> Scope<E> {
     }
 
     pub(super) async fn kept(&self, key: &CallKey) -> Result<Option<Answer>, Stopped> {
+        Ok(self.look(key).await?.0)
+    }
+
+    /// What is kept under `key`, and whether an intent is that has no end.
+    async fn look(&self, key: &CallKey) -> Result<(Option<Answer>, bool), Stopped> {
         let step = StepKey::Call(key.clone());
-        match self.port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await {
-            Ok(End::Done(answer)) => Ok(Some(answer)),
-            Ok(_) => Ok(None),
+        let open = AtomicBool::new(false);
+        let looked = self.port.step::<Answer, _, _>(&step, None, |intent| {
+            open.store(intent.is_some(), Ordering::Relaxed);
+            async { End::Stopped }
+        });
+        match looked.await {
+            Ok(End::Done(answer)) => Ok((Some(answer), false)),
+            Ok(_) => Ok((None, open.load(Ordering::Relaxed))),
             Err(error) => Err(Stopped::Failed(error)),
+        }
+    }
+
+    /// A write that was carried out belongs into the run's ledger, in whichever life that was.
+    fn note_write(&self, answer: &Answer) {
+        if answer.writes && answer.result.is_ok() {
+            self.wrote.store(true, Ordering::Relaxed);
         }
     }
 
@@ -306,9 +342,7 @@ impl<E: Execution> Scope<E> {
                 .map_err(Stopped::Failed)?;
             match end {
                 End::Done(answer) => {
-                    if answer.writes && answer.result.is_ok() {
-                        self.wrote.store(true, std::sync::atomic::Ordering::Relaxed);
-                    }
+                    self.note_write(&answer);
                     return Ok(answer.result);
                 }
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),

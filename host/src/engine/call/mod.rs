@@ -116,8 +116,19 @@ impl<E: Execution> Attempt<E> {
         for key in &keys {
             let mut wish = self.wish.clone();
             tokio::select! {
+                biased;
                 () = self.services.keys.acquire(key, &owner) => {}
-                _ = wish.wait_for(|w| *w == Wish::PutDown) => return CallEnd::PutDown,
+                _ = wish.wait_for(|w| *w != Wish::Run) => {
+                    // What waits for a key has done nothing yet: an action with anything on record holds its keys.
+                    for key in &keys {
+                        self.services.keys.release(key, &owner);
+                    }
+                    if *self.wish.borrow() == Wish::PutDown {
+                        return CallEnd::PutDown;
+                    }
+                    let effect = Effect { changed: false, undo: None };
+                    return CallEnd::Returned(Returned::Ok { output: Value::Null, effect });
+                }
             }
         }
         let end = self.run_guest(&action, &package, grants, connection).await;
@@ -213,11 +224,17 @@ impl<E: Execution> Attempt<E> {
                 }
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(task) = on_its_way {
-                // Its outcome is recorded by the task itself.
-                let _ended = task.await;
-            }
-            let halted = scope.halted.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let left = match on_its_way {
+                // Its outcome is recorded by the task itself; what it could not bring to an end, it says.
+                Some(task) => task.await.ok().flatten(),
+                None => None,
+            };
+            let left = match left {
+                // Stopping the process parks nothing: the next one reads back and finds out.
+                Some(Stopped::Park(_)) if *self.wish.borrow() == Wish::PutDown => None,
+                left => left,
+            };
+            let halted = scope.halted.lock().unwrap_or_else(PoisonError::into_inner).take().or(left);
             match (answered, halted) {
                 (_, Some(stopped @ (Stopped::Park(_) | Stopped::Failed(_)))) => return self.stopped(stopped),
                 (None, _) | (Some(Err(Trap::Halted(_))), _) => {

@@ -5,12 +5,12 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Ending, State};
+use bellhop_core::run::{Calling, Ending, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::{Answer, CallKey, End, Error, Execution, Intent, Next, Recorded, Settle, Signal, StepKey};
+use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
 use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
@@ -20,6 +20,11 @@ use crate::limits::Limits;
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history.
 const SNAPSHOT_EVENTS: u64 = 256;
+
+/// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
+/// taken for a store that failed. Half of what the embedded store takes.
+const QUEUE_BATCHES_HIGH: usize = 8_192;
+const QUEUE_BYTES_HIGH: usize = 32 * 1024 * 1024;
 
 /// What this process knows of one run's log.
 struct Log {
@@ -173,6 +178,22 @@ impl Local {
         self.log().timer = (at, at);
     }
 
+    /// Whether anything of this attempt of a call is on record: then it has begun, and holds its keys.
+    pub(crate) fn has_begun(&self, call: &Calling) -> bool {
+        let log = self.log();
+        let of_call = |key: &CallKey| key.execution == call.key && key.attempt == call.attempt;
+        log.open.keys().any(of_call) || log.ends.keys().any(of_call) || log.slices.keys().any(of_call)
+    }
+
+    /// Waits while the store's queue is half full: what comes next is written by those who do not look.
+    async fn room(&self) -> Result<(), Error> {
+        let stats = self.journal.stats();
+        if stats.queue_batches < QUEUE_BATCHES_HIGH && stats.queue_bytes < QUEUE_BYTES_HIGH {
+            return Ok(());
+        }
+        self.journal.durable(self.journal.tip()).await.map_err(|e| Error::Journal(e.to_string()))
+    }
+
     /// Whether a message is waiting.
     pub(crate) fn has_message(&self) -> bool {
         self.inbox.try_lock().is_ok_and(|inbox| !inbox.is_empty())
@@ -318,7 +339,11 @@ impl Local {
         }
         let (answer, hash, how, writes) = match entry {
             Entry::Outcome { answer, hash, how, .. } => (answer, hash, how, true),
-            Entry::Read { answer, hash, how, .. } => (answer, hash, how, false),
+            Entry::Read { answer, hash, how, .. } => {
+                // Of a write that an earlier attempt made there is no intent in this one.
+                let writes = how == How::Reused.as_str();
+                (answer, hash, how, writes)
+            }
             Entry::Resolved { how: journal::Resolution::Done(answer), hash, .. } => {
                 (answer, hash, "found".to_owned(), true)
             }
@@ -456,6 +481,7 @@ impl Execution for Local {
         Fut: Future<Output = End<T>> + Send,
     {
         let unreadable = || Error::Journal(format!("what is kept of {key:?} cannot be read"));
+        self.room().await?;
         let call_key = match key {
             StepKey::Decision(number) => {
                 let kept = self.log().decisions.get(number).copied();
@@ -569,6 +595,12 @@ impl Execution for Local {
 
     fn timer(&self, at: Option<Timestamp>) {
         self.log().timer.1 = at;
+    }
+
+    fn rearm(&self) {
+        if let Some(at) = self.log().timer.0 {
+            self.timers.set(at, self.run);
+        }
     }
 
     async fn signal(&self, resting: bool) -> Next {

@@ -247,6 +247,9 @@ pub(crate) trait Execution: Send + Sync + 'static {
     /// From now on the run is to be woken at `at`, and at no other time. Kept with the next record.
     fn timer(&self, at: Option<Timestamp>);
 
+    /// A wake-up came too early: the one that is kept is still to come.
+    fn rearm(&self) {}
+
     /// The next message for this run. `resting` says that nothing is under way.
     fn signal(&self, resting: bool) -> impl Future<Output = Next> + Send;
 

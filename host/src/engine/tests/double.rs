@@ -276,7 +276,7 @@ impl<E: Execution> Acting<E> {
         self.double.outside.state().cancelled = true;
         let (tell, told) = oneshot::channel();
         *self.double.acknowledged.lock().unwrap() = Some(told);
-        let _sent = self.double.inbox.send(Signal { cause: Cause::Cancel, acknowledge: Some(tell) });
+        let _sent = self.double.inbox.send(Signal { cause: Cause::Cancel, acknowledge: Some(tell), settle: None });
     }
 
     fn read_back(&self, effect: &str, manner: Manner, hash: &str) -> End<Answer> {

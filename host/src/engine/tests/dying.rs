@@ -1,6 +1,6 @@
 //! A store whose process dies at a chosen commit, with a chosen part of what was not durable kept.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
@@ -16,12 +16,14 @@ pub(super) struct Dying {
     /// 0: lives on.
     die_at: AtomicU64,
     dead: watch::Sender<bool>,
+    /// Whether it synchronises only when it is told to.
+    held: AtomicBool,
 }
 
 impl Dying {
     /// Over what an earlier process left.
     pub(super) fn over(memory: Memory) -> Self {
-        Self { memory, commits: AtomicU64::new(0), die_at: AtomicU64::new(0), dead: watch::channel(false).0 }
+        Self { memory, commits: AtomicU64::new(0), die_at: AtomicU64::new(0), dead: watch::channel(false).0, held: AtomicBool::new(false) }
     }
 
     /// Dies with the `commit`-th commit from here, counted from 1: it was accepted, and nothing happens any more.
@@ -32,6 +34,21 @@ impl Dying {
     /// Dies now.
     pub(super) fn die(&self) {
         self.dead.send_replace(true);
+    }
+
+    /// From now on only [`Self::sync`] makes anything durable.
+    pub(super) fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes the next `count` batches durable.
+    pub(super) fn sync(&self, count: usize) {
+        self.memory.sync(count);
+    }
+
+    /// The disk refuses from now on.
+    pub(super) fn fail(&self) {
+        self.memory.fail("the disk is gone");
     }
 
     /// Batches accepted so far.
@@ -74,7 +91,7 @@ impl Store for Dying {
     }
 
     fn durable(&self, ticket: Ticket) -> Durable {
-        if !self.is_dead() {
+        if !self.is_dead() && !self.held.load(Ordering::SeqCst) {
             self.memory.sync(usize::MAX);
         }
         self.memory.durable(ticket)

@@ -23,10 +23,15 @@ use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
 use crate::toolchain;
 
+mod crash;
 mod double;
 mod dying;
+mod letting_out;
+mod life;
 mod ports;
+mod recovery;
 mod scenarios;
+mod timers;
 
 /// A host without HTTP, on a store in memory.
 struct World {

@@ -18,7 +18,7 @@ use crate::engine::execution::replay::{Death, Line, Replay};
 use crate::engine::execution::{Execution, Signal, StepKey};
 use crate::engine::timers::Timers;
 use crate::journal::memory::Memory;
-use crate::journal::{Entry, Journal, Open, Store, Summary, Write, key};
+use crate::journal::{Entry, Journal, Open, Summary, Write, key};
 use crate::limits::Limits;
 
 /// When all runs here are accepted.
@@ -78,8 +78,8 @@ pub(super) struct LocalStage {
     facts: Arc<Facts>,
     store: Arc<Dying>,
     journal: Journal,
-    clock: Manual,
-    timers: Timers,
+    pub(super) clock: Manual,
+    pub(super) timers: Timers,
     drain: watch::Sender<bool>,
     keep: usize,
 }
@@ -90,6 +90,20 @@ impl LocalStage {
         let journal = Journal::new(store.clone());
         let timers = Timers::read(journal.clone(), Arc::new(clock.clone())).unwrap();
         Self { facts, store, journal, clock, timers, drain: watch::channel(false).0, keep: 0 }
+    }
+
+    /// The state of the snapshot, that state with what came after it, and the one that the whole log tells of.
+    pub(super) async fn read_both_ways(&mut self) -> (State, State, State) {
+        let summary: Summary = self.journal.get(&key::summary(self.run())).unwrap().unwrap();
+        let read = Local::read(self.opening(summary.clone()).0).unwrap();
+        let (snapshot, from) = read.snapshot.expect("there is a snapshot");
+        let snapshot = snapshot.restore(self.facts.clone()).unwrap();
+        let mut folded = snapshot.clone();
+        driver::fold(&read.port, &mut folded, from).await.unwrap();
+        let read = Local::read(self.opening(summary).0).unwrap();
+        let mut whole = State::new(self.facts.clone());
+        driver::fold(&read.port, &mut whole, 0).await.unwrap();
+        (snapshot, folded, whole)
     }
 
     fn run(&self) -> RunId {
@@ -312,10 +326,5 @@ impl Stage for ReplayStage {
 
 /// Asks the run to wake, as the engine does when its time has come.
 pub(super) fn wake() -> Signal {
-    Signal { cause: Cause::Wake, acknowledge: None }
-}
-
-#[allow(dead_code, reason = "the trait object proves that the double is a store like the others")]
-fn is_a_store(store: Arc<Dying>) -> Arc<dyn Store> {
-    store
+    Signal { cause: Cause::Wake, acknowledge: None, settle: None }
 }

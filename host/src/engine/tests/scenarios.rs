@@ -88,7 +88,7 @@ const SCENARIOS: &[(&str, &str)] = &[
 ];
 
 /// Knows the one expression that the scenarios have.
-struct Literals;
+pub(super) struct Literals;
 
 impl Evaluator for Literals {
     fn evaluate(&self, program: &str, _: &[(&str, &Value)], _: &Value) -> Result<Value, ExpressionError> {
@@ -191,7 +191,7 @@ async fn play<S: Stage>(facts: &Arc<Facts>, deaths: &[Point]) -> Played {
         if outside.is_cancelled() {
             let (tell, told) = oneshot::channel();
             *acknowledged.lock().unwrap() = Some(told);
-            inbox.send(Signal { cause: Cause::Cancel, acknowledge: Some(tell) }).unwrap();
+            inbox.send(Signal { cause: Cause::Cancel, acknowledge: Some(tell), settle: None }).unwrap();
         }
         if let Some(signal) = signal.take() {
             inbox.send(signal).unwrap();
@@ -230,7 +230,7 @@ async fn play<S: Stage>(facts: &Arc<Facts>, deaths: &[Point]) -> Played {
                 let (frame, call) = carried.state.calls().find(|(_, call)| call.parked.is_some()).unwrap();
                 assert_eq!(call.parked.as_ref().unwrap().code(), "outcome-unknown");
                 outside.help();
-                signal = Some(Signal { cause: Cause::Unpark { frame }, acknowledge: None });
+                signal = Some(Signal { cause: Cause::Unpark { frame }, acknowledge: None, settle: None });
             }
             other => panic!("left as {other:?}"),
         }

@@ -1,0 +1,366 @@
+//! Lives of a host: an engine with the real plugin on a store that can die, each in a runtime of its own that ends with
+//! it, before a simulated Slack that outlives them all.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bellhop_core::definition::WorkflowName;
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use bellhop_core::requirement::{Kind, Permission, TokenKind};
+use bellhop_core::run::Status;
+use bellhop_slack::client::{Client, Options as ClientOptions, Secret};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::dying::Dying;
+use crate::clock::{self, Clock as _};
+use crate::engine::accept::{Accepted, Refused, Trigger};
+use crate::engine::connections::{New, Secrets};
+use crate::engine::definitions::{self, Expect};
+use crate::engine::views::RunView;
+use crate::engine::{Engine, Options};
+use crate::journal::memory::Memory;
+use crate::journal::{Entry, Journal};
+use crate::limits::Limits;
+use crate::sandbox::Sandbox;
+use crate::sandbox::expression::{Budget, Expressions};
+
+/// Nothing here takes longer, on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// The simulated Slack.
+pub(super) struct Slack {
+    running: bellhop_simulator::Running,
+    // Ends last.
+    _runtime: Runtime,
+}
+
+impl Slack {
+    /// The default world, and the token `xoxb-poor`, which may post and read nothing.
+    pub(super) fn start() -> Self {
+        let runtime = runtime();
+        let options = bellhop_simulator::Options { budget_scale: 1000.0, ..Default::default() };
+        let running = runtime.block_on(bellhop_simulator::start(options)).unwrap();
+        let slack = Self { running, _runtime: runtime };
+        slack.control("POST", "world", &json!([{"add_token": {
+            "token": "xoxb-poor", "kind": "bot", "user": "U0HQBOT", "workspace": "T0HQ",
+            "scopes": ["chat:write", "team:read", "users:read"],
+        }}]));
+        slack
+    }
+
+    /// One request of the control API.
+    pub(super) fn control(&self, verb: &str, path: &str, body: &Value) -> Value {
+        let mut stream = std::net::TcpStream::connect(self.running.address).unwrap();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let head = format!(
+            "{verb} /_sim/{path} HTTP/1.1\r\nhost: sim\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{verb} {path}: {answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or(Value::Null)
+    }
+
+    /// The next fitting calls go wrong like this.
+    pub(super) fn fault(&self, rule: &Value) -> u64 {
+        self.control("POST", "faults", rule)["id"].as_u64().unwrap()
+    }
+
+    /// Waits until the fault has happened.
+    pub(super) fn happened(&self, fault: u64) {
+        let answer = self.control("GET", &format!("signals/wait?fault={fault}&timeout_ms=30000"), &Value::Null);
+        assert!(answer.get("timed_out").is_none(), "the fault did not happen: {answer}");
+    }
+
+    /// Lets go what the fault holds: `answer` or `cut`.
+    pub(super) fn release(&self, fault: u64, how: &str) {
+        self.control("POST", &format!("faults/{fault}/release"), &json!({ "as": how }));
+    }
+
+    pub(super) fn ledger(&self) -> Vec<Value> {
+        self.running.ledger()
+    }
+
+    /// Names of methods and keys of effects, in the order in which requests arrived.
+    pub(super) fn requests(&self) -> Vec<(String, Option<String>)> {
+        let text = |line: &Value, name: &str| line[name].as_str().map(str::to_owned);
+        let lines = self.running.requests();
+        let arrived = lines.iter().filter(|line| line["event"] == "request");
+        arrived.map(|line| (text(line, "method").unwrap_or_default(), text(line, "key"))).collect()
+    }
+
+    /// How often a method was asked for.
+    pub(super) fn count(&self, method: &str) -> usize {
+        self.requests().iter().filter(|(name, _)| name == method).count()
+    }
+
+    pub(super) fn world(&self) -> Value {
+        self.running.world()
+    }
+
+    /// The text of each accepted message, in order.
+    pub(super) fn messages(&self) -> Vec<String> {
+        let posted = self.ledger().into_iter().filter(|line| line["method"] == "chat.postMessage");
+        posted.map(|line| line["args"]["text"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Every effect stands once: the oracle.
+    pub(super) fn check_once(&self, at: &str) {
+        let mut keys: Vec<String> =
+            self.ledger().iter().map(|line| line["key"].as_str().unwrap_or("no key").to_owned()).collect();
+        let all = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), all, "{at}: an effect stands twice: {:#?}", self.ledger());
+    }
+}
+
+/// What every life begins with: a store with the plugin and two connections, `hq` and `poor`, both of one workspace.
+struct Ground {
+    store: Memory,
+    sandbox: Sandbox,
+    expressions: Expressions,
+    secrets: tempfile::TempDir,
+    _cache: tempfile::TempDir,
+}
+
+fn ground() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| {
+        let slack = Slack::start();
+        let runtime = runtime();
+        let secrets = tempfile::tempdir().unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let sandbox = super::sandbox(cache.path());
+        let expressions = runtime.block_on(Expressions::load(&sandbox, Budget::default())).unwrap();
+        let ground =
+            Ground { store: Memory::manual(), sandbox: sandbox.clone(), expressions, secrets, _cache: cache };
+        let life = Life::open_on(&ground, ground.store.crash(0), &slack);
+        life.runtime().block_on(async {
+            let bytes = super::plugin(&sandbox).await;
+            let services = &life.engine().services;
+            services.plugins.install(&bytes, None, &services.gateway.rules, services.clock.now()).await.unwrap();
+        });
+        life.connect("hq", "xoxb-hq", Permission::Act);
+        life.connect("poor", "xoxb-poor", Permission::Act);
+        let store = life.die(usize::MAX);
+        Ground { store, ..ground }
+    })
+}
+
+/// A store as an operator has it who has connected Slack and started nothing yet.
+pub(super) fn fresh() -> Memory {
+    ground().store.crash(usize::MAX)
+}
+
+/// One process.
+pub(super) struct Life {
+    pub(super) store: Arc<Dying>,
+    engine: Option<Arc<Engine>>,
+    runtime: Option<Runtime>,
+}
+
+impl Life {
+    /// Opens the engine; open runs are not taken up yet.
+    pub(super) fn open(memory: Memory, slack: &Slack) -> Self {
+        Self::open_on(ground(), memory, slack)
+    }
+
+    /// Opens and starts.
+    pub(super) fn start(memory: Memory, slack: &Slack) -> Self {
+        let life = Self::open(memory, slack);
+        life.begin();
+        life
+    }
+
+    fn open_on(ground: &Ground, memory: Memory, slack: &Slack) -> Self {
+        let runtime = runtime();
+        let store = Arc::new(Dying::over(memory));
+        let base_url = format!("http://{}", slack.running.address);
+        let engine = runtime.block_on(async {
+            let client = Client::new(&ClientOptions { base_url, ..Default::default() }).unwrap();
+            Engine::open(Options {
+                journal: Journal::new(store.clone()),
+                clock: Arc::new(clock::System::new()),
+                limits: Limits { reconcile_delay_ms: 1, ..Limits::default() },
+                sandbox: ground.sandbox.clone(),
+                expressions: ground.expressions.clone(),
+                client,
+                budget_scale: 1000.0,
+                secrets: Secrets::in_folder(ground.secrets.path().to_owned()),
+                store_failed: tokio::sync::watch::channel(None).0,
+            })
+            .unwrap()
+        });
+        Self { store, engine: Some(engine), runtime: Some(runtime) }
+    }
+
+    /// Takes up the open runs.
+    pub(super) fn begin(&self) {
+        self.runtime().block_on(self.engine().start()).unwrap();
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().unwrap()
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        self.engine.as_ref().unwrap()
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.engine().services.journal
+    }
+
+    /// Until `work` is done, or the process has died (then none).
+    pub(super) fn unless_dead<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.runtime().block_on(async {
+            tokio::select! {
+                done = work => Some(done),
+                () = self.store.died() => None,
+                () = tokio::time::sleep(PATIENCE) => panic!("it takes too long"),
+            }
+        })
+    }
+
+    pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.unless_dead(work).expect("the process lives")
+    }
+
+    /// Begins something that goes on beside the test.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime().spawn(work)
+    }
+
+    pub(super) fn connect(&self, name: &str, token: &str, permission: Permission) {
+        let new = New {
+            name: name.to_owned(),
+            kind: Kind::GridWorkspace,
+            permission,
+            tokens: BTreeMap::from([(TokenKind::Bot, Secret::new(token.to_owned()))]),
+        };
+        let engine = self.engine();
+        self.wait(engine.connections.connect(&engine.services.gateway, new, engine.services.clock.now())).unwrap();
+    }
+
+    /// Registers a workflow of these tasks.
+    pub(super) fn apply(&self, tasks: &str) -> WorkflowName {
+        let text = format!("document: {{dsl: 1.0.3, namespace: test, name: crash, version: 1.0.0}}\ndo:{tasks}\n");
+        let (definition, _, diagnostics) = definitions::read("workflow.yaml", &text);
+        let shown: Vec<String> = diagnostics.iter().map(bellhop_core::diagnostic::render).collect();
+        let definition = definition.unwrap_or_else(|| panic!("{}", shown.join("\n")));
+        let name = definition.workflow.document.name.clone();
+        let engine = self.engine();
+        let now = engine.services.clock.now();
+        let put = engine.services.definitions.put(&name, definition, "workflow.yaml", &text, &Expect::Any, now);
+        self.wait(put).unwrap();
+        name
+    }
+
+    /// Triggers; none when the process died before it answered.
+    pub(super) fn trigger(&self, trigger: Trigger) -> Option<Result<Accepted, Refused>> {
+        self.unless_dead(self.engine().trigger(trigger))
+    }
+
+    pub(super) fn started(&self, trigger: Trigger) -> RunId {
+        self.trigger(trigger).expect("the process lives").unwrap_or_else(|refused| panic!("{refused:?}")).run
+    }
+
+    pub(super) fn view(&self, run: RunId) -> RunView {
+        self.wait(self.engine().run_view(run)).unwrap().unwrap()
+    }
+
+    /// Waits for a condition that is seen from outside.
+    pub(super) fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        self.wait(async {
+            for _ in 0..10_000 {
+                if holds() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            panic!("it does not come to this: {what}");
+        });
+    }
+
+    pub(super) fn until_status(&self, run: RunId, status: Status) {
+        self.until(status.as_str(), || self.status(run) == status);
+    }
+
+    pub(super) fn status(&self, run: RunId) -> Status {
+        self.engine().summary(run).unwrap().unwrap().status
+    }
+
+    /// Waits for the end; none when the process dies before it.
+    pub(super) fn ended(&self, run: RunId) -> Option<RunView> {
+        let limit = tokio::time::Duration::from_secs(20);
+        self.unless_dead(self.engine().wait(run, tokio::time::sleep(limit))).map(|view| view.unwrap().unwrap())
+    }
+
+    pub(super) fn runs(&self) -> Vec<RunId> {
+        self.journal().runs(None, 100).unwrap().items.into_iter().map(|(run, _)| run).collect()
+    }
+
+    pub(super) fn entries(&self, run: RunId) -> Vec<Entry> {
+        self.journal().entries(run, 0, 4_000).unwrap().into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// Dies, with `keep` of what is at stake kept; nothing of it does anything any more when this returns.
+    pub(super) fn die(mut self, keep: usize) -> Memory {
+        self.store.die();
+        let store = self.store.clone();
+        self.end();
+        store.left(keep)
+    }
+
+    fn end(&mut self) {
+        self.engine.take();
+        // Waits for the threads, and drops every task and every connection.
+        drop(self.runtime.take());
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.store.die();
+        self.end();
+    }
+}
+
+/// A trigger of `workflow`, with its connections by alias.
+pub(super) fn trigger(workflow: &WorkflowName, input: Value, connections: &[(&str, &str)], key: Option<&str>) -> Trigger {
+    Trigger {
+        workflow: workflow.clone(),
+        version: None,
+        body: Digest::of_json(&input),
+        input,
+        connections: connections.iter().map(|(a, n)| ((*a).to_owned(), (*n).to_owned())).collect(),
+        labels: BTreeMap::new(),
+        idempotency_key: key.map(str::to_owned),
+        inline: None,
+    }
+}
+
+/// Of a log: how many intents have no end.
+pub(super) fn open_intents(entries: &[Entry]) -> usize {
+    entries.iter().fold(0, |open, entry| match entry {
+        Entry::Intent { .. } => open + 1,
+        Entry::Outcome { .. } | Entry::NotSent { .. } | Entry::Resolved { .. } => open - 1,
+        _ => open,
+    })
+}

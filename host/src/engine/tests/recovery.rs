@@ -1,0 +1,307 @@
+//! What is left open by one process and taken up by the next: by whom, with which keys, and what is set aside.
+
+use bellhop_core::requirement::Permission;
+use bellhop_core::run::{Cause, Status};
+use serde_json::{Value, json};
+
+use super::life::{Life, Slack, fresh, open_intents, trigger};
+use crate::engine::accept::Refused;
+use crate::engine::runs::LoadError;
+use crate::journal::{Batch, Entry, Journal, Open, Store as _, Write, key};
+
+const HQ: &[(&str, &str)] = &[("team", "hq")];
+const ONE: &str = "
+  - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ .text }'}}";
+const ADD: &str = "
+  - add: {call: usergroup.add-user:1@slack, with: {connection: team, usergroup: S0HQIT, user: '${ .user }'}}";
+
+fn members(slack: &Slack) -> Vec<String> {
+    let world = slack.world();
+    let users = world["groups"]["S0HQIT"]["users"].as_array().cloned().unwrap_or_default();
+    users.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn newcomers(slack: &Slack, count: usize) -> Vec<String> {
+    let ids: Vec<String> = (0..count).map(|n| format!("U0NEW{n:03}")).collect();
+    let edits: Vec<Value> = ids
+        .iter()
+        .map(|id| {
+            let name = id.to_lowercase();
+            json!({"add_user": {
+                "id": id, "name": name, "email": format!("{name}@acme.example"), "workspaces": {"T0HQ": "member"},
+            }})
+        })
+        .collect();
+    slack.control("POST", "world", &Value::Array(edits));
+    ids
+}
+
+#[test]
+fn fifty_who_join_a_group_at_once_are_fifty_members_also_when_the_host_dies() {
+    for die_at in [None, Some(120), Some(200)] {
+        let slack = Slack::start();
+        let people = newcomers(&slack, 50);
+        let before = members(&slack).len();
+        let mut life = Life::start(fresh(), &slack);
+        let workflow = life.apply(ADD);
+        let orders: Vec<_> =
+            people.iter().map(|user| trigger(&workflow, json!({ "user": user }), HQ, Some(user))).collect();
+        if let Some(commit) = die_at {
+            life.store.die_at(commit);
+        }
+        let engine = life.engine().clone();
+        let all = orders.clone().into_iter().map(|order| {
+            let engine = engine.clone();
+            async move { engine.trigger(order).await }
+        });
+        let _maybe = life.unless_dead(futures_util::future::join_all(all));
+        drop(engine);
+        if die_at.is_some() {
+            life.unless_dead(std::future::pending::<()>());
+            life = Life::start(life.die(0), &slack);
+        }
+        for order in orders {
+            let run = life.started(order);
+            assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+        }
+        let now = members(&slack);
+        assert!(people.iter().all(|person| now.contains(person)), "{die_at:?}: {now:?}");
+        assert_eq!(now.len(), before + 50);
+    }
+}
+
+/// A group whose key is held by a parked run, and another run that waits for it.
+fn held_by_a_parked_run(slack: &Slack) -> (Life, bellhop_core::id::RunId, bellhop_core::id::RunId, Vec<String>) {
+    let people = newcomers(slack, 2);
+    let withheld = slack.fault(&json!({ "method": "usergroups.users.update", "action": "accept_then_withhold" }));
+    let life = Life::start(fresh(), slack);
+    let workflow = life.apply(ADD);
+    let holder = life.started(trigger(&workflow, json!({ "user": people[0] }), HQ, None));
+    slack.happened(withheld);
+    let waiter = life.started(trigger(&workflow, json!({ "user": people[1] }), HQ, None));
+    life.until("the other waits", || life.entries(waiter).len() > 1);
+    // Nobody can tell: reading back fails.
+    let denied = json!({"refuse": {"error": "internal_error"}});
+    slack.fault(&json!({ "method": "usergroups.users.list", "times": 0, "action": denied }));
+    let life = Life::start(life.die(usize::MAX), slack);
+    life.until_status(holder, Status::Parked);
+    let life = Life::start(life.die(usize::MAX), slack);
+    slack.control("DELETE", "faults", &Value::Null);
+    assert_eq!(life.status(waiter), Status::Running);
+    (life, holder, waiter, people)
+}
+
+#[test]
+fn a_parked_action_keeps_its_key_over_restarts_until_it_is_resolved() {
+    let slack = Slack::start();
+    let (life, holder, waiter, people) = held_by_a_parked_run(&slack);
+    let updates = slack.count("usergroups.users.update");
+    assert_eq!(updates, 1, "the waiting one has written");
+    let reads = life.entries(waiter).iter().filter(|entry| matches!(entry, Entry::Read { .. })).count();
+    assert_eq!(reads, 0, "the waiting one has read a list that is in doubt");
+    life.wait(life.engine().resolve(holder, None, true, None, "a test".to_owned())).unwrap();
+    assert_eq!(life.ended(holder).unwrap().status, Status::Completed);
+    assert_eq!(life.ended(waiter).unwrap().status, Status::Completed);
+    let now = members(&slack);
+    assert!(people.iter().all(|person| now.contains(person)), "{now:?}");
+}
+
+#[test]
+fn a_cancelled_run_lets_go_of_the_key_of_its_parked_action() {
+    let slack = Slack::start();
+    let (life, holder, waiter, people) = held_by_a_parked_run(&slack);
+    life.wait(life.engine().signal(holder, Cause::Cancel)).unwrap();
+    assert_eq!(life.ended(waiter).unwrap().status, Status::Completed);
+    assert!(members(&slack).contains(&people[1]));
+}
+
+#[test]
+fn a_run_that_waits_for_a_key_can_be_cancelled() {
+    let slack = Slack::start();
+    let (life, _, waiter, _) = held_by_a_parked_run(&slack);
+    life.wait(life.engine().signal(waiter, Cause::Cancel)).unwrap();
+    assert_eq!(life.ended(waiter).unwrap().status, Status::Cancelled);
+}
+
+#[test]
+fn a_key_and_a_body_start_one_run_for_ever() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let order = trigger(&workflow, json!({ "text": "hello" }), HQ, Some("k"));
+    let engine = life.engine().clone();
+    let all = (0..50).map(|_| {
+        let (engine, order) = (engine.clone(), order.clone());
+        life.spawn(async move { engine.trigger(order).await.unwrap() })
+    });
+    let accepted = life.wait(futures_util::future::join_all(all));
+    let accepted: Vec<_> = accepted.into_iter().map(Result::unwrap).collect();
+    let run = accepted[0].run;
+    assert!(accepted.iter().all(|one| one.run == run));
+    assert_eq!(accepted.iter().filter(|one| !one.replayed).count(), 1);
+    drop(engine);
+    // In whatever state the run is, also ended, and whatever the next process finds.
+    let mut life = life;
+    for _ in 0..2 {
+        life = Life::start(life.die(0), &slack);
+        let again = life.trigger(order.clone()).unwrap().unwrap();
+        assert!(again.replayed && again.run == run);
+        let other = life.trigger(trigger(&workflow, json!({ "text": "other" }), HQ, Some("k"))).unwrap();
+        assert!(matches!(other, Err(Refused::KeyReused(bound)) if bound == run), "{other:?}");
+        assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    }
+    assert_eq!(life.runs(), [run]);
+    assert_eq!(slack.messages(), ["hello"]);
+}
+
+#[test]
+fn a_refusal_binds_no_key() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let refused = life.trigger(trigger(&workflow, json!({ "text": "a" }), &[("team", "nobody")], Some("k"))).unwrap();
+    assert!(matches!(refused, Err(Refused::Preflight(_))), "{refused:?}");
+    let run = life.started(trigger(&workflow, json!({ "text": "b" }), HQ, Some("k")));
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+}
+
+#[test]
+fn a_damaged_run_is_set_aside_and_the_others_go_on() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let damaged = life.started(trigger(&workflow, json!({ "text": "damaged" }), HQ, None));
+    let whole = life.started(trigger(&workflow, json!({ "text": "whole" }), HQ, None));
+    slack.control("GET", &format!("signals/wait?fault={held}&count=2&timeout_ms=30000"), &Value::Null);
+    let memory = life.die(usize::MAX);
+    for damage in [key::event(damaged, 1), key::summary(damaged)] {
+        let memory = memory.crash(usize::MAX);
+        let mut batch = Batch::new();
+        batch.put(damage.bytes(), b"no record".as_slice());
+        memory.commit(batch).unwrap();
+        let slack = Slack::start();
+        let life = Life::start(memory.crash(usize::MAX), &slack);
+        assert_eq!(life.ended(whole).unwrap().status, Status::Completed);
+        assert_eq!(slack.messages(), ["whole"], "{damage:?}");
+        let refused = life.wait(life.engine().signal(damaged, Cause::Cancel));
+        assert!(matches!(refused, Err(LoadError::Damaged(_) | LoadError::Journal(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_reading_ended_the_process_twice_is_not_read_again() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let poisoned = life.started(trigger(&workflow, json!({ "text": "poisoned" }), HQ, None));
+    let other = life.started(trigger(&workflow, json!({ "text": "other" }), HQ, None));
+    slack.control("GET", &format!("signals/wait?fault={held}&count=2&timeout_ms=30000"), &Value::Null);
+    let memory = life.die(usize::MAX);
+    // As a start leaves it that died while it read this run.
+    let died = |recoveries: u32| {
+        let memory = memory.crash(usize::MAX);
+        let journal = Journal::new(std::sync::Arc::new(memory.crash(0)));
+        drop(journal);
+        let store = std::sync::Arc::new(memory);
+        let journal = Journal::new(store.clone());
+        let mut write = Write::new();
+        write.put(&key::host("recovering"), &Value::Null).unwrap();
+        write.put(&key::open(poisoned), &Open { recoveries }).unwrap();
+        journal.commit(write).unwrap();
+        store.crash(usize::MAX)
+    };
+    let open = |life: &Life| life.journal().open_runs(10, None).unwrap();
+
+    let slack = Slack::start();
+    let life = Life::start(died(1), &slack);
+    assert!(open(&life).iter().all(|(_, open)| open.recoveries == 0), "a start that came through forgets");
+    assert_eq!(life.ended(poisoned).unwrap().status, Status::Completed);
+    assert_eq!(life.ended(other).unwrap().status, Status::Completed);
+
+    let slack = Slack::start();
+    let life = Life::start(died(2), &slack);
+    assert_eq!(life.ended(other).unwrap().status, Status::Completed);
+    assert_eq!(slack.messages(), ["other"]);
+    assert!(matches!(life.wait(life.engine().signal(poisoned, Cause::Cancel)), Err(LoadError::Damaged(_))));
+    // It stays aside.
+    let life = Life::start(life.die(usize::MAX), &slack);
+    assert!(matches!(life.wait(life.engine().signal(poisoned, Cause::Cancel)), Err(LoadError::Damaged(_))));
+    assert_eq!(slack.messages(), ["other"]);
+}
+
+#[test]
+fn what_runs_beside_a_parked_action_goes_on_after_a_restart() {
+    let slack = Slack::start();
+    let message = |text: &str| json!({ "text": text });
+    slack.fault(&json!({ "method": "chat.postMessage", "match": message("one"), "action": "cut_after_accept" }));
+    let held =
+        slack.fault(&json!({ "method": "chat.postMessage", "match": message("two"), "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(
+        "
+  - both:
+      fork:
+        branches:
+          - left: {call: message.send:1@slack, with: {connection: poor, channel: C0HQGENERAL, text: one}}
+          - right:
+              do:
+                - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: two}}
+                - three: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: three}}",
+    );
+    let run = life.started(trigger(&workflow, json!({}), &[("team", "hq"), ("poor", "poor")], None));
+    slack.happened(held);
+    life.until_status(run, Status::Parked);
+    let life = Life::start(life.die(usize::MAX), &slack);
+    life.until("the other branch ends", || slack.messages().len() == 3);
+    assert_eq!(slack.messages(), ["one", "two", "three"]);
+    slack.check_once("beside a parked action");
+    life.wait(life.engine().resolve(run, None, true, None, "a test".to_owned())).unwrap();
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+}
+
+#[test]
+fn what_was_sent_is_read_back_also_when_it_would_be_refused_now() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "action": "accept_then_withhold" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let run = life.started(trigger(&workflow, json!({ "text": "sent" }), HQ, None));
+    slack.happened(held);
+    let life = Life::open(life.die(usize::MAX), &slack);
+    life.connect("hq", "xoxb-hq", Permission::Read);
+    life.begin();
+    let view = life.ended(run).unwrap();
+    assert_eq!(view.status, Status::Completed, "{view:?}");
+    let found = |entry: &Entry| matches!(entry, Entry::Outcome { how, .. } if how == "found");
+    assert!(life.entries(run).iter().any(found), "{:#?}", life.entries(run));
+    // What was not sent yet is refused.
+    let refused = life.trigger(trigger(&workflow, json!({ "text": "later" }), HQ, None)).unwrap();
+    assert!(refused.is_err());
+    assert_eq!(slack.messages(), ["sent"]);
+    // The connection is as it was for the next test: its tokens are in one folder for all.
+    life.connect("hq", "xoxb-hq", Permission::Act);
+}
+
+#[test]
+fn a_cancelled_run_does_not_end_before_a_doubt_does() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "action": "accept_then_withhold" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let run = life.started(trigger(&workflow, json!({ "text": "sent" }), &[("team", "poor")], None));
+    slack.happened(held);
+    life.wait(life.engine().signal(run, Cause::Cancel)).unwrap();
+    assert_eq!(life.status(run), Status::Cancelling);
+    slack.release(held, "cut");
+    life.until_status(run, Status::Parked);
+    assert_eq!(open_intents(&life.entries(run)), 1);
+    // Over a restart too.
+    let life = Life::start(life.die(usize::MAX), &slack);
+    assert_eq!(life.status(run), Status::Parked);
+    life.wait(life.engine().resolve(run, None, true, None, "a test".to_owned())).unwrap();
+    assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
+    assert_eq!(open_intents(&life.entries(run)), 0);
+    assert_eq!(slack.messages(), ["sent"]);
+}
