@@ -169,6 +169,11 @@ pub(super) fn of_app(app: Arc<App>) -> Router {
         }
         router = router.route(path, methods);
     }
+    dressed(router, app)
+}
+
+/// `router` with what surrounds every request.
+pub(super) fn dressed(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     router
         .fallback(|| async { Problem::new(problem::ROUTE_UNKNOWN, "there is nothing at this address") })
         .layer(middleware::from_fn_with_state(app.clone(), around))
