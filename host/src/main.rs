@@ -7,6 +7,7 @@ mod clock;
 mod engine;
 mod journal;
 mod limits;
+mod serve;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "used as the engine and the command line come to call it")]
 mod sandbox;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "used by the command line's `plugin build`")]

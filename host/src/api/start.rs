@@ -47,6 +47,7 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     let bytes = request.ordinary().await?;
     let mut form = Form::of(form::parse(&bytes)?, &FIELDS)?;
     let trigger = Trigger {
+        inline: None,
         workflow: request.workflow(),
         version: form.text("version"),
         input: form.needed("input", "the workflow's input").unwrap_or(Value::Null),

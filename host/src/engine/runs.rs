@@ -191,7 +191,7 @@ impl Engine {
     /// is durable (or the run had ended and there was none to make).
     pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<(), LoadError> {
         let (tell, told) = oneshot::channel();
-        self.send(run, Signal { cause, acknowledge: Some(tell) }).await?;
+        self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
         // Dropped when the run ended before it looked: nothing is left to decide.
         let _ended = told.await;
         Ok(())
