@@ -16,6 +16,7 @@ use super::request::Request;
 use super::{App, answer, pages};
 use crate::engine::Engine;
 use crate::engine::accept::Refused;
+use crate::engine::resolve::ResolveError;
 use crate::engine::views::RunView;
 use crate::journal::{Summary, key};
 
@@ -198,18 +199,34 @@ pub(super) async fn resume(request: Request) -> Result<Response, Problem> {
     .await
 }
 
-/// `POST /v1/runs/{id}/resolve`: a person says what became of a call.
+/// `POST /v1/runs/{id}/resolve`: a person says what became of a call that nobody could tell, and the run goes on.
 pub(super) async fn resolve(mut request: Request) -> Result<Response, Problem> {
     let run = request.run()?;
     request.params(&[])?.finish()?;
     let mut form = request.form(&["task", "done", "answer"]).await?;
-    let _task = form.text("task");
-    match form.needed("done", "true or false") {
-        Some(Value::Bool(_)) | None => {}
-        Some(_) => form.refuse("done", "`done` is true or false"),
+    let task = form.text("task");
+    let done = form.needed_flag("done");
+    let answer = form.take("answer").filter(|answer| !answer.is_null());
+    if answer.is_some() && done == Some(false) {
+        form.refuse("answer", "what was not done has no answer");
     }
-    let _answer = form.take("answer");
     form.finish()?;
-    request.app.engine.summary(run)?.ok_or_else(|| unknown(run))?;
-    Err(Problem::not_supported("resolving a call"))
+    let Some(done) = done else { return Err(Problem::internal(&"a form without `done` was taken for whole")) };
+    let engine = request.app.engine.clone();
+    if engine.is_draining() {
+        return Err(Problem::draining());
+    }
+    let by = request.caller.name();
+    tracing::info!(%run, by, done, "an operator resolves a call");
+    match engine.resolve(run, task, done, answer, by).await {
+        Ok(()) => {}
+        Err(ResolveError::Load(error)) => return Err(error.into()),
+        Err(error @ ResolveError::NotParked(status)) => {
+            let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+            let kind = not_ended(status).unwrap_or(problem::RUN_NOT_PARKED);
+            return Err(Problem::new(kind, error.to_string()).with("run", shown(&present)?));
+        }
+    }
+    let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+    answer::json(StatusCode::OK, &shown(&view)?)
 }

@@ -114,7 +114,7 @@ async fn tokens_are_made_listed_and_ended() {
 #[tokio::test]
 async fn wrong_tokens_are_told_apart() {
     let world = World::new().await;
-    let asked = json!({ "name": "ci", "scopes": ["runs:raed", "everything"], "expires": "PT1H", "expiresIn": "1h" });
+    let asked = json!({ "name": "ci", "scopes": ["runs:raed", "everything"], "expires_in": "PT1H", "expiresIn": "1h" });
     let problem = world.post("/v1/tokens", &asked).await.problem(400, "request-invalid");
     let told: Vec<(&str, &str)> = problem["diagnostics"]
         .as_array()
@@ -122,26 +122,37 @@ async fn wrong_tokens_are_told_apart() {
         .iter()
         .map(|d| (d["pointer"].as_str().unwrap(), d["remedies"][0]["title"].as_str().unwrap_or("")))
         .collect();
-    assert_eq!(told[0], ("/expires", "did you mean `expiresIn`?"));
+    assert_eq!(told[0], ("/expires_in", "did you mean `expiresIn`?"));
     assert_eq!(told[1], ("/scopes/0", "did you mean `runs:read`?"));
     assert_eq!(told[2].0, "/scopes/1");
     assert_eq!(told[3].0, "/expiresIn");
+    for (name, value) in [("expiresAt", "2026-01-05T08:00:00Z"), ("expiresAt", "tomorrow"), ("expiresIn", "PT0S")] {
+        let asked = json!({ "name": "ci", "scopes": ["runs:read"], name: value });
+        world.post("/v1/tokens", &asked).await.problem(400, "request-invalid");
+    }
+    let asked = json!({ "name": "ci", "scopes": ["runs:read"], "expiresAt": "2027-01-01T01:00:00+01:00" });
+    assert_eq!(world.post("/v1/tokens", &asked).await.ok(201)["expiresAt"], "2027-01-01T00:00:00.000Z");
 }
 
 #[tokio::test]
 async fn metrics_are_open_to_this_machine_itself() {
     let world = World::new().await;
-    let from = |peer: &str, forwarded: bool| {
-        let mut request = Request::builder().uri("/metrics");
-        if forwarded {
-            request = request.header("x-forwarded-for", "203.0.113.9");
-        }
+    let from = |peer: &str, header: (&str, &str)| {
+        let request = Request::builder().uri("/metrics").header(header.0, header.1);
         let mut request = request.body(Body::empty()).unwrap();
         request.extensions_mut().insert(Peer(peer.parse().unwrap()));
         world.send(request)
     };
-    assert_eq!(from("127.0.0.1:5", false).await.status, 200);
-    assert_eq!(from("[::ffff:127.0.0.1]:5", false).await.status, 200);
-    from("192.0.2.1:5", false).await.problem(401, "token-missing");
-    from("127.0.0.1:5", true).await.problem(401, "token-missing");
+    for host in ["localhost:7420", "127.0.0.1:7420", "[::1]:7420", "localhost", "127.0.0.1"] {
+        assert_eq!(from("127.0.0.1:5", ("host", host)).await.status, 200, "{host}");
+    }
+    assert_eq!(from("[::ffff:127.0.0.1]:5", ("host", "localhost")).await.status, 200);
+    for (peer, header) in [
+        ("192.0.2.1:5", ("host", "localhost")),
+        ("127.0.0.1:5", ("x-forwarded-for", "203.0.113.9")),
+        ("127.0.0.1:5", ("forwarded", "for=203.0.113.9")),
+        ("127.0.0.1:5", ("host", "rebound.example:7420")),
+    ] {
+        from(peer, header).await.problem(401, "token-missing");
+    }
 }

@@ -30,12 +30,12 @@ async fn a_version_once_applied_does_not_change() {
     world.put("/v1/workflows/people/sleeper", SLEEPER).await.ok(201);
     let listed = world.get("/v1/workflows?limit=1").await.ok(200);
     assert_eq!(
-        (&listed["result"][0]["workflow"], &listed["result"][0]["version"]),
+        (&listed["result"][0]["name"], &listed["result"][0]["version"]),
         (&json!("people/greeter"), &json!("1.1.0"))
     );
     let cursor = listed["next_cursor"].as_str().unwrap();
     let rest = world.get(&format!("/v1/workflows?limit=1&cursor={cursor}")).await.ok(200);
-    assert_eq!((&rest["result"][0]["workflow"], &rest["next_cursor"]), (&json!("people/sleeper"), &Value::Null));
+    assert_eq!((&rest["result"][0]["name"], &rest["next_cursor"]), (&json!("people/sleeper"), &Value::Null));
 }
 
 #[tokio::test]
@@ -160,9 +160,15 @@ async fn tables_are_typed() {
 async fn bindings_name_connections_that_are_there() {
     let world = World::with_workflows().await;
     let path = "/v1/workflows/people/greeter/bindings";
-    let problem = world.put(path, json!({ "bindings": { "org": "acme", "No": "x" } }).to_string()).await;
-    assert_eq!(problem.problem(400, "request-invalid")["diagnostics"].as_array().unwrap().len(), 3);
-    world.put(path, "{}").await.problem(400, "request-invalid");
-    world.put(path, json!({ "bindings": {} }).to_string()).await.ok(200);
-    assert_eq!(world.get(path).await.ok(200)["bindings"], json!({}));
+    let problem = world.put(path, json!({ "org": "acme", "No": "x", "n": 1 }).to_string()).await;
+    let pointers: Vec<Value> = problem.problem(400, "request-invalid")["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["pointer"].clone())
+        .collect();
+    assert_eq!(pointers, ["/n", "/No", "/No", "/org"]);
+    world.put(path, "[]").await.problem(400, "request-invalid");
+    world.put(path, "{}").await.ok(200);
+    assert_eq!(world.get(path).await.ok(200), json!({}));
 }

@@ -169,6 +169,16 @@ async fn an_operator_stops_and_goes_on() {
         let world = &world;
         async move { world.call("POST", &path, &[], "").await }
     };
+    let settled = |body: Value| {
+        let path = format!("/v1/runs/{id}/resolve");
+        let world = &world;
+        async move { world.post(&path, &body).await }
+    };
+    let conflict = settled(json!({ "done": true })).await.problem(409, "run-not-parked");
+    assert_eq!(conflict["run"]["status"], "waiting");
+    settled(json!({ "done": "yes" })).await.problem(400, "request-invalid");
+    settled(json!({ "task": "/do/0" })).await.problem(400, "request-invalid");
+    settled(json!({ "done": false, "answer": {} })).await.problem(400, "request-invalid");
     let conflict = act("resume").await.problem(409, "run-not-suspended");
     assert_eq!(conflict["run"]["status"], "waiting", "with the present state");
     assert_eq!(act("suspend").await.ok(200)["status"], "suspended");
@@ -177,6 +187,7 @@ async fn an_operator_stops_and_goes_on() {
     assert_eq!(world.get(&format!("/v1/runs/{id}")).await.ok(200)["status"], "suspended");
     act("resume").await.ok(200);
     assert_eq!(world.until(&id, "completed").await["output"], json!({ "done": "Ada" }));
+    settled(json!({ "done": true })).await.problem(409, "run-ended");
     for verb in ["cancel", "suspend", "resume"] {
         assert_eq!(act(verb).await.problem(409, "run-ended")["run"]["status"], "completed");
     }

@@ -56,8 +56,8 @@ async fn connections_are_what_slack_says_and_never_show_tokens() {
     }
     let path = "/v1/workflows/people/greeter/bindings";
     world.apply().await;
-    world.put(path, json!({ "bindings": { "org": "acme-hq" } }).to_string()).await.ok(200);
-    assert_eq!(world.get(path).await.ok(200)["bindings"], json!({ "org": "acme-hq" }));
+    world.put(path, json!({ "org": "acme-hq" }).to_string()).await.ok(200);
+    assert_eq!(world.get(path).await.ok(200), json!({ "org": "acme-hq" }));
     assert_eq!(world.call("DELETE", "/v1/connections/acme-hq", &[], "").await.status, 204);
     world.get("/v1/connections/acme-hq").await.problem(404, "connection-unknown");
     world.call("DELETE", "/v1/connections/acme-hq", &[], "").await.problem(404, "connection-unknown");
@@ -119,4 +119,22 @@ async fn a_plugin_is_installed_and_preflight_refuses_a_lone_grid_account() {
     let ended = world.post(&format!("{path}/runs?wait=20s"), &start).await.ok(200);
     assert_eq!(ended["status"], "completed", "{ended}");
     assert_eq!(slack.ledger().len(), 1);
+
+    // One action of its own, named in full and by its name alone.
+    let key = [("idempotency-key", "k")];
+    let body = json!({ "input": { "channel": "C0HQGENERAL", "text": "${ .x }" }, "connection": "acme-hq" }).to_string();
+    let once = world.call("POST", "/v1/actions/message.send:1%40slack/runs?wait=20s", &key, body.clone()).await;
+    assert_eq!(once.ok(200)["status"], "completed", "{}", once.text);
+    assert_eq!(slack.ledger().len(), 2);
+    let again = world.call("POST", "/v1/actions/message.send/runs?wait=20s", &key, body.clone()).await;
+    assert_eq!((again.ok(200)["id"].clone(), again.header("idempotent-replayed")), (once.json()["id"].clone(), "true"));
+    let events = world.get(&format!("/v1/runs/{}/events", once.json()["id"].as_str().unwrap())).await;
+    assert!(events.text.contains("event: run.completed"), "{}", events.text);
+    let on_acme = json!({ "input": { "channel": "C0HQGENERAL", "text": "x" }, "connection": "acme" });
+    let refused = world.post("/v1/actions/message.send/runs", &on_acme).await.problem(422, "preflight-refused");
+    assert_eq!(refused["diagnostics"][0]["code"], "plan-required");
+    world.post("/v1/actions/message.sned/runs", &on_acme).await.problem(404, "action-unknown");
+    world.post("/v1/actions/message.send:1/runs", &on_acme).await.problem(400, "request-invalid");
+    world.post("/v1/actions/message.send/runs", &json!({ "input": [] })).await.problem(400, "request-invalid");
+    assert_eq!(slack.ledger().len(), 2);
 }
