@@ -1,15 +1,15 @@
 //! The `bellhop` program.
 #![deny(unsafe_code)]
 
-#[allow(dead_code, unused_imports, reason = "served by the command line's `serve` and `dev`")]
 mod api;
+mod cli;
 mod clock;
 mod engine;
 mod journal;
 mod limits;
-mod serve;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "used as the engine and the command line come to call it")]
 mod sandbox;
+mod serve;
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "used by the command line's `plugin build`")]
 mod toolchain;
 
@@ -18,5 +18,5 @@ fn main() -> std::process::ExitCode {
     if arguments.next().is_some_and(|verb| verb == sandbox::COMPILE_VERB) {
         return sandbox::compile_as_child(arguments);
     }
-    std::process::ExitCode::SUCCESS
+    cli::main(std::env::args_os())
 }

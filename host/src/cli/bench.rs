@@ -22,16 +22,20 @@ use crate::sandbox::{self, Halt, Host, Package};
 const BUDGET_SCALE: &str = "1000000";
 
 /// What is measured.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// The component with the Slack actions.
+    /// The component with the Slack actions
+    #[arg(long, value_name = "FILE", default_value = "target/plugins/slack.wasm")]
     pub(crate) plugin: PathBuf,
-    /// Where the store is put; a folder on a disk.
+    /// Where the store is put; a folder on a disk
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     pub(crate) folder: PathBuf,
-    /// Durable runs in all.
+    /// Durable runs in all
+    #[arg(long, value_name = "NUMBER", default_value_t = 12_000)]
     pub(crate) runs: u32,
-    /// Where the figures go.
-    pub(crate) output: PathBuf,
+    /// Where the figures go
+    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+    pub(crate) output_file: PathBuf,
 }
 
 #[allow(clippy::disallowed_methods, reason = "measuring time is what this is for")]
@@ -70,8 +74,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     for (name, value) in &figures {
         println!("{name:<28}{value:>14.3}");
     }
-    std::fs::write(&options.output, serde_json::to_string_pretty(&figures)?)?;
-    println!("\nwritten to {}", options.output.display());
+    std::fs::write(&options.output_file, serde_json::to_string_pretty(&figures)?)?;
+    println!("\nwritten to {}", options.output_file.display());
     Ok(())
 }
 

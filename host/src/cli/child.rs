@@ -7,32 +7,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// What went wrong, for people.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Error(pub(super) String);
-
-impl<E: std::error::Error> From<E> for Box<Error>
-where
-    E: 'static,
-{
-    fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Box::new(Error(text))
-    }
-}
-
 /// Of what can only be told to people.
-pub(crate) type Outcome<T> = Result<T, Box<Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// An error with this text.
 pub(super) fn failed<T>(text: impl Into<String>) -> Outcome<T> {
-    Err(Box::new(Error(text.into())))
+    Err(text.into().into())
 }
 
 /// A process that this one has started and ends.

@@ -11,14 +11,16 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::child::{Error, Outcome, Process, failed};
+use super::child::{Outcome, Process, failed};
 
 /// Where the demo finds what it shows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// The component with the Slack actions.
+    /// The component with the Slack actions
+    #[arg(long, value_name = "FILE", default_value = "target/plugins/slack.wasm")]
     pub(crate) plugin: PathBuf,
-    /// The folder with the shipped definitions.
+    /// The folder with the shipped definitions
+    #[arg(long, value_name = "FOLDER", default_value = "workflows")]
     pub(crate) workflows: PathBuf,
 }
 
@@ -152,7 +154,7 @@ impl Demo {
         let url = format!("http://{}{path}", self.host.address);
         let mut request = self
             .http
-            .request(verb.parse().map_err(|_| Box::new(Error(format!("`{verb}` is no verb"))))?, url)
+            .request(verb.parse()?, url)
             .bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);
