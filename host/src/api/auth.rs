@@ -37,11 +37,6 @@ pub(super) struct Peer(pub(super) SocketAddr);
 pub(crate) struct Caller(Option<Stored>);
 
 impl Caller {
-    /// Whether the caller holds a scope.
-    pub(super) fn may(&self, scope: &str) -> bool {
-        self.0.as_ref().is_some_and(|token| token.may(scope))
-    }
-
     /// For records of who did something: the token's id, which is no secret.
     pub(super) fn name(&self) -> String {
         self.0.as_ref().map_or_else(|| "anonymous".to_owned(), |token| format!("{} ({})", token.name, token.id))

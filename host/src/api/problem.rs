@@ -40,6 +40,7 @@ macro_rules! kinds {
             pub(crate) const $name: Kind = Kind { code: $code, status: $status, title: $title };
         )*
         /// Every kind, in the order of the table.
+        #[cfg(test)]
         pub(crate) const ALL: &[Kind] = &[$($name),*];
     };
 }

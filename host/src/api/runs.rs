@@ -145,7 +145,7 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     };
     let (views, next) = engine.run_list(range, wanted.limit, |summary| filter.keeps(summary)).await?;
     let shown: Vec<Value> = views.iter().map(shown).collect::<Result<_, _>>()?;
-    answer::json(StatusCode::OK, &pages::page(shown, next.as_ref().map(|range| range.from.as_slice())))
+    answer::json(StatusCode::OK, &pages::page(&shown, next.as_ref().map(|range| range.from.as_slice())))
 }
 
 /// Brings `cause` to a run that has not ended; the run as it stands after its decision.
@@ -194,7 +194,7 @@ pub(super) async fn resume(request: Request) -> Result<Response, Problem> {
     told(request, Cause::Resume, |status| {
         // A suspended run can be parked or be cancelling at the same time, and shows as that.
         let can = matches!(status, Status::Suspended | Status::Parked | Status::Cancelling);
-        not_ended(status).or((!can).then_some(problem::RUN_NOT_SUSPENDED))
+        not_ended(status).or_else(|| (!can).then_some(problem::RUN_NOT_SUSPENDED))
     })
     .await
 }
