@@ -184,6 +184,14 @@ impl World {
         self.control("world", edits).await;
     }
 
+    /// Waits until a fault has picked a call.
+    async fn happened(&self, fault: u64) {
+        let url = format!("http://{}/_sim/signals/wait?fault={fault}&timeout_ms=20000", self.slack.address);
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let text = client.get(url).send().await.unwrap().text().await.unwrap();
+        assert!(!text.contains("timed_out"), "{text}");
+    }
+
     async fn control(&self, path: &str, body: Value) -> Value {
         let url = format!("http://{}/_sim/{path}", self.slack.address);
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -481,4 +489,34 @@ async fn a_notification_goes_to_a_channel_by_name_or_a_person_by_email() {
     world.completed(&notify, json!({"user": "mona.hq@acme.example", "text": "Your laptop is here"})).await;
     assert_eq!(world.direct_texts("U0HQMEMBER"), ["Your laptop is here"]);
     world.assert_keys_once();
+}
+
+/// Slack takes only whole member lists, so that whoever changes one holds the group, by whichever name the file calls it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_group_under_two_names_is_changed_by_one_at_a_time() {
+    let world = World::new().await;
+    world.business_plus().await;
+    let hold = json!({"method": "usergroups.users.update", "action": "hold_before_accept"});
+    let hold = world.control("faults", hold).await["id"].as_u64().unwrap();
+    let adding = |name: &str, usergroup: &str, user: &str| {
+        json!({
+            "document": { "dsl": "1.0.3", "namespace": "test", "name": name, "version": "1.0.0" },
+            "do": [{ "add": { "call": "usergroup.add-user:1@slack", "with": { "usergroup": usergroup, "user": user } } }],
+        })
+        .to_string()
+    };
+    let first = world.apply(&adding("first", "@it", "U0PLUSMEMBER")).await;
+    let second = world.apply(&adding("second", "S0PLUSIT", "U0PLUSOWNER")).await;
+    let first = world.engine.trigger(World::trigger(&first, json!({}), None)).await.unwrap().run;
+    world.happened(hold).await;
+    let second = world.engine.trigger(World::trigger(&second, json!({}), None)).await.unwrap().run;
+    // Long enough for the second to have read the list, if nothing kept it from that.
+    world.engine.services.clock.sleep(std::time::Duration::from_millis(200)).await;
+    let lists = world.slack.requests().iter().filter(|r| r["event"] == "request" && r["method"] == "usergroups.users.list").count();
+    assert_eq!(lists, 1, "the second waits for the group");
+    world.control(&format!("faults/{hold}/release"), json!({"as": "answer"})).await;
+    for run in [first, second] {
+        assert_eq!(world.ended(run).await.status, Status::Completed);
+    }
+    assert_eq!(world.slack.world()["groups"]["S0PLUSIT"]["users"], json!(["U0PLUSADMIN", "U0PLUSMEMBER", "U0PLUSOWNER"]));
 }
