@@ -1,4 +1,4 @@
-//! Builds the expression evaluator, a guest that ships inside the program.
+//! Builds the expression evaluator, a guest that ships inside the program, and takes the book's pages of codes in.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 mod compile;
 
 fn main() {
-    if let Err(error) = expression() {
+    if let Err(error) = expression().and_then(|()| pages()) {
         // One line, which cargo shows without the script's other output.
         println!("cargo::error={}", error.to_string().replace('\n', " "));
     }
@@ -30,6 +30,24 @@ fn expression() -> Result<(), Box<dyn std::error::Error>> {
     let options = compile::Options { target_dir: Some(guests(&out_dir)), verbose: false };
     let component = compile::encode(&compile::compile(&guest, &options)?)?;
     std::fs::write(out_dir.join("expression.wasm"), component)?;
+    Ok(())
+}
+
+/// The pages under `docs/errors` as a sorted table of names and texts.
+fn pages() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("docs/errors");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut pages = Vec::new();
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        if let (Some(name), true) = (path.file_stem(), path.extension().is_some_and(|e| e == "md")) {
+            pages.push((name.to_string_lossy().into_owned(), path.clone()));
+        }
+    }
+    pages.sort();
+    let lines: String = pages.iter().map(|(name, path)| format!("    ({name:?}, include_str!({path:?})),\n")).collect();
+    let text = format!("/// Every page of a code, by name.\nconst PAGES: &[(&str, &str)] = &[\n{lines}];\n");
+    std::fs::write(PathBuf::from(env::var("OUT_DIR")?).join("pages.rs"), text)?;
     Ok(())
 }
 

@@ -110,6 +110,7 @@ limits! {
     plugin_bytes_max = 64 << 20, 256 << 20, "a plugin's file: a Python plugin has 18 MB";
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
+    write_ms_max = 30_000, 300_000, "an answer of which the client takes nothing, a stream of events too: it holds a socket";
     connections_max = 5_000, 100_000, "HTTP connections at once";
     sse_queue_max = 1_000, 100_000, "events that a slow reader may be behind; then it is cut off";
     drain_ms_max = 10_000, 600_000, "sent calls at SIGTERM; what is still open is resolved at the next start";

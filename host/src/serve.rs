@@ -102,8 +102,8 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let failed = tell.clone();
     let mut store_options = journal::sled::Options::new(options.data_dir.join("store"));
     store_options.cache_bytes = options.limits.store_cache_bytes;
-    let on_fatal = Box::new(move |reason: &str| {
-        failed.send_replace(Some(reason.to_owned()));
+    let on_fatal = Box::new(move |error: &journal::store::Error| {
+        failed.send_replace(Some(error.to_string()));
     });
     let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(|e| Error::Store(e.to_string()))?;
     let journal = Journal::new(Arc::new(store));
@@ -175,5 +175,33 @@ impl Host {
             tracing::warn!("some calls are still open: the next start resolves them");
         }
         engine.services.journal.close().map_err(|e| Error::Store(e.to_string()))
+    }
+}
+
+/// Serves until the process is told to stop. Says on standard output where, and once the first operator's token.
+pub(crate) async fn serve(options: Options) -> Result<(), Error> {
+    let host = open(&options).await?;
+    println!("bellhop listens on http://{}", host.address);
+    if let Some(token) = &host.first_token {
+        println!("operator token (shown this once): {token}");
+    }
+    if (options.budget_scale - 1.0).abs() > f64::EPSILON {
+        println!("Slack's budget is multiplied by {} (for measurements against a simulator only)", options.budget_scale);
+    }
+    host.run(told_to_stop()).await
+}
+
+/// Ready at SIGTERM or SIGINT.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process at once: that loses nothing that was acknowledged.
+        _ => std::future::pending().await,
     }
 }

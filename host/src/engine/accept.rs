@@ -20,7 +20,7 @@ use super::summary::Bound;
 use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
 /// What a trigger asks for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Trigger {
     /// Which workflow.
     pub(crate) workflow: WorkflowName,
@@ -36,6 +36,48 @@ pub(crate) struct Trigger {
     pub(crate) idempotency_key: Option<String>,
     /// Of the body, which an equal key must repeat.
     pub(crate) body: Digest,
+    /// A definition that was not registered, instead of a registered one: a single action.
+    pub(crate) inline: Option<Arc<Definition>>,
+}
+
+/// The namespace of runs of a single action.
+pub(crate) const ACTION_NAMESPACE: &str = "bellhop-action";
+
+/// A definition that calls one action with the run's input on one connection.
+pub(crate) fn of_action(reference: &ActionReference, input: &Value, connection: Option<&str>) -> Result<Trigger, Refused> {
+    let mut with: serde_json::Map<String, Value> = input
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| {
+            // By value, so that nothing in the input is taken for an expression.
+            let key = serde_json::to_string(name).unwrap_or_default();
+            (name.clone(), Value::from(format!("${{ .[{key}] }}")))
+        })
+        .collect();
+    if let Some(connection) = connection {
+        with.insert("connection".to_owned(), Value::from(connection));
+    }
+    let name: String =
+        reference.action.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+    let workflow = WorkflowName { namespace: ACTION_NAMESPACE.to_owned(), name };
+    let text = serde_json::json!({
+        "document": { "dsl": "1.0.3", "namespace": workflow.namespace, "name": workflow.name, "version": "1.0.0" },
+        "do": [{ "call": { "call": reference.to_string(), "with": with } }],
+    })
+    .to_string();
+    let (definition, _, diagnostics) = super::definitions::read("action", &text);
+    let definition = definition.ok_or(Refused::Input(diagnostics))?;
+    Ok(Trigger {
+        workflow,
+        version: None,
+        input: input.clone(),
+        connections: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        idempotency_key: None,
+        body: Digest::of_json(input),
+        inline: Some(Arc::new(definition)),
+    })
 }
 
 /// A run that was accepted. It is durable.
@@ -132,10 +174,15 @@ impl Engine {
                 Some(turn)
             }
         };
-        let found = self.services.definitions.find(&trigger.workflow, trigger.version.as_deref())?;
-        let Some(definition) = found else {
-            let version = trigger.version.as_ref().map(|v| format!(" in version {v}")).unwrap_or_default();
-            return Err(Refused::Unknown(format!("{}{version}", trigger.workflow)));
+        let definition = match &trigger.inline {
+            Some(definition) => definition.clone(),
+            None => {
+                let found = self.services.definitions.find(&trigger.workflow, trigger.version.as_deref())?;
+                found.ok_or_else(|| {
+                    let version = trigger.version.as_ref().map(|v| format!(" in version {v}")).unwrap_or_default();
+                    Refused::Unknown(format!("{}{version}", trigger.workflow))
+                })?
+            }
         };
         self.check_input(&definition, &trigger.input)?;
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
@@ -145,6 +192,10 @@ impl Engine {
         let run = RunId::new(now, self.services.entropy.next_wide());
         let mut write = Write::new();
         let journal = &self.services.journal;
+        if trigger.inline.is_some() {
+            // Nobody has put it: the run is what keeps it.
+            write.blob(definition.source.text.as_bytes());
+        }
         let connections: BTreeMap<String, Connection> = plan
             .connections()
             .iter()

@@ -19,8 +19,10 @@ mod driver;
 pub(crate) mod entropy;
 mod exclusive;
 mod execution;
+pub(crate) mod following;
 pub(crate) mod gateway;
 pub(crate) mod plugins;
+pub(crate) mod resolve;
 pub(crate) mod runs;
 mod summary;
 pub(crate) mod timeline;
@@ -193,7 +195,7 @@ impl Engine {
             };
             match due {
                 Ok(run) => {
-                    let signal = execution::Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None };
+                    let signal = execution::Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None };
                     if let Err(error) = self.send(run, signal).await {
                         tracing::error!(%run, %error, "a run that is due cannot be taken up");
                     }

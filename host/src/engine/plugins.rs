@@ -114,6 +114,11 @@ impl Plugins {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).known.clone()
     }
 
+    /// Action calls that could start now without waiting for another to end.
+    pub(crate) fn free_slots(&self) -> usize {
+        self.sandbox.free_slots()
+    }
+
     /// Every installed version, by name and version.
     pub(crate) fn all(&self) -> Vec<Arc<Installed>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);

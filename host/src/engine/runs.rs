@@ -65,7 +65,10 @@ impl Runs {
 
     /// Follows a run's log while the run is in memory.
     pub(crate) fn moved(&self, run: RunId) -> Option<watch::Receiver<Ticket>> {
-        self.lock().get(&run).map(|live| live.moved.clone())
+        let mut moved = self.lock().get(&run).map(|live| live.moved.clone())?;
+        // A clone has seen what the one in the list has, which is nothing: it would never have to wait.
+        moved.mark_unchanged();
+        Some(moved)
     }
 
     /// Waits until none is in memory.
@@ -188,7 +191,7 @@ impl Engine {
     /// is durable (or the run had ended and there was none to make).
     pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<(), LoadError> {
         let (tell, told) = oneshot::channel();
-        self.send(run, Signal { cause, acknowledge: Some(tell) }).await?;
+        self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
         // Dropped when the run ended before it looked: nothing is left to decide.
         let _ended = told.await;
         Ok(())

@@ -9,6 +9,7 @@ use bellhop_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::journal::{Entry, Journal, Resolution};
 
@@ -31,15 +32,15 @@ pub(crate) struct Public {
 }
 
 /// Reads a log in order and makes its public events.
-pub(crate) struct Reader<'w> {
-    workflow: &'w Workflow,
+pub(crate) struct Reader {
+    workflow: Arc<Workflow>,
     tasks: HashMap<FrameId, String>,
     next: u64,
 }
 
-impl<'w> Reader<'w> {
+impl Reader {
     /// From the beginning of a log.
-    pub(crate) fn new(workflow: &'w Workflow) -> Self {
+    pub(crate) fn new(workflow: Arc<Workflow>) -> Self {
         Self { workflow, tasks: HashMap::new(), next: 1 }
     }
 

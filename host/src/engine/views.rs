@@ -56,9 +56,10 @@ impl Engine {
 
     /// A run as it stands. What it says is durable when this returns.
     pub(crate) async fn run_view(&self, run: RunId) -> Result<Option<RunView>, journal::Error> {
-        let tip = self.services.journal.tip();
         let Some(summary) = self.summary(run)? else { return Ok(None) };
         let view = self.view(run, summary)?;
+        // Taken after the read: what was read was accepted by now.
+        let tip = self.services.journal.tip();
         self.services.journal.durable(tip).await?;
         Ok(Some(view))
     }
@@ -70,7 +71,6 @@ impl Engine {
         limit: usize,
         keep: impl Fn(&Summary) -> bool,
     ) -> Result<(Vec<RunView>, Option<journal::key::Range>), journal::Error> {
-        let tip = self.services.journal.tip();
         let mut views = Vec::new();
         let mut next = cursor;
         // A filter that hardly anything fits must not read the whole store for one page.
@@ -86,6 +86,7 @@ impl Engine {
                 break;
             }
         }
+        let tip = self.services.journal.tip();
         self.services.journal.durable(tip).await?;
         Ok((views, next))
     }
@@ -121,7 +122,6 @@ impl Engine {
 
     /// The public events of a run with numbers above `after`, as far as its log goes, at most `limit`; all durable.
     pub(crate) async fn events(&self, run: RunId, after: u64, limit: usize) -> Result<Option<Vec<Public>>, LoadError> {
-        let tip = self.services.journal.tip();
         let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
         let Some((_, Entry::Accepted { pins })) = first else { return Ok(None) };
         let pins: Pins = serde_json::from_value(pins).map_err(|e| LoadError::Damaged(e.to_string()))?;
@@ -130,7 +130,7 @@ impl Engine {
             .definitions
             .by_digest(pins.definition, &pins.file)?
             .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
-        let mut reader = Reader::new(&definition.workflow);
+        let mut reader = Reader::new(definition.workflow.clone());
         let mut found = Vec::new();
         let mut from = 0;
         'log: loop {
@@ -150,6 +150,7 @@ impl Engine {
                 }
             }
         }
+        let tip = self.services.journal.tip();
         self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
         Ok(Some(found))
     }

@@ -10,7 +10,7 @@ use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::{Answer, CallKey, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+use super::{Answer, CallKey, End, Error, Execution, Intent, Next, Recorded, Settle, Signal, StepKey};
 use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
@@ -192,6 +192,54 @@ impl Local {
         log.bytes += bytes;
         log.last = ticket;
         self.moved.send_replace(ticket);
+        Ok(())
+    }
+
+    /// A message is given out; what a person says in it is kept first.
+    fn given(&self, signal: Signal) -> Next {
+        if let Some(settle) = &signal.settle
+            && let Err(error) = self.settle(settle)
+        {
+            tracing::error!(run = %self.run, %error, "what a person said of a call was not kept");
+            return Next::Drain;
+        }
+        Next::Signal(signal)
+    }
+
+    fn settle(&self, settle: &Settle) -> Result<(), Error> {
+        let mut log = self.log();
+        let meant: Vec<(CallKey, Intent)> = log
+            .open
+            .iter()
+            .filter(|(call, _)| settle.task.as_ref().is_none_or(|task| call.execution.pointer == *task))
+            .map(|(call, intent)| (call.clone(), intent.clone()))
+            .collect();
+        for (call, intent) in meant {
+            let mut write = Write::new();
+            let how = match &settle.answer {
+                Some(answer) => {
+                    let content = self.journal.content(&mut write, answer.clone()).map_err(failed)?;
+                    journal::Resolution::Done(journal::Answer::Ok(content))
+                }
+                None => journal::Resolution::NotDone,
+            };
+            let done = settle.answer.is_some();
+            let entry = Entry::Resolved {
+                key: call.execution.to_string(),
+                attempt: call.attempt,
+                ordinal: call.ordinal,
+                hash: intent.hash.parse().map_err(|_| Error::Journal("an intent's hash is not a digest".to_owned()))?,
+                at: self.clock.now(),
+                how,
+                by: settle.by.clone(),
+            };
+            let seq = log.seq;
+            self.append(&mut log, &[entry], write)?;
+            log.open.remove(&call);
+            if done {
+                log.ends.insert(call, seq);
+            }
+        }
         Ok(())
     }
 
@@ -526,7 +574,7 @@ impl Execution for Local {
     async fn signal(&self, resting: bool) -> Next {
         let mut inbox = self.inbox.lock().await;
         if let Ok(signal) = inbox.try_recv() {
-            return Next::Signal(signal);
+            return self.given(signal);
         }
         let mut drain = self.drain.clone();
         if *drain.borrow_and_update() {
@@ -537,7 +585,7 @@ impl Execution for Local {
         }
         tokio::select! {
             signal = inbox.recv() => match signal {
-                Some(signal) => Next::Signal(signal),
+                Some(signal) => self.given(signal),
                 // Nobody can send any more: the engine is going.
                 None => Next::Drain,
             },

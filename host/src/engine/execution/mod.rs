@@ -199,6 +199,19 @@ pub(crate) struct Signal {
     pub(crate) cause: Cause,
     /// Told when the decision about it is durable.
     pub(crate) acknowledge: Option<tokio::sync::oneshot::Sender<()>>,
+    /// What a person says of calls whose outcome is unknown; kept before the message is given out.
+    pub(crate) settle: Option<Settle>,
+}
+
+/// See [`Signal::settle`].
+#[derive(Debug, Clone)]
+pub(crate) struct Settle {
+    /// The pointer of the task whose calls are meant; none: all.
+    pub(crate) task: Option<String>,
+    /// What the action gets for a call that was carried out; none: it was not.
+    pub(crate) answer: Option<Value>,
+    /// Who says so.
+    pub(crate) by: String,
 }
 
 /// What [`Execution::signal`] answers.

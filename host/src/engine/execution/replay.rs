@@ -138,7 +138,7 @@ impl Execution for Replay {
             // Nothing else is under way: time passes at once.
             let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
             *now = (*now).max(at);
-            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None });
+            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None });
         }
         if resting {
             return Next::Rest;

@@ -113,6 +113,7 @@ impl World {
             connections: BTreeMap::new(),
             labels: BTreeMap::new(),
             idempotency_key: key.map(str::to_owned),
+            inline: None,
         }
     }
 

@@ -71,6 +71,11 @@ pub enum Cause {
         /// Whose.
         frame: FrameId,
     },
+    /// As [`Cause::Unpark`] for every parked call, or those of the task with this pointer.
+    Settle {
+        /// JSON pointer.
+        task: Option<String>,
+    },
     /// Somebody wants the run to end.
     Cancel,
     /// Somebody wants a pause.
@@ -131,6 +136,18 @@ impl Decider<'_> {
             Cause::Unpark { frame } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_some()) {
                     self.emit(Event::Unparked { frame: *frame, at: self.at });
+                }
+            }
+            Cause::Settle { task } => {
+                let parked: Vec<FrameId> = self
+                    .state
+                    .calls()
+                    .filter(|(_, call)| call.parked.is_some())
+                    .filter(|(_, call)| task.as_ref().is_none_or(|task| call.key.pointer == *task))
+                    .map(|(frame, _)| frame)
+                    .collect();
+                for frame in parked {
+                    self.emit(Event::Unparked { frame, at: self.at });
                 }
             }
             Cause::Cancel => {

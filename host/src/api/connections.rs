@@ -1,0 +1,154 @@
+//! Connections to Slack: their facts. A token goes in and never comes out.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
+use bellhop_slack::client::Secret;
+
+use super::form::Form;
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{answer, pages, work};
+use crate::engine::connections::New;
+
+const NAME_CHARS_MAX: usize = 64;
+const TOKEN_KINDS: [TokenKind; 3] = [TokenKind::Bot, TokenKind::User, TokenKind::Audit];
+
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(fits)
+}
+
+fn unknown(name: &str) -> Problem {
+    let shown: String = name.chars().take(64).collect();
+    Problem::new(problem::CONNECTION_UNKNOWN, format!("there is no connection `{shown}`"))
+}
+
+/// A connection, for people and machines. Field by field, so that nothing gets out because a type grew.
+fn shown(facts: &Connection) -> Value {
+    let tokens: Map<String, Value> =
+        facts.tokens.iter().map(|(kind, scopes)| (kind.to_string(), json!({ "scopes": scopes }))).collect();
+    json!({
+        "name": facts.name,
+        "kind": facts.kind,
+        "title": facts.kind.title(),
+        "permission": facts.permission,
+        "plan": facts.plan,
+        "planUnknownBecause": facts.plan_unknown_because,
+        "checkedAt": facts.checked_at.map(|at| at.to_string()),
+        "workspaceId": facts.workspace_id,
+        "enterpriseId": facts.enterprise_id,
+        "tokens": tokens,
+    })
+}
+
+/// `POST /v1/connections`: made of tokens, and kept when Slack says that they are what the caller says.
+pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&["replace"])?;
+    let replace = params.flag("replace");
+    params.finish()?;
+    let mut form = request.form(&["name", "kind", "permission", "tokens"]).await?;
+    let name = form.needed_text("name").unwrap_or_default();
+    if !name.is_empty() && !is_name(&name) {
+        form.refuse(
+            "name",
+            format!("a connection's name is 1 to {NAME_CHARS_MAX} of lower-case letters, digits, `-` and `_`"),
+        );
+    }
+    let kind: Option<Kind> = form.word("kind", true);
+    let permission: Permission = form.word("permission", false).unwrap_or(Permission::Act);
+    let tokens = tokens(&mut form);
+    form.finish()?;
+    let Some(kind) = kind else { return Err(Problem::internal(&"a form without a kind was taken for whole")) };
+    let app = request.app.clone();
+    if !replace && app.engine.services.gateway.connection(&name).is_some() {
+        let detail = format!("there is a connection `{name}`; with `?replace=true` this one takes its place");
+        return Err(Problem::new(problem::CONNECTION_EXISTS, detail));
+    }
+    let path = format!("/v1/connections/{name}");
+    let facts = work::to_the_end(async move {
+        let services = &app.engine.services;
+        let new = New { name, kind, permission, tokens };
+        let connected = app.engine.connections.connect(&services.gateway, new, services.clock.now()).await?;
+        Ok(connected.facts.clone())
+    })
+    .await?;
+    Ok(answer::with_location(answer::json(StatusCode::CREATED, &shown(&facts))?, &path))
+}
+
+fn tokens(form: &mut Form) -> BTreeMap<TokenKind, Secret> {
+    let mut given = form.text_map("tokens");
+    let mut tokens = BTreeMap::new();
+    for kind in TOKEN_KINDS {
+        if let Some(token) = given.remove(kind.as_str()) {
+            let token = Secret::new(token);
+            if token.is_empty() {
+                form.refuse("tokens", format!("the {kind} token is empty"));
+            } else {
+                tokens.insert(kind, token);
+            }
+        }
+    }
+    for name in given.keys() {
+        let known = TOKEN_KINDS.map(TokenKind::as_str);
+        form.fault(super::form::unknown_name("/tokens", "kind of token", name, &known));
+    }
+    if tokens.is_empty() {
+        form.refuse("tokens", "at least one token has to be there: `bot`, `user` or `audit`");
+    }
+    tokens
+}
+
+/// `GET /v1/connections`.
+pub(super) async fn list(request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&pages::PARAMS)?;
+    let services = &request.app.engine.services;
+    let wanted = pages::wanted(&mut params, services.limits.list_items_max);
+    params.finish()?;
+    let page = pages::of_all(services.gateway.connections(), &wanted, |c| c.facts.name.clone(), |c| shown(&c.facts));
+    answer::json(StatusCode::OK, &page)
+}
+
+/// `GET /v1/connections/{name}`.
+pub(super) async fn show(request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let name = request.part("name");
+    let connected = request.app.engine.services.gateway.connection(name).ok_or_else(|| unknown(name))?;
+    answer::json(StatusCode::OK, &shown(&connected.facts))
+}
+
+/// `POST /v1/connections/{name}/test`: asks Slack again, and keeps what it says.
+pub(super) async fn test(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    request.form_or_nothing(&[]).await?.finish()?;
+    let name = request.part("name").to_owned();
+    let app = request.app.clone();
+    let facts = work::to_the_end(async move {
+        let services = &app.engine.services;
+        let asked = app.engine.connections.refresh(&services.gateway, &name, services.clock.now()).await?;
+        Ok(asked.ok_or_else(|| unknown(&name))?.facts.clone())
+    })
+    .await?;
+    answer::json(StatusCode::OK, &shown(&facts))
+}
+
+/// `DELETE /v1/connections/{name}`: out of use, its tokens forgotten. Slack is not told: they stay valid there.
+pub(super) async fn remove(request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let name = request.part("name").to_owned();
+    let app = request.app.clone();
+    app.engine.services.gateway.connection(&name).ok_or_else(|| unknown(&name))?;
+    work::to_the_end(async move { Ok(app.engine.connections.remove(&app.engine.services.gateway, &name).await?) })
+        .await?;
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}
+
+/// `POST /v1/connection-links`.
+pub(super) async fn link(_request: Request) -> Result<Response, Problem> {
+    let detail = "make the connection of tokens that are there: POST /v1/connections, or `bellhop connect slack`";
+    Err(Problem::new(problem::NEEDS_OAUTH, detail))
+}

@@ -1,0 +1,225 @@
+//! Workflows and what their aliases are bound to.
+
+use std::sync::Arc;
+
+use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use bellhop_core::definition::{WorkflowName, check_expressions, is_plugin_name};
+use bellhop_core::diagnostic::{Diagnostic, Retryable};
+use bellhop_core::preflight::{Report, When};
+
+use super::check::{self, Against};
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{App, answer, pages, work};
+use crate::engine::definitions::{self, Current, Definition, Expect};
+
+/// A definition's own limit is in the core; an HTTP body may have more (a JSON file is longer than its YAML).
+const FILE_NAME_CHARS_MAX: usize = 256;
+const BINDINGS_MAX: usize = 256;
+
+pub(super) fn unknown(name: &WorkflowName) -> Problem {
+    let name: String = name.to_string().chars().take(160).collect();
+    Problem::new(problem::WORKFLOW_UNKNOWN, format!("there is no workflow `{name}`"))
+}
+
+/// A definition that can be kept, and what is to be said about it.
+struct Read {
+    definition: Definition,
+    warnings: Vec<Diagnostic>,
+}
+
+/// Reads a definition and judges it. What only the file can mend refuses it; what is missing around it today (a
+/// connection, a plugin, a grant) is told, and may be there when a run is to start.
+fn read(app: &Arc<App>, file: &str, text: &str, strict: bool) -> Result<Read, Problem> {
+    let (definition, source, mut diagnostics) = definitions::read(file, text);
+    let Some(definition) = definition else { return Err(Problem::definition(diagnostics)) };
+    let evaluator = app.engine.services.evaluator.as_ref();
+    diagnostics.extend(check_expressions(&definition.workflow, &source, evaluator));
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(Problem::definition(diagnostics));
+    }
+    let Report { diagnostics: judged, .. } = check::judge(app, &definition, When::Apply, Against::Present, strict)?;
+    let blocks = |d: &Diagnostic| if strict { true } else { d.is_error() && d.retryable == Retryable::No };
+    if judged.iter().any(blocks) {
+        diagnostics.extend(judged);
+        return Err(Problem::preflight(diagnostics));
+    }
+    diagnostics.extend(judged);
+    Ok(Read { definition, warnings: diagnostics })
+}
+
+/// `PUT /v1/workflows/{namespace}/{name}`.
+pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&["file", "strict"])?;
+    let file = params.one("file");
+    let strict = params.flag("strict");
+    if file.as_ref().is_some_and(|f| f.is_empty() || f.chars().count() > FILE_NAME_CHARS_MAX) {
+        params.refused("file", &format!("a file's name has 1 to {FILE_NAME_CHARS_MAX} characters"));
+    }
+    params.finish()?;
+    if let Some(kind) =
+        request.header(&CONTENT_TYPE)?.map(|k| k.split(';').next().unwrap_or(k).trim().to_ascii_lowercase())
+        && (kind.starts_with("multipart/") || kind == "application/x-www-form-urlencoded")
+    {
+        let detail = "send the definition itself, as `application/yaml` or `application/json`";
+        return Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail));
+    }
+    let name = request.workflow();
+    let app = request.app.clone();
+    let expect = expected(&request, app.engine.services.definitions.current(&name)?.as_ref())?;
+    let bytes = request.ordinary().await?;
+    let file = file.unwrap_or_else(|| format!("{name}.yaml"));
+    let text = match bellhop_core::definition::Source::decode(&file, &bytes) {
+        Ok(text) => text.to_owned(),
+        Err(diagnostic) => return Err(Problem::definition(vec![*diagnostic])),
+    };
+    let (file, text, read) = {
+        let app = app.clone();
+        work::heavy(&app.clone(), move || {
+            let read = read(&app, &file, &text, strict)?;
+            Ok((file, text, read))
+        })
+        .await?
+    };
+    let Read { definition, warnings } = read;
+    let address = name.clone();
+    let (definition, created) = work::to_the_end(async move {
+        let now = app.engine.services.clock.now();
+        Ok(app.engine.services.definitions.put(&address, definition, &file, &text, &expect, now).await?)
+    })
+    .await?;
+    let document = &definition.workflow.document;
+    let body = json!({
+        "workflow": document.name.to_string(),
+        "version": document.version,
+        "digest": definition.digest,
+        "created": created,
+        "warnings": warnings,
+    });
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let response = answer::with_etag(answer::json(status, &body)?, definition.digest);
+    Ok(answer::with_location(response, &format!("/v1/workflows/{name}?version={}", document.version)))
+}
+
+/// What `If-Match` and `If-None-Match` expect, given what is there now.
+fn expected(request: &Request, current: Option<&Current>) -> Result<Expect, Problem> {
+    let invalid = |detail: &str| Problem::new(problem::REQUEST_INVALID, detail);
+    let if_match = request.header(&IF_MATCH)?;
+    match (if_match, request.header(&IF_NONE_MATCH)?) {
+        (None, None) => Ok(Expect::Any),
+        (None, Some("*")) => Ok(Expect::None),
+        (None, Some(_)) => Err(invalid("here, `If-None-Match` is `*`: that there is none yet")),
+        (Some(_), Some(_)) => Err(invalid("`If-Match` and `If-None-Match` exclude each other")),
+        (Some(tags), None) => {
+            let wanted = current.map(|c| answer::etag(c.digest));
+            let met = tags.split(',').map(str::trim).any(|tag| match &wanted {
+                Some(wanted) => tag == "*" || tag == wanted,
+                None => false,
+            });
+            match current {
+                // Compared again where the version is written.
+                Some(current) if met => Ok(Expect::Latest(current.digest)),
+                _ => Err(definitions::PutError::Precondition { current: current.cloned() }.into()),
+            }
+        }
+    }
+}
+
+/// `GET /v1/workflows/{namespace}/{name}`: the text as it was put.
+pub(super) async fn show(request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&["version"])?;
+    let version = params.one("version");
+    params.finish()?;
+    let name = request.workflow();
+    let definitions = &request.app.engine.services.definitions;
+    let definition = definitions.find(&name, version.as_deref())?.ok_or_else(|| unknown(&name))?;
+    let unchanged = request
+        .header(&IF_NONE_MATCH)?
+        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == answer::etag(definition.digest)));
+    if unchanged {
+        return Ok(answer::with_etag(answer::empty(StatusCode::NOT_MODIFIED), definition.digest));
+    }
+    let text = definitions
+        .text(definition.digest)?
+        .ok_or_else(|| Problem::internal(&"the text of a definition is not there"))?;
+    let kind = if text.trim_ascii_start().starts_with(b"{") { "application/json" } else { "application/yaml" };
+    let response = answer::with_etag(answer::bytes(StatusCode::OK, kind, text), definition.digest);
+    let version = &definition.workflow.document.version;
+    Ok(answer::with_header(response, HeaderName::from_static("bellhop-version"), version))
+}
+
+/// `GET /v1/workflows`.
+pub(super) async fn list(request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&pages::PARAMS)?;
+    let services = &request.app.engine.services;
+    let wanted = pages::wanted(&mut params, services.limits.list_items_max);
+    params.finish()?;
+    let page = pages::of_all(
+        services.definitions.all()?,
+        &wanted,
+        |(name, _)| name.to_string(),
+        |(name, current)| {
+            json!({
+                "workflow": name.to_string(),
+                "version": current.version,
+                "digest": current.digest,
+                "links": { "self": format!("/v1/workflows/{name}"), "runs": format!("/v1/runs?workflow={name}") },
+            })
+        },
+    );
+    answer::json(StatusCode::OK, &page)
+}
+
+fn bound(name: &WorkflowName, bindings: &std::collections::BTreeMap<String, String>) -> Value {
+    json!({ "workflow": name.to_string(), "bindings": bindings })
+}
+
+/// `GET …/bindings`.
+pub(super) async fn bindings(request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let name = request.workflow();
+    let definitions = &request.app.engine.services.definitions;
+    definitions.current(&name)?.ok_or_else(|| unknown(&name))?;
+    answer::json(StatusCode::OK, &bound(&name, &definitions.bindings(&name)?))
+}
+
+/// `PUT …/bindings`: `{"bindings": {ALIAS: CONNECTION}}`, in place of what was bound.
+pub(super) async fn bind(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let name = request.workflow();
+    let app = request.app.clone();
+    app.engine.services.definitions.current(&name)?.ok_or_else(|| unknown(&name))?;
+    let mut form = request.form(&["bindings"]).await?;
+    if let Some(fields) = form.needed("bindings", "an object of connections by alias") {
+        form = form.back("bindings", fields);
+    }
+    let bindings = form.text_map("bindings");
+    if bindings.len() > BINDINGS_MAX {
+        form.refuse("bindings", format!("a workflow has at most {BINDINGS_MAX} bindings"));
+    }
+    for alias in bindings.keys().filter(|alias| !is_plugin_name(alias)) {
+        let shown: String = alias.chars().take(64).collect();
+        form.refuse("bindings", format!("`{shown}` is not an alias: lower-case words with `-` between"));
+    }
+    for connection in bindings.values().filter(|name| app.engine.services.gateway.connection(name).is_none()) {
+        let shown: String = connection.chars().take(64).collect();
+        let names: Vec<String> =
+            app.engine.services.gateway.connections().iter().map(|c| c.facts.name.clone()).collect();
+        let near = bellhop_core::diagnostic::nearest(connection, names.iter().map(String::as_str));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        form.refuse("bindings", format!("there is no connection `{shown}`{hint}"));
+    }
+    form.finish()?;
+    let shown = bound(&name, &bindings);
+    work::to_the_end(async move { Ok(app.engine.services.definitions.bind(&name, &bindings).await?) }).await?;
+    answer::json(StatusCode::OK, &shown)
+}
+
+/// `GET /v1/schema/workflow.json`.
+pub(super) async fn schema(_request: Request) -> Result<Response, Problem> {
+    Err(Problem::not_supported("the schema of definitions"))
+}

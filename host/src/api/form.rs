@@ -1,0 +1,275 @@
+//! JSON bodies, read field by field so that every fault is told at once and none repeats a value.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use bellhop_core::diagnostic::{Code, Diagnostic, Needs, code, nearest};
+
+use super::problem::{self, Problem};
+
+/// The deepest body. What is stored stands some levels deeper in its record, and a record is read with 128.
+pub(super) const DEPTH_MAX: usize = 64;
+/// At most so many faults are told.
+const FAULTS_MAX: usize = 50;
+
+/// Reads JSON.
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::new(problem::BODY_MALFORMED, "the body is empty; the route takes a JSON object"));
+    }
+    let too_deep = || {
+        Problem::new(problem::BODY_MALFORMED, format!("the body nests deeper than {DEPTH_MAX} levels"))
+            .with("depth_max", DEPTH_MAX)
+    };
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        // The only fault of a whole text that the parser counts among syntax and that is none.
+        if error.to_string().starts_with("recursion limit") {
+            return too_deep();
+        }
+        let what = if error.is_eof() { "the body ends before its JSON does" } else { "the body is not JSON" };
+        Problem::new(problem::BODY_MALFORMED, format!("{what} (line {}, column {})", error.line(), error.column()))
+            .with("line", error.line())
+            .with("column", error.column())
+    })?;
+    if depth(&value) > DEPTH_MAX {
+        return Err(too_deep());
+    }
+    Ok(value)
+}
+
+/// The levels of lists and objects.
+fn depth(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(value, 1)];
+    while let Some((value, level)) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items.iter().map(|v| (v, level + 1))),
+            Value::Object(fields) => open.extend(fields.values().map(|v| (v, level + 1))),
+            _ => continue,
+        }
+        deepest = deepest.max(level);
+    }
+    deepest
+}
+
+/// What a value is, for people.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// An object being read.
+#[derive(Debug)]
+pub(super) struct Form {
+    fields: Map<String, Value>,
+    pointer: String,
+    faults: Vec<Diagnostic>,
+}
+
+impl Form {
+    /// The object `value`; fields other than `known` are faults, each with the nearest known one.
+    pub(super) fn of(value: Value, known: &[&str]) -> Result<Self, Problem> {
+        let mut form = Self { fields: Map::new(), pointer: String::new(), faults: Vec::new() };
+        match value {
+            Value::Object(fields) => form.fields = fields,
+            other => {
+                let fault = wrong_type("", "the body", "an object", &other);
+                return Err(invalid(vec![fault]));
+            }
+        }
+        form.refuse_unknown(known);
+        Ok(form)
+    }
+
+    fn refuse_unknown(&mut self, known: &[&str]) {
+        let unknown: Vec<String> = self.fields.keys().filter(|k| !known.contains(&k.as_str())).cloned().collect();
+        for name in unknown {
+            let fault = unknown_name(&self.at(&name), "field", &name, known);
+            self.fault(fault);
+        }
+    }
+
+    fn at(&self, name: &str) -> String {
+        format!("{}/{}", self.pointer, bellhop_core::definition::source::escape_pointer(name))
+    }
+
+    /// One more fault.
+    pub(super) fn fault(&mut self, fault: Diagnostic) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault);
+        }
+    }
+
+    /// A field that is there and has a value that is not allowed.
+    pub(super) fn refuse(&mut self, name: &str, message: impl Into<String>) {
+        let fault = fault(code::INVALID_VALUE, &self.at(name), message);
+        self.fault(fault);
+    }
+
+    fn wrong_type(&mut self, name: &str, wanted: &str, found: &Value) {
+        let fault = wrong_type(&self.at(name), &format!("`{name}`"), wanted, found);
+        self.fault(fault);
+    }
+
+    /// A field as it is.
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name)
+    }
+
+    /// A field that has to be there.
+    pub(super) fn needed(&mut self, name: &str, wanted: &str) -> Option<Value> {
+        let value = self.take(name);
+        if value.is_none() {
+            let mut missing = fault(code::MISSING_KEY, &self.at(name), format!("`{name}` has to be there"));
+            missing.needs = Some(Needs { text: Some(wanted.to_owned()), ..Needs::default() });
+            self.fault(missing);
+        }
+        value
+    }
+
+    /// The same with a field that was taken put back, to be read in another way.
+    pub(super) fn back(mut self, name: &str, value: Value) -> Self {
+        self.fields.insert(name.to_owned(), value);
+        self
+    }
+
+    /// A text, if it is there; `null` is as good as none.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) => Some(text),
+            Value::Null => None,
+            other => {
+                self.wrong_type(name, "a text", &other);
+                None
+            }
+        }
+    }
+
+    /// A text that has to be there.
+    pub(super) fn needed_text(&mut self, name: &str) -> Option<String> {
+        match self.needed(name, "a text")? {
+            Value::String(text) => Some(text),
+            other => {
+                self.wrong_type(name, "a text", &other);
+                None
+            }
+        }
+    }
+
+    /// A text that has to be there and to be one of a few words.
+    pub(super) fn word<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, name: &str, needed: bool) -> Option<T> {
+        let text = if needed { self.needed_text(name)? } else { self.text(name)? };
+        match text.parse() {
+            Ok(word) => Some(word),
+            Err(error) => {
+                self.refuse(name, format!("`{name}`: {error}"));
+                None
+            }
+        }
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                self.wrong_type(name, "true or false", &other);
+                None
+            }
+        }
+    }
+
+    /// A list of texts; none when it is not there.
+    pub(super) fn texts(&mut self, name: &str) -> Vec<String> {
+        let Some(value) = self.take(name) else { return Vec::new() };
+        let Value::Array(items) = value else {
+            self.wrong_type(name, "a list of texts", &value);
+            return Vec::new();
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            match item {
+                Value::String(text) => texts.push(text),
+                other => self.wrong_type(&format!("{name}/{index}"), "a text", &other),
+            }
+        }
+        texts
+    }
+
+    /// An object; none when it is not there.
+    pub(super) fn object(&mut self, name: &str) -> Map<String, Value> {
+        match self.take(name) {
+            None => Map::new(),
+            Some(Value::Object(fields)) => fields,
+            Some(other) => {
+                self.wrong_type(name, "an object", &other);
+                Map::new()
+            }
+        }
+    }
+
+    /// An object of texts; none when it is not there.
+    pub(super) fn text_map(&mut self, name: &str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        for (field, value) in self.object(name) {
+            match value {
+                Value::String(text) => {
+                    texts.insert(field, text);
+                }
+                other => {
+                    let pointer =
+                        format!("{}/{}", self.at(name), bellhop_core::definition::source::escape_pointer(&field));
+                    let fault = wrong_type(&pointer, &format!("`{field}` of `{name}`"), "a text", &other);
+                    self.fault(fault);
+                }
+            }
+        }
+        texts
+    }
+
+    /// Ok when nothing was wrong; else all of it.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        if self.faults.is_empty() { Ok(()) } else { Err(invalid(self.faults)) }
+    }
+}
+
+/// The problem of a request with faults.
+pub(super) fn invalid(faults: Vec<Diagnostic>) -> Problem {
+    let detail = match faults.as_slice() {
+        [only] => only.message.clone(),
+        many => format!("{} things are wrong with the request", many.len()),
+    };
+    Problem::new(problem::REQUEST_INVALID, detail).with_diagnostics(faults)
+}
+
+/// A fault at a JSON pointer of the body.
+pub(super) fn fault(code: Code, pointer: &str, message: impl Into<String>) -> Diagnostic {
+    Diagnostic { pointer: Some(pointer.to_owned()), ..Diagnostic::error(code, message) }
+}
+
+fn wrong_type(pointer: &str, what: &str, wanted: &str, found: &Value) -> Diagnostic {
+    let mut wrong = fault(code::WRONG_TYPE, pointer, format!("{what} is {}, not {wanted}", kind_of(found)));
+    wrong.needs = Some(Needs { text: Some(wanted.to_owned()), ..Needs::default() });
+    wrong
+}
+
+/// A name that is none of `known`.
+pub(super) fn unknown_name(pointer: &str, what: &str, name: &str, known: &[&str]) -> Diagnostic {
+    let shown: String = name.chars().take(64).collect();
+    let unknown = fault(code::UNKNOWN_KEY, pointer, format!("there is no {what} `{shown}`"));
+    match nearest(name, known.iter().copied()) {
+        Some(near) => unknown.with_help(format!("did you mean `{near}`?")),
+        None if known.is_empty() => unknown.with_help(format!("there are no {what}s here")),
+        None => {
+            let all: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
+            unknown.with_help(format!("there are {}", all.join(", ")))
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! What every refusal looks like: `application/problem+json` (RFC 9457), made in this one file.
+//!
+//! Rooms below know no statuses. What went wrong inside is logged beside the request's id and never sent.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use bellhop_core::diagnostic::Diagnostic;
+use bellhop_core::fault::ERROR_BASE;
+use bellhop_core::id::RequestId;
+
+use crate::engine::accept::Refused;
+use crate::engine::connections::{self, ConnectError};
+use crate::engine::definitions::PutError;
+use crate::engine::plugins::InstallError;
+use crate::engine::runs::LoadError;
+use crate::journal;
+
+/// A class of problem: its stable code, its status, and a title that is the same each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Stable; the last part of `type`, and a page of the book.
+    pub(crate) code: &'static str,
+    /// Always this one.
+    pub(crate) status: u16,
+    /// Without a full stop.
+    pub(crate) title: &'static str,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $code:literal, $status:literal, $title:literal;)*) => {
+        $(
+            #[doc = $title]
+            pub(crate) const $name: Kind = Kind { code: $code, status: $status, title: $title };
+        )*
+        /// Every kind, in the order of the table.
+        pub(crate) const ALL: &[Kind] = &[$($name),*];
+    };
+}
+
+kinds! {
+    // The request as such.
+    REQUEST_INVALID = "request-invalid", 400, "The request has fields or parameters that are not what the route takes";
+    BODY_MALFORMED = "body-malformed", 400, "The body cannot be read as JSON";
+    TOKEN_MISSING = "token-missing", 401, "The request carries no token";
+    TOKEN_INVALID = "token-invalid", 401, "The token is not valid";
+    TOKEN_SCOPE_MISSING = "token-scope-missing", 403, "The token may not do this";
+    ROUTE_UNKNOWN = "route-unknown", 404, "There is nothing at this address";
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405, "The address does not take this method";
+    BODY_TIMEOUT = "body-timeout", 408, "The body did not arrive in time";
+    BODY_TOO_LARGE = "body-too-large", 413, "The body is larger than is read";
+    MEDIA_TYPE_UNSUPPORTED = "media-type-unsupported", 415, "The body is of a type that the route does not take";
+    HEADERS_TOO_LARGE = "headers-too-large", 431, "The request's headers are larger than is read";
+    // What is not there.
+    RUN_UNKNOWN = "run-unknown", 404, "There is no such run";
+    WORKFLOW_UNKNOWN = "workflow-unknown", 404, "There is no such workflow, or not in that version";
+    TABLE_UNKNOWN = "table-unknown", 404, "No such table is there";
+    CONNECTION_UNKNOWN = "connection-unknown", 404, "There is no such connection";
+    ACTION_UNKNOWN = "action-unknown", 404, "The plugin has no such action";
+    TOKEN_UNKNOWN = "token-unknown", 404, "There is no such token";
+    // What does not fit what is there.
+    RUN_ENDED = "run-ended", 409, "The run has ended";
+    RUN_NOT_SUSPENDED = "run-not-suspended", 409, "The run is not suspended";
+    VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change";
+    CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name";
+    PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects";
+    // What cannot be done as asked.
+    PREFLIGHT_REFUSED = "preflight-refused", 422, "Nothing was changed: what the run needs is not there";
+    INPUT_INVALID = "input-invalid", 422, "The input does not fit the workflow's schema";
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The idempotency key was used with another body";
+    DEFINITION_INVALID = "definition-invalid", 422, "The definition has faults";
+    WORKFLOW_NAME_MISMATCH = "workflow-name-mismatch", 422, "The document names another workflow than the address";
+    PLUGIN_REFUSED = "plugin-refused", 422, "The plugin cannot be installed";
+    CONNECTION_REFUSED = "connection-refused", 422, "The connection cannot be made of these tokens";
+    // The host.
+    INTERNAL = "internal", 500, "The host failed";
+    RUN_POISONED = "run-poisoned", 500, "The run cannot be taken up and is set aside";
+    NOT_SUPPORTED = "not-supported", 501, "This version does not carry this out";
+    NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up";
+    DRAINING = "draining", 503, "The host is stopping";
+    NOT_READY = "not-ready", 503, "The host is starting";
+    STORE_FULL = "store-full", 503, "More waits to be written than may wait";
+    UNAVAILABLE = "unavailable", 503, "The host cannot take this now";
+    SLACK_UNAVAILABLE = "slack-unavailable", 503, "Slack did not answer";
+}
+
+/// The one text for every token that is not valid, so that it tells nothing about which tokens there were.
+const TOKEN_INVALID_DETAIL: &str = "the token is unknown, has ended or was revoked";
+
+/// Why a request was not carried out. Nothing was changed, unless the kind says otherwise.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: String,
+    diagnostics: Vec<Diagnostic>,
+    members: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem; `detail` says what happened this time, for people.
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), diagnostics: Vec::new(), members: Map::new(), headers: Vec::new() }
+    }
+
+    /// What class it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// With every fault that was found.
+    #[must_use]
+    pub(crate) fn with_diagnostics(mut self, diagnostics: Vec<Diagnostic>) -> Self {
+        self.diagnostics = diagnostics;
+        self
+    }
+
+    /// With one more member, for machines.
+    #[must_use]
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        // Every value is made of our own words; one that no header can carry is left out.
+        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self
+    }
+
+    /// The host's own failure: `cause` goes to the log, beside the request's id, and not to the caller.
+    pub(crate) fn internal(cause: &dyn Display) -> Self {
+        tracing::error!(%cause, "a request failed");
+        Self::new(INTERNAL, "the host failed; its log says why, beside this request's id")
+    }
+
+    /// No token.
+    pub(crate) fn token_missing() -> Self {
+        Self::new(TOKEN_MISSING, "send `Authorization: Bearer bh_…`")
+            .with_header(WWW_AUTHENTICATE, "Bearer realm=\"bellhop\"")
+    }
+
+    /// A token that is none of ours.
+    pub(crate) fn token_invalid() -> Self {
+        Self::new(TOKEN_INVALID, TOKEN_INVALID_DETAIL)
+            .with_header(WWW_AUTHENTICATE, "Bearer realm=\"bellhop\", error=\"invalid_token\"")
+    }
+
+    /// A token without what the route needs: any one of `scopes`, or, with `all`, all of them.
+    pub(crate) fn scope_missing(scopes: &[String], all: bool) -> Self {
+        let quoted: Vec<String> = scopes.iter().map(|s| format!("`{s}`")).collect();
+        let word = if all { " and " } else { " or " };
+        Self::new(TOKEN_SCOPE_MISSING, format!("the token lacks the scope {}", quoted.join(word)))
+            .with("scopes", scopes.to_vec())
+            .with_header(
+                WWW_AUTHENTICATE,
+                &format!("Bearer realm=\"bellhop\", error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" ")),
+            )
+    }
+
+    /// The address is there and takes these methods only.
+    pub(crate) fn method_not_allowed(allowed: &str) -> Self {
+        Self::new(METHOD_NOT_ALLOWED, format!("this address takes {allowed}")).with_header(ALLOW, allowed)
+    }
+
+    /// For now; the same request may succeed after `after`.
+    pub(crate) fn later(kind: Kind, detail: impl Into<String>, after: Duration) -> Self {
+        Self::new(kind, detail).with_header(RETRY_AFTER, &after.as_secs().max(1).to_string())
+    }
+
+    /// The process is stopping.
+    pub(crate) fn draining() -> Self {
+        Self::later(DRAINING, "the host is stopping and begins nothing more", Duration::from_secs(5))
+    }
+
+    /// A part of the interface that is there in name only.
+    pub(crate) fn not_supported(what: &str) -> Self {
+        Self::new(NOT_SUPPORTED, format!("{what} is not carried out by this version"))
+    }
+
+    /// The response, for the request `id` to `path`.
+    pub(crate) fn render(self, id: RequestId, path: &str) -> Response {
+        let Self { kind, detail, diagnostics, members, headers } = self;
+        let mut body = json!({
+            "type": format!("{ERROR_BASE}{}", kind.code),
+            "title": kind.title,
+            "status": kind.status,
+            "detail": detail,
+            "instance": path,
+            "code": kind.code,
+            "request_id": id.to_string(),
+            "diagnostics": diagnostics,
+        });
+        if let Value::Object(fields) = &mut body {
+            fields.extend(members);
+        }
+        let status = StatusCode::from_u16(kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().extend(headers);
+        response
+    }
+}
+
+/// Until [`Problem::render`] knows the request, the problem travels inside an otherwise empty response.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<journal::Error> for Problem {
+    fn from(error: journal::Error) -> Self {
+        match &error {
+            journal::Error::Store(journal::store::Error::Full { .. }) => Self::later(
+                STORE_FULL,
+                "nothing was kept: more waits to be written than may wait",
+                Duration::from_secs(1),
+            ),
+            journal::Error::Store(journal::store::Error::TooLarge { what, bytes, bytes_max }) => Self::new(
+                BODY_TOO_LARGE,
+                format!("nothing was kept: {what} would have {bytes} bytes, at most {bytes_max} can be stored"),
+            ),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unknown(run) => Self::new(RUN_UNKNOWN, format!("there is no run {run}")),
+            LoadError::Damaged(cause) => {
+                tracing::error!(%cause, "a run cannot be taken up");
+                Self::new(RUN_POISONED, "what the run was recorded with cannot be read; other runs go on")
+            }
+            LoadError::Journal(error) => error.into(),
+            LoadError::Port(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unknown(what) => Self::new(WORKFLOW_UNKNOWN, format!("there is no workflow `{what}`")),
+            Refused::KeyReused(run) => {
+                Self::new(IDEMPOTENCY_KEY_REUSED, format!("with another body, this key started the run {run}"))
+                    .with("run", run.to_string())
+            }
+            Refused::Input(diagnostics) => {
+                Self::new(INPUT_INVALID, "nothing was started: the input does not fit").with_diagnostics(diagnostics)
+            }
+            Refused::Preflight(diagnostics) => Self::preflight(diagnostics),
+            Refused::Unavailable(why) => Self::later(UNAVAILABLE, why, Duration::from_secs(5)),
+            Refused::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl Problem {
+    /// What is missing, all of it.
+    pub(crate) fn preflight(diagnostics: Vec<Diagnostic>) -> Self {
+        let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+        let what = if errors == 1 { "one thing is".to_owned() } else { format!("{errors} things are") };
+        Self::new(PREFLIGHT_REFUSED, format!("nothing was changed: {what} missing")).with_diagnostics(diagnostics)
+    }
+
+    /// A definition's faults, all of them.
+    pub(crate) fn definition(diagnostics: Vec<Diagnostic>) -> Self {
+        Self::new(DEFINITION_INVALID, "nothing was kept: the definition has faults").with_diagnostics(diagnostics)
+    }
+}
+
+impl From<PutError> for Problem {
+    fn from(error: PutError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PutError::Faulty(diagnostics) => Self::definition(diagnostics),
+            PutError::OtherName { .. } => Self::new(WORKFLOW_NAME_MISMATCH, detail),
+            PutError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
+            PutError::Precondition { current } => {
+                let problem = Self::new(PRECONDITION_FAILED, detail);
+                match current {
+                    Some(c) => problem.with("current", json!({ "version": c.version, "digest": c.digest.to_string() })),
+                    None => problem.with("current", Value::Null),
+                }
+            }
+            PutError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<InstallError> for Problem {
+    fn from(error: InstallError) -> Self {
+        let detail = error.to_string();
+        let refused = |texts: Vec<String>| {
+            let code = bellhop_core::diagnostic::Code(PLUGIN_REFUSED.code);
+            Self::new(PLUGIN_REFUSED, "nothing was installed: the plugin is refused")
+                .with_diagnostics(texts.into_iter().map(|text| Diagnostic::error(code, text)).collect())
+        };
+        match error {
+            InstallError::Refused(refusal) => refused(vec![refusal.to_string()]),
+            InstallError::Sandbox(crate::sandbox::Error::Refused(refusal)) => refused(vec![refusal.to_string()]),
+            InstallError::Manifest(texts) => refused(texts),
+            InstallError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
+            InstallError::Sandbox(crate::sandbox::Error::Unavailable(cause)) => {
+                tracing::error!(%cause, "the sandbox cannot prepare a plugin");
+                Self::later(UNAVAILABLE, "the plugin cannot be compiled now", Duration::from_secs(10))
+            }
+            InstallError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<connections::Error> for Problem {
+    fn from(error: connections::Error) -> Self {
+        match error {
+            connections::Error::Journal(error) => error.into(),
+            connections::Error::Secrets { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ConnectError> for Problem {
+    fn from(error: ConnectError) -> Self {
+        use bellhop_slack::connect::Error as Detect;
+        let detail = error.to_string();
+        match error {
+            ConnectError::Detect(Detect::NoAnswer { .. }) => {
+                Self::later(SLACK_UNAVAILABLE, detail, Duration::from_secs(10))
+            }
+            ConnectError::Detect(
+                Detect::NoToken | Detect::Refused { .. } | Detect::Incomplete { .. } | Detect::Differ { .. },
+            ) => Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}")),
+            ConnectError::Mismatch(diagnostics) => {
+                Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}")).with_diagnostics(diagnostics)
+            }
+            ConnectError::Keep(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A request as the handlers get it: authorised, its body not yet read.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{ACCEPT, CONTENT_LENGTH};
+use axum::http::{HeaderMap, HeaderName, Uri};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+
+use bellhop_core::definition::WorkflowName;
+use bellhop_core::id::RunId;
+
+use super::form::{self, Form};
+use super::params::Params;
+use super::problem::{self, Problem};
+use super::{App, auth};
+
+/// See the module.
+pub(super) struct Request {
+    /// What all requests share.
+    pub(super) app: Arc<App>,
+    /// Who asks.
+    pub(super) caller: auth::Caller,
+    /// The headers.
+    pub(super) headers: HeaderMap,
+    pub(super) path: Vec<(String, String)>,
+    pub(super) uri: Uri,
+    pub(super) body: Body,
+}
+
+impl Request {
+    /// The part of the address that the route calls `name`.
+    pub(super) fn part(&self, name: &str) -> &str {
+        self.path.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The workflow that the address names. Whether it exists is another question.
+    pub(super) fn workflow(&self) -> WorkflowName {
+        WorkflowName { namespace: self.part("namespace").to_owned(), name: self.part("name").to_owned() }
+    }
+
+    /// The run that the address names. A text that is no run's id names no run.
+    pub(super) fn run(&self) -> Result<RunId, Problem> {
+        self.part("id").parse().map_err(|error: bellhop_core::id::Error| {
+            Problem::new(problem::RUN_UNKNOWN, format!("there is no such run: {error}"))
+        })
+    }
+
+    /// The query, of which only `known` may be there.
+    pub(super) fn params(&self, known: &'static [&'static str]) -> Result<Params, Problem> {
+        Params::read(&self.uri, known)
+    }
+
+    /// A header that can stand there once.
+    pub(super) fn header(&self, name: &HeaderName) -> Result<Option<&str>, Problem> {
+        let mut values = self.headers.get_all(name).iter();
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(Problem::new(problem::REQUEST_INVALID, format!("the header `{name}` stands more than once")));
+        }
+        first
+            .map(|value| {
+                value.to_str().map_err(|_| {
+                    Problem::new(
+                        problem::REQUEST_INVALID,
+                        format!("the header `{name}` has characters that are not ASCII"),
+                    )
+                })
+            })
+            .transpose()
+    }
+
+    /// Whether the caller asks for `kind` and not for `other` as well.
+    pub(super) fn prefers(&self, kind: &str, other: &str) -> bool {
+        let accepts = |wanted: &str| {
+            self.headers
+                .get_all(ACCEPT)
+                .iter()
+                .filter_map(|v| v.to_str().ok())
+                .flat_map(|v| v.split(','))
+                .any(|item| item.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case(wanted)))
+        };
+        accepts(kind) && !accepts(other)
+    }
+
+    /// The body, at most `bytes_max` of it, if it arrives in time. A body that says that it is longer is not read at all.
+    pub(super) async fn bytes(&mut self, bytes_max: u64) -> Result<Bytes, Problem> {
+        let too_large = || {
+            Problem::new(problem::BODY_TOO_LARGE, format!("this route takes bodies of at most {bytes_max} bytes"))
+                .with("bytes_max", bytes_max)
+        };
+        let announced =
+            self.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+        if announced.is_some_and(|bytes| bytes > bytes_max) {
+            return Err(too_large());
+        }
+        let limits = &self.app.engine.services.limits;
+        let span = std::time::Duration::from_millis(limits.body_ms_max);
+        // A large body has its time again for each part of the size that an ordinary body may have.
+        let part = limits.body_bytes_max;
+        let mut deadline = self.app.engine.services.clock.sleep(span);
+        let mut in_part = 0_u64;
+        let mut read = Vec::new();
+        loop {
+            let frame = tokio::select! {
+                frame = self.body.frame() => frame,
+                () = &mut deadline => {
+                    let detail = format!("{} bytes arrived in time and then no more", read.len());
+                    return Err(Problem::new(problem::BODY_TIMEOUT, detail));
+                }
+            };
+            let Some(frame) = frame else { return Ok(read.into()) };
+            let frame = frame.map_err(|error| {
+                tracing::debug!(%error, "a body ended early");
+                Problem::new(problem::BODY_MALFORMED, "the body ended before it was whole")
+            })?;
+            // Trailers are not read.
+            let Ok(data) = frame.into_data() else { continue };
+            if read.len() as u64 + data.len() as u64 > bytes_max {
+                return Err(too_large());
+            }
+            read.extend_from_slice(&data);
+            in_part += data.len() as u64;
+            if in_part > part {
+                in_part = 0;
+                deadline = self.app.engine.services.clock.sleep(span);
+            }
+        }
+    }
+
+    /// The body of an ordinary request.
+    pub(super) async fn ordinary(&mut self) -> Result<Bytes, Problem> {
+        let bytes_max = self.app.engine.services.limits.body_bytes_max;
+        self.bytes(bytes_max).await
+    }
+
+    /// The body as JSON.
+    pub(super) async fn json(&mut self) -> Result<Value, Problem> {
+        let bytes = self.ordinary().await?;
+        form::parse(&bytes)
+    }
+
+    /// The body as an object of which only the fields `known` may be there.
+    pub(super) async fn form(&mut self, known: &'static [&'static str]) -> Result<Form, Problem> {
+        Form::of(self.json().await?, known)
+    }
+
+    /// As [`Self::form`]; no body is as good as `{}`.
+    pub(super) async fn form_or_nothing(&mut self, known: &'static [&'static str]) -> Result<Form, Problem> {
+        let bytes = self.ordinary().await?;
+        if bytes.is_empty() {
+            return Form::of(Value::Object(serde_json::Map::new()), known);
+        }
+        Form::of(form::parse(&bytes)?, known)
+    }
+}

@@ -1,0 +1,265 @@
+//! The one table of addresses, and what every request goes through.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{RawPathParams, Request as HttpRequest, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodFilter, MethodRouter};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tracing::Instrument as _;
+
+use bellhop_core::definition::WorkflowName;
+use bellhop_core::id::RequestId;
+
+use super::auth::{self, Needs, Peer};
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{
+    App, Options, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens,
+};
+use crate::engine::Engine;
+
+/// A method of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verb {
+    /// Also `HEAD`.
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+impl Verb {
+    /// As in a request.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    const fn filter(self) -> MethodFilter {
+        match self {
+            Self::Get => MethodFilter::GET,
+            Self::Post => MethodFilter::POST,
+            Self::Put => MethodFilter::PUT,
+            Self::Delete => MethodFilter::DELETE,
+        }
+    }
+}
+
+/// Whether a route works before what was open at the last stop is taken up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum While {
+    /// Also while the host starts.
+    Starting,
+    /// Once it is ready: it begins or changes runs.
+    Ready,
+}
+
+type Handler = fn(Request) -> BoxFuture<'static, Result<Response, Problem>>;
+
+/// One line of [`ROUTES`].
+#[derive(Clone, Copy)]
+pub(crate) struct Route {
+    /// The method.
+    pub(crate) verb: Verb,
+    /// The address, with names in braces.
+    pub(crate) path: &'static str,
+    /// What the caller's token must allow.
+    pub(crate) needs: Needs,
+    /// When it works.
+    pub(crate) works: While,
+    handler: Handler,
+}
+
+macro_rules! routes {
+    ($($verb:ident $path:literal $needs:expr, $works:ident => $handler:path;)*) => {
+        /// Every route.
+        pub(crate) const ROUTES: &[Route] = &[$(Route {
+            verb: Verb::$verb,
+            path: $path,
+            needs: $needs,
+            works: While::$works,
+            handler: |request| Box::pin($handler(request)),
+        }),*];
+    };
+}
+
+/// Who writes, starts or watches workflows has to see what there is.
+const SEE: Needs = Needs::One(&["runs:read", "workflows:write"]);
+const READ: Needs = Needs::One(&["runs:read"]);
+const OPERATE: Needs = Needs::One(&["runs:operate"]);
+const WRITE: Needs = Needs::One(&["workflows:write"]);
+const CONNECT: Needs = Needs::One(&["connections:admin"]);
+
+routes! {
+    // Runs.
+    Post "/v1/workflows/{namespace}/{name}/runs" Needs::Start, Ready => start::start;
+    Get "/v1/runs" READ, Starting => runs::list;
+    Get "/v1/runs/{id}" READ, Starting => runs::show;
+    Get "/v1/runs/{id}/events" READ, Starting => events::events;
+    Post "/v1/runs/{id}/cancel" OPERATE, Ready => runs::cancel;
+    Post "/v1/runs/{id}/suspend" OPERATE, Ready => runs::suspend;
+    Post "/v1/runs/{id}/resume" OPERATE, Ready => runs::resume;
+    Post "/v1/runs/{id}/resolve" OPERATE, Ready => runs::resolve;
+    // Definitions.
+    Get "/v1/workflows" SEE, Starting => definitions::list;
+    Put "/v1/workflows/{namespace}/{name}" WRITE, Starting => definitions::put;
+    Get "/v1/workflows/{namespace}/{name}" SEE, Starting => definitions::show;
+    Put "/v1/workflows/{namespace}/{name}/bindings" WRITE, Starting => definitions::bind;
+    Get "/v1/workflows/{namespace}/{name}/bindings" SEE, Starting => definitions::bindings;
+    Post "/v1/check" SEE, Starting => check::check;
+    Get "/v1/schema/workflow.json" SEE, Starting => definitions::schema;
+    Get "/v1/tables" SEE, Starting => tables::list;
+    Put "/v1/tables/{name}" WRITE, Starting => tables::put;
+    Get "/v1/tables/{name}" SEE, Starting => tables::show;
+    // Connections.
+    Post "/v1/connections" CONNECT, Starting => connections::create;
+    Get "/v1/connections" Needs::One(&["connections:admin", "runs:read", "workflows:write"]), Starting => connections::list;
+    Get "/v1/connections/{name}" Needs::One(&["connections:admin", "runs:read", "workflows:write"]), Starting => connections::show;
+    Delete "/v1/connections/{name}" CONNECT, Starting => connections::remove;
+    Post "/v1/connections/{name}/test" CONNECT, Starting => connections::test;
+    Post "/v1/connection-links" CONNECT, Starting => connections::link;
+    // Plugins.
+    Post "/v1/plugins" Needs::One(&["plugins:install"]), Starting => plugins::install;
+    Get "/v1/plugins" Needs::One(&["plugins:install", "runs:read", "workflows:write"]), Starting => plugins::list;
+    Get "/v1/actions" Needs::One(&["plugins:install", "runs:read", "workflows:write"]), Starting => actions::list;
+    Post "/v1/actions/{name}/runs" Needs::One(&["runs:start"]), Ready => actions::run;
+    // Operating.
+    Post "/v1/tokens" Needs::Everything, Starting => tokens::create;
+    Get "/v1/tokens" Needs::One(&["audit:read"]), Starting => tokens::list;
+    Delete "/v1/tokens/{id}" Needs::Everything, Starting => tokens::revoke;
+    Get "/healthz" Needs::Nothing, Starting => operating::health;
+    Get "/readyz" Needs::Nothing, Starting => operating::ready;
+    Get "/metrics" Needs::Metrics, Starting => operating::metrics;
+}
+
+/// The routes over an engine, with everything that every request goes through except what the server does to sockets.
+pub(crate) fn router(engine: Arc<Engine>, options: Options) -> Router {
+    of_app(App::new(engine, options))
+}
+
+pub(super) fn of_app(app: Arc<App>) -> Router {
+    let mut by_path: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
+    for route in ROUTES {
+        by_path.entry(route.path).or_default().push(route);
+    }
+    let mut router = Router::new();
+    for (path, routes) in by_path {
+        let allowed: Vec<&str> = routes.iter().map(|route| route.verb.as_str()).collect();
+        let allowed = allowed.join(", ");
+        let mut methods: MethodRouter<Arc<App>> =
+            MethodRouter::new().fallback(move || std::future::ready(Problem::method_not_allowed(&allowed)));
+        for route in routes {
+            let answer = move |State(app): State<Arc<App>>,
+                               path: Result<RawPathParams, RawPathParamsRejection>,
+                               request: HttpRequest| { carry_out(app, route, path, request) };
+            methods = methods.on(route.verb.filter(), answer);
+        }
+        router = router.route(path, methods);
+    }
+    router
+        .fallback(|| async { Problem::new(problem::ROUTE_UNKNOWN, "there is nothing at this address") })
+        .layer(middleware::from_fn_with_state(app.clone(), around))
+        .with_state(app)
+}
+
+async fn carry_out(
+    app: Arc<App>,
+    route: &'static Route,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    request: HttpRequest,
+) -> Response {
+    tracing::Span::current().record("route", route.path);
+    match admitted(app, route, path, request) {
+        Ok(request) => (route.handler)(request).await.unwrap_or_else(Problem::into_response),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// The request, if it may go on.
+fn admitted(
+    app: Arc<App>,
+    route: &'static Route,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    request: HttpRequest,
+) -> Result<Request, Problem> {
+    let path = path.map_err(|_| Problem::new(problem::ROUTE_UNKNOWN, "the address has parts that are not UTF-8"))?;
+    let path: Vec<(String, String)> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let part = |wanted: &str| path.iter().find(|(name, _)| name == wanted).map(|(_, v)| v.clone()).unwrap_or_default();
+    let workflow = WorkflowName { namespace: part("namespace"), name: part("name") };
+    let (parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<Peer>().copied();
+    let caller = auth::caller(&app, route.needs, &parts.headers, peer, &workflow)?;
+    if route.works == While::Ready {
+        operating::must_be_ready(&app.engine)?;
+    }
+    Ok(Request { app, caller, headers: parts.headers, path, uri: parts.uri, body })
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The server reads more, so that the refusal can say why.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+const HEADERS_MAX: usize = 64;
+
+/// Around every request: its id, its span, its log line; no panic and no problem leaves without a form.
+async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -> Response {
+    let services = &app.engine.services;
+    let id = RequestId::new(services.clock.now(), services.entropy.next_wide());
+    let begun = services.clock.monotonic();
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!("request", %id, method = %request.method(), route = tracing::field::Empty);
+    let answered = async {
+        let answer = match headers_fit(&request) {
+            Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+            Err(problem) => Ok(problem.into_response()),
+        };
+        let answer = answer.unwrap_or_else(|panic| {
+            let text =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Problem::internal(&format!("panic: {}", text.unwrap_or("without a text"))).into_response()
+        });
+        let status = answer.status().as_u16();
+        let took_us = services.clock.monotonic().saturating_sub(begun).as_micros();
+        if let Some(problem) = answer.extensions().get::<Problem>() {
+            tracing::info!(status, code = problem.kind().code, took_us, "answered");
+        } else {
+            tracing::debug!(status, took_us, "answered");
+        }
+        answer
+    };
+    let mut answer = answered.instrument(span).await;
+    if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
+        answer = problem.render(id, &path);
+    }
+    if let Some(count) = app.counters.answers.get(usize::from(answer.status().as_u16() / 100)) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        answer.headers_mut().insert(REQUEST_ID, value);
+    }
+    answer
+}
+
+fn headers_fit(request: &HttpRequest) -> Result<(), Problem> {
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let uri = request.uri().path_and_query().map_or(0, |p| p.as_str().len());
+    if headers.len() > HEADERS_MAX || bytes + uri > HEADER_BYTES_MAX {
+        let detail =
+            format!("at most {HEADERS_MAX} headers and {HEADER_BYTES_MAX} bytes, the address included, are read");
+        return Err(Problem::new(problem::HEADERS_TOO_LARGE, detail));
+    }
+    Ok(())
+}

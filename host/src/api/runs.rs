@@ -1,0 +1,215 @@
+//! Runs: listed, shown, and what an operator does to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{Cause, Status};
+
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{App, answer, pages};
+use crate::engine::Engine;
+use crate::engine::accept::Refused;
+use crate::engine::views::RunView;
+use crate::journal::{Summary, key};
+
+/// The longest `?wait=`: longer than this, intermediaries give up.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Every status, for filters.
+const STATUSES: [Status; 9] = [
+    Status::Running,
+    Status::Waiting,
+    Status::Blocked,
+    Status::Parked,
+    Status::Suspended,
+    Status::Cancelling,
+    Status::Completed,
+    Status::Faulted,
+    Status::Cancelled,
+];
+
+/// The address of a run.
+pub(super) fn path(run: RunId) -> String {
+    format!("/v1/runs/{run}")
+}
+
+/// What a run's answer links to.
+pub(super) fn links(run: RunId) -> Value {
+    let path = path(run);
+    json!({ "self": path, "events": format!("{path}/events"), "cancel": format!("{path}/cancel") })
+}
+
+/// A run, as every route shows it.
+pub(super) fn shown(view: &RunView) -> Result<Value, Problem> {
+    let mut value = pages::shown(view)?;
+    if let Value::Object(fields) = &mut value {
+        fields.insert("links".to_owned(), links(view.id));
+    }
+    Ok(value)
+}
+
+fn unknown(run: RunId) -> Problem {
+    Problem::new(problem::RUN_UNKNOWN, format!("there is no run {run}"))
+}
+
+/// The problem of a refused trigger.
+pub(super) fn refused(engine: &Engine, refused: Refused) -> Problem {
+    match refused {
+        Refused::Unavailable(_) if engine.is_draining() => Problem::draining(),
+        other => other.into(),
+    }
+}
+
+/// The run once it has ended, or as it stands after `span` or when the server stops.
+pub(super) async fn waited(app: &Arc<App>, run: RunId, span: Duration) -> Result<RunView, Problem> {
+    let until = async {
+        tokio::select! {
+            () = app.engine.services.clock.sleep(span) => {}
+            () = app.stopped() => {}
+        }
+    };
+    app.engine.wait(run, until).await?.ok_or_else(|| unknown(run))
+}
+
+/// `GET /v1/runs/{id}`.
+pub(super) async fn show(request: Request) -> Result<Response, Problem> {
+    let run = request.run()?;
+    let mut params = request.params(&["wait"])?;
+    let wait = params.span("wait", WAIT_MAX);
+    params.finish()?;
+    let view = match wait {
+        Some(span) => waited(&request.app, run, span).await?,
+        None => request.app.engine.run_view(run).await?.ok_or_else(|| unknown(run))?,
+    };
+    answer::json(StatusCode::OK, &shown(&view)?)
+}
+
+struct Filter {
+    statuses: Vec<Status>,
+    workflow: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Filter {
+    fn keeps(&self, summary: &Summary) -> bool {
+        (self.statuses.is_empty() || self.statuses.contains(&summary.status))
+            && self.workflow.as_ref().is_none_or(|wanted| {
+                wanted.split_once('/').is_some_and(|(ns, name)| ns == summary.namespace && name == summary.name)
+            })
+            && self.labels.iter().all(|(key, value)| summary.labels.get(key) == Some(value))
+    }
+}
+
+/// `GET /v1/runs`: newest first.
+pub(super) async fn list(request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&["status", "workflow", "label", "limit", "cursor"])?;
+    let engine = &request.app.engine;
+    let wanted = pages::wanted(&mut params, engine.services.limits.list_items_max);
+    let mut filter = Filter { statuses: Vec::new(), workflow: params.one("workflow"), labels: BTreeMap::new() };
+    if filter.workflow.as_ref().is_some_and(|w| !w.contains('/')) {
+        params.refused("workflow", &"write NAMESPACE/NAME");
+    }
+    for text in params.all("status").iter().flat_map(|s| s.split(',')) {
+        match STATUSES.into_iter().find(|status| status.as_str() == text) {
+            Some(status) => filter.statuses.push(status),
+            None => {
+                let all: Vec<&str> = STATUSES.iter().map(|s| s.as_str()).collect();
+                params.refused("status", &format!("it is one of {}", all.join(", ")));
+            }
+        }
+    }
+    for text in params.all("label") {
+        match text.split_once(':') {
+            Some((key, value)) => {
+                filter.labels.insert(key.to_owned(), value.to_owned());
+            }
+            None => params.refused("label", &"write NAME:VALUE"),
+        }
+    }
+    params.finish()?;
+    let range = match wanted.after {
+        None => None,
+        // A cursor leads nowhere but into the list of runs, whoever made it.
+        Some(from) if key::Parts::of(key::Space::Listing, &from).is_some() => {
+            Some(key::Range { from, ..key::all(key::Space::Listing) })
+        }
+        Some(_) => return Err(pages::of_another_list()),
+    };
+    let (views, next) = engine.run_list(range, wanted.limit, |summary| filter.keeps(summary)).await?;
+    let shown: Vec<Value> = views.iter().map(shown).collect::<Result<_, _>>()?;
+    answer::json(StatusCode::OK, &pages::page(shown, next.as_ref().map(|range| range.from.as_slice())))
+}
+
+/// Brings `cause` to a run that has not ended; the run as it stands after its decision.
+async fn told(
+    mut request: Request,
+    cause: Cause,
+    allowed: fn(Status) -> Option<problem::Kind>,
+) -> Result<Response, Problem> {
+    let run = request.run()?;
+    request.params(&[])?.finish()?;
+    request.form_or_nothing(&[]).await?.finish()?;
+    let engine = request.app.engine.clone();
+    if engine.is_draining() {
+        return Err(Problem::draining());
+    }
+    let before = engine.summary(run)?.ok_or_else(|| unknown(run))?;
+    if let Some(kind) = allowed(before.status) {
+        let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+        let detail = format!("the run is {}", present.status.as_str());
+        return Err(Problem::new(kind, detail).with("run", shown(&present)?));
+    }
+    let by = request.caller.name();
+    tracing::info!(%run, by, "an operator signals a run");
+    engine.signal(run, cause).await?;
+    let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+    answer::json(StatusCode::OK, &shown(&view)?)
+}
+
+fn not_ended(status: Status) -> Option<problem::Kind> {
+    status.is_final().then_some(problem::RUN_ENDED)
+}
+
+/// `POST /v1/runs/{id}/cancel`: the run ends once what it sent has ended.
+pub(super) async fn cancel(request: Request) -> Result<Response, Problem> {
+    // Asked for twice, it is asked for.
+    told(request, Cause::Cancel, |status| if status == Status::Cancelled { None } else { not_ended(status) }).await
+}
+
+/// `POST /v1/runs/{id}/suspend`.
+pub(super) async fn suspend(request: Request) -> Result<Response, Problem> {
+    told(request, Cause::Suspend, not_ended).await
+}
+
+/// `POST /v1/runs/{id}/resume`.
+pub(super) async fn resume(request: Request) -> Result<Response, Problem> {
+    told(request, Cause::Resume, |status| {
+        // A suspended run can be parked or be cancelling at the same time, and shows as that.
+        let can = matches!(status, Status::Suspended | Status::Parked | Status::Cancelling);
+        not_ended(status).or((!can).then_some(problem::RUN_NOT_SUSPENDED))
+    })
+    .await
+}
+
+/// `POST /v1/runs/{id}/resolve`: a person says what became of a call.
+pub(super) async fn resolve(mut request: Request) -> Result<Response, Problem> {
+    let run = request.run()?;
+    request.params(&[])?.finish()?;
+    let mut form = request.form(&["task", "done", "answer"]).await?;
+    let _task = form.text("task");
+    match form.needed("done", "true or false") {
+        Some(Value::Bool(_)) | None => {}
+        Some(_) => form.refuse("done", "`done` is true or false"),
+    }
+    let _answer = form.take("answer");
+    form.finish()?;
+    request.app.engine.summary(run)?.ok_or_else(|| unknown(run))?;
+    Err(Problem::not_supported("resolving a call"))
+}

@@ -1,0 +1,116 @@
+//! `POST /v1/workflows/{namespace}/{name}/runs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderName, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+
+use super::form::{self, Form};
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{App, answer, runs};
+use crate::engine::accept::Trigger;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const KEY_BYTES_MAX: usize = 255;
+/// Labels are for lists: each is kept in every run's summary.
+const LABELS_MAX: usize = 32;
+const LABEL_KEY_CHARS_MAX: usize = 64;
+const LABEL_VALUE_CHARS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 64;
+
+const FIELDS: [&str; 4] = ["input", "version", "connections", "labels"];
+
+/// Starts a run, or gives the one that the key started.
+pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&["wait", "dryRun", "onRefusal"])?;
+    let wait = params.span("wait", runs::WAIT_MAX);
+    let dry_run = params.flag("dryRun");
+    let on_refusal = params.one("onRefusal");
+    if on_refusal.as_deref().is_some_and(|on| !matches!(on, "block" | "refuse")) {
+        params.refused("onRefusal", &"it is `block` or `refuse`");
+    }
+    params.finish()?;
+    if dry_run {
+        return Err(Problem::not_supported("`dryRun`"));
+    }
+    if on_refusal.as_deref() == Some("block") {
+        return Err(Problem::not_supported("`onRefusal=block`"));
+    }
+    let idempotency_key = idempotency_key(&request)?;
+    let bytes = request.ordinary().await?;
+    let mut form = Form::of(form::parse(&bytes)?, &FIELDS)?;
+    let trigger = Trigger {
+        inline: None,
+        workflow: request.workflow(),
+        version: form.text("version"),
+        input: form.needed("input", "the workflow's input").unwrap_or(Value::Null),
+        connections: form.text_map("connections"),
+        labels: form.text_map("labels"),
+        idempotency_key,
+        body: Digest::of(&bytes),
+    };
+    if trigger.connections.len() > CONNECTIONS_MAX {
+        form.refuse("connections", format!("a trigger names at most {CONNECTIONS_MAX} connections"));
+    }
+    let label_fits = |(key, value): (&String, &String)| {
+        (1..=LABEL_KEY_CHARS_MAX).contains(&key.chars().count())
+            && !key.contains(':')
+            && value.chars().count() <= LABEL_VALUE_CHARS_MAX
+    };
+    if trigger.labels.len() > LABELS_MAX || !trigger.labels.iter().all(label_fits) {
+        form.refuse(
+            "labels",
+            format!(
+                "a run has at most {LABELS_MAX} labels; a label's name has 1 to {LABEL_KEY_CHARS_MAX} characters without \
+                 `:`, its value at most {LABEL_VALUE_CHARS_MAX}"
+            ),
+        );
+    }
+    form.finish()?;
+    let engine = request.app.engine.clone();
+    let accepted = engine.trigger(trigger).await.map_err(|refused| runs::refused(&engine, refused))?;
+    let answer = answered(&request.app, accepted.run, wait).await?;
+    Ok(if accepted.replayed { answer::with_header(answer, IDEMPOTENT_REPLAYED, "true") } else { answer })
+}
+
+/// The accepted run. Unless the caller waits for it, only what was settled at the acceptance is told: that is durable,
+/// it costs no further wait, and a replay says the same.
+async fn answered(app: &Arc<App>, run: RunId, wait: Option<Duration>) -> Result<Response, Problem> {
+    let path = runs::path(run);
+    if let Some(wait) = wait {
+        let view = runs::waited(app, run, wait).await?;
+        let status = if view.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        return Ok(answer::with_location(answer::json(status, &runs::shown(&view)?)?, &path));
+    }
+    let summary = app.engine.summary(run)?.ok_or_else(|| Problem::internal(&"an accepted run is not there"))?;
+    let body = json!({
+        "id": run,
+        "status": "running",
+        "workflow": format!("{}/{}", summary.namespace, summary.name),
+        "version": summary.version,
+        "waiting": null,
+        "output": null,
+        "error": null,
+        "labels": summary.labels,
+        "startedAt": summary.started_at.to_string(),
+        "endedAt": null,
+        "links": runs::links(run),
+    });
+    Ok(answer::with_location(answer::json(StatusCode::ACCEPTED, &body)?, &path))
+}
+
+fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+    let Some(key) = request.header(&IDEMPOTENCY_KEY)? else { return Ok(None) };
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        let detail = format!("`Idempotency-Key` has 1 to {KEY_BYTES_MAX} bytes");
+        return Err(Problem::new(problem::REQUEST_INVALID, detail));
+    }
+    Ok(Some(key.to_owned()))
+}

@@ -1,0 +1,149 @@
+//! The operator's tables: typed columns, rows by key.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use bellhop_core::definition::is_plugin_name;
+use bellhop_core::definition::source::escape_pointer;
+use bellhop_core::diagnostic::{Diagnostic, code};
+use bellhop_core::preflight::{Column, Table};
+
+use super::form::{Form, fault, kind_of, unknown_name};
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{answer, form, pages, work};
+
+const COLUMNS_MAX: usize = 64;
+const COLUMN_TYPES: [(&str, Column); 6] = [
+    ("text", Column::Text),
+    ("workspace", Column::Workspace),
+    ("channel", Column::Channel),
+    ("usergroup", Column::Usergroup),
+    ("role", Column::Role),
+    ("connection", Column::Connection),
+];
+
+/// `PUT /v1/tables/{name}`: `{"columns": {NAME: TYPE}, "rows": {KEY: {COLUMN: VALUE}}}`, the table's next version.
+pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let name = request.part("name").to_owned();
+    if !is_plugin_name(&name) {
+        return Err(Problem::new(
+            problem::REQUEST_INVALID,
+            "a table's name is lower-case letters and digits with `-` between, at most 63",
+        ));
+    }
+    let bytes_max = request.app.engine.services.limits.table_bytes_max;
+    let bytes = request.bytes(bytes_max).await?;
+    let table = table(form::parse(&bytes)?)?;
+    let app = request.app.clone();
+    let shown = name.clone();
+    let version =
+        work::to_the_end(async move { Ok(app.engine.services.definitions.put_table(&name, &table).await?) }).await?;
+    answer::json(StatusCode::OK, &json!({ "name": shown, "version": version }))
+}
+
+/// The table of a body, or everything that is wrong with it.
+fn table(body: Value) -> Result<Table, Problem> {
+    let mut form = Form::of(body, &["columns", "rows"])?;
+    let mut table = Table::default();
+    let declared = match form.needed("columns", "an object of types by column") {
+        Some(Value::Object(fields)) => fields,
+        Some(other) => {
+            form.fault(fault(code::WRONG_TYPE, "/columns", format!("`columns` is {}, not an object", kind_of(&other))));
+            Map::new()
+        }
+        None => Map::new(),
+    };
+    if declared.len() > COLUMNS_MAX {
+        form.refuse("columns", format!("a table has at most {COLUMNS_MAX} columns"));
+    }
+    let words = COLUMN_TYPES.map(|(word, _)| word);
+    for (column, kind) in &declared {
+        let pointer = format!("/columns/{}", escape_pointer(column));
+        let found = kind.as_str().and_then(|text| COLUMN_TYPES.iter().find(|(word, _)| *word == text));
+        match (found, kind.as_str()) {
+            (Some((_, kind)), _) => {
+                table.columns.insert(column.clone(), *kind);
+            }
+            (None, Some(text)) => form.fault(unknown_name(&pointer, "column type", text, &words)),
+            (None, None) => {
+                form.fault(fault(
+                    code::WRONG_TYPE,
+                    &pointer,
+                    format!("a column's type is a text, not {}", kind_of(kind)),
+                ));
+            }
+        }
+    }
+    let names: Vec<&str> = declared.keys().map(String::as_str).collect();
+    for (key, row) in form.object("rows") {
+        let pointer = format!("/rows/{}", escape_pointer(&key));
+        let Value::Object(fields) = row else {
+            form.fault(fault(code::WRONG_TYPE, &pointer, format!("a row is an object, not {}", kind_of(&row))));
+            continue;
+        };
+        let mut cells = BTreeMap::new();
+        for (column, value) in fields {
+            let pointer = format!("{pointer}/{}", escape_pointer(&column));
+            if !declared.contains_key(&column) {
+                form.fault(unknown_name(&pointer, "column", &column, &names));
+            } else if let Some(fault) = table.columns.get(&column).and_then(|kind| wrong_cell(*kind, &value, &pointer))
+            {
+                form.fault(fault);
+            } else {
+                cells.insert(column, value);
+            }
+        }
+        table.rows.insert(key, cells);
+    }
+    form.finish()?;
+    Ok(table)
+}
+
+/// A cell is a text, or a list of texts where a row may have several.
+fn wrong_cell(kind: Column, value: &Value, pointer: &str) -> Option<Diagnostic> {
+    let several = kind != Column::Connection;
+    let fits = match value {
+        Value::String(text) => !text.is_empty() || kind == Column::Text,
+        Value::Array(items) => several && items.iter().all(Value::is_string),
+        _ => false,
+    };
+    let wanted = if several { "a text, or a list of texts" } else { "the name of a connection or an alias" };
+    (!fits).then(|| fault(code::WRONG_TYPE, pointer, format!("the cell is {}, not {wanted}", kind_of(value))))
+}
+
+/// `GET /v1/tables/{name}`.
+pub(super) async fn show(request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let name = request.part("name");
+    let shown: String = name.chars().take(64).collect();
+    let unknown = || Problem::new(problem::TABLE_UNKNOWN, format!("there is no table `{shown}`"));
+    let (current, table) = request.app.engine.services.definitions.table(name)?.ok_or_else(unknown)?;
+    let body = json!({
+        "name": name,
+        "version": current.version,
+        "digest": current.digest,
+        "columns": table.columns,
+        "rows": table.rows,
+    });
+    Ok(answer::with_etag(answer::json(StatusCode::OK, &body)?, current.digest))
+}
+
+/// `GET /v1/tables`.
+pub(super) async fn list(request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&pages::PARAMS)?;
+    let services = &request.app.engine.services;
+    let wanted = pages::wanted(&mut params, services.limits.list_items_max);
+    params.finish()?;
+    let page = pages::of_all(
+        services.definitions.tables()?,
+        &wanted,
+        |(name, _)| name.clone(),
+        |(name, current)| json!({ "name": name, "version": current.version, "digest": current.digest }),
+    );
+    answer::json(StatusCode::OK, &page)
+}

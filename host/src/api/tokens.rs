@@ -1,0 +1,106 @@
+//! Bearer tokens: made and shown once, listed without their secret, ended.
+
+use std::collections::BTreeSet;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use bellhop_core::definition::duration;
+use bellhop_core::diagnostic::code;
+use bellhop_core::id::TokenId;
+
+use super::form::fault;
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{answer, pages, work};
+use crate::engine::tokens::{Scope, Stored};
+
+const NAME_CHARS_MAX: usize = 100;
+const SCOPES_MAX: usize = 100;
+
+fn shown(stored: &Stored) -> Value {
+    json!({
+        "id": stored.id,
+        "name": stored.name,
+        "scopes": stored.scopes,
+        "createdAt": stored.created_at.to_string(),
+        "expiresAt": stored.expires_at.map(|at| at.to_string()),
+    })
+}
+
+/// `POST /v1/tokens`: `{"name": …, "scopes": […], "expiresIn": "P90D"}`. The answer is the only place where its secret ever stands.
+pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let mut form = request.form(&["name", "scopes", "expiresIn"]).await?;
+    let name = form.needed_text("name").unwrap_or_default();
+    if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        form.refuse("name", format!("a token's name has at most {NAME_CHARS_MAX} characters"));
+    }
+    let texts = form.texts("scopes");
+    if texts.is_empty() || texts.len() > SCOPES_MAX {
+        form.refuse("scopes", format!("a token has 1 to {SCOPES_MAX} scopes"));
+    }
+    let mut scopes = BTreeSet::new();
+    for (index, text) in texts.iter().take(SCOPES_MAX).enumerate() {
+        match Scope::parse(text) {
+            Ok(scope) => {
+                scopes.insert(scope);
+            }
+            Err(near) => {
+                let shown: String = text.chars().take(64).collect();
+                let wrong =
+                    fault(code::INVALID_VALUE, &format!("/scopes/{index}"), format!("there is no scope `{shown}`"));
+                form.fault(match near {
+                    Some(near) => wrong.with_help(format!("did you mean `{near}`?")),
+                    None => wrong.with_help(format!("there are {}", Scope::ALL.join(", "))),
+                });
+            }
+        }
+    }
+    let span_ms = form.text("expiresIn").map(|text| duration::millis_of(&Value::String(text)));
+    match &span_ms {
+        Some(Err(error)) => form.refuse("expiresIn", error.to_string()),
+        Some(Ok(0)) => form.refuse("expiresIn", "a token that has ended is of no use"),
+        Some(Ok(_)) | None => {}
+    }
+    form.finish()?;
+    let app = request.app.clone();
+    let (stored, secret) = work::to_the_end(async move {
+        let services = &app.engine.services;
+        let now = services.clock.now();
+        let expires_at = span_ms.and_then(Result::ok).map(|ms| now.plus_millis(ms));
+        Ok(app.engine.tokens.create(&name, scopes, expires_at, now, services.entropy.next_wide()).await?)
+    })
+    .await?;
+    tracing::info!(token = %stored.id, by = request.caller.name(), "a token was made");
+    let mut body = shown(&stored);
+    if let Value::Object(fields) = &mut body {
+        fields.insert("token".to_owned(), Value::String(secret));
+    }
+    Ok(answer::with_location(answer::json(StatusCode::CREATED, &body)?, &format!("/v1/tokens/{}", stored.id)))
+}
+
+/// `GET /v1/tokens`.
+pub(super) async fn list(request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&pages::PARAMS)?;
+    let engine = &request.app.engine;
+    let wanted = pages::wanted(&mut params, engine.services.limits.list_items_max);
+    params.finish()?;
+    let page = pages::of_all(engine.tokens.all()?, &wanted, |token| token.id.to_string(), shown);
+    answer::json(StatusCode::OK, &page)
+}
+
+/// `DELETE /v1/tokens/{id}`: ends it at once, the caller's own as well.
+pub(super) async fn revoke(request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let unknown = || Problem::new(problem::TOKEN_UNKNOWN, "there is no such token");
+    let id: TokenId = request.part("id").parse().map_err(|_| unknown())?;
+    let app = request.app.clone();
+    let was_there = work::to_the_end(async move { Ok(app.engine.tokens.revoke(id).await?) }).await?;
+    if !was_there {
+        return Err(unknown());
+    }
+    tracing::info!(token = %id, by = request.caller.name(), "a token was ended");
+    Ok(answer::empty(StatusCode::NO_CONTENT))
+}

@@ -1,0 +1,30 @@
+//! Work that must not be cut off when the caller goes, or must not hold up other requests.
+
+use std::sync::Arc;
+
+use super::App;
+use super::problem::Problem;
+
+/// Carries `work` to its end, also when the caller has gone: half of a change helps nobody.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let span = tracing::Span::current();
+    let ended = tokio::spawn(tracing::Instrument::instrument(work, span)).await;
+    ended.unwrap_or_else(|error| Err(Problem::internal(&error)))
+}
+
+/// Computes on a thread of its own, one of a few.
+pub(super) async fn heavy<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let place = app.heavy.clone().acquire_owned().await.map_err(|error| Problem::internal(&error))?;
+    let span = tracing::Span::current();
+    let ended = tokio::task::spawn_blocking(move || {
+        let result = span.in_scope(work);
+        drop(place);
+        result
+    });
+    ended.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
+}

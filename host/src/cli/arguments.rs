@@ -1,0 +1,105 @@
+//! The verbs and their flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::output::Format;
+use super::{action, bench, check, demo, connections, explain, plugin, run, runs, serve, simulator, tables, tokens, workflows};
+
+/// Durable workflows that carry people in and out of Slack.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 diagnostics, 4 not found or conflict, 5 server unreachable, 70 storage failure.
+#[derive(Debug, Parser)]
+#[command(name = "bellhop", version, propagate_version = true, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// The configuration [default: ./bellhop.toml where it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where a host keeps everything [default: ./.bellhop]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The host that the verbs ask [default: http://127.0.0.1:7420]; its token is read from BELLHOP_TOKEN
+    #[arg(long, global = true, value_name = "URL", env = "BELLHOP_URL", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    /// For people or for programs [default: text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+}
+
+/// Where a host serves; `serve` and `dev` have it.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Listen {
+    /// Where HTTP is served [default: 127.0.0.1:7420]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) listen: Option<SocketAddr>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run a host
+    Serve(serve::Serve),
+    /// Run a host and a simulated Slack in one, to try things
+    Dev(serve::Dev),
+    /// Say what is wrong with definitions, and whether the connections allow them; needs no server
+    Check(check::Check),
+    /// Start a run
+    Run(run::Run),
+    /// Look at runs, stop them, let them go on
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// Register definitions and bind their connections
+    #[command(subcommand)]
+    Workflows(workflows::Workflows),
+    /// Run a single action
+    #[command(subcommand)]
+    Action(action::Action),
+    /// Put and show the tables that expressions read
+    #[command(subcommand)]
+    Tables(tables::Tables),
+    /// Make a connection
+    #[command(subcommand)]
+    Connect(connections::Connect),
+    /// Look at connections, test them, remove them
+    #[command(subcommand)]
+    Connections(connections::Connections),
+    /// Build plugins, see what they can do, install them
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    /// Make and end the tokens of the HTTP interface
+    #[command(subcommand)]
+    Token(tokens::Token),
+    /// Say what a code means and how to mend it
+    Explain(explain::Explain),
+    /// Print the settings in force and every limit with its reason
+    Config,
+    /// Run a Slack to test against
+    SlackSimulator(simulator::Simulator),
+    /// Show the whole of it once, against a simulated Slack, with two kills
+    Demo(demo::Options),
+    /// Measure it, from a bare call into WebAssembly to a durable run
+    #[command(hide = true)]
+    Bench(bench::Options),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_verbs_do_not_contradict_themselves() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,167 @@
+//! `bellhop check`: everything that can be said of a definition before it runs, without a server.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bellhop_core::definition::{self, Source};
+use bellhop_core::diagnostic::{Diagnostic, code, render};
+use bellhop_core::preflight::{self, Plugins, Question, Table, When, assume};
+use bellhop_core::requirement::{Connection, Rules};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::offline::Offline;
+use super::output::{Exit, Failure};
+use super::{Context, tables};
+use crate::clock::{self, Clock as _};
+use crate::sandbox::expression::Expressions;
+
+/// `bellhop check`
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Definitions, in YAML or JSON
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What if this were a connection: NAME=KIND[:PLAN[:PERMISSION]]; kinds are workspace, grid-workspace and grid-org,
+    /// plans free, pro, business-plus and enterprise, permissions read and act
+    #[arg(long, value_name = "NAME=KIND")]
+    assume: Vec<String>,
+    /// Warnings block, too
+    #[arg(long)]
+    strict: bool,
+    /// A plugin to judge with [default: those of the data directory, else those in ./target/plugins]
+    #[arg(long, value_name = "FILE")]
+    plugin: Vec<PathBuf>,
+    /// A table to judge with: NAME=FILE
+    #[arg(long, value_name = "NAME=FILE")]
+    table: Vec<String>,
+}
+
+/// What all files are judged by.
+struct Judge {
+    plugins: Plugins,
+    rules: Rules,
+    connections: Vec<Connection>,
+    tables: BTreeMap<String, Table>,
+    expressions: Expressions,
+    strict: bool,
+}
+
+/// What was found in one file.
+struct Found {
+    summary: Value,
+    diagnostics: Vec<Diagnostic>,
+}
+
+pub(super) fn run(arguments: &Check, context: &Context) -> Result<Exit, Failure> {
+    let assumed = assumptions(&arguments.assume)?;
+    let given = arguments.table.iter().map(|text| table(text)).collect::<Result<Vec<_>, _>>()?;
+    let texts = arguments
+        .files
+        .iter()
+        .map(|path| std::fs::read(path).map(|bytes| (path, bytes)).map_err(|e| Failure::unreadable(path, &e)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let offline = Offline::start(context)?;
+    let stored = offline.stored()?;
+    let plugins = offline.plugins(&arguments.plugin, &stored)?;
+    if plugins.is_empty() {
+        context.out.note("note: there is no plugin to judge with: name one by --plugin, or build one with `bellhop plugin build`");
+    }
+    let mut judge = Judge {
+        plugins: Plugins::of(plugins.iter().map(super::offline::Seen::plugin)),
+        rules: offline.rules.clone(),
+        connections: if assumed.is_empty() { stored.connections } else { assumed },
+        tables: stored.tables,
+        expressions: offline.expressions(context.settings.limits.expression_cpu_ms_max)?,
+        strict: arguments.strict,
+    };
+    judge.tables.extend(given);
+    let found: Vec<Found> = texts.iter().map(|(path, bytes)| judge.file(path, bytes)).collect();
+    Ok(say(&found, arguments.strict, context))
+}
+
+fn say(found: &[Found], strict: bool, context: &Context) -> Exit {
+    let diagnostics: Vec<&Diagnostic> = found.iter().flat_map(|f| &f.diagnostics).collect();
+    let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+    let warnings = diagnostics.len() - errors;
+    let files: Vec<&Value> = found.iter().map(|f| &f.summary).collect();
+    let text = || diagnostics.iter().map(|d| render(d)).collect::<Vec<_>>().join("\n");
+    context.out.answer(text, &json!({ "files": files, "diagnostics": diagnostics }));
+    if !context.out.is_json() {
+        let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+        let (files, errors) = (count(files.len(), "file"), count(errors, "error"));
+        context.out.note(&format!("{files} checked: {errors}, {}", count(warnings, "warning")));
+    }
+    if errors > 0 || strict && warnings > 0 { Exit::Diagnostics } else { Exit::Done }
+}
+
+impl Judge {
+    fn file(&self, path: &Path, bytes: &[u8]) -> Found {
+        let file = path.display().to_string();
+        let text = match Source::decode(&file, bytes) {
+            Ok(text) => text,
+            Err(diagnostic) => {
+                return Found { summary: json!({ "file": file, "workflow": null }), diagnostics: vec![*diagnostic] };
+            }
+        };
+        let (workflow, source, mut diagnostics) = definition::parse(&file, text);
+        let Some(workflow) = workflow else {
+            return Found { summary: json!({ "file": file, "workflow": null }), diagnostics };
+        };
+        diagnostics.extend(definition::check_expressions(&workflow, &source, &self.expressions));
+        let nothing = BTreeMap::new();
+        let report = preflight::judge(&Question {
+            workflow: &workflow,
+            source: &source,
+            at: When::Check,
+            plugins: &self.plugins,
+            rules: &self.rules,
+            connections: &self.connections,
+            trigger: &nothing,
+            bindings: &nothing,
+            tables: &self.tables,
+            input: None,
+            now: clock::System::new().now(),
+            strict: self.strict,
+            evaluator: &self.expressions,
+        });
+        for diagnostic in report.diagnostics {
+            if !diagnostics.contains(&diagnostic) {
+                diagnostics.push(diagnostic);
+            }
+        }
+        diagnostics.sort_by_key(|d| d.place.as_ref().map_or((u32::MAX, 0), |p| (p.line, p.column)));
+        let document = &workflow.document;
+        let summary = json!({
+            "file": file,
+            "workflow": document.name.to_string(),
+            "version": document.version,
+            "outline": report.outline,
+        });
+        Found { summary, diagnostics }
+    }
+}
+
+/// The connections that are assumed; none means that the real ones are judged.
+fn assumptions(texts: &[String]) -> Result<Vec<Connection>, Failure> {
+    let mut assumed: Vec<Connection> = Vec::new();
+    for text in texts {
+        let refused = |message: String| {
+            let mut failure = Failure::usage(format!("--assume {text}: {message}"));
+            failure.code = code::ASSUMPTION_INVALID.0.to_owned();
+            failure
+        };
+        let connection = assume::parse(text).map_err(|e| refused(e.to_string()))?;
+        if assumed.iter().any(|c| c.name == connection.name) {
+            return Err(refused(format!("`{}` is assumed twice", connection.name)));
+        }
+        assumed.push(connection);
+    }
+    Ok(assumed)
+}
+
+fn table(text: &str) -> Result<(String, Table), Failure> {
+    let (name, path) =
+        text.split_once('=').ok_or_else(|| Failure::usage(format!("--table {text}: write NAME=FILE")))?;
+    Ok((name.to_owned(), tables::read(Path::new(path))?))
+}

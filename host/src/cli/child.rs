@@ -1,0 +1,71 @@
+//! Processes of this same program, for the demo and the bench: each says where it listens.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// Of what can only be told to people.
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// An error with this text.
+pub(super) fn failed<T>(text: impl Into<String>) -> Outcome<T> {
+    Err(text.into().into())
+}
+
+/// A process that this one has started and ends.
+pub(super) struct Process {
+    pub(super) child: Child,
+    /// `host:port`.
+    pub(super) address: String,
+    /// The first operator's token, where it printed one.
+    pub(super) token: Option<String>,
+}
+
+impl Process {
+    /// Starts this program with `arguments` and waits until it says where it listens.
+    pub(super) async fn start(arguments: &[&str], log: &Path) -> Outcome<Self> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let Some(stdout) = child.stdout.take() else { return failed("a process has no output") };
+        let mut lines = BufReader::new(stdout).lines();
+        let mut address = None;
+        let mut token = None;
+        let wait = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some(at) = line.find("http://") {
+                    address = line[at + 7..].split_whitespace().next().map(|a| a.trim_end_matches('/').to_owned());
+                }
+                if let Some(at) = line.find("bh_") {
+                    token = Some(line[at..].trim().to_owned());
+                }
+                // The token comes right after the address, the first time only.
+                if address.is_some() && (token.is_some() || arguments.contains(&"--again") || !arguments.contains(&"serve")) {
+                    break;
+                }
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        let _in_time = tokio::time::timeout(Duration::from_secs(2), wait).await;
+        let Some(address) = address else { return failed(format!("`bellhop {}` did not start", arguments.join(" "))) };
+        // Whatever it says later goes nowhere, but is read, so that it never waits for us.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { child, address, token })
+    }
+
+    /// Ends it as a power cut would.
+    pub(super) async fn kill(&mut self) -> Outcome<()> {
+        self.child.start_kill()?;
+        self.child.wait().await?;
+        Ok(())
+    }
+}
+

@@ -1,0 +1,52 @@
+//! `bellhop config`: what is in force, and why.
+
+use serde_json::{Map, Value, json};
+
+use super::output::{Exit, Failure};
+use super::settings::LogFormat;
+use super::Context;
+use crate::limits::Limits;
+
+pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    let settings = &context.settings;
+    let file = settings.file.as_ref().map(|f| f.display().to_string());
+    let log_format = match settings.log_format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    let shown = [
+        ("data_dir", settings.data_dir.display().to_string()),
+        ("listen", settings.listen.to_string()),
+        ("url", settings.url.clone()),
+        ("slack_url", settings.slack_url.clone()),
+        ("log", settings.log.clone()),
+        ("log_format", log_format.to_owned()),
+    ];
+    let text = || {
+        let mut text = match &file {
+            Some(file) => format!("# read from {file}\n"),
+            None => "# no bellhop.toml: these are the defaults\n".to_owned(),
+        };
+        for (name, value) in &shown {
+            text.push_str(&format!("{name} = {}\n", Value::from(value.as_str())));
+        }
+        text.push_str("\n[limits]\n");
+        for line in Limits::TABLE {
+            let value = settings.limits.get(line.name).unwrap_or(line.default);
+            let changed = if value == line.default { String::new() } else { format!(", unless set {}", line.default) };
+            text.push_str(&format!("# {} (at most {}{changed})\n{} = {value}\n", line.why, line.cap, line.name));
+        }
+        text
+    };
+    let limits: Vec<Value> = Limits::TABLE
+        .iter()
+        .map(|line| {
+            let value = settings.limits.get(line.name);
+            json!({ "name": line.name, "value": value, "default": line.default, "cap": line.cap, "why": line.why })
+        })
+        .collect();
+    let settings: Map<String, Value> =
+        shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    context.out.answer(text, &json!({ "file": file, "settings": settings, "limits": limits }));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,126 @@
+//! The verbs: what people type, and what they get to see.
+//!
+//! `check`, `plugin build`, `plugin inspect`, `explain`, `config` and `slack-simulator` work without a server, `serve`
+//! and `dev` are one, and the others ask one over HTTP. Every verb ends with an [`Exit`] that scripts can rely on, and
+//! with `--output json` standard output holds one JSON document (`runs watch`: one in each line), also on failure.
+
+mod action;
+mod arguments;
+mod bench;
+mod browse;
+mod check;
+mod child;
+mod connections;
+mod demo;
+mod explain;
+mod http;
+mod limits;
+mod offline;
+mod output;
+mod plugin;
+mod problem;
+mod run;
+mod runs;
+mod serve;
+mod settings;
+mod simulator;
+mod tables;
+pub(crate) mod timeline;
+mod tokens;
+mod workflows;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Verb};
+pub(crate) use output::{Exit, Failure, Format, Out};
+pub(crate) use settings::Settings;
+
+/// What every verb is given.
+pub(crate) struct Context {
+    /// Flags over environment over file.
+    pub(crate) settings: Settings,
+    /// Where to say things.
+    pub(crate) out: Out,
+}
+
+/// Carries out what the arguments (the program's own name first) ask for; the code to end the process with.
+pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let parsed = match Arguments::try_parse_from(&given) {
+        Ok(parsed) => parsed,
+        Err(error) => return misused(&error, asks_for_json(&given)),
+    };
+    let out = Out::new(parsed.global.output);
+    let settings = match Settings::gather(&parsed.global) {
+        Ok(settings) => settings,
+        Err(failure) => return out.failure(&failure).into(),
+    };
+    let context = Context { settings, out };
+    match perform(parsed.verb, &context) {
+        Ok(exit) => exit.into(),
+        Err(failure) => context.out.failure(&failure).into(),
+    }
+}
+
+fn perform(verb: Verb, context: &Context) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Serve(serve) => serve::serve(&serve, context),
+        Verb::Dev(dev) => serve::dev(&dev, context),
+        Verb::Check(check) => check::run(&check, context),
+        Verb::Run(run) => run::run(&run, context),
+        Verb::Runs(runs) => runs::run(&runs, context),
+        Verb::Workflows(workflows) => workflows::run(&workflows, context),
+        Verb::Action(action) => action::run(&action, context),
+        Verb::Tables(tables) => tables::run(&tables, context),
+        Verb::Connect(connect) => connections::connect(&connect, context),
+        Verb::Connections(connections) => connections::run(&connections, context),
+        Verb::Plugin(plugin) => plugin::run(&plugin, context),
+        Verb::Token(token) => tokens::run(&token, context),
+        Verb::Explain(explain) => explain::run(&explain, context),
+        Verb::Config => limits::run(context),
+        Verb::SlackSimulator(simulator) => simulator::run(&simulator, context),
+        Verb::Demo(arguments) => shown(demo::run(&arguments)),
+        Verb::Bench(arguments) => shown(bench::run(&arguments)),
+    }
+}
+
+/// Carries out what tells its own story.
+fn shown(work: impl Future<Output = child::Outcome<()>>) -> Result<Exit, Failure> {
+    runtime()?.block_on(work).map(|()| Exit::Done).map_err(|error| Failure::failed("not-as-expected", error.to_string()))
+}
+
+/// Whether the arguments, which could not be parsed, ask for JSON.
+fn asks_for_json(given: &[OsString]) -> bool {
+    given.iter().any(|a| a == "--output=json") || given.windows(2).any(|w| w[0] == "--output" && w[1] == "json")
+}
+
+/// Help and version are no failure; everything else is a usage error.
+fn misused(error: &clap::Error, json: bool) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that went away needs no help.
+        let _gone = error.print();
+        return Exit::Done.into();
+    }
+    if json {
+        let text = error.to_string();
+        let message = text.trim().trim_start_matches("error: ").to_owned();
+        return Out::new(Some(Format::Json)).failure(&Failure::usage(message)).into();
+    }
+    let _gone = error.print();
+    Exit::Usage.into()
+}
+
+/// A runtime for a verb that waits for things.
+///
+/// # Errors
+/// The machine gives no threads.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed("no-runtime", format!("the program cannot start its threads: {e}")))
+}

@@ -1,0 +1,228 @@
+//! What the verbs that need no server work with: a sandbox, and the plugins, connections and tables that are at hand.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bellhop_core::manifest::Manifest;
+use bellhop_core::preflight::{Plugin, Table};
+use bellhop_core::requirement::{Connection, Grant, Rules};
+use bellhop_slack::catalog::{self, Catalog};
+
+use super::output::{Exit, Failure, Out};
+use super::{Context, runtime};
+use crate::engine::definitions::Definitions;
+use crate::engine::plugins::{InstallError, Plugins, declared, examine};
+use crate::journal::{self, Journal, key};
+use crate::sandbox::expression::{Budget, Expressions};
+use crate::sandbox::{self, CompileMode, Inspection, Sandbox};
+
+/// A plugin, looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// Where it came from, for people.
+    pub(super) from: String,
+    /// What its bytes say.
+    pub(super) inspection: Inspection,
+    /// What it says of itself.
+    pub(super) manifest: Manifest,
+    /// Imports that no action declares.
+    pub(super) undeclared: Vec<String>,
+    /// What was granted; where it is not installed, what would be unless the operator says otherwise.
+    pub(super) grants: Vec<Grant>,
+}
+
+/// What is installed in a data directory that no host is using.
+#[derive(Default)]
+pub(super) struct Stored {
+    pub(super) plugins: Vec<Seen>,
+    pub(super) connections: Vec<Connection>,
+    pub(super) tables: BTreeMap<String, Table>,
+}
+
+/// A sandbox without a host around it.
+pub(super) struct Offline {
+    pub(super) runtime: tokio::runtime::Runtime,
+    pub(super) sandbox: Sandbox,
+    pub(super) rules: Rules,
+    data_dir: PathBuf,
+    out: Out,
+    /// Removed when it is dropped.
+    _cache: Option<tempfile::TempDir>,
+}
+
+impl Offline {
+    /// Starts the sandbox. Compiled code is kept in the data directory, else in the user's cache.
+    pub(super) fn start(context: &Context) -> Result<Self, Failure> {
+        let settings = &context.settings;
+        let (cache_dir, cache) = cache_dir(&settings.data_dir)?;
+        let program = std::env::current_exe()
+            .map_err(|e| Failure::failed("no-program", format!("the program cannot find itself: {e}")))?;
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let options = sandbox::Options {
+            capabilities: format!("bellhop:slack@{}", bellhop_slack::wit::VERSION),
+            functions: catalog::function_names().into_iter().map(str::to_owned).collect(),
+            cache_dir,
+            limits: sandbox::Limits {
+                concurrent_calls_max: 4,
+                expression_instances_max: 4,
+                guest_memory_bytes_max: size(settings.limits.guest_memory_bytes_max).max(64 << 20),
+                component_bytes_max: size(settings.limits.plugin_bytes_max),
+                ..sandbox::Limits::default()
+            },
+            compile: CompileMode::Child { program },
+        };
+        Ok(Self {
+            runtime: runtime()?,
+            sandbox: Sandbox::new(options).map_err(|e| refused(&e))?,
+            rules: bellhop_slack::rules::rules(Catalog::built_in()),
+            data_dir: settings.data_dir.clone(),
+            out: context.out,
+            _cache: cache,
+        })
+    }
+
+    /// The evaluator of expressions.
+    pub(super) fn expressions(&self, cpu_ms_max: u64) -> Result<Expressions, Failure> {
+        let budget = Budget { cpu_ms_max, ..Budget::default() };
+        self.runtime.block_on(Expressions::load(&self.sandbox, budget)).map_err(|e| refused(&e))
+    }
+
+    /// Reads, inspects and describes a plugin's file.
+    pub(super) fn file(&self, path: &Path) -> Result<Seen, Failure> {
+        let bytes = std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?;
+        let from = path.display().to_string();
+        self.look(&bytes, from.clone(), None).map_err(|failure| Failure {
+            message: format!("{from}: {}", failure.message),
+            ..failure
+        })
+    }
+
+    fn look(&self, bytes: &[u8], from: String, grants: Option<&[Grant]>) -> Result<Seen, Failure> {
+        let package = self.runtime.block_on(self.sandbox.prepare(bytes)).map_err(|e| refused(&e))?;
+        let described = self.runtime.block_on(package.describe()).map_err(|e| refusal(&e))?;
+        let manifest: Manifest = serde_json::from_value(described)
+            .map_err(|e| not_accepted(format!("the plugin's manifest is refused: {e}")))?;
+        let inspection = package.inspection().clone();
+        let remarks = examine(&manifest, &inspection.imports).map_err(|e| match e {
+            InstallError::Journal(_) | InstallError::Sandbox(_) => Failure::failed("plugin-unusable", e.to_string()),
+            _ => not_accepted(e.to_string()),
+        })?;
+        let grants = grants.map_or_else(|| declared(&manifest, &self.rules), <[Grant]>::to_vec);
+        Ok(Seen { from, inspection, manifest, undeclared: remarks.undeclared_imports, grants })
+    }
+
+    /// The plugins to judge with: `given`, else those of the data directory, else those built in the workspace.
+    pub(super) fn plugins(&self, given: &[PathBuf], stored: &Stored) -> Result<Vec<Seen>, Failure> {
+        if !given.is_empty() {
+            return given.iter().map(|path| self.file(path)).collect();
+        }
+        if !stored.plugins.is_empty() {
+            return Ok(stored.plugins.clone());
+        }
+        built().iter().map(|path| self.file(path)).collect()
+    }
+
+    /// What the data directory has. Where a host is using it, that is said and nothing of it is read.
+    pub(super) fn stored(&self) -> Result<Stored, Failure> {
+        let folder = self.data_dir.join("store");
+        if !folder.is_dir() {
+            return Ok(Stored::default());
+        }
+        let _inside = self.runtime.enter();
+        let store = match journal::sled::Sled::open(&journal::sled::Options::new(&folder), Box::new(|_| {})) {
+            Ok(store) => store,
+            Err(error @ journal::sled::OpenError::InUse { .. }) => {
+                self.out.note(&format!("note: {error}, so what is installed there is not looked at"));
+                return Ok(Stored::default());
+            }
+            Err(error) => return Err(Failure::storage(error.to_string())),
+        };
+        let journal = Journal::new(Arc::new(store));
+        let read = self.read(&journal);
+        let closed = journal.close().map_err(|e| Failure::storage(e.to_string()));
+        let stored = read?;
+        closed.map(|()| stored)
+    }
+
+    fn read(&self, journal: &Journal) -> Result<Stored, Failure> {
+        let failed = |e: journal::Error| Failure::storage(e.to_string());
+        let mut stored = Stored::default();
+        let installed = Plugins::read(journal.clone(), self.sandbox.clone()).map_err(failed)?;
+        for plugin in installed.all() {
+            let Some(bytes) = journal.blob(plugin.stored.digest).map_err(failed)? else { continue };
+            let Manifest { name, version, .. } = &plugin.stored.manifest;
+            let from = format!("{name} {version}, installed in {}", self.data_dir.display());
+            stored.plugins.push(self.look(&bytes, from, Some(&plugin.grants))?);
+        }
+        let mut range = Some(key::all(key::Space::Connection));
+        while let Some(page) = range {
+            let listed = journal.list::<Connection>(key::Space::Connection, &page, 1_000).map_err(failed)?;
+            stored.connections.extend(listed.items.into_iter().map(|(_, connection)| connection));
+            range = listed.next;
+        }
+        let definitions = Definitions::new(journal.clone());
+        for (name, _) in definitions.tables().map_err(failed)? {
+            if let Some((_, table)) = definitions.table(&name).map_err(failed)? {
+                stored.tables.insert(name, table);
+            }
+        }
+        Ok(stored)
+    }
+}
+
+impl Seen {
+    /// As preflight wants it.
+    pub(super) fn plugin(&self) -> Plugin {
+        Plugin { manifest: Arc::new(self.manifest.clone()), grants: self.grants.clone().into() }
+    }
+}
+
+/// The plugins that were built in the workspace around the current folder, by file name.
+pub(super) fn built() -> Vec<PathBuf> {
+    let Ok(here) = std::env::current_dir() else { return Vec::new() };
+    let folder = here.ancestors().map(|folder| folder.join("target/plugins")).find(|folder| folder.is_dir());
+    let mut files: Vec<PathBuf> = folder
+        .and_then(|folder| folder.read_dir().ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "wasm"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Where compiled code is kept. Whoever can write there can run code in this process, so it is the user's own.
+fn cache_dir(data_dir: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
+    if data_dir.is_dir() {
+        return Ok((data_dir.join("compiled"), None));
+    }
+    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
+    if let Some(folder) = cache.map(|cache| cache.join("bellhop/compiled")) {
+        if std::fs::create_dir_all(&folder).is_ok() {
+            return Ok((folder, None));
+        }
+    }
+    let folder = tempfile::tempdir()
+        .map_err(|e| Failure::failed("no-cache", format!("there is no folder for compiled code: {e}")))?;
+    Ok((folder.path().to_owned(), Some(folder)))
+}
+
+/// The sandbox's errors as ends of the program.
+pub(super) fn refused(error: &sandbox::Error) -> Failure {
+    match error {
+        sandbox::Error::Refused(why) => refusal(why),
+        sandbox::Error::Unavailable(_) => Failure::failed("sandbox-unavailable", error.to_string()),
+    }
+}
+
+/// A plugin that no host would take.
+pub(super) fn refusal(error: &sandbox::Refusal) -> Failure {
+    not_accepted(error.to_string())
+}
+
+fn not_accepted(message: String) -> Failure {
+    Failure { exit: Exit::Diagnostics, ..Failure::failed("plugin-refused", message) }
+}

@@ -1,0 +1,116 @@
+//! `bellhop run`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::http::{Ask, Client, pairs, workflow_path};
+use super::output::{Exit, Failure};
+use super::{Context, browse, runs, workflows};
+
+/// `bellhop run`
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// A registered workflow (NAMESPACE/NAME), or a definition's file, which is registered first
+    #[arg(value_name = "NAME|FILE")]
+    workflow: String,
+    /// The input: a file of JSON or YAML, `-` for standard input, or JSON itself
+    #[arg(long, value_name = "FILE")]
+    input: Option<String>,
+    /// The version [default: the latest]
+    #[arg(long = "workflow-version", value_name = "VERSION")]
+    version: Option<String>,
+    /// Which connection an alias of the workflow means
+    #[arg(long = "connection", value_name = "ALIAS=NAME")]
+    connections: Vec<String>,
+    /// Something to find the run by
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    /// With the same key and input, the run is started once
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Show what happens until the run ends; exit code 0 only if it completed
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(super) fn run(arguments: &Run, context: &Context) -> Result<Exit, Failure> {
+    let input = match &arguments.input {
+        Some(input) => read_input(input)?,
+        None => json!({}),
+    };
+    let client = Client::new(context)?;
+    let mut version = arguments.version.clone();
+    let path = if is_file(&arguments.workflow) {
+        let applied = workflows::apply(&client, Path::new(&arguments.workflow))?;
+        version = version.or(Some(applied.version));
+        workflow_path(&applied.name)?
+    } else {
+        workflow_path(&arguments.workflow)?
+    };
+    let mut body = json!({ "input": input });
+    if let Some(version) = version {
+        body["version"] = json!(version);
+    }
+    for (field, flag, texts) in
+        [("connections", "--connection", &arguments.connections), ("labels", "--label", &arguments.labels)]
+    {
+        if !texts.is_empty() {
+            body[field] = pairs(flag, texts)?;
+        }
+    }
+    let path = format!("{path}/runs");
+    let mut ask = Ask::new("POST", &path).json(&body);
+    if let Some(key) = &arguments.idempotency_key {
+        ask = ask.header("idempotency-key", key.as_str());
+    }
+    let started = client.ask(ask)?.body;
+    follow(context, &client, &started, arguments.wait)
+}
+
+/// Shows a run that was started, or what happens in it until it ends.
+pub(super) fn follow(context: &Context, client: &Client, started: &Value, wait: bool) -> Result<Exit, Failure> {
+    let id = browse::text(started, "id");
+    if !wait || id.is_empty() {
+        context.out.answer(|| format!("{id}  {}\n", browse::text(started, "status")), started);
+        return Ok(Exit::Done);
+    }
+    if !context.out.is_json() {
+        context.out.text(&id);
+    }
+    let ended = runs::until_end(context, client, &id, runs::Show { events: !context.out.is_json(), parked_ends: true })?;
+    Ok(runs::ended(context, &ended))
+}
+
+/// Whether it names a file rather than a workflow.
+fn is_file(text: &str) -> bool {
+    let path = Path::new(text);
+    path.extension().is_some_and(|e| ["yaml", "yml", "json"].iter().any(|known| e == *known)) || path.is_file()
+}
+
+/// An input: a file, standard input, or the JSON itself.
+pub(super) fn read_input(text: &str) -> Result<Value, Failure> {
+    let trimmed = text.trim_start();
+    if trimmed.starts_with(['{', '[', '"']) {
+        return serde_json::from_str(text).map_err(|e| Failure::usage(format!("--input is no JSON: {e}")));
+    }
+    if text == "-" {
+        let read = std::io::read_to_string(std::io::stdin());
+        let read = read.map_err(|e| Failure::unreadable(Path::new("standard input"), &e))?;
+        return document("standard input", &read);
+    }
+    let path = PathBuf::from(text);
+    let read = std::fs::read_to_string(&path).map_err(|e| Failure::unreadable(&path, &e))?;
+    document(text, &read)
+}
+
+/// JSON or YAML.
+pub(super) fn document(name: &str, text: &str) -> Result<Value, Failure> {
+    let (source, diagnostics) = bellhop_core::definition::Source::read(name, text);
+    if diagnostics.is_empty() {
+        return Ok(source.value);
+    }
+    let failure = Failure::failed("input-unreadable", format!("{name} cannot be read as YAML or JSON"));
+    Err(Failure { exit: Exit::Diagnostics, ..failure.with_diagnostics(diagnostics) })
+}

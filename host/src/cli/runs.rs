@@ -1,0 +1,200 @@
+//! `bellhop runs`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::http::{Client, query, segment};
+use super::output::{Exit, Failure};
+use super::timeline::{Timeline, is_last, kind};
+use super::{Context, browse, run};
+
+/// `bellhop runs`
+#[derive(Debug, Subcommand)]
+pub(super) enum Runs {
+    /// List runs, the newest first
+    List(List),
+    /// Show one run
+    Show(One),
+    /// Show what happened in a run and what happens, until it ends
+    Watch(One),
+    /// Stop a run: what was sent is ended first
+    Cancel(One),
+    /// Begin nothing more in a run until it is resumed
+    Suspend(One),
+    /// Let a suspended run go on
+    Resume(One),
+    /// Say of a call whose outcome nobody could tell whether it was done; its run goes on
+    Resolve(Resolve),
+}
+
+/// `bellhop runs list`
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only those that stand so: running, waiting, blocked, parked, suspended, cancelling, completed, faulted, cancelled
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Only those of this workflow
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    workflow: Option<String>,
+    /// Only those with this label
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+}
+
+/// One run.
+#[derive(Debug, Args)]
+pub(super) struct One {
+    /// The run's id: run_…
+    #[arg(value_name = "RUN")]
+    id: String,
+}
+
+/// `bellhop runs resolve`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("answer").required(true).args(["done", "not_done"])))]
+pub(super) struct Resolve {
+    /// The run's id: run_…
+    #[arg(value_name = "RUN")]
+    id: String,
+    /// It was done
+    #[arg(long)]
+    done: bool,
+    /// It was not done: it is sent again
+    #[arg(long)]
+    not_done: bool,
+    /// What Slack would have answered, where the action needs it: a file of JSON, or JSON itself
+    #[arg(long, value_name = "FILE", requires = "done")]
+    answer: Option<String>,
+    /// The task in doubt, where there are several: its JSON pointer
+    #[arg(long, value_name = "POINTER")]
+    task: Option<String>,
+}
+
+pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> {
+    match arguments {
+        Runs::List(list) => {
+            let limit = list.limit.clamp(1, 200).to_string();
+            let filters = [("status", &list.status), ("workflow", &list.workflow), ("label", &list.label)];
+            let filters = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+            let path = format!("/v1/runs{}", query(filters.chain([("limit", limit.as_str())])));
+            let shown = [
+                ("RUN", "/id"),
+                ("STATUS", "/status"),
+                ("WORKFLOW", "/workflow"),
+                ("VERSION", "/version"),
+                ("STARTED", "/startedAt"),
+                ("ENDED", "/endedAt"),
+            ];
+            browse::some(context, &path, &shown, list.limit.max(1))
+        }
+        Runs::Show(one) => browse::show(context, &address(&one.id)),
+        Runs::Watch(one) => {
+            let client = Client::new(context)?;
+            let run = until_end(context, &client, &one.id, Show { events: true, parked_ends: false })?;
+            if context.out.is_json() {
+                return Ok(exit_of(&run));
+            }
+            Ok(ended(context, &run))
+        }
+        Runs::Cancel(one) => change(context, &one.id, "cancel", &json!({})),
+        Runs::Suspend(one) => change(context, &one.id, "suspend", &json!({})),
+        Runs::Resume(one) => change(context, &one.id, "resume", &json!({})),
+        Runs::Resolve(resolve) => {
+            let mut body = json!({ "done": resolve.done && !resolve.not_done });
+            if let Some(answer) = &resolve.answer {
+                body["answer"] = run::read_input(answer)?;
+            }
+            if let Some(task) = &resolve.task {
+                body["task"] = json!(task);
+            }
+            change(context, &resolve.id, "resolve", &body)
+        }
+    }
+}
+
+fn address(id: &str) -> String {
+    format!("/v1/runs/{}", segment(id))
+}
+
+fn change(context: &Context, id: &str, verb: &str, body: &Value) -> Result<Exit, Failure> {
+    let client = Client::new(context)?;
+    let answer = client.send("POST", &format!("{}/{verb}", address(id)), body)?.body;
+    context.out.answer(|| format!("{id}  {}\n", browse::text(&answer, "status")), &answer);
+    Ok(Exit::Done)
+}
+
+/// What [`until_end`] does besides waiting.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Show {
+    /// Prints every event as it comes.
+    pub(crate) events: bool,
+    /// A parked run ends the wait, since only a person can let it go on.
+    pub(crate) parked_ends: bool,
+}
+
+/// How often a stream that brings nothing is opened again before the host counts as gone.
+const IDLE_TRIES_MAX: u32 = 5;
+
+/// Follows a run to its end; gives the run as it then stands. A stream that breaks off is taken up where it was.
+pub(crate) fn until_end(context: &Context, client: &Client, id: &str, show: Show) -> Result<Value, Failure> {
+    let (path, mut after, mut idle) = (format!("{}/events", address(id)), None::<String>, 0);
+    let mut timeline = Timeline::default();
+    loop {
+        let (mut last, mut came) = (false, false);
+        let from = after.clone();
+        let followed = client.events(&path, from.as_deref(), |event_id, event| {
+            (came, after) = (true, Some(event_id.to_owned()));
+            if show.events {
+                if context.out.is_json() {
+                    context.out.json_line(event);
+                } else {
+                    context.out.text(&timeline.line(event));
+                }
+            }
+            last = is_last(event);
+            last || show.parked_ends && kind(event) == "run.parked"
+        });
+        idle = if came { 0 } else { idle + 1 };
+        match followed {
+            Ok(_) if last => return Ok(client.get(&address(id))?.body),
+            Ok(_) => {
+                let run = client.get(&address(id))?.body;
+                let status = browse::text(&run, "status");
+                if is_final(&status) && !came || show.parked_ends && status == "parked" {
+                    return Ok(run);
+                }
+            }
+            Err(failure) if failure.exit != Exit::Unreachable => return Err(failure),
+            Err(failure) if idle >= IDLE_TRIES_MAX => return Err(failure),
+            Err(_) => {}
+        }
+        if !came {
+            std::thread::sleep(Duration::from_millis(200) * idle);
+        }
+    }
+}
+
+fn is_final(status: &str) -> bool {
+    matches!(status, "completed" | "faulted" | "cancelled")
+}
+
+fn exit_of(run: &Value) -> Exit {
+    if run.get("status").and_then(Value::as_str) == Some("completed") { Exit::Done } else { Exit::Failed }
+}
+
+/// Shows how a run ended.
+pub(crate) fn ended(context: &Context, run: &Value) -> Exit {
+    let text = || {
+        let shown = |field: &str| run.get(field).filter(|v| !v.is_null());
+        let what = shown("output").or_else(|| shown("error")).or_else(|| shown("waiting"));
+        let what = what.map(|value| format!("{value:#}\n")).unwrap_or_default();
+        format!("{}  {}\n{what}", browse::text(run, "id"), browse::text(run, "status"))
+    };
+    context.out.answer(text, run);
+    exit_of(run)
+}

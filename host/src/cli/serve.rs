@@ -1,0 +1,121 @@
+//! `bellhop serve` and `bellhop dev`: flags only; the host puts itself together elsewhere.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::arguments::Listen;
+use super::output::{Exit, Failure};
+use super::settings::LogFormat;
+use crate::serve;
+use super::Context;
+
+/// `bellhop serve`
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    listen: Listen,
+    /// Slack's address; another one only for a simulator
+    #[arg(long, value_name = "URL")]
+    slack_url: Option<String>,
+    #[command(flatten)]
+    logging: Logging,
+    /// Multiplies Slack's budget; for measurements and tests against a simulator
+    #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0)]
+    budget_scale: f64,
+}
+
+/// `bellhop dev`
+#[derive(Debug, Args)]
+pub(super) struct Dev {
+    #[command(flatten)]
+    listen: Listen,
+    /// Where the simulated Slack listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    slack_listen: SocketAddr,
+    #[command(flatten)]
+    logging: Logging,
+    /// Multiplies Slack's budget, here and in the simulator
+    #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0)]
+    budget_scale: f64,
+}
+
+/// What is logged and how.
+#[derive(Debug, Args)]
+struct Logging {
+    /// For people or for programs [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as info,bellhop::engine=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+/// Slack's own address: nobody multiplies its budget.
+const SLACK_HOST: &str = "slack.com";
+
+fn options(listen: Option<SocketAddr>, slack_url: Option<&String>, budget_scale: f64, context: &Context) -> Result<serve::Options, Failure> {
+    let settings = &context.settings;
+    let slack_url = slack_url.unwrap_or(&settings.slack_url).clone();
+    let scaled = (budget_scale - 1.0).abs() > f64::EPSILON;
+    if scaled && slack_url.contains(SLACK_HOST) {
+        return Err(Failure::usage("--budget-scale is for a simulator: Slack itself has the budget that it has"));
+    }
+    Ok(serve::Options {
+        data_dir: settings.data_dir.clone(),
+        listen: listen.unwrap_or(settings.listen),
+        slack_url,
+        limits: settings.limits.clone(),
+        budget_scale,
+    })
+}
+
+fn log(logging: &Logging, context: &Context) {
+    let filter = logging.log.as_deref().unwrap_or(&context.settings.log);
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process keeps the first one's log.
+    let _already = match logging.log_format.unwrap_or(context.settings.log_format) {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+}
+
+fn failure(error: &serve::Error) -> Failure {
+    match error {
+        serve::Error::Store(_) => Failure::storage(error.to_string()),
+        _ => Failure::failed("host-failed", error.to_string()),
+    }
+}
+
+pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failure> {
+    log(&arguments.logging, context);
+    let options = options(arguments.listen.listen, arguments.slack_url.as_ref(), arguments.budget_scale, context)?;
+    // As many threads as the machine has, and two more: an expression may hold one for some milliseconds.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed("no-runtime", format!("the program cannot start its threads: {e}")))?;
+    runtime.block_on(serve::serve(options)).map_err(|e| failure(&e))?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
+    log(&arguments.logging, context);
+    super::runtime()?.block_on(async {
+        let simulator = bellhop_simulator::Options {
+            listen: arguments.slack_listen,
+            budget_scale: arguments.budget_scale,
+            ..bellhop_simulator::Options::default()
+        };
+        let running = super::simulator::start(simulator).await?;
+        let url = format!("http://{}", running.address);
+        println!("a simulated Slack answers at {url}; its tokens are in `bellhop slack-simulator --help`");
+        let options = options(arguments.listen.listen, Some(&url), arguments.budget_scale, context)?;
+        let served = serve::serve(options).await.map_err(|e| failure(&e));
+        running.stop().await;
+        served.map(|()| Exit::Done)
+    })
+}

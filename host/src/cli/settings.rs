@@ -1,0 +1,268 @@
+//! What the program is told beside the verb: flags over environment over `bellhop.toml`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bellhop_core::diagnostic::{Diagnostic, Place, code, nearest};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::arguments::Global;
+use super::output::Failure;
+use crate::limits::{self, Limits};
+
+/// The file that is read when it is there.
+const FILE: &str = "bellhop.toml";
+/// A longer file is no configuration.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Slack.
+const SLACK_URL: &str = "https://slack.com";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// In force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
+    /// Where a host keeps everything.
+    pub(crate) data_dir: PathBuf,
+    /// Where a host serves.
+    pub(crate) listen: SocketAddr,
+    /// Where the verbs that need a server find it.
+    pub(crate) url: String,
+    /// Slack's address; another one only for a simulator.
+    pub(crate) slack_url: String,
+    /// What is logged.
+    pub(crate) log: String,
+    /// How.
+    pub(crate) log_format: LogFormat,
+    /// What is allowed.
+    pub(crate) limits: Limits,
+}
+
+/// What a file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Written {
+    data_dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    url: Option<String>,
+    slack_url: Option<String>,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+    limits: Limits,
+}
+
+const KEYS: [&str; 7] = ["data_dir", "limits", "listen", "log", "log_format", "slack_url", "url"];
+
+impl Settings {
+    /// Reads the file, then what stands above it.
+    ///
+    /// # Errors
+    /// A file that was named is not there, or the file has faults: all of them, exit code 2.
+    pub(crate) fn gather(global: &Global) -> Result<Self, Failure> {
+        let (file, written) = match &global.config {
+            Some(path) => (Some(path.clone()), read(path)?),
+            None if Path::new(FILE).is_file() => (Some(FILE.into()), read(Path::new(FILE))?),
+            None => (None, Written::default()),
+        };
+        let listen = written.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7420)));
+        let url = global.url.clone().or(written.url).unwrap_or_else(|| format!("http://{listen}"));
+        Ok(Self {
+            file,
+            data_dir: global.data_dir.clone().or(written.data_dir).unwrap_or_else(|| ".bellhop".into()),
+            listen,
+            url,
+            slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
+            log: written.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: written.log_format.unwrap_or(LogFormat::Text),
+            limits: written.limits,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Written, Failure> {
+    let unreadable = |e: std::io::Error| Failure::usage(format!("the configuration {}: {e}", path.display()));
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(Failure::usage(format!("the configuration {} has {size} bytes", path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(&path.display().to_string(), &text).map_err(|diagnostics| {
+        Failure::usage(format!("the configuration {} cannot be used", path.display())).with_diagnostics(diagnostics)
+    })
+}
+
+/// One file being read, with all its faults.
+struct Reader<'t> {
+    file: &'t str,
+    text: &'t str,
+    faults: Vec<Diagnostic>,
+}
+
+fn parse(file: &str, text: &str) -> Result<Written, Vec<Diagnostic>> {
+    let mut reader = Reader { file, text, faults: Vec::new() };
+    let written = match DeTable::parse(text) {
+        Ok(table) => reader.table(table.get_ref()),
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            reader.fault(code::INVALID_VALUE, span, error.message().to_owned(), None);
+            Written::default()
+        }
+    };
+    if reader.faults.is_empty() {
+        Ok(written)
+    } else {
+        reader.faults.sort_by_key(|d| d.place.as_ref().map(|p| (p.line, p.column)));
+        Err(reader.faults)
+    }
+}
+
+impl Reader<'_> {
+    fn table(&mut self, table: &DeTable<'_>) -> Written {
+        let mut written = Written::default();
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "data_dir" => written.data_dir = self.string(value).map(PathBuf::from),
+                "url" => written.url = self.string(value).map(str::to_owned),
+                "slack_url" => written.slack_url = self.string(value).map(str::to_owned),
+                "log" => written.log = self.string(value).map(str::to_owned),
+                "listen" => {
+                    written.listen = self.word(value, |text| text.parse().ok(), "an address with its port, such as 127.0.0.1:7420");
+                }
+                "log_format" => {
+                    let read = |text: &str| match text {
+                        "text" => Some(LogFormat::Text),
+                        "json" => Some(LogFormat::Json),
+                        _ => None,
+                    };
+                    written.log_format = self.word(value, read, "`text` or `json`");
+                }
+                "limits" => self.limits(value, &mut written.limits),
+                unknown => {
+                    let message = format!("there is no setting `{}`", shortened(unknown));
+                    let near = nearest(unknown, KEYS).map(|n| format!("did you mean `{n}`?"));
+                    self.fault(code::UNKNOWN_KEY, key.span(), message, near);
+                }
+            }
+        }
+        written
+    }
+
+    fn limits(&mut self, value: &Spanned<DeValue<'_>>, limits: &mut Limits) {
+        let DeValue::Table(table) = value.get_ref() else {
+            return self.fault(code::WRONG_TYPE, value.span(), "`limits` is a table of numbers".to_owned(), None);
+        };
+        for (key, value) in table {
+            let number = match value.get_ref() {
+                DeValue::Integer(number) => {
+                    u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
+                }
+                _ => None,
+            };
+            let Some(number) = number else {
+                let message = format!("the limit `{}` is a whole number", shortened(key.get_ref()));
+                self.fault(code::WRONG_TYPE, value.span(), message, None);
+                continue;
+            };
+            match limits.set(key.get_ref(), number) {
+                Ok(()) => {}
+                Err(limits::Error::Unknown { name, nearest }) => {
+                    let near = nearest.map(|n| format!("did you mean `{n}`?"));
+                    self.fault(code::UNKNOWN_KEY, key.span(), format!("there is no limit `{name}`"), near);
+                }
+                Err(error @ limits::Error::Beyond { .. }) => {
+                    self.fault(code::INVALID_VALUE, value.span(), error.to_string(), None);
+                }
+            }
+        }
+    }
+
+    fn string<'v>(&mut self, value: &'v Spanned<DeValue<'_>>) -> Option<&'v str> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text.as_ref()),
+            _ => {
+                self.fault(code::WRONG_TYPE, value.span(), "this has to be text".to_owned(), None);
+                None
+            }
+        }
+    }
+
+    fn word<T>(&mut self, value: &Spanned<DeValue<'_>>, read: impl Fn(&str) -> Option<T>, wanted: &str) -> Option<T> {
+        let text = self.string(value)?;
+        let found = read(text);
+        if found.is_none() {
+            let message = format!("`{}` is not {wanted}", shortened(text));
+            self.fault(code::INVALID_VALUE, value.span(), message, None);
+        }
+        found
+    }
+
+    fn fault(&mut self, code: bellhop_core::diagnostic::Code, span: std::ops::Range<usize>, message: String, label: Option<String>) {
+        let mut diagnostic = Diagnostic::error(code, message);
+        diagnostic.place = Some(self.place(span));
+        diagnostic.label = label;
+        diagnostic.who = Some("the operator of this host".to_owned());
+        self.faults.push(diagnostic);
+    }
+
+    fn place(&self, span: std::ops::Range<usize>) -> Place {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text[start..].lines().next().unwrap_or_default();
+        let marked = self.text.get(span).and_then(|t| t.lines().next()).unwrap_or_default();
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Place {
+            file: self.file.to_owned(),
+            line: number(before.matches('\n').count() + 1),
+            column: number(before[start.min(before.len())..].chars().count() + 1),
+            length: number(marked.chars().count().max(1)),
+            text: line.to_owned(),
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bellhop_core::diagnostic::render_all;
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_is_read() {
+        let text = "data_dir = \"/var/lib/bellhop\"\nlisten = \"[::1]:80\"\nurl = \"http://h\"\nslack_url = \"http://s\"\n\
+                    log = \"warn\"\nlog_format = \"json\"\n[limits]\nlive_runs_max = 1_000\nguest_memory_bytes_max = 0x100_0000\n";
+        let written = parse("bellhop.toml", text).unwrap();
+        assert_eq!(written.data_dir, Some("/var/lib/bellhop".into()));
+        assert_eq!(written.listen, Some("[::1]:80".parse().unwrap()));
+        assert_eq!(written.log_format, Some(LogFormat::Json));
+        assert_eq!((written.limits.live_runs_max, written.limits.guest_memory_bytes_max), (1_000, 0x100_0000));
+    }
+
+    #[test]
+    fn every_fault_is_said_with_its_place() {
+        let text = "data-dir = \"x\"\nlisten = \"somewhere\"\nlog = 5\nlog_format = \"xml\"\n\n[limits]\nguest_cpu_max = 5\n\
+                    guest_cpu_ms_max = 99999999\ninput_bytes_max = \"1 MiB\"\n\n[journal]\n";
+        let faults = parse("bellhop.toml", text).unwrap_err();
+        expect![[r#""#]].assert_eq(&render_all(&faults));
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_said_with_its_place() {
+        let faults = parse("bellhop.toml", "listen = \n").unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].place.as_ref().map(|p| p.line), Some(1));
+    }
+}

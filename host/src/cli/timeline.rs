@@ -1,0 +1,196 @@
+//! A run's events as lines for people: when, which task, what.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::browse::{cell, plain};
+
+/// Remembers what has begun, so that its end can say how long it took.
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    began_ms: Option<i64>,
+    now_ms: i64,
+    tasks: HashMap<String, i64>,
+    calls: HashMap<(String, u64), (String, i64)>,
+}
+
+/// Tasks that are remembered; a run with more open ones says no durations for the others.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// Whether nothing comes after this event.
+pub(crate) fn is_last(event: &Value) -> bool {
+    matches!(kind(event), "run.completed" | "run.faulted" | "run.cancelled")
+}
+
+/// The event's `type`.
+pub(crate) fn kind(event: &Value) -> &str {
+    event.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+impl Timeline {
+    /// The event as one line without a line end.
+    pub(crate) fn line(&mut self, event: &Value) -> String {
+        if let Some(at) = event.get("at").and_then(Value::as_str).and_then(milliseconds) {
+            self.now_ms = at;
+            self.began_ms.get_or_insert(at);
+        }
+        let since = self.now_ms - self.began_ms.unwrap_or(self.now_ms);
+        let task = event.get("task").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let what = self.what(event, &task);
+        let shown = if task.is_empty() { "run".to_owned() } else { plain(&task) };
+        format!("{:>10}  {shown:<24}  {what}", seconds(since))
+    }
+
+    fn what(&mut self, event: &Value, task: &str) -> String {
+        let data = event.get("data").unwrap_or(&Value::Null);
+        let text = |name: &str| cell(data.get(name));
+        let attempt = || match data.get("attempt").and_then(Value::as_u64) {
+            Some(attempt) if attempt > 1 => format!(", attempt {attempt}"),
+            _ => String::new(),
+        };
+        let call = (task.to_owned(), data.get("ordinal").and_then(Value::as_u64).unwrap_or(0));
+        match kind(event) {
+            "task.started" => {
+                if self.tasks.len() < REMEMBERED_MAX {
+                    self.tasks.insert(task.to_owned(), self.now_ms);
+                }
+                "begins".to_owned()
+            }
+            "action.started" => format!("action {} on {}{}", text("action"), text("connection"), attempt()),
+            "call.started" => {
+                let line = format!("  -> {}{}", text("function"), attempt());
+                if self.calls.len() < REMEMBERED_MAX {
+                    self.calls.insert(call, (text("function"), self.now_ms));
+                }
+                line
+            }
+            "call.ended" => {
+                let ended = self.calls.remove(&call);
+                let function = ended.as_ref().map_or("the call", |(function, _)| function);
+                let took = ended.as_ref().map(|(_, at)| format!(", {}", span(self.now_ms - at))).unwrap_or_default();
+                format!("  <- {function} {}{took}{}", answered(data), how(data))
+            }
+            "call.read" => format!("  <- a read {}{}", answered(data), how(data)),
+            "call.not-sent" => {
+                let again = match text("retryAt") {
+                    none if none.is_empty() => String::new(),
+                    at => format!(", again at {at}"),
+                };
+                format!("  -- not sent: {}{again}", text("reason"))
+            }
+            "call.resolved" => {
+                let done = data.get("done").and_then(Value::as_bool).unwrap_or(false);
+                let by = match text("by") {
+                    none if none.is_empty() => String::new(),
+                    by => format!(" by {by}"),
+                };
+                format!("  == resolved{by}: {}", if done { "it was done" } else { "it was not done" })
+            }
+            "task.completed" => {
+                let changed = match data.get("changed").and_then(Value::as_bool) {
+                    Some(true) => ", changed something",
+                    Some(false) => ", it was so already",
+                    None => "",
+                };
+                format!("done{}{changed}", self.took(task))
+            }
+            "task.faulted" => format!("faulted{}: {}", self.took(task), fault(data)),
+            "task.skipped" => "skipped".to_owned(),
+            "task.waiting" => format!("waits until {}", text("until")),
+            "task.retrying" => format!("again at {} after {}", text("until"), fault(data)),
+            "task.caught" => "caught the fault".to_owned(),
+            "task.tolerated" => format!("went on after {}", fault(data)),
+            "run.accepted" => "accepted".to_owned(),
+            "run.started" => "begins".to_owned(),
+            "run.completed" => format!("completed in {}", span(self.now_ms - self.began_ms.unwrap_or(self.now_ms))),
+            "run.faulted" => format!("faulted: {}", fault(data)),
+            "run.cancelled" => "cancelled".to_owned(),
+            "run.parked" => format!("parked, a person has to decide: {}", text("reason")),
+            "run.unparked" => "goes on".to_owned(),
+            "run.suspended" => "suspended".to_owned(),
+            "run.resumed" => "resumed".to_owned(),
+            "note" => format!("{}: {}", text("level"), text("text")),
+            other => format!("{} {}", plain(other), cell(Some(data))),
+        }
+    }
+
+    fn took(&mut self, task: &str) -> String {
+        self.tasks.remove(task).map(|at| format!(" in {}", span(self.now_ms - at))).unwrap_or_default()
+    }
+}
+
+fn answered(data: &Value) -> &'static str {
+    if data.get("ok").and_then(Value::as_bool).unwrap_or(false) { "ok" } else { "refused" }
+}
+
+fn how(data: &Value) -> String {
+    match data.get("how").and_then(Value::as_str) {
+        None | Some("" | "slack" | "sent") => String::new(),
+        Some(how) => format!(" ({})", plain(how)),
+    }
+}
+
+/// A fault's class and what happened.
+fn fault(data: &Value) -> String {
+    let Some(error) = data.get("error").filter(|e| e.is_object()) else { return cell(data.get("error")) };
+    let class = error.get("type").and_then(Value::as_str).and_then(|t| t.rsplit('/').next()).unwrap_or("a fault");
+    match error.get("detail").or_else(|| error.get("title")).and_then(Value::as_str) {
+        Some(detail) => plain(&format!("{class}: {detail}")),
+        None => plain(class),
+    }
+}
+
+fn milliseconds(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
+fn seconds(ms: i64) -> String {
+    let ms = ms.max(0);
+    if ms < 3_600_000 { format!("{}.{:03} s", ms / 1_000, ms % 1_000) } else { span(ms) }
+}
+
+/// `12 ms`, `3.4 s`, `2 min 5 s`, `3 h 10 min`, `2 d 4 h`.
+fn span(ms: i64) -> String {
+    let ms = ms.max(0);
+    let seconds = ms / 1_000;
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{seconds}.{} s", ms % 1_000 / 100),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_reads_as_a_story() {
+        let at = |ms: u32| format!("2026-01-01T00:00:{:02}.{:03}Z", ms / 1_000, ms % 1_000);
+        let task = "/do/0/notify";
+        let events = [
+            json!({"id": 1, "type": "run.accepted", "data": {}}),
+            json!({"id": 2, "type": "run.started", "at": at(0), "data": {}}),
+            json!({"id": 3, "type": "task.started", "task": task, "at": at(1), "data": {}}),
+            json!({"id": 4, "type": "action.started", "task": task,
+                   "data": {"action": "message.send:1.0.0@slack", "connection": "acme", "attempt": 1}}),
+            json!({"id": 5, "type": "call.started", "task": task, "at": at(3),
+                   "data": {"function": "chat.post-message", "connection": "acme", "attempt": 1, "ordinal": 0}}),
+            json!({"id": 6, "type": "call.ended", "task": task, "at": at(133), "data": {"ordinal": 0, "ok": true, "how": "slack"}}),
+            json!({"id": 7, "type": "task.completed", "task": task, "at": at(140), "data": {"changed": true}}),
+            json!({"id": 8, "type": "task.faulted", "task": "/do/1/x\u{1b}[31m", "at": at(150),
+                   "data": {"error": {"type": "https://bellhop.dev/errors/not-in-channel", "status": 403, "detail": "no\nway"}}}),
+            json!({"id": 9, "type": "run.completed", "at": at(61_500), "data": {"output": 1}}),
+        ];
+        let mut timeline = Timeline::default();
+        let text: String = events.iter().map(|event| format!("{}\n", timeline.line(event))).collect();
+        expect![[r#""#]].assert_eq(&text);
+        assert!(is_last(&events[8]) && !is_last(&events[6]));
+    }
+}

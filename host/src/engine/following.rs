@@ -1,0 +1,66 @@
+//! Follows a run's public events from wherever a reader was, as far as they are durable.
+
+use bellhop_core::id::RunId;
+
+use super::Engine;
+use super::accept::Pins;
+use super::runs::LoadError;
+use super::timeline::{Public, Reader};
+use crate::journal::{self, Entry};
+
+/// One reader's place in a run's log.
+pub(crate) struct Follower {
+    run: RunId,
+    reader: Reader,
+    from: u64,
+    after: u64,
+    over: bool,
+}
+
+impl Follower {
+    /// Whether the event that ends the run was read: there is nothing to come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+impl Engine {
+    /// A reader of the events of `run` with numbers above `after`; none when there is no such run.
+    pub(crate) fn follow(&self, run: RunId, after: u64) -> Result<Option<Follower>, LoadError> {
+        let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
+        let Some((_, Entry::Accepted { pins })) = first else { return Ok(None) };
+        let pins: Pins = serde_json::from_value(pins).map_err(|e| LoadError::Damaged(e.to_string()))?;
+        let definition = self
+            .services
+            .definitions
+            .by_digest(pins.definition, &pins.file)?
+            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
+        Ok(Some(Follower { run, reader: Reader::new(definition.workflow.clone()), from: 0, after, over: false }))
+    }
+
+    /// The events of the next records, at most `records_max` of them, all durable; none when the log has no more for now.
+    pub(crate) async fn next_events(
+        &self,
+        follower: &mut Follower,
+        records_max: usize,
+    ) -> Result<Option<Vec<Public>>, LoadError> {
+        let page = self.services.journal.entries(follower.run, follower.from, records_max)?;
+        if page.is_empty() {
+            return Ok(None);
+        }
+        let mut found = Vec::new();
+        for (seq, entry) in page {
+            follower.from = seq + 1;
+            for event in follower.reader.read(&self.services.journal, entry) {
+                follower.over |= matches!(event.kind, "run.completed" | "run.faulted" | "run.cancelled");
+                if event.id > follower.after {
+                    found.push(event);
+                }
+            }
+        }
+        // Taken after the read: everything that was read was accepted by now.
+        let tip = self.services.journal.tip();
+        self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
+        Ok(Some(found))
+    }
+}
