@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::accept::Pins;
-use super::call::{Caller, keys_of};
+use super::call::{self, Caller};
 use super::driver::{self, Left};
 use super::exclusive::Owner;
 use super::execution::local::{Local, Opening};
@@ -297,7 +297,7 @@ impl Engine {
         let rests = matches!(summary.status, Status::Parked | Status::Suspended);
         let (opening, live) = self.opening(run, summary);
         let loaded = self.load(run, opening).await?;
-        self.restore_keys(&loaded);
+        self.restore_keys(&loaded).await?;
         // Beside what is parked, or ends before a pause, something may be under way.
         Ok((!rests || Self::is_under_way(&loaded.state)).then_some((loaded, live)))
     }
@@ -340,19 +340,16 @@ impl Engine {
         self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, reason);
     }
 
-    /// An action that has anything on record had its keys; one that has nothing was waiting for them, or had not looked.
-    fn restore_keys(&self, loaded: &Loaded) {
-        let facts = loaded.state.facts();
-        for (_, call) in loaded.state.calls() {
-            let Some(action) = facts.actions.get(&call.action) else { continue };
-            if !loaded.port.has_begun(call) {
-                continue;
-            }
-            let owner = Owner { run: facts.run, execution: call.key.clone() };
-            for key in keys_of(action, call) {
+    async fn restore_keys(&self, loaded: &Loaded) -> Result<(), LoadError> {
+        let state = &loaded.state;
+        for (_, call) in state.calls() {
+            let Some(action) = state.facts().actions.get(&call.action) else { continue };
+            let owner = Owner { run: state.facts().run, execution: call.key.clone() };
+            for key in call::keys_held(&loaded.port, action, call).await? {
                 self.services.keys.restore(&key, owner.clone());
             }
         }
+        Ok(())
     }
 
     /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Calling, Ending, State};
+use bellhop_core::run::{Ending, ExecutionKey, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -178,13 +178,6 @@ impl Local {
         self.log().timer = (at, at);
     }
 
-    /// Whether anything of this attempt of a call is on record: then it has begun, and holds its keys.
-    pub(crate) fn has_begun(&self, call: &Calling) -> bool {
-        let log = self.log();
-        let of_call = |key: &CallKey| key.execution == call.key && key.attempt == call.attempt;
-        log.open.keys().any(of_call) || log.ends.keys().any(of_call) || log.slices.keys().any(of_call)
-    }
-
     /// Waits while the store's queue is half full: what comes next is written by those who do not look.
     async fn room(&self) -> Result<(), Error> {
         let stats = self.journal.stats();
@@ -192,6 +185,15 @@ impl Local {
             return Ok(());
         }
         self.journal.durable(self.journal.tip()).await.map_err(|e| Error::Journal(e.to_string()))
+    }
+
+    /// Whether an attempt at an execution has any call below `ordinal` on record.
+    pub(crate) fn has_called(&self, execution: &ExecutionKey, attempt: u32, ordinal: u32) -> bool {
+        let log = self.log();
+        log.open
+            .keys()
+            .chain(log.ends.keys())
+            .any(|call| call.execution == *execution && call.attempt == attempt && call.ordinal < ordinal)
     }
 
     /// Whether a message is waiting.

@@ -19,7 +19,7 @@ fn kinds(life: &Life, run: bellhop_core::id::RunId) -> Vec<&'static str> {
 
 /// Long enough for a request that is sent too early to arrive.
 fn linger(life: &Life) {
-    life.wait(tokio::time::sleep(Duration::from_millis(100)));
+    life.wait(async { tokio::time::sleep(Duration::from_millis(100)).await });
 }
 
 #[test]

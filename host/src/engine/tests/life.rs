@@ -260,7 +260,9 @@ impl Life {
 
     /// Registers a workflow of these tasks.
     pub(super) fn apply(&self, tasks: &str) -> WorkflowName {
-        let text = format!("document: {{dsl: 1.0.3, namespace: test, name: crash, version: 1.0.0}}\ndo:{tasks}\n");
+        // A version never changes: other tasks are another workflow.
+        let name = format!("crash-{}", tasks.len());
+        let text = format!("document: {{dsl: 1.0.3, namespace: test, name: {name}, version: 1.0.0}}\ndo:{tasks}\n");
         let (definition, _, diagnostics) = definitions::read("workflow.yaml", &text);
         let shown: Vec<String> = diagnostics.iter().map(bellhop_core::diagnostic::render).collect();
         let definition = definition.unwrap_or_else(|| panic!("{}", shown.join("\n")));
@@ -308,8 +310,8 @@ impl Life {
 
     /// Waits for the end; none when the process dies before it.
     pub(super) fn ended(&self, run: RunId) -> Option<RunView> {
-        let limit = tokio::time::Duration::from_secs(20);
-        self.unless_dead(self.engine().wait(run, tokio::time::sleep(limit))).map(|view| view.unwrap().unwrap())
+        let limit = async { tokio::time::sleep(PATIENCE).await };
+        self.unless_dead(self.engine().wait(run, limit)).map(|view| view.unwrap().unwrap())
     }
 
     pub(super) fn runs(&self) -> Vec<RunId> {
