@@ -141,7 +141,8 @@ impl Engine {
         let limiter_options = bellhop_slack::limiter::Options { scale: budget_scale, ..Default::default() };
         let limiter_clock = gateway::SlackClock(clock.clone());
         // A host that has runs behind it does not know what it has used of Slack's budget.
-        let restarted = !journal.runs(None, 1)?.items.is_empty();
+        // A run that cannot be read is one all the same, and must not keep the host from starting.
+        let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
         let limiter = if restarted {
             Limiter::restarted(limiter_options, limiter_clock, connections::closed(&journal)?)
         } else {

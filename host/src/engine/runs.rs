@@ -263,9 +263,12 @@ impl Engine {
             after = Some(*last);
             for (run, open) in page {
                 found += 1;
-                if careful && !self.mark(run, open.recoveries).await? {
+                if open.recoveries >= RECOVERIES_MAX {
                     self.set_aside(run, "reading it ended the process twice".to_owned());
                     continue;
+                }
+                if careful {
+                    self.mark(run, open.recoveries + 1).await?;
                 }
                 match self.take_up(run).await {
                     Ok(None) => {}
@@ -316,16 +319,13 @@ impl Engine {
         Ok(careful)
     }
 
-    /// Marks a run that is about to be read; false when it is not to be read any more.
-    async fn mark(&self, run: RunId, recoveries: u32) -> Result<bool, LoadError> {
-        if recoveries >= RECOVERIES_MAX {
-            return Ok(false);
-        }
+    /// Marks a run that is about to be read. Durable after Ok.
+    async fn mark(&self, run: RunId, recoveries: u32) -> Result<(), LoadError> {
         let mut write = Write::new();
-        write.put(&key::open(run), &Open { recoveries: recoveries + 1 })?;
+        write.put(&key::open(run), &Open { recoveries })?;
         let ticket = self.services.journal.commit(write)?;
         self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        Ok(true)
+        Ok(())
     }
 
     fn unmark(&self, run: RunId) -> Result<(), LoadError> {

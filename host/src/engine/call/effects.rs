@@ -275,7 +275,7 @@ impl<E: Execution> Scope<E> {
     }
 
     /// Waits until nobody wants the call to go on, or `work` is done.
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut wish = self.wish.clone();
         tokio::select! {
             biased;

@@ -169,7 +169,9 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
         let id = match scope.kept(&key).await.map_err(Unresolved::Stopped)? {
             Some(answer) => answer.result,
             None => {
-                let found = find(scope, named, &name, input).await?;
+                // Without its names an action has not begun: there is nothing to bring to an end.
+                let found = scope.unless_stopped(find(scope, named, &name, input)).await;
+                let found = found.unwrap_or(Err(Unresolved::Stopped(Stopped::PutDown)))?;
                 let answer = Answer {
                     hash: Digest::of(format!("{named:?}\n{name}").as_bytes()).to_string(),
                     function: "name".to_owned(),

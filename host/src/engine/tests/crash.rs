@@ -176,10 +176,35 @@ fn what_cannot_be_read_back_is_parked_and_never_resent() {
         let life = Life::start(life.die(0), &slack);
         assert_eq!(life.status(run), Status::Parked);
         assert_eq!(slack.count("chat.postMessage"), sends, "{action}: sent again in doubt");
-        life.wait(life.engine().resolve(run, None, done, None, "a test".to_owned())).unwrap();
+        let answer = done.then(|| json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}));
+        life.wait(life.engine().resolve(run, None, done, answer, "a test".to_owned())).unwrap();
         assert_eq!(life.ended(run).unwrap().status, Status::Completed);
         assert_eq!(slack.messages(), ["one", "two", "three"]);
         slack.check_once(action);
         assert_eq!(slack.count("chat.postMessage"), 3 + usize::from(!done));
     }
+}
+
+#[test]
+fn the_store_in_a_folder_brings_a_run_through_two_deaths() {
+    let slack = Slack::start();
+    let folder = tempfile::tempdir().unwrap();
+    let withheld = slack.fault(&json!({ "method": "chat.postMessage", "action": "accept_then_withhold" }));
+    let held = slack.fault(&json!({
+        "method": "chat.postMessage", "match": {"text": "two"}, "action": "hold_before_accept",
+    }));
+    let life = Life::start_in(folder.path(), &slack);
+    let workflow = life.apply(THREE);
+    let order = trigger(&workflow, json!({}), GOOD, Some("key"));
+    let run = life.started(order.clone());
+    slack.happened(withheld);
+    life.die(0);
+    let life = Life::start_in(folder.path(), &slack);
+    slack.happened(held);
+    life.die(0);
+    let life = Life::start_in(folder.path(), &slack);
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(life.started(order), run);
+    assert_eq!(slack.messages(), ["one", "two", "three"]);
+    slack.check_once("two deaths");
 }

@@ -1,5 +1,6 @@
 //! A store whose process dies at a chosen commit, with a chosen part of what was not durable kept.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::watch;
@@ -9,9 +10,11 @@ use crate::journal::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ti
 
 /// Synchronises only when somebody waits, so that as much as the program allows is at stake when it dies. Once dead,
 /// nothing becomes durable, nothing is accepted, and whoever waits waits for ever.
-#[derive(Debug)]
 pub(super) struct Dying {
-    memory: Memory,
+    /// Where everything goes.
+    under: Arc<dyn Store>,
+    /// The same, if a part of what is not durable can be kept at a death.
+    memory: Arc<Memory>,
     commits: AtomicU64,
     /// 0: lives on.
     die_at: AtomicU64,
@@ -23,7 +26,14 @@ pub(super) struct Dying {
 impl Dying {
     /// Over what an earlier process left.
     pub(super) fn over(memory: Memory) -> Self {
-        Self { memory, commits: AtomicU64::new(0), die_at: AtomicU64::new(0), dead: watch::channel(false).0, held: AtomicBool::new(false) }
+        let memory = Arc::new(memory);
+        Self { memory: memory.clone(), ..Self::under(memory) }
+    }
+
+    /// Over any store: what it has accepted when it dies is kept, as far as the store keeps it.
+    pub(super) fn under(under: Arc<dyn Store>) -> Self {
+        let memory = Arc::new(Memory::manual());
+        Self { under, memory, commits: AtomicU64::new(0), die_at: AtomicU64::new(0), dead: watch::channel(false).0, held: AtomicBool::new(false) }
     }
 
     /// Dies with the `commit`-th commit from here, counted from 1: it was accepted, and nothing happens any more.
@@ -83,7 +93,7 @@ impl Store for Dying {
             return Err(Error::Fatal { reason: "the process is dead".into() });
         }
         let empty = batch.is_empty();
-        let ticket = self.memory.commit(batch)?;
+        let ticket = self.under.commit(batch)?;
         if !empty && self.commits.fetch_add(1, Ordering::SeqCst) + 1 == self.die_at.load(Ordering::SeqCst) {
             self.die();
         }
@@ -94,26 +104,26 @@ impl Store for Dying {
         if !self.is_dead() && !self.held.load(Ordering::SeqCst) {
             self.memory.sync(usize::MAX);
         }
-        self.memory.durable(ticket)
+        self.under.durable(ticket)
     }
 
     fn tip(&self) -> Ticket {
-        self.memory.tip()
+        self.under.tip()
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.memory.get(key)
+        self.under.get(key)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
-        self.memory.scan(from, to, limit)
+        self.under.scan(from, to, limit)
     }
 
     fn stats(&self) -> Stats {
-        self.memory.stats()
+        self.under.stats()
     }
 
     fn close(&self) -> Result<(), Error> {
-        self.memory.close()
+        self.under.close()
     }
 }

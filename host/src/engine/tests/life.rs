@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use crate::engine::definitions::{self, Expect};
 use crate::engine::views::RunView;
 use crate::engine::{Engine, Options};
 use crate::journal::memory::Memory;
-use crate::journal::{Entry, Journal};
+use crate::journal::sled::{Options as SledOptions, Sled};
+use crate::journal::{Batch, Entry, Journal, Store as _};
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
 use crate::sandbox::expression::{Budget, Expressions};
@@ -147,7 +149,7 @@ fn ground() -> &'static Ground {
         let expressions = runtime.block_on(Expressions::load(&sandbox, Budget::default())).unwrap();
         let ground =
             Ground { store: Memory::manual(), sandbox: sandbox.clone(), expressions, secrets, _cache: cache };
-        let life = Life::open_on(&ground, ground.store.crash(0), &slack);
+        let life = Life::open_on(&ground, Dying::over(ground.store.crash(0)), Limits::default(), &slack);
         life.runtime().block_on(async {
             let bytes = super::plugin(&sandbox).await;
             let services = &life.engine().services;
@@ -175,7 +177,29 @@ pub(super) struct Life {
 impl Life {
     /// Opens the engine; open runs are not taken up yet.
     pub(super) fn open(memory: Memory, slack: &Slack) -> Self {
-        Self::open_on(ground(), memory, slack)
+        Self::open_on(ground(), Dying::over(memory), Limits::default(), slack)
+    }
+
+    /// Opens on a store in a folder, and starts. A folder that is empty is made [`fresh`].
+    pub(super) fn start_in(folder: &Path, slack: &Slack) -> Self {
+        let store = Sled::open(&SledOptions::new(folder), Box::new(|_| {})).unwrap();
+        if store.scan(&[], &[], 1).unwrap().items.is_empty() {
+            let mut batch = Batch::new();
+            for (key, value) in fresh().scan(&[], &[], usize::MAX).unwrap().items {
+                batch.put(&*key, &*value);
+            }
+            store.commit(batch).unwrap();
+        }
+        let life = Self::open_on(ground(), Dying::under(Arc::new(store)), Limits::default(), slack);
+        life.begin();
+        life
+    }
+
+    /// Opens with other limits, and starts.
+    pub(super) fn start_with(memory: Memory, limits: Limits, slack: &Slack) -> Self {
+        let life = Self::open_on(ground(), Dying::over(memory), limits, slack);
+        life.begin();
+        life
     }
 
     /// Opens and starts.
@@ -185,16 +209,16 @@ impl Life {
         life
     }
 
-    fn open_on(ground: &Ground, memory: Memory, slack: &Slack) -> Self {
+    fn open_on(ground: &Ground, store: Dying, limits: Limits, slack: &Slack) -> Self {
         let runtime = runtime();
-        let store = Arc::new(Dying::over(memory));
+        let store = Arc::new(store);
         let base_url = format!("http://{}", slack.running.address);
         let engine = runtime.block_on(async {
             let client = Client::new(&ClientOptions { base_url, ..Default::default() }).unwrap();
             Engine::open(Options {
                 journal: Journal::new(store.clone()),
                 clock: Arc::new(clock::System::new()),
-                limits: Limits { reconcile_delay_ms: 1, ..Limits::default() },
+                limits: Limits { reconcile_delay_ms: 1, ..limits },
                 sandbox: ground.sandbox.clone(),
                 expressions: ground.expressions.clone(),
                 client,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::life::{Life, Slack, fresh, open_intents, trigger};
 use crate::engine::accept::Refused;
 use crate::engine::runs::LoadError;
+use crate::limits::Limits;
 use crate::journal::{Batch, Entry, Journal, Open, Store as _, Write, key};
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -201,10 +202,7 @@ fn a_run_whose_reading_ended_the_process_twice_is_not_read_again() {
     let memory = life.die(usize::MAX);
     // As a start leaves it that died while it read this run.
     let died = |recoveries: u32| {
-        let memory = memory.crash(usize::MAX);
-        let journal = Journal::new(std::sync::Arc::new(memory.crash(0)));
-        drop(journal);
-        let store = std::sync::Arc::new(memory);
+        let store = std::sync::Arc::new(memory.crash(usize::MAX));
         let journal = Journal::new(store.clone());
         let mut write = Write::new();
         write.put(&key::host("recovering"), &Value::Null).unwrap();
@@ -257,7 +255,8 @@ fn what_runs_beside_a_parked_action_goes_on_after_a_restart() {
     life.until("the other branch ends", || slack.messages().len() == 3);
     assert_eq!(slack.messages(), ["one", "two", "three"]);
     slack.check_once("beside a parked action");
-    life.wait(life.engine().resolve(run, None, true, None, "a test".to_owned())).unwrap();
+    let answer = Some(json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}));
+    life.wait(life.engine().resolve(run, None, true, answer, "a test".to_owned())).unwrap();
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
 }
 
@@ -304,4 +303,40 @@ fn a_cancelled_run_does_not_end_before_a_doubt_does() {
     assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
     assert_eq!(open_intents(&life.entries(run)), 0);
     assert_eq!(slack.messages(), ["sent"]);
+}
+
+#[test]
+fn a_run_that_is_too_large_is_parked() {
+    let slack = Slack::start();
+    let limits = Limits { run_events_max: 4, ..Limits::default() };
+    let life = Life::start_with(fresh(), limits, &slack);
+    let workflow = life.apply(
+        "
+  - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: one}}
+  - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: two}}",
+    );
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until_status(run, Status::Parked);
+    assert!(life.view(run).waiting.unwrap().to_string().contains("run-too-large"));
+    assert_eq!(slack.messages(), ["one"]);
+    // With more room it goes on.
+    let life = Life::start(life.die(usize::MAX), &slack);
+    life.wait(life.engine().resolve(run, None, false, None, "a test".to_owned())).unwrap();
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(slack.messages(), ["one", "two"]);
+}
+
+#[test]
+fn a_run_that_was_cancelled_while_its_names_were_looked_up_ends_after_a_restart() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "conversations.list", "times": 0, "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow =
+        life.apply("\n  - one: {call: message.send:1@slack, with: {connection: team, channel: '#it', text: one}}");
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    slack.happened(held);
+    life.wait(life.engine().signal(run, Cause::Cancel)).unwrap();
+    let life = Life::start(life.die(usize::MAX), &slack);
+    assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
+    assert!(slack.messages().is_empty());
 }
