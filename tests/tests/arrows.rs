@@ -1,4 +1,5 @@
 //! Who may know whom: the crates by what cargo says of them, the rooms of the program by their sources.
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
