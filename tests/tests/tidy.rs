@@ -205,9 +205,10 @@ fn codes_of(file: &File) -> BTreeSet<String> {
             if let Some(TokenTree::Group(group)) = next {
                 let inside: Vec<TokenTree> = group.stream().into_iter().collect();
                 let mut arguments = inside.split(|token| code::punct(token, ','));
-                let mut code = |argument: Option<&[TokenTree]>| match argument {
-                    Some([only]) => found.extend(code::text(only).filter(|text| is_code(text))),
-                    _ => {}
+                let mut code = |argument: Option<&[TokenTree]>| {
+                    if let Some([only]) = argument {
+                        found.extend(code::text(only).filter(|text| is_code(text)));
+                    }
                 };
                 if word == "Code" {
                     code(arguments.next());
