@@ -49,7 +49,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "engine",
         knows: &["journal", "sandbox", "clock", "limits", "bellhop_core", "bellhop_slack"],
-        in_tests: &["bellhop_simulator", "toolchain"],
+        in_tests: &["bellhop_simulator", "toolchain", "reqwest"],
     },
     Room { name: "journal", knows: &["clock", "limits", "bellhop_core", "sled"], in_tests: &[] },
     Room {
