@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
-use super::{action, bench, check, demo, connections, explain, plugin, run, runs, serve, simulator, tables, tokens, workflows};
+use super::{
+    action, bench, check, connections, demo, explain, plugin, run, runs, serve, simulator, tables, tokens, workflows,
+};
 
 /// Durable workflows that carry people in and out of Slack.
 ///

@@ -65,7 +65,9 @@ pub(super) fn run(arguments: &Check, context: &Context) -> Result<Exit, Failure>
     let stored = offline.stored()?;
     let plugins = offline.plugins(&arguments.plugin, &stored)?;
     if plugins.is_empty() {
-        context.out.note("note: there is no plugin to judge with: name one by --plugin, or build one with `bellhop plugin build`");
+        context.out.note(
+            "note: there is no plugin to judge with: name one by --plugin, or build one with `bellhop plugin build`",
+        );
     }
     let mut judge = Judge {
         plugins: Plugins::of(plugins.iter().map(super::offline::Seen::plugin)),

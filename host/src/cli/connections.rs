@@ -76,7 +76,9 @@ pub(super) fn run(arguments: &Connections, context: &Context) -> Result<Exit, Fa
         Connections::Remove(one) => {
             let path = address(&one.name);
             let answer = Client::new(context)?.ask(Ask::new("DELETE", &path))?;
-            context.out.answer(|| format!("removed {}\n", one.name), &json!({ "removed": one.name, "answer": answer.body }));
+            context
+                .out
+                .answer(|| format!("removed {}\n", one.name), &json!({ "removed": one.name, "answer": answer.body }));
             Ok(Exit::Done)
         }
     }
@@ -98,8 +100,9 @@ pub(super) fn connect(arguments: &Connect, context: &Context) -> Result<Exit, Fa
     }
     if tokens.is_empty() {
         let variable = variable(&slack.name, "bot");
-        return Err(Failure::usage("there is no token to connect with")
-            .with_help(format!("name a file by --bot-token-file, --user-token-file or --audit-token-file, or set {variable}")));
+        return Err(Failure::usage("there is no token to connect with").with_help(format!(
+            "name a file by --bot-token-file, --user-token-file or --audit-token-file, or set {variable}"
+        )));
     }
     let body = json!({
         "kind": slack.kind,

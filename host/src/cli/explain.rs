@@ -4,8 +4,8 @@ use bellhop_core::diagnostic::{code, nearest};
 use clap::Args;
 use serde_json::json;
 
-use super::output::{Exit, Failure};
 use super::Context;
+use super::output::{Exit, Failure};
 
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 

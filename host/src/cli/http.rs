@@ -354,7 +354,8 @@ mod tests {
 
     #[test]
     fn events_are_read_however_they_are_cut() {
-        let text = ": hello\n\nid: 1\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\nevent: x\nid: 2\ndata: {\"b\": \"\u{e9}\"}\n\n";
+        let text =
+            ": hello\n\nid: 1\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\nevent: x\nid: 2\ndata: {\"b\": \"\u{e9}\"}\n\n";
         for length in 1..text.len() {
             let mut reader = EventReader::default();
             let mut events = Vec::new();

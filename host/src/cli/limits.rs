@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Context;
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
-use super::Context;
 use crate::limits::Limits;
 
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
@@ -45,8 +45,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
             json!({ "name": line.name, "value": value, "default": line.default, "cap": line.cap, "why": line.why })
         })
         .collect();
-    let settings: Map<String, Value> =
-        shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let settings: Map<String, Value> = shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     context.out.answer(text, &json!({ "file": file, "settings": settings, "limits": limits }));
     Ok(Exit::Done)
 }

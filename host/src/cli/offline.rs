@@ -92,10 +92,8 @@ impl Offline {
     pub(super) fn file(&self, path: &Path) -> Result<Seen, Failure> {
         let bytes = std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?;
         let from = path.display().to_string();
-        self.look(&bytes, from.clone(), None).map_err(|failure| Failure {
-            message: format!("{from}: {}", failure.message),
-            ..failure
-        })
+        self.look(&bytes, from.clone(), None)
+            .map_err(|failure| Failure { message: format!("{from}: {}", failure.message), ..failure })
     }
 
     fn look(&self, bytes: &[u8], from: String, grants: Option<&[Grant]>) -> Result<Seen, Failure> {

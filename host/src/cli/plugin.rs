@@ -212,7 +212,10 @@ fn text_of(seen: &Seen, rules: &Rules) -> String {
         thousands(inspection.size),
         if inspection.logs { "writes it" } else { "nothing" },
     );
-    text.push_str(&format!("\nImports, read from the binary: {}, all that it can ever call\n", inspection.imports.len()));
+    text.push_str(&format!(
+        "\nImports, read from the binary: {}, all that it can ever call\n",
+        inspection.imports.len()
+    ));
     let rows: Vec<Vec<String>> = inspection
         .imports
         .iter()
@@ -352,7 +355,8 @@ fn send(arguments: &Install, context: &Context) -> Result<Exit, Failure> {
     let answer = client.send_bytes("POST", &path, "application/wasm", bytes)?;
     let installed = &answer.body;
     let text = || {
-        let mut text = format!("installed {} {}\n", browse::text(installed, "name"), browse::text(installed, "version"));
+        let mut text =
+            format!("installed {} {}\n", browse::text(installed, "name"), browse::text(installed, "version"));
         for grant in strings(installed, "grants") {
             text.push_str(&format!("  granted {grant}\n"));
         }

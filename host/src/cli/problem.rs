@@ -14,8 +14,14 @@ const DIAGNOSTICS_MAX: usize = 1_000;
 pub(crate) fn failure(status: StatusCode, problem: &Value, with_token: bool) -> Failure {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     let code = text("code").unwrap_or("unexpected-answer");
-    let diagnostics: Vec<Diagnostic> =
-        problem.get("diagnostics").and_then(Value::as_array).into_iter().flatten().take(DIAGNOSTICS_MAX).map(diagnostic).collect();
+    let diagnostics: Vec<Diagnostic> = problem
+        .get("diagnostics")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .take(DIAGNOSTICS_MAX)
+        .map(diagnostic)
+        .collect();
     let exit = match status.as_u16() {
         401 | 403 | 408 | 429 => Exit::Failed,
         404 | 405 | 409 | 412 => Exit::Missing,
@@ -86,8 +92,7 @@ pub(crate) fn diagnostic(value: &Value) -> Diagnostic {
         _ => Retryable::No,
     };
     diagnostic.who = text("who");
-    diagnostic.remedies =
-        value.get("remedies").and_then(Value::as_array).into_iter().flatten().map(remedy).collect();
+    diagnostic.remedies = value.get("remedies").and_then(Value::as_array).into_iter().flatten().map(remedy).collect();
     diagnostic
 }
 
@@ -176,7 +181,10 @@ mod tests {
     fn a_refusal_reads_as_check_writes_it() {
         let failure = failure(StatusCode::UNPROCESSABLE_ENTITY, &sent(), true);
         assert_eq!(failure.exit, Exit::Diagnostics);
-        assert_eq!(failure.message, "nothing was changed: one thing is missing (preflight-refused, 422, request req_01)");
+        assert_eq!(
+            failure.message,
+            "nothing was changed: one thing is missing (preflight-refused, 422, request req_01)"
+        );
         expect![[r#"
             error[plan-required]: `message.send` cannot run on connection `acme`
              --> workflows/send-notification.yaml:21:13 (task /do/0/notify)

@@ -79,7 +79,8 @@ pub(super) fn follow(context: &Context, client: &Client, started: &Value, wait: 
     if !context.out.is_json() {
         context.out.text(&id);
     }
-    let ended = runs::until_end(context, client, &id, runs::Show { events: !context.out.is_json(), parked_ends: true })?;
+    let ended =
+        runs::until_end(context, client, &id, runs::Show { events: !context.out.is_json(), parked_ends: true })?;
     Ok(runs::ended(context, &ended))
 }
 

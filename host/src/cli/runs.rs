@@ -79,7 +79,8 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
     match arguments {
         Runs::List(list) => {
             let limit = list.limit.clamp(1, 200).to_string();
-            let filters = [("status", &list.status), ("workflow", &list.workflow), ("label", &list.label)];
+            let label = list.label.as_deref().map(label).transpose()?;
+            let filters = [("status", &list.status), ("workflow", &list.workflow), ("label", &label)];
             let filters = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
             let path = format!("/v1/runs{}", query(filters.chain([("limit", limit.as_str())])));
             let shown = [
@@ -114,6 +115,14 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
             }
             change(context, &resolve.id, "resolve", &body)
         }
+    }
+}
+
+/// `NAME=VALUE`, as a host's filter has it.
+fn label(text: &str) -> Result<String, Failure> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(format!("{name}:{value}")),
+        _ => Err(Failure::usage(format!("--label {text}: write NAME=VALUE"))),
     }
 }
 

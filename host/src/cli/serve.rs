@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
+use super::Context;
 use super::arguments::Listen;
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
 use crate::serve;
-use super::Context;
 
 /// `bellhop serve`
 #[derive(Debug, Args)]
@@ -54,7 +54,12 @@ struct Logging {
 /// Slack's own address: nobody multiplies its budget.
 const SLACK_HOST: &str = "slack.com";
 
-fn options(listen: Option<SocketAddr>, slack_url: Option<&String>, budget_scale: f64, context: &Context) -> Result<serve::Options, Failure> {
+fn options(
+    listen: Option<SocketAddr>,
+    slack_url: Option<&String>,
+    budget_scale: f64,
+    context: &Context,
+) -> Result<serve::Options, Failure> {
     let settings = &context.settings;
     let slack_url = slack_url.unwrap_or(&settings.slack_url).clone();
     let scaled = (budget_scale - 1.0).abs() > f64::EPSILON;
@@ -70,15 +75,17 @@ fn options(listen: Option<SocketAddr>, slack_url: Option<&String>, budget_scale:
     })
 }
 
-fn log(logging: &Logging, context: &Context) {
+fn log(logging: &Logging, context: &Context) -> Result<(), Failure> {
     let filter = logging.log.as_deref().unwrap_or(&context.settings.log);
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|e| Failure::usage(format!("`{filter}` does not say what to log: {e}")))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process keeps the first one's log.
     let _already = match logging.log_format.unwrap_or(context.settings.log_format) {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
+    Ok(())
 }
 
 fn failure(error: &serve::Error) -> Failure {
@@ -89,7 +96,7 @@ fn failure(error: &serve::Error) -> Failure {
 }
 
 pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failure> {
-    log(&arguments.logging, context);
+    log(&arguments.logging, context)?;
     let options = options(arguments.listen.listen, arguments.slack_url.as_ref(), arguments.budget_scale, context)?;
     // As many threads as the machine has, and two more: an expression may hold one for some milliseconds.
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
@@ -103,7 +110,7 @@ pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failur
 }
 
 pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
-    log(&arguments.logging, context);
+    log(&arguments.logging, context)?;
     super::runtime()?.block_on(async {
         let simulator = bellhop_simulator::Options {
             listen: arguments.slack_listen,
@@ -112,7 +119,9 @@ pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
         };
         let running = super::simulator::start(simulator).await?;
         let url = format!("http://{}", running.address);
-        println!("a simulated Slack answers at {url}; its tokens are in `bellhop slack-simulator --help`");
+        context
+            .out
+            .note(&format!("a simulated Slack answers at {url}; its tokens are in `bellhop slack-simulator --help`"));
         let options = options(arguments.listen.listen, Some(&url), arguments.budget_scale, context)?;
         let served = serve::serve(options).await.map_err(|e| failure(&e));
         running.stop().await;

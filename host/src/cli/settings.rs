@@ -135,7 +135,8 @@ impl Reader<'_> {
                 "slack_url" => written.slack_url = self.string(value).map(str::to_owned),
                 "log" => written.log = self.string(value).map(str::to_owned),
                 "listen" => {
-                    written.listen = self.word(value, |text| text.parse().ok(), "an address with its port, such as 127.0.0.1:7420");
+                    written.listen =
+                        self.word(value, |text| text.parse().ok(), "an address with its port, such as 127.0.0.1:7420");
                 }
                 "log_format" => {
                     let read = |text: &str| match text {
@@ -162,9 +163,7 @@ impl Reader<'_> {
         };
         for (key, value) in table {
             let number = match value.get_ref() {
-                DeValue::Integer(number) => {
-                    u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
-                }
+                DeValue::Integer(number) => u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok(),
                 _ => None,
             };
             let Some(number) = number else {
@@ -205,7 +204,13 @@ impl Reader<'_> {
         found
     }
 
-    fn fault(&mut self, code: bellhop_core::diagnostic::Code, span: std::ops::Range<usize>, message: String, label: Option<String>) {
+    fn fault(
+        &mut self,
+        code: bellhop_core::diagnostic::Code,
+        span: std::ops::Range<usize>,
+        message: String,
+        label: Option<String>,
+    ) {
         let mut diagnostic = Diagnostic::error(code, message);
         diagnostic.place = Some(self.place(span));
         diagnostic.label = label;

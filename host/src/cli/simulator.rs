@@ -9,8 +9,20 @@ use serde_json::json;
 use super::output::{Exit, Failure};
 use super::{Context, runtime};
 
+/// What the world is like that every simulator starts with.
+const WORLD: &str = "\
+Tokens:
+  the organisation Acme (Enterprise)  xoxb-org, xoxp-org-owner, xoxp-org-admin
+  its workspace Acme HQ               xoxb-hq, xoxp-hq-admin
+  its workspace Acme Lab              xoxb-lab, xoxp-lab-admin
+  the workspace Plus (Business+)      xoxb-plus, xoxp-plus-admin
+  the workspace Pro                   xoxb-pro, xoxp-pro-admin
+  the workspace Free                  xoxb-free, xoxp-free-admin
+Each holds every scope of its kind; with `-noscope` appended, none.";
+
 /// `bellhop slack-simulator`
 #[derive(Debug, Args)]
+#[command(after_help = WORLD)]
 pub(super) struct Simulator {
     /// Where it listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]

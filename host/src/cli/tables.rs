@@ -66,7 +66,8 @@ fn text(answer: &Value) -> String {
         return browse::thing(answer);
     };
     let mut headings = vec!["KEY".to_owned()];
-    headings.extend(table.columns.iter().map(|(name, column)| format!("{name}:{}", browse::cell(Some(&json!(column))))));
+    headings
+        .extend(table.columns.iter().map(|(name, column)| format!("{name}:{}", browse::cell(Some(&json!(column))))));
     let rows: Vec<Vec<String>> = table
         .rows
         .iter()
@@ -103,7 +104,8 @@ fn of_document(value: &Value) -> Result<Table, String> {
         return Err(format!("there is no `{}` in a table{near}", browse::plain(name)));
     }
     let mut table = Table::default();
-    let declared = fields.get("columns").and_then(Value::as_object).ok_or("`columns` has to be a mapping of names to types")?;
+    let declared =
+        fields.get("columns").and_then(Value::as_object).ok_or("`columns` has to be a mapping of names to types")?;
     for (name, kind) in declared {
         table.columns.insert(name.clone(), column(name, kind.as_str().unwrap_or_default())?);
     }
@@ -113,7 +115,11 @@ fn of_document(value: &Value) -> Result<Table, String> {
         if let Some(unknown) = row.keys().find(|name| !table.columns.contains_key(*name)) {
             let near = nearest(unknown, table.columns.keys().map(String::as_str));
             let near = near.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
-            return Err(format!("the row `{}` has `{}`, which is no column{near}", browse::plain(key), browse::plain(unknown)));
+            return Err(format!(
+                "the row `{}` has `{}`, which is no column{near}",
+                browse::plain(key),
+                browse::plain(unknown)
+            ));
         }
         table.rows.insert(key.clone(), row.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
     }

@@ -54,12 +54,20 @@ pub(super) fn run(arguments: &Token, context: &Context) -> Result<Exit, Failure>
         Token::List => browse::list(
             context,
             "/v1/tokens",
-            &[("ID", "/id"), ("NAME", "/name"), ("SCOPES", "/scopes"), ("CREATED", "/createdAt"), ("ENDS", "/expiresAt")],
+            &[
+                ("ID", "/id"),
+                ("NAME", "/name"),
+                ("SCOPES", "/scopes"),
+                ("CREATED", "/createdAt"),
+                ("ENDS", "/expiresAt"),
+            ],
         ),
         Token::Revoke(revoke) => {
             let path = format!("/v1/tokens/{}", segment(&revoke.id));
             let answer = Client::new(context)?.ask(Ask::new("DELETE", &path))?;
-            context.out.answer(|| format!("revoked {}\n", revoke.id), &json!({ "revoked": revoke.id, "answer": answer.body }));
+            context
+                .out
+                .answer(|| format!("revoked {}\n", revoke.id), &json!({ "revoked": revoke.id, "answer": answer.body }));
             Ok(Exit::Done)
         }
     }

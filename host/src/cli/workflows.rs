@@ -77,9 +77,11 @@ pub(super) fn run(arguments: &Workflows, context: &Context) -> Result<Exit, Fail
             }
             Ok(Exit::Done)
         }
-        Workflows::List => {
-            browse::list(context, "/v1/workflows", &[("WORKFLOW", "/name"), ("VERSION", "/version"), ("DIGEST", "/digest")])
-        }
+        Workflows::List => browse::list(
+            context,
+            "/v1/workflows",
+            &[("WORKFLOW", "/name"), ("VERSION", "/version"), ("DIGEST", "/digest")],
+        ),
         Workflows::Show(show) => {
             let version = show.version.as_deref().map(|version| ("version", version));
             browse::show(context, &format!("{}{}", workflow_path(&show.name)?, query(version)))

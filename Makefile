@@ -1,0 +1,44 @@
+# Everything starts here; each target does what it needs first. The second time costs nothing.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BELLHOP := $(TARGET)/debug/bellhop
+BELLHOP_RELEASE := $(TARGET)/release/bellhop
+SLACK := target/plugins/slack.wasm
+
+.PHONY: help setup build plugins demo test check bench
+
+help:
+	@echo 'make demo     watch a person join a Slack organisation and leave it again'
+	@echo 'make test     build the plugins, run every test, print the counts'
+	@echo 'make check    formatting, lints and the fast tests'
+	@echo 'make plugins  build the Slack actions to $(SLACK)'
+	@echo 'make bench    measure, in a release build'
+	@echo 'make setup    the toolchain for guests; the others do it too'
+
+setup:
+	@.ci/setup
+
+build: setup
+	$(CARGO) build --quiet -p bellhop
+
+plugins: build
+	$(BELLHOP) plugin build plugins/slack --out $(SLACK)
+
+demo: plugins
+	$(BELLHOP) demo
+
+test: plugins
+	@CARGO='$(CARGO)' .ci/test
+
+check: setup
+	@CARGO='$(CARGO)' .ci/lint
+	$(CARGO) test --quiet --workspace --lib --bins
+
+bench: setup
+	$(CARGO) build --release -p bellhop
+	$(BELLHOP_RELEASE) plugin build plugins/slack --out $(SLACK)
+	$(BELLHOP_RELEASE) bench

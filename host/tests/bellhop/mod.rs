@@ -1,0 +1,130 @@
+//! The built program, run in a folder of its own.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// A folder to run the program in.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// How it ended.
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// Variables of this machine that a test must not see.
+const VARIABLES: [&str; 2] = ["BELLHOP_URL", "BELLHOP_TOKEN"];
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bellhop"));
+    for variable in VARIABLES {
+        command.env_remove(variable);
+    }
+    // Compiled code is kept beside the tests, so that the second run is quick.
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+    command
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        self.run_with(arguments, &[])
+    }
+
+    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+        let mut command = command();
+        command.args(arguments).envs(environment.iter().copied()).current_dir(self.folder.path()).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        Done {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Starts a verb that goes on until it is dropped.
+    pub fn start(&self, arguments: &[&str]) -> Started {
+        let mut command = command();
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Started { child, stdout }
+    }
+}
+
+/// A verb that goes on; it is killed when this is dropped.
+pub struct Started {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Started {
+    /// The next line of standard output; panics when there is none.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the program ended");
+        line.trim_end().to_owned()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn wait(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// The Slack actions as a component, built once by the program itself.
+pub fn slack_plugin() -> &'static str {
+    static BUILT: OnceLock<String> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        // Tests of several binaries may build at the same time.
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("slack-{}.wasm", env!("CARGO_CRATE_NAME")));
+        let out = out.to_string_lossy().into_owned();
+        let built = command()
+            .args(["plugin", "build", "plugins/slack", "--out", &out])
+            .current_dir(workspace)
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        out
+    })
+}
