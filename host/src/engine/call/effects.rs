@@ -47,7 +47,7 @@ pub(super) struct Scope<E> {
     /// Why the guest was stopped, if it was.
     pub(super) halted: Mutex<Option<Stopped>>,
     /// Whether any write of this attempt was carried out.
-    pub(super) wrote: std::sync::atomic::AtomicBool,
+    pub(super) wrote: AtomicBool,
 }
 
 /// Why an action's guest did not get to its end.
@@ -124,14 +124,27 @@ impl<E: Execution> Host for Calls<E> {
 }
 
 impl<E: Execution> Scope<E> {
-    async fn call(self: Arc<Self>, function: &str, text: &str, ordinal: u32) -> Result<Result<String, String>, Stopped> {
+    async fn call(
+        self: Arc<Self>,
+        function: &str,
+        text: &str,
+        ordinal: u32,
+    ) -> Result<Result<String, String>, Stopped> {
         let catalog = self.services.gateway.catalog;
         let Some(method) = catalog.by_function(function) else {
             return Ok(Err(answer::error("method-unknown", &format!("there is no `{function}`"), "fatal", None, None)));
         };
         let arguments: Value = match serde_json::from_str(text) {
             Ok(value @ Value::Object(_)) => value,
-            Ok(_) => return Ok(Err(answer::error("invalid-arguments", "the arguments are not an object", "fatal", None, None))),
+            Ok(_) => {
+                return Ok(Err(answer::error(
+                    "invalid-arguments",
+                    "the arguments are not an object",
+                    "fatal",
+                    None,
+                    None,
+                )));
+            }
             Err(error) => {
                 let message = format!("the arguments are not JSON: {error}");
                 return Ok(Err(answer::error("invalid-arguments", &message, "fatal", None, None)));
@@ -171,7 +184,8 @@ impl<E: Execution> Scope<E> {
         };
         if let Err(diagnostic) = judge_call(&question) {
             let refused = Err(answer::refusal(&diagnostic));
-            let answer = Answer { hash, function: function.to_owned(), writes: false, result: refused, how: How::Denied };
+            let answer =
+                Answer { hash, function: function.to_owned(), writes: false, result: refused, how: How::Denied };
             return self.record(&key, answer).await.map(|a| a.result);
         }
         self.begin(method, arguments, key, hash).await
@@ -196,7 +210,7 @@ impl<E: Execution> Scope<E> {
             tell.send(ended).err().and_then(Result::err)
         });
         *self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
-        let ended = told.await.unwrap_or_else(|_| Err(Stopped::PutDown));
+        let ended = told.await.unwrap_or(Err(Stopped::PutDown));
         self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
         ended
     }
@@ -256,7 +270,10 @@ impl<E: Execution> Scope<E> {
             let mut fault = Fault::of_code(
                 "retry-differs",
                 409,
-                format!("{} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice", method.name),
+                format!(
+                    "{} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice",
+                    method.name
+                ),
             );
             fault.instance = Some(self.execution.pointer.clone());
             return Err(Stopped::Park(fault));
@@ -268,7 +285,10 @@ impl<E: Execution> Scope<E> {
         let mut fault = Fault::of_code(
             "nondeterministic-plugin",
             500,
-            format!("call {} of `{}` is not the one that it made before: the plugin does not repeat itself", key.ordinal, self.plugin),
+            format!(
+                "call {} of `{}` is not the one that it made before: the plugin does not repeat itself",
+                key.ordinal, self.plugin
+            ),
         );
         fault.instance = Some(self.execution.pointer.clone());
         fault
@@ -298,7 +318,8 @@ impl<E: Execution> Scope<E> {
             Ok(stamped) => stamped,
             Err(unstampable) => {
                 let result = Err(answer::error("invalid-arguments", &unstampable.to_string(), "fatal", None, None));
-                let answer = Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied };
+                let answer =
+                    Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied };
                 return self.record(&key, answer).await.map(|a| a.result);
             }
         };
@@ -385,7 +406,13 @@ impl<E: Execution> Scope<E> {
         match sent {
             Ok(answered) => {
                 let result = answer::to_guest(method, &answered, self.services.limits.guest_answer_bytes_max);
-                End::Done(Answer { hash, function: method.function.clone(), writes: method.writes, result, how: How::Sent })
+                End::Done(Answer {
+                    hash,
+                    function: method.function.clone(),
+                    writes: method.writes,
+                    result,
+                    how: How::Sent,
+                })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
                 reason: reason.to_string(),
@@ -441,9 +468,11 @@ impl<E: Execution> Scope<E> {
         // A read-back that begins earlier could miss a change that Slack is still making.
         let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
         self.services.clock.sleep_until(settled).await;
-        self.services.counters.resolving.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let found = resolve::read_back(&self.services.gateway, &self.connection, method, arguments, intent, stamp, self.run).await;
-        self.services.counters.resolving.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
+        let found =
+            resolve::read_back(&self.services.gateway, &self.connection, method, arguments, intent, stamp, self.run)
+                .await;
+        self.services.counters.resolving.fetch_sub(1, Ordering::Relaxed);
         match found {
             Verdict::Found(body) => {
                 self.port.note(format!("{} had been carried out: found by reading back", method.name));
@@ -458,9 +487,10 @@ impl<E: Execution> Scope<E> {
                 reason: "sending it again leaves what one sending leaves".to_owned(),
                 retry_at: Some(self.port.now()),
             },
-            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                End::NotSent { reason: format!("{why}; the task says `onUnknown: resend`"), retry_at: Some(self.port.now()) }
-            }
+            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => End::NotSent {
+                reason: format!("{why}; the task says `onUnknown: resend`"),
+                retry_at: Some(self.port.now()),
+            },
             Verdict::CannotTell(why) => {
                 let mut fault = Fault::of_code(
                     "outcome-unknown",

@@ -33,7 +33,14 @@ impl Dying {
     /// Over any store: what it has accepted when it dies is kept, as far as the store keeps it.
     pub(super) fn under(under: Arc<dyn Store>) -> Self {
         let memory = Arc::new(Memory::manual());
-        Self { under, memory, commits: AtomicU64::new(0), die_at: AtomicU64::new(0), dead: watch::channel(false).0, held: AtomicBool::new(false) }
+        Self {
+            under,
+            memory,
+            commits: AtomicU64::new(0),
+            die_at: AtomicU64::new(0),
+            dead: watch::channel(false).0,
+            held: AtomicBool::new(false),
+        }
     }
 
     /// Dies with the `commit`-th commit from here, counted from 1: it was accepted, and nothing happens any more.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::dying::Dying;
-use crate::clock::{self, Clock as _};
+use crate::clock;
 use crate::engine::accept::{Accepted, Refused, Trigger};
 use crate::engine::connections::{New, Secrets};
 use crate::engine::definitions::{self, Expect};
@@ -25,7 +25,8 @@ use crate::engine::views::RunView;
 use crate::engine::{Engine, Options};
 use crate::journal::memory::Memory;
 use crate::journal::sled::{Options as SledOptions, Sled};
-use crate::journal::{Batch, Entry, Journal, Store as _};
+use crate::journal::store::Batch;
+use crate::journal::{Entry, Journal, Store as _};
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
 use crate::sandbox::expression::{Budget, Expressions};
@@ -51,10 +52,14 @@ impl Slack {
         let options = bellhop_simulator::Options { budget_scale: 1000.0, ..Default::default() };
         let running = runtime.block_on(bellhop_simulator::start(options)).unwrap();
         let slack = Self { running, _runtime: runtime };
-        slack.control("POST", "world", &json!([{"add_token": {
-            "token": "xoxb-poor", "kind": "bot", "user": "U0HQBOT", "workspace": "T0HQ",
-            "scopes": ["chat:write", "team:read", "users:read"],
-        }}]));
+        slack.control(
+            "POST",
+            "world",
+            &json!([{"add_token": {
+                "token": "xoxb-poor", "kind": "bot", "user": "U0HQBOT", "workspace": "T0HQ",
+                "scopes": ["chat:write", "team:read", "users:read"],
+            }}]),
+        );
         slack
     }
 
@@ -147,8 +152,7 @@ fn ground() -> &'static Ground {
         let cache = tempfile::tempdir().unwrap();
         let sandbox = super::sandbox(cache.path());
         let expressions = runtime.block_on(Expressions::load(&sandbox, Budget::default())).unwrap();
-        let ground =
-            Ground { store: Memory::manual(), sandbox: sandbox.clone(), expressions, secrets, _cache: cache };
+        let ground = Ground { store: Memory::manual(), sandbox: sandbox.clone(), expressions, secrets, _cache: cache };
         let life = Life::open_on(&ground, Dying::over(ground.store.crash(0)), Limits::default(), &slack);
         life.runtime().block_on(async {
             let bytes = super::plugin(&sandbox).await;
@@ -369,7 +373,12 @@ impl Drop for Life {
 }
 
 /// A trigger of `workflow`, with its connections by alias.
-pub(super) fn trigger(workflow: &WorkflowName, input: Value, connections: &[(&str, &str)], key: Option<&str>) -> Trigger {
+pub(super) fn trigger(
+    workflow: &WorkflowName,
+    input: Value,
+    connections: &[(&str, &str)],
+    key: Option<&str>,
+) -> Trigger {
     Trigger {
         workflow: workflow.clone(),
         version: None,

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::life::{Life, Slack, fresh, open_intents, trigger};
 use crate::engine::accept::Refused;
 use crate::engine::runs::LoadError;
+use crate::journal::store::Batch;
+use crate::journal::{Entry, Journal, Open, Store as _, Write, key};
 use crate::limits::Limits;
-use crate::journal::{Batch, Entry, Journal, Open, Store as _, Write, key};
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
 const ONE: &str = "

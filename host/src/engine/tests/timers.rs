@@ -20,8 +20,7 @@ use crate::journal::{Journal, Write, key};
 
 async fn carry(taken: Taken<Local>, outside: &Arc<Outside>) -> Carried {
     let Taken { port, inbox, state, decisions } = taken;
-    let double =
-        Double { port: port.clone(), outside: outside.clone(), inbox, acknowledged: Arc::default() };
+    let double = Double { port: port.clone(), outside: outside.clone(), inbox, acknowledged: Arc::default() };
     driver::drive(port.as_ref(), &double, &Literals, state, decisions).await.unwrap()
 }
 
