@@ -275,8 +275,13 @@ impl<E: Execution> Attempt<E> {
             Stopped::Park(fault) => CallEnd::Park(fault),
             Stopped::PutDown => CallEnd::PutDown,
             Stopped::Failed(error) => {
-                tracing::error!(run = %self.run(), task = %self.call.key, %error, "the journal failed under a call");
-                CallEnd::PutDown
+                if !matches!(error, execution::Error::TooLarge { .. }) {
+                    return CallEnd::Failed(error);
+                }
+                // What was begun is on record; what would come next needs more room than a run has.
+                let mut reason = Fault::of_code("run-too-large", 400, error.to_string());
+                reason.instance = Some(self.call.key.pointer.clone());
+                CallEnd::Park(reason)
             }
         }
     }

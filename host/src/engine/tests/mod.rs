@@ -24,6 +24,10 @@ use crate::sandbox::{self, CompileMode, Sandbox};
 use crate::toolchain;
 
 mod workflows;
+mod double;
+mod dying;
+mod ports;
+mod scenarios;
 
 /// A host without HTTP, on a store in memory.
 struct World {
