@@ -98,7 +98,8 @@ impl Demo {
         self.kill_during("hold_before_accept", "kill-b").await?;
 
         self.chapter("The person leaves");
-        let run = self.trigger("people/offboarding", &json!({ "email": "grace@acme.example" }), Some("leave-4711")).await?;
+        let leaver = json!({ "person": { "email": "grace@acme.example", "department": "Engineering" } });
+        let run = self.trigger("people/offboarding", &leaver, Some("leave-4711")).await?;
         self.watch(&run).await?;
         self.expect_status(&run, "completed").await?;
         self.show_changes(&run).await?;
