@@ -190,7 +190,18 @@ mod tests {
         ];
         let mut timeline = Timeline::default();
         let text: String = events.iter().map(|event| format!("{}\n", timeline.line(event))).collect();
-        expect![[r#""#]].assert_eq(&text);
+        expect![[r#"
+               0.000 s  run                       accepted
+               0.000 s  run                       begins
+               0.001 s  /do/0/notify              begins
+               0.001 s  /do/0/notify              action message.send:1.0.0@slack on acme
+               0.003 s  /do/0/notify                -> chat.post-message
+               0.133 s  /do/0/notify                <- chat.post-message ok, 130 ms
+               0.140 s  /do/0/notify              done in 139 ms, changed something
+               0.150 s  /do/1/x�[31m              faulted: not-in-channel: no�way
+               0.150 s  run                       completed in 150 ms
+        "#]]
+        .assert_eq(&text);
         assert!(is_last(&events[8]) && !is_last(&events[6]));
     }
 }

@@ -614,8 +614,12 @@ async fn a_group_is_still_held_after_a_restart() {
     let mut runs = Vec::new();
     for (name, group, user) in [("first", "@it", "U0PLUSMEMBER"), ("second", "S0PLUSIT", "U0PLUSOWNER")] {
         let workflow = before.apply(&adding(name, group, user)).await;
-        runs.push(before.engine.trigger(World::trigger(&workflow, json!({}), None)).await.unwrap().run);
+        let run = before.engine.trigger(World::trigger(&workflow, json!({}), None)).await.unwrap().run;
+        while !before.story(run).await.iter().any(|event| event.starts_with("action.started")) {
+            tokio::task::yield_now().await;
+        }
         before.happened(hold).await;
+        runs.push(run);
     }
     store.die();
     let after = World::over(slack.clone(), Arc::new(store.left(usize::MAX)), secrets()).await;
