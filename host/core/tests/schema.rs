@@ -159,6 +159,11 @@ fn every_violation_is_told_in_words() {
         Invalid  [/type] the value must be an object (expected an object)
     "#]]
     .assert_eq(&violations(&schema, &json!([])));
+    let either = json!({"oneOf": [{"required": ["channel"]}, {"required": ["user"]}]});
+    expect![[r#"
+        Invalid  [/oneOf] the value needs one of the fields `channel`, `user` (expected a value with one of the fields `channel`, `user`)
+    "#]]
+    .assert_eq(&violations(&either, &json!({})));
 }
 
 #[test]

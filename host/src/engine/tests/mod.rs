@@ -18,6 +18,7 @@ use super::{Engine, Options};
 use crate::clock::{self, Clock};
 use crate::journal::Journal;
 use crate::journal::memory::Memory;
+use crate::journal::store::Store;
 use crate::limits::Limits;
 use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
@@ -36,7 +37,7 @@ mod workflows;
 
 /// A host without HTTP, on a store in memory.
 struct World {
-    slack: bellhop_simulator::Running,
+    slack: Arc<bellhop_simulator::Running>,
     engine: Arc<Engine>,
 }
 
@@ -78,6 +79,11 @@ impl World {
         let slack = bellhop_simulator::start(bellhop_simulator::Options { budget_scale: 1000.0, ..Default::default() })
             .await
             .unwrap();
+        Self::over(Arc::new(slack), Arc::new(Memory::new()), Secrets::nowhere()).await
+    }
+
+    /// A host over a store that may have runs of an earlier one.
+    async fn over(slack: Arc<bellhop_simulator::Running>, store: Arc<dyn Store>, secrets: Secrets) -> Self {
         let sandbox = sandbox(&cache());
         let bytes = plugin(&sandbox).await;
         let expressions = Expressions::load(&sandbox, Budget::default()).await.unwrap();
@@ -86,14 +92,14 @@ impl World {
                 .unwrap();
         let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
         let engine = Engine::open(Options {
-            journal: Journal::new(Arc::new(Memory::new())),
+            journal: Journal::new(store),
             clock: clock.clone(),
             limits: Limits { reconcile_delay_ms: 1, ..Limits::default() },
             sandbox,
             expressions,
             client,
             budget_scale: 1000.0,
-            secrets: Secrets::nowhere(),
+            secrets,
             store_failed: tokio::sync::watch::channel(None).0,
         })
         .unwrap();
