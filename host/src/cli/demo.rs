@@ -399,6 +399,6 @@ impl Demo {
 
 /// Whether the account with that e-mail is active.
 fn is_active(state: &Value, email: &str) -> Option<bool> {
-    let accounts = state["accounts"].as_object()?;
+    let accounts = state["users"].as_object()?;
     accounts.values().find(|a| a["email"] == email)?["active"].as_bool()
 }
