@@ -181,13 +181,14 @@ impl Host {
 /// Serves until the process is told to stop. Says on standard output where, and once the first operator's token.
 pub(crate) async fn serve(options: Options) -> Result<(), Error> {
     let host = open(&options).await?;
-    println!("bellhop listens on http://{}", host.address);
     if let Some(token) = &host.first_token {
         println!("operator token (shown this once): {token}");
     }
     if (options.budget_scale - 1.0).abs() > f64::EPSILON {
         println!("Slack's budget is multiplied by {} (for measurements against a simulator only)", options.budget_scale);
     }
+    // Last: whoever waits for this line may begin.
+    println!("bellhop listens on http://{}", host.address);
     host.run(told_to_stop()).await
 }
 

@@ -220,21 +220,15 @@ fn places_are_those_of_the_text() {
     assert_eq!(source.key_place("/do/0/a~1b/with/list/1/k").map(|p| (p.line, p.column, p.length)), Some((8, 18, 1)));
 }
 
-/// Every code has a page and every page a code.
+/// Every code has a page. That every page has a code is for the program to say, which has more of them.
 #[test]
 fn codes_and_pages_match() {
     use bellhop_core::diagnostic::code;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/errors");
-    let mut pages: Vec<String> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|e| e.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
-    pages.sort();
     let mut codes: Vec<String> = code::ALL.iter().map(|e| e.code.0.to_owned()).collect();
     codes.sort();
     codes.dedup();
     assert_eq!(codes.len(), code::ALL.len(), "a code stands twice in the table");
-    assert_eq!(codes, pages);
     for entry in code::ALL {
         let text = fs::read_to_string(folder.join(format!("{}.md", entry.code))).unwrap();
         assert!(

@@ -3,6 +3,7 @@
 //!
 //! Whatever the case, after every decision: the events folded into the former state give the same state as the events
 //! and the snapshot's text, `pending` of both is the same, and no two calls have the same key and attempt.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -57,11 +58,26 @@ struct Script {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 enum Step {
     /// The call of the task with this pointer (and path, if there are several) ends well.
-    Returns { task: String, #[serde(default)] output: Value, #[serde(default)] unchanged: bool },
+    Returns {
+        task: String,
+        #[serde(default)]
+        output: Value,
+        #[serde(default)]
+        unchanged: bool,
+    },
     /// It ends with a fault of this code.
-    Faults { task: String, code: String, status: u16 },
-    Park { task: String, code: String },
-    Unpark { task: String },
+    Faults {
+        task: String,
+        code: String,
+        status: u16,
+    },
+    Park {
+        task: String,
+        code: String,
+    },
+    Unpark {
+        task: String,
+    },
     /// So many milliseconds pass, and the run is woken.
     Wake(u64),
     Cancel,
@@ -112,11 +128,8 @@ fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
         enterprise_id: None,
     };
     let connections = BTreeMap::from([("team".to_owned(), connection)]);
-    let schemas = workflow
-        .schemas()
-        .into_iter()
-        .map(|(pointer, schema)| (pointer, Schema::compile(schema).unwrap()))
-        .collect();
+    let schemas =
+        workflow.schemas().into_iter().map(|(pointer, schema)| (pointer, Schema::compile(schema).unwrap())).collect();
     Arc::new(Facts {
         run,
         input: Arc::new(script.input.clone()),
@@ -139,7 +152,8 @@ fn frame_of(state: &State, wanted: &str) -> run::FrameId {
         }
         _ => None,
     });
-    found.or_else(|| (0..200).map(run::FrameId).find(|f| state.call(*f).is_some_and(|c| c.key.pointer == wanted)))
+    found
+        .or_else(|| (0..200).map(run::FrameId).find(|f| state.call(*f).is_some_and(|c| c.key.pointer == wanted)))
         .unwrap_or_else(|| panic!("no call of {wanted} is under way: {:#?}", run::pending(state)))
 }
 
@@ -159,10 +173,7 @@ fn play(folder: &Path) -> String {
             None => Cause::Start,
             Some(Step::Returns { task, output, unchanged }) => Cause::Returned {
                 frame: frame_of(&state, task),
-                result: Returned::Ok {
-                    output: output.clone(),
-                    effect: Effect { changed: !unchanged, undo: None },
-                },
+                result: Returned::Ok { output: output.clone(), effect: Effect { changed: !unchanged, undo: None } },
             },
             Some(Step::Faults { task, code, status }) => Cause::Returned {
                 frame: frame_of(&state, task),

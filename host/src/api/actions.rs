@@ -1,15 +1,22 @@
 //! What the installed plugins can do, with all that a caller has to know beforehand.
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
+use bellhop_core::definition::{ActionReference, parse_reference};
+use bellhop_core::diagnostic::nearest;
+use bellhop_core::digest::Digest;
 use bellhop_core::manifest::{Action, Manifest};
 use bellhop_core::requirement::{Availability, Method, Rules};
 
-use super::problem::Problem;
+use super::form::{self, Form};
+use super::problem::{self, Problem};
 use super::request::Request;
-use super::{answer, pages};
+use super::{answer, pages, runs, start};
+use crate::engine::accept;
 
 /// `GET /v1/actions`.
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
@@ -100,7 +107,60 @@ fn facts(method: &Method) -> Map<String, Value> {
     fields
 }
 
-/// `POST /v1/actions/{name}/runs`: one action as a run.
-pub(super) async fn run(_request: Request) -> Result<Response, Problem> {
-    Err(Problem::not_supported("running a single action"))
+/// `POST /v1/actions/{name}/runs`: one action as a run, named in full (`message.send:1@slack`) or, where only one plugin
+/// has it, by its name.
+pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
+    let mut params = request.params(&["wait"])?;
+    let wait = params.span("wait", runs::WAIT_MAX);
+    params.finish()?;
+    let reference = meant(&request)?;
+    let idempotency_key = start::idempotency_key(&request)?;
+    let bytes = request.ordinary().await?;
+    let mut form = Form::of(form::parse(&bytes)?, &["input", "connection", "labels"])?;
+    let connection = form.text("connection");
+    let input = form.needed("input", "the action's input, an object").unwrap_or(Value::Null);
+    if !input.is_object() && !input.is_null() {
+        form.refuse("input", "an action's input is an object");
+    }
+    let labels = start::labels(&mut form);
+    form.finish()?;
+    let engine = request.app.engine.clone();
+    let refused = |refused| runs::refused(&engine, refused);
+    let mut trigger = accept::of_action(&reference, &input, connection.as_deref()).map_err(refused)?;
+    trigger.labels = labels;
+    trigger.idempotency_key = idempotency_key;
+    // The key's scope is the action's name: another version of it is another request.
+    trigger.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
+    let accepted = engine.trigger(trigger).await.map_err(refused)?;
+    start::answered(&request.app, &accepted, wait).await
+}
+
+/// The action that the address names.
+fn meant(request: &Request) -> Result<ActionReference, Problem> {
+    let text = request.part("name");
+    let shown: String = text.chars().take(160).collect();
+    if text.contains([':', '@']) {
+        return parse_reference(text)
+            .map_err(|(message, help)| Problem::new(problem::REQUEST_INVALID, format!("{message}: {help}")));
+    }
+    let installed = request.app.engine.services.plugins.all();
+    let manifests = || installed.iter().map(|i| &i.stored.manifest);
+    let plugins: BTreeSet<&str> = manifests().filter(|m| m.action(text).is_some()).map(|m| m.name.as_str()).collect();
+    let mut plugins = plugins.into_iter();
+    match (plugins.next(), plugins.next()) {
+        (Some(plugin), None) => {
+            let majors = manifests().filter(|m| m.name == plugin && m.action(text).is_some());
+            let major = majors.filter_map(|m| m.version.split('.').next()?.parse::<u64>().ok()).max().unwrap_or(1);
+            Ok(ActionReference { action: text.to_owned(), version: major.to_string(), plugin: plugin.to_owned() })
+        }
+        (Some(_), Some(_)) => {
+            let detail = format!("several plugins have an action `{shown}`: write NAME:VERSION@PLUGIN");
+            Err(Problem::new(problem::REQUEST_INVALID, detail))
+        }
+        (None, _) => {
+            let near = nearest(text, manifests().flat_map(|m| m.actions.iter().map(|a| a.name.as_str())));
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            Err(Problem::new(problem::ACTION_UNKNOWN, format!("no plugin has an action `{shown}`{hint}")))
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Who asks, and whether they may.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST};
 
 use bellhop_core::definition::WorkflowName;
 
@@ -37,11 +37,6 @@ pub(super) struct Peer(pub(super) SocketAddr);
 pub(crate) struct Caller(Option<Stored>);
 
 impl Caller {
-    /// Whether the caller holds a scope.
-    pub(super) fn may(&self, scope: &str) -> bool {
-        self.0.as_ref().is_some_and(|token| token.may(scope))
-    }
-
     /// For records of who did something: the token's id, which is no secret.
     pub(super) fn name(&self) -> String {
         self.0.as_ref().map_or_else(|| "anonymous".to_owned(), |token| format!("{} ({})", token.name, token.id))
@@ -103,7 +98,14 @@ pub(super) fn caller(
     Ok(Caller(Some(stored)))
 }
 
+/// From this machine itself: not through a proxy on it, and not by a page in a browser on it that was served under a name
+/// of its own and had that name lead here.
 fn is_local(headers: &HeaderMap, peer: Option<Peer>) -> bool {
     let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
-    !forwarded && peer.is_some_and(|Peer(address)| address.ip().to_canonical().is_loopback())
+    let named_so = headers.get(HOST).is_none_or(|host| {
+        let host = host.to_str().unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+        name == "localhost" || host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok()
+    });
+    !forwarded && named_so && peer.is_some_and(|Peer(address)| address.ip().to_canonical().is_loopback())
 }

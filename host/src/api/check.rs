@@ -82,7 +82,7 @@ pub(super) async fn check(mut request: Request) -> Result<Response, Problem> {
     for (index, text) in assumptions.iter().take(ASSUMPTIONS_MAX).enumerate() {
         match assume::parse(text) {
             Ok(connection) => assumed.push(connection),
-            Err(error) => form.refuse(&format!("assume/{index}"), error.to_string()),
+            Err(error) => form.refuse_item("assume", index, error.to_string()),
         }
     }
     form.finish()?;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use bellhop_core::definition::{WorkflowName, check_expressions, is_plugin_name};
-use bellhop_core::diagnostic::{Diagnostic, Retryable};
+use bellhop_core::diagnostic::{Diagnostic, Retryable, code, nearest};
 use bellhop_core::preflight::{Report, When};
 
 use super::check::{self, Against};
+use super::form::{Form, fault};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
@@ -94,7 +95,7 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     .await?;
     let document = &definition.workflow.document;
     let body = json!({
-        "workflow": document.name.to_string(),
+        "name": document.name.to_string(),
         "version": document.version,
         "digest": definition.digest,
         "created": created,
@@ -164,7 +165,7 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
         |(name, _)| name.to_string(),
         |(name, current)| {
             json!({
-                "workflow": name.to_string(),
+                "name": name.to_string(),
                 "version": current.version,
                 "digest": current.digest,
                 "links": { "self": format!("/v1/workflows/{name}"), "runs": format!("/v1/runs?workflow={name}") },
@@ -174,49 +175,41 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     answer::json(StatusCode::OK, &page)
 }
 
-fn bound(name: &WorkflowName, bindings: &std::collections::BTreeMap<String, String>) -> Value {
-    json!({ "workflow": name.to_string(), "bindings": bindings })
-}
-
-/// `GET …/bindings`.
+/// `GET …/bindings`: the names of connections by alias.
 pub(super) async fn bindings(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.workflow();
     let definitions = &request.app.engine.services.definitions;
     definitions.current(&name)?.ok_or_else(|| unknown(&name))?;
-    answer::json(StatusCode::OK, &bound(&name, &definitions.bindings(&name)?))
+    answer::json(StatusCode::OK, &definitions.bindings(&name)?)
 }
 
-/// `PUT …/bindings`: `{"bindings": {ALIAS: CONNECTION}}`, in place of what was bound.
+/// `PUT …/bindings`: `{ALIAS: CONNECTION}`, in place of all that was bound.
 pub(super) async fn bind(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.workflow();
     let app = request.app.clone();
     app.engine.services.definitions.current(&name)?.ok_or_else(|| unknown(&name))?;
-    let mut form = request.form(&["bindings"]).await?;
-    if let Some(fields) = form.needed("bindings", "an object of connections by alias") {
-        form = form.back("bindings", fields);
-    }
-    let bindings = form.text_map("bindings");
+    let (mut form, bindings) = Form::whole_text_map(request.json().await?)?;
     if bindings.len() > BINDINGS_MAX {
-        form.refuse("bindings", format!("a workflow has at most {BINDINGS_MAX} bindings"));
+        form.fault(fault(code::INVALID_VALUE, "", format!("a workflow has at most {BINDINGS_MAX} bindings")));
     }
-    for alias in bindings.keys().filter(|alias| !is_plugin_name(alias)) {
-        let shown: String = alias.chars().take(64).collect();
-        form.refuse("bindings", format!("`{shown}` is not an alias: lower-case words with `-` between"));
-    }
-    for connection in bindings.values().filter(|name| app.engine.services.gateway.connection(name).is_none()) {
-        let shown: String = connection.chars().take(64).collect();
-        let names: Vec<String> =
-            app.engine.services.gateway.connections().iter().map(|c| c.facts.name.clone()).collect();
-        let near = bellhop_core::diagnostic::nearest(connection, names.iter().map(String::as_str));
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        form.refuse("bindings", format!("there is no connection `{shown}`{hint}"));
+    let connections = app.engine.services.gateway.connections();
+    for (alias, connection) in &bindings {
+        if !is_plugin_name(alias) {
+            form.refuse(alias, "an alias is lower-case words with `-` between");
+        }
+        if !connections.iter().any(|c| c.facts.name == *connection) {
+            let shown: String = connection.chars().take(64).collect();
+            let near = nearest(connection, connections.iter().map(|c| c.facts.name.as_str()));
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            form.refuse(alias, format!("there is no connection `{shown}`{hint}"));
+        }
     }
     form.finish()?;
-    let shown = bound(&name, &bindings);
+    let kept = bindings.clone();
     work::to_the_end(async move { Ok(app.engine.services.definitions.bind(&name, &bindings).await?) }).await?;
-    answer::json(StatusCode::OK, &shown)
+    answer::json(StatusCode::OK, &kept)
 }
 
 /// `GET /v1/schema/workflow.json`.

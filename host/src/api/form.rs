@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use bellhop_core::definition::source::escape_pointer;
 use bellhop_core::diagnostic::{Code, Diagnostic, Needs, code, nearest};
 
 use super::problem::{self, Problem};
@@ -69,14 +70,13 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 #[derive(Debug)]
 pub(super) struct Form {
     fields: Map<String, Value>,
-    pointer: String,
     faults: Vec<Diagnostic>,
 }
 
 impl Form {
     /// The object `value`; fields other than `known` are faults, each with the nearest known one.
     pub(super) fn of(value: Value, known: &[&str]) -> Result<Self, Problem> {
-        let mut form = Self { fields: Map::new(), pointer: String::new(), faults: Vec::new() };
+        let mut form = Self { fields: Map::new(), faults: Vec::new() };
         match value {
             Value::Object(fields) => form.fields = fields,
             other => {
@@ -91,13 +91,13 @@ impl Form {
     fn refuse_unknown(&mut self, known: &[&str]) {
         let unknown: Vec<String> = self.fields.keys().filter(|k| !known.contains(&k.as_str())).cloned().collect();
         for name in unknown {
-            let fault = unknown_name(&self.at(&name), "field", &name, known);
+            let fault = unknown_name(&Self::at(&name), "field", &name, known);
             self.fault(fault);
         }
     }
 
-    fn at(&self, name: &str) -> String {
-        format!("{}/{}", self.pointer, bellhop_core::definition::source::escape_pointer(name))
+    fn at(name: &str) -> String {
+        format!("/{}", escape_pointer(name))
     }
 
     /// One more fault.
@@ -109,12 +109,18 @@ impl Form {
 
     /// A field that is there and has a value that is not allowed.
     pub(super) fn refuse(&mut self, name: &str, message: impl Into<String>) {
-        let fault = fault(code::INVALID_VALUE, &self.at(name), message);
+        let fault = fault(code::INVALID_VALUE, &Self::at(name), message);
+        self.fault(fault);
+    }
+
+    /// An item of a list that is not allowed.
+    pub(super) fn refuse_item(&mut self, name: &str, index: usize, message: impl Into<String>) {
+        let fault = fault(code::INVALID_VALUE, &format!("{}/{index}", Self::at(name)), message);
         self.fault(fault);
     }
 
     fn wrong_type(&mut self, name: &str, wanted: &str, found: &Value) {
-        let fault = wrong_type(&self.at(name), &format!("`{name}`"), wanted, found);
+        let fault = wrong_type(&Self::at(name), &format!("`{name}`"), wanted, found);
         self.fault(fault);
     }
 
@@ -127,17 +133,11 @@ impl Form {
     pub(super) fn needed(&mut self, name: &str, wanted: &str) -> Option<Value> {
         let value = self.take(name);
         if value.is_none() {
-            let mut missing = fault(code::MISSING_KEY, &self.at(name), format!("`{name}` has to be there"));
+            let mut missing = fault(code::MISSING_KEY, &Self::at(name), format!("`{name}` has to be there"));
             missing.needs = Some(Needs { text: Some(wanted.to_owned()), ..Needs::default() });
             self.fault(missing);
         }
         value
-    }
-
-    /// The same with a field that was taken put back, to be read in another way.
-    pub(super) fn back(mut self, name: &str, value: Value) -> Self {
-        self.fields.insert(name.to_owned(), value);
-        self
     }
 
     /// A text, if it is there; `null` is as good as none.
@@ -186,6 +186,17 @@ impl Form {
         }
     }
 
+    /// True or false, which has to be there.
+    pub(super) fn needed_flag(&mut self, name: &str) -> Option<bool> {
+        match self.needed(name, "true or false")? {
+            Value::Bool(flag) => Some(flag),
+            other => {
+                self.wrong_type(name, "true or false", &other);
+                None
+            }
+        }
+    }
+
     /// A list of texts; none when it is not there.
     pub(super) fn texts(&mut self, name: &str) -> Vec<String> {
         let Some(value) = self.take(name) else { return Vec::new() };
@@ -197,7 +208,11 @@ impl Form {
         for (index, item) in items.into_iter().enumerate() {
             match item {
                 Value::String(text) => texts.push(text),
-                other => self.wrong_type(&format!("{name}/{index}"), "a text", &other),
+                other => {
+                    let what = format!("item {index} of `{name}`");
+                    let fault = wrong_type(&format!("{}/{index}", Self::at(name)), &what, "a text", &other);
+                    self.fault(fault);
+                }
             }
         }
         texts
@@ -217,16 +232,33 @@ impl Form {
 
     /// An object of texts; none when it is not there.
     pub(super) fn text_map(&mut self, name: &str) -> BTreeMap<String, String> {
+        let (fields, pointer) = (self.object(name), Self::at(name));
+        self.texts_of(fields, &pointer)
+    }
+
+    /// The whole body as an object of texts.
+    pub(super) fn whole_text_map(body: Value) -> Result<(Self, BTreeMap<String, String>), Problem> {
+        let mut form = Self { fields: Map::new(), faults: Vec::new() };
+        match body {
+            Value::Object(fields) => {
+                let texts = form.texts_of(fields, "");
+                Ok((form, texts))
+            }
+            other => Err(invalid(vec![wrong_type("", "the body", "an object", &other)])),
+        }
+    }
+
+    fn texts_of(&mut self, fields: Map<String, Value>, pointer: &str) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
-        for (field, value) in self.object(name) {
+        for (field, value) in fields {
             match value {
                 Value::String(text) => {
                     texts.insert(field, text);
                 }
                 other => {
-                    let pointer =
-                        format!("{}/{}", self.at(name), bellhop_core::definition::source::escape_pointer(&field));
-                    let fault = wrong_type(&pointer, &format!("`{field}` of `{name}`"), "a text", &other);
+                    let pointer = format!("{pointer}/{}", escape_pointer(&field));
+                    let shown: String = field.chars().take(64).collect();
+                    let fault = wrong_type(&pointer, &format!("`{shown}`"), "a text", &other);
                     self.fault(fault);
                 }
             }

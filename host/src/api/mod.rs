@@ -34,7 +34,6 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use routes::router;
 pub(crate) use serve::{Error, serve};
 
 use crate::engine::Engine;

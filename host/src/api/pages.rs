@@ -41,14 +41,14 @@ pub(super) fn encode(key: &[u8]) -> String {
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
-    if text.is_empty() || text.len() > CURSOR_BYTES_MAX || text.len() % 2 != 0 || !text.is_ascii() {
+    if text.is_empty() || text.len() > CURSOR_BYTES_MAX || !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 /// A page.
-pub(super) fn page(result: Vec<Value>, next: Option<&[u8]>) -> Value {
+pub(super) fn page(result: &[Value], next: Option<&[u8]>) -> Value {
     json!({ "result": result, "next_cursor": next.map(encode) })
 }
 
@@ -64,7 +64,8 @@ pub(super) fn of_all<T>(
     let mut behind = items.iter().filter(behind);
     let shown: Vec<&T> = behind.by_ref().take(wanted.limit).collect();
     let next = behind.next().and_then(|_| shown.last()).map(|last| key(last).into_bytes());
-    page(shown.into_iter().map(show).collect(), next.as_deref())
+    let shown: Vec<Value> = shown.into_iter().map(show).collect();
+    page(&shown, next.as_deref())
 }
 
 /// A value as JSON; what we make ourselves can always be written.

@@ -40,6 +40,7 @@ macro_rules! kinds {
             pub(crate) const $name: Kind = Kind { code: $code, status: $status, title: $title };
         )*
         /// Every kind, in the order of the table.
+        #[cfg(test)]
         pub(crate) const ALL: &[Kind] = &[$($name),*];
     };
 }
@@ -67,6 +68,7 @@ kinds! {
     // What does not fit what is there.
     RUN_ENDED = "run-ended", 409, "The run has ended";
     RUN_NOT_SUSPENDED = "run-not-suspended", 409, "The run is not suspended";
+    RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person";
     VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name";
     PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects";

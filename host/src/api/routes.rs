@@ -22,10 +22,7 @@ use bellhop_core::id::RequestId;
 use super::auth::{self, Needs, Peer};
 use super::problem::{self, Problem};
 use super::request::Request;
-use super::{
-    App, Options, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens,
-};
-use crate::engine::Engine;
+use super::{App, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens};
 
 /// A method of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,11 +142,7 @@ routes! {
     Get "/metrics" Needs::Metrics, Starting => operating::metrics;
 }
 
-/// The routes over an engine, with everything that every request goes through except what the server does to sockets.
-pub(crate) fn router(engine: Arc<Engine>, options: Options) -> Router {
-    of_app(App::new(engine, options))
-}
-
+/// The routes, with everything that every request goes through except what the server does to sockets.
 pub(super) fn of_app(app: Arc<App>) -> Router {
     let mut by_path: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
     for route in ROUTES {
@@ -169,6 +162,11 @@ pub(super) fn of_app(app: Arc<App>) -> Router {
         }
         router = router.route(path, methods);
     }
+    dressed(router, app)
+}
+
+/// `router` with what surrounds every request.
+pub(super) fn dressed(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     router
         .fallback(|| async { Problem::new(problem::ROUTE_UNKNOWN, "there is nothing at this address") })
         .layer(middleware::from_fn_with_state(app.clone(), around))

@@ -16,6 +16,7 @@ use super::request::Request;
 use super::{App, answer, pages};
 use crate::engine::Engine;
 use crate::engine::accept::Refused;
+use crate::engine::resolve::ResolveError;
 use crate::engine::views::RunView;
 use crate::journal::{Summary, key};
 
@@ -144,7 +145,7 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     };
     let (views, next) = engine.run_list(range, wanted.limit, |summary| filter.keeps(summary)).await?;
     let shown: Vec<Value> = views.iter().map(shown).collect::<Result<_, _>>()?;
-    answer::json(StatusCode::OK, &pages::page(shown, next.as_ref().map(|range| range.from.as_slice())))
+    answer::json(StatusCode::OK, &pages::page(&shown, next.as_ref().map(|range| range.from.as_slice())))
 }
 
 /// Brings `cause` to a run that has not ended; the run as it stands after its decision.
@@ -193,23 +194,39 @@ pub(super) async fn resume(request: Request) -> Result<Response, Problem> {
     told(request, Cause::Resume, |status| {
         // A suspended run can be parked or be cancelling at the same time, and shows as that.
         let can = matches!(status, Status::Suspended | Status::Parked | Status::Cancelling);
-        not_ended(status).or((!can).then_some(problem::RUN_NOT_SUSPENDED))
+        not_ended(status).or_else(|| (!can).then_some(problem::RUN_NOT_SUSPENDED))
     })
     .await
 }
 
-/// `POST /v1/runs/{id}/resolve`: a person says what became of a call.
+/// `POST /v1/runs/{id}/resolve`: a person says what became of a call that nobody could tell, and the run goes on.
 pub(super) async fn resolve(mut request: Request) -> Result<Response, Problem> {
     let run = request.run()?;
     request.params(&[])?.finish()?;
     let mut form = request.form(&["task", "done", "answer"]).await?;
-    let _task = form.text("task");
-    match form.needed("done", "true or false") {
-        Some(Value::Bool(_)) | None => {}
-        Some(_) => form.refuse("done", "`done` is true or false"),
+    let task = form.text("task");
+    let done = form.needed_flag("done");
+    let answer = form.take("answer").filter(|answer| !answer.is_null());
+    if answer.is_some() && done == Some(false) {
+        form.refuse("answer", "what was not done has no answer");
     }
-    let _answer = form.take("answer");
     form.finish()?;
-    request.app.engine.summary(run)?.ok_or_else(|| unknown(run))?;
-    Err(Problem::not_supported("resolving a call"))
+    let Some(done) = done else { return Err(Problem::internal(&"a form without `done` was taken for whole")) };
+    let engine = request.app.engine.clone();
+    if engine.is_draining() {
+        return Err(Problem::draining());
+    }
+    let by = request.caller.name();
+    tracing::info!(%run, by, done, "an operator resolves a call");
+    match engine.resolve(run, task, done, answer, by).await {
+        Ok(()) => {}
+        Err(ResolveError::Load(error)) => return Err(error.into()),
+        Err(error @ ResolveError::NotParked(status)) => {
+            let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+            let kind = not_ended(status).unwrap_or(problem::RUN_NOT_PARKED);
+            return Err(Problem::new(kind, error.to_string()).with("run", shown(&present)?));
+        }
+    }
+    let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+    answer::json(StatusCode::OK, &shown(&view)?)
 }

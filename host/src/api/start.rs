@@ -1,5 +1,6 @@
 //! `POST /v1/workflows/{namespace}/{name}/runs`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::form::{self, Form};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, runs};
-use crate::engine::accept::Trigger;
+use crate::engine::accept::{Accepted, Trigger};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -52,19 +53,28 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
         version: form.text("version"),
         input: form.needed("input", "the workflow's input").unwrap_or(Value::Null),
         connections: form.text_map("connections"),
-        labels: form.text_map("labels"),
+        labels: labels(&mut form),
         idempotency_key,
         body: Digest::of(&bytes),
     };
     if trigger.connections.len() > CONNECTIONS_MAX {
         form.refuse("connections", format!("a trigger names at most {CONNECTIONS_MAX} connections"));
     }
+    form.finish()?;
+    let engine = request.app.engine.clone();
+    let accepted = engine.trigger(trigger).await.map_err(|refused| runs::refused(&engine, refused))?;
+    answered(&request.app, &accepted, wait).await
+}
+
+/// The labels of a run.
+pub(super) fn labels(form: &mut Form) -> BTreeMap<String, String> {
+    let labels = form.text_map("labels");
     let label_fits = |(key, value): (&String, &String)| {
         (1..=LABEL_KEY_CHARS_MAX).contains(&key.chars().count())
             && !key.contains(':')
             && value.chars().count() <= LABEL_VALUE_CHARS_MAX
     };
-    if trigger.labels.len() > LABELS_MAX || !trigger.labels.iter().all(label_fits) {
+    if labels.len() > LABELS_MAX || !labels.iter().all(label_fits) {
         form.refuse(
             "labels",
             format!(
@@ -73,24 +83,28 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
             ),
         );
     }
-    form.finish()?;
-    let engine = request.app.engine.clone();
-    let accepted = engine.trigger(trigger).await.map_err(|refused| runs::refused(&engine, refused))?;
-    let answer = answered(&request.app, accepted.run, wait).await?;
-    Ok(if accepted.replayed { answer::with_header(answer, IDEMPOTENT_REPLAYED, "true") } else { answer })
+    labels
 }
 
-/// The accepted run. Unless the caller waits for it, only what was settled at the acceptance is told: that is durable,
-/// it costs no further wait, and a replay says the same.
-async fn answered(app: &Arc<App>, run: RunId, wait: Option<Duration>) -> Result<Response, Problem> {
-    let path = runs::path(run);
-    if let Some(wait) = wait {
-        let view = runs::waited(app, run, wait).await?;
-        let status = if view.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-        return Ok(answer::with_location(answer::json(status, &runs::shown(&view)?)?, &path));
-    }
+/// The answer to a trigger.
+pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<Duration>) -> Result<Response, Problem> {
+    let run = accepted.run;
+    let (status, body) = match wait {
+        None => (StatusCode::ACCEPTED, as_accepted(app, run)?),
+        Some(wait) => {
+            let view = runs::waited(app, run, wait).await?;
+            let status = if view.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+            (status, runs::shown(&view)?)
+        }
+    };
+    let response = answer::with_location(answer::json(status, &body)?, &runs::path(run));
+    Ok(if accepted.replayed { answer::with_header(response, IDEMPOTENT_REPLAYED, "true") } else { response })
+}
+
+/// Only what was settled at the acceptance: that is durable, it costs no further wait, and a replay says the same.
+fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
     let summary = app.engine.summary(run)?.ok_or_else(|| Problem::internal(&"an accepted run is not there"))?;
-    let body = json!({
+    Ok(json!({
         "id": run,
         "status": "running",
         "workflow": format!("{}/{}", summary.namespace, summary.name),
@@ -102,11 +116,11 @@ async fn answered(app: &Arc<App>, run: RunId, wait: Option<Duration>) -> Result<
         "startedAt": summary.started_at.to_string(),
         "endedAt": null,
         "links": runs::links(run),
-    });
-    Ok(answer::with_location(answer::json(StatusCode::ACCEPTED, &body)?, &path))
+    }))
 }
 
-fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+/// The caller's key, if there is one.
+pub(super) fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
     let Some(key) = request.header(&IDEMPOTENCY_KEY)? else { return Ok(None) };
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         let detail = format!("`Idempotency-Key` has 1 to {KEY_BYTES_MAX} bytes");

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use bellhop_core::definition::duration;
 use bellhop_core::diagnostic::code;
 use bellhop_core::id::TokenId;
+use bellhop_core::time::Timestamp;
 
-use super::form::fault;
+use super::form::{Form, fault};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{answer, pages, work};
@@ -32,7 +33,7 @@ fn shown(stored: &Stored) -> Value {
 /// `POST /v1/tokens`: `{"name": …, "scopes": […], "expiresIn": "P90D"}`. The answer is the only place where its secret ever stands.
 pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
-    let mut form = request.form(&["name", "scopes", "expiresIn"]).await?;
+    let mut form = request.form(&["name", "scopes", "expiresIn", "expiresAt"]).await?;
     let name = form.needed_text("name").unwrap_or_default();
     if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
         form.refuse("name", format!("a token's name has at most {NAME_CHARS_MAX} characters"));
@@ -58,18 +59,12 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
             }
         }
     }
-    let span_ms = form.text("expiresIn").map(|text| duration::millis_of(&Value::String(text)));
-    match &span_ms {
-        Some(Err(error)) => form.refuse("expiresIn", error.to_string()),
-        Some(Ok(0)) => form.refuse("expiresIn", "a token that has ended is of no use"),
-        Some(Ok(_)) | None => {}
-    }
+    let now = request.app.engine.services.clock.now();
+    let expires_at = expires_at(&mut form, now);
     form.finish()?;
     let app = request.app.clone();
     let (stored, secret) = work::to_the_end(async move {
         let services = &app.engine.services;
-        let now = services.clock.now();
-        let expires_at = span_ms.and_then(Result::ok).map(|ms| now.plus_millis(ms));
         Ok(app.engine.tokens.create(&name, scopes, expires_at, now, services.entropy.next_wide()).await?)
     })
     .await?;
@@ -79,6 +74,38 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
         fields.insert("token".to_owned(), Value::String(secret));
     }
     Ok(answer::with_location(answer::json(StatusCode::CREATED, &body)?, &format!("/v1/tokens/{}", stored.id)))
+}
+
+/// `expiresIn`, an ISO 8601 duration, or `expiresAt`, an RFC 3339 time.
+fn expires_at(form: &mut Form, now: Timestamp) -> Option<Timestamp> {
+    let (span, at) = (form.text("expiresIn"), form.text("expiresAt"));
+    let (name, read) = match (span, at) {
+        (None, None) => return None,
+        (Some(_), Some(_)) => {
+            form.refuse("expiresIn", "`expiresIn` and `expiresAt` exclude each other");
+            return None;
+        }
+        (Some(span), None) => {
+            let span_ms = duration::millis_of(&Value::String(span)).map_err(|error| error.to_string());
+            ("expiresIn", span_ms.map(|ms| now.plus_millis(ms)))
+        }
+        (None, Some(at)) => {
+            let wrong = |_| "write an RFC 3339 time, such as 2027-01-01T00:00:00Z".to_owned();
+            let at = at.parse::<jiff::Timestamp>().map_err(wrong);
+            ("expiresAt", at.map(|at| Timestamp::from_millis(u64::try_from(at.as_millisecond()).unwrap_or(0))))
+        }
+    };
+    match read {
+        Ok(at) if at > now => Some(at),
+        Ok(_) => {
+            form.refuse(name, "a token that has ended is of no use");
+            None
+        }
+        Err(why) => {
+            form.refuse(name, why);
+            None
+        }
+    }
 }
 
 /// `GET /v1/tokens`.

@@ -47,14 +47,14 @@ impl Process {
                 if let Some(at) = line.find("bh_") {
                     token = Some(line[at..].trim().to_owned());
                 }
-                // The token comes right after the address, the first time only.
-                if address.is_some() && (token.is_some() || arguments.contains(&"--again") || !arguments.contains(&"serve")) {
+                // Where it listens is the last thing that it says.
+                if address.is_some() {
                     break;
                 }
             }
             Ok::<(), std::io::Error>(())
         };
-        let _in_time = tokio::time::timeout(Duration::from_secs(2), wait).await;
+        let _in_time = tokio::time::timeout(Duration::from_secs(30), wait).await;
         let Some(address) = address else { return failed(format!("`bellhop {}` did not start", arguments.join(" "))) };
         // Whatever it says later goes nowhere, but is read, so that it never waits for us.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

@@ -228,7 +228,16 @@ impl Demo {
                 else {
                     continue;
                 };
-                self.put_text(&format!("/v1/tables/{stem}"), "application/yaml", std::fs::read(&path)?, "PUT").await?;
+                let put = Command::new(std::env::current_exe()?)
+                    .args(["tables", "put", stem])
+                    .arg(&path)
+                    .env("BELLHOP_URL", format!("http://{}", self.host.address))
+                    .env("BELLHOP_TOKEN", &self.token)
+                    .output()
+                    .await?;
+                if !put.status.success() {
+                    return failed(format!("`bellhop tables put {stem}`: {}", String::from_utf8_lossy(&put.stderr)));
+                }
             }
         }
         for (name, file) in [

@@ -23,6 +23,8 @@ pub(crate) enum CallEnd {
     Park(Fault),
     /// It was put down because the process is stopping; nothing is known or lost.
     PutDown,
+    /// Its port failed: nobody may carry the run on in this process.
+    Failed(Error),
 }
 
 /// What a call is told while it is under way.
@@ -77,6 +79,8 @@ pub(crate) async fn drive<E: Execution>(
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
     let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>> = FuturesUnordered::new();
     let mut draining = false;
+    // A port that takes a run up again does not know its state.
+    port.timer(wake(&state));
     loop {
         let mut start = false;
         for command in run::pending(&state) {
@@ -115,6 +119,7 @@ pub(crate) async fn drive<E: Execution>(
                         CallEnd::Returned(result) => (Cause::Returned { frame, result }, None),
                         CallEnd::Park(reason) => (Cause::Park { frame, reason }, None),
                         CallEnd::PutDown => continue,
+                        CallEnd::Failed(error) => return Err(error),
                     }
                 }
                 next = port.signal(resting), if !draining => match next {

@@ -63,4 +63,17 @@ impl Engine {
         self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
         Ok(Some(found))
     }
+
+    /// The events of a run with numbers above `after`, until at least `limit` are there or the log has no more.
+    #[cfg(test)]
+    pub(crate) async fn events(&self, run: RunId, after: u64, limit: usize) -> Result<Option<Vec<Public>>, LoadError> {
+        let Some(mut follower) = self.follow(run, after)? else { return Ok(None) };
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(events) = self.next_events(&mut follower, 1_000).await?
+        {
+            found.extend(events);
+        }
+        Ok(Some(found))
+    }
 }

@@ -8,7 +8,7 @@ use bellhop_core::run::{self, Cause, Command, State, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::accept::Pins;
-use super::call::{Caller, keys_of};
+use super::call::{self, Caller};
 use super::driver::{self, Left};
 use super::exclusive::Owner;
 use super::execution::local::{Local, Opening};
@@ -249,7 +249,7 @@ impl Engine {
                 let (opening, live) = self.opening(run, summary);
                 match self.load(run, opening).await {
                     Ok(loaded) => {
-                        self.restore_keys(&loaded.state);
+                        self.restore_keys(&loaded).await?;
                         if !parked {
                             running.push((run, loaded, live));
                         }
@@ -266,15 +266,16 @@ impl Engine {
         Ok(found)
     }
 
-    fn restore_keys(&self, state: &State) {
-        for (frame, call) in state.calls() {
-            let _ = frame;
+    async fn restore_keys(&self, loaded: &Loaded) -> Result<(), LoadError> {
+        let state = &loaded.state;
+        for (_, call) in state.calls() {
             let Some(action) = state.facts().actions.get(&call.action) else { continue };
             let owner = Owner { run: state.facts().run, execution: call.key.clone() };
-            for key in keys_of(action, call) {
+            for key in call::keys_held(&loaded.port, action, call).await? {
                 self.services.keys.restore(&key, owner.clone());
             }
         }
+        Ok(())
     }
 
     /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.

@@ -6,10 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Engine;
-use super::accept::Pins;
-use super::runs::LoadError;
-use super::timeline::{Public, Reader};
-use crate::journal::{self, Entry, Summary};
+use crate::journal::{self, Summary};
 
 /// A run, as `GET /v1/runs/{id}` shows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -118,40 +115,5 @@ impl Engine {
                 _ => return Ok(view),
             }
         }
-    }
-
-    /// The public events of a run with numbers above `after`, as far as its log goes, at most `limit`; all durable.
-    pub(crate) async fn events(&self, run: RunId, after: u64, limit: usize) -> Result<Option<Vec<Public>>, LoadError> {
-        let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
-        let Some((_, Entry::Accepted { pins })) = first else { return Ok(None) };
-        let pins: Pins = serde_json::from_value(pins).map_err(|e| LoadError::Damaged(e.to_string()))?;
-        let definition = self
-            .services
-            .definitions
-            .by_digest(pins.definition, &pins.file)?
-            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
-        let mut reader = Reader::new(definition.workflow.clone());
-        let mut found = Vec::new();
-        let mut from = 0;
-        'log: loop {
-            let page = self.services.journal.entries(run, from, 1_000)?;
-            if page.is_empty() {
-                break;
-            }
-            for (seq, entry) in page {
-                from = seq + 1;
-                for event in reader.read(&self.services.journal, entry) {
-                    if event.id > after {
-                        found.push(event);
-                    }
-                }
-                if found.len() >= limit {
-                    break 'log;
-                }
-            }
-        }
-        let tip = self.services.journal.tip();
-        self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
-        Ok(Some(found))
     }
 }

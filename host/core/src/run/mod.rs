@@ -13,15 +13,18 @@ mod arguments;
 mod decide;
 mod event;
 mod fault;
+mod fold;
+mod frame;
 mod key;
 mod pending;
 mod state;
 
 pub use decide::{Cause, Input, Returned, decide};
 pub use event::{Block, Effect, Ending, Event, FrameId, Undo, Variables};
+pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};
 pub use pending::{Command, Status, Waiting, pending};
-pub use state::{Calling, LedgerEntry, SNAPSHOT_VERSION, State};
+pub use state::{LedgerEntry, SNAPSHOT_VERSION, State};
 
 use crate::definition::{ActionReference, Workflow};
 use crate::digest::Digest;

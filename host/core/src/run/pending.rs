@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::event::{Ending, FrameId};
-use super::state::{Body, Calling, Phase, Running, State};
+use super::frame::{Body, Calling, Phase, Running};
+use super::state::State;
 use crate::fault::Fault;
 use crate::time::Timestamp;
 

@@ -97,7 +97,11 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
         What::Unknown => (code::ARGUMENT_UNKNOWN, format!("`{action}` takes no argument `{field}`")),
         What::Missing => (code::ARGUMENT_MISSING, format!("`{action}` needs the argument `{field}`")),
         What::Invalid if field.is_empty() => {
-            (code::ARGUMENT_INVALID, format!("the arguments of `{action}` do not fit"))
+            let message = match violation.message.strip_prefix("the value needs ") {
+                Some(what) => format!("`{action}` needs {what}"),
+                None => format!("the arguments of `{action}` do not fit"),
+            };
+            (code::ARGUMENT_INVALID, message)
         }
         What::Invalid => {
             let why = match &violation.expected {

@@ -91,6 +91,18 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
                 suggestion: None,
             });
         }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }
+            if let Some(fields) = missing_in_each(context) =>
+        {
+            violations.push(Violation {
+                message: format!("{name} needs {fields}"),
+                expected: Some(format!("a value with {fields}")),
+                pointer,
+                schema_pointer,
+                what: What::Invalid,
+                suggestion: None,
+            });
+        }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             // The form that fits best is most probably the one that was meant.
             let closest = context.iter().filter(|errors| !errors.is_empty()).min_by_key(|errors| {
@@ -145,6 +157,21 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
             violations.push(Violation { pointer, schema_pointer, what: What::Invalid, message, expected, suggestion });
         }
     }
+}
+
+/// `` `a` or `b` `` where each form lacks just one field.
+fn missing_in_each(context: &[Vec<ValidationError<'_>>]) -> Option<String> {
+    let fields: Option<Vec<&str>> = context
+        .iter()
+        .map(|errors| match errors.as_slice() {
+            [error] => match error.kind() {
+                ValidationErrorKind::Required { property } => property.as_str(),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    fields.filter(|fields| fields.len() > 1).map(|fields| one_of(fields.into_iter()).replace("one of ", "one of the fields "))
 }
 
 fn sentence(kind: &ValidationErrorKind, name: &str) -> Option<(String, Option<String>)> {

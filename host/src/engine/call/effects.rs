@@ -210,7 +210,8 @@ impl<E: Execution> Scope<E> {
             if !earlier.writes || earlier.result.is_err() {
                 continue;
             }
-            if earlier.hash == hash && earlier.function == method.function {
+            // The hash is of the function's name too.
+            if earlier.hash == hash {
                 return Ok(Some(earlier));
             }
             if self.retry_again {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Returned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,7 +19,8 @@ pub(crate) use names::Known;
 use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
-use super::execution::{CallKey, End, Execution, Slice, StepKey};
+use super::execution::local::Local;
+use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
@@ -61,8 +63,9 @@ struct Attempt<E> {
     wish: watch::Receiver<Wish>,
 }
 
-/// The keys that an action holds while it runs.
-pub(crate) fn keys_of(action: &Action, call: &Calling) -> Vec<String> {
+/// The keys that an action holds while it runs. `arguments` have ids where the file has names: two names of one thing
+/// are one key.
+fn keys_of(action: &Action, call: &Calling, arguments: &Value) -> Vec<String> {
     let connection = call.connection.as_deref().unwrap_or_default();
     let mut keys: Vec<String> = action
         .manifest
@@ -70,7 +73,7 @@ pub(crate) fn keys_of(action: &Action, call: &Calling) -> Vec<String> {
         .iter()
         .map(|key| {
             let values: Vec<Value> =
-                key.fields.iter().map(|field| call.arguments.pointer(field).cloned().unwrap_or(Value::Null)).collect();
+                key.fields.iter().map(|field| arguments.pointer(field).cloned().unwrap_or(Value::Null)).collect();
             json!([key.name, connection, values]).to_string()
         })
         .collect();
@@ -78,6 +81,16 @@ pub(crate) fn keys_of(action: &Action, call: &Calling) -> Vec<String> {
     keys.sort();
     keys.dedup();
     keys
+}
+
+/// The keys that an open action held when the process ended. One that had made no call yet held none, or has nothing to
+/// lose by waiting for them again; giving it the key would take it from the one that has.
+pub(super) async fn keys_held(port: &Local, action: &Action, call: &Calling) -> Result<Vec<String>, execution::Error> {
+    if action.manifest.exclusive.is_empty() || !port.has_called(&call.key, call.attempt, names::ORDINAL_FIRST) {
+        return Ok(Vec::new());
+    }
+    let arguments = names::on_record(port, action, call).await?;
+    Ok(keys_of(action, call, &arguments))
 }
 
 impl<E: Execution> Attempt<E> {
@@ -111,7 +124,13 @@ impl<E: Execution> Attempt<E> {
                 return CallEnd::Park(reason);
             }
         };
-        let keys = keys_of(&action, &self.call);
+        let named = self.scope(&action, &grants, &connection);
+        let arguments = match names::resolve(&named, &self.call.arguments).await {
+            Ok(resolved) => resolved,
+            Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
+            Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
+        };
+        let keys = keys_of(&action, &self.call, &arguments);
         let owner = self.owner();
         for key in &keys {
             let mut wish = self.wish.clone();
@@ -120,7 +139,7 @@ impl<E: Execution> Attempt<E> {
                 _ = wish.wait_for(|w| *w == Wish::PutDown) => return CallEnd::PutDown,
             }
         }
-        let end = self.run_guest(&action, &package, grants, connection).await;
+        let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
         // A parked action keeps its keys: what it was doing is not over.
         if matches!(end, CallEnd::Returned(_)) {
             for key in &keys {
@@ -130,14 +149,36 @@ impl<E: Execution> Attempt<E> {
         end
     }
 
+    fn scope(&self, action: &Arc<Action>, grants: &Arc<[Grant]>, connection: &Arc<Connected>) -> Arc<Scope<E>> {
+        let task = self.facts.workflow.tasks.iter().find(|t| t.pointer == self.call.key.pointer);
+        Arc::new(Scope {
+            services: self.services.clone(),
+            port: self.port.clone(),
+            run: self.run(),
+            execution: self.call.key.clone(),
+            attempt: self.call.attempt,
+            action: action.clone(),
+            plugin: self.call.action.plugin.clone(),
+            grants: grants.clone(),
+            connection: connection.clone(),
+            retry_again: task.is_some_and(|t| t.extras.retry_again),
+            resend_unknown: task.is_some_and(|t| t.extras.resend_unknown),
+            fast: self.facts.workflow.extras.purpose.as_deref() == Some("offboarding"),
+            wish: self.wish.clone(),
+            on_its_way: Mutex::new(None),
+            halted: Mutex::new(None),
+            wrote: std::sync::atomic::AtomicBool::new(false),
+        })
+    }
+
     async fn run_guest(
         &self,
         action: &Arc<Action>,
         package: &sandbox::Package,
-        grants: Arc<[bellhop_core::requirement::Grant]>,
-        connection: Arc<Connected>,
+        grants: &Arc<[Grant]>,
+        connection: &Arc<Connected>,
+        arguments: &Value,
     ) -> CallEnd {
-        let task = self.facts.workflow.tasks.iter().find(|t| t.pointer == self.call.key.pointer);
         let facts = &connection.facts;
         let context = json!({
             "run": self.run().to_string(),
@@ -155,34 +196,9 @@ impl<E: Execution> Attempt<E> {
             Ok(slice) => slice,
             Err(end) => return end,
         };
-        let mut arguments: Option<Value> = None;
         loop {
             tries += 1;
-            let scope = Arc::new(Scope {
-                services: self.services.clone(),
-                port: self.port.clone(),
-                run: self.run(),
-                execution: self.call.key.clone(),
-                attempt: self.call.attempt,
-                action: action.clone(),
-                plugin: self.call.action.plugin.clone(),
-                grants: grants.clone(),
-                connection: connection.clone(),
-                retry_again: task.is_some_and(|t| t.extras.retry_again),
-                resend_unknown: task.is_some_and(|t| t.extras.resend_unknown),
-                fast: self.facts.workflow.extras.purpose.as_deref() == Some("offboarding"),
-                wish: self.wish.clone(),
-                on_its_way: Mutex::new(None),
-                halted: Mutex::new(None),
-                wrote: std::sync::atomic::AtomicBool::new(false),
-            });
-            if arguments.is_none() {
-                match names::resolve(&scope, &self.call.arguments).await {
-                    Ok(resolved) => arguments = Some(resolved),
-                    Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
-                    Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
-                }
-            }
+            let scope = self.scope(action, grants, connection);
             let mut request = json!({ "input": arguments, "context": context });
             if let Some(Slice { state, .. }) = &slice {
                 request["state"] = state.clone();
@@ -259,8 +275,13 @@ impl<E: Execution> Attempt<E> {
             Stopped::Park(fault) => CallEnd::Park(fault),
             Stopped::PutDown => CallEnd::PutDown,
             Stopped::Failed(error) => {
-                tracing::error!(run = %self.run(), task = %self.call.key, %error, "the journal failed under a call");
-                CallEnd::PutDown
+                if !matches!(error, execution::Error::TooLarge { .. }) {
+                    return CallEnd::Failed(error);
+                }
+                // What was begun is on record; what would come next needs more room than a run has.
+                let mut reason = Fault::of_code("run-too-large", 400, error.to_string());
+                reason.instance = Some(self.call.key.pointer.clone());
+                CallEnd::Park(reason)
             }
         }
     }

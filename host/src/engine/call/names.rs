@@ -9,14 +9,16 @@ use bellhop_core::diagnostic::nearest;
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::requirement::Kind;
+use bellhop_core::run::{Action, Calling, ExecutionKey};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::effects::{Scope, Stopped};
-use crate::engine::execution::{Answer, CallKey, Execution, How};
+use crate::engine::execution::local::Local;
+use crate::engine::execution::{Answer, CallKey, End, Error, Execution, How, StepKey};
 
 /// Reads that resolve names are numbered from here on, apart from the guest's own calls.
-const ORDINAL_FIRST: u32 = 1 << 30;
+pub(super) const ORDINAL_FIRST: u32 = 1 << 30;
 /// How long a name that was found is believed. A renamed channel is found under its new name after that.
 const BELIEVED_MS: u64 = 60_000;
 /// Names of one input; more is a mistake of the file.
@@ -133,17 +135,37 @@ fn collect(schema: &Value, input: &Value, pointer: &str, out: &mut Vec<(String, 
     }
 }
 
-/// The input with ids in place of names.
-pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Result<Value, Unresolved> {
+fn places(action: &Action, input: &Value) -> Vec<(String, Named, String)> {
     let mut places = Vec::new();
-    let document = scope.action.input.document();
-    collect(document, input, "", &mut places);
+    collect(action.input.document(), input, "", &mut places);
     places.sort_by(|a, b| a.0.cmp(&b.0));
     places.dedup_by(|a, b| a.0 == b.0);
+    places
+}
+
+fn key(execution: &ExecutionKey, attempt: u32, number: usize) -> CallKey {
+    let ordinal = ORDINAL_FIRST + u32::try_from(number).unwrap_or(u32::MAX - ORDINAL_FIRST);
+    CallKey { execution: execution.clone(), attempt, ordinal }
+}
+
+/// The input of a call that was begun before, with the ids that were found then.
+pub(super) async fn on_record(port: &Local, action: &Action, call: &Calling) -> Result<Value, Error> {
+    let mut resolved = call.arguments.as_ref().clone();
+    for (number, (pointer, _, _)) in places(action, &call.arguments).into_iter().enumerate() {
+        let step = StepKey::Call(key(&call.key, call.attempt, number));
+        let found = port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await?;
+        if let (End::Done(Answer { result: Ok(id), .. }), Some(place)) = (found, resolved.pointer_mut(&pointer)) {
+            *place = Value::from(id);
+        }
+    }
+    Ok(resolved)
+}
+
+/// The input with ids in place of names.
+pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Result<Value, Unresolved> {
     let mut resolved = input.clone();
-    for (number, (pointer, named, name)) in places.into_iter().enumerate() {
-        let ordinal = ORDINAL_FIRST + u32::try_from(number).unwrap_or(u32::MAX - ORDINAL_FIRST);
-        let key = CallKey { execution: scope.execution.clone(), attempt: scope.attempt, ordinal };
+    for (number, (pointer, named, name)) in places(&scope.action, input).into_iter().enumerate() {
+        let key = key(&scope.execution, scope.attempt, number);
         let id = match scope.kept(&key).await.map_err(Unresolved::Stopped)? {
             Some(answer) => answer.result,
             None => {

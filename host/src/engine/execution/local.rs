@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Ending, State};
+use bellhop_core::run::{Ending, ExecutionKey, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -171,6 +171,15 @@ impl Local {
     pub(crate) fn folded(&self, state: &State) {
         let at = driver::wake(state);
         self.log().timer = (at, at);
+    }
+
+    /// Whether an attempt at an execution has any call below `ordinal` on record.
+    pub(crate) fn has_called(&self, execution: &ExecutionKey, attempt: u32, ordinal: u32) -> bool {
+        let log = self.log();
+        log.open
+            .keys()
+            .chain(log.ends.keys())
+            .any(|call| call.execution == *execution && call.attempt == attempt && call.ordinal < ordinal)
     }
 
     /// Whether a message is waiting.

@@ -132,7 +132,8 @@ impl Recorded for Decision {
 pub(crate) struct Answer {
     /// The hash of the guest's own request; a replay with another one is not the same program.
     pub(crate) hash: String,
-    /// `chat.post-message`.
+    /// `chat.post-message`; empty when read back: the hash has it.
+    #[serde(default)]
     pub(crate) function: String,
     /// Whether it was a write.
     pub(crate) writes: bool,

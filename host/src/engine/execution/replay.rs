@@ -24,6 +24,15 @@ pub(crate) enum Line {
     NotSent(StepKey),
 }
 
+/// Where a process dies: with the line that would be the n-th, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Death {
+    /// Which.
+    pub(crate) line: usize,
+    /// Whether that line is kept.
+    pub(crate) kept: bool,
+}
+
 #[derive(Default)]
 struct Book {
     lines: Vec<Line>,
@@ -35,8 +44,8 @@ pub(crate) struct Replay {
     book: Mutex<Book>,
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
     now: Mutex<Timestamp>,
-    /// The step whose outcome is lost, as if the process died before it was kept.
-    lose: Mutex<Option<usize>>,
+    /// Where the process dies.
+    death: Mutex<Option<Death>>,
 }
 
 impl Replay {
@@ -47,7 +56,7 @@ impl Replay {
             book: Mutex::new(Book { lines, timer: None }),
             inbox: tokio::sync::Mutex::new(inbox),
             now: Mutex::new(now),
-            lose: Mutex::new(None),
+            death: Mutex::new(None),
         };
         (replay, sender)
     }
@@ -57,9 +66,9 @@ impl Replay {
         self.book().lines.clone()
     }
 
-    /// Dies when there are so many lines.
-    pub(crate) fn die_at(&self, lines: usize) {
-        *self.lose.lock().unwrap_or_else(PoisonError::into_inner) = Some(lines);
+    /// From there on no step gives anything any more.
+    pub(crate) fn die_at(&self, death: Death) {
+        *self.death.lock().unwrap_or_else(PoisonError::into_inner) = Some(death);
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -67,13 +76,22 @@ impl Replay {
     }
 
     fn add(&self, line: Line) -> Result<(), Error> {
-        let dies_at = *self.lose.lock().unwrap_or_else(PoisonError::into_inner);
+        let death = *self.death.lock().unwrap_or_else(PoisonError::into_inner);
+        let died = || Err(Error::Journal("died here".to_owned()));
         let mut book = self.book();
-        if dies_at.is_some_and(|at| book.lines.len() >= at) {
-            return Err(Error::Journal("died here".to_owned()));
+        match death {
+            Some(death) if book.lines.len() > death.line => died(),
+            Some(death) if book.lines.len() == death.line => {
+                if death.kept {
+                    book.lines.push(line);
+                }
+                died()
+            }
+            _ => {
+                book.lines.push(line);
+                Ok(())
+            }
         }
-        book.lines.push(line);
-        Ok(())
     }
 }
 

@@ -23,11 +23,16 @@ use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
 use crate::toolchain;
 
+mod workflows;
+mod double;
+mod dying;
+mod ports;
+mod scenarios;
+
 /// A host without HTTP, on a store in memory.
 struct World {
     slack: bellhop_simulator::Running,
     engine: Arc<Engine>,
-    _cache: tempfile::TempDir,
 }
 
 /// The plugin of the workspace, built once for all tests.
@@ -36,7 +41,11 @@ async fn plugin(sandbox: &Sandbox) -> Vec<u8> {
     BUILT
         .get_or_init(|| async {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/slack");
-            toolchain::build(sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds").bytes
+            let bytes = toolchain::build(sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds").bytes;
+            // Compiled here, so that tests that begin together do not all compile the same.
+            Expressions::load(sandbox, Budget::default()).await.unwrap();
+            sandbox.prepare(&bytes).await.unwrap();
+            bytes
         })
         .await
         .clone()
@@ -53,17 +62,21 @@ fn sandbox(cache: &std::path::Path) -> Sandbox {
     .unwrap()
 }
 
+/// Machine code is named by what it was made of, so that all tests, and the next run of them, can share it.
+fn cache() -> std::path::PathBuf {
+    std::env::current_exe().unwrap().with_file_name("component-cache")
+}
+
 impl World {
     async fn new() -> Self {
         let slack = bellhop_simulator::start(bellhop_simulator::Options { budget_scale: 1000.0, ..Default::default() })
             .await
             .unwrap();
-        let cache = tempfile::tempdir().unwrap();
-        let sandbox = sandbox(cache.path());
+        let sandbox = sandbox(&cache());
+        let bytes = plugin(&sandbox).await;
         let expressions = Expressions::load(&sandbox, Budget::default()).await.unwrap();
         let client =
             Client::new(&ClientOptions { base_url: format!("http://{}", slack.address), ..Default::default() }).unwrap();
-        let bytes = plugin(&sandbox).await;
         let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
         let engine = Engine::open(Options {
             journal: Journal::new(Arc::new(Memory::new())),
@@ -80,7 +93,7 @@ impl World {
         engine.start().await.unwrap();
         let rules = engine.services.gateway.rules.clone();
         engine.services.plugins.install(&bytes, None, &rules, clock.now()).await.unwrap();
-        Self { slack, engine, _cache: cache }
+        Self { slack, engine }
     }
 
     async fn connect(&self, name: &str, kind: Kind, tokens: &[(TokenKind, &str)]) {
@@ -168,6 +181,6 @@ async fn a_lone_grid_account_is_refused_and_nothing_is_sent() {
     let refused = world.engine.trigger(World::trigger(&name, json!({"channel": "C1", "text": "Hello"}), None)).await;
     let Err(Refused::Preflight(diagnostics)) = refused else { panic!("{refused:?}") };
     assert_eq!(diagnostics[0].code.0, "plan-required");
-    assert_eq!(diagnostics[0].place.as_ref().unwrap().line, 23);
+    assert_eq!(diagnostics[0].place.as_ref().unwrap().line, 21);
     assert_eq!(world.slack.ledger().len(), 0);
 }

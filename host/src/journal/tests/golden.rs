@@ -78,7 +78,18 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 how: "sent".to_owned(),
             },
         ),
-        ("outcome-stored", Entry::Outcome { key: key.clone(), attempt: 1, ordinal: 2, hash, at, answer: Answer::Ok(stored), how: "sent".to_owned() }),
+        (
+            "outcome-stored",
+            Entry::Outcome {
+                key: key.clone(),
+                attempt: 1,
+                ordinal: 2,
+                hash,
+                at,
+                answer: Answer::Ok(stored),
+                how: "sent".to_owned(),
+            },
+        ),
         (
             "not-sent",
             Entry::NotSent {

@@ -7,12 +7,12 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::journal::entry::{Answer, Content, Entry};
-use bellhop_core::run::Status;
 use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Summary, Write};
 use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
 use crate::journal::store::Store;
+use bellhop_core::run::Status;
 
 fn run(number: u64) -> RunId {
     RunId::new(Timestamp::from_millis(1_000 + number), u128::from(number))

@@ -8,7 +8,7 @@ use crate::definition::{Backoff, Retry, TaskKind, Try};
 use crate::fault::Fault;
 use crate::run::arguments::Asked;
 use crate::run::event::{Block, Ending, Event, FrameId};
-use crate::run::state::{Body, Phase, Role, Running, Trying};
+use crate::run::frame::{Body, Phase, Role, Running, Trying};
 use crate::time::Timestamp;
 
 impl Decider<'_> {

@@ -9,7 +9,7 @@ use crate::definition::{Call, Delay, TaskIndex, TaskKind};
 use crate::fault::Fault;
 use crate::run::arguments::{Asked, Asking};
 use crate::run::event::{Block, Event, FrameId};
-use crate::run::state::{Forking, Phase, Role, Running};
+use crate::run::frame::{Forking, Phase, Role, Running};
 
 impl Decider<'_> {
     /// A list with nothing under way: the next task begins, or the list is over.

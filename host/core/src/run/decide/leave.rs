@@ -11,7 +11,7 @@ use crate::definition::TaskKind;
 use crate::fault::Fault;
 use crate::run::arguments::{Asked, Asking};
 use crate::run::event::{Event, FrameId};
-use crate::run::state::{Phase, Running};
+use crate::run::frame::{Phase, Running};
 
 impl Decider<'_> {
     /// The next iteration begins, or the loop is over.

@@ -8,7 +8,8 @@ use super::EVENTS_PER_DECISION_MAX;
 use super::arguments::{Asked, Asking, Scope};
 use super::event::{Effect, Ending, Event, FrameId};
 use super::fault as faults;
-use super::state::{Phase, State};
+use super::frame::Phase;
+use super::state::State;
 use crate::definition::{Task, TaskIndex, Then};
 use crate::expression::{Evaluator, Template, Text};
 use crate::fault::Fault;
@@ -263,7 +264,7 @@ impl Decider<'_> {
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = (FrameId, &super::state::Running)> {
+    fn running(&self) -> impl Iterator<Item = (FrameId, &super::frame::Running)> {
         self.state.frames.keys().filter_map(|id| Some((*id, self.state.running(*id)?)))
     }
 
@@ -303,8 +304,8 @@ impl Decider<'_> {
     /// One step of whatever can go on; false when nothing can.
     fn step(&mut self) -> bool {
         let ready = self.state.frames.iter().find_map(|(id, frame)| match &frame.body {
-            super::state::Body::List(list) if list.child.is_none() => Some((*id, true)),
-            super::state::Body::Task(task) if self.can_go_on(*id, task) => Some((*id, false)),
+            super::frame::Body::List(list) if list.child.is_none() => Some((*id, true)),
+            super::frame::Body::Task(task) if self.can_go_on(*id, task) => Some((*id, false)),
             _ => None,
         });
         match ready {
@@ -361,7 +362,7 @@ fn is_call(command: &super::Command) -> bool {
 }
 
 /// What a task is asked as, for `$task` and `$input`.
-fn asking<'a>(task: &'a Task, running: &'a super::state::Running, output: Option<&'a Value>) -> Asking<'a> {
+fn asking<'a>(task: &'a Task, running: &'a super::frame::Running, output: Option<&'a Value>) -> Asking<'a> {
     Asking {
         name: &task.name,
         reference: &task.pointer,
@@ -410,7 +411,7 @@ impl Decider<'_> {
         &self,
         frame: FrameId,
         task: &Task,
-        running: &super::state::Running,
+        running: &super::frame::Running,
         raw_output: Value,
     ) -> Result<(Arc<Value>, Option<Arc<Value>>), Fault> {
         let output = match &task.output.transform {
@@ -455,6 +456,6 @@ fn located(mut fault: Fault, task: &Task) -> Fault {
     fault
 }
 
-fn running_parent(state: &State, frame: FrameId, _running: &super::state::Running) -> Option<FrameId> {
+fn running_parent(state: &State, frame: FrameId, _running: &super::frame::Running) -> Option<FrameId> {
     state.frames.get(&frame).and_then(|f| f.parent)
 }

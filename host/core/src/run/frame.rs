@@ -1,0 +1,139 @@
+//! What is under way in a run: lists of tasks, tasks, and what each of these waits for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::event::{Block, FrameId, Variables, present};
+use super::key::ExecutionKey;
+use crate::definition::{ActionReference, TaskIndex};
+use crate::fault::Fault;
+use crate::time::Timestamp;
+
+/// Something that is being executed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Frame {
+    pub(super) parent: Option<FrameId>,
+    pub(super) variables: Variables,
+    /// A copy of the context for what runs beside others; written there, merged by the one who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub(super) context: Option<Arc<Value>>,
+    /// Indices and entry counts from the outside to here.
+    pub(super) path: Vec<u32>,
+    pub(super) body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Body {
+    List(List),
+    Task(Box<Running>),
+}
+
+/// A list of tasks that is worked through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct List {
+    pub(super) role: Role,
+    /// The next task to enter; none when the list has ended.
+    pub(super) position: Option<u32>,
+    /// The task that is under way.
+    pub(super) child: Option<FrameId>,
+    /// What the next task gets as its raw input.
+    pub(super) value: Arc<Value>,
+    /// How often each position was entered.
+    pub(super) entered: BTreeMap<u32, u32>,
+}
+
+/// Whose list it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Role {
+    Root,
+    Block(Block),
+    Iteration(u32),
+}
+
+/// A task that has begun and not ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Running {
+    pub(super) task: TaskIndex,
+    /// Position in its fork, for a branch.
+    pub(super) branch: Option<u32>,
+    pub(super) key: ExecutionKey,
+    pub(super) started_at: Timestamp,
+    pub(super) raw: Arc<Value>,
+    pub(super) input: Arc<Value>,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) phase: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Phase {
+    /// Entered; what it does is decided next.
+    Entered,
+    /// `do`.
+    Block,
+    Calling(Calling),
+    Waiting {
+        until: Timestamp,
+    },
+    Looping(Looping),
+    Forking(Forking),
+    Trying(Trying),
+}
+
+/// A call that has been scheduled and not ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calling {
+    /// The calling task's execution.
+    pub key: ExecutionKey,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// As the file says.
+    pub action: ActionReference,
+    /// The name of the connection.
+    pub connection: Option<String>,
+    /// The action's input.
+    pub arguments: Arc<Value>,
+    /// Why it cannot go on without a person.
+    pub parked: Option<Fault>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Looping {
+    pub(super) items: Arc<Vec<Arc<Value>>>,
+    /// The next iteration to begin.
+    pub(super) next: u32,
+    /// Iterations under way, by index.
+    pub(super) open: BTreeMap<u32, FrameId>,
+    /// The last output of a sequential loop.
+    pub(super) value: Arc<Value>,
+    /// Results of a parallel loop, in item order.
+    pub(super) results: BTreeMap<u32, Result<Arc<Value>, Fault>>,
+    /// Contexts that iterations of a parallel loop left behind.
+    pub(super) contexts: BTreeMap<u32, Arc<Value>>,
+}
+
+/// What the branches of a fork gave, by position.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Forking {
+    pub(super) results: BTreeMap<u32, Arc<Value>>,
+    pub(super) contexts: BTreeMap<u32, Arc<Value>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Trying {
+    /// Retries of this `try`.
+    pub(super) retries: u32,
+    /// Retries of this `try` and of those inside it, since it began.
+    pub(super) retries_within: u32,
+    pub(super) since: Timestamp,
+    /// Waiting to try again.
+    pub(super) backoff: Option<Timestamp>,
+    /// The fault that was caught last.
+    pub(super) fault: Option<Fault>,
+    pub(super) handling: bool,
+}

@@ -1,0 +1,221 @@
+//! Starting runs, once, and what an operator does to them.
+
+use super::*;
+
+const GREET: &str = "/v1/workflows/people/greeter/runs";
+const SLEEP: &str = "/v1/workflows/people/sleeper/runs";
+
+#[tokio::test]
+async fn a_run_is_accepted_and_ends() {
+    let world = World::with_workflows().await;
+    let body = json!({ "input": { "name": "Ada" }, "labels": { "ticket": "HR-9" } });
+    let answer = world.post(GREET, &body).await;
+    let accepted = answer.ok(202);
+    let id = accepted["id"].as_str().unwrap();
+    assert_eq!(answer.header("location"), format!("/v1/runs/{id}"));
+    assert_eq!(
+        accepted,
+        json!({
+            "id": id, "status": "running", "workflow": "people/greeter", "version": "1.0.0",
+            "waiting": null, "output": null, "error": null,
+            "labels": { "ticket": "HR-9" }, "startedAt": "2026-01-05T08:00:00.000Z", "endedAt": null,
+            "links": {
+                "self": format!("/v1/runs/{id}"),
+                "events": format!("/v1/runs/{id}/events"),
+                "cancel": format!("/v1/runs/{id}/cancel"),
+            },
+        })
+    );
+    let view = world.until(id, "completed").await;
+    assert_eq!(view["output"], json!({ "greeting": "Hello Ada" }));
+    let mut fields: Vec<&String> = view.as_object().unwrap().keys().collect();
+    let mut accepted: Vec<&String> = accepted.as_object().unwrap().keys().collect();
+    fields.sort();
+    accepted.sort();
+    assert_eq!(fields, accepted, "a run looks the same wherever it is shown");
+}
+
+#[tokio::test]
+async fn a_caller_can_wait() {
+    let world = World::with_workflows().await;
+    let body = json!({ "input": { "name": "Ada" } });
+    let answer = world.post(&format!("{GREET}?wait=20s"), &body).await;
+    assert_eq!(answer.ok(200)["output"]["greeting"], "Hello Ada");
+    assert!(answer.header("location").starts_with("/v1/runs/run_"));
+
+    let request = world.request("POST", &format!("{SLEEP}?wait=20s"), &[], body.to_string());
+    let router = world.router.clone();
+    let asked = tokio::spawn(async move { read(router.oneshot(request).await.unwrap()).await });
+    while !asked.is_finished() {
+        world.clock.advance(SECOND);
+        tokio::task::yield_now().await;
+    }
+    let waiting = asked.await.unwrap().ok(202);
+    assert_eq!(waiting["status"], "waiting");
+    assert_eq!(waiting["waiting"]["on"], "time");
+
+    // The server's end is no reason to keep a caller.
+    let id = waiting["id"].as_str().unwrap();
+    let request = world.request("GET", &format!("/v1/runs/{id}?wait=60s"), &[], "");
+    let router = world.router.clone();
+    let asked = tokio::spawn(async move { read(router.oneshot(request).await.unwrap()).await });
+    world.app.stopping.send_replace(true);
+    assert_eq!(asked.await.unwrap().ok(200)["status"], "waiting");
+}
+
+#[tokio::test]
+async fn a_key_starts_one_run() {
+    let world = World::with_workflows().await;
+    let body = json!({ "input": { "name": "Ada" } }).to_string();
+    let key = [("idempotency-key", "hire-4711")];
+    let first = world.call("POST", GREET, &key, body.clone()).await;
+    assert_eq!(first.header("idempotent-replayed"), "");
+    let id = first.ok(202)["id"].as_str().unwrap().to_owned();
+    world.until(&id, "completed").await;
+    let again = world.call("POST", GREET, &key, body.clone()).await;
+    assert_eq!(again.ok(202), first.ok(202), "the first answer, also when the run has ended");
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    let waited = world.call("POST", &format!("{GREET}?wait=1s"), &key, body).await;
+    assert_eq!((waited.ok(200)["id"].as_str(), waited.header("idempotent-replayed")), (Some(id.as_str()), "true"));
+    let other = json!({ "input": { "name": "Grace" } }).to_string();
+    let reused = world.call("POST", GREET, &key, other.clone()).await.problem(422, "idempotency-key-reused");
+    assert_eq!(reused["run"], id);
+    // Another workflow, another scope.
+    world.call("POST", SLEEP, &key, other).await.ok(202);
+    assert_eq!(world.get("/v1/runs").await.ok(200)["result"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn only_an_acceptance_binds_a_key() {
+    let world = World::with_workflows().await;
+    let key = [("idempotency-key", "k")];
+    let wrong = json!({ "input": { "nmae": "Ada" } }).to_string();
+    let problem = world.call("POST", GREET, &key, wrong).await.problem(422, "input-invalid");
+    let pointers: Vec<&str> =
+        problem["diagnostics"].as_array().unwrap().iter().map(|d| d["pointer"].as_str().unwrap()).collect();
+    assert_eq!(pointers.len(), 2, "{problem}");
+    let right = json!({ "input": { "name": "Ada" } }).to_string();
+    let answer = world.call("POST", GREET, &key, right).await;
+    assert_eq!(answer.header("idempotent-replayed"), "");
+    answer.ok(202);
+}
+
+#[tokio::test]
+async fn a_version_is_chosen() {
+    let world = World::with_workflows().await;
+    world.put("/v1/workflows/people/greeter", GREETER.replace("1.0.0", "1.1.0").replace("Hello", "Hi")).await.ok(201);
+    let asked = |version: Value| {
+        let body = json!({ "input": { "name": "Ada" }, "version": version }).to_string();
+        world.call("POST", "/v1/workflows/people/greeter/runs?wait=1s", &[], body)
+    };
+    assert_eq!(asked(Value::Null).await.ok(200)["output"]["greeting"], "Hi Ada");
+    assert_eq!(asked(json!("1.0.0")).await.ok(200)["output"]["greeting"], "Hello Ada");
+    asked(json!("2.0.0")).await.problem(404, "workflow-unknown");
+}
+
+#[tokio::test]
+async fn runs_are_listed_newest_first_in_pages() {
+    let world = World::with_workflows().await;
+    let mut ids = Vec::new();
+    for n in 0..7 {
+        world.clock.advance(SECOND);
+        let (path, label) = if n % 2 == 0 { (GREET, "even") } else { (SLEEP, "odd") };
+        let body = json!({ "input": { "name": "Ada" }, "labels": { "n": label, "all": "yes" } });
+        let id = world.post(path, &body).await.ok(202)["id"].as_str().unwrap().to_owned();
+        world.until(&id, if n % 2 == 0 { "completed" } else { "waiting" }).await;
+        ids.insert(0, id);
+    }
+    let mut seen = Vec::new();
+    let mut path = "/v1/runs?limit=3".to_owned();
+    loop {
+        let page = world.get(&path).await.ok(200);
+        let page_ids = page["result"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned());
+        seen.extend(page_ids);
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/v1/runs?limit=3&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ids);
+    let count = |path: &'static str| {
+        let world = &world;
+        async move { world.get(path).await.ok(200)["result"].as_array().unwrap().len() }
+    };
+    assert_eq!(count("/v1/runs?status=waiting").await, 3);
+    assert_eq!(count("/v1/runs?status=waiting,completed").await, 7);
+    assert_eq!(count("/v1/runs?workflow=people/greeter").await, 4);
+    assert_eq!(count("/v1/runs?workflow=people/nobody").await, 0);
+    assert_eq!(count("/v1/runs?label=n:odd&label=all:yes").await, 3);
+    assert_eq!(count("/v1/runs?label=n:odd&status=completed").await, 0);
+}
+
+#[tokio::test]
+async fn a_cursor_leads_nowhere_else() {
+    let world = World::new().await;
+    // The key of a token's record, as a cursor.
+    let cursor: String = b"k\0".iter().map(|b| format!("{b:02x}")).collect();
+    world.get(&format!("/v1/runs?cursor={cursor}")).await.problem(400, "request-invalid");
+    let cursor: String = b"l".iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(world.get(&format!("/v1/runs?cursor={cursor}")).await.ok(200)["result"], json!([]));
+}
+
+#[tokio::test]
+async fn an_operator_stops_and_goes_on() {
+    let world = World::with_workflows().await;
+    let id = world.start("people/sleeper", json!({ "name": "Ada" })).await;
+    world.until(&id, "waiting").await;
+    let act = |verb: &str| {
+        let path = format!("/v1/runs/{id}/{verb}");
+        let world = &world;
+        async move { world.call("POST", &path, &[], "").await }
+    };
+    let settled = |body: Value| {
+        let path = format!("/v1/runs/{id}/resolve");
+        let world = &world;
+        async move { world.post(&path, &body).await }
+    };
+    let conflict = settled(json!({ "done": true })).await.problem(409, "run-not-parked");
+    assert_eq!(conflict["run"]["status"], "waiting");
+    settled(json!({ "done": "yes" })).await.problem(400, "request-invalid");
+    settled(json!({ "task": "/do/0" })).await.problem(400, "request-invalid");
+    settled(json!({ "done": false, "answer": {} })).await.problem(400, "request-invalid");
+    let conflict = act("resume").await.problem(409, "run-not-suspended");
+    assert_eq!(conflict["run"]["status"], "waiting", "with the present state");
+    assert_eq!(act("suspend").await.ok(200)["status"], "suspended");
+    assert_eq!(act("suspend").await.ok(200)["status"], "suspended");
+    world.clock.advance(Duration::from_secs(2 * 86_400));
+    assert_eq!(world.get(&format!("/v1/runs/{id}")).await.ok(200)["status"], "suspended");
+    act("resume").await.ok(200);
+    assert_eq!(world.until(&id, "completed").await["output"], json!({ "done": "Ada" }));
+    settled(json!({ "done": true })).await.problem(409, "run-ended");
+    for verb in ["cancel", "suspend", "resume"] {
+        assert_eq!(act(verb).await.problem(409, "run-ended")["run"]["status"], "completed");
+    }
+
+    let id = world.start("people/sleeper", json!({ "name": "Ada" })).await;
+    world.until(&id, "waiting").await;
+    let path = format!("/v1/runs/{id}/cancel");
+    assert_eq!(world.post(&path, &json!({})).await.ok(200)["status"], "cancelled");
+    assert_eq!(world.post(&path, &json!({})).await.ok(200)["status"], "cancelled");
+    world.post(&path, &json!({ "force": true })).await.problem(400, "request-invalid");
+}
+
+#[tokio::test]
+async fn nothing_begins_while_the_host_starts_or_stops() {
+    let world = World::not_started(Limits::default(), "http://127.0.0.1:9".to_owned()).await;
+    world.apply().await;
+    let body = json!({ "input": { "name": "Ada" } });
+    let answer = world.post(GREET, &body).await;
+    answer.problem(503, "not-ready");
+    assert_eq!(answer.header("retry-after"), "1");
+    world.get("/readyz").await.problem(503, "not-ready");
+    world.get("/healthz").await.ok(200);
+    world.engine.start().await.unwrap();
+    world.get("/readyz").await.ok(200);
+    world.post(GREET, &body).await.ok(202);
+    world.engine.services.drain.send_replace(true);
+    let answer = world.post(GREET, &body).await;
+    answer.problem(503, "draining");
+    assert!(!answer.header("retry-after").is_empty());
+    world.get("/readyz").await.problem(503, "draining");
+}

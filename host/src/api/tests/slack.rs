@@ -1,0 +1,140 @@
+//! With the workspace's own plugin and a simulated Slack.
+
+use super::*;
+use crate::toolchain;
+
+async fn plugin() -> Vec<u8> {
+    static BUILT: OnceCell<Vec<u8>> = OnceCell::const_new();
+    BUILT
+        .get_or_init(|| async {
+            let (sandbox, _) = held().await;
+            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../plugins/slack");
+            toolchain::build(&sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds").bytes
+        })
+        .await
+        .clone()
+}
+
+async fn slack() -> (bellhop_simulator::Running, World) {
+    let options = bellhop_simulator::Options { budget_scale: 1000.0, ..Default::default() };
+    let slack = bellhop_simulator::start(options).await.unwrap();
+    let world = World::with(Limits::default(), format!("http://{}", slack.address)).await;
+    (slack, world)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_what_slack_says_and_never_show_tokens() {
+    let (_slack, world) = slack().await;
+    let new = |name: &str, kind: &str, tokens: Value| json!({ "name": name, "kind": kind, "tokens": tokens });
+    let made = world.post("/v1/connections", &new("acme-hq", "grid-workspace", json!({ "bot": "xoxb-hq" }))).await;
+    let body = made.ok(201);
+    assert_eq!((&body["title"], &body["plan"]), (&json!("Enterprise Grid: Workspace"), &json!("enterprise")));
+    assert!(body["tokens"]["bot"]["scopes"].is_array());
+    assert_eq!(made.header("location"), "/v1/connections/acme-hq");
+    let again = new("acme-hq", "grid-workspace", json!({ "bot": "xoxb-hq" }));
+    world.post("/v1/connections", &again).await.problem(409, "connection-exists");
+    world.post("/v1/connections?replace=true", &again).await.ok(201);
+
+    let other = world.post("/v1/connections", &new("b", "grid-org", json!({ "bot": "xoxb-hq" }))).await;
+    let problem = other.problem(422, "connection-refused");
+    assert_eq!(problem["diagnostics"][0]["code"], "connection-kind-mismatch");
+    let unknown = world.post("/v1/connections", &new("c", "workspace", json!({ "bot": "xoxb-nobody-1234" }))).await;
+    unknown.problem(422, "connection-refused");
+    let wrong =
+        world.post("/v1/connections", &new("D!", "worskpace", json!({ "bto": "xoxb-secret-9999", "user": "" }))).await;
+    let problem = wrong.problem(400, "request-invalid");
+    assert_eq!(problem["diagnostics"].as_array().unwrap().len(), 5, "{problem}");
+
+    let shown = world.get("/v1/connections/acme-hq").await;
+    shown.ok(200);
+    let listed = world.get("/v1/connections").await;
+    assert_eq!(listed.ok(200)["result"].as_array().unwrap().len(), 1);
+    world.post("/v1/connections/acme-hq/test", &json!({})).await.ok(200);
+    world.post("/v1/connections/nobody/test", &json!({})).await.problem(404, "connection-unknown");
+    for answer in [&made, &other, &unknown, &wrong, &shown, &listed] {
+        assert!(!answer.text.contains("xoxb-"), "{}", answer.text);
+    }
+    let path = "/v1/workflows/people/greeter/bindings";
+    world.apply().await;
+    world.put(path, json!({ "org": "acme-hq" }).to_string()).await.ok(200);
+    assert_eq!(world.get(path).await.ok(200), json!({ "org": "acme-hq" }));
+    assert_eq!(world.call("DELETE", "/v1/connections/acme-hq", &[], "").await.status, 204);
+    world.get("/v1/connections/acme-hq").await.problem(404, "connection-unknown");
+    world.call("DELETE", "/v1/connections/acme-hq", &[], "").await.problem(404, "connection-unknown");
+}
+
+#[tokio::test]
+async fn a_slack_that_does_not_answer_is_no_fault_of_the_token() {
+    let world = World::new().await;
+    let body = json!({ "name": "a", "kind": "workspace", "tokens": { "bot": "xoxb-1" } });
+    let answer = world.post("/v1/connections", &body).await;
+    answer.problem(503, "slack-unavailable");
+    assert!(!answer.header("retry-after").is_empty());
+    assert!(!answer.text.contains("xoxb-"));
+    assert_eq!(world.get("/v1/connections").await.ok(200)["result"], json!([]));
+}
+
+/// The error that the project is known for, as HTTP gives it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_is_installed_and_preflight_refuses_a_lone_grid_account() {
+    let (slack, world) = slack().await;
+    let wasm = [("content-type", "application/wasm")];
+    let installed = world.call("POST", "/v1/plugins", &wasm, plugin().await).await.ok(201);
+    assert_eq!(installed["name"], "slack");
+    assert!(installed["grants"].as_array().unwrap().contains(&json!("chat.postMessage")));
+    assert_eq!(world.get("/v1/plugins").await.ok(200)["result"][0]["digest"], installed["digest"]);
+    let actions = world.get("/v1/actions?plugin=slack&limit=200").await.ok(200);
+    let send = actions["result"].as_array().unwrap().iter().find(|a| a["name"] == "message.send").unwrap();
+    let method = send["calls"][0]["methods"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|m| m["method"] == "chat.postMessage")
+        .unwrap_or_else(|| panic!("{send}"));
+    assert_eq!(method["connections"]["grid-org"]["available"], false);
+    assert!(send["input"]["properties"]["text"].is_object());
+
+    let text =
+        std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../workflows/send-notification.yaml"));
+    let text = text.unwrap();
+    let document = bellhop_core::definition::parse("w", &text).0.unwrap().document.name;
+    world
+        .post("/v1/connections", &json!({ "name": "acme", "kind": "grid-org", "tokens": { "user": "xoxp-org-admin" } }))
+        .await
+        .ok(201);
+    let path = format!("/v1/workflows/{document}");
+    let kept = world.put(&path, text).await.ok(201);
+    assert_eq!(kept["warnings"][0]["code"], "plan-required", "{kept}");
+    let start = json!({ "input": { "channel": "C0HQGENERAL", "text": "Hello" } });
+    let refused = world.post(&format!("{path}/runs"), &start).await.problem(422, "preflight-refused");
+    let diagnostic = &refused["diagnostics"][0];
+    assert_eq!(diagnostic["code"], "plan-required");
+    assert_eq!(diagnostic["needs"]["title"], "Enterprise Grid: Workspace");
+    assert_eq!(diagnostic["has"]["title"], "Enterprise Grid: Grid account");
+    assert_eq!(diagnostic["remedies"][0]["http"]["path"], "/v1/connection-links");
+    assert!(slack.ledger().is_empty());
+
+    let hq = json!({ "name": "acme-hq", "kind": "grid-workspace", "tokens": { "bot": "xoxb-hq" } });
+    world.post("/v1/connections", &hq).await.ok(201);
+    let ended = world.post(&format!("{path}/runs?wait=20s"), &start).await.ok(200);
+    assert_eq!(ended["status"], "completed", "{ended}");
+    assert_eq!(slack.ledger().len(), 1);
+
+    // One action of its own, named in full and by its name alone.
+    let key = [("idempotency-key", "k")];
+    let body = json!({ "input": { "channel": "C0HQGENERAL", "text": "${ .x }" }, "connection": "acme-hq" }).to_string();
+    let once = world.call("POST", "/v1/actions/message.send:1%40slack/runs?wait=20s", &key, body.clone()).await;
+    assert_eq!(once.ok(200)["status"], "completed", "{}", once.text);
+    assert_eq!(slack.ledger().len(), 2);
+    let again = world.call("POST", "/v1/actions/message.send/runs?wait=20s", &key, body.clone()).await;
+    assert_eq!((again.ok(200)["id"].clone(), again.header("idempotent-replayed")), (once.json()["id"].clone(), "true"));
+    let events = world.get(&format!("/v1/runs/{}/events", once.json()["id"].as_str().unwrap())).await;
+    assert!(events.text.contains("event: run.completed"), "{}", events.text);
+    let on_acme = json!({ "input": { "channel": "C0HQGENERAL", "text": "x" }, "connection": "acme" });
+    let refused = world.post("/v1/actions/message.send/runs", &on_acme).await.problem(422, "preflight-refused");
+    assert_eq!(refused["diagnostics"][0]["code"], "plan-required");
+    world.post("/v1/actions/message.sned/runs", &on_acme).await.problem(404, "action-unknown");
+    world.post("/v1/actions/message.send:1/runs", &on_acme).await.problem(400, "request-invalid");
+    world.post("/v1/actions/message.send/runs", &json!({ "input": [] })).await.problem(400, "request-invalid");
+    assert_eq!(slack.ledger().len(), 2);
+}

@@ -1,0 +1,387 @@
+//! Who may know whom: the crates by what cargo says of them, the rooms of the program by their sources.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use bellhop_tests::project;
+use bellhop_tests::rooms::{self, Room, Table, What};
+use serde_json::Value;
+
+/// The rooms of `host/src`. What stands further right is known by what stands further left, never the reverse:
+/// `cli, api, console → directory → engine → {journal, sandbox, slack} → core`, and `cli → simulator`.
+///
+/// `main` picks the verb and `serve` puts the program together; `clock` and `limits` are leaves that all may read;
+/// `toolchain` builds plugins for their authors.
+const ROOMS: &[Room] = &[
+    Room { name: "main", knows: &["cli", "sandbox"], in_tests: &[] },
+    Room {
+        name: "cli",
+        knows: &[
+            "serve",
+            "api",
+            "engine",
+            "journal",
+            "sandbox",
+            "toolchain",
+            "clock",
+            "limits",
+            "bellhop_core",
+            "bellhop_slack",
+            "bellhop_simulator",
+            "clap",
+            "reqwest",
+            "wasmparser",
+        ],
+        in_tests: &[],
+    },
+    Room {
+        name: "serve",
+        knows: &["api", "engine", "journal", "sandbox", "clock", "limits", "bellhop_core", "bellhop_slack"],
+        in_tests: &["bellhop_simulator"],
+    },
+    Room {
+        name: "api",
+        knows: &["engine", "journal", "sandbox", "clock", "limits", "bellhop_core", "bellhop_slack", "axum"],
+        in_tests: &["bellhop_simulator", "toolchain", "reqwest"],
+    },
+    Room {
+        name: "engine",
+        knows: &["journal", "sandbox", "clock", "limits", "bellhop_core", "bellhop_slack"],
+        in_tests: &["bellhop_simulator", "toolchain"],
+    },
+    Room { name: "journal", knows: &["clock", "limits", "bellhop_core", "sled"], in_tests: &[] },
+    Room {
+        name: "sandbox",
+        knows: &["clock", "limits", "bellhop_core", "wasmtime", "wasmparser", "wit_component"],
+        in_tests: &["toolchain"],
+    },
+    Room { name: "toolchain", knows: &["sandbox", "wit_component", "wasmparser"], in_tests: &[] },
+    Room { name: "clock", knows: &["bellhop_core"], in_tests: &[] },
+    Room { name: "limits", knows: &["bellhop_core"], in_tests: &[] },
+];
+
+/// Our own crates, and those that are one room's affair: bytes on disk, untrusted code, HTTP in, verbs.
+const WATCHED: &[&str] = &[
+    "bellhop_core",
+    "bellhop_slack",
+    "bellhop_simulator",
+    "bellhop_expression",
+    "bellhop_plugin",
+    "sled",
+    "wasmtime",
+    "wasmparser",
+    "wit_component",
+    "axum",
+    "clap",
+    "reqwest",
+];
+const OURS: &[&str] = &["bellhop_core", "bellhop_slack", "bellhop_simulator", "bellhop_expression", "bellhop_plugin"];
+const TABLE: Table<'_> = Table { rooms: ROOMS, watched: WATCHED, ours: OURS };
+
+#[test]
+fn the_rooms_of_the_program_know_only_whom_they_may() {
+    let sources: Vec<(String, String)> = project::files()
+        .unwrap()
+        .into_iter()
+        .filter_map(|file| Some((file.path.strip_prefix("host/src/")?.to_owned(), file.text)))
+        .filter(|(path, _)| path.ends_with(".rs"))
+        .collect();
+    assert!(sources.len() > 50, "only {} sources were found", sources.len());
+    let found = rooms::check(&sources, &TABLE).unwrap();
+    let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{} arrows are not in the table:\n{}", found.len(), text.join("\n"));
+}
+
+/// A tree without fault, to plant into. `engine` may know `journal`; `journal` and `sandbox` know nobody.
+const SOUND: &[(&str, &str)] = &[
+    ("main.rs", "mod journal; mod sandbox; mod engine; fn main() { engine::go(); }"),
+    ("journal/mod.rs", "mod key; pub(crate) use key::Key; pub(crate) fn read() {} pub(crate) const N: u32 = 1;"),
+    ("journal/key.rs", "use std::fmt; pub(crate) struct Key; impl Key { fn of(_: super::Key) {} }"),
+    ("sandbox/mod.rs", "pub(crate) mod deep; pub(crate) struct Guest { journal: u32 } use self::deep::Door;"),
+    ("sandbox/deep.rs", "pub(crate) struct Door; fn f(g: super::Guest) -> u32 { g.journal }"),
+    (
+        "engine/mod.rs",
+        "use crate::journal::{self, Key}; use crate::sandbox; pub(crate) fn go() { journal::read(); }
+         #[cfg(test)] mod tests { use super::*; use bellhop_simulator::start; }",
+    ),
+];
+const SMALL: &[Room] = &[
+    Room { name: "main", knows: &["engine"], in_tests: &[] },
+    Room { name: "engine", knows: &["journal", "sandbox"], in_tests: &["bellhop_simulator"] },
+    Room { name: "journal", knows: &[], in_tests: &[] },
+    Room { name: "sandbox", knows: &[], in_tests: &[] },
+];
+
+fn with(changes: &[(&str, &str)]) -> Vec<What> {
+    let mut sources: BTreeMap<String, String> =
+        SOUND.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    for (path, more) in changes {
+        let text = sources.entry((*path).to_owned()).or_default();
+        text.push('\n');
+        text.push_str(more);
+    }
+    let sources: Vec<_> = sources.into_iter().collect();
+    let table = Table { rooms: SMALL, watched: WATCHED, ours: OURS };
+    rooms::check(&sources, &table).unwrap().into_iter().map(|violation| violation.what).collect()
+}
+
+fn arrow(found: &[What], from: &str, to: &str) -> bool {
+    found.iter().any(|what| matches!(what, What::Arrow { from: f, to: t, .. } if f == from && t == to))
+}
+
+#[test]
+fn a_sound_tree_has_no_fault() {
+    assert_eq!(with(&[]), []);
+}
+
+#[test]
+fn a_planted_arrow_is_seen_however_it_is_written() {
+    let ways: &[(&str, &[(&str, &str)])] = &[
+        ("a full path", &[("sandbox/mod.rs", "fn f() { crate::journal::read(); }")]),
+        ("a type", &[("sandbox/mod.rs", "struct S(Option<crate::journal::Key>);")]),
+        ("a qualified path", &[("sandbox/mod.rs", "fn f() { <crate::journal::Key as Clone>::clone(); }")]),
+        ("a range over a path", &[("sandbox/mod.rs", "fn f() { for _ in 0..crate::journal::N {} }")]),
+        ("a use", &[("sandbox/mod.rs", "use crate::journal::Key;")]),
+        ("a use in a function", &[("sandbox/mod.rs", "fn f() { use crate::journal::Key; }")]),
+        ("a group", &[("sandbox/mod.rs", "use crate::{sandbox::deep, journal::{self, Key}};")]),
+        ("a group of the whole", &[("sandbox/mod.rs", "use {std::fmt, crate::journal};")]),
+        ("a glob", &[("sandbox/mod.rs", "use crate::journal::*;")]),
+        ("a glob of the root", &[("sandbox/mod.rs", "use crate::*; fn f() { journal::read(); }")]),
+        ("a glob of the root, then a use", &[("sandbox/mod.rs", "use crate::*; use journal as j;")]),
+        ("super", &[("sandbox/mod.rs", "fn f() { super::journal::read(); }")]),
+        ("a chain of super", &[("sandbox/deep.rs", "fn f() { super::super::journal::read(); }")]),
+        (
+            "super from an inline module",
+            &[("sandbox/deep.rs", "mod a { mod b { fn f() { super::super::super::super::journal::read(); } } }")],
+        ),
+        ("self and super", &[("sandbox/deep.rs", "use self::super::super::journal::Key;")]),
+        ("a renamed import", &[("sandbox/mod.rs", "use crate::journal as notes; fn f() { notes::read(); }")]),
+        ("a renamed root", &[("sandbox/mod.rs", "use crate as x; fn f() { x::journal::read(); }")]),
+        ("a renamed root in a group", &[("sandbox/mod.rs", "use crate::{self as x}; use x::journal::Key;")]),
+        ("a renamed super", &[("sandbox/deep.rs", "use super::super as up; fn f() { up::journal::read(); }")]),
+        (
+            "a renamed root one module up",
+            &[("sandbox/mod.rs", "use crate as x;"), ("sandbox/deep.rs", "fn f() { super::x::journal::read(); }")],
+        ),
+        ("the crate as a crate", &[("sandbox/mod.rs", "extern crate self as me; use me::journal::Key;")]),
+        ("the argument of a macro", &[("sandbox/mod.rs", "fn f() { println!(\"{}\", crate::journal::N); }")]),
+        ("a use in the argument of a macro", &[("sandbox/mod.rs", "wrap! { use crate::journal::Key; }")]),
+        ("the body of a macro", &[("sandbox/mod.rs", "macro_rules! m { () => { $crate::journal::read() } }")]),
+        (
+            "a group in the body of a macro",
+            &[("sandbox/mod.rs", "macro_rules! m { ($n:ident) => { use $crate::{journal::$n}; } }")],
+        ),
+        ("an attribute's text", &[("sandbox/mod.rs", "struct S { #[serde(with = \"crate::journal::key\")] a: u32 }")]),
+        ("an attribute", &[("sandbox/mod.rs", "#[call(crate::journal::read)] fn f() {}")]),
+        ("a name that a macro makes", &[("sandbox/mod.rs", "fn f() { crate::journal::made_by_a_macro(); }")]),
+        ("a raw name", &[("sandbox/mod.rs", "use crate::r#journal::Key;")]),
+        (
+            "an alias at the root",
+            &[("main.rs", "use journal as notes;"), ("sandbox/mod.rs", "fn f() { crate::notes::read(); }")],
+        ),
+        ("an item at the root", &[("main.rs", "use journal::Key;"), ("sandbox/mod.rs", "fn f(_: crate::Key) {}")]),
+        (
+            "a re-export of another room",
+            &[
+                ("engine/mod.rs", "pub(crate) use crate::journal::Key as Handle;"),
+                ("sandbox/mod.rs", "fn f(_: crate::engine::Handle) {}"),
+            ],
+        ),
+        (
+            "a re-export by glob",
+            &[
+                ("engine/mod.rs", "pub(crate) use crate::journal::*;"),
+                ("sandbox/mod.rs", "fn f(_: crate::engine::Key) {}"),
+            ],
+        ),
+        ("a test", &[("sandbox/mod.rs", "#[cfg(test)] mod tests { use crate::journal::Key; }")]),
+    ];
+    for (name, changes) in ways {
+        let found = with(changes);
+        assert!(arrow(&found, "sandbox", "journal"), "{name} was not seen: {found:?}");
+    }
+}
+
+#[test]
+fn a_planted_re_export_is_seen() {
+    for text in [
+        "pub(crate) use crate::journal::Key as Handle;",
+        "pub use crate::journal::{self as j, Key as K};",
+        "pub(super) use crate::journal::*;",
+        "pub(in crate) use super::journal::Key as Handle;",
+        "pub(crate) use Key as Handle;",
+    ] {
+        let found = with(&[("engine/mod.rs", text)]);
+        let seen = found
+            .iter()
+            .any(|what| matches!(what, What::Reexport { from, of, .. } if from == "engine" && of == "journal"));
+        assert!(seen, "`{text}` was not seen: {found:?}");
+    }
+    let inside =
+        "mod inner { pub(super) use crate::journal::Key as Handle; pub(in crate::engine) use crate::journal::N; }";
+    assert_eq!(with(&[("engine/mod.rs", inside)]), [], "what stays in the room is the room's affair");
+    let core = with(&[("engine/mod.rs", "pub(crate) use bellhop_core::id;")]);
+    assert!(core.iter().any(|what| matches!(what, What::Reexport { of, .. } if of == "bellhop_core")), "{core:?}");
+}
+
+#[test]
+fn a_watched_crate_is_seen_and_a_test_may_know_more() {
+    for text in [
+        "use bellhop_slack::client;",
+        "fn f() { bellhop_slack::client(); }",
+        "fn f() { ::bellhop_slack::client(); }",
+        "use bellhop_slack as s;",
+        "extern crate bellhop_slack as s;",
+    ] {
+        assert!(arrow(&with(&[("sandbox/mod.rs", text)]), "sandbox", "bellhop_slack"), "{text}");
+    }
+    let outside = with(&[("engine/mod.rs", "use bellhop_simulator::start;")]);
+    assert!(arrow(&outside, "engine", "bellhop_simulator"), "{outside:?}");
+}
+
+#[test]
+fn a_room_without_a_row_and_hidden_ways_are_seen() {
+    let found = with(&[("main.rs", "mod other;"), ("other.rs", "fn f() {}")]);
+    assert!(found.contains(&What::Unlisted("other".to_owned())), "{found:?}");
+    for text in
+        ["#[path = \"../journal/key.rs\"] mod key;", "include!(\"../journal/key.rs\");", "#[macro_use] mod m {}"]
+    {
+        let found = with(&[("sandbox/mod.rs", text)]);
+        assert!(found.iter().any(|what| matches!(what, What::Hidden(_))), "`{text}` was not seen: {found:?}");
+    }
+}
+
+// The crates.
+
+/// What the core is made of: values and rules. Nothing here reads a clock, a file or a socket for it.
+const CORE_DIRECT: &[(&str, &str)] = &[
+    ("jiff", "calendars and time zones, told the time"),
+    ("jsonschema", "JSON Schema 2020-12, without its resolver of remote references"),
+    ("saphyr-parser", "YAML as events with positions"),
+    ("serde", "derives"),
+    ("serde_json", "values"),
+    ("sha2", "digests"),
+    ("strsim", "suggestions"),
+    ("thiserror", "errors"),
+    ("ulid", "ids, from entropy that is given"),
+    ("unicode-width", "the columns of a diagnostic"),
+];
+
+fn metadata() -> Graph {
+    let version = Command::new(env!("CARGO")).args(["-vV"]).output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
+        .current_dir(project::root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap().to_owned();
+    let names: BTreeMap<String, String> =
+        json["packages"].as_array().unwrap().iter().map(|p| (text(p, "id"), text(p, "name"))).collect();
+    let mut edges: BTreeMap<String, Vec<(String, Vec<String>)>> = BTreeMap::new();
+    for node in json["resolve"]["nodes"].as_array().unwrap() {
+        let to = node["deps"].as_array().unwrap().iter().map(|dep| {
+            let kinds = dep["dep_kinds"].as_array().unwrap();
+            let kinds = kinds.iter().map(|kind| kind["kind"].as_str().unwrap_or("normal").to_owned()).collect();
+            (text(dep, "pkg"), kinds)
+        });
+        edges.insert(text(node, "id"), to.collect());
+    }
+    Graph { names, edges }
+}
+
+struct Graph {
+    names: BTreeMap<String, String>,
+    edges: BTreeMap<String, Vec<(String, Vec<String>)>>,
+}
+
+impl Graph {
+    fn id(&self, name: &str) -> &String {
+        self.names.iter().find(|(_, n)| *n == name).unwrap_or_else(|| panic!("there is no crate {name}")).0
+    }
+
+    /// The names of what `of` depends on itself, in one of `kinds`.
+    fn direct(&self, of: &str, kinds: &[&str]) -> BTreeSet<&str> {
+        self.ids(self.id(of), kinds).map(|id| self.names[id].as_str()).collect()
+    }
+
+    fn ids<'a>(&'a self, id: &str, kinds: &'a [&'a str]) -> impl Iterator<Item = &'a String> {
+        self.edges[id]
+            .iter()
+            .filter(move |(_, of)| of.iter().any(|kind| kinds.contains(&kind.as_str())))
+            .map(|(to, _)| to)
+    }
+
+    /// All that is linked when `of` is: its dependencies of `kinds`, and the normal ones of these.
+    fn closure(&self, of: &str, kinds: &[&str]) -> BTreeSet<&str> {
+        let mut open: Vec<&String> = self.ids(self.id(of), kinds).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            if seen.insert(id) {
+                open.extend(self.ids(id, &["normal"]));
+            }
+        }
+        seen.into_iter().map(|id| self.names[id].as_str()).collect()
+    }
+}
+
+#[test]
+fn the_core_depends_on_what_the_list_allows() {
+    let graph = metadata();
+    let allowed: BTreeSet<&str> = CORE_DIRECT.iter().map(|(name, _)| *name).collect();
+    assert_eq!(graph.direct("bellhop-core", &["normal", "build"]), allowed, "the core's own dependencies and the list");
+
+    // What these bring along: a new one is looked at by whoever adds it to the list.
+    let list = include_str!("../facts/core-dependencies.txt");
+    let listed: BTreeSet<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let linked = graph.closure("bellhop-core", &["normal", "build"]);
+    let new: Vec<&&str> = linked.difference(&listed).collect();
+    assert!(new.is_empty(), "the core links {new:?}, which tests/facts/core-dependencies.txt does not have");
+    for hands in [
+        "tokio",
+        "mio",
+        "hyper",
+        "reqwest",
+        "ureq",
+        "rustls",
+        "socket2",
+        "wasmtime",
+        "axum",
+        "sled",
+        "clap",
+        "tracing",
+        "rand",
+        "tempfile",
+        "rustix",
+        "bellhop-slack",
+        "bellhop-simulator",
+        "bellhop-expression",
+    ] {
+        assert!(!listed.contains(hands), "{hands} does things: the list may not have it");
+    }
+}
+
+#[test]
+fn the_crates_of_ours_know_each_other_as_designed() {
+    let graph = metadata();
+    let ours = |of: &str, kinds: &[&str]| -> BTreeSet<String> {
+        graph.closure(of, kinds).into_iter().filter(|name| name.starts_with("bellhop")).map(str::to_owned).collect()
+    };
+    let names = |list: &[&str]| -> BTreeSet<String> { list.iter().map(|name| (*name).to_owned()).collect() };
+    let linked = ["normal", "build"];
+    let any = ["normal", "build", "dev"];
+    assert_eq!(ours("bellhop-core", &linked), names(&[]));
+    assert_eq!(ours("bellhop-slack", &any), names(&["bellhop-core"]));
+    // Its rules are its own, so that a wrong rule on either side shows; in its tests too.
+    assert_eq!(ours("bellhop-simulator", &any), names(&[]));
+    // Plugins are other people's programs: they know the contract, not the host.
+    assert_eq!(ours("bellhop-expression", &linked), names(&[]));
+    assert_eq!(ours("bellhop-plugin-macros", &linked), names(&[]));
+    assert_eq!(ours("bellhop-plugin", &linked), names(&["bellhop-plugin-macros"]));
+    assert_eq!(ours("bellhop-plugin-slack", &linked), names(&["bellhop-plugin", "bellhop-plugin-macros"]));
+    assert_eq!(ours("bellhop", &linked), names(&["bellhop-core", "bellhop-simulator", "bellhop-slack"]));
+}
