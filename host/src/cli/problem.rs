@@ -187,7 +187,7 @@ mod tests {
         );
         expect![[r#"
             error[plan-required]: `message.send` cannot run on connection `acme`
-             --> workflows/send-notification.yaml:21:13 (task /do/0/notify)
+              --> workflows/send-notification.yaml:21:13 (task /do/0/notify)
                = note:  calls chat.postMessage
                = needs: a connection of kind "Enterprise Grid: Workspace" (or a Pro / Business+ workspace)
                = has:   "Enterprise Grid: Grid account"

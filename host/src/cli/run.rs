@@ -19,8 +19,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     input: Option<String>,
     /// The version [default: the latest]
-    #[arg(long = "workflow-version", value_name = "VERSION")]
-    version: Option<String>,
+    #[arg(long, value_name = "VERSION")]
+    workflow_version: Option<String>,
     /// Which connection an alias of the workflow means
     #[arg(long = "connection", value_name = "ALIAS=NAME")]
     connections: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Run, context: &Context) -> Result<Exit, Failure> {
         None => json!({}),
     };
     let client = Client::new(context)?;
-    let mut version = arguments.version.clone();
+    let mut version = arguments.workflow_version.clone();
     let path = if is_file(&arguments.workflow) {
         let applied = workflows::apply(&client, Path::new(&arguments.workflow))?;
         version = version.or(Some(applied.version));

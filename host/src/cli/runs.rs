@@ -56,7 +56,7 @@ pub(super) struct One {
 
 /// `bellhop runs resolve`
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("answer").required(true).args(["done", "not_done"])))]
+#[command(group(clap::ArgGroup::new("outcome").required(true).args(["done", "not_done"])))]
 pub(super) struct Resolve {
     /// The run's id: run_…
     #[arg(value_name = "RUN")]

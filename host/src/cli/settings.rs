@@ -261,7 +261,82 @@ mod tests {
         let text = "data-dir = \"x\"\nlisten = \"somewhere\"\nlog = 5\nlog_format = \"xml\"\n\n[limits]\nguest_cpu_max = 5\n\
                     guest_cpu_ms_max = 99999999\ninput_bytes_max = \"1 MiB\"\n\n[journal]\n";
         let faults = parse("bellhop.toml", text).unwrap_err();
-        expect![[r#""#]].assert_eq(&render_all(&faults));
+        expect![[r#"
+            error[unknown-key]: there is no setting `data-dir`
+             --> bellhop.toml:1:1
+              |
+            1 | data-dir = "x"
+              | ^^^^^^^^ did you mean `data_dir`?
+              |
+              = who:   the operator of this host
+              = more:  bellhop explain unknown-key
+
+            error[invalid-value]: `somewhere` is not an address with its port, such as 127.0.0.1:7420
+             --> bellhop.toml:2:10
+              |
+            2 | listen = "somewhere"
+              |          ^^^^^^^^^^^
+              |
+              = who:   the operator of this host
+              = more:  bellhop explain invalid-value
+
+            error[wrong-type]: this has to be text
+             --> bellhop.toml:3:7
+              |
+            3 | log = 5
+              |       ^
+              |
+              = who:   the operator of this host
+              = more:  bellhop explain wrong-type
+
+            error[invalid-value]: `xml` is not `text` or `json`
+             --> bellhop.toml:4:14
+              |
+            4 | log_format = "xml"
+              |              ^^^^^
+              |
+              = who:   the operator of this host
+              = more:  bellhop explain invalid-value
+
+            error[unknown-key]: there is no limit `guest_cpu_max`
+             --> bellhop.toml:7:1
+              |
+            7 | guest_cpu_max = 5
+              | ^^^^^^^^^^^^^ did you mean `guest_cpu_ms_max`?
+              |
+              = who:   the operator of this host
+              = more:  bellhop explain unknown-key
+
+            error[invalid-value]: `guest_cpu_ms_max` can be from 1 to 10000, not 99999999
+             --> bellhop.toml:8:20
+              |
+            8 | guest_cpu_ms_max = 99999999
+              |                    ^^^^^^^^
+              |
+              = who:   the operator of this host
+              = more:  bellhop explain invalid-value
+
+            error[wrong-type]: the limit `input_bytes_max` is a whole number
+             --> bellhop.toml:9:19
+              |
+            9 | input_bytes_max = "1 MiB"
+              |                   ^^^^^^^
+              |
+              = who:   the operator of this host
+              = more:  bellhop explain wrong-type
+
+            error[unknown-key]: there is no setting `journal`
+              --> bellhop.toml:11:2
+               |
+            11 | [journal]
+               |  ^^^^^^^
+               |
+               = who:   the operator of this host
+               = more:  bellhop explain unknown-key
+
+            8 errors, 0 warnings
+        "#]]
+        .assert_eq(&render_all(&faults));
     }
 
     #[test]

@@ -186,11 +186,22 @@ mod tests {
             json!({"id": 7, "type": "task.completed", "task": task, "at": at(140), "data": {"changed": true}}),
             json!({"id": 8, "type": "task.faulted", "task": "/do/1/x\u{1b}[31m", "at": at(150),
                    "data": {"error": {"type": "https://bellhop.dev/errors/not-in-channel", "status": 403, "detail": "no\nway"}}}),
-            json!({"id": 9, "type": "run.completed", "at": at(61_500), "data": {"output": 1}}),
+            json!({"id": 9, "type": "run.completed", "at": at(59_500), "data": {"output": 1}}),
         ];
         let mut timeline = Timeline::default();
         let text: String = events.iter().map(|event| format!("{}\n", timeline.line(event))).collect();
-        expect![[r#""#]].assert_eq(&text);
+        expect![[r#"
+               0.000 s  run                       accepted
+               0.000 s  run                       begins
+               0.001 s  /do/0/notify              begins
+               0.001 s  /do/0/notify              action message.send:1.0.0@slack on acme
+               0.003 s  /do/0/notify                -> chat.post-message
+               0.133 s  /do/0/notify                <- chat.post-message ok, 130 ms
+               0.140 s  /do/0/notify              done in 139 ms, changed something
+               0.150 s  /do/1/x�[31m              faulted: not-in-channel: no�way
+              59.500 s  run                       completed in 59.5 s
+        "#]]
+        .assert_eq(&text);
         assert!(is_last(&events[8]) && !is_last(&events[6]));
     }
 }
