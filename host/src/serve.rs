@@ -108,7 +108,8 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(|e| Error::Store(e.to_string()))?;
     let journal = Journal::new(Arc::new(store));
     let sandbox = sandbox(&options.data_dir, &options.limits)?;
-    let budget = expression::Budget { cpu_ms_max: options.limits.expression_cpu_ms_max, ..expression::Budget::default() };
+    let budget =
+        expression::Budget { cpu_ms_max: options.limits.expression_cpu_ms_max, ..expression::Budget::default() };
     let expressions = Expressions::load(&sandbox, budget).await?;
     let client = Client::new(&client::Options {
         base_url: options.slack_url.clone(),
@@ -116,9 +117,8 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
         response_bytes_max: options.limits.slack_response_bytes_max,
         ..client::Options::default()
     })?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|source| Error::Listen { address: options.listen, source })?;
+    let listener =
+        TcpListener::bind(options.listen).await.map_err(|source| Error::Listen { address: options.listen, source })?;
     let address = listener.local_addr()?;
     let engine = Engine::open(engine::Options {
         journal,
@@ -185,7 +185,10 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
         println!("operator token (shown this once): {token}");
     }
     if (options.budget_scale - 1.0).abs() > f64::EPSILON {
-        println!("Slack's budget is multiplied by {} (for measurements against a simulator only)", options.budget_scale);
+        println!(
+            "Slack's budget is multiplied by {} (for measurements against a simulator only)",
+            options.budget_scale
+        );
     }
     // Last: whoever waits for this line may begin.
     println!("bellhop listens on http://{}", host.address);

@@ -40,8 +40,9 @@ impl Hosted {
         let mut simulator = place.start(&["slack-simulator"]);
         let slack = simulator.line();
         let mut host = place.start(&["serve", "--listen", "127.0.0.1:0", "--slack-url", &slack, "--data-dir", "data"]);
-        let url = host.line().rsplit(' ').next().unwrap().to_owned();
+        // The token first: who waits for the address may begin.
         let token = host.line().rsplit(' ').next().unwrap().to_owned();
+        let url = host.line().rsplit(' ').next().unwrap().to_owned();
         assert!(token.starts_with("bh_"), "{token}");
         Self { place, url, token, _simulator: simulator, host }
     }

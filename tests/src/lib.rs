@@ -2,5 +2,6 @@
 //! other.
 #![forbid(unsafe_code)]
 
+pub mod code;
 pub mod project;
 pub mod rooms;

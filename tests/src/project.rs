@@ -40,7 +40,8 @@ pub fn files() -> io::Result<Vec<File>> {
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if path.is_symlink() {
+            // `.git` is a file in a second working tree.
+            if path.is_symlink() || name == ".git" {
                 continue;
             }
             if path.is_dir() {

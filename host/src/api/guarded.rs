@@ -18,23 +18,28 @@ pub(super) struct Guarded {
     stalled_max: Duration,
     /// Runs while a write waits for the other side.
     stalled: Option<Sleep>,
+    /// It waited for too long: no write moves again.
+    cut: bool,
 }
 
 impl Guarded {
     /// Ends with an error any write that does not move for `stalled_max`.
     pub(super) fn new(socket: TcpStream, clock: Arc<dyn Clock>, stalled_max: Duration) -> Self {
-        Self { socket, clock, stalled_max, stalled: None }
+        Self { socket, clock, stalled_max, stalled: None, cut: false }
     }
 
     /// What a write came to, unless it has been waiting for too long.
     fn watched<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+        if !self.cut {
+            if written.is_ready() {
+                self.stalled = None;
+                return written;
+            }
+            let (clock, span) = (&self.clock, self.stalled_max);
+            ready!(self.stalled.get_or_insert_with(|| clock.sleep(span)).as_mut().poll(context));
+            self.cut = true;
             self.stalled = None;
-            return written;
         }
-        let (clock, span) = (&self.clock, self.stalled_max);
-        let stalled = self.stalled.get_or_insert_with(|| clock.sleep(span));
-        ready!(stalled.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing")))
     }
 }

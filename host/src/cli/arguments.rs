@@ -14,7 +14,7 @@ use super::{
 ///
 /// Exit codes: 0 done, 1 failed, 2 usage, 3 diagnostics, 4 not found or conflict, 5 server unreachable, 70 storage failure.
 #[derive(Debug, Parser)]
-#[command(name = "bellhop", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "bellhop", version, arg_required_else_help = true)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) global: Global,

@@ -186,14 +186,26 @@ async fn durable(options: &Options, figures: &mut BTreeMap<&'static str, f64>) -
     let slack_url = format!("http://{}", slack.address);
     let data = path("data");
     let arguments = [
-        "serve", "--data-dir", &data, "--listen", "127.0.0.1:0", "--slack-url", &slack_url, "--budget-scale", BUDGET_SCALE,
-        "--log", "warn",
+        "serve",
+        "--data-dir",
+        &data,
+        "--listen",
+        "127.0.0.1:0",
+        "--slack-url",
+        &slack_url,
+        "--budget-scale",
+        BUDGET_SCALE,
+        "--log",
+        "warn",
     ];
     let log = folder.path().join("host.log");
     let host = Process::start(&arguments, &log).await?;
     let Some(token) = host.token.clone() else { return failed("the host printed no token") };
     let pids = (host.child.id().unwrap_or_default(), slack.child.id().unwrap_or_default());
-    println!("host pid {}, simulator pid {}; `serve` with its defaults, Slack's budget times {BUDGET_SCALE}", pids.0, pids.1);
+    println!(
+        "host pid {}, simulator pid {}; `serve` with its defaults, Slack's budget times {BUDGET_SCALE}",
+        pids.0, pids.1
+    );
     let http = Client::builder().no_proxy().tcp_nodelay(true).build()?;
     let mut bench = Bench { http, host, token };
     let began = clock();
@@ -202,7 +214,8 @@ async fn durable(options: &Options, figures: &mut BTreeMap<&'static str, f64>) -
     bench
         .send(bench.http.post(bench.url("/v1/plugins")).header("Content-Type", "application/wasm").body(plugin))
         .await?;
-    let hq = json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act", "tokens": { "bot": "xoxb-hq" } });
+    let hq =
+        json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act", "tokens": { "bot": "xoxb-hq" } });
     bench.send(bench.http.post(bench.url("/v1/connections")).json(&hq)).await?;
     let put = bench.http.put(bench.url("/v1/workflows/bench/three")).header("Content-Type", "application/yaml");
     bench.send(put.body(WORKFLOW)).await?;
@@ -352,7 +365,9 @@ fn file_system(folder: &Path) -> String {
 
 fn resident_mb(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kib = status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().trim_end_matches(" kB").trim().parse::<f64>().ok());
+    let kib = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:")?.trim().trim_end_matches(" kB").trim().parse::<f64>().ok());
     kib.unwrap_or(f64::NAN) / 1024.0
 }
 

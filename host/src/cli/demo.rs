@@ -98,12 +98,18 @@ impl Demo {
         self.kill_during("hold_before_accept", "kill-b").await?;
 
         self.chapter("The person leaves");
-        let run = self.trigger("people/offboarding", &json!({ "email": "grace@acme.example" }), Some("leave-4711")).await?;
+        let run = self
+            .trigger(
+                "people/offboarding",
+                &json!({ "person": { "email": "grace@acme.example", "department": "Engineering" } }),
+                Some("leave-4711"),
+            )
+            .await?;
         self.watch(&run).await?;
         self.expect_status(&run, "completed").await?;
         self.show_changes(&run).await?;
         let state = self.slack_get("/_sim/state").await?;
-        let active = find_user(&state, "grace@acme.example").map(|u| u["deleted"] == json!(false) || u["active"] == json!(true));
+        let active = is_active(&state, "grace@acme.example");
         self.expect(active == Some(false), "the account is deactivated in the whole organisation")?;
 
         self.chapter("A notification where only the Grid account is connected");
@@ -115,14 +121,22 @@ impl Demo {
         self.expect(problem["diagnostics"][0]["code"] == "plan-required", "because of `plan-required`")?;
         self.expect(self.ledger()?.len() == lines_before, "and nothing was changed in Slack")?;
         let checked = Command::new(std::env::current_exe()?)
-            .args(["check", &options.workflows.join("send-notification.yaml").to_string_lossy(), "--assume", "acme=grid-org"])
+            .args([
+                "check",
+                &options.workflows.join("send-notification.yaml").to_string_lossy(),
+                "--assume",
+                "acme=grid-org",
+            ])
             .arg("--plugin")
             .arg(&options.plugin)
             .output()
             .await?;
         let text = String::from_utf8_lossy(&checked.stdout).into_owned();
         println!("{text}");
-        self.expect(checked.status.code() == Some(3), "`bellhop check` says the same without a server, and exits with 3")?;
+        self.expect(
+            checked.status.code() == Some(3),
+            "`bellhop check` says the same without a server, and exits with 3",
+        )?;
         self.expect(text.contains("error[plan-required]"), "in words for people")?;
 
         let seconds = self.began.elapsed().as_secs_f32();
@@ -152,10 +166,7 @@ impl Demo {
         expected: &[u16],
     ) -> Outcome<Value> {
         let url = format!("http://{}{path}", self.host.address);
-        let mut request = self
-            .http
-            .request(verb.parse()?, url)
-            .bearer_auth(&self.token);
+        let mut request = self.http.request(verb.parse()?, url).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -218,7 +229,9 @@ impl Demo {
         for connection in [&org, &hq] {
             self.call("POST", "/v1/connections", Some(connection), None, &[200, 201]).await?;
         }
-        println!("Connected the organisation (Enterprise Grid: Grid account) and its workspace (Enterprise Grid: Workspace).");
+        println!(
+            "Connected the organisation (Enterprise Grid: Grid account) and its workspace (Enterprise Grid: Workspace)."
+        );
         let tables = options.workflows.join("tables");
         if let Ok(entries) = std::fs::read_dir(&tables) {
             for entry in entries.flatten() {
@@ -284,7 +297,10 @@ impl Demo {
                         let line = timeline.line(&event);
                         println!("{line}");
                     }
-                    if event["type"].as_str().is_some_and(|t| matches!(t, "run.completed" | "run.faulted" | "run.cancelled")) {
+                    if event["type"]
+                        .as_str()
+                        .is_some_and(|t| matches!(t, "run.completed" | "run.faulted" | "run.cancelled"))
+                    {
                         return Ok(());
                     }
                 }
@@ -334,11 +350,12 @@ impl Demo {
         let added = self.slack_post("/_sim/faults", &fault).await?;
         let Some(id) = added["id"].as_u64() else { return failed(format!("the simulator took no fault: {added}")) };
         let text = format!("Demo {name}");
-        let run = self
-            .trigger("it/send-notification", &json!({ "channel": "#it", "text": text }), Some(name))
-            .await?;
+        let run = self.trigger("it/send-notification", &json!({ "channel": "#it", "text": text }), Some(name)).await?;
         let fired = self.slack_get(&format!("/_sim/signals/wait?fault={id}&timeout_ms=15000")).await?;
-        self.expect(fired["fired"].as_u64().is_some_and(|n| n > 0), "the request reached the simulator, which holds it")?;
+        self.expect(
+            fired["fired"].as_u64().is_some_and(|n| n > 0),
+            "the request reached the simulator, which holds it",
+        )?;
         let pid = self.host.child.id().unwrap_or_default();
         let requests_before = self.lines("requests.jsonl")?.len();
         self.host.kill().await?;
@@ -360,8 +377,12 @@ impl Demo {
             .filter(|l| l["method"] == "chat.postMessage" && l["key"].as_str().is_some_and(|k| k.starts_with(&run)))
             .collect();
         self.expect(ours.len() == 1, "the message stands once, by Slack's own ledger")?;
-        let after: Vec<Value> =
-            self.lines("requests.jsonl")?.into_iter().skip(requests_before).filter(|l| l["event"] == "request").collect();
+        let after: Vec<Value> = self
+            .lines("requests.jsonl")?
+            .into_iter()
+            .skip(requests_before)
+            .filter(|l| l["event"] == "request")
+            .collect();
         let read_back = after.iter().position(|l| l["method"] == "conversations.history");
         let resend = after.iter().position(|l| l["method"] == "chat.postMessage");
         match action {
@@ -376,13 +397,8 @@ impl Demo {
     }
 }
 
-fn find_user<'s>(state: &'s Value, email: &str) -> Option<&'s Value> {
-    let fits = |user: &&Value| {
-        user["email"] == email || user["profile"]["email"] == email
-    };
-    match &state["users"] {
-        Value::Array(users) => users.iter().find(fits),
-        Value::Object(users) => users.values().find(fits),
-        _ => None,
-    }
+/// Whether the account with that e-mail is active.
+fn is_active(state: &Value, email: &str) -> Option<bool> {
+    let accounts = state["accounts"].as_object()?;
+    accounts.values().find(|a| a["email"] == email)?["active"].as_bool()
 }

@@ -91,7 +91,10 @@ fn perform(verb: Verb, context: &Context) -> Result<Exit, Failure> {
 fn shown(work: impl Future<Output = child::Outcome<()>>) -> Result<Exit, Failure> {
     // An error says that there is a provider already.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    runtime()?.block_on(work).map(|()| Exit::Done).map_err(|error| Failure::failed("not-as-expected", error.to_string()))
+    runtime()?
+        .block_on(work)
+        .map(|()| Exit::Done)
+        .map_err(|error| Failure::failed("not-as-expected", error.to_string()))
 }
 
 /// Whether the arguments, which could not be parsed, ask for JSON.

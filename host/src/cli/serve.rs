@@ -79,7 +79,10 @@ fn log(logging: &Logging, context: &Context) -> Result<(), Failure> {
     let filter = logging.log.as_deref().unwrap_or(&context.settings.log);
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|e| Failure::usage(format!("`{filter}` does not say what to log: {e}")))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second start in one process keeps the first one's log.
     let _already = match logging.log_format.unwrap_or(context.settings.log_format) {
         LogFormat::Text => lines.try_init(),

@@ -44,7 +44,11 @@ pub(crate) struct Trigger {
 pub(crate) const ACTION_NAMESPACE: &str = "bellhop-action";
 
 /// A definition that calls one action with the run's input on one connection.
-pub(crate) fn of_action(reference: &ActionReference, input: &Value, connection: Option<&str>) -> Result<Trigger, Refused> {
+pub(crate) fn of_action(
+    reference: &ActionReference,
+    input: &Value,
+    connection: Option<&str>,
+) -> Result<Trigger, Refused> {
     let mut with: serde_json::Map<String, Value> = input
         .as_object()
         .into_iter()
@@ -262,8 +266,10 @@ impl Engine {
         let bytes = input.to_string().len() as u64;
         if bytes > self.services.limits.input_bytes_max {
             let max = self.services.limits.input_bytes_max;
-            let mut diagnostic =
-                Diagnostic::error(code::INPUT_TOO_LARGE, format!("the input has {bytes} bytes, a run takes at most {max}"));
+            let mut diagnostic = Diagnostic::error(
+                code::INPUT_TOO_LARGE,
+                format!("the input has {bytes} bytes, a run takes at most {max}"),
+            );
             diagnostic.needs = Some(Needs { text: Some(format!("at most {max} bytes")), ..Needs::default() });
             return Err(Refused::Input(vec![diagnostic]));
         }
@@ -279,7 +285,8 @@ impl Engine {
                 let mut diagnostic =
                     Diagnostic::error(code::INPUT_INVALID, format!("the input at `{place}`: {}", violation.message));
                 diagnostic.pointer = Some(violation.pointer.clone());
-                diagnostic.needs = violation.expected.clone().map(|text| Needs { text: Some(text), ..Needs::default() });
+                diagnostic.needs =
+                    violation.expected.clone().map(|text| Needs { text: Some(text), ..Needs::default() });
                 diagnostic
             })
             .collect();

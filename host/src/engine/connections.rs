@@ -54,7 +54,8 @@ impl Secrets {
         let Some(folder) = &self.folder else { return Ok(()) };
         let failed = |e: std::io::Error| Error::Secrets { name: name.to_owned(), reason: e.to_string() };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        let lines: String = tokens.iter().map(|(kind, secret)| format!("{}={}\n", kind.as_str(), secret.reveal())).collect();
+        let lines: String =
+            tokens.iter().map(|(kind, secret)| format!("{}={}\n", kind.as_str(), secret.reveal())).collect();
         let aside = folder.join(format!("{name}.tokens.new"));
         let mut file = std::fs::OpenOptions::new()
             .write(true)
@@ -157,7 +158,12 @@ impl Connections {
 
     /// Asks Slack what the tokens are of, compares that with what the operator said, and keeps the connection. After
     /// Ok it is durable and in use; after an error nothing was kept.
-    pub(crate) async fn connect(&self, gateway: &Gateway, new: New, now: Timestamp) -> Result<Arc<Connected>, ConnectError> {
+    pub(crate) async fn connect(
+        &self,
+        gateway: &Gateway,
+        new: New,
+        now: Timestamp,
+    ) -> Result<Arc<Connected>, ConnectError> {
         let detected = connect::detect(gateway.client(), &new.tokens).await?;
         let mismatches = connect::check(new.kind, &detected);
         if !mismatches.is_empty() {

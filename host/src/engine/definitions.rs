@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bellhop_core::definition::{self, Workflow, WorkflowName};
 use bellhop_core::definition::source::Source;
+use bellhop_core::definition::{self, Workflow, WorkflowName};
 use bellhop_core::diagnostic::{Diagnostic, Place};
 use bellhop_core::digest::Digest;
 use bellhop_core::preflight::Table;
@@ -131,8 +131,12 @@ pub(crate) fn read(file: &str, text: &str) -> (Option<Definition>, Source, Vec<D
         .into_iter()
         .filter_map(|(pointer, schema)| Some((pointer, Schema::compile(schema).ok()?)))
         .collect();
-    let definition =
-        Definition { digest: Digest::of(text.as_bytes()), workflow: Arc::new(workflow), source: source.clone(), schemas };
+    let definition = Definition {
+        digest: Digest::of(text.as_bytes()),
+        workflow: Arc::new(workflow),
+        source: source.clone(),
+        schemas,
+    };
     (Some(definition), source, diagnostics)
 }
 
@@ -215,8 +219,7 @@ impl Definitions {
                 None => return Ok(None),
             },
         };
-        let stored: Option<StoredVersion> =
-            self.journal.get(&key::workflow(&name.namespace, &name.name, &version))?;
+        let stored: Option<StoredVersion> = self.journal.get(&key::workflow(&name.namespace, &name.name, &version))?;
         match stored {
             Some(stored) => self.by_digest(stored.digest, &stored.file),
             None => Ok(None),

@@ -89,13 +89,7 @@ impl Gateway {
     /// A gateway without connections.
     pub(crate) fn new(client: Client, limiter: Limiter<SlackClock>) -> Self {
         let catalog = Catalog::built_in();
-        Self {
-            catalog,
-            rules: bellhop_slack::rules::rules(catalog),
-            limiter,
-            client,
-            connections: RwLock::default(),
-        }
+        Self { catalog, rules: bellhop_slack::rules::rules(catalog), limiter, client, connections: RwLock::default() }
     }
 
     /// The client itself, for what is no call of a run: connecting.
@@ -125,7 +119,12 @@ impl Gateway {
     }
 
     /// Sends one request. The budget was reserved and, for a write, the intent is durable.
-    pub(crate) async fn send(&self, connection: &Connected, method: &Method, arguments: &Value) -> Result<Answer, Failure> {
+    pub(crate) async fn send(
+        &self,
+        connection: &Connected,
+        method: &Method,
+        arguments: &Value,
+    ) -> Result<Answer, Failure> {
         let Some(token) = connection.token(method) else {
             return Err(not_sent("the connection has no token of a kind that the method takes".to_owned()));
         };

@@ -25,11 +25,11 @@ pub(crate) mod plugins;
 pub(crate) mod resolve;
 pub(crate) mod runs;
 mod summary;
+#[cfg(test)]
+mod tests;
 pub(crate) mod timeline;
 mod timers;
 pub(crate) mod tokens;
-#[cfg(test)]
-mod tests;
 mod turns;
 pub(crate) mod views;
 
@@ -137,7 +137,8 @@ pub(crate) enum OpenError {
 impl Engine {
     /// Reads what is in the store. Nothing runs until [`Self::start`].
     pub(crate) fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets, store_failed } = options;
+        let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets, store_failed } =
+            options;
         let limiter_options = bellhop_slack::limiter::Options { scale: budget_scale, ..Default::default() };
         let limiter_clock = gateway::SlackClock(clock.clone());
         // A host that has runs behind it does not know what it has used of Slack's budget.
@@ -195,7 +196,8 @@ impl Engine {
             };
             match due {
                 Ok(run) => {
-                    let signal = execution::Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None };
+                    let signal =
+                        execution::Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None };
                     if let Err(error) = self.send(run, signal).await {
                         tracing::error!(%run, %error, "a run that is due cannot be taken up");
                     }

@@ -142,7 +142,10 @@ impl Plugins {
     pub(crate) async fn package(&self, digest: Digest) -> Result<(Package, Arc<[Grant]>), String> {
         let grants = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-            let installed = inner.by_digest.get(&digest).ok_or_else(|| format!("no plugin with the digest {digest} is installed"))?;
+            let installed = inner
+                .by_digest
+                .get(&digest)
+                .ok_or_else(|| format!("no plugin with the digest {digest} is installed"))?;
             if let Some(package) = inner.packages.get(&digest) {
                 return Ok((package.clone(), installed.grants.clone()));
             }
@@ -258,7 +261,8 @@ pub(crate) fn examine(manifest: &Manifest, imports: &[String]) -> Result<Remarks
         for call in action.calls.iter().flat_map(|alternative| &alternative.methods) {
             declared.push(&call.function);
             if !imports.contains(&call.function) {
-                faults.push(format!("`{}` declares `{}`, which the binary does not import", action.name, call.function));
+                faults
+                    .push(format!("`{}` declares `{}`, which the binary does not import", action.name, call.function));
             }
         }
     }

@@ -7,13 +7,13 @@ use bellhop_core::id::RunId;
 use bellhop_core::run::{self, Cause, Command, State, Status};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Engine;
 use super::accept::Pins;
 use super::call::{self, Caller};
 use super::driver::{self, Left};
 use super::exclusive::Owner;
 use super::execution::local::{Local, Opening};
 use super::execution::{self, Signal};
-use super::Engine;
 use crate::journal::{self, Entry, Summary, Ticket};
 
 /// A run that a driver carries.
@@ -114,8 +114,8 @@ impl Engine {
     pub(super) async fn load(&self, run: RunId, opening: Opening) -> Result<Loaded, LoadError> {
         let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
-        let pins: Pins =
-            serde_json::from_value(pins).map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))?;
+        let pins: Pins = serde_json::from_value(pins)
+            .map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))?;
         let definition = self
             .services
             .definitions
@@ -124,7 +124,10 @@ impl Engine {
         let mut tables = BTreeMap::new();
         for (name, digest) in &pins.tables {
             let table = self.services.definitions.table_by_digest(*digest)?;
-            tables.insert(name.clone(), table.ok_or_else(|| LoadError::Damaged(format!("the table `{name}` is not there")))?);
+            tables.insert(
+                name.clone(),
+                table.ok_or_else(|| LoadError::Damaged(format!("the table `{name}` is not there")))?,
+            );
         }
         let input = self.services.journal.value(pins.input.clone())?;
         let facts = self.facts(&pins, &definition, input, &tables)?;
@@ -148,8 +151,7 @@ impl Engine {
         tokio::spawn(async move {
             let Loaded { port, mut state, mut decisions } = loaded;
             let port = Arc::new(port);
-            let caller =
-                Caller { services: engine.services.clone(), port: port.clone(), facts: state.facts().clone() };
+            let caller = Caller { services: engine.services.clone(), port: port.clone(), facts: state.facts().clone() };
             loop {
                 let evaluator = engine.services.evaluator.clone();
                 let carried = driver::drive(port.as_ref(), &caller, evaluator.as_ref(), state, decisions).await;

@@ -72,7 +72,13 @@ impl Reader {
             }
             Entry::Read { key, ordinal, answer, how, .. } => {
                 let ok = matches!(answer, crate::journal::Answer::Ok(_));
-                self.push(&mut out, "call.read", Some(pointer(&key)), None, json!({ "ordinal": ordinal, "ok": ok, "how": how }));
+                self.push(
+                    &mut out,
+                    "call.read",
+                    Some(pointer(&key)),
+                    None,
+                    json!({ "ordinal": ordinal, "ok": ok, "how": how }),
+                );
             }
             Entry::NotSent { key, ordinal, reason, retry_at, .. } => {
                 let data = json!({ "ordinal": ordinal, "reason": reason, "retryAt": retry_at.map(|t| t.to_string()) });
@@ -91,7 +97,14 @@ impl Reader {
         out
     }
 
-    fn push(&mut self, out: &mut Vec<Public>, kind: &'static str, task: Option<String>, at: Option<Timestamp>, data: Value) {
+    fn push(
+        &mut self,
+        out: &mut Vec<Public>,
+        kind: &'static str,
+        task: Option<String>,
+        at: Option<Timestamp>,
+        data: Value,
+    ) {
         out.push(Public { id: self.next, kind, task, at: at.map(|t| t.to_string()), data });
         self.next += 1;
     }
@@ -113,7 +126,13 @@ impl Reader {
                 self.push(out, "action.started", self.tasks.get(frame).cloned(), None, data);
             }
             Event::WaitScheduled { frame, until } => {
-                self.push(out, "task.waiting", self.tasks.get(frame).cloned(), None, json!({ "until": until.to_string() }));
+                self.push(
+                    out,
+                    "task.waiting",
+                    self.tasks.get(frame).cloned(),
+                    None,
+                    json!({ "until": until.to_string() }),
+                );
             }
             Event::TaskCompleted { frame, at, output, effect, .. } => {
                 let data = json!({ "output": output, "changed": effect.as_ref().map(|e| e.changed) });
@@ -124,7 +143,9 @@ impl Reader {
                 let task = self.tasks.remove(frame);
                 self.push(out, "task.faulted", task, Some(*at), json!({ "error": fault }));
             }
-            Event::Caught { frame, .. } => self.push(out, "task.caught", self.tasks.get(frame).cloned(), None, json!({})),
+            Event::Caught { frame, .. } => {
+                self.push(out, "task.caught", self.tasks.get(frame).cloned(), None, json!({}))
+            }
             Event::RetryScheduled { frame, until, fault } => {
                 let data = json!({ "until": until.to_string(), "error": fault });
                 self.push(out, "task.retrying", self.tasks.get(frame).cloned(), None, data);

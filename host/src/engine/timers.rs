@@ -36,9 +36,7 @@ struct Next {
 impl Timers {
     /// Reads the next timers.
     pub(crate) fn read(journal: Journal, clock: Arc<dyn Clock>) -> Result<Self, journal::Error> {
-        let timers = Self {
-            inner: Arc::new(Inner { journal, clock, next: Mutex::default(), bell: Notify::new() }),
-        };
+        let timers = Self { inner: Arc::new(Inner { journal, clock, next: Mutex::default(), bell: Notify::new() }) };
         timers.load()?;
         Ok(timers)
     }

@@ -97,7 +97,8 @@ impl Tokens {
         entropy: u128,
     ) -> Result<(Stored, String), journal::Error> {
         let secret = format!("bh_{}", secret_text());
-        let stored = Stored { id: TokenId::new(now, entropy), name: name.to_owned(), scopes, created_at: now, expires_at };
+        let stored =
+            Stored { id: TokenId::new(now, entropy), name: name.to_owned(), scopes, created_at: now, expires_at };
         let mut write = Write::new();
         write.put(&key::token(Digest::of(secret.as_bytes())), &stored)?;
         let ticket = self.journal.commit(write)?;

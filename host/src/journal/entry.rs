@@ -165,6 +165,7 @@ pub(crate) enum Entry {
 
 impl Entry {
     /// Its kind, as it is written.
+    #[cfg_attr(not(test), allow(dead_code, reason = "names the golden files of the records"))]
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",

@@ -160,6 +160,7 @@ impl Write {
     }
 
     /// Whether there is nothing in it.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the counterpart of `bytes`, which the tests ask"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
@@ -293,6 +294,10 @@ impl Journal {
     }
 
     /// At most `limit` keys that may be deleted, with their expiry, at or before `until`.
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "the index is kept from the first day; what removes by it comes with retention")
+    )]
     pub(crate) fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Key)>, Error> {
         self.collect(&key::expiries(until), limit, |key, _| {
             let mut parts = Parts::of(Space::Expiry, key).ok_or_else(|| bad_key(key))?;

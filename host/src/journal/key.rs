@@ -28,6 +28,11 @@
 //! | `m` limiter | bucket | a rate limit's stored `Retry-After` |
 //! | `u` host | name | single facts of this installation |
 
+#![cfg_attr(
+    not(test),
+    allow(dead_code, reason = "the layout of the whole store stands here, and its tests hold all of it")
+)]
+
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::time::Timestamp;
@@ -341,11 +346,6 @@ pub(crate) fn all(space: Space) -> Range {
 /// A run's entries from number `seq` on.
 pub(crate) fn events(run: RunId, seq: u64) -> Range {
     Range { from: event(run, seq).bytes, to: after_prefix(&Key::new(Space::Event).run(run).bytes) }
-}
-
-/// A run's public events from `number` on.
-pub(crate) fn publics(run: RunId, number: u64) -> Range {
-    Range { from: public(run, number).bytes, to: after_prefix(&Key::new(Space::Public).run(run).bytes) }
 }
 
 /// Every timer due at or before `until`.

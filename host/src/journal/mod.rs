@@ -8,6 +8,7 @@ mod group;
 #[allow(clippy::module_inception, reason = "the journal itself, beside its port, keys and records")]
 pub(crate) mod journal;
 pub(crate) mod key;
+#[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod record;
 pub(crate) mod sled;
@@ -18,5 +19,7 @@ mod watermark;
 mod tests;
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Error, Journal, Open, Snapshot, Summary, Timer, Write};
-pub(crate) use store::{Batch, Store, Ticket};
+pub(crate) use journal::{Error, Journal, Open, Snapshot, Summary, Write};
+#[cfg(test)]
+pub(crate) use store::Store;
+pub(crate) use store::Ticket;

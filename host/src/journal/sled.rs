@@ -201,6 +201,7 @@ impl Sled {
 
     /// Reads everything and compares it with what was written, while nothing is written: for stores at rest, before
     /// a backup, after a crash. Answers how many items there are.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for stores at rest; the tests of crashes ask"))]
     pub(crate) fn verify(&self) -> Result<u64, Error> {
         self.read(&[], |tree| {
             let _gate = self.queue.hold();

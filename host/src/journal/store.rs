@@ -73,6 +73,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// An empty batch.
+    #[cfg_attr(not(test), allow(dead_code, reason = "the tests of the port begin with it"))]
     pub(crate) fn new() -> Self {
         Self::default()
     }

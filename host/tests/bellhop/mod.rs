@@ -1,6 +1,7 @@
 //! The built program, run in a folder of its own.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -10,19 +11,19 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// A folder to run the program in.
-pub struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
 }
 
 /// How it ended.
-pub struct Done {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Done {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
     }
 }
@@ -41,25 +42,25 @@ fn command() -> Command {
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Done {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Done {
         self.run_with(arguments, &[])
     }
 
-    pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+    pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
         let mut command = command();
         command.args(arguments).envs(environment.iter().copied()).current_dir(self.folder.path()).stdin(Stdio::null());
         let output = command.output().unwrap();
@@ -71,7 +72,7 @@ impl Place {
     }
 
     /// Starts a verb that goes on until it is dropped.
-    pub fn start(&self, arguments: &[&str]) -> Started {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Started {
         let mut command = command();
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -81,24 +82,24 @@ impl Place {
 }
 
 /// A verb that goes on; it is killed when this is dropped.
-pub struct Started {
+pub(crate) struct Started {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Started {
     /// The next line of standard output; panics when there is none.
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the program ended");
         line.trim_end().to_owned()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn wait(&mut self) -> i32 {
+    pub(crate) fn wait(&mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 }
@@ -112,7 +113,7 @@ impl Drop for Started {
 }
 
 /// The Slack actions as a component, built once by the program itself.
-pub fn slack_plugin() -> &'static str {
+pub(crate) fn slack_plugin() -> &'static str {
     static BUILT: OnceLock<String> = OnceLock::new();
     BUILT.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -10,15 +10,13 @@ use bellhop_plugin_slack::PLUGIN;
 fn module() -> Option<Vec<u8>> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    std::fs::read(target.join("wasm32-unknown-unknown/plugin/bellhop_plugin_slack.wasm")).ok()
+    std::fs::read(target.join("guests/wasm32-unknown-unknown/plugin/bellhop_plugin_slack.wasm")).ok()
 }
 
 #[test]
 fn imports_are_the_declared_functions() {
     let Some(module) = module() else {
-        println!(
-            "skipped: build it with `cargo build -p bellhop-plugin-slack --profile plugin --target wasm32-unknown-unknown`"
-        );
+        println!("skipped: build it with `make plugins`");
         return;
     };
     let component = ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap();

@@ -113,7 +113,10 @@ impl Crate {
                     self.extern_crate(tokens, at, here)
                 }
                 "include" if tokens.get(at + 1).is_some_and(|t| is(t, '!')) => {
-                    self.hidden.push((here.site(&tokens[at]), "`include!`"));
+                    // What the build wrote is data; a source of ours that comes in this way would not be read.
+                    if !tokens.get(at + 2).is_some_and(|argument| argument.to_string().contains("\"OUT_DIR\"")) {
+                        self.hidden.push((here.site(&tokens[at]), "`include!`"));
+                    }
                     at + 2
                 }
                 _ => {

@@ -171,7 +171,9 @@ fn missing_in_each(context: &[Vec<ValidationError<'_>>]) -> Option<String> {
             _ => None,
         })
         .collect();
-    fields.filter(|fields| fields.len() > 1).map(|fields| one_of(fields.into_iter()).replace("one of ", "one of the fields "))
+    fields
+        .filter(|fields| fields.len() > 1)
+        .map(|fields| one_of(fields.into_iter()).replace("one of ", "one of the fields "))
 }
 
 fn sentence(kind: &ValidationErrorKind, name: &str) -> Option<(String, Option<String>)> {

@@ -16,7 +16,11 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
         if text.len() as u64 > bytes_max {
             return Err(error(
                 "answer-too-large",
-                &format!("{} answered {} bytes, a plugin gets at most {bytes_max}: ask for smaller pages", method.name, text.len()),
+                &format!(
+                    "{} answered {} bytes, a plugin gets at most {bytes_max}: ask for smaller pages",
+                    method.name,
+                    text.len()
+                ),
                 "fatal",
                 None,
                 None,
@@ -37,7 +41,13 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
         Kind::Plan | Kind::Scope | Kind::Token | Kind::Permission => "denied",
         _ => "fatal",
     };
-    Err(error(class.code, &format!("Slack answered `{slack_code}` to {}", method.name), guest_class, Some(slack), details))
+    Err(error(
+        class.code,
+        &format!("Slack answered `{slack_code}` to {}", method.name),
+        guest_class,
+        Some(slack),
+        details,
+    ))
 }
 
 /// The host's refusal as the guest gets it.
@@ -135,8 +145,13 @@ pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -
 fn status_of_host(code: &str) -> Option<u16> {
     Some(match code {
         "plan-required" => 402,
-        "scope-missing" | "token-kind-missing" | "capability-not-granted" | "not-in-channel" | "permission-read-only"
-        | "permission-denied" | "purpose-not-allowed" => 403,
+        "scope-missing"
+        | "token-kind-missing"
+        | "capability-not-granted"
+        | "not-in-channel"
+        | "permission-read-only"
+        | "permission-denied"
+        | "purpose-not-allowed" => 403,
         "not-found" => 404,
         "already-exists" => 409,
         "answer-too-large" => 413,

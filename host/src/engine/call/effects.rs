@@ -124,14 +124,27 @@ impl<E: Execution> Host for Calls<E> {
 }
 
 impl<E: Execution> Scope<E> {
-    async fn call(self: Arc<Self>, function: &str, text: &str, ordinal: u32) -> Result<Result<String, String>, Stopped> {
+    async fn call(
+        self: Arc<Self>,
+        function: &str,
+        text: &str,
+        ordinal: u32,
+    ) -> Result<Result<String, String>, Stopped> {
         let catalog = self.services.gateway.catalog;
         let Some(method) = catalog.by_function(function) else {
             return Ok(Err(answer::error("method-unknown", &format!("there is no `{function}`"), "fatal", None, None)));
         };
         let arguments: Value = match serde_json::from_str(text) {
             Ok(value @ Value::Object(_)) => value,
-            Ok(_) => return Ok(Err(answer::error("invalid-arguments", "the arguments are not an object", "fatal", None, None))),
+            Ok(_) => {
+                return Ok(Err(answer::error(
+                    "invalid-arguments",
+                    "the arguments are not an object",
+                    "fatal",
+                    None,
+                    None,
+                )));
+            }
             Err(error) => {
                 let message = format!("the arguments are not JSON: {error}");
                 return Ok(Err(answer::error("invalid-arguments", &message, "fatal", None, None)));
@@ -142,7 +155,11 @@ impl<E: Execution> Scope<E> {
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let kept = self.kept(&key).await?;
         if let Some(answer) = kept {
-            return if answer.hash == hash { Ok(answer.result) } else { Err(Stopped::Park(self.nondeterministic(&key))) };
+            return if answer.hash == hash {
+                Ok(answer.result)
+            } else {
+                Err(Stopped::Park(self.nondeterministic(&key)))
+            };
         }
         if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
             let answer = Answer { how: How::Reused, ..earlier };
@@ -162,7 +179,8 @@ impl<E: Execution> Scope<E> {
         };
         if let Err(diagnostic) = judge_call(&question) {
             let refused = Err(answer::refusal(&diagnostic));
-            let answer = Answer { hash, function: function.to_owned(), writes: false, result: refused, how: How::Denied };
+            let answer =
+                Answer { hash, function: function.to_owned(), writes: false, result: refused, how: How::Denied };
             return self.record(&key, answer).await.map(|a| a.result);
         }
         if !method.writes {
@@ -220,7 +238,10 @@ impl<E: Execution> Scope<E> {
             let mut fault = Fault::of_code(
                 "retry-differs",
                 409,
-                format!("{} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice", method.name),
+                format!(
+                    "{} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice",
+                    method.name
+                ),
             );
             fault.instance = Some(self.execution.pointer.clone());
             return Err(Stopped::Park(fault));
@@ -232,7 +253,10 @@ impl<E: Execution> Scope<E> {
         let mut fault = Fault::of_code(
             "nondeterministic-plugin",
             500,
-            format!("call {} of `{}` is not the one that it made before: the plugin does not repeat itself", key.ordinal, self.plugin),
+            format!(
+                "call {} of `{}` is not the one that it made before: the plugin does not repeat itself",
+                key.ordinal, self.plugin
+            ),
         );
         fault.instance = Some(self.execution.pointer.clone());
         fault
@@ -262,7 +286,8 @@ impl<E: Execution> Scope<E> {
             Ok(stamped) => stamped,
             Err(unstampable) => {
                 let result = Err(answer::error("invalid-arguments", &unstampable.to_string(), "fatal", None, None));
-                let answer = Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied };
+                let answer =
+                    Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied };
                 return self.record(&key, answer).await.map(|a| a.result);
             }
         };
@@ -351,7 +376,13 @@ impl<E: Execution> Scope<E> {
         match sent {
             Ok(answered) => {
                 let result = answer::to_guest(method, &answered, self.services.limits.guest_answer_bytes_max);
-                End::Done(Answer { hash, function: method.function.clone(), writes: method.writes, result, how: How::Sent })
+                End::Done(Answer {
+                    hash,
+                    function: method.function.clone(),
+                    writes: method.writes,
+                    result,
+                    how: How::Sent,
+                })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
                 reason: reason.to_string(),
@@ -408,7 +439,9 @@ impl<E: Execution> Scope<E> {
         let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
         self.services.clock.sleep_until(settled).await;
         self.services.counters.resolving.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let found = resolve::read_back(&self.services.gateway, &self.connection, method, arguments, intent, stamp, self.run).await;
+        let found =
+            resolve::read_back(&self.services.gateway, &self.connection, method, arguments, intent, stamp, self.run)
+                .await;
         self.services.counters.resolving.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         match found {
             Verdict::Found(body) => {
@@ -424,9 +457,10 @@ impl<E: Execution> Scope<E> {
                 reason: "sending it again leaves what one sending leaves".to_owned(),
                 retry_at: Some(self.port.now()),
             },
-            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                End::NotSent { reason: format!("{why}; the task says `onUnknown: resend`"), retry_at: Some(self.port.now()) }
-            }
+            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => End::NotSent {
+                reason: format!("{why}; the task says `onUnknown: resend`"),
+                retry_at: Some(self.port.now()),
+            },
             Verdict::CannotTell(why) => {
                 let mut fault = Fault::of_code(
                     "outcome-unknown",

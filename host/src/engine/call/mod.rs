@@ -103,7 +103,9 @@ impl<E: Execution> Attempt<E> {
     }
 
     async fn carry(self) -> CallEnd {
-        let fault = |code: &str, status: u16, detail: String| CallEnd::Returned(Returned::Fault(Fault::of_code(code, status, detail)));
+        let fault = |code: &str, status: u16, detail: String| {
+            CallEnd::Returned(Returned::Fault(Fault::of_code(code, status, detail)))
+        };
         let Some(action) = self.facts.actions.get(&self.call.action).cloned() else {
             return fault("action-unknown", 404, format!("`{}` is not pinned for this run", self.call.action));
         };
@@ -112,7 +114,8 @@ impl<E: Execution> Attempt<E> {
         };
         let Some(connection) = self.services.gateway.connection(&name) else {
             // Somebody removed it under an open run: it can be put back.
-            let mut reason = Fault::of_code("connection-missing", 404, format!("the connection `{name}` is not there any more"));
+            let mut reason =
+                Fault::of_code("connection-missing", 404, format!("the connection `{name}` is not there any more"));
             reason.instance = Some(self.call.key.pointer.clone());
             return CallEnd::Park(reason);
         };
@@ -242,7 +245,10 @@ impl<E: Execution> Attempt<E> {
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
                     let changed = scope.wrote.load(std::sync::atomic::Ordering::Relaxed);
-                    return CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect { changed, undo: None } });
+                    return CallEnd::Returned(Returned::Ok {
+                        output: Value::Null,
+                        effect: Effect { changed, undo: None },
+                    });
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
                 (Some(Err(trap @ Trap::Cpu { .. })), _) => {
@@ -251,14 +257,22 @@ impl<E: Execution> Attempt<E> {
                     return CallEnd::Park(fault);
                 }
                 (Some(Err(trap)), _) => {
-                    let code = if matches!(trap, Trap::OutputTooLarge { .. }) { "plugin-output-invalid" } else { "plugin-trapped" };
+                    let code = if matches!(trap, Trap::OutputTooLarge { .. }) {
+                        "plugin-output-invalid"
+                    } else {
+                        "plugin-trapped"
+                    };
                     return CallEnd::Returned(Returned::Fault(Fault::of_code(code, 500, trap.to_string())));
                 }
                 (Some(Ok(answered)), _) => match self.interpret(action, answered) {
                     Interpreted::End(end) => return end,
                     Interpreted::Again(state) => {
                         let number = slice.as_ref().map_or(0, |s| s.number + 1);
-                        let next = Slice { number, state, first_call: first + made.load(std::sync::atomic::Ordering::Relaxed) };
+                        let next = Slice {
+                            number,
+                            state,
+                            first_call: first + made.load(std::sync::atomic::Ordering::Relaxed),
+                        };
                         if let Err(end) = self.keep_slice(&next).await {
                             return end;
                         }

@@ -221,11 +221,10 @@ async fn find<E: Execution>(scope: &Scope<E>, named: Named, name: &str, input: &
     }
     let mut seen: Vec<String> = Vec::new();
     for _ in 0..PAGES_MAX {
-        let answer = services
-            .gateway
-            .read(&scope.connection, asked, &arguments, scope.run, 4)
-            .await
-            .map_err(|failure| Unresolved::Fault(fault(scope, "name-unresolved", 503, &format!("{name}: {failure}"))))?;
+        let answer =
+            services.gateway.read(&scope.connection, asked, &arguments, scope.run, 4).await.map_err(|failure| {
+                Unresolved::Fault(fault(scope, "name-unresolved", 503, &format!("{name}: {failure}")))
+            })?;
         if !answer.ok {
             let why = answer.error.unwrap_or_default();
             return Err(not_found(scope, named, name, &format!("{method} answered `{why}`"), None));
@@ -251,7 +250,12 @@ async fn find<E: Execution>(scope: &Scope<E>, named: Named, name: &str, input: &
     Err(not_found(scope, named, name, "the connection sees none of that name", near))
 }
 
-async fn find_person<E: Execution>(scope: &Scope<E>, email: &str, name: &str, now: Timestamp) -> Result<String, Unresolved> {
+async fn find_person<E: Execution>(
+    scope: &Scope<E>,
+    email: &str,
+    name: &str,
+    now: Timestamp,
+) -> Result<String, Unresolved> {
     let services = &scope.services;
     let by_email = services.gateway.catalog.by_name("users.lookupByEmail");
     let scim = services.gateway.catalog.by_name("scim.v2.get.Users");
@@ -262,12 +266,12 @@ async fn find_person<E: Execution>(scope: &Scope<E>, email: &str, name: &str, no
         (scim, json!({ "filter": format!("email eq \"{}\"", email.replace(['\\', '"'], "")) })),
     ] {
         let Some(method) = method.filter(|m| scope.connection.token(m).is_some()) else { continue };
-        let answer = services
-            .gateway
-            .read(&scope.connection, method, &arguments, scope.run, 4)
-            .await
-            .map_err(|failure| Unresolved::Fault(fault(scope, "name-unresolved", 503, &format!("{name}: {failure}"))))?;
-        let id = answer.body.pointer("/user/id").or_else(|| answer.body.pointer("/Resources/0/id")).and_then(Value::as_str);
+        let answer =
+            services.gateway.read(&scope.connection, method, &arguments, scope.run, 4).await.map_err(|failure| {
+                Unresolved::Fault(fault(scope, "name-unresolved", 503, &format!("{name}: {failure}")))
+            })?;
+        let id =
+            answer.body.pointer("/user/id").or_else(|| answer.body.pointer("/Resources/0/id")).and_then(Value::as_str);
         if let (true, Some(id)) = (answer.ok, id) {
             services.names.put(&scope.connection.facts.name, Named::User, email.to_owned(), id.to_owned(), now);
             return Ok(id.to_owned());

@@ -22,14 +22,8 @@ pub(super) async fn read_back(
     key: &str,
     run: RunId,
 ) -> Verdict {
-    let question = Question {
-        method,
-        arguments,
-        key,
-        intent_at: intent.at,
-        acting: connection.acting.as_deref(),
-        before: None,
-    };
+    let question =
+        Question { method, arguments, key, intent_at: intent.at, acting: connection.acting.as_deref(), before: None };
     let (mut reconciler, mut request) = match reconcile::begin(&question) {
         Ok(begun) => begun,
         Err(verdict) => return verdict,

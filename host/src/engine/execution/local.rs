@@ -299,7 +299,8 @@ impl Local {
             }
         }
         let now = self.clock.now();
-        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(write, value)).map_err(failed)?;
+        let summary =
+            summary::after(&log.summary, state, now, |value| self.journal.content(write, value)).map_err(failed)?;
         if summary.status != log.summary.status || summary.waiting != log.summary.waiting || state.ended().is_some() {
             write.put(&key::summary(self.run), &summary).map_err(failed)?;
         }
@@ -470,7 +471,9 @@ impl Execution for Local {
                 let kept = self.log().decisions.get(number).copied();
                 if let Some(seq) = kept {
                     let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
-                    let Some((_, Entry::Decision { events })) = page.into_iter().next() else { return Err(unreadable()) };
+                    let Some((_, Entry::Decision { events })) = page.into_iter().next() else {
+                        return Err(unreadable());
+                    };
                     let events = events
                         .into_iter()
                         .map(|content| self.journal.value(content))

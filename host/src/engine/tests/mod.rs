@@ -23,11 +23,11 @@ use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
 use crate::toolchain;
 
-mod workflows;
 mod double;
 mod dying;
 mod ports;
 mod scenarios;
+mod workflows;
 
 /// A host without HTTP, on a store in memory.
 struct World {
@@ -41,7 +41,8 @@ async fn plugin(sandbox: &Sandbox) -> Vec<u8> {
     BUILT
         .get_or_init(|| async {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/slack");
-            let bytes = toolchain::build(sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds").bytes;
+            let bytes =
+                toolchain::build(sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds").bytes;
             // Compiled here, so that tests that begin together do not all compile the same.
             Expressions::load(sandbox, Budget::default()).await.unwrap();
             sandbox.prepare(&bytes).await.unwrap();
@@ -76,7 +77,8 @@ impl World {
         let bytes = plugin(&sandbox).await;
         let expressions = Expressions::load(&sandbox, Budget::default()).await.unwrap();
         let client =
-            Client::new(&ClientOptions { base_url: format!("http://{}", slack.address), ..Default::default() }).unwrap();
+            Client::new(&ClientOptions { base_url: format!("http://{}", slack.address), ..Default::default() })
+                .unwrap();
         let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
         let engine = Engine::open(Options {
             journal: Journal::new(Arc::new(Memory::new())),
@@ -113,7 +115,12 @@ impl World {
         let definition = definition.unwrap_or_else(|| panic!("{}", shown.join("\n")));
         let name = definition.workflow.document.name.clone();
         let now = self.engine.services.clock.now();
-        self.engine.services.definitions.put(&name, definition, "workflow.yaml", text, &Expect::Any, now).await.unwrap();
+        self.engine
+            .services
+            .definitions
+            .put(&name, definition, "workflow.yaml", text, &Expect::Any, now)
+            .await
+            .unwrap();
         name
     }
 
@@ -137,8 +144,10 @@ impl World {
 }
 
 fn send_notification() -> String {
-    std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../workflows/send-notification.yaml"))
-        .unwrap()
+    std::fs::read_to_string(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../workflows/send-notification.yaml"),
+    )
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +165,8 @@ async fn a_notification_is_sent_once_for_its_key() {
     let again = world.engine.trigger(World::trigger(&name, input, Some("k"))).await.unwrap();
     assert!(again.replayed);
     assert_eq!(again.run, accepted.run);
-    let other = world.engine.trigger(World::trigger(&name, json!({"channel": channel, "text": "Other"}), Some("k"))).await;
+    let other =
+        world.engine.trigger(World::trigger(&name, json!({"channel": channel, "text": "Other"}), Some("k"))).await;
     assert!(matches!(other, Err(Refused::KeyReused(run)) if run == accepted.run));
     let ledger = world.slack.ledger();
     let lines = ledger;
@@ -167,8 +177,14 @@ async fn a_notification_is_sent_once_for_its_key() {
     assert_eq!(
         kinds,
         [
-            "run.accepted", "run.started", "task.started", "action.started", "call.started", "call.ended",
-            "task.completed", "run.completed"
+            "run.accepted",
+            "run.started",
+            "task.started",
+            "action.started",
+            "call.started",
+            "call.ended",
+            "task.completed",
+            "run.completed"
         ]
     );
 }

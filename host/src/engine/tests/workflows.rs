@@ -241,12 +241,15 @@ async fn every_file_is_clean_where_it_belongs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t07_the_lifecycle_is_refused_on_pro() {
     let world = World::new().await;
-    for (file, action) in [("onboarding.yaml", "user.provision:1@slack"), ("offboarding.yaml", "user.deactivate:1@slack")] {
+    for (file, action) in
+        [("onboarding.yaml", "user.provision:1@slack"), ("offboarding.yaml", "user.deactivate:1@slack")]
+    {
         let report = world.check(file, &["pro=workspace:pro"]);
         assert!(report.plan.is_none());
         let errors: Vec<_> = report.diagnostics.iter().filter(|d| d.is_error()).collect();
         assert!(errors.iter().all(|d| d.code.0 == "plan-required"), "{}", shown(&report));
-        let refused = errors.iter().find(|d| d.action.as_deref() == Some(action)).unwrap_or_else(|| panic!("{}", shown(&report)));
+        let refused =
+            errors.iter().find(|d| d.action.as_deref() == Some(action)).unwrap_or_else(|| panic!("{}", shown(&report)));
         let text = diagnostic::render(refused);
         assert!(text.contains("Business+ or Enterprise Grid"), "{text}");
         assert!(text.contains("bellhop explain plan-required"), "{text}");
@@ -298,7 +301,10 @@ async fn onboarding_and_offboarding_on_business_plus() {
     }
     let welcome = world.direct_texts(&user);
     assert_eq!(welcome.len(), 1, "{welcome:?}");
-    assert_eq!(welcome[0], "Welcome, Grace! You are in #general, #engineering, #it-help. Whatever does not work, ask in #it-help.");
+    assert_eq!(
+        welcome[0],
+        "Welcome, Grace! You are in #general, #engineering, #it-help. Whatever does not work, ask in #it-help."
+    );
     let told = world.texts("C0PLUSIT");
     assert_eq!(
         told,
@@ -321,7 +327,13 @@ async fn onboarding_and_offboarding_on_business_plus() {
     assert_eq!(output["groups"], json!([{"name": "@engineering"}]));
     assert_eq!(
         world.changes(before),
-        ["usergroups.users.update", "conversations.kick", "conversations.kick", "scim.v2.patch.Users.id", "chat.postMessage"],
+        [
+            "usergroups.users.update",
+            "conversations.kick",
+            "conversations.kick",
+            "scim.v2.patch.Users.id",
+            "chat.postMessage"
+        ],
         "{:#?}",
         world.story(run).await
     );
@@ -383,10 +395,15 @@ async fn r09_r10_l13_onboarding_and_offboarding_on_grid() {
     let (run, output) = world.completed(&offboard, leave.clone()).await;
     assert_eq!(output["account"], "signed out everywhere and deactivated");
     let changes = world.changes(before);
-    let position = |method: &str| changes.iter().position(|m| m == method).unwrap_or_else(|| panic!("{method}: {changes:?}"));
+    let position =
+        |method: &str| changes.iter().position(|m| m == method).unwrap_or_else(|| panic!("{method}: {changes:?}"));
     assert!(position("usergroups.users.update") < position("admin.users.session.reset"));
     assert!(position("conversations.kick") < position("admin.users.session.reset"));
-    assert!(position("admin.users.session.reset") < position("scim.v2.patch.Users.id"), "{:#?}", world.story(run).await);
+    assert!(
+        position("admin.users.session.reset") < position("scim.v2.patch.Users.id"),
+        "{:#?}",
+        world.story(run).await
+    );
     assert_eq!(world.account(email)["active"], false);
     assert_eq!(world.slack.world()["session_resets"][&user], 1);
     let sessions = world.slack.world()["sessions"].clone();
@@ -410,7 +427,10 @@ async fn offboarding_of_nobody_says_so() {
     world.grid().await;
     let offboard = world.ship("offboarding.yaml").await;
     let (_, output) = world.completed(&offboard, json!({"person": {"email": "nobody@acme.example"}})).await;
-    assert_eq!(output, json!({"found": false, "user": null, "account": "nobody has the e-mail", "groups": [], "channels": []}));
+    assert_eq!(
+        output,
+        json!({"found": false, "user": null, "account": "nobody has the e-mail", "groups": [], "channels": []})
+    );
     assert_eq!(world.changes(0), ["chat.postMessage"]);
     assert_eq!(world.texts("C0HQIT"), ["Nobody has the e-mail nobody@acme.example: there was nothing to close."]);
 }
@@ -512,11 +532,19 @@ async fn one_group_under_two_names_is_changed_by_one_at_a_time() {
     let second = world.engine.trigger(World::trigger(&second, json!({}), None)).await.unwrap().run;
     // Long enough for the second to have read the list, if nothing kept it from that.
     world.engine.services.clock.sleep(std::time::Duration::from_millis(200)).await;
-    let lists = world.slack.requests().iter().filter(|r| r["event"] == "request" && r["method"] == "usergroups.users.list").count();
+    let lists = world
+        .slack
+        .requests()
+        .iter()
+        .filter(|r| r["event"] == "request" && r["method"] == "usergroups.users.list")
+        .count();
     assert_eq!(lists, 1, "the second waits for the group");
     world.control(&format!("faults/{hold}/release"), json!({"as": "answer"})).await;
     for run in [first, second] {
         assert_eq!(world.ended(run).await.status, Status::Completed);
     }
-    assert_eq!(world.slack.world()["groups"]["S0PLUSIT"]["users"], json!(["U0PLUSADMIN", "U0PLUSMEMBER", "U0PLUSOWNER"]));
+    assert_eq!(
+        world.slack.world()["groups"]["S0PLUSIT"]["users"],
+        json!(["U0PLUSADMIN", "U0PLUSMEMBER", "U0PLUSOWNER"])
+    );
 }

@@ -70,7 +70,9 @@ impl World {
         let changed = completed.and_then(|e| e.data["changed"].as_bool());
         let result = match view.status {
             Status::Completed => Ok(view.output.unwrap()),
-            Status::Faulted => Err(view.error.unwrap()["type"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()),
+            Status::Faulted => {
+                Err(view.error.unwrap()["type"].as_str().unwrap().rsplit('/').next().unwrap().to_owned())
+            }
             other => panic!("{other:?}: {:#?}", self.story(run).await),
         };
         Ended { result, changed }
@@ -99,7 +101,9 @@ async fn every_action_calls_what_it_declares() {
     let world = World::new().await;
     let tokens = [(TokenKind::Bot, "xoxb-plus"), (TokenKind::User, "xoxp-plus-owner")];
     world.connect("plus", Kind::Workspace, &tokens).await;
-    world.connect("acme-hq", Kind::GridWorkspace, &[(TokenKind::Bot, "xoxb-hq"), (TokenKind::User, "xoxp-hq-admin")]).await;
+    world
+        .connect("acme-hq", Kind::GridWorkspace, &[(TokenKind::Bot, "xoxb-hq"), (TokenKind::User, "xoxp-hq-admin")])
+        .await;
     world.connect("acme", Kind::GridOrg, &[(TokenKind::User, "xoxp-org-owner")]).await;
     let installed = world.engine.services.plugins.all();
     let manifest = installed[0].stored.manifest.clone();
@@ -132,7 +136,9 @@ async fn every_action_calls_what_it_declares() {
                 if !case.output.is_null() && !holds(output, &case.output) {
                     wrong.push(format!("{title}: answered {output}, not {}", case.output));
                 }
-                if ended.changed != case.changed || output["alreadyDone"].as_bool().is_some_and(|a| Some(!a) != case.changed) {
+                if ended.changed != case.changed
+                    || output["alreadyDone"].as_bool().is_some_and(|a| Some(!a) != case.changed)
+                {
                     wrong.push(format!("{title}: changed {:?}, {output}", ended.changed));
                 }
                 for call in alternative.methods.iter().filter(|call| call.when == When::Always) {

@@ -239,7 +239,12 @@ fn told(about: &str, diagnostics: &[Diagnostic], code: &str, line: Option<u32>, 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_arguments_are_told_at_their_place() {
     for (about, with, code, says) in [
-        ("a field that the action does not have", "{ channel: C0HQIT, txet: Hi }", "argument-unknown", "did you mean `text`?"),
+        (
+            "a field that the action does not have",
+            "{ channel: C0HQIT, txet: Hi }",
+            "argument-unknown",
+            "did you mean `text`?",
+        ),
         ("a field that is missing", "{ text: Hi }", "argument-invalid", "`channel`"),
         ("a field of another type", "{ channel: C0HQIT, text: 3 }", "argument-invalid", "`text`"),
     ] {
