@@ -41,8 +41,9 @@ impl Hosted {
         let slack = simulator.line();
         let mut host = place.start(&["serve", "--listen", "127.0.0.1:0", "--slack-url", &slack, "--data-dir", "data"]);
         // The token first: who waits for the address may begin.
-        let token = host.line().rsplit(' ').next().unwrap().to_owned();
-        let url = host.line().rsplit(' ').next().unwrap().to_owned();
+        let last_word = |line: String| line.rsplit(' ').next().unwrap_or_default().to_owned();
+        let token = last_word(host.line());
+        let url = last_word(host.line());
         assert!(token.starts_with("bh_"), "{token}");
         Self { place, url, token, _simulator: simulator, host }
     }

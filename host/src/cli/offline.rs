@@ -209,10 +209,10 @@ fn cache_dir(data_dir: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Fa
     }
     let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
-    if let Some(folder) = cache.map(|cache| cache.join("bellhop/compiled")) {
-        if std::fs::create_dir_all(&folder).is_ok() {
-            return Ok((folder, None));
-        }
+    if let Some(folder) = cache.map(|cache| cache.join("bellhop/compiled"))
+        && std::fs::create_dir_all(&folder).is_ok()
+    {
+        return Ok((folder, None));
     }
     let folder = tempfile::tempdir()
         .map_err(|e| Failure::failed("no-cache", format!("there is no folder for compiled code: {e}")))?;
