@@ -46,6 +46,6 @@ pub(super) fn run(arguments: &Action, context: &Context) -> Result<Exit, Failure
         ask = ask.header("idempotency-key", key.as_str());
     }
     let client = Client::new(context)?;
-    let started = client.ask(ask)?.body;
+    let started = client.ask(ask)?;
     run::follow(context, &client, &started, arguments.wait)
 }

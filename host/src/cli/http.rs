@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 use super::output::Failure;
@@ -12,6 +12,8 @@ use super::{Context, problem, runtime};
 
 /// The variable with the token. There is no flag: a process's arguments are seen by everybody on its machine.
 const TOKEN_VARIABLE: &str = "BELLHOP_TOKEN";
+/// The header of such an answer.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// No answer of a host is larger; event streams have no end and are not held.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A host answers at once, except where it was asked to wait.
@@ -23,10 +25,8 @@ const EVENT_BYTES_MAX: usize = 8 << 20;
 /// A host's answer that is no refusal.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// 200, 201, 202, …
-    pub(crate) status: StatusCode,
-    /// Its headers.
-    pub(crate) headers: HeaderMap,
+    /// Whether an earlier request with the same idempotency key is answered here once more.
+    pub(crate) replayed: bool,
     /// Its body; null where it has none.
     pub(crate) body: Value,
 }
@@ -199,7 +199,8 @@ impl Client {
     }
 
     async fn whole(&self, mut response: reqwest::Response) -> Result<Answer, Failure> {
-        let (status, headers) = (response.status(), response.headers().clone());
+        let status = response.status();
+        let replayed = response.headers().get(REPLAYED).is_some_and(|value| value == "true");
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -209,11 +210,11 @@ impl Client {
         }
         let body = if bytes.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&bytes).ok() };
         match body {
-            Some(body) if status.is_success() => Ok(Answer { status, headers, body }),
+            Some(body) if status.is_success() => Ok(Answer { replayed, body }),
             None if status.is_success() => {
                 // A definition is answered as it was written.
                 let text = String::from_utf8_lossy(&bytes).into_owned();
-                Ok(Answer { status, headers, body: Value::String(text) })
+                Ok(Answer { replayed, body: Value::String(text) })
             }
             body => Err(problem::failure(status, &body.unwrap_or(Value::Null), self.token.is_some())),
         }

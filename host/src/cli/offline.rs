@@ -8,12 +8,17 @@ use bellhop_core::manifest::Manifest;
 use bellhop_core::preflight::{Plugin, Table};
 use bellhop_core::requirement::{Connection, Grant, Rules};
 use bellhop_slack::catalog::{self, Catalog};
+use bellhop_slack::client::{self, Client};
+use bellhop_slack::limiter::{self, Limiter};
 
 use super::output::{Exit, Failure, Out};
 use super::{Context, runtime};
+use crate::clock;
+use crate::engine::connections::{Connections, Secrets};
 use crate::engine::definitions::Definitions;
+use crate::engine::gateway::{Gateway, SlackClock};
 use crate::engine::plugins::{InstallError, Plugins, declared, examine};
-use crate::journal::{self, Journal, key};
+use crate::journal::{self, Journal};
 use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Inspection, Sandbox};
 
@@ -153,12 +158,7 @@ impl Offline {
             let from = format!("{name} {version}, installed in {}", self.data_dir.display());
             stored.plugins.push(self.look(&bytes, from, Some(&plugin.grants))?);
         }
-        let mut range = Some(key::all(key::Space::Connection));
-        while let Some(page) = range {
-            let listed = journal.list::<Connection>(key::Space::Connection, &page, 1_000).map_err(failed)?;
-            stored.connections.extend(listed.items.into_iter().map(|(_, connection)| connection));
-            range = listed.next;
-        }
+        stored.connections = connections(journal)?;
         let definitions = Definitions::new(journal.clone());
         for (name, _) in definitions.tables().map_err(failed)? {
             if let Some((_, table)) = definitions.table(&name).map_err(failed)? {
@@ -167,6 +167,17 @@ impl Offline {
         }
         Ok(stored)
     }
+}
+
+/// The facts of the connections that are kept. No token is read, and Slack is not asked.
+fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
+    let client = Client::new(&client::Options::default())
+        .map_err(|e| Failure::failed("no-client", format!("the HTTP client does not start: {e}")))?;
+    let clock: Arc<dyn clock::Clock> = Arc::new(clock::System::new());
+    let limiter = Limiter::new(limiter::Options::default(), SlackClock(clock));
+    let gateway = Gateway::new(client, limiter);
+    Connections::read(journal.clone(), Secrets::nowhere(), &gateway).map_err(|e| Failure::storage(e.to_string()))?;
+    Ok(gateway.connections().iter().map(|connected| connected.facts.clone()).collect())
 }
 
 impl Seen {
@@ -198,10 +209,10 @@ fn cache_dir(data_dir: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Fa
     }
     let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
-    if let Some(folder) = cache.map(|cache| cache.join("bellhop/compiled")) {
-        if std::fs::create_dir_all(&folder).is_ok() {
-            return Ok((folder, None));
-        }
+    if let Some(folder) = cache.map(|cache| cache.join("bellhop/compiled"))
+        && std::fs::create_dir_all(&folder).is_ok()
+    {
+        return Ok((folder, None));
     }
     let folder = tempfile::tempdir()
         .map_err(|e| Failure::failed("no-cache", format!("there is no folder for compiled code: {e}")))?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::http::{Ask, Client, pairs, workflow_path};
+use super::http::{Answer, Ask, Client, pairs, workflow_path};
 use super::output::{Exit, Failure};
 use super::{Context, browse, runs, workflows};
 
@@ -19,8 +19,8 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     input: Option<String>,
     /// The version [default: the latest]
-    #[arg(long = "workflow-version", value_name = "VERSION")]
-    version: Option<String>,
+    #[arg(long, value_name = "VERSION")]
+    workflow_version: Option<String>,
     /// Which connection an alias of the workflow means
     #[arg(long = "connection", value_name = "ALIAS=NAME")]
     connections: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Run, context: &Context) -> Result<Exit, Failure> {
         None => json!({}),
     };
     let client = Client::new(context)?;
-    let mut version = arguments.version.clone();
+    let mut version = arguments.workflow_version.clone();
     let path = if is_file(&arguments.workflow) {
         let applied = workflows::apply(&client, Path::new(&arguments.workflow))?;
         version = version.or(Some(applied.version));
@@ -65,12 +65,16 @@ pub(super) fn run(arguments: &Run, context: &Context) -> Result<Exit, Failure> {
     if let Some(key) = &arguments.idempotency_key {
         ask = ask.header("idempotency-key", key.as_str());
     }
-    let started = client.ask(ask)?.body;
+    let started = client.ask(ask)?;
     follow(context, &client, &started, arguments.wait)
 }
 
 /// Shows a run that was started, or what happens in it until it ends.
-pub(super) fn follow(context: &Context, client: &Client, started: &Value, wait: bool) -> Result<Exit, Failure> {
+pub(super) fn follow(context: &Context, client: &Client, answer: &Answer, wait: bool) -> Result<Exit, Failure> {
+    let started = &answer.body;
+    if answer.replayed && !context.out.is_json() {
+        context.out.note("note: this key has started this run before");
+    }
     let id = browse::text(started, "id");
     if !wait || id.is_empty() {
         context.out.answer(|| format!("{id}  {}\n", browse::text(started, "status")), started);

@@ -99,7 +99,7 @@ pub(super) fn read(path: &Path) -> Result<Table, Failure> {
 
 fn of_document(value: &Value) -> Result<Table, String> {
     let fields = value.as_object().ok_or("it has to be a mapping with `columns` and `rows`")?;
-    for name in fields.keys().filter(|name| !["columns", "rows"].contains(&name.as_str())) {
+    if let Some(name) = fields.keys().find(|name| !["columns", "rows"].contains(&name.as_str())) {
         let near = nearest(name, ["columns", "rows"]).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
         return Err(format!("there is no `{}` in a table{near}", browse::plain(name)));
     }

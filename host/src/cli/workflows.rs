@@ -37,8 +37,8 @@ pub(super) struct Show {
     /// NAMESPACE/NAME
     name: String,
     /// The version [default: the latest]
-    #[arg(long = "workflow-version", value_name = "VERSION")]
-    version: Option<String>,
+    #[arg(long, value_name = "VERSION")]
+    workflow_version: Option<String>,
 }
 
 /// `bellhop workflows bind`
@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &Workflows, context: &Context) -> Result<Exit, Fail
             &[("WORKFLOW", "/name"), ("VERSION", "/version"), ("DIGEST", "/digest")],
         ),
         Workflows::Show(show) => {
-            let version = show.version.as_deref().map(|version| ("version", version));
+            let version = show.workflow_version.as_deref().map(|version| ("version", version));
             browse::show(context, &format!("{}{}", workflow_path(&show.name)?, query(version)))
         }
         Workflows::Bind(bind) => {
