@@ -7,10 +7,8 @@ mod clock;
 mod engine;
 mod journal;
 mod limits;
-#[allow(dead_code, unreachable_pub, unused_imports, reason = "used as the engine and the command line come to call it")]
 mod sandbox;
 mod serve;
-#[allow(dead_code, unreachable_pub, unused_imports, reason = "used by the command line's `plugin build`")]
 mod toolchain;
 
 fn main() -> std::process::ExitCode {

@@ -17,15 +17,16 @@ use crate::engine::plugins::{Installed, examine};
 
 fn shown(installed: &Installed) -> Value {
     let stored = &installed.stored;
-    let undeclared = examine(&stored.manifest, &stored.imports).map(|r| r.undeclared_imports).unwrap_or_default();
+    let undeclared =
+        examine(&stored.manifest, &stored.inspection.imports).map(|r| r.undeclared_imports).unwrap_or_default();
     json!({
         "name": stored.manifest.name,
         "version": stored.manifest.version,
         "publisher": stored.manifest.publisher,
-        "digest": stored.digest,
-        "bytes": stored.size,
+        "digest": stored.inspection.digest,
+        "bytes": stored.inspection.size,
         "installedAt": stored.installed_at.to_string(),
-        "imports": stored.imports,
+        "imports": stored.inspection.imports,
         "undeclaredImports": undeclared,
         "grants": installed.grants.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "actions": stored.manifest.actions.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),

@@ -288,7 +288,6 @@ impl From<PutError> for Problem {
     fn from(error: PutError) -> Self {
         let detail = error.to_string();
         match error {
-            PutError::Faulty(diagnostics) => Self::definition(diagnostics),
             PutError::OtherName { .. } => Self::new(WORKFLOW_NAME_MISMATCH, detail),
             PutError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
             PutError::Precondition { current } => {

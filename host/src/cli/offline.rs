@@ -153,7 +153,7 @@ impl Offline {
         let mut stored = Stored::default();
         let installed = Plugins::read(journal.clone(), self.sandbox.clone()).map_err(failed)?;
         for plugin in installed.all() {
-            let Some(bytes) = journal.blob(plugin.stored.digest).map_err(failed)? else { continue };
+            let Some(bytes) = journal.blob(plugin.stored.inspection.digest).map_err(failed)? else { continue };
             let Manifest { name, version, .. } = &plugin.stored.manifest;
             let from = format!("{name} {version}, installed in {}", self.data_dir.display());
             stored.plugins.push(self.look(&bytes, from, Some(&plugin.grants))?);

@@ -77,7 +77,7 @@ fn make(arguments: &Build, context: &Context) -> Result<Exit, Failure> {
     }
     let offline = Offline::start(context)?;
     let options = toolchain::Options { target_dir: None, verbose: arguments.verbose };
-    let built = toolchain::build(&offline.sandbox, dir, &options).map_err(|error| match error {
+    let component = toolchain::build(&offline.sandbox, dir, &options).map_err(|error| match error {
         toolchain::Error::Refused(why) => refusal(&why),
         toolchain::Error::Compile(_) => Failure::failed("plugin-not-built", error.to_string()),
     })?;
@@ -86,7 +86,7 @@ fn make(arguments: &Build, context: &Context) -> Result<Exit, Failure> {
         Some(out) => out.with_extension("wasm.new"),
         None => target_folder(dir)?.join(".building.wasm"),
     };
-    write(&aside, &built.bytes)?;
+    write(&aside, &component)?;
     let seen = offline.file(&aside).inspect_err(|_| {
         // It is of no use to anybody; an error here changes nothing.
         let _kept = std::fs::remove_file(&aside);

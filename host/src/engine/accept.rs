@@ -19,6 +19,9 @@ use super::definitions::{Definition, Definitions};
 use super::summary::Bound;
 use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
+/// Tables by name, as they are now.
+type Tables = BTreeMap<String, (Digest, Table)>;
+
 /// What a trigger asks for.
 #[derive(Clone)]
 pub(crate) struct Trigger {
@@ -293,13 +296,13 @@ impl Engine {
         Err(Refused::Input(diagnostics))
     }
 
-    /// Judges a workflow as it would run now.
+    /// Judges a workflow as it would run now; also gives the tables that were judged.
     pub(super) fn judge(
         &self,
         definition: &Definition,
         trigger: &Trigger,
         at: When,
-    ) -> Result<(Report, BTreeMap<String, (Digest, Table)>), Refused> {
+    ) -> Result<(Report, Tables), Refused> {
         let mut tables = BTreeMap::new();
         for name in &definition.workflow.extras.tables {
             if let Some((current, table)) = self.services.definitions.table(name)? {

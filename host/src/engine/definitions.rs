@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::source::Source;
 use bellhop_core::definition::{self, Workflow, WorkflowName};
-use bellhop_core::diagnostic::{Diagnostic, Place};
+use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::digest::Digest;
 use bellhop_core::preflight::Table;
 use bellhop_core::schema::Schema;
@@ -25,13 +25,6 @@ pub(crate) struct Definition {
     pub(crate) source: Source,
     /// Its schemas, by pointer.
     pub(crate) schemas: BTreeMap<String, Schema>,
-}
-
-impl Definition {
-    /// Where the value at a pointer stands.
-    pub(crate) fn place(&self, pointer: &str) -> Option<Place> {
-        self.source.place(pointer)
-    }
 }
 
 /// A version as stored.
@@ -69,9 +62,6 @@ pub(crate) struct CurrentTable {
 /// Why a definition was not put.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PutError {
-    /// It has faults.
-    #[error("the definition has faults")]
-    Faulty(Vec<Diagnostic>),
     /// The document names another workflow than the address does.
     #[error("the document is `{document}`, the address says `{address}`")]
     OtherName {

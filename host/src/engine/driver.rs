@@ -68,6 +68,9 @@ pub(crate) struct Carried {
     pub(crate) decisions: u64,
 }
 
+/// A call that is being carried out, and its end.
+type UnderWay = Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>;
+
 /// Carries a run until it ends or rests. After `Ok` everything recorded is durable.
 pub(crate) async fn drive<E: Execution>(
     port: &E,
@@ -77,7 +80,7 @@ pub(crate) async fn drive<E: Execution>(
     mut decisions: u64,
 ) -> Result<Carried, Error> {
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
-    let mut calls: FuturesUnordered<Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>> = FuturesUnordered::new();
+    let mut calls: FuturesUnordered<UnderWay> = FuturesUnordered::new();
     let mut draining = false;
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
@@ -175,7 +178,7 @@ pub(crate) async fn drive<E: Execution>(
 fn begin(
     invoker: &dyn Invoker,
     under_way: &mut BTreeMap<FrameId, watch::Sender<Wish>>,
-    calls: &FuturesUnordered<Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>>,
+    calls: &FuturesUnordered<UnderWay>,
     frame: FrameId,
     call: Calling,
     wish: Wish,

@@ -14,20 +14,16 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Journal, Write, key};
-use crate::sandbox::{self, Package, Refusal, Sandbox};
+use crate::sandbox::{self, Inspection, Package, Refusal, Sandbox};
 
 /// An installed plugin as stored. The component is a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stored {
-    /// Of the component.
-    pub(crate) digest: Digest,
+    /// What was read from its binary: a start does not read it again.
+    pub(crate) inspection: Inspection,
     /// What it says of itself.
     pub(crate) manifest: Manifest,
-    /// The functions that its binary imports.
-    pub(crate) imports: Vec<String>,
-    /// Bytes.
-    pub(crate) size: u64,
     /// When.
     pub(crate) installed_at: Timestamp,
 }
@@ -140,7 +136,7 @@ impl Plugins {
 
     /// The component with this digest, ready to run, and what it was granted. `Err` says why not, for people.
     pub(crate) async fn package(&self, digest: Digest) -> Result<(Package, Arc<[Grant]>), String> {
-        let grants = {
+        let (known, grants) = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
             let installed = inner
                 .by_digest
@@ -149,14 +145,13 @@ impl Plugins {
             if let Some(package) = inner.packages.get(&digest) {
                 return Ok((package.clone(), installed.grants.clone()));
             }
-            installed.grants.clone()
+            (installed.stored.inspection.clone(), installed.grants.clone())
         };
-        let bytes = self
-            .journal
-            .blob(digest)
-            .map_err(|e| e.to_string())?
-            .ok_or_else(|| format!("the component {digest} is not in the store"))?;
-        let package = self.sandbox.prepare(&bytes).await.map_err(|e| e.to_string())?;
+        let bytes = || {
+            let found = self.journal.blob(digest).map_err(std::io::Error::other)?;
+            found.ok_or_else(|| std::io::Error::other("it is not in the store"))
+        };
+        let package = self.sandbox.load(&known, bytes).await.map_err(|e| e.to_string())?;
         self.inner.write().unwrap_or_else(PoisonError::into_inner).packages.insert(digest, package.clone());
         Ok((package, grants))
     }
@@ -180,16 +175,10 @@ impl Plugins {
             Some(grants) => grants.into(),
             None => declared(&manifest, rules).into(),
         };
-        let stored = Stored {
-            digest: inspection.digest,
-            manifest,
-            imports: inspection.imports.clone(),
-            size: bytes.len() as u64,
-            installed_at: now,
-        };
+        let stored = Stored { inspection, manifest, installed_at: now };
         let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
         let there: Option<Stored> = self.journal.get(&key::plugin(&name, &version))?;
-        if there.is_some_and(|there| there.digest != stored.digest) {
+        if there.is_some_and(|there| there.inspection.digest != stored.inspection.digest) {
             return Err(InstallError::Immutable { name, version });
         }
         let installed = compile(stored, grants).map_err(InstallError::Manifest)?;
@@ -199,7 +188,7 @@ impl Plugins {
         write.put(&key::grant(&name, &version), &installed.grants)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        let digest = installed.stored.digest;
+        let digest = installed.stored.inspection.digest;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.packages.insert(digest, package);
         let installed = inner.add(installed);
@@ -212,8 +201,8 @@ impl Inner {
     fn add(&mut self, installed: Installed) -> Arc<Installed> {
         let installed = Arc::new(installed);
         let manifest = &installed.stored.manifest;
-        self.by_version.insert((manifest.name.clone(), manifest.version.clone()), installed.stored.digest);
-        self.by_digest.insert(installed.stored.digest, installed.clone());
+        self.by_version.insert((manifest.name.clone(), manifest.version.clone()), installed.stored.inspection.digest);
+        self.by_digest.insert(installed.stored.inspection.digest, installed.clone());
         installed
     }
 
@@ -241,7 +230,7 @@ pub(crate) fn compile(stored: Stored, grants: Arc<[Grant]>) -> Result<Installed,
         let (input, output) = (schema("input", &action.input), schema("output", &action.output));
         if let (Some(input), Some(output)) = (input, output) {
             let compiled = Action {
-                plugin: stored.digest,
+                plugin: stored.inspection.digest,
                 version: stored.manifest.version.clone(),
                 manifest: action.clone(),
                 input,

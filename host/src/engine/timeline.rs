@@ -144,7 +144,7 @@ impl Reader {
                 self.push(out, "task.faulted", task, Some(*at), json!({ "error": fault }));
             }
             Event::Caught { frame, .. } => {
-                self.push(out, "task.caught", self.tasks.get(frame).cloned(), None, json!({}))
+                self.push(out, "task.caught", self.tasks.get(frame).cloned(), None, json!({}));
             }
             Event::RetryScheduled { frame, until, fault } => {
                 let data = json!({ "until": until.to_string(), "error": fault });

@@ -7,7 +7,7 @@ use super::bindings::{ACTIONS_INTERFACE, LOG_INTERFACE};
 use super::{Error, Package};
 
 /// A package stripped of everything that is ours: no budget, no meter, no host behind its imports.
-pub struct Bare {
+pub(crate) struct Bare {
     engine: Engine,
     pre: InstancePre<()>,
     run: ComponentExportIndex,
@@ -18,7 +18,7 @@ impl Bare {
     ///
     /// # Errors
     /// The package imports WASI, or does not link.
-    pub fn new(package: &Package, answer: &'static str) -> Result<Self, Error> {
+    pub(crate) fn new(package: &Package, answer: &'static str) -> Result<Self, Error> {
         let engine = package.shared().engine.clone();
         let component = package.component();
         let failed = |e: wasmtime::Error| Error::unavailable("the bare rung does not link", &e);
@@ -52,7 +52,7 @@ impl Bare {
     ///
     /// # Errors
     /// Wasmtime's.
-    pub async fn call(&self, action: &str, input: &str) -> Result<Result<String, String>, Error> {
+    pub(crate) async fn call(&self, action: &str, input: &str) -> Result<Result<String, String>, Error> {
         let failed = |e: wasmtime::Error| Error::unavailable("the bare call failed", &e);
         let mut store = Store::new(&self.engine, ());
         store.set_epoch_deadline(u64::MAX / 2);

@@ -14,7 +14,7 @@ pub(super) const LOG_INTERFACE: &str = "bellhop:action/log@1.0.0";
 pub(super) const ACTIONS_INTERFACE: &str = "bellhop:action/actions@1.0.0";
 
 /// Carries out what a guest asks for. One value serves one call of one action.
-pub trait Host: Send {
+pub(crate) trait Host: Send {
     /// The guest calls `function` (`chat.post-message`) with JSON `arguments`, and waits.
     ///
     /// The answer is what the guest sees: `Ok(Ok(_))` and `Ok(Err(_))` are its two results, both JSON,
@@ -35,7 +35,7 @@ pub trait Host: Send {
 
 /// The guest must not go on: its call is parked, withdrawn or drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Halt {
+pub(crate) struct Halt {
     /// Why, in a word or two that may be logged.
     pub reason: &'static str,
 }

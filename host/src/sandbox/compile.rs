@@ -23,7 +23,7 @@ use super::{Error, Limits, Refusal, engine};
 
 /// The hidden verb by which the program compiles a component for itself:
 /// `bellhop __compile IN OUT CPU_SECONDS MEMORY_BYTES`.
-pub const COMPILE_VERB: &str = "__compile";
+pub(crate) const COMPILE_VERB: &str = "__compile";
 
 /// Machine code.
 const SUFFIX: &str = ".cwasm";
@@ -35,13 +35,14 @@ const CHILD_TEXT_BYTES_MAX: u64 = 4 << 10;
 
 /// Where components are compiled.
 #[derive(Debug, Clone)]
-pub enum CompileMode {
+pub(crate) enum CompileMode {
     /// In a child process, by this program called with [`COMPILE_VERB`].
     Child {
         /// This program.
         program: PathBuf,
     },
-    /// In this process, without limits. For tests, and for components that we made ourselves.
+    /// In this process, without limits: tests have no program of their own to start.
+    #[cfg(test)]
     InProcess,
 }
 
@@ -100,6 +101,7 @@ impl Compiler {
         self.cache_dir.join(format!("{}{}", digest.hex(), self.ending()))
     }
 
+    #[cfg(test)]
     pub(super) fn is_cached(&self, digest: &Digest) -> bool {
         self.path(digest).is_file()
     }
@@ -123,6 +125,7 @@ impl Compiler {
         let artefact = self.aside()?;
         match &self.mode {
             CompileMode::Child { program } => self.compile_in_child(program, bytes, artefact.path()).await?,
+            #[cfg(test)]
             CompileMode::InProcess => {
                 let code = self.engine.precompile_component(bytes).map_err(|e| compile_error(&format!("{e:#}")))?;
                 fs::write(artefact.path(), code).map_err(|e| self.io(&e))?;
@@ -212,7 +215,7 @@ fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
 }
 
 /// The child's side of [`CompileMode::Child`]; `arguments` are those after the verb.
-pub fn compile_as_child(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub(crate) fn compile_as_child(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match compile_file(&arguments.into_iter().collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {

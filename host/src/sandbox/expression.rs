@@ -22,7 +22,7 @@ const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wa
 
 /// What one evaluation may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// Computing, of which parsing and compiling a new program are a part.
     pub cpu_ms_max: u64,
     /// The instance's memory, what it keeps between evaluations included.
@@ -55,7 +55,7 @@ impl Default for Budget {
 
 /// The evaluator of the host. Cheap to clone; safe to use from many threads, each of which then has an instance.
 #[derive(Clone)]
-pub struct Expressions {
+pub(crate) struct Expressions {
     inner: Arc<Inner>,
 }
 
@@ -156,7 +156,7 @@ impl Expressions {
     ///
     /// # Errors
     /// [`SandboxError::Unavailable`], since the component is ours.
-    pub async fn load(sandbox: &Sandbox, budget: Budget) -> Result<Self, SandboxError> {
+    pub(crate) async fn load(sandbox: &Sandbox, budget: Budget) -> Result<Self, SandboxError> {
         let shared = Arc::clone(&sandbox.shared);
         let ours = |e: wasmtime::Error| SandboxError::unavailable("the expression evaluator does not start", &e);
         let component = shared.compiler.component(Self::version(), COMPONENT).await?;
@@ -190,14 +190,15 @@ impl Expressions {
 
     /// Which component evaluates; a run pins it, since another version may say something else.
     #[must_use]
-    pub fn version() -> Digest {
+    pub(crate) fn version() -> Digest {
         static VERSION: LazyLock<Digest> = LazyLock::new(|| Digest::of(COMPONENT));
         *VERSION
     }
 
     /// Warm instances, idle or at work.
     #[must_use]
-    pub fn instances(&self) -> u32 {
+    #[cfg(test)]
+    pub(crate) fn instances(&self) -> u32 {
         self.inner.pool().live
     }
 }

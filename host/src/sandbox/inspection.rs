@@ -15,8 +15,8 @@ use super::{Error, wasi};
 
 /// What a plugin is and can ever ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Inspection {
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Inspection {
     /// Of the bytes.
     pub digest: Digest,
     /// In bytes.
@@ -24,7 +24,7 @@ pub struct Inspection {
     /// The capability functions that it imports (`chat.post-message`), sorted. The component toolchain keeps
     /// only what the code can reach, so this is everything that the plugin can ever call.
     pub imports: Vec<String>,
-    /// The WASI interfaces that it imports, without version, sorted. What they give is nothing: see [`WASI_INTERFACES`](super::WASI_INTERFACES).
+    /// The WASI interfaces that it imports, without version, sorted. What they give is nothing: see [`wasi::WASI_INTERFACES`].
     pub wasi: Vec<String>,
     /// What it exports, with versions, sorted.
     pub exports: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Inspection {
 
 /// Why a plugin is not accepted. None of these goes away by trying again.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Neither a component nor anything else that is known.
     #[error("this is not a WebAssembly component: {detail}")]
     NotAComponent {

@@ -9,7 +9,7 @@ use super::{Shared, engine, wasi};
 /// What one call may use. A limit that can change an answer belongs into the run's record, so these come
 /// with each call instead of with the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// All linear memories together.
     pub memory_bytes_max: usize,
     /// Computing between two calls of capabilities; waiting for the host does not count.
@@ -42,7 +42,7 @@ impl Default for Budget {
 
 /// What a guest that insists on WASI sees of the world; plugins without WASI see nothing of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Context {
+pub(crate) struct Context {
     /// The wall clock, standing still at the task's start.
     pub started_at_ms: u64,
     /// Where randomness comes from: the same seed gives the same bytes.
@@ -51,7 +51,7 @@ pub struct Context {
 
 /// One call: which action, on what, with what.
 #[derive(Debug, Clone)]
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     /// The action's name: `message.send`.
     pub action: &'a str,
     /// JSON.
@@ -64,7 +64,7 @@ pub struct Call<'a> {
 
 /// How a call ended without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Trap {
+pub(crate) enum Trap {
     /// It computed longer than it may without calling a capability.
     #[error("the plugin computed for more than {ms_max} ms without an answer")]
     Cpu {

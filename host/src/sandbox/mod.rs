@@ -10,11 +10,11 @@
 //! - [`Sandbox::prepare`] gives a [`Package`], which describes itself and runs actions.
 //! - [`expression::Expressions`] evaluates jq programs in a guest of our own.
 
-pub mod bench;
+pub(crate) mod bench;
 mod bindings;
 mod compile;
 mod engine;
-pub mod expression;
+pub(crate) mod expression;
 mod inspection;
 mod instance;
 mod package;
@@ -28,12 +28,11 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-pub use bindings::{Halt, Host};
-pub use compile::{COMPILE_VERB, CompileMode, compile_as_child};
-pub use inspection::{Inspection, Refusal};
-pub use instance::{Budget, Call, Context, Trap};
-pub use package::{Error, Package};
-pub use wasi::WASI_INTERFACES;
+pub(crate) use bindings::{Halt, Host};
+pub(crate) use compile::{COMPILE_VERB, CompileMode, compile_as_child};
+pub(crate) use inspection::{Inspection, Refusal};
+pub(crate) use instance::{Budget, Call, Context, Trap};
+pub(crate) use package::{Error, Package};
 
 use instance::State;
 
@@ -42,7 +41,7 @@ mod tests;
 
 /// What a sandbox is made of.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The package whose functions guests may import, with the newest version that the host has: `bellhop:slack@1.0.0`.
     pub capabilities: String,
     /// Its functions, as `interface.function`: `chat.post-message`. Each is
@@ -58,7 +57,7 @@ pub struct Options {
 
 /// Sizes of the engine as a whole. What one call may use is its [`Budget`].
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Action calls that have an instance at the same time; further ones wait for one to end.
     pub concurrent_calls_max: u32,
     /// Expression instances at the same time.
@@ -97,7 +96,7 @@ impl Default for Limits {
 
 /// The engine, its linker and its compiler. Cheap to clone.
 #[derive(Clone)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     shared: Arc<Shared>,
 }
 
@@ -117,7 +116,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The machine cannot run wasmtime, a function's name is not `interface.function`, or the cache folder cannot be made.
-    pub fn new(options: Options) -> Result<Self, Error> {
+    pub(crate) fn new(options: Options) -> Result<Self, Error> {
         let Options { capabilities, functions, cache_dir, limits, compile } = options;
         let engine = engine::new(&limits).map_err(|e| Error::unavailable("the engine cannot start", &e))?;
         let ticker = engine::Ticker::start(&engine, engine::IDLE_TICKS)
@@ -134,7 +133,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// It is no component, is native code, is too large, imports what no plugin may, or exports no actions.
-    pub fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
+    pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
         self.shared.rules.inspect(bytes)
     }
 
@@ -144,7 +143,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`Error::Refused`] is the plugin's fault and stays; [`Error::Unavailable`] is the host's and may pass.
-    pub async fn prepare(&self, bytes: &[u8]) -> Result<Package, Error> {
+    pub(crate) async fn prepare(&self, bytes: &[u8]) -> Result<Package, Error> {
         let inspection = self.inspect(bytes)?;
         let component = self.shared.compiler.component(inspection.digest, bytes).await?;
         Package::new(Arc::clone(&self.shared), &component, inspection)
@@ -157,7 +156,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// As [`Self::prepare`]; also [`Error::Unavailable`] when `bytes` fails or gives others.
-    pub async fn load(
+    pub(crate) async fn load(
         &self,
         known: &Inspection,
         bytes: impl FnOnce() -> std::io::Result<Vec<u8>>,
@@ -175,13 +174,14 @@ impl Sandbox {
 
     /// Whether a compiled form of that plugin is in the cache, so that [`Self::prepare`] takes milliseconds.
     #[must_use]
-    pub fn is_compiled(&self, digest: &Digest) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_compiled(&self, digest: &Digest) -> bool {
         self.shared.compiler.is_cached(digest)
     }
 
     /// Calls that could start now without waiting for another to end.
     #[must_use]
-    pub fn free_slots(&self) -> usize {
+    pub(crate) fn free_slots(&self) -> usize {
         self.shared.slots.available_permits()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bellhop_core::digest::Digest;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
@@ -13,7 +12,7 @@ use super::{Inspection, Refusal, Shared, wasi};
 
 /// Why a plugin is not ready.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The plugin's fault: tell whoever installs it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -30,7 +29,7 @@ impl Error {
 
 /// A compiled plugin with its imports resolved. Cheap to clone.
 #[derive(Clone)]
-pub struct Package {
+pub(crate) struct Package {
     inner: Arc<Inner>,
 }
 
@@ -68,13 +67,14 @@ impl Package {
 
     /// What the binary says of itself.
     #[must_use]
-    pub fn inspection(&self) -> &Inspection {
+    pub(crate) fn inspection(&self) -> &Inspection {
         &self.inner.inspection
     }
 
     /// By which runs pin it.
     #[must_use]
-    pub fn digest(&self) -> Digest {
+    #[cfg(test)]
+    pub(crate) fn digest(&self) -> bellhop_core::digest::Digest {
         self.inner.inspection.digest
     }
 
@@ -92,7 +92,7 @@ impl Package {
     ///
     /// # Errors
     /// It trapped, answered no JSON, or answered differently the second time.
-    pub async fn describe(&self) -> Result<Value, Refusal> {
+    pub(crate) async fn describe(&self) -> Result<Value, Refusal> {
         // Another clock and other randomness: a description that depends on them is none.
         let first = self.describe_once(instance::Context::default()).await?;
         let second = self.describe_once(instance::Context { started_at_ms: 1 << 40, seed: 1 }).await?;
@@ -118,7 +118,7 @@ impl Package {
     /// # Errors
     /// The action gave no answer; see [`Trap`]. [`Trap::Cpu`] can be another machine's load and is worth
     /// another try; [`Trap::Halted`] is the host's own doing; all others come again.
-    pub async fn run(&self, call: Call<'_>, host: impl Host + 'static) -> Result<Result<String, String>, Trap> {
+    pub(crate) async fn run(&self, call: Call<'_>, host: impl Host + 'static) -> Result<Result<String, String>, Trap> {
         let Call { action, input, budget, context } = call;
         let state = self.state(Box::new(host), budget, context);
         self.enter(&self.inner.run, Export::Run { action, input }, state).await

@@ -8,14 +8,15 @@ use std::process::{Command, Stdio};
 use wit_component::ComponentEncoder;
 
 /// Guests have no WASI: nothing to import but capabilities.
-pub const TARGET: &str = "wasm32-unknown-unknown";
+pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Names the `cargo` that builds guests, where the usual toolchain has no WebAssembly target. Its `rustc` is the one
 /// beside it; if that has no such target either, the standard library is built from its own sources.
-pub const CARGO_VARIABLE: &str = "BELLHOP_GUEST_CARGO";
+pub(super) const CARGO_VARIABLE: &str = "BELLHOP_GUEST_CARGO";
 
 /// The variables that decide how a guest is built; whoever caches the result watches them.
-pub const VARIABLES: &[&str] = &[CARGO_VARIABLE];
+#[allow(dead_code, reason = "the build script, which includes this file, reads it")]
+pub(super) const VARIABLES: &[&str] = &[CARGO_VARIABLE];
 
 /// Profile settings as the workspace has them, for crates that are elsewhere: small, and no unwinding,
 /// which a component could not use.
@@ -46,7 +47,7 @@ const INHERITED: &[&str] = &[
 
 /// How to build.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Where cargo puts its files; none: where it would anyway.
     pub target_dir: Option<PathBuf>,
     /// Whether cargo says what it does. Compiler errors are always said.
@@ -55,7 +56,7 @@ pub struct Options {
 
 /// Why there is no component.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The compiler cannot make WebAssembly. One line, which says what helps.
     #[error(
         "the target {TARGET} is not installed: run `rustup target add {TARGET}`; without rustup, Debian's packages \
@@ -158,7 +159,7 @@ fn has_target(rustc: &Path) -> Result<bool, Error> {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn compile(dir: &Path, options: &Options) -> Result<Vec<u8>, Error> {
+pub(crate) fn compile(dir: &Path, options: &Options) -> Result<Vec<u8>, Error> {
     let toolchain = Toolchain::find()?;
     let manifest = dir.join("Cargo.toml");
     let mut command = toolchain.cargo();
@@ -208,7 +209,7 @@ fn module(messages: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`Error::Encode`].
-pub fn encode(module: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(module: &[u8]) -> Result<Vec<u8>, Error> {
     ComponentEncoder::default()
         .validate(true)
         .module(module)

@@ -7,22 +7,13 @@ mod compile;
 
 use std::path::Path;
 
-pub use compile::{Error as CompileError, Options, compile, encode};
+pub(crate) use compile::{Error as CompileError, Options, compile, encode};
 
-use crate::sandbox::{Inspection, Refusal, Sandbox};
-
-/// A plugin, built.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The component.
-    pub bytes: Vec<u8>,
-    /// What it imports, its size, its digest: read from `bytes`.
-    pub inspection: Inspection,
-}
+use crate::sandbox::{Refusal, Sandbox};
 
 /// Why there is no plugin.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Compiling or encoding failed; what the compiler said is on standard error already.
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -33,12 +24,12 @@ pub enum Error {
 
 /// Compiles the crate in `dir`, encodes it as a component and checks it as an installation would.
 ///
-/// After Ok the component is one that `sandbox` accepts, as far as that can be told without running it.
+/// After Ok the component, which is given, is one that `sandbox` accepts, as far as that can be told without running it.
 ///
 /// # Errors
 /// See [`Error`]. Nothing is written outside the target folder.
-pub fn build(sandbox: &Sandbox, dir: &Path, options: &Options) -> Result<Built, Error> {
+pub(crate) fn build(sandbox: &Sandbox, dir: &Path, options: &Options) -> Result<Vec<u8>, Error> {
     let bytes = encode(&compile(dir, options)?)?;
-    let inspection = sandbox.inspect(&bytes)?;
-    Ok(Built { bytes, inspection })
+    let _accepted = sandbox.inspect(&bytes)?;
+    Ok(bytes)
 }

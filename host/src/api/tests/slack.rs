@@ -9,7 +9,7 @@ async fn plugin() -> Vec<u8> {
         .get_or_init(|| async {
             let (sandbox, _) = held().await;
             let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../plugins/slack");
-            toolchain::build(&sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds").bytes
+            toolchain::build(&sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds")
         })
         .await
         .clone()

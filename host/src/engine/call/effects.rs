@@ -52,6 +52,7 @@ pub(super) struct Scope<E> {
 
 /// Why an action's guest did not get to its end.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one an action, moved up a few callers")]
 pub(super) enum Stopped {
     /// A person has to decide.
     Park(Fault),
@@ -382,7 +383,7 @@ impl<E: Execution> Scope<E> {
                         .min(self.services.limits.slack_backoff_ms_max);
                     let jittered = backoff / 2 + self.port.entropy() % (backoff / 2 + 1);
                     let now = self.port.now();
-                    let at = retry_at.map_or(now.plus_millis(jittered), |at| at.max(now));
+                    let at = retry_at.map_or_else(|| now.plus_millis(jittered), |at| at.max(now));
                     self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
                     if self.unless_stopped(self.services.clock.sleep_until(at)).await.is_none() {
                         return Err(Stopped::PutDown);

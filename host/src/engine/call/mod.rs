@@ -41,15 +41,9 @@ pub(crate) struct Caller<E> {
 }
 
 impl<E: Execution> Invoker for Caller<E> {
-    fn invoke(&self, frame: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
-        let attempt = Attempt {
-            services: self.services.clone(),
-            port: self.port.clone(),
-            facts: self.facts.clone(),
-            frame,
-            call,
-            wish,
-        };
+    fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
+        let attempt =
+            Attempt { services: self.services.clone(), port: self.port.clone(), facts: self.facts.clone(), call, wish };
         Box::pin(attempt.carry())
     }
 }
@@ -58,7 +52,6 @@ struct Attempt<E> {
     services: Arc<Services>,
     port: Arc<E>,
     facts: Arc<Facts>,
-    frame: FrameId,
     call: Calling,
     wish: watch::Receiver<Wish>,
 }
@@ -365,6 +358,7 @@ impl<E: Execution> Attempt<E> {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "one an action, taken apart at once")]
 enum Interpreted {
     End(CallEnd),
     /// The action wants to go on in a new slice, with this state.

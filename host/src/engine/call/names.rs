@@ -71,10 +71,13 @@ impl Named {
     }
 }
 
-/// Names that were found lately, by connection.
+/// A connection, and a name of a kind of thing in it.
+type Sought = (String, Named, String);
+
+/// Ids that were found lately, and when.
 #[derive(Default)]
 pub(crate) struct Known {
-    found: Mutex<HashMap<(String, Named, String), (String, Timestamp)>>,
+    found: Mutex<HashMap<Sought, (String, Timestamp)>>,
 }
 
 impl Known {

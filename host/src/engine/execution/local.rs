@@ -402,7 +402,7 @@ fn rests(state: &State) -> bool {
 /// About what an entry takes on the disk. The store knows better; this is for a limit.
 fn weight(entry: &Entry) -> u64 {
     match entry {
-        Entry::Decision { events } => events.iter().map(|e| content_weight(e)).sum::<u64>() + 64,
+        Entry::Decision { events } => events.iter().map(content_weight).sum::<u64>() + 64,
         Entry::Outcome { answer, .. } | Entry::Read { answer, .. } => match answer {
             journal::Answer::Ok(content) | journal::Answer::Err(content) => content_weight(content) + 256,
         },
@@ -417,6 +417,7 @@ fn content_weight(content: &journal::Content) -> u64 {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 fn failed(error: journal::Error) -> Error {
     Error::Journal(error.to_string())
 }

@@ -216,6 +216,7 @@ pub(crate) struct Settle {
 }
 
 /// What [`Execution::signal`] answers.
+#[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub(crate) enum Next {
     /// A message.
     Signal(Signal),

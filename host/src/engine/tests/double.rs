@@ -56,10 +56,6 @@ impl Outside {
         self.state().helped = true;
     }
 
-    pub(super) fn is_helped(&self) -> bool {
-        self.state().helped
-    }
-
     pub(super) fn is_cancelled(&self) -> bool {
         self.state().cancelled
     }
@@ -114,6 +110,7 @@ struct Acting<E> {
 }
 
 /// Why an action did not get to its end.
+#[expect(clippy::large_enum_variant, reason = "one an action, moved twice")]
 enum Stopped {
     Park(Fault),
     PutDown,

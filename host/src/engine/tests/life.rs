@@ -213,6 +213,7 @@ impl Life {
         life
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is handed over")]
     fn open_on(ground: &Ground, store: Dying, limits: Limits, slack: &Slack) -> Self {
         let runtime = runtime();
         let store = Arc::new(store);

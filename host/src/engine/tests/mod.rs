@@ -47,8 +47,7 @@ async fn plugin(sandbox: &Sandbox) -> Vec<u8> {
     BUILT
         .get_or_init(|| async {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/slack");
-            let bytes =
-                toolchain::build(sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds").bytes;
+            let bytes = toolchain::build(sandbox, &folder, &toolchain::Options::default()).expect("the plugin builds");
             // Compiled here, so that tests that begin together do not all compile the same.
             Expressions::load(sandbox, Budget::default()).await.unwrap();
             sandbox.prepare(&bytes).await.unwrap();

@@ -1,7 +1,8 @@
 //! The empty WASI, as a guest sees it.
 
 use super::{Plugin, Recorder, call, package, sandbox};
-use crate::sandbox::{Context, Trap, WASI_INTERFACES};
+use crate::sandbox::wasi::WASI_INTERFACES;
+use crate::sandbox::{Context, Trap};
 
 /// Answers `1` where the condition holds, else `0`.
 fn holds(condition: &str) -> String {

@@ -23,9 +23,12 @@ fn calling(purpose: &str, call: &str, with: &str) -> String {
     )
 }
 
+/// A connection: its name, what it is and may, its tokens.
+type Connected = (&'static str, Kind, Permission, &'static [(TokenKind, &'static str)]);
+
 struct Case {
     about: &'static str,
-    connections: &'static [(&'static str, Kind, Permission, &'static [(TokenKind, &'static str)])],
+    connections: &'static [Connected],
     purpose: &'static str,
     call: &'static str,
     with: &'static str,
