@@ -18,7 +18,7 @@ use super::instance::is_out_of_fuel;
 use super::{Error as SandboxError, Sandbox, Shared, engine};
 
 /// The component, made by the build script from `plugins/expression`. Not compiled: that depends on the machine.
-const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm"));
+pub(super) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm"));
 
 /// What one evaluation may use.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -212,7 +212,8 @@ impl World {
 
     /// Until the run has that status.
     async fn until(&self, run: &str, status: &str) -> Value {
-        for _ in 0..10_000 {
+        // A bound for what never happens; on a busy machine it takes as long as it takes.
+        for _ in 0..500_000 {
             let view = self.get(&format!("/v1/runs/{run}")).await.ok(200);
             if view["status"] == status {
                 return view;

@@ -175,3 +175,19 @@ async fn leaving_out_what_is_not_read_changes_nothing() {
         assert_eq!(answer, Ok(expected), "{program}");
     }
 }
+
+/// Whatever a program does, there is nothing that it could reach.
+#[test]
+fn the_evaluator_imports_nothing() {
+    let wit_component::DecodedWasm::Component(resolve, world) =
+        wit_component::decode(crate::sandbox::expression::COMPONENT).unwrap()
+    else {
+        panic!("not a component")
+    };
+    let world = &resolve.worlds[world];
+    let imports: Vec<_> = world.imports.keys().map(|key| resolve.name_world_key(key)).collect();
+    assert_eq!(imports, Vec::<String>::new());
+    let mut exports: Vec<_> = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+    exports.sort();
+    assert_eq!(exports, ["evaluate", "inspect"]);
+}
