@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use tokio::process::Command;
+
 use super::{clock, median, ms};
-use crate::cli::child::Outcome;
+use crate::cli::child::{Outcome, Process};
 
 /// Milliseconds of an `fdatasync` after an append of 300 bytes.
 pub(super) fn fdatasync_ms(folder: &Path) -> Outcome<f64> {
@@ -52,47 +54,47 @@ pub(super) fn cpu_s(pid: u32) -> f64 {
     ticks / 100.0
 }
 
-/// Counts a process's synchronisations from [`Trace::start`] to [`Trace::stop`].
-pub(super) struct Trace {
+/// A process under strace, which counts its synchronisations.
+pub(super) struct Traced {
+    /// strace; the process is its child.
+    pub(super) process: Process,
     file: tempfile::NamedTempFile,
-    strace: tokio::process::Child,
 }
 
-impl Trace {
-    /// After Ok, strace watches the process. None: there is no strace here, or it may not.
-    pub(super) async fn start(pid: u32) -> Outcome<Option<Self>> {
+impl Traced {
+    /// Starts this program under strace. None: there is no strace here, or it may not trace.
+    ///
+    /// It is not attached to a running process, since only what it starts itself can it leave alone at every other
+    /// system call, and what is slowed down waits differently.
+    pub(super) async fn start(arguments: &[&str], log: &Path) -> Outcome<Option<Self>> {
         let file = tempfile::NamedTempFile::new()?;
-        let said = tempfile::NamedTempFile::new()?;
-        let started = tokio::process::Command::new("strace")
-            .args(["-f", "-e", "trace=fdatasync,fsync", "-o"])
-            .arg(file.path())
-            .args(["-p", &pid.to_string()])
-            .stderr(said.reopen()?)
-            .kill_on_drop(true)
-            .spawn();
-        let Ok(mut strace) = started else { return Ok(None) };
-        for _ in 0..5_000 {
-            if std::fs::read_to_string(said.path())?.contains(" attached") {
-                return Ok(Some(Self { file, strace }));
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "--seccomp-bpf", "-e", "trace=fdatasync,fsync,sync_file_range", "-o"]).arg(file.path());
+        match Process::start_by(strace, arguments, log).await {
+            Ok(process) => Ok(Some(Self { process, file })),
+            Err(error) => {
+                println!("strace does not start the host ({error})");
+                Ok(None)
             }
-            if strace.try_wait()?.is_some() {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
-        Ok(None)
     }
 
-    /// How many there were.
-    pub(super) async fn stop(mut self) -> Outcome<u32> {
-        if let Some(id) = self.strace.id() {
-            // strace lets go of the process when it is asked to end; killed, it would leave it stopped.
-            std::process::Command::new("kill").args(["-INT", &id.to_string()]).status()?;
-        }
-        self.strace.wait().await?;
+    /// Synchronisations so far.
+    pub(super) fn count(&self) -> Outcome<u32> {
         let text = std::fs::read_to_string(self.file.path())?;
         // A call that another thread's line interrupts is `fdatasync(5 <unfinished ...>`, and later `<... fdatasync resumed>`.
-        let count = text.lines().filter(|l| l.contains("fdatasync(") || l.contains("fsync(")).count();
+        let count = text.lines().filter(|l| l.contains(" fdatasync(") || l.contains(" fsync(")).count();
         Ok(u32::try_from(count)?)
+    }
+
+    /// Ends the host, and strace with it.
+    pub(super) async fn kill(mut self) -> Outcome<()> {
+        let strace = self.process.child.id().unwrap_or_default();
+        let children = std::fs::read_to_string(format!("/proc/{strace}/task/{strace}/children"))?;
+        for pid in children.split_whitespace() {
+            std::process::Command::new("kill").args(["-KILL", pid]).status()?;
+        }
+        self.process.child.wait().await?;
+        Ok(())
     }
 }

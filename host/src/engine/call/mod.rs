@@ -8,6 +8,7 @@ use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Returned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 mod answer;
 mod effects;
@@ -44,7 +45,9 @@ impl<E: Execution> Invoker for Caller<E> {
     fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
         let attempt =
             Attempt { services: self.services.clone(), port: self.port.clone(), facts: self.facts.clone(), call, wish };
-        Box::pin(attempt.carry())
+        let call = &attempt.call;
+        let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
+        Box::pin(attempt.carry().instrument(span))
     }
 }
 
