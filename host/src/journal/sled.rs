@@ -69,7 +69,7 @@ pub(crate) struct Options {
     pub(crate) group_batches_max: usize,
     /// Bytes written as one group; a single larger batch is a group of its own.
     pub(crate) group_bytes_max: usize,
-    /// How long a batch is kept for which nobody waits: what follows it shares its synchronisation.
+    /// How long a group is left unsynchronised for which nobody waits: what follows it shares its synchronisation.
     pub(crate) linger: Duration,
     /// Opening verifies a store whose file is not larger than this.
     pub(crate) verify_bytes_max: u64,
@@ -85,7 +85,7 @@ impl Options {
             queue_bytes_max: 64 * 1024 * 1024,
             group_batches_max: 1_024,
             group_bytes_max: 4 * 1024 * 1024,
-            linger: Duration::from_micros(500),
+            linger: Duration::from_millis(5),
             verify_bytes_max: 64 * 1024 * 1024,
         }
     }
@@ -340,9 +340,12 @@ impl Medium for Disk {
         Ok(())
     }
 
+    fn write(&mut self) -> Result<(), String> {
+        // Before `settle`: a synchronisation alone would find sled's bytes still in memory.
+        self.tree.flush().map(drop).map_err(text)
+    }
+
     fn settle(&mut self) -> Result<(), String> {
-        // In this order: a synchronisation alone would find sled's bytes still in memory.
-        self.tree.flush().map_err(text)?;
         self.file.sync_data().map_err(text)?;
         // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.
         write_groups(&mut self.groups_file, self.groups.last).map_err(text)?;
