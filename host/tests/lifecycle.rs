@@ -235,7 +235,8 @@ fn told_to_stop_it_does_not_wait_for_ever_and_the_next_start_ends_the_doubt() {
     let mut hosted = hosted(QUICK);
     hosted.apply("it/twice", TWICE);
     for action in ["accept_then_withhold", "hold_before_accept"] {
-        let held = hosted.fault(&json!({ "method": "chat.postMessage", "match": { "text": "first" }, "action": action }));
+        let held =
+            hosted.fault(&json!({ "method": "chat.postMessage", "match": { "text": "first" }, "action": action }));
         let run = hosted.done("POST", "/v1/workflows/it/twice/runs", Some(&json!({ "input": {} })));
         let run = run["id"].as_str().unwrap().to_owned();
         hosted.fired(held, 1);

@@ -16,7 +16,11 @@ pub(super) fn read(text: &str, builder: &mut Builder) -> Result<(), Stop> {
                 return Err(builder.syntax(
                     Span::point(line_of(at), at.col()),
                     format!("this is not valid YAML: {}", error.info()),
-                    if error.info().contains("tab") { Some("indent with spaces") } else { None },
+                    Some(if error.info().contains("tab") {
+                        "indent with spaces"
+                    } else {
+                        "look here and above for a bracket or quote that is not closed, or a line that is not indented right"
+                    }),
                 ));
             }
         };
