@@ -289,7 +289,7 @@ async fn provide(engine: &Engine, provision: &Provision) -> Result<Vec<String>, 
             }
             // Runs that have begun pin the one that is there.
             Err(error @ engine::plugins::InstallError::Immutable { .. }) => {
-                lines.push(format!("left out {shown}: {error}"))
+                lines.push(format!("left out {shown}: {error}"));
             }
             Err(error) => return Err(Error::Plugin(format!("{shown} cannot be installed: {error}"))),
         }

@@ -148,7 +148,7 @@ impl Judge {
     /// All tables; of those that the definition names and nobody has, the ones that lie beside it.
     fn tables_of(&self, definition: &Path, wanted: &[String]) -> Result<BTreeMap<String, Table>, Failure> {
         let mut tables = self.tables.clone();
-        let folder = definition.parent().unwrap_or(Path::new("")).join("tables");
+        let folder = definition.with_file_name("tables");
         // A name that is no plain word would lead elsewhere.
         let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
         for name in wanted.iter().filter(|name| plain(name)) {

@@ -278,11 +278,20 @@ impl Builder {
     pub(super) fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
         if self.open_anchors.contains(&anchor) {
             self.root = None;
-            self.fault(code::YAML_INVALID, span, "this alias stands inside what it names".to_owned(), None)?;
+            self.fault(
+                code::YAML_INVALID,
+                span,
+                "this alias stands inside what it names".to_owned(),
+                Some("write the value out"),
+            )?;
             return Err(Stop);
         }
         let Some(found) = self.anchors.get(&anchor) else {
-            return Err(self.syntax(span, "this alias names nothing".to_owned(), None));
+            return Err(self.syntax(
+                span,
+                "this alias names nothing".to_owned(),
+                Some("write `&NAME` at the value that is meant"),
+            ));
         };
         let prefix = self.pointer_length_of_next();
         let cost = Cost { pointer_bytes: found.cost.pointer_bytes + found.cost.nodes * prefix, ..found.cost };
