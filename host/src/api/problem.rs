@@ -71,11 +71,13 @@ kinds! {
     RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person";
     VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name";
+    TOO_MANY_VERSIONS = "too-many-versions", 409, "The workflow has as many versions as it may have";
     PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects";
     // What cannot be done as asked.
     PREFLIGHT_REFUSED = "preflight-refused", 422, "Nothing was changed: what the run needs is not there";
     INPUT_INVALID = "input-invalid", 422, "The input does not fit the workflow's schema";
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The idempotency key was used with another body";
+    ANSWER_NEEDED = "answer-needed", 422, "What Slack answered has to be said";
     DEFINITION_INVALID = "definition-invalid", 422, "The definition has faults";
     WORKFLOW_NAME_MISMATCH = "workflow-name-mismatch", 422, "The document names another workflow than the address";
     PLUGIN_REFUSED = "plugin-refused", 422, "The plugin cannot be installed";
@@ -87,6 +89,7 @@ kinds! {
     NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up";
     DRAINING = "draining", 503, "The host is stopping";
     NOT_READY = "not-ready", 503, "The host is starting";
+    TOO_MANY_RUNS = "too-many-runs", 503, "As many runs are open as may be";
     STORE_FULL = "store-full", 503, "More waits to be written than may wait";
     UNAVAILABLE = "unavailable", 503, "The host cannot take this now";
     SLACK_UNAVAILABLE = "slack-unavailable", 503, "Slack did not answer";
@@ -264,6 +267,11 @@ impl From<Refused> for Problem {
                 Self::new(INPUT_INVALID, "nothing was started: the input does not fit").with_diagnostics(diagnostics)
             }
             Refused::Preflight(diagnostics) => Self::preflight(diagnostics),
+            Refused::TooMany { max } => Self::later(
+                TOO_MANY_RUNS,
+                format!("nothing was started: {max} runs are open, and no more may be (open_runs_max)"),
+                Duration::from_secs(30),
+            ),
             Refused::Unavailable(why) => Self::later(UNAVAILABLE, why, Duration::from_secs(5)),
             Refused::Journal(error) => error.into(),
         }
@@ -290,6 +298,9 @@ impl From<PutError> for Problem {
         match error {
             PutError::OtherName { .. } => Self::new(WORKFLOW_NAME_MISMATCH, detail),
             PutError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
+            PutError::TooMany { .. } => {
+                Self::new(TOO_MANY_VERSIONS, format!("nothing was kept: {detail} (definition_versions_max)"))
+            }
             PutError::Precondition { current } => {
                 let problem = Self::new(PRECONDITION_FAILED, detail);
                 match current {
