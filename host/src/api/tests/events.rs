@@ -132,6 +132,8 @@ async fn a_reader_who_falls_behind_is_cut_off_and_can_come_back() {
     act("resume").await;
     act("suspend").await;
     act("resume").await;
+    // A run that rests is looked at by the clock.
+    world.clock.advance(SECOND);
     let rest = read(axum::response::Response::new(Body::new(body))).await.text;
     assert!(rest.starts_with(": reader-too-slow"), "{rest}");
     assert_eq!(parsed(&rest), []);

@@ -58,7 +58,7 @@ fn an_idempotency_key_goes_a_day_after_its_run_has_ended() {
     // The key may start another run.
     assert!(!life.trigger(trigger(&short, json!({}), &[], Some("short-0"))).unwrap().unwrap().replayed);
     clock.advance(DAY);
-    assert_eq!(life.ended(open).unwrap().status, Status::Completed);
+    life.until_status(open, Status::Completed);
     clock.advance(DAY);
     life.wait(life.engine().sweep()).unwrap();
     assert!(!is_bound(&life, &long.name, "long"));
@@ -255,7 +255,7 @@ fn a_run_that_cannot_be_woken_is_shown_so_and_goes_on_once_it_can_be() {
     life.store.commit(batch).unwrap();
     // By the next start, without a word of anybody's.
     let life = start(life.die(usize::MAX));
-    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    life.until_status(run, Status::Completed);
 }
 
 #[test]
