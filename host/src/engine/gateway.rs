@@ -150,7 +150,7 @@ impl Gateway {
             self.limiter.close(&keys, *wait_ms);
             // Only the first bucket is closed.
             if let (Some(journal), Some(key)) = (&self.journal, keys.first())
-                && let Some(closed) = self.limiter.snapshot().into_iter().find(|closed| closed.key == *key)
+                && let Some(closed) = self.limiter.closed(key)
                 && let Err(error) = keep_closed(journal, &closed)
             {
                 tracing::warn!(%error, "a restart will not know that Slack wants to be left alone");

@@ -1,6 +1,6 @@
 //! A person ends a doubt: `runs resolve`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bellhop_core::diagnostic::{Code, Diagnostic, HttpRemedy, Needs, Remedy, Retryable};
@@ -54,6 +54,18 @@ impl Engine {
             return Err(ResolveError::NotParked(summary.status));
         }
         let doubts = self.doubts(run, task.as_deref()).await?;
+        let tasks: BTreeSet<&str> = doubts.iter().map(|doubt| doubt.key.execution.pointer.as_str()).collect();
+        if answer.is_some() && tasks.len() > 1 {
+            let why = format!(
+                "the calls of {} tasks are in doubt, and one answer is that of one: name the task",
+                tasks.len()
+            );
+            let all = doubts.iter().map(|InDoubt { key, intent, .. }| {
+                let method = self.services.gateway.catalog.by_function(&intent.function);
+                *needs(run, key, method.map_or(&intent.function, |method| &method.name), method, &why)
+            });
+            return Err(ResolveError::AnswerNeeded(all.collect()));
+        }
         let mut calls = BTreeMap::new();
         let mut needed = Vec::new();
         for InDoubt { key, intent, stamp } in doubts {

@@ -226,3 +226,57 @@ fn a_grant_for_channels_of_a_name_allows_their_ids_and_no_others() {
     assert!(other.error.unwrap()["type"].as_str().unwrap().ends_with("/capability-not-granted"));
     assert_eq!(slack.messages(), ["by-its-id", "by-name"]);
 }
+
+const BOTH: &str = "
+  - both:
+      fork:
+        branches:
+          - left: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: left}}
+          - right: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: right}}";
+
+#[test]
+fn one_answer_is_that_of_one_task() {
+    let slack = Slack::start();
+    slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "cut_after_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(BOTH);
+    let run = life.started(trigger(&workflow, json!({}), POOR, None));
+    let parked =
+        |entry: &Entry| matches!(entry, Entry::Decision { events } if json!(events).to_string().contains("parked"));
+    life.until("both are parked", || life.entries(run).iter().filter(|entry| parked(entry)).count() == 2);
+    let answer = Some(json!({"ok": true, "channel": "C0HQIT", "ts": "1790000000.000100"}));
+    let resolve =
+        |task: Option<String>| life.wait(life.engine().resolve(run, task, true, answer.clone(), "a test".to_owned()));
+    let Err(ResolveError::AnswerNeeded(both)) = resolve(None) else { panic!("one answer for two") };
+    assert_eq!(both.len(), 2);
+    assert!(both[0].message.contains("name the task"), "{}", both[0].message);
+    for diagnostic in both {
+        assert_eq!(life.status(run), Status::Parked);
+        resolve(diagnostic.task).unwrap();
+    }
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(settled(&life, run).len(), 2);
+    slack.check_once("settled one by one");
+}
+
+#[test]
+fn what_is_on_its_way_beside_a_doubt_is_not_settled_with_it() {
+    let slack = Slack::start();
+    let message = |text: &str| json!({ "text": text });
+    slack.fault(&json!({ "method": "chat.postMessage", "match": message("left"), "action": "cut_before" }));
+    let held = slack
+        .fault(&json!({ "method": "chat.postMessage", "match": message("right"), "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(BOTH);
+    let run = life.started(trigger(&workflow, json!({}), POOR, None));
+    slack.happened(held);
+    life.until_status(run, Status::Parked);
+    life.wait(life.engine().resolve(run, None, false, None, "a test".to_owned())).unwrap();
+    life.until("it is sent again", || slack.messages() == ["left"]);
+    let resolved = |entry: &Entry| matches!(entry, Entry::Resolved { .. });
+    assert_eq!(life.entries(run).iter().filter(|entry| resolved(entry)).count(), 1);
+    slack.release(held, "answer");
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(slack.messages(), ["left", "right"]);
+    assert_eq!(slack.count("chat.postMessage"), 3);
+}
