@@ -121,6 +121,9 @@ pub(crate) struct Listed<T> {
     pub(crate) next: Option<Range>,
 }
 
+/// A run in a list: its summary, or why that cannot be read.
+pub(crate) type ListedRun = (RunId, Result<Summary, record::Error>);
+
 /// One batch being put together: everything in it happens or nothing does.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Write {
@@ -280,11 +283,7 @@ impl Journal {
 
     /// One page of the runs that began at or before `from` (of all without it), newest first. A summary that cannot be
     /// read is an item like any other.
-    pub(crate) fn runs(
-        &self,
-        range: Option<Range>,
-        limit: usize,
-    ) -> Result<Listed<(RunId, Result<Summary, record::Error>)>, Error> {
+    pub(crate) fn runs(&self, range: Option<Range>, limit: usize) -> Result<Listed<ListedRun>, Error> {
         let range = range.unwrap_or_else(|| key::all(Space::Listing));
         let page = self.store.scan(&range.from, &range.to, limit)?;
         let mut items = Vec::with_capacity(page.items.len());
