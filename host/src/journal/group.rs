@@ -1,13 +1,15 @@
 //! Group commit: a bounded queue of batches, one thread that writes them, and what readers see meanwhile.
 //!
-//! Batches that are accepted while the disk is busy become one group, which costs one synchronisation. Until a group
-//! is in the store itself, readers find it here.
+//! Batches that are accepted while the disk is busy become one group, which costs one synchronisation. Batches for
+//! which nobody waits yet linger for a moment: what follows them at once, as an intent follows the outcome before it,
+//! shares their synchronisation. Until a group is in the store itself, readers find it here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::store::{Batch, Bytes, Durable, Error, Page, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
 use super::watermark::Watermark;
@@ -31,6 +33,9 @@ pub(super) struct Limits {
     pub(super) queue_bytes_max: usize,
     pub(super) group_batches_max: usize,
     pub(super) group_bytes_max: usize,
+    /// How long a batch is kept for which nobody waits. Whoever waits ends it at once. A process that is killed
+    /// meanwhile loses the batch, as it would have lost it by dying that much earlier.
+    pub(super) linger: Duration,
 }
 
 /// Told once, from the writing thread, that the store failed.
@@ -56,8 +61,24 @@ struct State {
     bytes: u64,
     /// Why nothing more is accepted.
     end: Option<Error>,
+    /// The last ticket of all groups that are sealed.
+    sealed_last: u64,
+    /// The last ticket that anybody has waited for.
+    wanted: u64,
     /// The writer sleeps and has to be woken.
     idle: bool,
+    /// The writer sleeps over batches for which nobody waits.
+    lingers: bool,
+}
+
+impl State {
+    /// Closes the open group; the next batch begins another.
+    fn seal(&mut self) -> Arc<Group> {
+        let group = Arc::new(std::mem::take(&mut self.open));
+        self.sealed_last = group.last;
+        self.sealed.push_back(Arc::clone(&group));
+        group
+    }
 }
 
 #[derive(Debug)]
@@ -127,8 +148,7 @@ impl Queue {
         let group_full = state.open.batches >= self.limits.group_batches_max
             || (state.open.batches > 0 && state.open.bytes + bytes > self.limits.group_bytes_max);
         if group_full {
-            let group = std::mem::take(&mut state.open);
-            state.sealed.push_back(Arc::new(group));
+            state.seal();
         }
         state.tip += 1;
         state.open.last = state.tip;
@@ -138,7 +158,8 @@ impl Queue {
         state.queue_bytes += bytes;
         state.open.changes.extend(batch.changes);
         let ticket = Ticket(state.tip);
-        let wake = std::mem::take(&mut state.idle);
+        let sealed = group_full && std::mem::take(&mut state.lingers);
+        let wake = std::mem::take(&mut state.idle) || sealed;
         drop(guard);
         if wake {
             self.wake.notify_one();
@@ -147,6 +168,14 @@ impl Queue {
     }
 
     pub(super) fn durable(&self, ticket: Ticket) -> Durable {
+        let mut state = self.state();
+        state.wanted = state.wanted.max(ticket.0);
+        // A ticket of a group that is sealed is on its way.
+        let wake = state.wanted > state.sealed_last && std::mem::take(&mut state.lingers);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
         self.watermark.wait(ticket)
     }
 
@@ -202,14 +231,21 @@ impl Queue {
     /// The next group, in order; `None` when there will be no more.
     fn next(&self) -> Option<Arc<Group>> {
         let mut state = self.state();
+        let mut has_lingered = false;
         loop {
             if let Some(group) = state.sealed.front() {
                 return Some(Arc::clone(group));
             }
             if state.open.batches > 0 {
-                let group = Arc::new(std::mem::take(&mut state.open));
-                state.sealed.push_back(Arc::clone(&group));
-                return Some(group);
+                if state.wanted > state.sealed_last || state.end.is_some() || has_lingered {
+                    return Some(state.seal());
+                }
+                state.lingers = true;
+                let waited = self.wake.wait_timeout(state, self.limits.linger).unwrap_or_else(PoisonError::into_inner);
+                state = waited.0;
+                state.lingers = false;
+                has_lingered = waited.1.timed_out();
+                continue;
             }
             if state.end.is_some() {
                 return None;

@@ -10,6 +10,7 @@ use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Returned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 mod answer;
 mod channels;
@@ -61,7 +62,9 @@ impl<E: Execution> Invoker for Caller<E> {
             call,
             wish,
         };
-        Box::pin(attempt.carry())
+        let call = &attempt.call;
+        let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
+        Box::pin(attempt.carry().instrument(span))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
@@ -10,8 +11,13 @@ use crate::journal::group::{Changes, Limits, Medium, Queue};
 use crate::journal::memory::Memory;
 use crate::journal::store::{Batch, Error, Store};
 
-const LIMITS: Limits =
-    Limits { queue_batches_max: 100, queue_bytes_max: 10_000, group_batches_max: 10, group_bytes_max: 1_000 };
+const LIMITS: Limits = Limits {
+    queue_batches_max: 100,
+    queue_bytes_max: 10_000,
+    group_batches_max: 10,
+    group_bytes_max: 1_000,
+    linger: Duration::ZERO,
+};
 
 /// A disk that works step by step: each `settle` takes one answer from the test.
 struct Steps {
@@ -43,6 +49,10 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_with(LIMITS)
+}
+
+fn bench_with(limits: Limits) -> Bench {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (disk, answers) = mpsc::channel();
     let fatal = Arc::new(AtomicUsize::new(0));
@@ -50,7 +60,7 @@ fn bench() -> Bench {
     let on_fatal = Box::new(move |_: &Error| {
         told.fetch_add(1, Ordering::SeqCst);
     });
-    let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, LIMITS, on_fatal).unwrap();
+    let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, limits, on_fatal).unwrap();
     Bench { queue, log, disk, fatal, writer }
 }
 
@@ -84,6 +94,32 @@ fn what_queues_while_the_disk_is_busy_becomes_one_group() {
     bench.queue.finish();
     bench.writer.join().unwrap();
     assert_eq!(bench.fatal.load(Ordering::SeqCst), 0);
+}
+
+/// Somebody who waits, a full group and the end of the process do not wait for those who linger.
+#[test]
+fn what_nobody_waits_for_shares_the_synchronisation_of_what_follows() {
+    let bench = bench_with(Limits { linger: Duration::from_secs(1_000_000), ..LIMITS });
+    bench.queue.commit(one(0)).unwrap();
+    bench.queue.commit(one(1)).unwrap();
+    let waited = bench.queue.commit(one(2)).unwrap();
+    assert_eq!(bench.queue.stats().queue_batches, 3);
+    bench.disk.send(Ok(())).unwrap();
+    wait(bench.queue.durable(waited)).unwrap();
+    // The writer sleeps again; what it finds full it takes.
+    for key in 3..=13 {
+        bench.queue.commit(one(key)).unwrap();
+    }
+    while bench.queue.pending(&[3]).is_some() {
+        std::thread::yield_now();
+    }
+    assert!(bench.queue.pending(&[13]).is_some());
+    bench.disk.send(Ok(())).unwrap();
+    bench.disk.send(Ok(())).unwrap();
+    bench.queue.finish();
+    bench.writer.join().unwrap();
+    let expected: [Vec<u8>; 3] = [vec![0, 1, 2], (3..=12).collect(), vec![13]];
+    assert_eq!(*bench.log.lock().unwrap(), expected);
 }
 
 #[test]
