@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Engine;
+use super::call::Granted;
 use super::definitions::{Definition, Definitions};
+use super::runs::Begun;
 use super::summary::Bound;
 use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
@@ -111,7 +113,13 @@ pub(crate) enum Refused {
     /// Preflight says no.
     #[error("preflight refused the run")]
     Preflight(Vec<Diagnostic>),
-    /// There are as many open runs as there may be, or the process is stopping.
+    /// There are as many open runs as there may be.
+    #[error("{max} runs are open, and no more may be")]
+    TooMany {
+        /// The limit.
+        max: u64,
+    },
+    /// The process is stopping, or something was removed in this moment.
     #[error("{0}")]
     Unavailable(String),
     /// The journal.
@@ -181,6 +189,8 @@ impl Engine {
                 Some(turn)
             }
         };
+        let max = self.services.limits.open_runs_max;
+        let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let definition = match &trigger.inline {
             Some(definition) => definition.clone(),
             None => {
@@ -209,12 +219,14 @@ impl Engine {
             .filter_map(|(alias, name)| Some((alias.clone(), self.services.gateway.connection(name)?.facts.clone())))
             .collect();
         let mut actions = Vec::new();
+        let mut granted = Granted::new();
         for (written, resolved) in plan.actions() {
-            let Some(action) = self.services.plugins.action(resolved) else {
+            let Some((installed, action)) = self.services.plugins.action(resolved) else {
                 return Err(Refused::Unavailable(format!("the action {resolved} was removed in this moment")));
             };
             let (written, resolved) = (written.clone(), resolved.clone());
-            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: action.plugin });
+            granted.insert(written.clone(), installed.grants.clone());
+            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: installed.granted });
         }
         let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
         let pins = Pins {
@@ -259,8 +271,9 @@ impl Engine {
         let bytes = write.bytes() as u64;
         let mut seq = 0;
         let ticket = journal.append(run, &mut seq, &[accepted], write)?;
+        place.keep();
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
-        self.begin(run, State::new(facts), ticket, bytes, summary);
+        self.begin(run, Begun { state: State::new(facts), granted, ticket, bytes, summary });
         journal.durable(ticket).await.map_err(journal::Error::from)?;
         Ok(Accepted { run, replayed: false })
     }
