@@ -23,7 +23,7 @@ setup:
 	@.ci/setup
 
 build: setup
-	$(CARGO) build --quiet -p bellhop
+	$(CARGO) build --quiet --workspace --bin bellhop
 
 plugins: build
 	$(BELLHOP) plugin build plugins/slack --out $(SLACK)
