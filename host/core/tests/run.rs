@@ -18,7 +18,9 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
-use bellhop_core::run::{self, Action, Cause, Command, Effect, Event, Facts, Input, Returned, State};
+use bellhop_core::run::{
+    self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, Input, Returned, State, Undo,
+};
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;
 use serde::Deserialize;
@@ -64,12 +66,21 @@ enum Step {
         output: Value,
         #[serde(default)]
         unchanged: bool,
+        /// Taken back by this action of the plugin, with this input.
+        #[serde(default)]
+        undo: Option<Undo>,
+        #[serde(default)]
+        account: Account,
+        #[serde(default)]
+        reused: bool,
     },
-    /// It ends with a fault of this code.
+    /// It ends with a fault of this code; `broken`: after it had changed something.
     Faults {
         task: String,
         code: String,
         status: u16,
+        #[serde(default)]
+        broken: bool,
     },
     Park {
         task: String,
@@ -81,8 +92,18 @@ enum Step {
     /// So many milliseconds pass, and the run is woken.
     Wake(u64),
     Cancel,
+    CancelAndUndo,
     Suspend,
     Resume,
+    Kill,
+    Retry,
+    Undo,
+    /// A person says what became of what is parked.
+    Settle {
+        #[serde(default)]
+        task: Option<String>,
+        done: bool,
+    },
 }
 
 fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
@@ -92,17 +113,29 @@ fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
     let workflow = Arc::new(workflow.unwrap_or_else(|| panic!("{}\n{}", file.display(), rendered.join("\n"))));
     let run = RunId::new(start, 7);
     let anything = || Schema::compile(&json!({})).unwrap();
+    // Whatever is called `add.…` is undone by `remove.…`, pinned with its full version.
+    let inverse = |action: &str| action.strip_prefix("add.").map(|what| format!("remove.{what}"));
     let actions = workflow
         .tasks
         .iter()
         .filter_map(|t| match &t.kind {
-            TaskKind::Call(call) => Some(call.reference.clone()),
+            TaskKind::Call(call) => Some((&call.reference, t.extras.compensate.as_ref())),
             _ => None,
         })
+        .flat_map(|(reference, compensate)| {
+            let undone_by = inverse(&reference.action).map(|action| definition::ActionReference {
+                action,
+                version: "1.0.0".to_owned(),
+                plugin: reference.plugin.clone(),
+            });
+            let compensate = compensate.map(|text| definition::parse_reference(text).unwrap());
+            [Some(reference.clone()), undone_by, compensate]
+        })
+        .flatten()
         .map(|reference| {
             let manifest: manifest::Action = serde_json::from_value(json!({
                 "name": reference.action, "title": "", "description": "", "input": {}, "output": {},
-                "effect": "update", "calls": [],
+                "effect": "update", "calls": [], "inverse": inverse(&reference.action),
             }))
             .unwrap();
             let action = Action {
@@ -171,14 +204,19 @@ fn play(folder: &Path) -> String {
     for step in causes {
         let cause = match step {
             None => Cause::Start,
-            Some(Step::Returns { task, output, unchanged }) => Cause::Returned {
+            Some(Step::Returns { task, output, unchanged, undo, account, reused }) => Cause::Returned {
                 frame: frame_of(&state, task),
-                result: Returned::Ok { output: output.clone(), effect: Effect { changed: !unchanged, undo: None } },
+                result: Returned::Ok {
+                    output: output.clone(),
+                    effect: Effect { changed: !unchanged, undo: undo.clone(), account: *account, reused: *reused },
+                },
             },
-            Some(Step::Faults { task, code, status }) => Cause::Returned {
-                frame: frame_of(&state, task),
-                result: Returned::Fault(Fault::of_code(code, *status, "as the script says")),
-            },
+            Some(Step::Faults { task, code, status, broken }) => {
+                let fault = Fault::of_code(code, *status, "as the script says");
+                let effect = Effect { changed: true, account: Account::Partial, ..Effect::default() };
+                let result = if *broken { Returned::Broken { fault, effect } } else { Returned::Fault(fault) };
+                Cause::Returned { frame: frame_of(&state, task), result }
+            }
             Some(Step::Park { task, code }) => {
                 Cause::Park { frame: frame_of(&state, task), reason: Fault::of_code(code, 500, "as the script says") }
             }
@@ -188,6 +226,11 @@ fn play(folder: &Path) -> String {
                 Cause::Wake
             }
             Some(Step::Cancel) => Cause::Cancel,
+            Some(Step::CancelAndUndo) => Cause::CancelAndUndo,
+            Some(Step::Kill) => Cause::Kill,
+            Some(Step::Retry) => Cause::Retry,
+            Some(Step::Undo) => Cause::Undo,
+            Some(Step::Settle { task, done }) => Cause::Settle { task: task.clone(), done: *done },
             Some(Step::Suspend) => Cause::Suspend,
             Some(Step::Resume) => Cause::Resume,
         };
@@ -200,11 +243,12 @@ fn play(folder: &Path) -> String {
             } else if number == 40 {
                 writeln!(out, "… {} more …", events.len() - 44).unwrap();
             }
-            if let Event::CallScheduled { frame, attempt, .. } = event {
-                let key = state.call(*frame).map(|c| c.key.clone());
-                if let Some(key) = key {
-                    assert!(keys.insert((key.clone(), *attempt)), "two calls with the key {key} and attempt {attempt}");
-                }
+            if let Event::CallScheduled { frame, .. }
+            | Event::UndoScheduled { frame, .. }
+            | Event::CallRetried { frame, .. } = event
+                && let Some(Calling { key, attempt, .. }) = state.call(*frame).cloned()
+            {
+                assert!(keys.insert((key.clone(), attempt)), "two calls with the key {key} and attempt {attempt}");
             }
         }
         log.extend(events);

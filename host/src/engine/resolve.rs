@@ -40,7 +40,7 @@ impl Engine {
         let answer = done.then(|| answer.unwrap_or_else(|| json!({ "ok": true })));
         let (tell, told) = tokio::sync::oneshot::channel();
         let signal = Signal {
-            cause: Cause::Settle { task: task.clone() },
+            cause: Cause::Settle { task: task.clone(), done },
             acknowledge: Some(tell),
             settle: Some(Settle { task, answer, by }),
         };

@@ -162,6 +162,32 @@ impl Reader {
             }
             Event::Suspended { at } => self.push(out, "run.suspended", None, Some(*at), json!({})),
             Event::Resumed { at } => self.push(out, "run.resumed", None, Some(*at), json!({})),
+            Event::CallRetried { frame, at } => {
+                self.push(out, "call.retried", self.tasks.get(frame).cloned(), Some(*at), json!({}));
+            }
+            Event::Reopened { at } => self.push(out, "run.retried", None, Some(*at), json!({})),
+            Event::Killed { at } => self.push(out, "run.killed", None, Some(*at), json!({})),
+            Event::Halted { at, fault } => {
+                self.push(out, "run.parked", fault.instance.clone(), Some(*at), json!({ "reason": fault }));
+            }
+            Event::RollbackBegun { at } => self.push(out, "rollback.started", None, Some(*at), json!({})),
+            Event::UndoScheduled { entry, attempt, action, connection, .. } => {
+                let data = json!({
+                    "change": entry, "action": action.to_string(), "connection": connection, "attempt": attempt,
+                });
+                self.push(out, "undo.started", None, None, data);
+            }
+            Event::UndoRetryScheduled { entry, fault, until } => {
+                let data = json!({ "change": entry, "until": until.to_string(), "error": fault });
+                self.push(out, "undo.retrying", None, None, data);
+            }
+            Event::Settled { entry, at, fate } => {
+                self.push(out, "undo.settled", None, Some(*at), json!({ "change": entry, "fate": fate }));
+            }
+            Event::RollbackIncomplete { at, reason, .. } => {
+                let data = json!({ "reason": reason });
+                self.push(out, "run.rollback-incomplete", reason.instance.clone(), Some(*at), data);
+            }
             Event::Ended { at, ending } => {
                 let (kind, data) = match ending {
                     Ending::Completed { output } => ("run.completed", json!({ "output": output })),
@@ -178,6 +204,7 @@ impl Reader {
             | Event::ContextMerged { .. }
             | Event::Retried { .. }
             | Event::Ending { .. }
+            | Event::TimedOut { .. }
             | Event::CallStopped { .. } => {}
         }
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::event::{Ending, FrameId};
 use super::frame::{Body, Calling, Phase, Running};
-use super::state::State;
+use super::state::{Stands, State, Undoing};
 use crate::fault::Fault;
 use crate::time::Timestamp;
 
@@ -113,7 +113,14 @@ pub fn pending(state: &State) -> Vec<Command> {
         commands.push(Command::Start);
         return commands;
     }
-    let mut wake = state.ending.is_none().then_some(state.deadline).flatten();
+    if let Some((frame, call)) = state.inverse_call().filter(|(_, call)| call.parked.is_none()) {
+        commands.push(Command::Invoke { frame, call: call.clone() });
+    }
+    let open = state.ending.is_none() && state.halted.is_none();
+    let mut wake = open.then_some(state.deadline).flatten();
+    if let Some(Undoing { stands: Stands::Until(at), .. }) = state.undoing() {
+        wake = Some(*at);
+    }
     for (frame, task) in tasks(state) {
         let due = match &task.phase {
             Phase::Calling(call) if call.parked.is_none() => {
@@ -154,9 +161,8 @@ impl State {
             Some((_, Ending::Cancelled)) => return Status::Cancelled,
             None => {}
         }
-        let parked = self.stopping.values().any(|c| c.parked.is_some())
-            || tasks(self).any(|(_, t)| matches!(&t.phase, Phase::Calling(c) if c.parked.is_some()));
-        if parked {
+        let incomplete = self.undoing().is_some_and(|u| matches!(u.stands, Stands::Incomplete(_)));
+        if self.halted.is_some() || incomplete || self.calls().any(|(_, call)| call.parked.is_some()) {
             return Status::Parked;
         }
         if matches!(self.ending, Some(Ending::Cancelled)) {
@@ -165,47 +171,54 @@ impl State {
         if self.suspended {
             return Status::Suspended;
         }
-        let calling = self.started_at.is_none()
-            || !self.stopping.is_empty()
-            || tasks(self).any(|(_, t)| matches!(t.phase, Phase::Calling(_)));
+        let calling = self.started_at.is_none() || self.calls().next().is_some();
         if calling { Status::Running } else { Status::Waiting }
     }
 
     /// What it waits for, if it waits or is parked.
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {
-        let person = self
-            .stopping
-            .values()
-            .chain(tasks(self).filter_map(|(_, t)| match &t.phase {
-                Phase::Calling(call) => Some(call),
-                _ => None,
-            }))
-            .find_map(|call| Some((call, call.parked.as_ref()?)))
-            .map(|(call, reason)| Waiting {
-                task: call.key.pointer.clone(),
-                on: "person",
-                until: None,
-                reason: Some(reason.clone()),
-            });
+        let person = self.person().map(|(task, reason)| Waiting {
+            task: task.to_owned(),
+            on: "person",
+            until: None,
+            reason: Some(reason.clone()),
+        });
         if person.is_some() {
             return person;
         }
         if self.status() != Status::Waiting {
             return None;
         }
+        let inverse = self.undoing().and_then(|undoing| match undoing.stands {
+            Stands::Until(until) => Some((until, &self.ledger.get(undoing.entry as usize)?.key, "retry", None)),
+            Stands::Calling | Stands::Incomplete(_) => None,
+        });
         tasks(self)
             .filter_map(|(_, task)| match &task.phase {
-                Phase::Waiting { until } => Some((*until, task, "time", None)),
-                Phase::Trying(trying) => Some((trying.backoff?, task, "retry", trying.fault.clone())),
+                Phase::Waiting { until } => Some((*until, &task.key, "time", None)),
+                Phase::Trying(trying) => Some((trying.backoff?, &task.key, "retry", trying.fault.clone())),
                 _ => None,
             })
+            .chain(inverse)
             .min_by_key(|(until, ..)| *until)
-            .map(|(until, task, on, reason)| Waiting {
-                task: task.key.pointer.clone(),
+            .map(|(until, key, on, reason)| Waiting {
+                task: key.pointer.clone(),
                 on,
                 until: Some(until.to_string()),
                 reason,
             })
+    }
+
+    /// What a person has to decide about, and the task.
+    fn person(&self) -> Option<(&str, &Fault)> {
+        let call = self.calls().find_map(|(_, call)| Some((call.key.pointer.as_str(), call.parked.as_ref()?)));
+        let halted = || self.halted.as_ref().map(|(_, fault)| (fault.instance.as_deref().unwrap_or_default(), fault));
+        let incomplete = || {
+            let undoing = self.undoing()?;
+            let Stands::Incomplete(reason) = &undoing.stands else { return None };
+            Some((self.ledger.get(undoing.entry as usize)?.key.pointer.as_str(), reason))
+        };
+        call.or_else(incomplete).or_else(halted)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Returned};
+use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Returned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -256,7 +256,7 @@ impl<E: Execution> Attempt<E> {
                     let changed = scope.wrote.load(std::sync::atomic::Ordering::Relaxed);
                     return CallEnd::Returned(Returned::Ok {
                         output: Value::Null,
-                        effect: Effect { changed, undo: None },
+                        effect: Effect { changed, account: Account::Partial, ..Effect::default() },
                     });
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
@@ -367,7 +367,7 @@ enum Interpreted {
 
 /// The end of a call that was stopped before it did anything.
 fn nothing_done() -> CallEnd {
-    CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect { changed: false, undo: None } })
+    CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect::default() })
 }
 
 /// The same for every replay of one attempt.

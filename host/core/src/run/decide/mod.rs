@@ -18,7 +18,11 @@ use crate::time::Timestamp;
 mod catch;
 mod enter;
 mod leave;
+mod operator;
+mod rollback;
 mod until;
+
+use rollback::Progress;
 
 /// Something that happened, with the time and the randomness of the decision about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +47,13 @@ pub enum Returned {
     },
     /// With a fault, which a `catch` may catch.
     Fault(Fault),
+    /// With a fault, after it had changed something.
+    Broken {
+        /// The fault.
+        fault: Fault,
+        /// What is known of the change.
+        effect: Effect,
+    },
 }
 
 /// See [`Input`].
@@ -71,13 +82,25 @@ pub enum Cause {
         /// Whose.
         frame: FrameId,
     },
-    /// As [`Cause::Unpark`] for every parked call, or those of the task with this pointer.
+    /// As [`Cause::Unpark`] for every parked call, or those of the task with this pointer; and what could not be taken
+    /// back is taken for undone, or left.
     Settle {
         /// JSON pointer.
         task: Option<String>,
+        /// Whether a person has done it.
+        done: bool,
     },
-    /// Somebody wants the run to end.
+    /// Somebody wants the run to end. A rollback that is under way goes on.
     Cancel,
+    /// Somebody wants the run to end, and what it changed taken back first.
+    CancelAndUndo,
+    /// Somebody wants the run to end whatever it leaves behind: calls that were sent still end, and nothing else is
+    /// waited for.
+    Kill,
+    /// Somebody wants what failed or is parked tried again.
+    Retry,
+    /// Somebody wants what an ended run changed taken back.
+    Undo,
     /// Somebody wants a pause.
     Suspend,
     /// Somebody wants it to go on.
@@ -90,7 +113,7 @@ pub enum Cause {
 /// until nothing more can be decided without something happening, so the state after it is at rest.
 #[must_use]
 pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Event> {
-    if state.ended.is_some() {
+    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Undo) {
         return Vec::new();
     }
     let mut decider =
@@ -130,6 +153,10 @@ impl Decider<'_> {
             Cause::Returned { frame, result } => self.returned(*frame, result),
             Cause::Park { frame, reason } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
+                    if self.state.killed {
+                        // Nobody waits for an answer.
+                        return self.emit(Event::CallStopped { frame: *frame, effect: None });
+                    }
                     self.emit(Event::Parked { frame: *frame, at: self.at, reason: reason.clone() });
                 }
             }
@@ -138,23 +165,16 @@ impl Decider<'_> {
                     self.emit(Event::Unparked { frame: *frame, at: self.at });
                 }
             }
-            Cause::Settle { task } => {
-                let parked: Vec<FrameId> = self
-                    .state
-                    .calls()
-                    .filter(|(_, call)| call.parked.is_some())
-                    .filter(|(_, call)| task.as_ref().is_none_or(|task| call.key.pointer == *task))
-                    .map(|(frame, _)| frame)
-                    .collect();
-                for frame in parked {
-                    self.emit(Event::Unparked { frame, at: self.at });
+            Cause::Settle { task, done } => self.settle_parked(task.as_deref(), *done),
+            Cause::Cancel => self.cancel(false),
+            Cause::CancelAndUndo => self.cancel(true),
+            Cause::Kill => {
+                if !self.state.killed {
+                    self.emit(Event::Killed { at: self.at });
                 }
             }
-            Cause::Cancel => {
-                if self.state.ending.is_none() {
-                    self.end(Ending::Cancelled);
-                }
-            }
+            Cause::Retry => self.retry(),
+            Cause::Undo => self.undo(),
             Cause::Suspend => {
                 if !self.state.suspended {
                     self.emit(Event::Suspended { at: self.at });
@@ -198,11 +218,25 @@ impl Decider<'_> {
         self.end(Ending::Faulted { fault });
     }
 
-    /// Ends the run, at once or when calls under way have ended.
+    /// Ends the run as the file says.
     fn end(&mut self, ending: Ending) {
-        let open = !self.state.stopping.is_empty() || super::pending(&self.state).iter().any(is_call);
-        if open {
-            self.emit(Event::Ending { at: self.at, ending });
+        let faulted = matches!(ending, Ending::Faulted { .. });
+        let extras = &self.state.workflow().extras;
+        let rollback = faulted && extras.rollback_on_fault && self.state.can_roll_back();
+        match ending {
+            Ending::Faulted { fault } if rollback && self.state.committed => {
+                self.emit(Event::Halted { at: self.at, fault });
+            }
+            ending => self.end_with(ending, rollback),
+        }
+    }
+
+    /// Ends the run, at once or when calls under way have ended and what it changed is taken back.
+    fn end_with(&mut self, ending: Ending, rollback: bool) {
+        let rollback = rollback && self.state.can_roll_back();
+        let calls = self.state.calls().next().is_some();
+        if calls || (rollback && self.state.has_standing_changes()) {
+            self.emit(Event::Ending { at: self.at, ending, rollback });
         } else {
             self.emit(Event::Ended { at: self.at, ending });
         }
@@ -211,11 +245,14 @@ impl Decider<'_> {
     fn returned(&mut self, frame: FrameId, result: &Returned) {
         if self.state.stopping.contains_key(&frame) {
             let effect = match result {
-                Returned::Ok { effect, .. } => Some(effect.clone()),
+                Returned::Ok { effect, .. } | Returned::Broken { effect, .. } => Some(effect.clone()),
                 Returned::Fault(_) => None,
             };
             self.emit(Event::CallStopped { frame, effect });
             return;
+        }
+        if self.state.inverse_call().is_some_and(|(of, _)| of == frame) {
+            return self.inverse_returned(result);
         }
         let Some(running) = self.state.running(frame) else { return };
         if !matches!(running.phase, Phase::Calling(_)) {
@@ -224,15 +261,20 @@ impl Decider<'_> {
         match result {
             Returned::Ok { output, effect } => self.complete(frame, output.clone(), None, Some(effect.clone())),
             Returned::Fault(fault) => self.raise(frame, fault.clone(), false),
+            Returned::Broken { fault, effect } => self.raise_after(frame, fault.clone(), false, Some(effect.clone())),
         }
     }
 
     /// Everything that is due.
     fn wake(&mut self) {
-        if self.state.ending.is_some() || self.state.suspended {
+        if self.state.suspended || self.state.halted.is_some() {
             return;
         }
+        if self.state.ending.is_some() {
+            return self.wake_inverse();
+        }
         if self.state.deadline.is_some_and(|d| d <= self.at) {
+            self.emit(Event::TimedOut { at: self.at });
             return self.end(Ending::Faulted { fault: faults::of_timeout("the workflow") });
         }
         loop {
@@ -275,12 +317,16 @@ impl Decider<'_> {
                 return;
             }
             if let Some(ending) = self.state.ending.clone() {
-                if self.state.stopping.is_empty() {
-                    self.emit(Event::Ended { at: self.at, ending });
+                if !self.state.stopping.is_empty() {
+                    return;
                 }
-                return;
+                match self.roll_back_on() {
+                    Progress::Waits => return,
+                    Progress::Moved => continue,
+                    Progress::Over => return self.emit(Event::Ended { at: self.at, ending }),
+                }
             }
-            if self.state.suspended {
+            if self.state.suspended || self.state.halted.is_some() {
                 return;
             }
             if self.events.len() > EVENTS_PER_DECISION_MAX {
@@ -357,10 +403,6 @@ impl Decider<'_> {
     }
 }
 
-fn is_call(command: &super::Command) -> bool {
-    matches!(command, super::Command::Invoke { .. } | super::Command::Stop { .. })
-}
-
 /// What a task is asked as, for `$task` and `$input`.
 fn asking<'a>(task: &'a Task, running: &'a super::frame::Running, output: Option<&'a Value>) -> Asking<'a> {
     Asking {
@@ -398,6 +440,7 @@ impl Decider<'_> {
                         at: self.at,
                         fault: located(fault.clone(), task),
                         stopping: true,
+                        effect: None,
                     });
                     self.emit(Event::CallStopped { frame, effect: Some(effect) });
                     return self.unwind(running_parent(&self.state, frame, &running), &running, located(fault, task));
