@@ -98,6 +98,16 @@ enum Step {
     Kill,
     Retry,
     Undo,
+    /// In place of the beginning.
+    Block,
+    Unblock,
+    Admitted,
+    Rejected,
+    Displaced {
+        rollback: bool,
+    },
+    Noticed(u32),
+    Start,
     /// A person says what became of what is parked.
     Settle {
         #[serde(default)]
@@ -200,7 +210,9 @@ fn play(folder: &Path) -> String {
     let mut keys = BTreeSet::new();
     let mut now = start;
     let mut out = String::new();
-    let causes = std::iter::once(None).chain(script.steps.iter().map(Some));
+    // A run that is accepted begins, unless the script says how it was accepted.
+    let begins = !matches!(script.steps.first(), Some(Step::Block));
+    let causes = begins.then_some(None).into_iter().chain(script.steps.iter().map(Some));
     for step in causes {
         let cause = match step {
             None => Cause::Start,
@@ -228,6 +240,13 @@ fn play(folder: &Path) -> String {
             Some(Step::Cancel) => Cause::Cancel,
             Some(Step::CancelAndUndo) => Cause::CancelAndUndo,
             Some(Step::Kill) => Cause::Kill,
+            Some(Step::Start) => Cause::Start,
+            Some(Step::Block) => Cause::Block { diagnostics: Arc::new(json!([{ "code": "connection-missing" }])) },
+            Some(Step::Unblock) => Cause::Unblock { pins: Arc::new(json!({ "version": 2 })) },
+            Some(Step::Admitted) => Cause::Admitted,
+            Some(Step::Rejected) => Cause::Rejected,
+            Some(Step::Displaced { rollback }) => Cause::Displaced { by: RunId::new(start, 8), rollback: *rollback },
+            Some(Step::Noticed(number)) => Cause::Noticed { number: *number },
             Some(Step::Retry) => Cause::Retry,
             Some(Step::Undo) => Cause::Undo,
             Some(Step::Settle { task, done }) => Cause::Settle { task: task.clone(), done: *done },
@@ -259,6 +278,10 @@ fn play(folder: &Path) -> String {
                     writeln!(out, "  > invoke {} {} attempt {}", call.action, call.key, call.attempt).unwrap();
                 }
                 Command::Stop { call, .. } => writeln!(out, "  > stop {} {}", call.action, call.key).unwrap(),
+                Command::Admit { group } => {
+                    writeln!(out, "  > admit {}", serde_json::to_string(&group).unwrap()).unwrap()
+                }
+                Command::Notify { notice } => writeln!(out, "  > notify {} {}", notice.number, notice.reason).unwrap(),
                 Command::Wake { at } => writeln!(out, "  > wake at +{}", at.millis_since(start)).unwrap(),
             }
         }

@@ -68,6 +68,8 @@ kinds! {
     // What does not fit what is there.
     RUN_ENDED = "run-ended", 409, "The run has ended";
     RUN_NOT_SUSPENDED = "run-not-suspended", 409, "The run is not suspended";
+    RUN_NOT_RETRYABLE = "run-not-retryable", 409, "The run has nothing that can be tried again";
+    RUN_NOT_UNDOABLE = "run-not-undoable", 409, "The run has nothing that can be taken back";
     RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person";
     VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name";

@@ -172,7 +172,7 @@ impl Engine {
                 };
                 // A message that came while the driver was leaving is in the inbox: look again before going.
                 let mut live = engine.runs.lock();
-                if left == Left::Resting && port.has_message() {
+                if left != Left::PutDown && port.has_message() {
                     drop(live);
                     let Some((s, d)) = after else { return };
                     (state, decisions) = (s, d);
@@ -202,17 +202,18 @@ impl Engine {
     }
 
     /// Brings a message to a run, taking it up from the journal if need be. After Ok, the decision about the message
-    /// is durable (or the run had ended and there was none to make).
-    pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<(), LoadError> {
+    /// is durable (or the run had ended and there was none to make). True when anything was decided.
+    pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<bool, LoadError> {
         let (tell, told) = oneshot::channel();
         self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
-        if told.await.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
+        let told = told.await;
+        if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
             // Its driver went without looking. Whoever asked must ask again.
             let stopped = "the process is stopping: nothing was decided about the run".to_owned();
             return Err(execution::Error::Journal(stopped).into());
         }
         // Of a run that ended before it looked, nothing is left to decide.
-        Ok(())
+        Ok(told.unwrap_or(false))
     }
 
     /// As [`Self::signal`], without waiting.
@@ -229,7 +230,7 @@ impl Engine {
             }
         }
         let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
-        if summary.status.is_final() {
+        if summary.status.is_final() && !matches!(signal.cause, Cause::Retry | Cause::Undo) {
             return Ok(());
         }
         if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
@@ -356,6 +357,8 @@ impl Engine {
 
     /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.
     pub(crate) fn is_under_way(state: &State) -> bool {
-        run::pending(state).iter().any(|c| matches!(c, Command::Invoke { .. } | Command::Stop { .. }))
+        run::pending(state)
+            .iter()
+            .any(|c| matches!(c, Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. }))
     }
 }

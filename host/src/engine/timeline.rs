@@ -166,6 +166,18 @@ impl Reader {
                 self.push(out, "call.retried", self.tasks.get(frame).cloned(), Some(*at), json!({}));
             }
             Event::Reopened { at } => self.push(out, "run.retried", None, Some(*at), json!({})),
+            Event::Blocked { at, diagnostics } => {
+                self.push(out, "run.blocked", None, Some(*at), json!({ "diagnostics": diagnostics }));
+            }
+            Event::Unblocked { at, .. } => self.push(out, "run.unblocked", None, Some(*at), json!({})),
+            Event::Queued { at, group } => {
+                self.push(out, "run.queued", None, Some(*at), json!({ "group": group.name, "limit": group.limit }));
+            }
+            Event::Admitted { at } => self.push(out, "run.admitted", None, Some(*at), json!({})),
+            Event::Displaced { at, by } => {
+                self.push(out, "run.displaced", None, Some(*at), json!({ "by": by.to_string() }));
+            }
+            Event::Noticed { number } => self.push(out, "run.noticed", None, None, json!({ "notice": number })),
             Event::Killed { at } => self.push(out, "run.killed", None, Some(*at), json!({})),
             Event::Halted { at, fault } => {
                 self.push(out, "run.parked", fault.instance.clone(), Some(*at), json!({ "reason": fault }));
@@ -205,6 +217,7 @@ impl Reader {
             | Event::Retried { .. }
             | Event::Ending { .. }
             | Event::TimedOut { .. }
+            | Event::NoticeDue { .. }
             | Event::CallStopped { .. } => {}
         }
     }

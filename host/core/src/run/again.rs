@@ -127,7 +127,7 @@ impl State {
 
     pub(super) fn leave_incomplete(&mut self, entry: u32, reason: &Fault) {
         let rollback = self.rollback.get_or_insert_default();
-        let stands = Stands::Incomplete(reason.clone());
+        let stands = Stands::Incomplete(Box::new(reason.clone()));
         match &mut rollback.current {
             Some(undoing) => undoing.stands = stands,
             none => *none = Some(Undoing { entry, call: None, tries: 0, stands }),

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::notice::Notice;
+use super::place::Group;
 use crate::definition::{ActionReference, TaskIndex, Then};
 use crate::fault::Fault;
+use crate::id::RunId;
 use crate::time::Timestamp;
 
 /// A place in the tree of what is being executed; unique in a run, never used again.
@@ -285,6 +288,9 @@ pub enum Event {
         task: TaskIndex,
         /// The fault.
         fault: Fault,
+        /// When.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
     },
     /// A call cannot go on without a person.
     Parked {
@@ -394,6 +400,49 @@ pub enum Event {
         at: Timestamp,
         /// Why, with what is undone and what is not.
         reason: Fault,
+    },
+    /// The run was accepted though preflight refuses it: it begins when what is missing is there.
+    Blocked {
+        /// When.
+        at: Timestamp,
+        /// What preflight said.
+        diagnostics: Arc<Value>,
+    },
+    /// What was missing is there.
+    Unblocked {
+        /// When.
+        at: Timestamp,
+        /// What is pinned from now on, in the shell's form.
+        pins: Arc<Value>,
+    },
+    /// The run asks for a place in its group.
+    Queued {
+        /// When.
+        at: Timestamp,
+        /// The group.
+        group: Group,
+    },
+    /// It has its place.
+    Admitted {
+        /// When.
+        at: Timestamp,
+    },
+    /// A newer run takes its place.
+    Displaced {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        by: RunId,
+    },
+    /// People are to be told something.
+    NoticeDue {
+        /// What.
+        notice: Notice,
+    },
+    /// Whoever tells them has it now, and does not forget it.
+    Noticed {
+        /// Of the notice.
+        number: u32,
     },
     /// The run ends at once: nothing more is taken back, and what nobody could tell stays untold.
     Killed {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::event::{Block, Effect, Event, FrameId, Variables};
 use super::frame::{Body, Calling, Forking, Frame, List, Looping, Phase, Role, Running, Trying};
 use super::key::ExecutionKey;
+use super::place::Place;
 use super::state::{Stands, State};
 use crate::definition::{TaskIndex, TaskKind, Then};
 use crate::fault::Fault;
@@ -143,6 +144,22 @@ impl State {
             }
             Event::RollbackIncomplete { entry, reason, .. } => self.leave_incomplete(*entry, reason),
             Event::Killed { .. } => self.kill(),
+            Event::Blocked { diagnostics, .. } => self.blocked = Some(diagnostics.clone()),
+            Event::Unblocked { .. } => self.blocked = None,
+            Event::Queued { group, .. } => self.place = Some(Place { group: group.clone(), admitted: false }),
+            Event::Admitted { .. } => {
+                if let Some(place) = &mut self.place {
+                    place.admitted = true;
+                }
+            }
+            Event::Displaced { .. } => {}
+            Event::NoticeDue { notice } => {
+                self.notices_made = notice.number + 1;
+                self.notices.insert(notice.number, notice.clone());
+            }
+            Event::Noticed { number } => {
+                self.notices.remove(number);
+            }
             Event::CallStopped { frame, effect } => {
                 if let (Some(call), Some(effect)) = (self.stopping.remove(frame), effect) {
                     self.record(&call, effect);

@@ -7,7 +7,7 @@ use super::event::{Account, Effect, Fate};
 use super::frame::Calling;
 use super::key::ExecutionKey;
 use super::state::State;
-use crate::definition::{ActionReference, Task, parse_reference};
+use crate::definition::{ActionReference, OFFBOARDING, Task, parse_reference};
 use crate::fault::Fault;
 
 /// One change that this run made, or may have made.
@@ -85,10 +85,17 @@ impl State {
         self.ledger.iter().any(|entry| entry.fate.is_none())
     }
 
+    /// Whether the run has ended and there is something to take back, or to find out before.
+    #[must_use]
+    pub fn can_undo(&self) -> bool {
+        let something = self.has_standing_changes() || !self.stopping.is_empty();
+        self.ended.is_some() && something && self.can_roll_back()
+    }
+
     /// Whether a rollback of what stands can be asked for. Offboarding goes forward only.
     #[must_use]
     pub fn can_roll_back(&self) -> bool {
-        self.workflow().extras.purpose.as_deref() != Some("offboarding")
+        self.workflow().extras.purpose.as_deref() != Some(OFFBOARDING)
     }
 
     pub(super) fn task_at(&self, pointer: &str) -> Option<&Task> {

@@ -18,7 +18,9 @@ mod fold;
 mod frame;
 mod key;
 mod ledger;
+mod notice;
 mod pending;
+mod place;
 mod state;
 
 pub use decide::{Cause, Input, Returned, decide};
@@ -26,7 +28,9 @@ pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Vari
 pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};
 pub use ledger::LedgerEntry;
+pub use notice::{About, Notice};
 pub use pending::{Command, Status, Waiting, pending};
+pub use place::Group;
 pub use state::{SNAPSHOT_VERSION, State};
 
 use crate::definition::{ActionReference, Workflow};

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::event::{Ending, FrameId};
 use super::frame::{Body, Calling, Phase, Running};
+use super::notice::Notice;
+use super::place::{Group, Place};
 use super::state::{Stands, State, Undoing};
 use crate::fault::Fault;
 use crate::time::Timestamp;
@@ -26,6 +28,16 @@ pub enum Command {
         frame: FrameId,
         /// What.
         call: Calling,
+    },
+    /// Ask the owner of this group for a place, and report what it says. Asking twice is asking once.
+    Admit {
+        /// Which.
+        group: Group,
+    },
+    /// Have people told, once, and report as soon as that is sure to happen.
+    Notify {
+        /// What.
+        notice: Notice,
     },
     /// Report when this time has come.
     Wake {
@@ -87,7 +99,7 @@ impl Status {
 pub struct Waiting {
     /// The task.
     pub task: String,
-    /// `time`, `retry` or `person`.
+    /// `time`, `retry`, `person`, `group` or `remedy`.
     pub on: &'static str,
     /// Until when, at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,8 +121,15 @@ pub fn pending(state: &State) -> Vec<Command> {
         .filter(|(_, call)| call.parked.is_none())
         .map(|(frame, call)| Command::Stop { frame: *frame, call: call.clone() })
         .collect();
+    commands.extend(state.notices.values().map(|notice| Command::Notify { notice: notice.clone() }));
     if state.started_at.is_none() {
-        commands.push(Command::Start);
+        match &state.place {
+            _ if state.blocked.is_some() || state.ending.is_some() => {}
+            Some(Place { group, admitted: false }) => commands.push(Command::Admit { group: group.clone() }),
+            // One that has its place begins when the pause is over.
+            Some(_) if state.suspended => {}
+            _ => commands.push(Command::Start),
+        }
         return commands;
     }
     if let Some((frame, call)) = state.inverse_call().filter(|(_, call)| call.parked.is_none()) {
@@ -162,6 +181,9 @@ impl State {
             None => {}
         }
         let incomplete = self.undoing().is_some_and(|u| matches!(u.stands, Stands::Incomplete(_)));
+        if self.blocked.is_some() && self.ending.is_none() {
+            return Status::Blocked;
+        }
         if self.halted.is_some() || incomplete || self.calls().any(|(_, call)| call.parked.is_some()) {
             return Status::Parked;
         }
@@ -171,7 +193,10 @@ impl State {
         if self.suspended {
             return Status::Suspended;
         }
-        let calling = self.started_at.is_none() || self.calls().next().is_some();
+        if self.queues() && self.ending.is_none() {
+            return Status::Waiting;
+        }
+        let calling = self.started_at.is_none() || !self.notices.is_empty() || self.calls().next().is_some();
         if calling { Status::Running } else { Status::Waiting }
     }
 
@@ -186,6 +211,24 @@ impl State {
         });
         if person.is_some() {
             return person;
+        }
+        let before = |on: &'static str, fault: Fault| {
+            Some(Waiting { task: String::new(), on, until: None, reason: Some(fault) })
+        };
+        match (&self.blocked, &self.place) {
+            _ if self.ended.is_some() || self.ending.is_some() => {}
+            (Some(diagnostics), _) => {
+                let mut fault = Fault::of_code("preflight-refused", 422, "something is missing that the run needs");
+                fault.details = Some(serde_json::json!({ "diagnostics": diagnostics }));
+                return before("remedy", fault);
+            }
+            (None, Some(Place { group, admitted: false })) => {
+                return before(
+                    "group",
+                    Fault::of_code("group-full", 409, format!("waits for its turn: {}", group.name)),
+                );
+            }
+            (None, _) => {}
         }
         if self.status() != Status::Waiting {
             return None;
@@ -217,7 +260,7 @@ impl State {
         let incomplete = || {
             let undoing = self.undoing()?;
             let Stands::Incomplete(reason) = &undoing.stands else { return None };
-            Some((self.ledger.get(undoing.entry as usize)?.key.pointer.as_str(), reason))
+            Some((self.ledger.get(undoing.entry as usize)?.key.pointer.as_str(), reason.as_ref()))
         };
         call.or_else(incomplete).or_else(halted)
     }

@@ -10,6 +10,8 @@ use super::Facts;
 use super::event::{Block, Ending, FrameId};
 use super::frame::{Body, Calling, Frame, List, Phase, Role, Running};
 use super::ledger::LedgerEntry;
+use super::notice::Notice;
+use super::place::Place;
 use crate::definition::{TaskIndex, TaskKind, Workflow};
 use crate::fault::Fault;
 use crate::time::Timestamp;
@@ -53,6 +55,12 @@ pub struct State {
     /// Whether, and how far, what was changed is being taken back.
     pub(super) rollback: Option<Rollback>,
     pub(super) killed: bool,
+    /// What preflight said of a run that was accepted all the same.
+    pub(super) blocked: Option<Arc<Value>>,
+    pub(super) place: Option<Place>,
+    /// What people are to be told and nobody has taken over yet.
+    pub(super) notices: BTreeMap<u32, Notice>,
+    pub(super) notices_made: u32,
 }
 
 /// What a run goes on from when a person has its failed task tried again.
@@ -93,7 +101,7 @@ pub(super) enum Stands {
     /// It is tried again then.
     Until(Timestamp),
     /// A person decides.
-    Incomplete(Fault),
+    Incomplete(Box<Fault>),
 }
 
 impl State {
@@ -121,6 +129,10 @@ impl State {
             retried: 0,
             rollback: None,
             killed: false,
+            blocked: None,
+            place: None,
+            notices: BTreeMap::new(),
+            notices_made: 0,
         }
     }
 

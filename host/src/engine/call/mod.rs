@@ -1,9 +1,11 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::manifest;
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Returned};
 use serde_json::{Value, json};
@@ -24,7 +26,7 @@ use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
-use effects::{Calls, Scope, Stopped};
+use effects::{Calls, Deeds, Scope, Stopped};
 use names::Unresolved;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.
@@ -42,8 +44,14 @@ pub(crate) struct Caller<E> {
 
 impl<E: Execution> Invoker for Caller<E> {
     fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
-        let attempt =
-            Attempt { services: self.services.clone(), port: self.port.clone(), facts: self.facts.clone(), call, wish };
+        let attempt = Attempt {
+            services: self.services.clone(),
+            port: self.port.clone(),
+            facts: self.facts.clone(),
+            call,
+            wish,
+            deeds: Arc::default(),
+        };
         Box::pin(attempt.carry())
     }
 }
@@ -54,6 +62,7 @@ struct Attempt<E> {
     facts: Arc<Facts>,
     call: Calling,
     wish: watch::Receiver<Wish>,
+    deeds: Arc<Deeds>,
 }
 
 /// The keys that an action holds while it runs. `arguments` have ids where the file has names: two names of one thing
@@ -146,6 +155,10 @@ impl<E: Execution> Attempt<E> {
             }
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
+        let end = match end {
+            CallEnd::Returned(returned) => CallEnd::Returned(self.accounted(returned)),
+            other => other,
+        };
         // A parked action keeps its keys: what it was doing is not over.
         if matches!(end, CallEnd::Returned(_)) {
             for key in &keys {
@@ -173,8 +186,28 @@ impl<E: Execution> Attempt<E> {
             wish: self.wish.clone(),
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
-            wrote: std::sync::atomic::AtomicBool::new(false),
+            deeds: self.deeds.clone(),
         })
+    }
+
+    /// An action's own account, with what the host knows of its calls.
+    fn accounted(&self, returned: Returned) -> Returned {
+        let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
+        let reused = did(&self.deeds.reused);
+        match returned {
+            Returned::Ok { output, mut effect } => {
+                effect.reused = reused;
+                if !effect.changed && did(&self.deeds.repeated) {
+                    effect.account = Account::Doubtful;
+                }
+                Returned::Ok { output, effect }
+            }
+            Returned::Fault(fault) if did(&self.deeds.wrote) => {
+                let effect = Effect { changed: true, undo: None, account: Account::Partial, reused };
+                Returned::Broken { fault, effect }
+            }
+            other => other,
+        }
     }
 
     async fn run_guest(
@@ -202,6 +235,10 @@ impl<E: Execution> Attempt<E> {
             Ok(slice) => slice,
             Err(end) => return end,
         };
+        if slice.is_some() && action.manifest.effect != manifest::Effect::Read {
+            // What the slices before did in an earlier life is not counted anew.
+            self.deeds.wrote.store(true, Ordering::Relaxed);
+        }
         loop {
             tries += 1;
             let scope = self.scope(action, grants, connection);
@@ -253,7 +290,7 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = scope.wrote.load(std::sync::atomic::Ordering::Relaxed);
+                    let changed = self.deeds.wrote.load(Ordering::Relaxed);
                     return CallEnd::Returned(Returned::Ok {
                         output: Value::Null,
                         effect: Effect { changed, account: Account::Partial, ..Effect::default() },
@@ -277,11 +314,7 @@ impl<E: Execution> Attempt<E> {
                     Interpreted::End(end) => return end,
                     Interpreted::Again(state) => {
                         let number = slice.as_ref().map_or(0, |s| s.number + 1);
-                        let next = Slice {
-                            number,
-                            state,
-                            first_call: first + made.load(std::sync::atomic::Ordering::Relaxed),
-                        };
+                        let next = Slice { number, state, first_call: first + made.load(Ordering::Relaxed) };
                         if let Err(end) = self.keep_slice(&next).await {
                             return end;
                         }

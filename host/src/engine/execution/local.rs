@@ -323,6 +323,9 @@ impl Local {
             write.delete(&key::snapshot(self.run));
             summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
             let _: &Ending = ending;
+        } else if log.summary.status.is_final() {
+            // It goes on after all.
+            write.put(&key::open(self.run), &journal::Open::default()).map_err(failed)?;
         } else if state.events >= log.snapshot_events + SNAPSHOT_EVENTS || rests(state) {
             let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
             let state_content = self.journal.content(write, value).map_err(failed)?;

@@ -82,7 +82,7 @@ pub(super) struct Double<E> {
     pub(super) outside: Arc<Outside>,
     pub(super) inbox: mpsc::UnboundedSender<Signal>,
     /// Where the acknowledgement of a cancellation will come.
-    pub(super) acknowledged: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
+    pub(super) acknowledged: Arc<Mutex<Option<oneshot::Receiver<bool>>>>,
 }
 
 impl<E> Clone for Double<E> {

@@ -34,7 +34,7 @@ impl Decider<'_> {
         let (workflow, index) = self.task(gone.task);
         let (Some(parent), false) = (parent, self.state.ended.is_some()) else { return };
         if workflow.task(index).extras.best_effort {
-            return self.emit(Event::Tolerated { parent, task: gone.task, fault });
+            return self.emit(Event::Tolerated { parent, task: gone.task, fault, at: Some(self.at) });
         }
         let Some(around) = self.state.frames.get(&parent) else { return };
         let (role, owner) = match &around.body {

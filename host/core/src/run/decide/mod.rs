@@ -13,6 +13,7 @@ use super::state::State;
 use crate::definition::{Task, TaskIndex, Then};
 use crate::expression::{Evaluator, Template, Text};
 use crate::fault::Fault;
+use crate::id::RunId;
 use crate::time::Timestamp;
 
 mod catch;
@@ -101,6 +102,32 @@ pub enum Cause {
     Retry,
     /// Somebody wants what an ended run changed taken back.
     Undo,
+    /// In the place of [`Cause::Start`]: preflight refused the run, and it was accepted all the same.
+    Block {
+        /// What preflight said.
+        diagnostics: Arc<Value>,
+    },
+    /// Preflight lets a blocked run begin. The state's facts are to be replaced before anything else is decided.
+    Unblock {
+        /// What is pinned from now on.
+        pins: Arc<Value>,
+    },
+    /// The owner of the run's group gives it its place.
+    Admitted,
+    /// The group is full, and the file says that one more is refused.
+    Rejected,
+    /// A newer run takes this one's place in the group.
+    Displaced {
+        /// Which.
+        by: RunId,
+        /// Whether what this one changed is taken back first.
+        rollback: bool,
+    },
+    /// A notice was taken over by whoever tells it, durably.
+    Noticed {
+        /// Its number.
+        number: u32,
+    },
     /// Somebody wants a pause.
     Suspend,
     /// Somebody wants it to go on.
@@ -133,8 +160,16 @@ struct Decider<'a> {
 
 impl Decider<'_> {
     fn emit(&mut self, event: Event) {
+        // A run that had ended with its fault and is rolled back later has said so already.
+        let told = self.state.ended.is_some();
         self.state.apply(&event);
+        let notice = if told { None } else { self.state.notice_after(&event) };
         self.events.push(event);
+        if let Some(notice) = notice {
+            let due = Event::NoticeDue { notice };
+            self.state.apply(&due);
+            self.events.push(due);
+        }
     }
 
     fn next_frame(&self) -> FrameId {
@@ -173,6 +208,24 @@ impl Decider<'_> {
                     self.emit(Event::Killed { at: self.at });
                 }
             }
+            Cause::Block { diagnostics } => {
+                if self.state.started_at.is_none() && self.state.place.is_none() && self.state.blocked.is_none() {
+                    self.emit(Event::Blocked { at: self.at, diagnostics: diagnostics.clone() });
+                }
+            }
+            Cause::Unblock { pins } => {
+                if self.state.blocked.is_some() {
+                    self.emit(Event::Unblocked { at: self.at, pins: pins.clone() });
+                }
+            }
+            Cause::Admitted => self.admit(),
+            Cause::Rejected => self.reject(),
+            Cause::Displaced { by, rollback } => self.displace(*by, *rollback),
+            Cause::Noticed { number } => {
+                if self.state.notices.contains_key(number) {
+                    self.emit(Event::Noticed { number: *number });
+                }
+            }
             Cause::Retry => self.retry(),
             Cause::Undo => self.undo(),
             Cause::Suspend => {
@@ -190,11 +243,24 @@ impl Decider<'_> {
     }
 
     fn start(&mut self) {
-        if self.state.started_at.is_some() {
+        if self.state.started_at.is_some()
+            || self.state.ending.is_some()
+            || self.state.blocked.is_some()
+            || self.state.queues()
+        {
             return;
         }
         let workflow = self.state.facts().workflow.clone();
         let raw = self.state.facts().input.clone();
+        if let (Some(concurrency), None) = (&workflow.extras.concurrency, &self.state.place) {
+            let group = self
+                .evaluate_workflow(&concurrency.group, &raw)
+                .and_then(|name| super::place::group_of(&self.state, concurrency, &name));
+            return match group {
+                Ok(group) => self.emit(Event::Queued { at: self.at, group }),
+                Err(fault) => self.refuse_start(fault),
+            };
+        }
         let deadline = match workflow.timeout.as_ref().map(|t| self.delay_until(t, None, &raw)).transpose() {
             Ok(deadline) => deadline,
             Err(fault) => return self.refuse_start(fault),
@@ -221,8 +287,7 @@ impl Decider<'_> {
     /// Ends the run as the file says.
     fn end(&mut self, ending: Ending) {
         let faulted = matches!(ending, Ending::Faulted { .. });
-        let extras = &self.state.workflow().extras;
-        let rollback = faulted && extras.rollback_on_fault && self.state.can_roll_back();
+        let rollback = faulted && self.state.workflow().extras.rolls_back();
         match ending {
             Ending::Faulted { fault } if rollback && self.state.committed => {
                 self.emit(Event::Halted { at: self.at, fault });
@@ -234,8 +299,10 @@ impl Decider<'_> {
     /// Ends the run, at once or when calls under way have ended and what it changed is taken back.
     fn end_with(&mut self, ending: Ending, rollback: bool) {
         let rollback = rollback && self.state.can_roll_back();
-        let calls = self.state.calls().next().is_some();
-        if calls || (rollback && self.state.has_standing_changes()) {
+        let calls = self.state.calls().any(|(_, call)| holds(call, &ending, rollback));
+        let tells =
+            !self.state.notices.is_empty() || (matches!(ending, Ending::Faulted { .. }) && self.state.notifies());
+        if calls || tells || (rollback && self.state.has_standing_changes()) {
             self.emit(Event::Ending { at: self.at, ending, rollback });
         } else {
             self.emit(Event::Ended { at: self.at, ending });
@@ -317,12 +384,15 @@ impl Decider<'_> {
                 return;
             }
             if let Some(ending) = self.state.ending.clone() {
-                if !self.state.stopping.is_empty() {
+                let rollback = self.state.rollback.is_some();
+                if self.state.stopping.values().any(|call| holds(call, &ending, rollback)) {
                     return;
                 }
                 match self.roll_back_on() {
                     Progress::Waits => return,
                     Progress::Moved => continue,
+                    // What is to be told outlives the run only with whoever tells it.
+                    Progress::Over if !self.state.notices.is_empty() => return,
                     Progress::Over => return self.emit(Event::Ended { at: self.at, ending }),
                 }
             }
@@ -401,6 +471,12 @@ impl Decider<'_> {
             fault
         })
     }
+}
+
+/// Whether a call that has not ended keeps its run from ending. A person who cancels a parked run has seen what nobody
+/// could tell; a rollback has to know it first, and a fault ends nothing that is in doubt.
+fn holds(call: &super::Calling, ending: &Ending, rollback: bool) -> bool {
+    rollback || call.parked.is_none() || *ending != Ending::Cancelled
 }
 
 /// What a task is asked as, for `$task` and `$input`.

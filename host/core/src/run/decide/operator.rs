@@ -1,6 +1,8 @@
 //! What people ask of a run.
 
 use super::Decider;
+use crate::fault::Fault;
+use crate::id::RunId;
 use crate::run::event::{Ending, Event, Fate, FrameId};
 use crate::run::frame::Calling;
 use crate::run::state::Stands;
@@ -18,6 +20,34 @@ impl Decider<'_> {
                 self.emit(Event::Ending { at: self.at, ending: Ending::Cancelled, rollback });
             }
             Some(_) => {}
+        }
+    }
+
+    /// The run has its place: it begins, unless somebody wants a pause.
+    pub(super) fn admit(&mut self) {
+        if self.state.queues() && self.state.ending.is_none() {
+            self.emit(Event::Admitted { at: self.at });
+            if !self.state.suspended {
+                self.start();
+            }
+        }
+    }
+
+    /// There is no place for the run.
+    pub(super) fn reject(&mut self) {
+        if !self.state.queues() || self.state.ending.is_some() {
+            return;
+        }
+        let group = self.state.place.as_ref().map(|place| place.group.name.clone()).unwrap_or_default();
+        let fault = Fault::of_code("group-full", 409, format!("the group `{group}` has as many runs as it can have"));
+        self.end_with(Ending::Faulted { fault }, false);
+    }
+
+    /// A newer run takes the place of this one.
+    pub(super) fn displace(&mut self, by: RunId, rollback: bool) {
+        if self.state.ending.is_none() && self.state.place.is_some() {
+            self.emit(Event::Displaced { at: self.at, by });
+            self.cancel(rollback);
         }
     }
 
@@ -67,7 +97,7 @@ impl Decider<'_> {
     /// What an ended run changed is taken back. A completed run counts as cancelled then.
     pub(super) fn undo(&mut self) {
         let Some((_, ending)) = self.state.ended.clone() else { return };
-        if !self.state.has_standing_changes() || !self.state.can_roll_back() {
+        if !self.state.can_undo() {
             return;
         }
         let ending = if matches!(ending, Ending::Completed { .. }) { Ending::Cancelled } else { ending };

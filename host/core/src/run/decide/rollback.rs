@@ -51,7 +51,7 @@ impl Decider<'_> {
             Inverse::Nothing => {
                 self.emit(Event::Settled { entry: position, at: self.at, fate: Fate::NoInverse });
             }
-            Inverse::Person(fault) => self.incomplete(position, fault),
+            Inverse::Person(fault) => self.incomplete(position, &fault),
             Inverse::Call(..) => self.call_inverse(position),
         }
     }
@@ -81,7 +81,7 @@ impl Decider<'_> {
             Returned::Fault(fault) | Returned::Broken { fault, .. } => fault.clone(),
         };
         if tries >= TRIES_MAX {
-            return self.incomplete(entry, fault);
+            return self.incomplete(entry, &fault);
         }
         let wait = BACKOFF_FIRST_MS << (2 * tries.saturating_sub(1)).min(20);
         let until = self.at.plus_millis(wait / 2 + self.entropy % (wait / 2 + 1));
@@ -96,7 +96,7 @@ impl Decider<'_> {
         }
     }
 
-    fn incomplete(&mut self, position: u32, cause: Fault) {
+    fn incomplete(&mut self, position: u32, cause: &Fault) {
         let Some(entry) = self.state.ledger.get(position as usize) else { return };
         let named = |which: fn(&LedgerEntry) -> bool| -> Vec<Value> {
             let entries = self.state.ledger.iter().rev().filter(|entry| which(entry));
