@@ -19,12 +19,15 @@ use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
 use bellhop_core::run::{
-    self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, Input, Returned, State, Undo,
+    self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State, Undo,
 };
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+#[path = "run/random.rs"]
+mod random;
 
 /// The expression guest's own code, called natively.
 struct Jq(Mutex<bellhop_expression::Programs>);
@@ -188,7 +191,7 @@ fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
     })
 }
 
-fn frame_of(state: &State, wanted: &str) -> run::FrameId {
+fn frame_of(state: &State, wanted: &str) -> FrameId {
     let found = run::pending(state).into_iter().find_map(|command| match command {
         Command::Invoke { frame, call } | Command::Stop { frame, call } => {
             (call.key.to_string() == wanted || call.key.pointer == wanted).then_some(frame)
@@ -196,7 +199,7 @@ fn frame_of(state: &State, wanted: &str) -> run::FrameId {
         _ => None,
     });
     found
-        .or_else(|| (0..200).map(run::FrameId).find(|f| state.call(*f).is_some_and(|c| c.key.pointer == wanted)))
+        .or_else(|| (0..200).map(FrameId).find(|f| state.call(*f).is_some_and(|c| c.key.pointer == wanted)))
         .unwrap_or_else(|| panic!("no call of {wanted} is under way: {:#?}", run::pending(state)))
 }
 
@@ -279,7 +282,7 @@ fn play(folder: &Path) -> String {
                 }
                 Command::Stop { call, .. } => writeln!(out, "  > stop {} {}", call.action, call.key).unwrap(),
                 Command::Admit { group } => {
-                    writeln!(out, "  > admit {}", serde_json::to_string(&group).unwrap()).unwrap()
+                    writeln!(out, "  > admit {}", serde_json::to_string(&group).unwrap()).unwrap();
                 }
                 Command::Notify { notice } => writeln!(out, "  > notify {} {}", notice.number, notice.reason).unwrap(),
                 Command::Wake { at } => writeln!(out, "  > wake at +{}", at.millis_since(start)).unwrap(),

@@ -68,6 +68,7 @@ kinds! {
     // What does not fit what is there.
     RUN_ENDED = "run-ended", 409, "The run has ended";
     RUN_NOT_SUSPENDED = "run-not-suspended", 409, "The run is not suspended";
+    GROUP_FULL = "group-full", 409, "The run's group has as many runs as it can have";
     RUN_NOT_RETRYABLE = "run-not-retryable", 409, "The run has nothing that can be tried again";
     RUN_NOT_UNDOABLE = "run-not-undoable", 409, "The run has nothing that can be taken back";
     RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person";
@@ -258,6 +259,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Unknown(what) => Self::new(WORKFLOW_UNKNOWN, format!("there is no workflow `{what}`")),
+            Refused::GroupFull(_) => Self::new(GROUP_FULL, refused.to_string()),
             Refused::KeyReused(run) => {
                 Self::new(IDEMPOTENCY_KEY_REUSED, format!("with another body, this key started the run {run}"))
                     .with("run", run.to_string())

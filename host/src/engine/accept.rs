@@ -9,7 +9,7 @@ use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
 use bellhop_core::requirement::Connection;
-use bellhop_core::run::{Facts, State, Status};
+use bellhop_core::run::{self, Cause, Event, Facts, Input, State, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -111,6 +111,9 @@ pub(crate) enum Refused {
     /// Preflight says no.
     #[error("preflight refused the run")]
     Preflight(Vec<Diagnostic>),
+    /// The run's group is full, and the file says that one more is refused.
+    #[error("the group `{0}` has as many runs as it can have")]
+    GroupFull(String),
     /// There are as many open runs as there may be, or the process is stopping.
     #[error("{0}")]
     Unavailable(String),
@@ -255,14 +258,31 @@ impl Engine {
         }
         let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
         let facts = self.facts(&pins, &definition, trigger.input, &tables)?;
+        let state = State::new(facts);
+        self.check_group(&state)?;
         let accepted = Entry::Accepted { pins: serde_json::to_value(&pins).unwrap_or(Value::Null) };
         let bytes = write.bytes() as u64;
         let mut seq = 0;
         let ticket = journal.append(run, &mut seq, &[accepted], write)?;
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
-        self.begin(run, State::new(facts), ticket, bytes, summary);
+        self.begin(run, state, ticket, bytes, summary);
         journal.durable(ticket).await.map_err(journal::Error::from)?;
         Ok(Accepted { run, replayed: false })
+    }
+
+    /// Refuses a run for which its group would have no place. Two at one moment may both get past this; then the group
+    /// itself says no.
+    fn check_group(&self, state: &State) -> Result<(), Refused> {
+        if state.facts().workflow.extras.concurrency.is_none() {
+            return Ok(());
+        }
+        let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Start };
+        match run::decide(state, &input, self.services.evaluator.as_ref()).first() {
+            Some(Event::Queued { group, .. }) if self.services.groups.refuses(group) => {
+                Err(Refused::GroupFull(group.name.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_input(&self, definition: &Definition, input: &Value) -> Result<(), Refused> {

@@ -183,6 +183,7 @@ impl Engine {
                 if left == Left::Ended {
                     // A parked action of a run that was cancelled still holds its keys.
                     engine.services.keys.release_all(run);
+                    engine.services.post(engine.services.groups.leave(run));
                 }
                 engine.runs.ended.notify_waiters();
                 engine.run_left(run);
@@ -266,12 +267,15 @@ impl Engine {
             after = Some(*last);
             for (run, open) in page {
                 found += 1;
+                if let Some(place) = &open.place {
+                    self.services.groups.restore(run, &place.group, place.admitted);
+                }
                 if open.recoveries >= RECOVERIES_MAX {
                     self.set_aside(run, "reading it ended the process twice".to_owned());
                     continue;
                 }
                 if careful {
-                    self.mark(run, open.recoveries + 1).await?;
+                    self.mark(run, Open { recoveries: open.recoveries + 1, ..open.clone() }).await?;
                 }
                 match self.take_up(run).await {
                     Ok(None) => {}
@@ -280,7 +284,7 @@ impl Engine {
                     Err(error) => self.set_aside(run, error.to_string()),
                 }
                 if careful {
-                    self.unmark(run)?;
+                    self.unmark(run, open)?;
                 }
             }
         }
@@ -291,6 +295,7 @@ impl Engine {
             self.runs.lock().insert(run, live);
             self.carry(run, loaded);
         }
+        self.services.post(self.services.groups.restored());
         Ok(found)
     }
 
@@ -323,17 +328,17 @@ impl Engine {
     }
 
     /// Marks a run that is about to be read. Durable after Ok.
-    async fn mark(&self, run: RunId, recoveries: u32) -> Result<(), LoadError> {
+    async fn mark(&self, run: RunId, open: Open) -> Result<(), LoadError> {
         let mut write = Write::new();
-        write.put(&key::open(run), &Open { recoveries })?;
+        write.put(&key::open(run), &open)?;
         let ticket = self.services.journal.commit(write)?;
         self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
         Ok(())
     }
 
-    fn unmark(&self, run: RunId) -> Result<(), LoadError> {
+    fn unmark(&self, run: RunId, open: Open) -> Result<(), LoadError> {
         let mut write = Write::new();
-        write.put(&key::open(run), &Open::default())?;
+        write.put(&key::open(run), &Open { recoveries: 0, ..open })?;
         self.services.journal.commit(write)?;
         Ok(())
     }

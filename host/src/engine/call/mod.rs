@@ -7,7 +7,8 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Returned};
+use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -17,6 +18,7 @@ mod names;
 mod resolve;
 
 pub(crate) use names::Known;
+pub(super) use resolve::read_back;
 
 use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
@@ -53,6 +55,18 @@ impl<E: Execution> Invoker for Caller<E> {
             deeds: Arc::default(),
         };
         Box::pin(attempt.carry())
+    }
+
+    fn admit(&self, group: Group) {
+        let messages = self.services.groups.ask(self.facts.run, &group);
+        self.services.post(messages);
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, Result<(), execution::Error>> {
+        let (services, run) = (self.services.clone(), self.facts.run);
+        Box::pin(async move {
+            services.notices.take(run, notice).await.map_err(|e| execution::Error::Journal(e.to_string()))
+        })
     }
 }
 

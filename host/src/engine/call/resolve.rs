@@ -13,7 +13,7 @@ const PAGE_ATTEMPTS: u32 = 4;
 
 /// Reads back what became of a write, every page of it. Whatever keeps an answer from coming (a limit, a scope, a lost
 /// connection) is [`Verdict::CannotTell`]: it is never taken for absence.
-pub(super) async fn read_back(
+pub(in crate::engine) async fn read_back(
     gateway: &Gateway,
     connection: &Connected,
     method: &Method,

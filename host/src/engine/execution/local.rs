@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
 use crate::engine::{driver, summary};
-use crate::journal::{self, Entry, Journal, Ticket, Write, key};
+use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
 use crate::limits::Limits;
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history.
@@ -45,6 +45,8 @@ struct Log {
     /// The state's events at the last snapshot.
     snapshot_events: u64,
     summary: journal::Summary,
+    /// The place in a group that the run's mark names.
+    place: Option<Place>,
 }
 
 /// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
@@ -108,6 +110,7 @@ impl Local {
             timer: (None, None),
             snapshot_events: 0,
             summary: opening.summary.clone(),
+            place: None,
         };
         Self::with(opening, log)
     }
@@ -128,6 +131,7 @@ impl Local {
             timer: (None, None),
             snapshot_events: 0,
             summary: opening.summary.clone(),
+            place: None,
         };
         let mut number = 0;
         loop {
@@ -175,7 +179,9 @@ impl Local {
     /// The run's decisions have been folded into `state`: its timer is the one in the store.
     pub(crate) fn folded(&self, state: &State) {
         let at = driver::wake(state);
-        self.log().timer = (at, at);
+        let mut log = self.log();
+        log.timer = (at, at);
+        log.place = place_of(state);
     }
 
     /// Waits while the store's queue is half full: what comes next is written by those who do not look.
@@ -318,14 +324,18 @@ impl Local {
         if summary.status != log.summary.status || summary.waiting != log.summary.waiting || state.ended().is_some() {
             write.put(&key::summary(self.run), &summary).map_err(failed)?;
         }
+        let place = place_of(state);
+        let reopened = state.ended().is_none() && log.summary.status.is_final();
+        if state.ended().is_none() && (reopened || place != log.place) {
+            let open = journal::Open { place: place.clone(), ..journal::Open::default() };
+            write.put(&key::open(self.run), &open).map_err(failed)?;
+        }
+        log.place = place;
         if let Some((at, ending)) = state.ended() {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
             summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
             let _: &Ending = ending;
-        } else if log.summary.status.is_final() {
-            // It goes on after all.
-            write.put(&key::open(self.run), &journal::Open::default()).map_err(failed)?;
         } else if state.events >= log.snapshot_events + SNAPSHOT_EVENTS || rests(state) {
             let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
             let state_content = self.journal.content(write, value).map_err(failed)?;
@@ -394,6 +404,10 @@ fn text(value: Value) -> String {
         Value::String(text) => text,
         other => other.to_string(),
     }
+}
+
+fn place_of(state: &State) -> Option<Place> {
+    state.group().map(|(group, admitted)| Place { group: group.clone(), admitted })
 }
 
 /// Whether the run waits for nobody but time or a person: it will leave memory.

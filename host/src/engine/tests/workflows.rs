@@ -21,6 +21,7 @@ use crate::engine::views::RunView;
 mod actions;
 mod groups;
 mod refused;
+mod rollback;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../workflows")
