@@ -193,7 +193,7 @@ pub(crate) fn until_end(context: &Context, client: &Client, id: &str, show: Show
                 }
             }
             last = is_last(event);
-            last || show.parked_ends && kind(event) == "run.parked"
+            last || show.parked_ends && matches!(kind(event), "run.parked" | "run.rollback-incomplete")
         });
         idle = if came { 0 } else { idle + 1 };
         match followed {

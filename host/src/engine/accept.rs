@@ -149,6 +149,12 @@ pub(super) struct Pins {
     pub(super) host: String,
     pub(super) evaluator: Digest,
     pub(super) accepted_at: Timestamp,
+    /// Preflight refused the run: what else is pinned stands in the decision that lets it begin.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) blocked: bool,
+    /// The trigger's connections, while the run is blocked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) asked: BTreeMap<String, String>,
 }
 
 /// The codes of refused inputs.
@@ -163,6 +169,12 @@ pub(crate) mod code {
 impl Engine {
     /// Accepts a run, or gives the one that the key started. After Ok it is durable and on its way.
     pub(crate) async fn trigger(self: &Arc<Self>, trigger: Trigger) -> Result<Accepted, Refused> {
+        self.trigger_or(trigger, false).await
+    }
+
+    /// As [`Self::trigger`]; with `block` a run that preflight refuses is accepted all the same, and begins when what
+    /// is missing is there.
+    pub(crate) async fn trigger_or(self: &Arc<Self>, trigger: Trigger, block: bool) -> Result<Accepted, Refused> {
         if self.is_draining() {
             return Err(Refused::Unavailable("the host is stopping".to_owned()));
         }
@@ -196,7 +208,12 @@ impl Engine {
         };
         self.check_input(&definition, &trigger.input)?;
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
-        let Some(plan) = report.plan else { return Err(Refused::Preflight(report.diagnostics)) };
+        let blocked = report.plan.is_none();
+        let (connections, chosen, actions) = match &report.plan {
+            Some(plan) => self.pinned(plan)?,
+            None if block => self.pinned_while_blocked(&definition, &trigger.connections)?,
+            None => return Err(Refused::Preflight(report.diagnostics)),
+        };
 
         let now = self.services.clock.now();
         let run = RunId::new(now, self.services.entropy.next_wide());
@@ -205,19 +222,6 @@ impl Engine {
         if trigger.inline.is_some() {
             // Nobody has put it: the run is what keeps it.
             write.blob(definition.source.text.as_bytes());
-        }
-        let connections: BTreeMap<String, Connection> = plan
-            .connections()
-            .iter()
-            .filter_map(|(alias, name)| Some((alias.clone(), self.services.gateway.connection(name)?.facts.clone())))
-            .collect();
-        let mut actions = Vec::new();
-        for (written, resolved) in plan.actions() {
-            let Some(action) = self.services.plugins.action(resolved) else {
-                return Err(Refused::Unavailable(format!("the action {resolved} was removed in this moment")));
-            };
-            let (written, resolved) = (written.clone(), resolved.clone());
-            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: action.plugin });
         }
         let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
         let pins = Pins {
@@ -228,14 +232,16 @@ impl Engine {
             file: definition.source.file.clone(),
             input: journal.content(&mut write, trigger.input.clone())?,
             connections,
-            chosen: plan.chosen().clone(),
+            chosen,
             actions,
             tables: table_digests,
             host: env!("CARGO_PKG_VERSION").to_owned(),
             evaluator: crate::sandbox::expression::Expressions::version(),
             accepted_at: now,
+            blocked,
+            asked: if blocked { trigger.connections.clone() } else { BTreeMap::new() },
         };
-        let summary = Summary {
+        let mut summary = Summary {
             status: Status::Running,
             namespace: pins.workflow.namespace.clone(),
             name: pins.workflow.name.clone(),
@@ -249,7 +255,6 @@ impl Engine {
             output: None,
             idempotency_key: trigger.idempotency_key.clone(),
         };
-        write.put(&key::summary(run), &summary)?;
         write.put(&key::listing(now, run), &Value::Null)?;
         write.put(&key::open(run), &Open::default())?;
         if let Some(idempotency) = &trigger.idempotency_key {
@@ -258,12 +263,29 @@ impl Engine {
         }
         let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
         let facts = self.facts(&pins, &definition, trigger.input, &tables)?;
-        let state = State::new(facts);
-        self.check_group(&state)?;
+        let mut state = State::new(facts);
+        let mut entries = Vec::new();
+        if blocked {
+            entries.push(self.block(&mut state, &report.diagnostics, &mut write)?);
+            summary = super::summary::after(&summary, &state, now, |value| journal.content(&mut write, value))?;
+        } else {
+            self.check_group(&state)?;
+        }
+        write.put(&key::summary(run), &summary)?;
         let accepted = Entry::Accepted { pins: serde_json::to_value(&pins).unwrap_or(Value::Null) };
         let bytes = write.bytes() as u64;
         let mut seq = 0;
-        let ticket = journal.append(run, &mut seq, &[accepted], write)?;
+        entries.insert(0, accepted);
+        let ticket = journal.append(run, &mut seq, &entries, write)?;
+        if blocked {
+            journal.durable(ticket).await.map_err(journal::Error::from)?;
+            self.blocked.add(run);
+            let signal = super::execution::Signal { cause: Cause::Wake, acknowledge: None, settle: None };
+            if let Err(error) = self.send(run, signal).await {
+                tracing::error!(%run, %error, "of a blocked run nobody can be told");
+            }
+            return Ok(Accepted { run, replayed: false });
+        }
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
         self.begin(run, state, ticket, bytes, summary);
         journal.durable(ticket).await.map_err(journal::Error::from)?;

@@ -12,6 +12,7 @@ use bellhop_slack::limiter::Limiter;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) mod accept;
+mod blocked;
 mod call;
 pub(crate) mod connections;
 pub(crate) mod definitions;
@@ -130,6 +131,7 @@ pub(crate) struct Engine {
     pub(crate) tokens: tokens::Tokens,
     pub(crate) runs: runs::Runs,
     messages: std::sync::Mutex<Option<mpsc::UnboundedReceiver<groups::Message>>>,
+    blocked: blocked::Blocked,
     triggers: turns::Turns,
     loading: turns::Turns,
     ready: AtomicBool,
@@ -193,6 +195,7 @@ impl Engine {
             tokens: tokens::Tokens::new(journal),
             runs: runs::Runs::default(),
             messages: std::sync::Mutex::new(Some(messages)),
+            blocked: blocked::Blocked::default(),
             triggers: turns::Turns::default(),
             loading: turns::Turns::default(),
             ready: AtomicBool::new(false),
@@ -206,6 +209,8 @@ impl Engine {
         tokio::spawn(async move { engine.wake_when_due().await });
         let engine = self.clone();
         tokio::spawn(async move { engine.tell_people().await });
+        let engine = self.clone();
+        tokio::spawn(async move { engine.look_for_remedies().await });
         let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let engine = self.clone();
         tokio::spawn(async move { engine.carry_messages(messages).await });

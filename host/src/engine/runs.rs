@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Engine;
 use super::accept::Pins;
 use super::call::{self, Caller};
+use super::definitions::Definition;
 use super::driver::{self, Left};
 use super::exclusive::Owner;
 use super::execution::local::{Local, Opening};
@@ -18,7 +19,7 @@ use super::execution::{self, Signal};
 use crate::journal::{self, Entry, Open, Summary, Ticket, Write, key};
 
 /// A run that a driver carries.
-struct Live {
+pub(super) struct Live {
     inbox: mpsc::UnboundedSender<Signal>,
     moved: watch::Receiver<Ticket>,
 }
@@ -56,14 +57,19 @@ pub(crate) enum LoadError {
 
 /// A run that was read and can be carried on.
 pub(super) struct Loaded {
-    port: Local,
-    state: State,
-    decisions: u64,
+    pub(super) port: Local,
+    pub(super) state: State,
+    pub(super) decisions: u64,
 }
 
 impl Runs {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is in memory.
+    pub(super) fn is_live(&self, run: RunId) -> bool {
+        self.lock().contains_key(&run)
     }
 
     /// How many are in memory.
@@ -92,7 +98,7 @@ impl Runs {
 }
 
 impl Engine {
-    fn opening(&self, run: RunId, summary: Summary) -> (Opening, Live) {
+    pub(super) fn opening(&self, run: RunId, summary: Summary) -> (Opening, Live) {
         let (sender, inbox) = mpsc::unbounded_channel();
         let (moved, moves) = watch::channel(Ticket::default());
         let opening = Opening {
@@ -120,15 +126,7 @@ impl Engine {
 
     /// Reads a run from the journal.
     pub(super) async fn load(&self, run: RunId, opening: Opening) -> Result<Loaded, LoadError> {
-        let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
-        let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
-        let pins: Pins = serde_json::from_value(pins)
-            .map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))?;
-        let definition = self
-            .services
-            .definitions
-            .by_digest(pins.definition, &pins.file)?
-            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
+        let (pins, definition) = self.pins_of(run)?;
         let mut tables = BTreeMap::new();
         for (name, digest) in &pins.tables {
             let table = self.services.definitions.table_by_digest(*digest)?;
@@ -151,6 +149,45 @@ impl Engine {
         let decisions = driver::fold(&read.port, &mut state, from).await?;
         read.port.folded(&state);
         Ok(Loaded { port: read.port, state, decisions })
+    }
+
+    /// What a run pins, and its definition. Of one that was blocked, what was pinned when it began.
+    pub(super) fn pins_of(&self, run: RunId) -> Result<(Pins, Arc<Definition>), LoadError> {
+        let journal = &self.services.journal;
+        let first = journal.entries(run, 0, 1)?.into_iter().next();
+        let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
+        let read = |pins: Value| -> Result<Pins, LoadError> {
+            serde_json::from_value(pins)
+                .map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
+        };
+        let mut pins = read(pins)?;
+        let mut seq = 1;
+        while pins.blocked {
+            let page = journal.entries(run, seq, 100)?;
+            let Some((last, _)) = page.last() else { break };
+            seq = last + 1;
+            for (_, entry) in page {
+                let Entry::Decision { events } = entry else { continue };
+                for content in events {
+                    let mut event = journal.value(content)?;
+                    if event["event"] == "unblocked" {
+                        pins = read(event["pins"].take())?;
+                    }
+                }
+            }
+        }
+        let definition = self
+            .services
+            .definitions
+            .by_digest(pins.definition, &pins.file)?
+            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
+        Ok((pins, definition))
+    }
+
+    /// Carries a run that was read; nobody else has taken it up.
+    pub(super) fn take(self: &Arc<Self>, run: RunId, live: Live, loaded: Loaded) {
+        self.runs.lock().insert(run, live);
+        self.carry(run, loaded);
     }
 
     /// Has a driver carry a run that is in the list of live ones.
@@ -302,6 +339,9 @@ impl Engine {
     /// Reads one open run, gives its actions their keys, and gives it back if it has anything to go on with.
     async fn take_up(&self, run: RunId) -> Result<Option<(Loaded, Live)>, LoadError> {
         let Some(summary) = self.summary(run)? else { return Ok(None) };
+        if summary.status == Status::Blocked {
+            self.blocked.add(run);
+        }
         if matches!(summary.status, Status::Waiting | Status::Blocked) {
             return Ok(None);
         }

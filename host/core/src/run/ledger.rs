@@ -107,17 +107,17 @@ impl State {
         let compensate = self.task_at(&entry.key.pointer).and_then(|task| task.extras.compensate.as_ref());
         let action = self.facts().actions.get(&entry.action);
         let declared = action.and_then(|a| a.manifest.inverse.as_ref());
-        let person = |code: &str, detail: String| Inverse::Person(Fault::of_code(code, 500, detail));
+        let fault = |code: &str, detail: String| Inverse::Person(Fault::of_code(code, 500, detail));
         if entry.effect.account == Account::Doubtful {
             let detail = format!("`{}` found its work done, and this run itself may have done it before", entry.action);
-            return person("undo-doubtful", detail);
+            return fault("undo-doubtful", detail);
         }
         let Some(undo) = &entry.effect.undo else {
             if declared.is_none() && compensate.is_none() && action.is_some() {
                 return Inverse::Nothing;
             }
             let detail = format!("`{}` did not say how to take back what it changed", entry.action);
-            return person("undo-unknown", detail);
+            return fault("undo-unknown", detail);
         };
         let reference = match compensate {
             Some(written) => parse_reference(written).ok(),
@@ -128,17 +128,17 @@ impl State {
             }),
         };
         let Some(reference) = reference else {
-            return person("undo-unknown", format!("what takes back `{}` cannot be told", entry.action));
+            return fault("undo-unknown", format!("what takes back `{}` cannot be told", entry.action));
         };
         if compensate.is_none() && declared != Some(&undo.action) {
             let detail = format!(
                 "`{}` wants `{}` to take it back, which its manifest does not declare",
                 entry.action, undo.action
             );
-            return person("undo-undeclared", detail);
+            return fault("undo-undeclared", detail);
         }
         let Some(inverse) = self.facts().actions.get(&reference) else {
-            return person("undo-unknown", format!("`{reference}` is not among the actions pinned for this run"));
+            return fault("undo-unknown", format!("`{reference}` is not among the actions pinned for this run"));
         };
         let violations = inverse.input.validate(&undo.input);
         if !violations.is_empty() {

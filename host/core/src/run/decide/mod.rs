@@ -384,8 +384,7 @@ impl Decider<'_> {
                 return;
             }
             if let Some(ending) = self.state.ending.clone() {
-                let rollback = self.state.rollback.is_some();
-                if self.state.stopping.values().any(|call| holds(call, &ending, rollback)) {
+                if !self.state.stopping.is_empty() {
                     return;
                 }
                 match self.roll_back_on() {
@@ -474,7 +473,7 @@ impl Decider<'_> {
 }
 
 /// Whether a call that has not ended keeps its run from ending. A person who cancels a parked run has seen what nobody
-/// could tell; a rollback has to know it first, and a fault ends nothing that is in doubt.
+/// could tell; a rollback has to know it first, and neither a fault nor what was sent after all ends in doubt.
 fn holds(call: &super::Calling, ending: &Ending, rollback: bool) -> bool {
     rollback || call.parked.is_none() || *ending != Ending::Cancelled
 }

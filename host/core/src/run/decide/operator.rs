@@ -14,7 +14,13 @@ impl Decider<'_> {
     /// The run is to end.
     pub(super) fn cancel(&mut self, rollback: bool) {
         match &self.state.ending {
-            None => self.end_with(Ending::Cancelled, rollback),
+            None => {
+                // Whoever wants it taken back now wants no pause before that.
+                if rollback && self.state.suspended {
+                    self.emit(Event::Resumed { at: self.at });
+                }
+                self.end_with(Ending::Cancelled, rollback);
+            }
             // Asked for later, while calls are still ending.
             Some(Ending::Cancelled) if rollback && self.state.rollback.is_none() && self.state.can_roll_back() => {
                 self.emit(Event::Ending { at: self.at, ending: Ending::Cancelled, rollback });

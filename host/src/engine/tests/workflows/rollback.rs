@@ -185,3 +185,19 @@ async fn a_full_group_refuses_its_trigger() {
     world.engine.signal(first, Cause::Cancel).await.unwrap();
     world.engine.trigger(World::trigger(&name, json!({}), None)).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_run_begins_when_what_was_missing_is_there() {
+    let world = World::new().await;
+    let name = world.file(json!({}), json!([join()])).await;
+    let trigger = World::trigger(&name, json!({}), None);
+    assert!(matches!(world.engine.trigger(trigger.clone()).await, Err(Refused::Preflight(_))));
+    let run = world.engine.trigger_or(trigger, true).await.unwrap().run;
+    let view = world.engine.run_view(run).await.unwrap().unwrap();
+    assert_eq!(view.status, Status::Blocked);
+    assert!(view.waiting.unwrap()["reason"]["details"]["diagnostics"][0]["code"].is_string());
+    let tokens = [(TokenKind::Bot, "xoxb-hq"), (TokenKind::User, "xoxp-hq-admin")];
+    world.connect("hq", Kind::GridWorkspace, &tokens).await;
+    world.until(run, Status::Completed).await;
+    assert!(world.is_in_group(GROUP, PERSON));
+}
