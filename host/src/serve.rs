@@ -1,16 +1,19 @@
 //! Puts the program together: store, sandbox, evaluator, way out, engine, HTTP; and takes it apart in order.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bellhop_slack::client::{self, Client};
+use bellhop_core::diagnostic::Diagnostic;
+use bellhop_core::requirement::{Kind, Permission, TokenKind};
+use bellhop_slack::client::{self, Client, Secret};
 use tokio::net::TcpListener;
 
 use crate::clock::{self, Clock};
-use crate::engine::connections::Secrets;
+use crate::engine::connections::{ConnectError, New, Secrets};
 use crate::engine::tokens::Scope;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Services};
 use crate::journal::{self, Journal};
 use crate::limits::Limits;
 use crate::sandbox::expression::{self, Expressions};
@@ -29,7 +32,41 @@ pub(crate) struct Options {
     pub(crate) limits: Limits,
     /// Multiplies Slack's budget; 1 but for measurements and tests against a simulator.
     pub(crate) budget_scale: f64,
+    /// What it has besides what it keeps.
+    pub(crate) provision: Provision,
 }
+
+/// What a host is given at its start besides what it keeps. It is kept, too.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Provision {
+    /// Connections.
+    pub(crate) connections: Vec<Declared>,
+    /// Components, each installed with a grant for everything that its actions declare.
+    pub(crate) plugins: Vec<PathBuf>,
+    /// Whether every start prints a token, which ends after a day.
+    pub(crate) token_each_start: bool,
+}
+
+/// A connection that a host is told of at its start.
+#[derive(Debug, Clone)]
+pub(crate) struct Declared {
+    /// Its name in upper case, with `_` for `-`: all that the name of a variable can say.
+    pub(crate) stem: String,
+    /// What it is; where nothing is said, what the connection that is there is.
+    pub(crate) kind: Option<Kind>,
+    /// What it may be used for; where nothing is said, as before, else to act.
+    pub(crate) permission: Option<Permission>,
+    /// At least one.
+    pub(crate) tokens: BTreeMap<TokenKind, Secret>,
+}
+
+/// How the names of variables write a connection's name.
+pub(crate) fn stem(name: &str) -> String {
+    name.to_ascii_uppercase().replace('-', "_")
+}
+
+/// The life of a token that is made at every start.
+const TRIAL_TOKEN_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Why a host does not start or has ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +91,17 @@ pub(crate) enum Error {
     /// What is in the store cannot be used.
     #[error(transparent)]
     Open(#[from] engine::OpenError),
+    /// A connection that it was told of cannot be made.
+    #[error("{message}")]
+    Connection {
+        /// Which and why. Never a token.
+        message: String,
+        /// What Slack says that it is, and what helps.
+        diagnostics: Vec<Diagnostic>,
+    },
+    /// A plugin that it was told of cannot be installed.
+    #[error("{0}")]
+    Plugin(String),
     /// HTTP.
     #[error(transparent)]
     Http(#[from] crate::api::Error),
@@ -91,12 +139,15 @@ pub(crate) struct Host {
     pub(crate) address: SocketAddr,
     /// The first operator's token, when there was none.
     pub(crate) first_token: Option<String>,
+    /// What was new of [`Options::provision`], in lines for people.
+    pub(crate) provided: Vec<String>,
     listener: TcpListener,
 }
 
 /// Opens everything. HTTP is answered once [`Host::run`] is called.
 pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
-    std::fs::create_dir_all(&options.data_dir)?;
+    std::fs::create_dir_all(&options.data_dir)
+        .map_err(|e| Error::Store(format!("the folder {} cannot be made: {e}", options.data_dir.display())))?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
     let (tell, _) = tokio::sync::watch::channel(None::<String>);
     let failed = tell.clone();
@@ -131,6 +182,8 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
         secrets: Secrets::in_folder(options.data_dir.join("secrets")),
         store_failed: tell,
     })?;
+    // Before the first token is made, which is shown once: what fails here is tried again.
+    let provided = provide(&engine, &options.provision).await?;
     let none = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?.is_empty();
     let first_token = if none {
         let scopes = Scope::ALL.iter().filter_map(|s| Scope::parse(s).ok()).collect();
@@ -140,7 +193,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     } else {
         None
     };
-    Ok(Host { engine, address, first_token, listener })
+    Ok(Host { engine, address, first_token, provided, listener })
 }
 
 impl Host {
@@ -178,11 +231,90 @@ impl Host {
     }
 }
 
+/// Makes the connections that were declared. One that is there with the same tokens is left alone: Slack need not answer
+/// for a host to start.
+async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>, Error> {
+    let refused = |message: String| Error::Connection { message, diagnostics: Vec::new() };
+    let Declared { stem: wanted, kind, permission, tokens } = declared;
+    let gateway = &engine.services.gateway;
+    let mut there: Vec<_> = gateway.connections().into_iter().filter(|c| stem(&c.facts.name) == *wanted).collect();
+    let present = there.pop();
+    if let (Some(one), Some(other)) = (&present, there.first()) {
+        return Err(refused(format!(
+            "BELLHOP_CONNECTION_{wanted}_… could be `{}` or `{}`: remove one of these connections",
+            other.facts.name, one.facts.name
+        )));
+    }
+    let Some(kind) = kind.or_else(|| present.as_ref().map(|c| c.facts.kind)) else {
+        return Err(refused(format!(
+            "BELLHOP_CONNECTION_{wanted}_KIND has to say what the connection is: workspace, grid-workspace or grid-org"
+        )));
+    };
+    let permission = permission.or_else(|| present.as_ref().map(|c| c.facts.permission)).unwrap_or(Permission::Act);
+    let same = |c: &engine::gateway::Connected| {
+        c.facts.kind == kind
+            && c.facts.permission == permission
+            && c.tokens.len() == tokens.len()
+            && c.tokens.iter().all(|(kind, token)| tokens.get(kind).is_some_and(|t| t.reveal() == token.reveal()))
+    };
+    if present.as_ref().is_some_and(|c| same(c)) {
+        return Ok(None);
+    }
+    let name = present.map_or_else(|| wanted.to_ascii_lowercase().replace('_', "-"), |c| c.facts.name.clone());
+    let new = New { name: name.clone(), kind, permission, tokens: tokens.clone() };
+    match engine.connections.connect(gateway, new, engine.services.clock.now()).await {
+        Ok(connected) => Ok(Some(format!("connected {name}: {}", connected.facts.kind.title()))),
+        Err(error) => {
+            let message = format!("the connection `{name}` cannot be made: {error}");
+            let diagnostics = match error {
+                ConnectError::Mismatch(diagnostics) => diagnostics,
+                ConnectError::Detect(_) | ConnectError::Keep(_) => Vec::new(),
+            };
+            Err(Error::Connection { message, diagnostics })
+        }
+    }
+}
+
+/// Installs and connects what the host is to have. Ok says, in lines for people, what was new.
+async fn provide(engine: &Engine, provision: &Provision) -> Result<Vec<String>, Error> {
+    let mut lines = Vec::new();
+    let services = &engine.services;
+    for file in &provision.plugins {
+        let shown = file.display();
+        let bytes = std::fs::read(file).map_err(|e| Error::Plugin(format!("{shown} cannot be read: {e}")))?;
+        match services.plugins.install(&bytes, None, &services.gateway.rules, services.clock.now()).await {
+            Ok((installed, _)) => {
+                let manifest = &installed.stored.manifest;
+                lines.push(format!("installed {} {} from {shown}", manifest.name, manifest.version));
+            }
+            // Runs that have begun pin the one that is there.
+            Err(error @ engine::plugins::InstallError::Immutable { .. }) => {
+                lines.push(format!("left out {shown}: {error}"));
+            }
+            Err(error) => return Err(Error::Plugin(format!("{shown} cannot be installed: {error}"))),
+        }
+    }
+    for declared in &provision.connections {
+        lines.extend(connect(engine, declared).await?);
+    }
+    Ok(lines)
+}
+
 /// Serves until the process is told to stop. Says on standard output where, and once the first operator's token.
 pub(crate) async fn serve(options: Options) -> Result<(), Error> {
     let host = open(&options).await?;
+    for line in &host.provided {
+        println!("{line}");
+    }
     if let Some(token) = &host.first_token {
         println!("operator token (shown this once): {token}");
+    } else if options.provision.token_each_start {
+        let Services { clock, entropy, .. } = &*host.engine.services;
+        let scopes = Scope::ALL.iter().filter_map(|s| Scope::parse(s).ok()).collect();
+        let now = clock.now();
+        let end = now.plus_millis(TRIAL_TOKEN_MS);
+        let created = host.engine.tokens.create("one day", scopes, Some(end), now, entropy.next_wide()).await;
+        println!("operator token (for a day): {}", created.map_err(|e| Error::Store(e.to_string()))?.1);
     }
     if (options.budget_scale - 1.0).abs() > f64::EPSILON {
         println!(

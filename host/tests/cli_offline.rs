@@ -1,4 +1,5 @@
 //! The verbs that need no server, as people run them: the built program, its exit codes, its words.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod bellhop;
 
@@ -194,6 +195,97 @@ fn what_is_wrong_with_files_and_flags_of_check_is_said() {
     let codes: Vec<&str> = json["diagnostics"].as_array().unwrap().iter().filter_map(|d| d["code"].as_str()).collect();
     assert_eq!(codes, ["yaml-invalid", "action-unknown"], "{json:#}");
     assert_eq!(json["files"].as_array().map(Vec::len), Some(2));
+}
+
+/// The shipped definitions are clean where they are meant to be, with the table that lies beside them.
+#[test]
+fn the_shipped_definitions_find_their_table_and_are_clean() {
+    let place = Place::new();
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../workflows");
+    let mut files = Vec::new();
+    for folder in ["", "tables"] {
+        for entry in shipped.join(folder).read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "yaml") {
+                let name = format!("workflows/{folder}/{}", path.file_name().unwrap().to_string_lossy());
+                place.write(&name, &std::fs::read_to_string(&path).unwrap());
+                if folder.is_empty() {
+                    files.push(name);
+                }
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() >= 3, "{files:?}");
+    let plugin = bellhop::slack_plugin();
+    let check = |assumed: &[&str]| {
+        let assumed = assumed.iter().flat_map(|a| ["--assume", a]);
+        let arguments: Vec<&str> =
+            ["check", "--plugin", plugin].into_iter().chain(assumed).chain(files.iter().map(String::as_str)).collect();
+        place.run(&arguments)
+    };
+    for assumed in [&["hq=workspace:business-plus"][..], &["org=grid-org", "hq=grid-workspace"]] {
+        let done = check(assumed);
+        assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{assumed:?}: {}", done.stderr);
+        assert!(done.stderr.ends_with("0 errors, 0 warnings\n"), "{assumed:?}: {}", done.stderr);
+    }
+    let done = check(&["pro=workspace:pro"]);
+    assert_eq!(done.code, 3, "{}", done.stdout);
+    assert!(done.stdout.contains("error[plan-required]"), "{}", done.stdout);
+    // One that is no table is said, and one that is named stands above it.
+    let table = std::fs::read_to_string(shipped.join("tables/access.yaml")).unwrap();
+    place.write("workflows/tables/access.yaml", "columns: { channels: chanel }\nrows: {}\n");
+    let done = check(&["hq=workspace:business-plus"]);
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    assert!(done.stderr.contains("workflows/tables/access.yaml is no table"), "{}", done.stderr);
+    place.write("other.yaml", &table);
+    std::fs::remove_file(place.path("workflows/tables/access.yaml")).unwrap();
+    let done = check(&["hq=workspace:business-plus"]);
+    assert_eq!(done.code, 3, "{}", done.stdout);
+    assert!(done.stdout.contains("error[table-unknown]"), "{}", done.stdout);
+    files.extend(["--table".to_owned(), "access=other.yaml".to_owned()]);
+    let named: Vec<&str> = files.iter().map(String::as_str).collect();
+    let done =
+        place.run(&[&["check", "--plugin", plugin, "--assume", "hq=workspace:business-plus"], &named[..]].concat());
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+}
+
+/// What a component imports, read by another library than the host reads it with.
+fn imports_of(component: &[u8]) -> Vec<String> {
+    let decoded = wit_component::decode(component).unwrap();
+    let resolve = decoded.resolve();
+    let mut found = Vec::new();
+    for (_, interface) in resolve.interfaces.iter() {
+        let package = interface.package.map(|id| resolve.packages[id].name.to_string()).unwrap_or_default();
+        if package.starts_with("bellhop:slack@") {
+            let name = interface.name.clone().unwrap();
+            found.extend(interface.functions.keys().map(|function| format!("{name}.{function}")));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_plugin_built_in_the_workspace_is_found_by_its_name() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("target/plugins")).unwrap();
+    std::fs::create_dir_all(place.path("inside/it")).unwrap();
+    std::fs::copy(bellhop::slack_plugin(), place.path("target/plugins/slack.wasm")).unwrap();
+    let done = place.run(&["plugin", "inspect", "slack", "--output", "json"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let json = done.json();
+    let shown: Vec<&str> = json["imports"].as_array().unwrap().iter().filter_map(|i| i["function"].as_str()).collect();
+    assert_eq!(shown, imports_of(&std::fs::read(bellhop::slack_plugin()).unwrap()), "exactly those of the binary");
+    assert_eq!(json["undeclaredImports"], serde_json::json!([]));
+    for action in json["actions"].as_array().unwrap() {
+        for method in action["calls"].as_array().unwrap().iter().flat_map(|a| a["methods"].as_array().unwrap()) {
+            assert!(method["method"].is_string() && method["access"].is_array(), "{method}");
+        }
+    }
+    let done = place.run(&["plugin", "inspect", "slak"]);
+    assert_eq!(done.code, 4);
+    assert!(done.stderr.contains("did you mean `slack`?"), "{}", done.stderr);
 }
 
 #[test]

@@ -23,6 +23,9 @@ fn the_lines_of_the_readme_do_what_it_says() {
     }
 
     let place = Place::new();
+    // The plugin lies where `make plugins` puts it.
+    std::fs::create_dir_all(place.path("target/plugins")).unwrap();
+    std::fs::copy(slack_plugin(), place.path("target/plugins/slack.wasm")).unwrap();
     let mut host = place.start(&["dev", "--data-dir", &place.path("data"), "--listen", "127.0.0.1:0"]);
     let (mut token, mut url) = (None, None);
     while url.is_none() {
@@ -30,9 +33,6 @@ fn the_lines_of_the_readme_do_what_it_says() {
         token = token.or_else(|| line.strip_prefix("operator token (shown this once): ").map(str::to_owned));
         url = line.strip_prefix("bellhop listens on ").map(str::to_owned);
     }
-    // The plugin lies where `make plugins` puts it.
-    std::fs::create_dir_all(place.path("target/plugins")).unwrap();
-    std::fs::copy(slack_plugin(), place.path("target/plugins/slack.wasm")).unwrap();
     let folder = Path::new(&place.path(".")).to_owned();
     std::fs::create_dir(folder.join("workflows")).unwrap();
     let definition = "workflows/send-notification.yaml";

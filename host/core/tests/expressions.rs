@@ -92,6 +92,7 @@ fn faults_stand_where_they_are_written() {
             5 |       set: {x: "${ .a | }", y: "${ $error.status }"}
               |                        ^
               |
+              = fix:   write it in jq, with what a run can know: not the time, the machine or other input
               = more:  bellhop explain expression-invalid
 
             error[expression-invalid]: `$error` exists in a `catch` only
@@ -100,6 +101,7 @@ fn faults_stand_where_they_are_written() {
             5 |       set: {x: "${ .a | }", y: "${ $error.status }"}
               |                                    ^^^^^^
               |
+              = fix:   use it in a task under `catch.do`
               = more:  bellhop explain expression-invalid
 
             error[expression-invalid]: `$channel` does not exist here
@@ -162,6 +164,7 @@ fn faults_stand_where_they_are_written() {
             19 |               "b": nosuch(.c) }
                |                    ^
                |
+               = fix:   write it in jq, with what a run can know: not the time, the machine or other input
                = more:  bellhop explain expression-invalid
 
             error[expression-invalid]: this is not a valid expression: expected identifier

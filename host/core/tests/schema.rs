@@ -133,18 +133,18 @@ fn every_violation_is_told_in_words() {
         }
     });
     expect![[r#"
-        Missing /start [/required] the value needs a field `start`
+        Missing /start [/required] the value needs a field `start` (expected a field `start`)
         Invalid /count [/properties/count/type] `count` must be null or a whole number (expected null or a whole number)
         Invalid /count [/properties/count/maximum] `count` must be at most 9 (expected at most 9)
         Invalid /mail [/properties/mail/format] `mail` must be of the format `email` (expected of the format `email`)
         Invalid /name [/properties/name/minLength] `name` must be at least 2 characters long (expected at least 2 characters long)
-        Invalid /never [/properties/never] `never` is not allowed here
+        Invalid /never [/properties/never] `never` is not allowed here (expected to be left out)
         Invalid /secret [/properties/secret/const] `secret` must be `x` (expected `x`)
         Invalid /size [/properties/size/enum] `size` must be one of `small`, `large` (expected one of `small`, `large`) (did you mean small?)
-        Invalid /tags [/properties/tags/maxItems] `tags` can have at most 2 items
-        Invalid /tags [/properties/tags/uniqueItems] `tags` has the same item twice
+        Invalid /tags [/properties/tags/maxItems] `tags` can have at most 2 items (expected at most 2 items)
+        Invalid /tags [/properties/tags/uniqueItems] `tags` has the same item twice (expected each item once)
         Invalid /tags/2 [/properties/tags/items/pattern] item 2 must be text that matches `^[a-z]+$` (expected text that matches `^[a-z]+$`)
-        Invalid /who [/properties/who/anyOf] `who` fits none of the forms that are allowed: `who` needs a field `id`
+        Invalid /who [/properties/who/anyOf] `who` fits none of the forms that are allowed: `who` needs a field `id` (expected one of the forms that the schema allows)
         Unknown /a~1b [/additionalProperties] the value has no field `a/b` (expected one of `count`, `mail`, `name`, `never`, `secret`, `size`, `start`, `tags`, `who`)
         Unknown /nmae [/additionalProperties] the value has no field `nmae` (expected one of `count`, `mail`, `name`, `never`, `secret`, `size`, `start`, `tags`, `who`) (did you mean name?)
     "#]].assert_eq(&violations(
@@ -266,6 +266,8 @@ do:
         8 |       with: {chanel: C1, text: Hi}
           |       ^^^^
           |
+          = needs: a field `channel`
+          = fix:   see what it takes: GET /v1/actions?plugin=slack
           = more:  bellhop explain argument-missing
 
         error[argument-unknown]: `message.send:1@slack` takes no argument `chanel`
@@ -283,6 +285,8 @@ do:
         15 |         blocks: [{type: 7}, '${ .x }']
            |                         ^
            |
+           = needs: text
+           = fix:   see what it takes: GET /v1/actions?plugin=slack
            = more:  bellhop explain argument-invalid
 
         error[argument-invalid]: the argument `channel` of `message.send:1@slack` must be text
@@ -291,6 +295,8 @@ do:
         12 |         channel: 5
            |                  ^
            |
+           = needs: text
+           = fix:   see what it takes: GET /v1/actions?plugin=slack
            = more:  bellhop explain argument-invalid
 
         error[argument-unknown]: `message.send:1@slack` takes no argument `options/colour`
@@ -317,6 +323,8 @@ do:
         18 |       call: message.send:1@slack
            |             ^^^^^^^^^^^^^^^^^^^^
            |
+           = needs: a field `channel`
+           = fix:   see what it takes: GET /v1/actions?plugin=slack
            = more:  bellhop explain argument-missing
 
         error[argument-missing]: `message.send:1@slack` needs the argument `text`
@@ -325,14 +333,18 @@ do:
         18 |       call: message.send:1@slack
            |             ^^^^^^^^^^^^^^^^^^^^
            |
+           = needs: a field `text`
+           = fix:   see what it takes: GET /v1/actions?plugin=slack
            = more:  bellhop explain argument-missing
 
-        error[argument-invalid]: the argument `text` of `message.send:1@slack` must be not empty
+        error[argument-invalid]: the argument `text` of `message.send:1@slack` does not fit: `text` must not be empty
           --> w.yaml:21:40 (task /do/4/open)
            |
         21 |       with: {channel: '${ .c }', text: '', target: {kind: '${ .k }'}, choice: '${ .x }'}
            |                                        ^^
            |
+           = needs: not empty
+           = fix:   see what it takes: GET /v1/actions?plugin=slack
            = more:  bellhop explain argument-invalid
 
         9 errors, 0 warnings

@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use bellhop_core::definition::{ActionReference, parse_reference};
-use bellhop_core::diagnostic::nearest;
+use bellhop_core::diagnostic::{Diagnostic, Needs, nearest};
 use bellhop_core::digest::Digest;
 use bellhop_core::manifest::{Action, Manifest};
 use bellhop_core::requirement::{Availability, Method, Rules};
@@ -125,6 +125,7 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     let labels = start::labels(&mut form);
     form.finish()?;
     let engine = request.app.engine.clone();
+    fits(&request, &reference, &input)?;
     let refused = |refused| runs::refused(&engine, refused);
     let mut trigger = accept::of_action(&reference, &input, connection.as_deref()).map_err(refused)?;
     trigger.labels = labels;
@@ -133,6 +134,38 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     trigger.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
     let accepted = engine.trigger(trigger).await.map_err(refused)?;
     start::answered(&request.app, &accepted, wait).await
+}
+
+/// Whether the input fits the action's schema: as the input of a run it would only be looked at when the action begins.
+/// An action that is not there is preflight's to tell.
+fn fits(request: &Request, reference: &ActionReference, input: &Value) -> Result<(), Problem> {
+    let plugins = &request.app.engine.services.plugins;
+    let resolved = plugins.known().resolve(reference).ok().map(|resolved| resolved.reference);
+    let Some(found) = resolved.and_then(|reference| plugins.action(&reference)) else { return Ok(()) };
+    let nothing = Value::Object(Map::new());
+    let input = if input.is_null() { &nothing } else { input };
+    let faults: Vec<Diagnostic> = found
+        .input
+        .validate(input)
+        .into_iter()
+        .map(|violation| {
+            let pointer = format!("/input{}", violation.pointer);
+            let place = if violation.pointer.is_empty() { "/" } else { violation.pointer.as_str() };
+            let message = format!("the input at `{place}`: {}", violation.message);
+            let mut fault = form::fault(accept::code::INPUT_INVALID, &pointer, message);
+            fault.action = Some(reference.to_string());
+            fault.needs = violation.expected.map(|text| Needs { text: Some(text), ..Needs::default() });
+            match violation.suggestion {
+                Some(near) => fault.with_help(format!("did you mean `{near}`?")),
+                None => fault,
+            }
+        })
+        .collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(problem::INPUT_INVALID, "nothing was started: the input does not fit the action")
+        .with_diagnostics(faults))
 }
 
 /// The action that the address names.
@@ -159,8 +192,11 @@ fn meant(request: &Request) -> Result<ActionReference, Problem> {
         }
         (None, _) => {
             let near = nearest(text, manifests().flat_map(|m| m.actions.iter().map(|a| a.name.as_str())));
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            Err(Problem::new(problem::ACTION_UNKNOWN, format!("no plugin has an action `{shown}`{hint}")))
+            let problem = Problem::new(problem::ACTION_UNKNOWN, format!("no plugin has an action `{shown}`"));
+            Err(match near {
+                Some(near) => problem.with_remedy(format!("did you mean `{near}`?")),
+                None => problem,
+            })
         }
     }
 }

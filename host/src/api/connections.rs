@@ -12,7 +12,7 @@ use bellhop_slack::client::Secret;
 use super::form::Form;
 use super::problem::{self, Problem};
 use super::request::Request;
-use super::{answer, pages, work};
+use super::{App, answer, pages, work};
 use crate::engine::connections::New;
 
 const NAME_CHARS_MAX: usize = 64;
@@ -23,9 +23,11 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(fits)
 }
 
-fn unknown(name: &str) -> Problem {
+fn unknown(app: &App, name: &str) -> Problem {
     let shown: String = name.chars().take(64).collect();
+    let present = app.engine.services.gateway.connections();
     Problem::new(problem::CONNECTION_UNKNOWN, format!("there is no connection `{shown}`"))
+        .with_nearest(name, present.iter().map(|c| c.facts.name.as_str()))
 }
 
 /// A connection, for people and machines. Field by field, so that nothing gets out because a type grew.
@@ -117,7 +119,7 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
 pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.part("name");
-    let connected = request.app.engine.services.gateway.connection(name).ok_or_else(|| unknown(name))?;
+    let connected = request.app.engine.services.gateway.connection(name).ok_or_else(|| unknown(&request.app, name))?;
     answer::json(StatusCode::OK, &shown(&connected.facts))
 }
 
@@ -130,7 +132,7 @@ pub(super) async fn test(mut request: Request) -> Result<Response, Problem> {
     let facts = work::to_the_end(async move {
         let services = &app.engine.services;
         let asked = app.engine.connections.refresh(&services.gateway, &name, services.clock.now()).await?;
-        Ok(asked.ok_or_else(|| unknown(&name))?.facts.clone())
+        Ok(asked.ok_or_else(|| unknown(&app, &name))?.facts.clone())
     })
     .await?;
     answer::json(StatusCode::OK, &shown(&facts))
@@ -141,7 +143,7 @@ pub(super) async fn remove(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.part("name").to_owned();
     let app = request.app.clone();
-    app.engine.services.gateway.connection(&name).ok_or_else(|| unknown(&name))?;
+    app.engine.services.gateway.connection(&name).ok_or_else(|| unknown(&app, &name))?;
     work::to_the_end(async move { Ok(app.engine.connections.remove(&app.engine.services.gateway, &name).await?) })
         .await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))

@@ -22,9 +22,13 @@ use crate::engine::definitions::{self, Current, Definition, Expect};
 const FILE_NAME_CHARS_MAX: usize = 256;
 const BINDINGS_MAX: usize = 256;
 
-pub(super) fn unknown(name: &WorkflowName) -> Problem {
+pub(super) fn unknown(app: &App, name: &WorkflowName) -> Problem {
     let name: String = name.to_string().chars().take(160).collect();
+    // What cannot be listed is not suggested; the request has failed anyway.
+    let all = app.engine.services.definitions.all().unwrap_or_default();
+    let names: Vec<String> = all.into_iter().map(|(name, _)| name.to_string()).collect();
     Problem::new(problem::WORKFLOW_UNKNOWN, format!("there is no workflow `{name}`"))
+        .with_nearest(&name, names.iter().map(String::as_str))
 }
 
 /// A definition that can be kept, and what is to be said about it.
@@ -137,7 +141,7 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     params.finish()?;
     let name = request.workflow();
     let definitions = &request.app.engine.services.definitions;
-    let definition = definitions.find(&name, version.as_deref())?.ok_or_else(|| unknown(&name))?;
+    let definition = definitions.find(&name, version.as_deref())?.ok_or_else(|| unknown(&request.app, &name))?;
     let unchanged = request
         .header(&IF_NONE_MATCH)?
         .is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == answer::etag(definition.digest)));
@@ -180,7 +184,7 @@ pub(super) async fn bindings(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.workflow();
     let definitions = &request.app.engine.services.definitions;
-    definitions.current(&name)?.ok_or_else(|| unknown(&name))?;
+    definitions.current(&name)?.ok_or_else(|| unknown(&request.app, &name))?;
     answer::json(StatusCode::OK, &definitions.bindings(&name)?)
 }
 
@@ -189,7 +193,7 @@ pub(super) async fn bind(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.workflow();
     let app = request.app.clone();
-    app.engine.services.definitions.current(&name)?.ok_or_else(|| unknown(&name))?;
+    app.engine.services.definitions.current(&name)?.ok_or_else(|| unknown(&app, &name))?;
     let (mut form, bindings) = Form::whole_text_map(request.json().await?)?;
     if bindings.len() > BINDINGS_MAX {
         form.fault(fault(code::INVALID_VALUE, "", format!("a workflow has at most {BINDINGS_MAX} bindings")));

@@ -29,9 +29,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
             return too_deep();
         }
         let what = if error.is_eof() { "the body ends before its JSON does" } else { "the body is not JSON" };
-        Problem::new(problem::BODY_MALFORMED, format!("{what} (line {}, column {})", error.line(), error.column()))
-            .with("line", error.line())
-            .with("column", error.column())
+        Problem::new(
+            problem::BODY_MALFORMED,
+            format!("{what} (line {}, column {})", error.line(), error.column().max(1)),
+        )
+        .with("line", error.line())
+        // A line's end is no column to the parser.
+        .with("column", error.column().max(1))
     })?;
     if depth(&value) > DEPTH_MAX {
         return Err(too_deep());
@@ -283,7 +287,11 @@ pub(super) fn invalid(faults: Vec<Diagnostic>) -> Problem {
 
 /// A fault at a JSON pointer of the body.
 pub(super) fn fault(code: Code, pointer: &str, message: impl Into<String>) -> Diagnostic {
-    Diagnostic { pointer: Some(pointer.to_owned()), ..Diagnostic::error(code, message) }
+    Diagnostic {
+        pointer: Some(pointer.to_owned()),
+        who: Some("whoever sends the request".to_owned()),
+        ..Diagnostic::error(code, message)
+    }
 }
 
 fn wrong_type(pointer: &str, what: &str, wanted: &str, found: &Value) -> Diagnostic {

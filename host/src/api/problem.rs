@@ -11,7 +11,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use bellhop_core::diagnostic::Diagnostic;
+use bellhop_core::diagnostic::{Diagnostic, Remedy, nearest};
 use bellhop_core::fault::ERROR_BASE;
 use bellhop_core::id::RequestId;
 
@@ -31,13 +31,15 @@ pub(crate) struct Kind {
     pub(crate) status: u16,
     /// Without a full stop.
     pub(crate) title: &'static str,
+    /// What helps, where no diagnostic says it better. Without a full stop.
+    pub(crate) remedy: &'static str,
 }
 
 macro_rules! kinds {
-    ($($name:ident = $code:literal, $status:literal, $title:literal;)*) => {
+    ($($name:ident = $code:literal, $status:literal, $title:literal, $remedy:literal;)*) => {
         $(
             #[doc = $title]
-            pub(crate) const $name: Kind = Kind { code: $code, status: $status, title: $title };
+            pub(crate) const $name: Kind = Kind { code: $code, status: $status, title: $title, remedy: $remedy };
         )*
         /// Every kind, in the order of the table.
         #[cfg(test)]
@@ -47,52 +49,94 @@ macro_rules! kinds {
 
 kinds! {
     // The request as such.
-    REQUEST_INVALID = "request-invalid", 400, "The request has fields or parameters that are not what the route takes";
-    BODY_MALFORMED = "body-malformed", 400, "The body cannot be read as JSON";
-    TOKEN_MISSING = "token-missing", 401, "The request carries no token";
-    TOKEN_INVALID = "token-invalid", 401, "The token is not valid";
-    TOKEN_SCOPE_MISSING = "token-scope-missing", 403, "The token may not do this";
-    ROUTE_UNKNOWN = "route-unknown", 404, "There is nothing at this address";
-    METHOD_NOT_ALLOWED = "method-not-allowed", 405, "The address does not take this method";
-    BODY_TIMEOUT = "body-timeout", 408, "The body did not arrive in time";
-    BODY_TOO_LARGE = "body-too-large", 413, "The body is larger than is read";
-    MEDIA_TYPE_UNSUPPORTED = "media-type-unsupported", 415, "The body is of a type that the route does not take";
-    HEADERS_TOO_LARGE = "headers-too-large", 431, "The request's headers are larger than is read";
+    REQUEST_INVALID = "request-invalid", 400, "The request has fields or parameters that are not what the route takes",
+        "send what the detail asks for";
+    BODY_MALFORMED = "body-malformed", 400, "The body cannot be read as JSON",
+        "send one JSON object, as UTF-8";
+    TOKEN_MISSING = "token-missing", 401, "The request carries no token",
+        "send `Authorization: Bearer bh_…`; the host printed the first token when it first started, `bellhop token create` makes more";
+    TOKEN_INVALID = "token-invalid", 401, "The token is not valid",
+        "have a token made: bellhop token create --name NAME --scope SCOPE";
+    TOKEN_SCOPE_MISSING = "token-scope-missing", 403, "The token may not do this",
+        "have a token made with that scope: bellhop token create --name NAME --scope SCOPE";
+    ROUTE_UNKNOWN = "route-unknown", 404, "There is nothing at this address",
+        "see the addresses in the README";
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405, "The address does not take this method",
+        "use one of the methods in the header `Allow`";
+    BODY_TIMEOUT = "body-timeout", 408, "The body did not arrive in time",
+        "send the body faster, or raise `body_ms_max` in bellhop.toml";
+    BODY_TOO_LARGE = "body-too-large", 413, "The body is larger than is read",
+        "send less; the operator can raise the limit: bellhop config";
+    MEDIA_TYPE_UNSUPPORTED = "media-type-unsupported", 415, "The body is of a type that the route does not take",
+        "send the content type that the detail names";
+    HEADERS_TOO_LARGE = "headers-too-large", 431, "The request's headers are larger than is read",
+        "send fewer and shorter headers";
     // What is not there.
-    RUN_UNKNOWN = "run-unknown", 404, "There is no such run";
-    WORKFLOW_UNKNOWN = "workflow-unknown", 404, "There is no such workflow, or not in that version";
-    TABLE_UNKNOWN = "table-unknown", 404, "No such table is there";
-    CONNECTION_UNKNOWN = "connection-unknown", 404, "There is no such connection";
-    ACTION_UNKNOWN = "action-unknown", 404, "The plugin has no such action";
-    TOKEN_UNKNOWN = "token-unknown", 404, "There is no such token";
+    RUN_UNKNOWN = "run-unknown", 404, "There is no such run",
+        "see which there are: bellhop runs list";
+    WORKFLOW_UNKNOWN = "workflow-unknown", 404, "There is no such workflow, or not in that version",
+        "see which there are: bellhop workflows list; register it: bellhop workflows apply FILE";
+    TABLE_UNKNOWN = "table-unknown", 404, "No such table is there",
+        "see which there are: bellhop tables list; put it: bellhop tables put NAME FILE";
+    CONNECTION_UNKNOWN = "connection-unknown", 404, "There is no such connection",
+        "see which there are: bellhop connections list; make it: bellhop connect slack";
+    ACTION_UNKNOWN = "action-unknown", 404, "The plugin has no such action",
+        "see which there are: GET /v1/actions";
+    TOKEN_UNKNOWN = "token-unknown", 404, "There is no such token",
+        "see which there are: bellhop token list";
     // What does not fit what is there.
-    RUN_ENDED = "run-ended", 409, "The run has ended";
-    RUN_NOT_SUSPENDED = "run-not-suspended", 409, "The run is not suspended";
-    GROUP_FULL = "group-full", 409, "The run's group has as many runs as it can have";
-    RUN_NOT_RETRYABLE = "run-not-retryable", 409, "The run has nothing that can be tried again";
-    RUN_NOT_UNDOABLE = "run-not-undoable", 409, "The run has nothing that can be taken back";
-    RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person";
-    VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change";
-    CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name";
-    PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects";
+    RUN_ENDED = "run-ended", 409, "The run has ended",
+        "start another run";
+    RUN_NOT_SUSPENDED = "run-not-suspended", 409, "The run is not suspended",
+        "suspend it first: bellhop runs suspend RUN";
+    GROUP_FULL = "group-full", 409, "The run's group has as many runs as it can have",
+        "wait for the runs in the group, or end one: bellhop runs list";
+    RUN_NOT_RETRYABLE = "run-not-retryable", 409, "The run has nothing that can be tried again",
+        "see how it stands: bellhop runs show RUN; start another run";
+    RUN_NOT_UNDOABLE = "run-not-undoable", 409, "The run has nothing that can be taken back",
+        "see how it stands: bellhop runs show RUN; one that has not ended is cancelled with: bellhop runs cancel RUN --rollback";
+    RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person",
+        "see what it does: bellhop runs show RUN";
+    VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change",
+        "give what changed a version of its own";
+    CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name",
+        "choose another name, or send `?replace=true`";
+    PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects",
+        "read the latest version, and send its `ETag` as `If-Match`";
     // What cannot be done as asked.
-    PREFLIGHT_REFUSED = "preflight-refused", 422, "Nothing was changed: what the run needs is not there";
-    INPUT_INVALID = "input-invalid", 422, "The input does not fit the workflow's schema";
-    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The idempotency key was used with another body";
-    DEFINITION_INVALID = "definition-invalid", 422, "The definition has faults";
-    WORKFLOW_NAME_MISMATCH = "workflow-name-mismatch", 422, "The document names another workflow than the address";
-    PLUGIN_REFUSED = "plugin-refused", 422, "The plugin cannot be installed";
-    CONNECTION_REFUSED = "connection-refused", 422, "The connection cannot be made of these tokens";
+    PREFLIGHT_REFUSED = "preflight-refused", 422, "Nothing was changed: what the run needs is not there",
+        "do what the diagnostics say, then send the same request again";
+    INPUT_INVALID = "input-invalid", 422, "The input does not fit the workflow's schema",
+        "send an input that fits";
+    IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The idempotency key was used with another body",
+        "send the body of the first time, or another key";
+    DEFINITION_INVALID = "definition-invalid", 422, "The definition has faults",
+        "mend the definition: bellhop check FILE";
+    WORKFLOW_NAME_MISMATCH = "workflow-name-mismatch", 422, "The document names another workflow than the address",
+        "put it at the address that its document names";
+    PLUGIN_REFUSED = "plugin-refused", 422, "The plugin cannot be installed",
+        "see what it is: bellhop plugin inspect FILE";
+    CONNECTION_REFUSED = "connection-refused", 422, "The connection cannot be made of these tokens",
+        "connect with tokens that Slack takes, as what they are";
     // The host.
-    INTERNAL = "internal", 500, "The host failed";
-    RUN_POISONED = "run-poisoned", 500, "The run cannot be taken up and is set aside";
-    NOT_SUPPORTED = "not-supported", 501, "This version does not carry this out";
-    NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up";
-    DRAINING = "draining", 503, "The host is stopping";
-    NOT_READY = "not-ready", 503, "The host is starting";
-    STORE_FULL = "store-full", 503, "More waits to be written than may wait";
-    UNAVAILABLE = "unavailable", 503, "The host cannot take this now";
-    SLACK_UNAVAILABLE = "slack-unavailable", 503, "Slack did not answer";
+    INTERNAL = "internal", 500, "The host failed",
+        "look for the request's id in the log of the host";
+    RUN_POISONED = "run-poisoned", 500, "The run cannot be taken up and is set aside",
+        "look for the run's id in the log of the host; start the run anew";
+    NOT_SUPPORTED = "not-supported", 501, "This version does not carry this out",
+        "leave it out";
+    NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up",
+        "connect with tokens that are there: bellhop connect slack";
+    DRAINING = "draining", 503, "The host is stopping",
+        "send it again after the time in `Retry-After`";
+    NOT_READY = "not-ready", 503, "The host is starting",
+        "send it again after the time in `Retry-After`";
+    STORE_FULL = "store-full", 503, "More waits to be written than may wait",
+        "send it again after the time in `Retry-After`";
+    UNAVAILABLE = "unavailable", 503, "The host cannot take this now",
+        "send it again after the time in `Retry-After`";
+    SLACK_UNAVAILABLE = "slack-unavailable", 503, "Slack did not answer",
+        "send it again after the time in `Retry-After`";
 }
 
 /// The one text for every token that is not valid, so that it tells nothing about which tokens there were.
@@ -104,6 +148,7 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: String,
     diagnostics: Vec<Diagnostic>,
+    remedy: Option<String>,
     members: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -111,7 +156,14 @@ pub(crate) struct Problem {
 impl Problem {
     /// A problem; `detail` says what happened this time, for people.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), diagnostics: Vec::new(), members: Map::new(), headers: Vec::new() }
+        Self {
+            kind,
+            detail: detail.into(),
+            diagnostics: Vec::new(),
+            remedy: None,
+            members: Map::new(),
+            headers: Vec::new(),
+        }
     }
 
     /// What class it is.
@@ -124,6 +176,25 @@ impl Problem {
     pub(crate) fn with_diagnostics(mut self, diagnostics: Vec<Diagnostic>) -> Self {
         self.diagnostics = diagnostics;
         self
+    }
+
+    /// With what helps this time, instead of what helps in general.
+    #[must_use]
+    pub(crate) fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// With `did you mean …?` where `wanted` is nearly one of `known`.
+    #[must_use]
+    pub(crate) fn with_nearest<'k>(self, wanted: &str, known: impl IntoIterator<Item = &'k str>) -> Self {
+        match nearest(wanted, known) {
+            Some(near) => {
+                let remedy = format!("did you mean `{near}`?");
+                self.with_remedy(remedy)
+            }
+            None => self,
+        }
     }
 
     /// With one more member, for machines.
@@ -191,7 +262,11 @@ impl Problem {
 
     /// The response, for the request `id` to `path`.
     pub(crate) fn render(self, id: RequestId, path: &str) -> Response {
-        let Self { kind, detail, diagnostics, members, headers } = self;
+        let Self { kind, detail, diagnostics, remedy, members, headers } = self;
+        // Where diagnostics say what helps, that is said once.
+        let general = diagnostics.is_empty().then(|| kind.remedy.to_owned());
+        let remedies: Vec<Remedy> =
+            remedy.or(general).map(|title| Remedy { title, command: None, http: None }).into_iter().collect();
         let mut body = json!({
             "type": format!("{ERROR_BASE}{}", kind.code),
             "title": kind.title,
@@ -201,6 +276,7 @@ impl Problem {
             "code": kind.code,
             "request_id": id.to_string(),
             "diagnostics": diagnostics,
+            "remedies": remedies,
         });
         if let Value::Object(fields) = &mut body {
             fields.extend(members);
@@ -309,15 +385,21 @@ impl From<PutError> for Problem {
 impl From<InstallError> for Problem {
     fn from(error: InstallError) -> Self {
         let detail = error.to_string();
-        let refused = |texts: Vec<String>| {
+        let refused = |texts: Vec<String>, remedy: &str| {
             let code = bellhop_core::diagnostic::Code(PLUGIN_REFUSED.code);
+            let said = |text: String| {
+                let mut diagnostic = Diagnostic::error(code, text).with_help(remedy);
+                diagnostic.who = Some("whoever writes the plugin".to_owned());
+                diagnostic
+            };
             Self::new(PLUGIN_REFUSED, "nothing was installed: the plugin is refused")
-                .with_diagnostics(texts.into_iter().map(|text| Diagnostic::error(code, text)).collect())
+                .with_diagnostics(texts.into_iter().map(said).collect())
         };
         match error {
-            InstallError::Refused(refusal) => refused(vec![refusal.to_string()]),
-            InstallError::Sandbox(crate::sandbox::Error::Refused(refusal)) => refused(vec![refusal.to_string()]),
-            InstallError::Manifest(texts) => refused(texts),
+            InstallError::Refused(refusal) | InstallError::Sandbox(crate::sandbox::Error::Refused(refusal)) => {
+                refused(vec![refusal.to_string()], refusal.remedy())
+            }
+            InstallError::Manifest(texts) => refused(texts, crate::engine::plugins::MANIFEST_REMEDY),
             InstallError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
             InstallError::Sandbox(crate::sandbox::Error::Unavailable(cause)) => {
                 tracing::error!(%cause, "the sandbox cannot prepare a plugin");

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request as HttpRequest, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter};
@@ -170,7 +170,10 @@ pub(super) fn of_app(app: Arc<App>) -> Router {
 /// `router` with what surrounds every request.
 pub(super) fn dressed(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     router
-        .fallback(|| async { Problem::new(problem::ROUTE_UNKNOWN, "there is nothing at this address") })
+        .fallback(|uri: Uri| async move {
+            Problem::new(problem::ROUTE_UNKNOWN, "there is nothing at this address")
+                .with_nearest(uri.path(), ROUTES.iter().map(|route| route.path))
+        })
         .layer(middleware::from_fn_with_state(app.clone(), around))
         .with_state(app)
 }

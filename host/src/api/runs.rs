@@ -64,6 +64,13 @@ fn unknown(run: RunId) -> Problem {
 pub(super) fn refused(engine: &Engine, refused: Refused) -> Problem {
     match refused {
         Refused::Unavailable(_) if engine.is_draining() => Problem::draining(),
+        Refused::Unknown(what) => {
+            // What cannot be listed is not suggested; the request has failed anyway.
+            let all = engine.services.definitions.all().unwrap_or_default();
+            let names: Vec<String> = all.into_iter().map(|(name, _)| name.to_string()).collect();
+            let problem: Problem = Refused::Unknown(what.clone()).into();
+            problem.with_nearest(&what, names.iter().map(String::as_str))
+        }
         other => other.into(),
     }
 }

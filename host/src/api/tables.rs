@@ -121,8 +121,12 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.part("name");
     let shown: String = name.chars().take(64).collect();
-    let unknown = || Problem::new(problem::TABLE_UNKNOWN, format!("there is no table `{shown}`"));
-    let (current, table) = request.app.engine.services.definitions.table(name)?.ok_or_else(unknown)?;
+    let definitions = &request.app.engine.services.definitions;
+    let Some((current, table)) = definitions.table(name)? else {
+        let all = definitions.tables()?;
+        return Err(Problem::new(problem::TABLE_UNKNOWN, format!("there is no table `{shown}`"))
+            .with_nearest(name, all.iter().map(|(name, _)| name.as_str())));
+    };
     let body = json!({
         "name": name,
         "version": current.version,

@@ -32,7 +32,7 @@ pub(super) struct Check {
     /// A plugin to judge with [default: those of the data directory, else those in ./target/plugins]
     #[arg(long, value_name = "FILE")]
     plugin: Vec<PathBuf>,
-    /// A table to judge with: NAME=FILE
+    /// A table to judge with: NAME=FILE [default: that of the data directory, else tables/NAME.yaml beside the definition]
     #[arg(long, value_name = "NAME=FILE")]
     table: Vec<String>,
 }
@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &Check, context: &Context) -> Result<Exit, Failure>
         strict: arguments.strict,
     };
     judge.tables.extend(given);
-    let found: Vec<Found> = texts.iter().map(|(path, bytes)| judge.file(path, bytes)).collect();
+    let found = texts.iter().map(|(path, bytes)| judge.file(path, bytes)).collect::<Result<Vec<_>, _>>()?;
     Ok(say(&found, arguments.strict, context))
 }
 
@@ -98,20 +98,22 @@ fn say(found: &[Found], strict: bool, context: &Context) -> Exit {
 }
 
 impl Judge {
-    fn file(&self, path: &Path, bytes: &[u8]) -> Found {
+    fn file(&self, path: &Path, bytes: &[u8]) -> Result<Found, Failure> {
         let file = path.display().to_string();
         let text = match Source::decode(&file, bytes) {
             Ok(text) => text,
             Err(diagnostic) => {
-                return Found { summary: json!({ "file": file, "workflow": null }), diagnostics: vec![*diagnostic] };
+                let summary = json!({ "file": file, "workflow": null });
+                return Ok(Found { summary, diagnostics: vec![*diagnostic] });
             }
         };
         let (workflow, source, mut diagnostics) = definition::parse(&file, text);
         let Some(workflow) = workflow else {
-            return Found { summary: json!({ "file": file, "workflow": null }), diagnostics };
+            return Ok(Found { summary: json!({ "file": file, "workflow": null }), diagnostics });
         };
         diagnostics.extend(definition::check_expressions(&workflow, &source, &self.expressions));
         let nothing = BTreeMap::new();
+        let tables = self.tables_of(path, &workflow.extras.tables)?;
         let report = preflight::judge(&Question {
             workflow: &workflow,
             source: &source,
@@ -121,7 +123,7 @@ impl Judge {
             connections: &self.connections,
             trigger: &nothing,
             bindings: &nothing,
-            tables: &self.tables,
+            tables: &tables,
             input: None,
             now: clock::System::new().now(),
             strict: self.strict,
@@ -140,7 +142,24 @@ impl Judge {
             "version": document.version,
             "outline": report.outline,
         });
-        Found { summary, diagnostics }
+        Ok(Found { summary, diagnostics })
+    }
+
+    /// All tables; of those that the definition names and nobody has, the ones that lie beside it.
+    fn tables_of(&self, definition: &Path, wanted: &[String]) -> Result<BTreeMap<String, Table>, Failure> {
+        let mut tables = self.tables.clone();
+        let folder = definition.with_file_name("tables");
+        // A name that is no plain word would lead elsewhere.
+        let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        for name in wanted.iter().filter(|name| plain(name)) {
+            let candidates = ["yaml", "yml", "json", "csv"].map(|ending| folder.join(format!("{name}.{ending}")));
+            if let Some(file) = candidates.iter().find(|file| file.is_file())
+                && !tables.contains_key(name)
+            {
+                tables.insert(name.clone(), tables::read(file)?);
+            }
+        }
+        Ok(tables)
     }
 }
 

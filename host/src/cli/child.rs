@@ -27,8 +27,18 @@ pub(super) struct Process {
 impl Process {
     /// Starts this program with `arguments` and waits until it says where it listens.
     pub(super) async fn start(arguments: &[&str], log: &Path) -> Outcome<Self> {
+        Self::launch(Command::new(std::env::current_exe()?), arguments, log).await
+    }
+
+    /// The same, by a command that gets this program and the arguments as its last ones.
+    pub(super) async fn start_by(mut command: Command, arguments: &[&str], log: &Path) -> Outcome<Self> {
+        command.arg(std::env::current_exe()?);
+        Self::launch(command, arguments, log).await
+    }
+
+    async fn launch(mut command: Command, arguments: &[&str], log: &Path) -> Outcome<Self> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -61,8 +71,11 @@ impl Process {
         Ok(Self { child, address, token })
     }
 
-    /// Ends it as a power cut would.
+    /// Ends it as a power cut would, unless it has ended.
     pub(super) async fn kill(&mut self) -> Outcome<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
         self.child.start_kill()?;
         self.child.wait().await?;
         Ok(())

@@ -6,9 +6,11 @@ use bellhop_core::requirement::{Kind, Permission};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::environment::PREFIX;
 use super::http::{Ask, Client, segment};
 use super::output::{Exit, Failure};
 use super::{Context, browse};
+use crate::serve::stem;
 
 /// `bellhop connect`
 #[derive(Debug, Subcommand)]
@@ -117,7 +119,7 @@ pub(super) fn connect(arguments: &Connect, context: &Context) -> Result<Exit, Fa
 
 /// `BELLHOP_CONNECTION_<NAME>_BOT_TOKEN`.
 fn variable(name: &str, kind: &str) -> String {
-    format!("BELLHOP_CONNECTION_{}_{}_TOKEN", name.to_uppercase().replace('-', "_"), kind.to_uppercase())
+    format!("{PREFIX}{}_{}_TOKEN", stem(name), kind.to_uppercase())
 }
 
 /// A token from its file, else from the environment. What is said of it never holds it.

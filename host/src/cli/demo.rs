@@ -218,7 +218,13 @@ impl Demo {
     }
 
     async fn set_up(&self, options: &Options) -> Outcome<()> {
-        let bytes = std::fs::read(&options.plugin)?;
+        let plugin = &options.plugin;
+        let Ok(bytes) = std::fs::read(plugin) else {
+            return failed(format!(
+                "{} cannot be read: build the Slack actions first, by `make plugins`",
+                plugin.display()
+            ));
+        };
         let size = bytes.len();
         self.put_text("/v1/plugins", "application/wasm", bytes, "POST").await?;
         println!("Installed the Slack actions ({size} bytes of WebAssembly).");

@@ -12,6 +12,7 @@ mod check;
 mod child;
 mod connections;
 mod demo;
+mod environment;
 mod explain;
 mod http;
 mod limits;

@@ -13,11 +13,11 @@ use bellhop_slack::limiter::{self, Limiter};
 
 use super::output::{Exit, Failure, Out};
 use super::{Context, runtime};
-use crate::clock;
+use crate::clock::{self, Clock as _};
 use crate::engine::connections::{Connections, Secrets};
 use crate::engine::definitions::Definitions;
 use crate::engine::gateway::{Gateway, SlackClock};
-use crate::engine::plugins::{InstallError, Plugins, declared, examine};
+use crate::engine::plugins::{self, InstallError, MANIFEST_REMEDY, Plugins, declared, examine};
 use crate::journal::{self, Journal};
 use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Inspection, Sandbox};
@@ -105,13 +105,18 @@ impl Offline {
         let package = self.runtime.block_on(self.sandbox.prepare(bytes)).map_err(|e| refused(&e))?;
         let described = self.runtime.block_on(package.describe()).map_err(|e| refusal(&e))?;
         let manifest: Manifest = serde_json::from_value(described)
-            .map_err(|e| not_accepted(format!("the plugin's manifest is refused: {e}")))?;
+            .map_err(|e| not_accepted(format!("the plugin's manifest is refused: {e}"), MANIFEST_REMEDY))?;
         let inspection = package.inspection().clone();
         let remarks = examine(&manifest, &inspection.imports).map_err(|e| match e {
             InstallError::Journal(_) | InstallError::Sandbox(_) => Failure::failed("plugin-unusable", e.to_string()),
-            _ => not_accepted(e.to_string()),
+            _ => not_accepted(e.to_string(), MANIFEST_REMEDY),
         })?;
         let grants = grants.map_or_else(|| declared(&manifest, &self.rules), <[Grant]>::to_vec);
+        let installed_at = clock::System::new().now();
+        let stored = plugins::Stored { inspection: inspection.clone(), manifest: manifest.clone(), installed_at };
+        if let Err(faults) = plugins::compile(stored, grants.clone().into()) {
+            return Err(not_accepted(InstallError::Manifest(faults).to_string(), MANIFEST_REMEDY));
+        }
         Ok(Seen { from, inspection, manifest, undeclared: remarks.undeclared_imports, grants })
     }
 
@@ -229,9 +234,9 @@ pub(super) fn refused(error: &sandbox::Error) -> Failure {
 
 /// A plugin that no host would take.
 pub(super) fn refusal(error: &sandbox::Refusal) -> Failure {
-    not_accepted(error.to_string())
+    not_accepted(error.to_string(), error.remedy())
 }
 
-fn not_accepted(message: String) -> Failure {
-    Failure { exit: Exit::Diagnostics, ..Failure::failed("plugin-refused", message) }
+fn not_accepted(message: String, remedy: &str) -> Failure {
+    Failure { exit: Exit::Diagnostics, ..Failure::failed("plugin-refused", message) }.with_help(remedy)
 }

@@ -35,6 +35,11 @@ pub(crate) fn failure(status: StatusCode, problem: &Value, with_token: bool) -> 
     failure.exit = exit;
     failure.diagnostics = diagnostics;
     failure.problem = problem.is_object().then(|| problem.clone());
+    failure.help = problem
+        .pointer("/remedies/0/title")
+        .and_then(Value::as_str)
+        .map(super::browse::plain)
+        .filter(|t| !t.is_empty());
     if status == StatusCode::UNAUTHORIZED {
         failure.help = Some(match with_token {
             true => "put a valid token into BELLHOP_TOKEN: bellhop token create".to_owned(),

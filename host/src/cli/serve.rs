@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use bellhop_core::requirement::{Kind, Permission, TokenKind};
+use bellhop_slack::client::Secret;
 use clap::Args;
 
-use super::Context;
 use super::arguments::Listen;
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
+use super::{Context, environment, offline};
 use crate::serve;
 
 /// `bellhop serve`
@@ -58,6 +60,7 @@ fn options(
     listen: Option<SocketAddr>,
     slack_url: Option<&String>,
     budget_scale: f64,
+    provision: serve::Provision,
     context: &Context,
 ) -> Result<serve::Options, Failure> {
     let settings = &context.settings;
@@ -72,6 +75,7 @@ fn options(
         slack_url,
         limits: settings.limits.clone(),
         budget_scale,
+        provision,
     })
 }
 
@@ -93,14 +97,35 @@ fn log(logging: &Logging, context: &Context) -> Result<(), Failure> {
 
 fn failure(error: &serve::Error) -> Failure {
     match error {
-        serve::Error::Store(_) => Failure::storage(error.to_string()),
+        serve::Error::Store(why) => {
+            let failure = Failure::storage(error.to_string());
+            if why.contains("is in use") {
+                failure.with_help("stop that process first, or name another folder by --data-dir")
+            } else {
+                failure
+            }
+        }
+        serve::Error::Listen { .. } => {
+            Failure::failed("host-failed", error.to_string()).with_help("name another address by --listen")
+        }
+        serve::Error::Connection { diagnostics, .. } => {
+            Failure { exit: Exit::Diagnostics, ..Failure::failed("connection-refused", error.to_string()) }
+                .with_diagnostics(diagnostics.clone())
+                .with_help("look at the variables BELLHOP_CONNECTION_…: each names its connection")
+        }
+        serve::Error::Plugin(_) => {
+            Failure { exit: Exit::Diagnostics, ..Failure::failed("plugin-refused", error.to_string()) }
+        }
         _ => Failure::failed("host-failed", error.to_string()),
     }
 }
 
 pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failure> {
     log(&arguments.logging, context)?;
-    let options = options(arguments.listen.listen, arguments.slack_url.as_ref(), arguments.budget_scale, context)?;
+    let connections = environment::connections(std::env::vars_os())?;
+    let provision = serve::Provision { connections, ..serve::Provision::default() };
+    let options =
+        options(arguments.listen.listen, arguments.slack_url.as_ref(), arguments.budget_scale, provision, context)?;
     // As many threads as the machine has, and two more: an expression may hold one for some milliseconds.
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -110,6 +135,21 @@ pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failur
         .map_err(|e| Failure::failed("no-runtime", format!("the program cannot start its threads: {e}")))?;
     runtime.block_on(serve::serve(options)).map_err(|e| failure(&e))?;
     Ok(Exit::Done)
+}
+
+/// The organisation of every simulated Slack, and one of its workspaces.
+fn simulated() -> impl Iterator<Item = serve::Declared> {
+    use TokenKind::{Audit, Bot, User};
+    let acme: &[_] = &[(Bot, "xoxb-org"), (User, "xoxp-org-admin"), (Audit, "xoxp-org-owner")];
+    let hq: &[_] = &[(Bot, "xoxb-hq"), (User, "xoxp-hq-admin")];
+    [("acme", Kind::GridOrg, acme), ("acme-hq", Kind::GridWorkspace, hq)].into_iter().map(|(name, kind, tokens)| {
+        serve::Declared {
+            stem: serve::stem(name),
+            kind: Some(kind),
+            permission: Some(Permission::Act),
+            tokens: tokens.iter().map(|(kind, token)| (*kind, Secret::new((*token).to_owned()))).collect(),
+        }
+    })
 }
 
 pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
@@ -125,7 +165,13 @@ pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
         context
             .out
             .note(&format!("a simulated Slack answers at {url}; its tokens are in `bellhop slack-simulator --help`"));
-        let options = options(arguments.listen.listen, Some(&url), arguments.budget_scale, context)?;
+        let plugins = offline::built();
+        if plugins.is_empty() {
+            context.out.note("there is no plugin in target/plugins: `make plugins` builds the Slack actions");
+        }
+        let connections = simulated().collect();
+        let provision = serve::Provision { connections, plugins, token_each_start: true };
+        let options = options(arguments.listen.listen, Some(&url), arguments.budget_scale, provision, context)?;
         let served = serve::serve(options).await.map_err(|e| failure(&e));
         running.stop().await;
         served.map(|()| Exit::Done)

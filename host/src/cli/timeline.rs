@@ -90,7 +90,7 @@ impl Timeline {
             "task.completed" => {
                 let changed = match data.get("changed").and_then(Value::as_bool) {
                     Some(true) => ", changed something",
-                    Some(false) => ", it was so already",
+                    Some(false) => ", changed nothing",
                     None => "",
                 };
                 format!("done{}{changed}", self.took(task))

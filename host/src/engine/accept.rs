@@ -332,7 +332,10 @@ impl Engine {
                 diagnostic.pointer = Some(violation.pointer.clone());
                 diagnostic.needs =
                     violation.expected.clone().map(|text| Needs { text: Some(text), ..Needs::default() });
-                diagnostic
+                match &violation.suggestion {
+                    Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")),
+                    None => diagnostic,
+                }
             })
             .collect();
         Err(Refused::Input(diagnostics))

@@ -101,7 +101,7 @@ pub(crate) enum ConnectError {
     #[error(transparent)]
     Detect(#[from] connect::Error),
     /// Slack says that it is something else than the operator does.
-    #[error("the tokens are of another kind of connection")]
+    #[error("Slack says that the tokens are of something else than was said")]
     Mismatch(Vec<Diagnostic>),
     /// It cannot be kept.
     #[error(transparent)]

@@ -11,6 +11,7 @@ use bellhop_slack::catalog::{Catalog, Method};
 use bellhop_slack::client::{Answer, Client, Failure, Secret};
 use bellhop_slack::limiter::{self, Limiter, Owner};
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use crate::clock::Clock;
 
@@ -128,7 +129,11 @@ impl Gateway {
         let Some(token) = connection.token(method) else {
             return Err(not_sent("the connection has no token of a kind that the method takes".to_owned()));
         };
-        let sent = self.client.send(method, arguments, token, connection.workspace()).await;
+        let span = tracing::info_span!("call", method = method.name, connection = %connection.facts.name);
+        let sent = self.client.send(method, arguments, token, connection.workspace()).instrument(span.clone()).await;
+        if let Err(failure) = &sent {
+            span.in_scope(|| tracing::debug!(%failure, "no answer to give out"));
+        }
         if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent {
             let keys = Limiter::<SlackClock>::keys(method, arguments, connection.owner());
             self.limiter.close(&keys, *wait_ms);

@@ -63,6 +63,9 @@ pub(crate) enum InstallError {
     Journal(#[from] journal::Error),
 }
 
+/// What helps against [`InstallError::Manifest`].
+pub(crate) const MANIFEST_REMEDY: &str = "have the manifest say what the program does, with valid schemas";
+
 /// What was learnt at an installation, besides that it worked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Remarks {

@@ -7,6 +7,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::run::{self, Cause, Command, State, Status};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument as _;
 
 use super::Engine;
 use super::accept::Pins;
@@ -193,7 +194,8 @@ impl Engine {
     /// Has a driver carry a run that is in the list of live ones.
     fn carry(self: &Arc<Self>, run: RunId, loaded: Loaded) {
         let engine = self.clone();
-        tokio::spawn(async move {
+        let span = tracing::info_span!("run", %run);
+        let carrying = async move {
             let Loaded { port, mut state, mut decisions } = loaded;
             let port = Arc::new(port);
             let caller = Caller { services: engine.services.clone(), port: port.clone(), facts: state.facts().clone() };
@@ -217,6 +219,8 @@ impl Engine {
                 }
                 live.remove(&run);
                 drop(live);
+                // Everything that it rests on is durable.
+                tracing::info!(?left, status = after.as_ref().map(|(s, _)| s.status().as_str()), "left");
                 if left == Left::Ended {
                     // A parked action of a run that was cancelled still holds its keys.
                     engine.services.keys.release_all(run);
@@ -226,7 +230,8 @@ impl Engine {
                 engine.run_left(run);
                 return;
             }
-        });
+        };
+        tokio::spawn(carrying.instrument(span));
     }
 
     fn failed(&self, run: RunId, error: &execution::Error) {

@@ -102,7 +102,8 @@ impl Engine {
                 (Some(v), Some(mut moved)) if !v.status.is_final() => {
                     tokio::select! {
                         () = &mut until => return self.run_view(run).await,
-                        _ = moved.changed() => {}
+                        // To look at each move would have each of the run's records synchronised for the looker's sake.
+                        () = async { while moved.changed().await.is_ok() {} } => {}
                     }
                 }
                 (Some(v), None) if !v.status.is_final() => {

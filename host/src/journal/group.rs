@@ -1,13 +1,16 @@
 //! Group commit: a bounded queue of batches, one thread that writes them, and what readers see meanwhile.
 //!
-//! Batches that are accepted while the disk is busy become one group, which costs one synchronisation. Until a group
-//! is in the store itself, readers find it here.
+//! Batches that are accepted while the disk is busy become one group. A group is given to the operating system at
+//! once, so that it outlives the process; it is synchronised, so that it outlives the machine, when somebody waits for
+//! it, and otherwise a moment later: what follows it, as an intent follows the outcome before it, shares its
+//! synchronisation. Until a group is in the store itself, readers find it here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::store::{Batch, Bytes, Durable, Error, Page, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
 use super::watermark::Watermark;
@@ -20,7 +23,10 @@ pub(super) trait Medium: Send + 'static {
     /// Makes the changes visible to reads of the store, all or none.
     fn apply(&mut self, changes: &Changes) -> Result<(), String>;
 
-    /// Returns only when everything applied so far is on the disk.
+    /// Returns when everything applied so far would survive the death of this process.
+    fn write(&mut self) -> Result<(), String>;
+
+    /// Returns only when everything written so far is on the disk.
     fn settle(&mut self) -> Result<(), String>;
 }
 
@@ -31,6 +37,8 @@ pub(super) struct Limits {
     pub(super) queue_bytes_max: usize,
     pub(super) group_batches_max: usize,
     pub(super) group_bytes_max: usize,
+    /// How long a written group is left unsynchronised for which nobody waits. Whoever waits ends it at once.
+    pub(super) linger: Duration,
 }
 
 /// Told once, from the writing thread, that the store failed.
@@ -53,11 +61,41 @@ struct State {
     queue_batches: usize,
     queue_bytes: usize,
     groups: u64,
+    syncs: u64,
     bytes: u64,
     /// Why nothing more is accepted.
     end: Option<Error>,
+    /// The first and the last ticket that is waited for and not durable, as far as that is known.
+    wanted: Option<(u64, u64)>,
+    /// What is written and not yet synchronised.
+    written: Written,
     /// The writer sleeps and has to be woken.
     idle: bool,
+}
+
+/// Groups that only a synchronisation is missing to.
+#[derive(Debug, Default, Clone, Copy)]
+struct Written {
+    /// The last ticket.
+    last: u64,
+    groups: u64,
+    batches: usize,
+    bytes: usize,
+}
+
+/// What the writer does next.
+enum Step {
+    Write(Arc<Group>),
+    Settle(Written),
+}
+
+impl State {
+    /// Closes the open group; the next batch begins another.
+    fn seal(&mut self) -> Arc<Group> {
+        let group = Arc::new(std::mem::take(&mut self.open));
+        self.sealed.push_back(Arc::clone(&group));
+        group
+    }
 }
 
 #[derive(Debug)]
@@ -127,8 +165,7 @@ impl Queue {
         let group_full = state.open.batches >= self.limits.group_batches_max
             || (state.open.batches > 0 && state.open.bytes + bytes > self.limits.group_bytes_max);
         if group_full {
-            let group = std::mem::take(&mut state.open);
-            state.sealed.push_back(Arc::new(group));
+            state.seal();
         }
         state.tip += 1;
         state.open.last = state.tip;
@@ -147,6 +184,17 @@ impl Queue {
     }
 
     pub(super) fn durable(&self, ticket: Ticket) -> Durable {
+        let mut state = self.state();
+        if ticket.0 > self.watermark.get() {
+            let (first, last) = state.wanted.unwrap_or((ticket.0, ticket.0));
+            state.wanted = Some((first.min(ticket.0), last.max(ticket.0)));
+        }
+        // The writer sleeps over what is written only for as long as nobody waits for that.
+        let wake = state.written.groups > 0 && std::mem::take(&mut state.idle);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
         self.watermark.wait(ticket)
     }
 
@@ -159,7 +207,7 @@ impl Queue {
         Stats {
             batches: state.tip,
             groups: state.groups,
-            syncs: state.groups,
+            syncs: state.syncs,
             bytes: state.bytes,
             queue_batches: state.queue_batches,
             queue_bytes: state.queue_bytes,
@@ -199,43 +247,70 @@ impl Queue {
         all
     }
 
-    /// The next group, in order; `None` when there will be no more.
-    fn next(&self) -> Option<Arc<Group>> {
+    /// What is next, in order; `None` when there will be no more.
+    fn next(&self) -> Option<Step> {
         let mut state = self.state();
+        let mut has_lingered = false;
         loop {
+            // Not before what is waited for is written; and not after more than that, or much work would delay all.
+            let waited_for = state.wanted.is_some_and(|(first, _)| first <= state.written.last);
+            if state.written.groups > 0 && (waited_for || has_lingered) {
+                return Some(Step::Settle(std::mem::take(&mut state.written)));
+            }
             if let Some(group) = state.sealed.front() {
-                return Some(Arc::clone(group));
+                return Some(Step::Write(Arc::clone(group)));
             }
             if state.open.batches > 0 {
-                let group = Arc::new(std::mem::take(&mut state.open));
-                state.sealed.push_back(Arc::clone(&group));
-                return Some(group);
+                return Some(Step::Write(state.seal()));
             }
             if state.end.is_some() {
-                return None;
+                let written = std::mem::take(&mut state.written);
+                return (written.groups > 0).then_some(Step::Settle(written));
             }
             state.idle = true;
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if state.written.groups > 0 {
+                let waited = self.wake.wait_timeout(state, self.limits.linger).unwrap_or_else(PoisonError::into_inner);
+                state = waited.0;
+                has_lingered = waited.1.timed_out();
+            } else {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
             state.idle = false;
         }
     }
 
     fn write(&self, mut medium: impl Medium) -> Result<(), String> {
-        while let Some(group) = self.next() {
-            {
-                let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-                caught(|| medium.apply(&group.changes))?;
-                self.state().sealed.pop_front();
+        while let Some(step) = self.next() {
+            match step {
+                Step::Write(group) => {
+                    {
+                        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+                        caught(|| medium.apply(&group.changes))?;
+                        self.state().sealed.pop_front();
+                    }
+                    caught(|| medium.write())?;
+                    let mut state = self.state();
+                    state.written.last = group.last;
+                    state.written.groups += 1;
+                    state.written.batches += group.batches;
+                    state.written.bytes += group.bytes;
+                }
+                Step::Settle(written) => {
+                    caught(|| medium.settle())?;
+                    let mut state = self.state();
+                    state.groups += written.groups;
+                    state.syncs += 1;
+                    state.bytes += written.bytes as u64;
+                    state.queue_batches -= written.batches;
+                    state.queue_bytes -= written.bytes;
+                    state.wanted = state
+                        .wanted
+                        .filter(|(_, last)| *last > written.last)
+                        .map(|(first, last)| (first.max(written.last + 1), last));
+                    drop(state);
+                    self.watermark.advance(written.last);
+                }
             }
-            caught(|| medium.settle())?;
-            {
-                let mut state = self.state();
-                state.groups += 1;
-                state.bytes += group.bytes as u64;
-                state.queue_batches -= group.batches;
-                state.queue_bytes -= group.bytes;
-            }
-            self.watermark.advance(group.last);
         }
         Ok(())
     }

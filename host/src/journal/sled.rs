@@ -26,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ::sled::IVec;
 
@@ -68,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) group_batches_max: usize,
     /// Bytes written as one group; a single larger batch is a group of its own.
     pub(crate) group_bytes_max: usize,
+    /// How long a group is left unsynchronised for which nobody waits: what follows it shares its synchronisation.
+    pub(crate) linger: Duration,
     /// Opening verifies a store whose file is not larger than this.
     pub(crate) verify_bytes_max: u64,
 }
@@ -82,6 +85,7 @@ impl Options {
             queue_bytes_max: 64 * 1024 * 1024,
             group_batches_max: 1_024,
             group_bytes_max: 4 * 1024 * 1024,
+            linger: Duration::from_millis(5),
             verify_bytes_max: 64 * 1024 * 1024,
         }
     }
@@ -184,12 +188,14 @@ impl Sled {
                 .map_err(|panic| damaged(dir, panic_text(&*panic)))?
                 .map_err(|why| damaged(dir, why))?;
         }
+        let blobs = files::Watched::new(blobs);
         let medium = Disk { tree: tree.clone(), file, blobs, groups, groups_file };
         let limits = Limits {
             queue_batches_max: options.queue_batches_max,
             queue_bytes_max: options.queue_bytes_max,
             group_batches_max: options.group_batches_max,
             group_bytes_max: options.group_bytes_max,
+            linger: options.linger,
         };
         let (queue, writer) = Queue::start(medium, limits, on_fatal).map_err(io)?;
         Ok(Self {
@@ -289,7 +295,7 @@ impl Drop for Sled {
 struct Disk {
     tree: ::sled::Tree,
     file: File,
-    blobs: PathBuf,
+    blobs: files::Watched,
     groups: Groups,
     groups_file: File,
 }
@@ -334,13 +340,16 @@ impl Medium for Disk {
         Ok(())
     }
 
+    fn write(&mut self) -> Result<(), String> {
+        // Before `settle`: a synchronisation alone would find sled's bytes still in memory.
+        self.tree.flush().map(drop).map_err(text)
+    }
+
     fn settle(&mut self) -> Result<(), String> {
-        // In this order: a synchronisation alone would find sled's bytes still in memory.
-        self.tree.flush().map_err(text)?;
         self.file.sync_data().map_err(text)?;
         // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.
         write_groups(&mut self.groups_file, self.groups.last).map_err(text)?;
-        if files::has_entries(&self.blobs).map_err(text)? {
+        if self.blobs.has_entries().map_err(text)? {
             return Err("a page outgrew the file and went into `blobs/`, which is never synchronised".to_owned());
         }
         Ok(())

@@ -146,7 +146,7 @@ pub(crate) struct Stats {
     pub(crate) batches: u64,
     /// Groups of batches written.
     pub(crate) groups: u64,
-    /// Synchronisations of the disk, one a group.
+    /// Synchronisations of the disk, at most one a group.
     pub(crate) syncs: u64,
     /// Bytes of keys and values in the groups written.
     pub(crate) bytes: u64,

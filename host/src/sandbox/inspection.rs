@@ -108,6 +108,28 @@ pub(crate) enum Refusal {
     DescriptionUnstable,
 }
 
+impl Refusal {
+    /// What whoever writes the plugin can do.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotAComponent { .. } | Self::CoreModule | Self::NativeCode => {
+                "build it: bellhop plugin build DIR, and name the .wasm file that this prints"
+            }
+            Self::TooLarge { .. } => "make it smaller, or raise `plugin_bytes_max` in bellhop.toml",
+            Self::ForbiddenImport { .. } => {
+                "use only what wit/ has: a plugin reaches nothing but Slack, through the host"
+            }
+            Self::NewerInterface { .. } => "install a newer bellhop, or build the plugin with an older SDK",
+            Self::MissingExport { .. } => "build it for the world `bellhop:action/plugin`: bellhop plugin build DIR",
+            Self::Mismatch { .. } => "build it with the SDK of this host's version: bellhop plugin build DIR",
+            Self::Compile { .. } => "make it smaller: it is compiled within limits of time and memory",
+            Self::Describe { .. } => "answer `describe` from what is in the program, without any call, within a second",
+            Self::DescriptionNotJson { .. } => "answer `describe` with the manifest as JSON",
+            Self::DescriptionUnstable => "answer `describe` from what is in the program alone",
+        }
+    }
+}
+
 /// What plugins may import.
 pub(super) struct Rules {
     package: String,
@@ -183,7 +205,10 @@ impl Rules {
         if Parser::is_core_wasm(bytes) {
             return Err(Refusal::CoreModule);
         }
-        let not_a_component = |e: wasmparser::BinaryReaderError| Refusal::NotAComponent { detail: e.to_string() };
+        // The parser shows bytes in many lines.
+        let not_a_component = |e: wasmparser::BinaryReaderError| Refusal::NotAComponent {
+            detail: e.to_string().split(" - expected").next().unwrap_or_default().to_owned(),
+        };
         // Validation comes first: what follows relies on a component that is one.
         let types = Validator::new().validate_all(bytes).map_err(not_a_component)?;
         let mut found = Found::default();

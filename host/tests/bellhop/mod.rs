@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+pub(crate) mod hosted;
+pub(crate) mod http;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -73,9 +76,14 @@ impl Place {
 
     /// Starts a verb that goes on until it is dropped.
     pub(crate) fn start(&self, arguments: &[&str]) -> Started {
+        self.start_with(arguments, &[])
+    }
+
+    pub(crate) fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Started {
         let mut command = command();
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        command.args(arguments).envs(environment.iter().copied()).current_dir(self.folder.path()).stdin(Stdio::null());
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("stderr.log")).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Started { child, stdout }
     }

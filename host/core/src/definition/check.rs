@@ -154,14 +154,17 @@ impl Check<'_> {
                     Some(at) => self.source.place_in(&text.pointer, program, at as usize, 1),
                     None => self.source.place(&text.pointer),
                 };
-                if program.contains("${") {
-                    diagnostic = diagnostic.with_help("one `${ }` holds the whole text: ${ \"Hello \\(.name)\" }");
-                }
+                diagnostic = diagnostic.with_help(if program.contains("${") {
+                    "one `${ }` holds the whole text: ${ \"Hello \\(.name)\" }"
+                } else {
+                    "write it in jq, with what a run can know: not the time, the machine or other input"
+                });
                 self.push(task, text, diagnostic);
             }
             Err(error @ Error::Budget { .. }) => {
                 let mut diagnostic = Diagnostic::error(code::EXPRESSION_BUDGET, error.to_string());
                 diagnostic.place = self.source.place(&text.pointer);
+                diagnostic = diagnostic.with_help("a shorter one, or several tasks");
                 self.push(task, text, diagnostic);
             }
         }
@@ -179,7 +182,7 @@ impl Check<'_> {
         } else if let Some(where_) = self.elsewhere(variable) {
             (format!("`${variable}` does not exist here"), Some(where_))
         } else if variable == "error" {
-            ("`$error` exists in a `catch` only".to_owned(), None)
+            ("`$error` exists in a `catch` only".to_owned(), Some("use it in a task under `catch.do`".to_owned()))
         } else {
             let near =
                 nearest(variable, scope.iter().map(String::as_str)).map(|near| format!("did you mean `${near}`?"));

@@ -189,7 +189,8 @@ impl Serialize for Diagnostic {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("code", &self.code)?;
         map.serialize_entry("severity", &self.severity)?;
-        if !self.needs.as_ref().is_some_and(Needs::is_typed) {
+        // Of an action, the other fields say it all.
+        if self.action.is_none() || !self.needs.as_ref().is_some_and(Needs::is_typed) {
             map.serialize_entry("message", &self.message)?;
         }
         if let Some(place) = &self.place {

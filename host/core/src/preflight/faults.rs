@@ -35,7 +35,7 @@ impl Judge<'_> {
         let called = alias.map_or_else(|| subject.what.clone(), |a| format!("alias `{a}`"));
         match fault {
             Resolution::Unknown { name: unknown, by } => {
-                let by = match by {
+                let named = match by {
                     NamedBy::Trigger => "the trigger",
                     NamedBy::Binding => "the operator's binding",
                     NamedBy::Table => "a table",
@@ -54,10 +54,21 @@ impl Judge<'_> {
                     .filter(|_| !present.is_empty()),
                     retryable: Retryable::AfterRemedy,
                     who: Some(OPERATOR.to_owned()),
-                    remedies: near.map(bind).into_iter().collect(),
+                    remedies: match (near, by) {
+                        // A binding stands below what the trigger says: it would not be looked at.
+                        (Some(near), NamedBy::Trigger) => vec![Remedy {
+                            title: format!("name `{near}` in the trigger"),
+                            command: Some(format!(
+                                "bellhop run {name} --connection {}={near}",
+                                alias.unwrap_or("ALIAS")
+                            )),
+                            http: None,
+                        }],
+                        (near, _) => near.map(bind).into_iter().collect(),
+                    },
                     ..subject.error(
                         code::CONNECTION_UNKNOWN,
-                        format!("{by} says that {called} is connection `{unknown}`, which is not there"),
+                        format!("{named} says that {called} is connection `{unknown}`, which is not there"),
                     )
                 }
             }
@@ -69,7 +80,14 @@ impl Judge<'_> {
                     has: Some(Has { text: Some(say::list(&names)), ..Has::default() }),
                     retryable: Retryable::AfterRemedy,
                     who: Some(OPERATOR.to_owned()),
-                    remedies: candidates.first().map(|i| bind(&present[*i].name)).into_iter().collect(),
+                    remedies: candidates
+                        .iter()
+                        .map(|i| present[*i].name.as_str())
+                        .find(|name| alias.is_some_and(|alias| nearest(alias, [*name]).is_some()))
+                        .or_else(|| candidates.first().map(|i| present[*i].name.as_str()))
+                        .map(bind)
+                        .into_iter()
+                        .collect(),
                     ..subject.error(code::CONNECTION_AMBIGUOUS, format!("several connections would do for {called}"))
                 }
             }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Schema, Violation, What};
 use crate::definition::{Call, Source, Task};
-use crate::diagnostic::{Diagnostic, code};
+use crate::diagnostic::{Diagnostic, HttpRemedy, Needs, Remedy, code};
 use crate::expression::{Content, Template};
 
 /// Compares the arguments of `task`, which is the call `call`, with `schema`.
@@ -99,14 +99,19 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
         What::Invalid if field.is_empty() => {
             let message = match violation.message.strip_prefix("the value needs ") {
                 Some(what) => format!("`{action}` needs {what}"),
-                None => format!("the arguments of `{action}` do not fit"),
+                None => {
+                    let why = violation.message.strip_prefix("the value ").unwrap_or(&violation.message);
+                    format!("what `{action}` is given {why}")
+                }
             };
             (code::ARGUMENT_INVALID, message)
         }
         What::Invalid => {
             let why = match &violation.expected {
-                Some(expected) => format!("must be {expected}"),
-                None => format!("does not fit: {}", violation.message),
+                Some(expected) if violation.message.ends_with(&format!("must be {expected}")) => {
+                    format!("must be {expected}")
+                }
+                _ => format!("does not fit: {}", violation.message),
             };
             (code::ARGUMENT_INVALID, format!("the argument `{field}` of `{action}` {why}"))
         }
@@ -125,11 +130,21 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
     diagnostic.task = Some(task.pointer.clone());
     diagnostic.pointer = Some(pointer);
     diagnostic.action = Some(action);
-    match &violation.suggestion {
-        Some(near) => diagnostic.with_help(format!("did you mean `{near}`?")),
-        None => match (&violation.expected, violation.what) {
-            (Some(known), What::Unknown) => diagnostic.with_help(format!("it can have {known}")),
-            _ => diagnostic,
-        },
+    match (&violation.suggestion, &violation.expected, violation.what) {
+        (Some(near), ..) => diagnostic.with_help(format!("did you mean `{near}`?")),
+        (None, Some(known), What::Unknown) => diagnostic.with_help(format!("it can have {known}")),
+        (None, expected, _) => {
+            diagnostic.needs = expected.clone().map(|text| Needs { text: Some(text), ..Needs::default() });
+            diagnostic.remedies.push(Remedy {
+                title: "see what it takes".to_owned(),
+                command: None,
+                http: Some(HttpRemedy {
+                    method: "GET".to_owned(),
+                    path: format!("/v1/actions?plugin={}", call.reference.plugin),
+                    body: Value::Null,
+                }),
+            });
+            diagnostic
+        }
     }
 }

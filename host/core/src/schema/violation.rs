@@ -87,7 +87,7 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
                 schema_pointer,
                 what: What::Missing,
                 message: format!("{name} needs a field `{field}`"),
-                expected: None,
+                expected: Some(format!("a field `{field}`")),
                 suggestion: None,
             });
         }
@@ -128,7 +128,7 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
                         "{name} fits none of the forms that are allowed{}",
                         hint.map(|h| format!(": {h}")).unwrap_or_default()
                     ),
-                    expected: None,
+                    expected: Some("one of the forms that the schema allows".to_owned()),
                     suggestion: None,
                 });
             }
@@ -140,7 +140,7 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
                 pointer,
                 schema_pointer,
                 what: What::Invalid,
-                expected: None,
+                expected: Some("no fields".to_owned()),
                 suggestion: None,
             });
         }
@@ -200,17 +200,28 @@ fn sentence(kind: &ValidationErrorKind, name: &str) -> Option<(String, Option<St
         Kind::MinLength { limit: 1 } => Some((format!("{name} must not be empty"), Some("not empty".to_owned()))),
         Kind::MinLength { limit } => must(format!("at least {limit} characters long")),
         Kind::MaxLength { limit } => must(format!("at most {limit} characters long")),
-        Kind::MinItems { limit } => Some((format!("{name} needs at least {limit} items"), None)),
-        Kind::MaxItems { limit } => Some((format!("{name} can have at most {limit} items"), None)),
-        Kind::AdditionalItems { limit } => Some((format!("{name} can have at most {limit} items"), None)),
-        Kind::UniqueItems => Some((format!("{name} has the same item twice"), None)),
-        Kind::MinProperties { limit } => Some((format!("{name} needs at least {limit} fields"), None)),
-        Kind::MaxProperties { limit } => Some((format!("{name} can have at most {limit} fields"), None)),
-        Kind::FalseSchema => Some((format!("{name} is not allowed here"), None)),
-        Kind::OneOfMultipleValid { .. } => {
-            Some((format!("{name} fits more than one of the forms that exclude each other"), None))
+        Kind::MinItems { limit } => {
+            Some((format!("{name} needs at least {limit} items"), Some(format!("at least {limit} items"))))
         }
-        Kind::Not { .. } => Some((format!("{name} has a form that is excluded"), None)),
+        Kind::MaxItems { limit } => {
+            Some((format!("{name} can have at most {limit} items"), Some(format!("at most {limit} items"))))
+        }
+        Kind::AdditionalItems { limit } => {
+            Some((format!("{name} can have at most {limit} items"), Some(format!("at most {limit} items"))))
+        }
+        Kind::UniqueItems => Some((format!("{name} has the same item twice"), Some("each item once".to_owned()))),
+        Kind::MinProperties { limit } => {
+            Some((format!("{name} needs at least {limit} fields"), Some(format!("at least {limit} fields"))))
+        }
+        Kind::MaxProperties { limit } => {
+            Some((format!("{name} can have at most {limit} fields"), Some(format!("at most {limit} fields"))))
+        }
+        Kind::FalseSchema => Some((format!("{name} is not allowed here"), Some("to be left out".to_owned()))),
+        Kind::OneOfMultipleValid { .. } => Some((
+            format!("{name} fits more than one of the forms that exclude each other"),
+            Some("just one of them".to_owned()),
+        )),
+        Kind::Not { .. } => Some((format!("{name} has a form that is excluded"), Some("another form".to_owned()))),
         _ => None,
     }
 }

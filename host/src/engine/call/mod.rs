@@ -11,6 +11,7 @@ use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Group,
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 mod answer;
 mod effects;
@@ -54,7 +55,9 @@ impl<E: Execution> Invoker for Caller<E> {
             wish,
             deeds: Arc::default(),
         };
-        Box::pin(attempt.carry())
+        let call = &attempt.call;
+        let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
+        Box::pin(attempt.carry().instrument(span))
     }
 
     fn admit(&self, group: Group) {

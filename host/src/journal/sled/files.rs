@@ -2,8 +2,8 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::{FORMAT, OpenError};
 
@@ -28,6 +28,38 @@ pub(super) fn has_entries(dir: &Path) -> io::Result<bool> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(why) => Err(why),
     }
+}
+
+/// A folder that is looked into very often and never changes.
+#[derive(Debug)]
+pub(super) struct Watched {
+    dir: PathBuf,
+    /// When it was last changed, as of the first look.
+    changed_at: Option<SystemTime>,
+    looks: u32,
+}
+
+impl Watched {
+    /// The file system's clock may tick only every few milliseconds: this many looks take longer than a tick.
+    const LOOKS: u32 = 1_000;
+
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { changed_at: changed_at(&dir), dir, looks: 0 }
+    }
+
+    /// Whether there is anything in the folder. Its entries are read only at first, and once it has changed.
+    pub(super) fn has_entries(&mut self) -> io::Result<bool> {
+        if self.looks < Self::LOOKS {
+            self.looks += 1;
+        } else if self.changed_at == changed_at(&self.dir) {
+            return Ok(false);
+        }
+        has_entries(&self.dir)
+    }
+}
+
+fn changed_at(dir: &Path) -> Option<SystemTime> {
+    fs::metadata(dir).and_then(|of| of.modified()).ok()
 }
 
 /// Whether the folder has a store of a format that this program knows; changes nothing.

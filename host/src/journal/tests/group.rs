@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
@@ -10,8 +11,13 @@ use crate::journal::group::{Changes, Limits, Medium, Queue};
 use crate::journal::memory::Memory;
 use crate::journal::store::{Batch, Error, Store};
 
-const LIMITS: Limits =
-    Limits { queue_batches_max: 100, queue_bytes_max: 10_000, group_batches_max: 10, group_bytes_max: 1_000 };
+const LIMITS: Limits = Limits {
+    queue_batches_max: 100,
+    queue_bytes_max: 10_000,
+    group_batches_max: 10,
+    group_bytes_max: 1_000,
+    linger: Duration::ZERO,
+};
 
 /// A disk that works step by step: each `settle` takes one answer from the test.
 struct Steps {
@@ -22,6 +28,10 @@ struct Steps {
 impl Medium for Steps {
     fn apply(&mut self, changes: &Changes) -> Result<(), String> {
         self.log.lock().unwrap().push(changes.keys().map(|key| key[0]).collect());
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), String> {
         Ok(())
     }
 
@@ -43,6 +53,10 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    bench_with(LIMITS)
+}
+
+fn bench_with(limits: Limits) -> Bench {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (disk, answers) = mpsc::channel();
     let fatal = Arc::new(AtomicUsize::new(0));
@@ -50,7 +64,7 @@ fn bench() -> Bench {
     let on_fatal = Box::new(move |_: &Error| {
         told.fetch_add(1, Ordering::SeqCst);
     });
-    let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, LIMITS, on_fatal).unwrap();
+    let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, limits, on_fatal).unwrap();
     Bench { queue, log, disk, fatal, writer }
 }
 
@@ -84,6 +98,31 @@ fn what_queues_while_the_disk_is_busy_becomes_one_group() {
     bench.queue.finish();
     bench.writer.join().unwrap();
     assert_eq!(bench.fatal.load(Ordering::SeqCst), 0);
+}
+
+/// What nobody waits for is written at once, and synchronised with what follows it.
+#[test]
+fn what_nobody_waits_for_shares_the_synchronisation_of_what_follows() {
+    let bench = bench_with(Limits { linger: Duration::from_secs(1_000_000), ..LIMITS });
+    for key in 0..3 {
+        bench.queue.commit(one(key)).unwrap();
+        while bench.queue.pending(&[key]).is_some() {
+            std::thread::yield_now();
+        }
+    }
+    let expected: [Vec<u8>; 3] = [vec![0], vec![1], vec![2]];
+    assert_eq!(*bench.log.lock().unwrap(), expected);
+    let waited = bench.queue.commit(one(3)).unwrap();
+    assert_eq!((bench.queue.stats().syncs, bench.queue.stats().queue_batches), (0, 4));
+    bench.disk.send(Ok(())).unwrap();
+    wait(bench.queue.durable(waited)).unwrap();
+    assert_eq!((bench.queue.stats().syncs, bench.queue.stats().groups, bench.queue.stats().queue_batches), (1, 4, 0));
+    // The end of the store does not wait for those who linger.
+    bench.queue.commit(one(4)).unwrap();
+    bench.disk.send(Ok(())).unwrap();
+    bench.queue.finish();
+    bench.writer.join().unwrap();
+    assert_eq!(bench.queue.stats().syncs, 2);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::diagnostic::{Code, code};
 
 /// At most so many faults of one text are kept.
 const FAULTS_MAX: usize = 50;
+/// What helps where a key is none.
+const IN_QUOTES: &str = "write it in quotes";
 
 /// A fault found while reading.
 pub(super) struct Fault {
@@ -238,7 +240,12 @@ impl Builder {
         let pointer_length = self.pointer_length_of_next();
         self.spend(span, Cost { nodes: 1, scalar_bytes: 0, pointer_bytes: pointer_length })?;
         if self.key_comes_next() {
-            self.fault(code::KEY_NOT_TEXT, span, "a key must be text, not a list or mapping".to_owned(), None)?;
+            self.fault(
+                code::KEY_NOT_TEXT,
+                span,
+                "a key must be text, not a list or mapping".to_owned(),
+                Some(IN_QUOTES),
+            )?;
         }
         if anchor != 0 {
             self.open_anchors.push(anchor);
@@ -271,11 +278,20 @@ impl Builder {
     pub(super) fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Stop> {
         if self.open_anchors.contains(&anchor) {
             self.root = None;
-            self.fault(code::YAML_INVALID, span, "this alias stands inside what it names".to_owned(), None)?;
+            self.fault(
+                code::YAML_INVALID,
+                span,
+                "this alias stands inside what it names".to_owned(),
+                Some("write the value out"),
+            )?;
             return Err(Stop);
         }
         let Some(found) = self.anchors.get(&anchor) else {
-            return Err(self.syntax(span, "this alias names nothing".to_owned(), None));
+            return Err(self.syntax(
+                span,
+                "this alias names nothing".to_owned(),
+                Some("write `&NAME` at the value that is meant"),
+            ));
         };
         let prefix = self.pointer_length_of_next();
         let cost = Cost { pointer_bytes: found.cost.pointer_bytes + found.cost.nodes * prefix, ..found.cost };
@@ -288,7 +304,7 @@ impl Builder {
         if self.key_comes_next() {
             let name = value.as_str().map(str::to_owned);
             if name.is_none() {
-                self.fault(code::KEY_NOT_TEXT, span, "a key must be text".to_owned(), None)?;
+                self.fault(code::KEY_NOT_TEXT, span, "a key must be text".to_owned(), Some(IN_QUOTES))?;
             }
             return self.take_key(name, span);
         }

@@ -16,7 +16,14 @@ pub(super) fn read(text: &str, builder: &mut Builder) -> Result<(), Stop> {
                 return Err(builder.syntax(
                     Span::point(line_of(at), at.col()),
                     format!("this is not valid YAML: {}", error.info()),
-                    if error.info().contains("tab") { Some("indent with spaces") } else { None },
+                    Some(match error.info() {
+                        info if info.contains("tab") => "indent with spaces",
+                        info if info.contains("anchor") => "write `&NAME` at the value that is meant, before `*NAME`",
+                        _ => {
+                            "look here and above for a bracket or quote that is not closed, or a line that is not \
+                             indented right"
+                        }
+                    }),
                 ));
             }
         };

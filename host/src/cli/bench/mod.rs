@@ -1,0 +1,265 @@
+//! `bellhop bench`: a ladder in one run, from a bare call into WebAssembly to a durable run over HTTP.
+//!
+//! The host is the one that `bellhop serve` starts, with its defaults but for Slack's budget, which is multiplied and
+//! printed; the simulator is a process of its own; the store is on a file system that is named. What Slack did is
+//! counted in the simulator's ledger.
+
+mod durable;
+mod ladder;
+mod machine;
+mod starting;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use super::child::{Outcome, Process, failed};
+use crate::limits::Limits;
+
+/// Slack's budget is multiplied by this: without it, one message a second would be measured.
+const BUDGET_SCALE: &str = "1000000";
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// The component with the Slack actions
+    #[arg(long, value_name = "FILE", default_value = "target/plugins/slack.wasm")]
+    pub(crate) plugin: PathBuf,
+    /// Where the store is put; a folder on a disk
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    pub(crate) folder: PathBuf,
+    /// Durable runs in all, over three rounds
+    #[arg(long, value_name = "NUMBER", default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(300..))]
+    pub(crate) runs: u32,
+    /// Ended runs in the store that a start is measured with
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000)]
+    pub(crate) ended: u32,
+    /// Parked runs beside them
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+    pub(crate) parked: u32,
+    /// Where the figures go
+    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+    pub(crate) output_file: PathBuf,
+}
+
+/// What was measured, by name; the unit is in the name.
+type Figures = BTreeMap<&'static str, f64>;
+
+/// What we want to reach: the figure, and its most (or, where `least`, its least).
+struct Goal {
+    figure: &'static str,
+    value: f64,
+    least: bool,
+}
+
+const fn most(figure: &'static str, value: f64) -> Goal {
+    Goal { figure, value, least: false }
+}
+
+const GOALS: &[Goal] = &[
+    most("action_call_ratio", 1.5),
+    most("action_one_call_ratio", 1.5),
+    most("run3_p50_ms", 4.0),
+    Goal { figure: "run3_runs_per_s", value: 1_000.0, least: true },
+    most("run3_syncs", 5.0),
+    most("idle_rss_mb", 80.0),
+    most("ready_ms", 300.0),
+    most("ready_100k_ms", 1_500.0),
+    most("ready_100k_rss_mb", 150.0),
+];
+
+#[allow(clippy::disallowed_methods, reason = "measuring time is what this is for")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+fn ms(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+/// The value in the middle.
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Runs the ladder, prints it and writes the figures.
+pub(crate) async fn run(options: &Options) -> Outcome<()> {
+    if cfg!(debug_assertions) {
+        println!("this is not a release build: the figures say nothing of one");
+    }
+    as_served()?;
+    std::fs::create_dir_all(&options.folder)?;
+    let folder = tempfile::tempdir_in(&options.folder)?;
+    let mut figures = Figures::new();
+    println!("file system of {}: {}", options.folder.display(), machine::file_system(&options.folder));
+    let fdatasync_ms = machine::fdatasync_ms(&options.folder)?;
+    println!("fdatasync of a 300-byte append: {fdatasync_ms:.3} ms (median of 200)");
+    figures.insert("fdatasync_ms", fdatasync_ms);
+    ladder::climb(options, folder.path(), &mut figures).await?;
+    durable::measure(options, folder.path(), &mut figures).await?;
+    starting::measure(options, folder.path(), &mut figures).await?;
+    report(&figures);
+    std::fs::write(&options.output_file, serde_json::to_string_pretty(&figures)?)?;
+    println!("\nwritten to {}", options.output_file.display());
+    Ok(())
+}
+
+fn report(figures: &Figures) {
+    println!("\n{:<28}{:>14}   goal", "figure", "value");
+    for (name, value) in figures {
+        let goal = GOALS.iter().find(|goal| goal.figure == *name).map(|goal| {
+            let met = if goal.least { *value >= goal.value } else { *value <= goal.value };
+            let bound = if goal.least { "at least" } else { "at most" };
+            format!("{bound} {}{}", goal.value, if met { "" } else { "  MISSED" })
+        });
+        println!("{name:<28}{value:>14.3}   {}", goal.unwrap_or_default());
+    }
+}
+
+/// The host is started without a file of settings, and every variable that could change one is refused here, so
+/// that nothing but the arguments below differs from `bellhop serve`.
+fn as_served() -> Outcome<()> {
+    let set: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("BELLHOP_") && name != "BELLHOP_GUEST_CARGO")
+        .collect();
+    if !set.is_empty() {
+        return failed(format!("these variables change what `serve` does; unset them first: {}", set.join(", ")));
+    }
+    if std::path::Path::new("bellhop.toml").exists() {
+        return failed("there is a bellhop.toml here, which changes what `serve` does: measure elsewhere");
+    }
+    let limits = Limits::default();
+    let changed = Limits::TABLE.iter().filter(|line| limits.get(line.name) != Some(line.default)).count();
+    if changed > 0 {
+        return failed(format!("{changed} limits differ from their defaults"));
+    }
+    println!("settings: the {} limits of `serve` at their defaults", Limits::TABLE.len());
+    println!("durability: every group of records is flushed and synchronised (fdatasync) before it is acknowledged");
+    Ok(())
+}
+
+/// A host and the simulated Slack that it talks to, each a process.
+struct Bench {
+    http: Client,
+    slack: Process,
+    host: Process,
+    token: String,
+    arguments: Vec<String>,
+    log: PathBuf,
+    ledger: PathBuf,
+}
+
+impl Bench {
+    /// Starts both in `folder` and makes the host ready to run `message.send`.
+    async fn start(options: &Options, folder: &std::path::Path, log_level: &str) -> Outcome<Self> {
+        std::fs::create_dir_all(folder)?;
+        let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let ledger = path("ledger.jsonl");
+        let slack = Process::start(
+            &["slack-simulator", "--listen", "127.0.0.1:0", "--ledger", &ledger, "--budget-scale", BUDGET_SCALE],
+            &folder.join("simulator.log"),
+        )
+        .await?;
+        let slack_url = format!("http://{}", slack.address);
+        let arguments: Vec<String> = [
+            "serve",
+            "--data-dir",
+            &path("data"),
+            "--listen",
+            "127.0.0.1:0",
+            "--slack-url",
+            &slack_url,
+            "--budget-scale",
+            BUDGET_SCALE,
+            "--log",
+            log_level,
+        ]
+        .map(str::to_owned)
+        .into();
+        let log = folder.join("host.log");
+        let host = Process::start(&borrowed(&arguments), &log).await?;
+        let Some(token) = host.token.clone() else { return failed("the host printed no token") };
+        let http = Client::builder().no_proxy().tcp_nodelay(true).build()?;
+        let bench = Self { http, slack, host, token, arguments, log, ledger: ledger.into() };
+        bench.ready(clock()).await?;
+        let plugin = std::fs::read(&options.plugin)?;
+        let install = bench.http.post(bench.url("/v1/plugins")).header("Content-Type", "application/wasm");
+        bench.send(install.body(plugin)).await?;
+        for (name, token) in [("acme-hq", "xoxb-hq"), ("poor", "xoxb-hq")] {
+            let connection =
+                json!({ "name": name, "kind": "grid-workspace", "permission": "act", "tokens": { "bot": token } });
+            bench.send(bench.http.post(bench.url("/v1/connections")).json(&connection)).await?;
+        }
+        Ok(bench)
+    }
+
+    async fn apply(&self, name: &str, definition: &'static str) -> Outcome<()> {
+        let put = self.http.put(self.url(&format!("/v1/workflows/bench/{name}")));
+        self.send(put.header("Content-Type", "application/yaml").body(definition)).await?;
+        Ok(())
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Outcome<Value> {
+        let answer = request.bearer_auth(&self.token).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        if !status.is_success() {
+            return failed(format!("the host answered {status}: {text}"));
+        }
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.host.address)
+    }
+
+    /// One run, from the trigger to its end; milliseconds.
+    async fn run(&self, workflow: &str) -> Outcome<f64> {
+        let began = clock();
+        let path = format!("/v1/workflows/bench/{workflow}/runs?wait=30s");
+        let body = json!({ "input": { "text": "Hello" }, "connections": { "team": "acme-hq" } });
+        let view = self.send(self.http.post(self.url(&path)).json(&body)).await?;
+        if view["status"] != "completed" {
+            return failed(format!("a run is not completed: {view}"));
+        }
+        Ok(ms(began))
+    }
+
+    /// The milliseconds since `began` until the host says that it is ready.
+    async fn ready(&self, began: Instant) -> Outcome<f64> {
+        for _ in 0..10_000 {
+            if self.http.get(self.url("/readyz")).send().await.is_ok_and(|a| a.status().is_success()) {
+                return Ok(ms(began));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        failed("the host did not become ready")
+    }
+
+    /// Kills the host and starts it again on the same data; gives the milliseconds until it is ready.
+    async fn restart(&mut self) -> Outcome<f64> {
+        self.host.kill().await?;
+        let began = clock();
+        self.host = Process::start(&borrowed(&self.arguments), &self.log).await?;
+        self.ready(began).await
+    }
+
+    /// Process ids of host and simulator.
+    fn pids(&self) -> (u32, u32) {
+        (self.host.child.id().unwrap_or_default(), self.slack.child.id().unwrap_or_default())
+    }
+
+    async fn stop(mut self) -> Outcome<()> {
+        self.host.kill().await?;
+        self.slack.kill().await
+    }
+}
+
+fn borrowed(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
