@@ -112,7 +112,7 @@ limits! {
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
     write_ms_max = 30_000, 300_000, "an answer of which the client takes nothing, a stream of events too: it holds a socket";
     connections_max = 5_000, 100_000, "HTTP connections at once";
-    sse_queue_max = 1_000, 100_000, "events that a slow reader may be behind; then it is cut off";
+    sse_queue_max = 1_000, 100_000, "records that a reader of events who had had all of them may fall behind; then it is cut off";
     drain_ms_max = 10_000, 600_000, "sent calls at SIGTERM; what is still open is resolved at the next start";
     idempotency_kept_ms = 86_400_000, 2_592_000_000, "an idempotency key after its run ended: a day of retries";
     store_cache_bytes = 64 << 20, 4 << 30, "the store's page cache";

@@ -141,7 +141,7 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
 fn fits(request: &Request, reference: &ActionReference, input: &Value) -> Result<(), Problem> {
     let plugins = &request.app.engine.services.plugins;
     let resolved = plugins.known().resolve(reference).ok().map(|resolved| resolved.reference);
-    let Some(found) = resolved.and_then(|reference| plugins.action(&reference)) else { return Ok(()) };
+    let Some((_, found)) = resolved.and_then(|reference| plugins.action(&reference)) else { return Ok(()) };
     let nothing = Value::Object(Map::new());
     let input = if input.is_null() { &nothing } else { input };
     let faults: Vec<Diagnostic> = found

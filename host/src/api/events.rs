@@ -25,8 +25,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often a run that rests is looked at: it is in no memory that could wake us.
 const LOOK: Duration = Duration::from_millis(500);
-/// Records read at once for one reader: all that is held for a reader who is behind. The log itself is the queue, and
-/// a reader who takes nothing any more is cut off by the server.
+/// Records read at once for one reader: all that is held for a reader who is behind. The log itself is the queue; a reader
+/// who falls too far behind what happens is cut off, and so is, by the server, one who takes nothing any more.
 const RECORDS_AT_ONCE: usize = 32;
 
 /// See the module.
@@ -89,6 +89,9 @@ struct Stream {
     run: RunId,
     follower: Follower,
     queue: VecDeque<Bytes>,
+    /// Whether it has had everything once. Before, it is behind because it came late; afterwards, because it is slow.
+    caught_up: bool,
+    cut_off: bool,
     heartbeat: Sleep,
     stopping: watch::Receiver<bool>,
 }
@@ -104,13 +107,16 @@ impl Stream {
         app.counters.streams.fetch_add(1, Ordering::Relaxed);
         let heartbeat = app.engine.services.clock.sleep(HEARTBEAT);
         let stopping = app.stopping.subscribe();
-        Self { app, run, follower, queue: VecDeque::new(), heartbeat, stopping }
+        Self { app, run, follower, queue: VecDeque::new(), caught_up: false, cut_off: false, heartbeat, stopping }
     }
 
     /// Takes what is there into the queue; nothing, when nothing is there.
     async fn read(&mut self) -> Result<(), Problem> {
         while self.queue.is_empty() {
-            let Some(events) = self.app.engine.next_events(&mut self.follower, RECORDS_AT_ONCE).await? else { break };
+            let Some(events) = self.app.engine.next_events(&mut self.follower, RECORDS_AT_ONCE).await? else {
+                self.caught_up = true;
+                break;
+            };
             for event in events {
                 self.queue.push_back(written(&event)?);
             }
@@ -123,8 +129,15 @@ impl Stream {
             if let Some(chunk) = self.queue.pop_front() {
                 return Some(chunk);
             }
-            if self.follower.is_over() {
+            if self.follower.is_over() || self.cut_off {
                 return None;
+            }
+            let behind_max = self.app.engine.services.limits.sse_queue_max;
+            if self.caught_up && self.app.engine.is_behind(&self.follower, behind_max).unwrap_or(false) {
+                // A browser comes back by itself, with the number of the last event that it has seen.
+                tracing::warn!(run = %self.run, code = "reader-too-slow", "a reader of events is cut off");
+                self.cut_off = true;
+                return Some(Bytes::from_static(b": reader-too-slow: come back with Last-Event-ID\n\n"));
             }
             // Taken before the log is read: what is recorded in between is not missed.
             let moved = self.app.engine.runs.moved(self.run);

@@ -101,6 +101,8 @@ kinds! {
         "give what changed a version of its own";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name",
         "choose another name, or send `?replace=true`";
+    TOO_MANY_VERSIONS = "too-many-versions", 409, "The workflow has as many versions as it may have",
+        "raise `definition_versions_max` in bellhop.toml, or use another workflow name";
     PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects",
         "read the latest version, and send its `ETag` as `If-Match`";
     // What cannot be done as asked.
@@ -118,6 +120,8 @@ kinds! {
         "see what it is: bellhop plugin inspect FILE";
     CONNECTION_REFUSED = "connection-refused", 422, "The connection cannot be made of these tokens",
         "connect with tokens that Slack takes, as what they are";
+    ANSWER_NEEDED = "answer-needed", 422, "What Slack answered has to be said",
+        "send the answer that Slack gave: bellhop runs resolve RUN --done --answer JSON";
     // The host.
     INTERNAL = "internal", 500, "The host failed",
         "look for the request's id in the log of the host";
@@ -137,6 +141,8 @@ kinds! {
         "send it again after the time in `Retry-After`";
     SLACK_UNAVAILABLE = "slack-unavailable", 503, "Slack did not answer",
         "send it again after the time in `Retry-After`";
+    TOO_MANY_RUNS = "too-many-runs", 503, "As many runs are open as may be",
+        "send it again later, or raise `open_runs_max` in bellhop.toml";
 }
 
 /// The one text for every token that is not valid, so that it tells nothing about which tokens there were.
@@ -344,6 +350,11 @@ impl From<Refused> for Problem {
                 Self::new(INPUT_INVALID, "nothing was started: the input does not fit").with_diagnostics(diagnostics)
             }
             Refused::Preflight(diagnostics) => Self::preflight(diagnostics),
+            Refused::TooMany { max } => Self::later(
+                TOO_MANY_RUNS,
+                format!("nothing was started: {max} runs are open, and no more may be (open_runs_max)"),
+                Duration::from_secs(30),
+            ),
             Refused::Unavailable(why) => Self::later(UNAVAILABLE, why, Duration::from_secs(5)),
             Refused::Journal(error) => error.into(),
         }
@@ -370,6 +381,9 @@ impl From<PutError> for Problem {
         match error {
             PutError::OtherName { .. } => Self::new(WORKFLOW_NAME_MISMATCH, detail),
             PutError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
+            PutError::TooMany { .. } => {
+                Self::new(TOO_MANY_VERSIONS, format!("nothing was kept: {detail} (definition_versions_max)"))
+            }
             PutError::Precondition { current } => {
                 let problem = Self::new(PRECONDITION_FAILED, detail);
                 match current {

@@ -277,6 +277,10 @@ pub(super) async fn resolve(mut request: Request) -> Result<Response, Problem> {
     match engine.resolve(run, task, done, answer, by).await {
         Ok(()) => {}
         Err(ResolveError::Load(error)) => return Err(error.into()),
+        Err(ResolveError::AnswerNeeded(diagnostics)) => {
+            let detail = "nothing was settled: what was carried out was answered something that only you can say";
+            return Err(Problem::new(problem::ANSWER_NEEDED, detail).with_diagnostics(diagnostics));
+        }
         Err(error @ ResolveError::NotParked(status)) => {
             let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
             let kind = not_ended(status).unwrap_or(problem::RUN_NOT_PARKED);

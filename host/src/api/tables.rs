@@ -26,7 +26,8 @@ const COLUMN_TYPES: [(&str, Column); 6] = [
     ("connection", Column::Connection),
 ];
 
-/// `PUT /v1/tables/{name}`: `{"columns": {NAME: TYPE}, "rows": {KEY: {COLUMN: VALUE}}}`, the table's next version.
+/// `PUT /v1/tables/{name}`: `{"columns": {NAME: TYPE}, "rows": {KEY: {COLUMN: VALUE}}}`, the table's next version. Names
+/// of which the connections know one id are kept as that id; `names` of the answer are those that stayed.
 pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.part("name").to_owned();
@@ -41,9 +42,21 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     let table = table(form::parse(&bytes)?)?;
     let app = request.app.clone();
     let shown = name.clone();
-    let version =
-        work::to_the_end(async move { Ok(app.engine.services.definitions.put_table(&name, &table).await?) }).await?;
-    answer::json(StatusCode::OK, &json!({ "name": shown, "version": version }))
+    let (version, resolved) = work::to_the_end(async move {
+        let mut table = table;
+        let resolved = app.engine.resolve_table(&mut table).await;
+        Ok((app.engine.services.definitions.put_table(&name, &table).await?, resolved))
+    })
+    .await?;
+    let mut body = json!({ "name": shown, "version": version });
+    if resolved.ids > 0 {
+        body["resolved"] = json!(resolved.ids);
+    }
+    if !resolved.names.is_empty() {
+        // Looked up when an action is called with them.
+        body["names"] = json!(resolved.names);
+    }
+    answer::json(StatusCode::OK, &body)
 }
 
 /// The table of a body, or everything that is wrong with it.

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Engine;
+use super::blocked::Pinned;
 use super::definitions::{Definition, Definitions};
+use super::runs::Begun;
 use super::summary::Bound;
 use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
@@ -111,10 +113,16 @@ pub(crate) enum Refused {
     /// Preflight says no.
     #[error("preflight refused the run")]
     Preflight(Vec<Diagnostic>),
+    /// There are as many open runs as there may be.
+    #[error("{max} runs are open, and no more may be")]
+    TooMany {
+        /// The limit.
+        max: u64,
+    },
     /// The run's group is full, and the file says that one more is refused.
     #[error("the group `{0}` has as many runs as it can have")]
     GroupFull(String),
-    /// There are as many open runs as there may be, or the process is stopping.
+    /// The process is stopping, or something was removed in this moment.
     #[error("{0}")]
     Unavailable(String),
     /// The journal.
@@ -196,6 +204,8 @@ impl Engine {
                 Some(turn)
             }
         };
+        let max = self.services.limits.open_runs_max;
+        let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let definition = match &trigger.inline {
             Some(definition) => definition.clone(),
             None => {
@@ -209,7 +219,7 @@ impl Engine {
         self.check_input(&definition, &trigger.input)?;
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
         let blocked = report.plan.is_none();
-        let (connections, chosen, actions) = match &report.plan {
+        let Pinned { connections, chosen, actions, granted } = match &report.plan {
             Some(plan) => self.pinned(plan)?,
             None if block => self.pinned_while_blocked(&definition, &trigger.connections)?,
             None => return Err(Refused::Preflight(report.diagnostics)),
@@ -277,6 +287,7 @@ impl Engine {
         let mut seq = 0;
         entries.insert(0, accepted);
         let ticket = journal.append(run, &mut seq, &entries, write)?;
+        place.keep();
         if blocked {
             journal.durable(ticket).await.map_err(journal::Error::from)?;
             self.blocked.add(run);
@@ -287,7 +298,7 @@ impl Engine {
             return Ok(Accepted { run, replayed: false });
         }
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
-        self.begin(run, state, ticket, bytes, summary);
+        self.begin(run, Begun { state, granted, ticket, bytes, summary });
         journal.durable(ticket).await.map_err(journal::Error::from)?;
         Ok(Accepted { run, replayed: false })
     }

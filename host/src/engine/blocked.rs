@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::Engine;
 use super::accept::{PinnedAction, Pins, Refused, Trigger};
+use super::call::Granted;
 use super::definitions::Definition;
 use super::execution::{Decision, End, Error, Execution as _, StepKey};
 use super::runs::{LoadError, Loaded};
@@ -45,8 +46,17 @@ impl Blocked {
     }
 }
 
-/// What a plan pins: connections by alias, the aliases chosen for calls, the actions.
-pub(super) type Pinned = (BTreeMap<String, Connection>, BTreeMap<String, String>, Vec<PinnedAction>);
+/// What a plan pins.
+#[derive(Default)]
+pub(super) struct Pinned {
+    /// By alias.
+    pub(super) connections: BTreeMap<String, Connection>,
+    /// The aliases chosen for calls.
+    pub(super) chosen: BTreeMap<String, String>,
+    pub(super) actions: Vec<PinnedAction>,
+    /// What the actions' plugins were granted.
+    pub(super) granted: Granted,
+}
 
 impl Engine {
     /// What is pinned of a plan.
@@ -56,14 +66,16 @@ impl Engine {
         };
         let connections = plan.connections().iter().filter_map(connection).collect();
         let mut actions = Vec::new();
+        let mut granted = Granted::new();
         for (written, resolved) in plan.actions() {
-            let Some(action) = self.services.plugins.action(resolved) else {
+            let Some((installed, action)) = self.services.plugins.action(resolved) else {
                 return Err(Refused::Unavailable(format!("the action {resolved} was removed in this moment")));
             };
             let (written, resolved) = (written.clone(), resolved.clone());
-            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: action.plugin });
+            granted.insert(written.clone(), installed.grants.clone());
+            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: installed.granted });
         }
-        Ok((connections, plan.chosen().clone(), actions))
+        Ok(Pinned { connections, chosen: plan.chosen().clone(), actions, granted })
     }
 
     /// What a blocked run pins: only whom to tell, as far as that can be said without a plan.
@@ -81,7 +93,7 @@ impl Engine {
                 connections.insert(alias.clone(), connection.facts.clone());
             }
         }
-        Ok((connections, BTreeMap::new(), Vec::new()))
+        Ok(Pinned { connections, ..Pinned::default() })
     }
 
     /// The first decision of a blocked run, applied to `state`.
@@ -154,14 +166,14 @@ impl Engine {
         let refused = |refused: Refused| LoadError::Damaged(refused.to_string());
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger).map_err(refused)?;
         let Some(plan) = report.plan else { return Ok(false) };
-        let (connections, chosen, actions) = self.pinned(&plan).map_err(refused)?;
+        let Pinned { connections, chosen, actions, granted } = self.pinned(&plan).map_err(refused)?;
         let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
         let new = Pins { connections, chosen, actions, tables: table_digests, blocked: false, ..pins };
         let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
         let facts = self.facts(&new, &definition, input, &tables)?;
 
         let (opening, live) = self.opening(run, summary);
-        let Loaded { port, mut state, decisions } = self.load(run, opening).await?;
+        let Loaded { port, mut state, decisions, .. } = self.load(run, opening).await?;
         let pins = Arc::new(serde_json::to_value(&new).unwrap_or(Value::Null));
         let input = Input { at: port.now(), entropy: port.entropy(), cause: Cause::Unblock { pins } };
         let events = run::decide(&state, &input, self.services.evaluator.as_ref());
@@ -177,7 +189,7 @@ impl Engine {
             return Err(Error::Journal("a decision was not kept".to_owned()).into());
         }
         let state = state.with_facts(facts);
-        self.take(run, live, Loaded { port, state, decisions: decisions + 1 });
+        self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted });
         Ok(true)
     }
 }

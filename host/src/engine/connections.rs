@@ -135,10 +135,16 @@ pub(crate) struct Connections {
     secrets: Secrets,
 }
 
-/// The buckets that Slack had closed when the process ended.
-pub(crate) fn closed(journal: &Journal) -> Result<Vec<Closed>, journal::Error> {
-    let page = journal.list::<Closed>(key::Space::Limiter, &key::all(key::Space::Limiter), 4_000)?;
-    Ok(page.items.into_iter().map(|(_, closed)| closed).collect())
+/// The buckets that Slack had closed when the process ended, and that are closed still.
+pub(crate) fn closed(journal: &Journal, now: Timestamp) -> Result<Vec<Closed>, journal::Error> {
+    let mut closed = Vec::new();
+    let mut range = Some(key::all(key::Space::Limiter));
+    while let Some(page) = range {
+        let listed = journal.list::<Closed>(key::Space::Limiter, &page, 1_000)?;
+        closed.extend(listed.items.into_iter().map(|(_, closed)| closed).filter(|c| c.until_ms > now.as_millis()));
+        range = listed.next;
+    }
+    Ok(closed)
 }
 
 impl Connections {

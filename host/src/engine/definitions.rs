@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::journal::{self, Journal, Write, key};
+use crate::limits::Limits;
 
 /// A definition as it was read, with what is compiled of it.
 pub(crate) struct Definition {
@@ -78,6 +79,14 @@ pub(crate) enum PutError {
         /// The version.
         version: String,
     },
+    /// It has as many versions as a workflow may have.
+    #[error("`{name}` has {max} versions, and no more may be")]
+    TooMany {
+        /// The workflow.
+        name: WorkflowName,
+        /// The limit.
+        max: u64,
+    },
     /// The caller's idea of the latest version is not right.
     #[error("the latest version is another one")]
     Precondition {
@@ -103,6 +112,7 @@ pub(crate) enum Expect {
 /// Definitions, bindings and tables over the journal. Parsed definitions are kept by digest.
 pub(crate) struct Definitions {
     journal: Journal,
+    versions_max: u64,
     parsed: Mutex<HashMap<Digest, Arc<Definition>>>,
     /// One change at a time: a version check and its write are one step.
     changing: tokio::sync::Mutex<()>,
@@ -133,7 +143,28 @@ pub(crate) fn read(file: &str, text: &str) -> (Option<Definition>, Source, Vec<D
 impl Definitions {
     /// Over `journal`.
     pub(crate) fn new(journal: Journal) -> Self {
-        Self { journal, parsed: Mutex::default(), changing: tokio::sync::Mutex::default() }
+        let versions_max = Limits::default().definition_versions_max;
+        Self { journal, versions_max, parsed: Mutex::default(), changing: tokio::sync::Mutex::default() }
+    }
+
+    /// The same, with at most so many versions of one workflow.
+    pub(crate) fn at_most(self, versions_max: u64) -> Self {
+        Self { versions_max, ..self }
+    }
+
+    /// Whether a workflow has as many versions as it may have.
+    fn is_full(&self, name: &WorkflowName) -> Result<bool, journal::Error> {
+        let mut range = Some(key::workflow_versions(&name.namespace, &name.name));
+        let mut found = 0;
+        while let Some(page) = range {
+            let listed = self.journal.list::<StoredVersion>(key::Space::Workflow, &page, 1_000)?;
+            found += listed.items.len() as u64;
+            if found >= self.versions_max {
+                return Ok(true);
+            }
+            range = listed.next;
+        }
+        Ok(false)
     }
 
     /// Keeps a definition as the version that it names. After Ok it is durable.
@@ -169,6 +200,9 @@ impl Definitions {
             if current.as_ref().is_some_and(|c| c.digest == stored.digest) {
                 return Ok((self.keep(definition), false));
             }
+        }
+        if stored.is_none() && self.is_full(address)? {
+            return Err(PutError::TooMany { name: address.clone(), max: self.versions_max });
         }
         let mut write = Write::new();
         write.blob(text.as_bytes());

@@ -64,6 +64,12 @@ impl Engine {
         Ok(Some(found))
     }
 
+    /// Whether more than so many records are in the log that the reader has not had.
+    pub(crate) fn is_behind(&self, follower: &Follower, records_max: u64) -> Result<bool, journal::Error> {
+        let next = follower.from.saturating_add(records_max);
+        Ok(!self.services.journal.entries(follower.run, next, 1)?.is_empty())
+    }
+
     /// The events of a run with numbers above `after`, until at least `limit` are there or the log has no more.
     #[cfg(test)]
     pub(crate) async fn events(&self, run: RunId, after: u64, limit: usize) -> Result<Option<Vec<Public>>, LoadError> {

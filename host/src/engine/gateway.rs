@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::requirement::{Connection, Rules, TokenKind};
 use bellhop_core::time::Timestamp;
 use bellhop_slack::catalog::{Catalog, Method};
 use bellhop_slack::client::{Answer, Client, Failure, Secret};
-use bellhop_slack::limiter::{self, Limiter, Owner};
-use serde_json::Value;
+use bellhop_slack::limiter::{self, Closed, Limiter, Owner};
+use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
+use crate::journal::{self, Journal, Write, key};
 
 /// The program's clock, as the limiter wants it.
 #[derive(Clone)]
@@ -84,13 +86,27 @@ pub(crate) struct Gateway {
     pub(crate) limiter: Limiter<SlackClock>,
     client: Client,
     connections: RwLock<BTreeMap<String, Arc<Connected>>>,
+    /// Where it is kept how long Slack wants to be left alone.
+    journal: Option<Journal>,
 }
 
 impl Gateway {
     /// A gateway without connections.
     pub(crate) fn new(client: Client, limiter: Limiter<SlackClock>) -> Self {
         let catalog = Catalog::built_in();
-        Self { catalog, rules: bellhop_slack::rules::rules(catalog), limiter, client, connections: RwLock::default() }
+        Self {
+            catalog,
+            rules: bellhop_slack::rules::rules(catalog),
+            limiter,
+            client,
+            connections: RwLock::default(),
+            journal: None,
+        }
+    }
+
+    /// The same, which keeps over a restart how long Slack wants to be left alone.
+    pub(crate) fn keeping(self, journal: Journal) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     /// The client itself, for what is no call of a run: connecting.
@@ -137,6 +153,13 @@ impl Gateway {
         if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent {
             let keys = Limiter::<SlackClock>::keys(method, arguments, connection.owner());
             self.limiter.close(&keys, *wait_ms);
+            // Only the first bucket is closed.
+            if let (Some(journal), Some(key)) = (&self.journal, keys.first())
+                && let Some(closed) = self.limiter.closed(key)
+                && let Err(error) = keep_closed(journal, &closed)
+            {
+                tracing::warn!(%error, "a restart will not know that Slack wants to be left alone");
+            }
         }
         sent
     }
@@ -168,4 +191,15 @@ impl Gateway {
 
 fn not_sent(why: String) -> Failure {
     Failure::NotSent { reason: bellhop_slack::client::NotSent::Arguments(why), retry_after_ms: None }
+}
+
+/// Keeps until when a bucket is closed, and when that may be forgotten. Not waited for: if it is lost, Slack says it again.
+fn keep_closed(journal: &Journal, closed: &Closed) -> Result<(), journal::Error> {
+    let limiter::Key { bucket, owner, channel } = &closed.key;
+    let name = Digest::of_json(&json!([bucket, owner, channel])).to_string();
+    let record = key::limiter(&name);
+    let mut write = Write::new();
+    write.put(&record, closed)?;
+    write.put(&key::expiry(Timestamp::from_millis(closed.until_ms), &record), &Value::Null)?;
+    journal.commit(write).map(drop)
 }

@@ -12,22 +12,27 @@ use bellhop_slack::limiter::Limiter;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) mod accept;
+mod aside;
 mod blocked;
 mod call;
 pub(crate) mod connections;
 pub(crate) mod definitions;
 mod driver;
 pub(crate) mod entropy;
+mod evaluating;
 mod exclusive;
 mod execution;
 pub(crate) mod following;
 pub(crate) mod gateway;
 mod groups;
 mod notices;
+mod places;
 pub(crate) mod plugins;
 pub(crate) mod resolve;
 pub(crate) mod runs;
 mod summary;
+mod sweep;
+mod tables;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timeline;
@@ -59,7 +64,10 @@ pub(crate) struct Services {
     pub(crate) notices: notices::Notices,
     /// What owners of shared facts tell runs.
     pub(crate) messages: mpsc::UnboundedSender<groups::Message>,
+    /// For whoever asks over HTTP: holds up nobody else.
     pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
+    /// For runs' decisions, each of which is a few evaluations under the same budget.
+    pub(crate) decider: Arc<dyn Evaluator + Send + Sync>,
     pub(crate) counters: Counters,
     /// When this process began: one that held a sent call before has ended by then.
     pub(crate) started_at: Timestamp,
@@ -161,12 +169,13 @@ impl Engine {
         // A host that has runs behind it does not know what it has used of Slack's budget.
         // A run that cannot be read is one all the same, and must not keep the host from starting.
         let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
-        let limiter = if restarted {
-            Limiter::restarted(limiter_options, limiter_clock, connections::closed(&journal)?)
+        let closed = connections::closed(&journal, clock.now())?;
+        let limiter = if restarted || !closed.is_empty() {
+            Limiter::restarted(limiter_options, limiter_clock, closed)
         } else {
             Limiter::new(limiter_options, limiter_clock)
         };
-        let gateway = gateway::Gateway::new(client, limiter);
+        let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
         let (sender, messages) = mpsc::unbounded_channel();
         let services = Services {
@@ -174,11 +183,12 @@ impl Engine {
             notices: notices::Notices::new(journal.clone()),
             messages: sender,
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
-            definitions: definitions::Definitions::new(journal.clone()),
+            definitions: definitions::Definitions::new(journal.clone()).at_most(limits.definition_versions_max),
             keys: exclusive::Keys::default(),
             names: call::Known::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
-            evaluator: Arc::new(expressions),
+            evaluator: Arc::new(evaluating::Aside(expressions.clone())),
+            decider: Arc::new(expressions),
             counters: Counters::default(),
             started_at: clock.now(),
             entropy: Arc::new(entropy::Entropy::new()),
@@ -214,6 +224,7 @@ impl Engine {
         let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let engine = self.clone();
         tokio::spawn(async move { engine.carry_messages(messages).await });
+        tokio::spawn(self.clone().sweep_for_ever());
         self.ready.store(true, Ordering::Release);
         Ok(found)
     }
@@ -243,13 +254,7 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             match due {
-                Ok(run) => {
-                    let signal =
-                        execution::Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None };
-                    if let Err(error) = self.send(run, signal).await {
-                        tracing::error!(%run, %error, "a run that is due cannot be taken up");
-                    }
-                }
+                Ok(run) => self.wake(run).await,
                 Err(error) => {
                     tracing::error!(%error, "the timers cannot be read");
                     self.services.fatal.send_replace(Some(error.to_string()));

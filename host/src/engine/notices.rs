@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Engine;
-use super::call::read_back;
+use super::call::{Doubt, read_back};
 use super::execution::Intent;
 use crate::journal::key::{self, Key, Range, Space};
 use crate::journal::{self, Journal, Write};
@@ -203,7 +203,9 @@ impl Engine {
             connection: notice.connection.clone(),
         };
         if let Some(at) = first.sending {
-            match read_back(gateway, &connection, method, &arguments, &intent(at), &stamp, first.run).await {
+            let intent = intent(at);
+            let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
+            match read_back(gateway, &connection, &doubt, first.run).await {
                 Verdict::Found(_) => return Ok(Told::Yes),
                 // Told twice is worse than told once or never: the run itself shows what it is.
                 Verdict::CannotTell(why) => {

@@ -34,6 +34,8 @@ pub(crate) struct Installed {
     pub(crate) stored: Stored,
     /// What the operator granted.
     pub(crate) grants: Arc<[Grant]>,
+    /// Of those, as they are kept: what runs pin.
+    pub(crate) granted: Digest,
     /// Its actions, with their schemas compiled.
     pub(crate) actions: BTreeMap<String, Arc<Action>>,
 }
@@ -85,6 +87,8 @@ struct Inner {
     by_digest: HashMap<Digest, Arc<Installed>>,
     by_version: BTreeMap<(String, String), Digest>,
     packages: HashMap<Digest, Package>,
+    /// Grants that open runs pin, and those in force.
+    grants: HashMap<Digest, Arc<[Grant]>>,
     known: Arc<Known>,
 }
 
@@ -99,6 +103,12 @@ impl Plugins {
                 let granted: Vec<Grant> =
                     journal.get(&key::grant(&stored.manifest.name, &stored.manifest.version))?.unwrap_or_default();
                 if let Ok(installed) = compile(stored, granted.into()) {
+                    if journal.blob(installed.granted)?.is_none() {
+                        // Of a version that did not pin them.
+                        let mut write = Write::new();
+                        write.blob(&kept(&installed.grants));
+                        journal.commit(write)?;
+                    }
                     inner.add(installed);
                 }
             }
@@ -124,11 +134,35 @@ impl Plugins {
         inner.by_version.values().filter_map(|digest| inner.by_digest.get(digest).cloned()).collect()
     }
 
-    /// The action that a full reference names.
-    pub(crate) fn action(&self, reference: &ActionReference) -> Option<Arc<Action>> {
+    /// The version that has the action which a full reference names, and the action.
+    pub(crate) fn action(&self, reference: &ActionReference) -> Option<(Arc<Installed>, Arc<Action>)> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let digest = inner.by_version.get(&(reference.plugin.clone(), reference.version.clone()))?;
-        inner.by_digest.get(digest)?.actions.get(&reference.action).cloned()
+        let installed = inner.by_digest.get(digest)?;
+        Some((installed.clone(), installed.actions.get(&reference.action)?.clone()))
+    }
+
+    /// The grants with the digest `granted` that a run pinned for the component `plugin`.
+    pub(crate) fn grants(&self, plugin: Digest, granted: Digest) -> Result<Option<Arc<[Grant]>>, journal::Error> {
+        {
+            let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+            if plugin == granted {
+                // Of a run that was accepted before grants were pinned.
+                return Ok(inner.by_digest.get(&plugin).map(|installed| installed.grants.clone()));
+            }
+            if let Some(grants) = inner.grants.get(&granted) {
+                return Ok(Some(grants.clone()));
+            }
+        }
+        let Some(bytes) = self.journal.blob(granted)? else { return Ok(None) };
+        let Ok(grants) = serde_json::from_slice::<Vec<Grant>>(&bytes) else { return Ok(None) };
+        let grants: Arc<[Grant]> = grants.into();
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        if inner.grants.len() >= GRANTS_MAX {
+            inner.grants.clear();
+        }
+        inner.grants.insert(granted, grants.clone());
+        Ok(Some(grants))
     }
 
     /// The action of a pinned component.
@@ -137,18 +171,18 @@ impl Plugins {
         inner.by_digest.get(&digest)?.actions.get(action).cloned()
     }
 
-    /// The component with this digest, ready to run, and what it was granted. `Err` says why not, for people.
-    pub(crate) async fn package(&self, digest: Digest) -> Result<(Package, Arc<[Grant]>), String> {
-        let (known, grants) = {
+    /// The component with this digest, ready to run. `Err` says why not, for people.
+    pub(crate) async fn package(&self, digest: Digest) -> Result<Package, String> {
+        let known = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
             let installed = inner
                 .by_digest
                 .get(&digest)
                 .ok_or_else(|| format!("no plugin with the digest {digest} is installed"))?;
             if let Some(package) = inner.packages.get(&digest) {
-                return Ok((package.clone(), installed.grants.clone()));
+                return Ok(package.clone());
             }
-            (installed.stored.inspection.clone(), installed.grants.clone())
+            installed.stored.inspection.clone()
         };
         let bytes = || {
             let found = self.journal.blob(digest).map_err(std::io::Error::other)?;
@@ -156,7 +190,7 @@ impl Plugins {
         };
         let package = self.sandbox.load(&known, bytes).await.map_err(|e| e.to_string())?;
         self.inner.write().unwrap_or_else(PoisonError::into_inner).packages.insert(digest, package.clone());
-        Ok((package, grants))
+        Ok(package)
     }
 
     /// Inspects, compiles, describes and keeps a plugin. After Ok it is durable and can be called.
@@ -189,6 +223,7 @@ impl Plugins {
         write.blob(bytes);
         write.put(&key::plugin(&name, &version), &installed.stored)?;
         write.put(&key::grant(&name, &version), &installed.grants)?;
+        write.blob(&kept(&installed.grants));
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let digest = installed.stored.inspection.digest;
@@ -206,6 +241,7 @@ impl Inner {
         let manifest = &installed.stored.manifest;
         self.by_version.insert((manifest.name.clone(), manifest.version.clone()), installed.stored.inspection.digest);
         self.by_digest.insert(installed.stored.inspection.digest, installed.clone());
+        self.grants.insert(installed.granted, installed.grants.clone());
         installed
     }
 
@@ -215,6 +251,14 @@ impl Inner {
             grants: installed.grants.clone(),
         })));
     }
+}
+
+/// Grants remembered by digest; more are read again when they are needed.
+const GRANTS_MAX: usize = 1_000;
+
+/// Grants as they are kept.
+fn kept(grants: &[Grant]) -> Vec<u8> {
+    serde_json::to_vec(grants).unwrap_or_default()
 }
 
 /// Compiles an installed plugin's schemas; the texts say which are invalid.
@@ -242,7 +286,8 @@ pub(crate) fn compile(stored: Stored, grants: Arc<[Grant]>) -> Result<Installed,
             actions.insert(action.name.clone(), Arc::new(compiled));
         }
     }
-    if faults.is_empty() { Ok(Installed { stored, grants, actions }) } else { Err(faults) }
+    let granted = Digest::of(&kept(&grants));
+    if faults.is_empty() { Ok(Installed { stored, grants, granted, actions }) } else { Err(faults) }
 }
 
 /// Compares a manifest with the binary's imports: a declared call that the binary cannot make refuses the plugin.

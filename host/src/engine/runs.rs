@@ -4,19 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{self, Cause, Command, State, Status};
+use bellhop_core::run::{self, Cause, Command, ExecutionKey, State, Status};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
-use super::Engine;
 use super::accept::Pins;
-use super::call::{self, Caller};
+use super::call::{self, Caller, Granted};
 use super::definitions::Definition;
 use super::driver::{self, Left};
 use super::exclusive::Owner;
-use super::execution::local::{Local, Opening};
-use super::execution::{self, Signal};
+use super::execution::local::{Local, Opening, Read};
+use super::execution::{self, CallKey, Execution as _, Intent, Signal};
+use super::places::Places;
+use super::{Engine, aside};
 use crate::journal::{self, Entry, Open, Summary, Ticket, Write, key};
 
 /// A run that a driver carries.
@@ -30,7 +31,8 @@ pub(super) struct Live {
 pub(crate) struct Runs {
     live: Mutex<HashMap<RunId, Live>>,
     /// Those that cannot be taken up in this process, with the reason.
-    aside: Mutex<HashMap<RunId, String>>,
+    pub(super) aside: Mutex<HashMap<RunId, String>>,
+    pub(super) places: Places,
     ended: tokio::sync::Notify,
 }
 
@@ -61,11 +63,34 @@ pub(super) struct Loaded {
     pub(super) port: Local,
     pub(super) state: State,
     pub(super) decisions: u64,
+    pub(super) granted: Granted,
+}
+
+/// A run as it was accepted.
+pub(super) struct Begun {
+    pub(super) state: State,
+    pub(super) granted: Granted,
+    pub(super) ticket: Ticket,
+    pub(super) bytes: u64,
+    pub(super) summary: Summary,
+}
+
+/// A call of a parked run of which nobody can tell what became.
+pub(super) struct InDoubt {
+    pub(super) key: CallKey,
+    pub(super) intent: Intent,
+    /// By what it is known to Slack.
+    pub(super) stamp: String,
 }
 
 impl Runs {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A driver is about to carry the run.
+    pub(super) fn insert(&self, run: RunId, live: Live) {
+        self.lock().insert(run, live);
     }
 
     /// Whether it is in memory.
@@ -117,12 +142,17 @@ impl Engine {
         (opening, Live { inbox: sender, moved: moves })
     }
 
-    /// Carries a run that was just accepted.
-    pub(super) fn begin(self: &Arc<Self>, run: RunId, state: State, ticket: Ticket, bytes: u64, summary: Summary) {
+    /// Carries a run that was just accepted, or has it wait in line for a place.
+    pub(super) fn begin(self: &Arc<Self>, run: RunId, begun: Begun) {
+        let Begun { state, granted, ticket, bytes, summary } = begun;
+        if self.runs.is_full(self.services.limits.live_runs_max) {
+            self.runs.places.line_up(run);
+            return self.next_in_line();
+        }
         let (opening, live) = self.opening(run, summary);
         let port = Local::fresh(opening, ticket, bytes);
-        self.runs.lock().insert(run, live);
-        self.carry(run, Loaded { port, state, decisions: 0 });
+        self.runs.insert(run, live);
+        self.carry(run, Loaded { port, state, decisions: 0, granted });
     }
 
     /// Reads a run from the journal.
@@ -138,18 +168,11 @@ impl Engine {
         }
         let input = self.services.journal.value(pins.input.clone())?;
         let facts = self.facts(&pins, &definition, input, &tables)?;
-        let read = Local::read(opening)?;
-        let (mut state, from) = match read.snapshot {
-            Some((state, from)) => match state.restore(facts.clone()) {
-                Ok(state) => (state, from),
-                // Of another version: the log tells the same.
-                Err(_) => (State::new(facts), 0),
-            },
-            None => (State::new(facts), 0),
-        };
-        let decisions = driver::fold(&read.port, &mut state, from).await?;
-        read.port.folded(&state);
-        Ok(Loaded { port: read.port, state, decisions })
+        let granted = self.granted(&pins)?;
+        let Read { port, mut state, decisions } = Local::read(opening, &facts)?;
+        let decisions = driver::fold(&port, &mut state, decisions).await?;
+        port.folded(&state);
+        Ok(Loaded { port, state, decisions, granted })
     }
 
     /// What a run pins, and its definition. Of one that was blocked, what was pinned when it began.
@@ -192,15 +215,20 @@ impl Engine {
     }
 
     /// Has a driver carry a run that is in the list of live ones.
-    fn carry(self: &Arc<Self>, run: RunId, loaded: Loaded) {
+    pub(super) fn carry(self: &Arc<Self>, run: RunId, loaded: Loaded) {
         let engine = self.clone();
         let span = tracing::info_span!("run", %run);
         let carrying = async move {
-            let Loaded { port, mut state, mut decisions } = loaded;
+            let Loaded { port, mut state, mut decisions, granted } = loaded;
             let port = Arc::new(port);
-            let caller = Caller { services: engine.services.clone(), port: port.clone(), facts: state.facts().clone() };
+            let caller = Caller {
+                services: engine.services.clone(),
+                port: port.clone(),
+                facts: state.facts().clone(),
+                grants: Arc::new(granted),
+            };
             loop {
-                let evaluator = engine.services.evaluator.clone();
+                let evaluator = engine.services.decider.clone();
                 let carried = driver::drive(port.as_ref(), &caller, evaluator.as_ref(), state, decisions).await;
                 let (left, after) = match carried {
                     Ok(carried) => (carried.left, Some((carried.state, carried.decisions))),
@@ -224,10 +252,12 @@ impl Engine {
                 if left == Left::Ended {
                     // A parked action of a run that was cancelled still holds its keys.
                     engine.services.keys.release_all(run);
+                    engine.runs.places.ended();
                     engine.services.post(engine.services.groups.leave(run));
                 }
                 engine.runs.ended.notify_waiters();
                 engine.run_left(run);
+                engine.next_in_line();
                 return;
             }
         };
@@ -247,6 +277,9 @@ impl Engine {
     /// Brings a message to a run, taking it up from the journal if need be. After Ok, the decision about the message
     /// is durable (or the run had ended and there was none to make). True when anything was decided.
     pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<bool, LoadError> {
+        if matches!(cause, Cause::Resume) && self.is_aside(run) {
+            return self.take_back(run).await.map(|()| true);
+        }
         let (tell, told) = oneshot::channel();
         self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
         let told = told.await;
@@ -280,7 +313,19 @@ impl Engine {
             return Err(LoadError::Damaged(reason.clone()));
         }
         let (opening, live) = self.opening(run, summary);
-        let loaded = self.load(run, opening).await?;
+        let loaded = match self.load(run, opening).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                if error.is_of_the_run() {
+                    self.set_aside(run, &error);
+                }
+                return Err(error);
+            }
+        };
+        if loaded.state.ended().is_some() {
+            // Opened again; its driver gives the place back when it ends once more, or at once.
+            self.runs.places.found(1);
+        }
         // The receiver is in the port: this cannot fail.
         let _held = live.inbox.send(signal);
         self.runs.lock().insert(run, live);
@@ -288,9 +333,49 @@ impl Engine {
         Ok(())
     }
 
-    /// A run's summary.
+    /// A run's summary; of one whose summary cannot be read, what can be said of it.
     pub(crate) fn summary(&self, run: RunId) -> Result<Option<Summary>, journal::Error> {
-        self.services.journal.get(&key::summary(run))
+        match self.services.journal.get(&key::summary(run)) {
+            Err(journal::Error::Record(_)) => Ok(Some(self.damaged(run))),
+            read => read,
+        }
+    }
+
+    /// The calls of which a parked run waits to hear what became, those of `task` (a pointer) where one is named. What
+    /// is under way beside them is not among them.
+    pub(super) async fn doubts(&self, run: RunId, task: Option<&str>) -> Result<Vec<InDoubt>, LoadError> {
+        let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        // Only to be read: its inbox is nobody's, and nothing is written through it.
+        let (opening, _inbox) = self.opening(run, summary);
+        let Loaded { port, state, .. } = self.load(run, opening).await?;
+        let mut parked: Vec<(ExecutionKey, u32)> = Vec::new();
+        for (_, call) in state.calls() {
+            if call.parked.is_some() && task.is_none_or(|task| call.key.pointer == task) {
+                parked.push((call.key.clone(), call.attempt));
+            }
+        }
+        if parked.iter().any(|(_, attempt)| *attempt > 1) {
+            port.recall()?;
+        }
+        let mut doubts = Vec::new();
+        for (key, intent) in port.open_calls() {
+            if parked.contains(&(key.execution.clone(), key.attempt)) {
+                let stamp = call::stamp(run, &key, call::sends_again(&port, &key).await?);
+                doubts.push(InDoubt { key, intent, stamp });
+            }
+        }
+        Ok(doubts)
+    }
+
+    /// What the plugins of a run's actions were granted when it was accepted.
+    fn granted(&self, pins: &Pins) -> Result<Granted, LoadError> {
+        let mut granted = Granted::new();
+        for pinned in &pins.actions {
+            let grants = self.services.plugins.grants(pinned.plugin, pinned.grants)?;
+            let gone = || LoadError::Damaged(format!("the grants {} are not there", pinned.grants));
+            granted.insert(pinned.written.clone(), grants.ok_or_else(gone)?);
+        }
+        Ok(granted)
     }
 
     /// Takes up the open runs after a start: what was running goes on, what waits or is parked stays where it is, and
@@ -313,7 +398,8 @@ impl Engine {
                     self.services.groups.restore(run, &place.group, place.admitted);
                 }
                 if open.recoveries >= RECOVERIES_MAX {
-                    self.set_aside(run, "reading it ended the process twice".to_owned());
+                    let reason = "reading it ended the process twice".to_owned();
+                    self.set_aside(run, &LoadError::Damaged(reason));
                     continue;
                 }
                 if careful {
@@ -321,9 +407,12 @@ impl Engine {
                 }
                 match self.take_up(run).await {
                     Ok(None) => {}
+                    Ok(Some(_)) if running.len() as u64 >= self.services.limits.live_runs_max => {
+                        self.runs.places.line_up(run);
+                    }
                     Ok(Some(taken)) => running.push((run, taken)),
-                    Err(LoadError::Journal(error)) if error.is_fatal() => return Err(error.into()),
-                    Err(error) => self.set_aside(run, error.to_string()),
+                    Err(error) if error.is_of_the_run() => self.set_aside(run, &error),
+                    Err(error) => return Err(error),
                 }
                 if careful {
                     self.unmark(run, open)?;
@@ -333,6 +422,7 @@ impl Engine {
         let mut write = Write::new();
         write.delete(&key::host(RECOVERING));
         self.services.journal.commit(write)?;
+        self.runs.places.found(found);
         for (run, (loaded, live)) in running {
             self.runs.lock().insert(run, live);
             self.carry(run, loaded);
@@ -350,9 +440,13 @@ impl Engine {
         if matches!(summary.status, Status::Waiting | Status::Blocked) {
             return Ok(None);
         }
-        let rests = matches!(summary.status, Status::Parked | Status::Suspended);
+        let was_aside = aside::is_poisoned(&summary);
+        let rests = !was_aside && matches!(summary.status, Status::Parked | Status::Suspended);
         let (opening, live) = self.opening(run, summary);
         let loaded = self.load(run, opening).await?;
+        if was_aside {
+            self.shown_as_it_is(&loaded)?;
+        }
         self.restore_keys(&loaded).await?;
         // Beside what is parked, or ends before a pause, something may be under way.
         Ok((!rests || Self::is_under_way(&loaded.state)).then_some((loaded, live)))
@@ -388,12 +482,7 @@ impl Engine {
         Ok(())
     }
 
-    fn set_aside(&self, run: RunId, reason: String) {
-        tracing::error!(%run, %reason, code = "run-poisoned", "the run is set aside");
-        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, reason);
-    }
-
-    async fn restore_keys(&self, loaded: &Loaded) -> Result<(), LoadError> {
+    pub(super) async fn restore_keys(&self, loaded: &Loaded) -> Result<(), LoadError> {
         let state = &loaded.state;
         for (_, call) in state.calls() {
             let Some(action) = state.facts().actions.get(&call.action) else { continue };

@@ -74,6 +74,11 @@ impl Engine {
         for _ in 0..50 {
             let page = self.services.journal.runs(next.take(), limit - views.len())?;
             for (run, summary) in page.items {
+                // One that cannot be read hides no other.
+                let summary = summary.unwrap_or_else(|error| {
+                    tracing::error!(%run, %error, code = "run-poisoned", "a run's summary cannot be read");
+                    self.damaged(run)
+                });
                 if keep(&summary) {
                     views.push(self.view(run, summary)?);
                 }

@@ -49,6 +49,9 @@ pub(crate) struct Snapshot {
     pub(crate) seq: u64,
     /// The core's state, in the core's own versioned form.
     pub(crate) state: Content,
+    /// What going on needs to know of the entries below `seq`, in the engine's form; without it they are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<Value>,
 }
 
 /// The mark of a run that has not ended, with what starting needs before the run is folded.
@@ -131,6 +134,9 @@ pub(crate) struct Listed<T> {
     pub(crate) next: Option<Range>,
 }
 
+/// A run in a list: its summary, or why that cannot be read.
+pub(crate) type ListedRun = (RunId, Result<Summary, record::Error>);
+
 /// One batch being put together: everything in it happens or nothing does.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Write {
@@ -173,7 +179,6 @@ impl Write {
     }
 
     /// Whether there is nothing in it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the counterpart of `bytes`, which the tests ask"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
@@ -289,8 +294,9 @@ impl Journal {
         })
     }
 
-    /// One page of the runs that began at or before `from` (of all without it), newest first.
-    pub(crate) fn runs(&self, range: Option<Range>, limit: usize) -> Result<Listed<(RunId, Summary)>, Error> {
+    /// One page of the runs that began at or before `from` (of all without it), newest first. A summary that cannot be
+    /// read is an item like any other.
+    pub(crate) fn runs(&self, range: Option<Range>, limit: usize) -> Result<Listed<ListedRun>, Error> {
         let range = range.unwrap_or_else(|| key::all(Space::Listing));
         let page = self.store.scan(&range.from, &range.to, limit)?;
         let mut items = Vec::with_capacity(page.items.len());
@@ -298,8 +304,11 @@ impl Journal {
             let run = Parts::of(Space::Listing, key)
                 .and_then(|mut parts| parts.number().and_then(|_| parts.run()))
                 .ok_or_else(|| bad_key(key))?;
-            if let Some(summary) = self.get(&key::summary(run))? {
-                items.push((run, summary));
+            match self.get(&key::summary(run)) {
+                Ok(Some(summary)) => items.push((run, Ok(summary))),
+                Ok(None) => {}
+                Err(Error::Record(damage)) => items.push((run, Err(damage))),
+                Err(error) => return Err(error),
             }
         }
         let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to });
@@ -307,10 +316,6 @@ impl Journal {
     }
 
     /// At most `limit` keys that may be deleted, with their expiry, at or before `until`.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "the index is kept from the first day; what removes by it comes with retention")
-    )]
     pub(crate) fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Key)>, Error> {
         self.collect(&key::expiries(until), limit, |key, _| {
             let mut parts = Parts::of(Space::Expiry, key).ok_or_else(|| bad_key(key))?;

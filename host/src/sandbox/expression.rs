@@ -203,6 +203,13 @@ impl Expressions {
     }
 }
 
+impl Expressions {
+    /// Whether a program was inspected already, so that inspecting it again runs no guest.
+    pub(crate) fn is_known(&self, program: &str) -> bool {
+        self.inner.known.read().unwrap_or_else(PoisonError::into_inner).programs.contains_key(program)
+    }
+}
+
 impl Evaluator for Expressions {
     fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
         let known = self.inner.known(program)?;

@@ -47,6 +47,8 @@ pub struct Spec {
     pub purposes: &'static [&'static str],
     /// The action that undoes it.
     pub inverse: Option<&'static str>,
+    /// What it does to the number of paid seats, at most; none: nothing.
+    pub licence: Option<Licence>,
     /// What the host locks while it runs.
     pub exclusive: &'static [Exclusive],
     /// The error codes that it answers itself.
@@ -69,6 +71,16 @@ pub enum Effect {
     Delete,
     /// Tells somebody something.
     Notify,
+}
+
+/// What an action does to the number of paid seats, at most. The plan of a run counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Licence {
+    /// Takes one more.
+    Adds,
+    /// Gives one back.
+    Reclaims,
 }
 
 /// A lock on something that an action reads, changes and writes back.
@@ -146,6 +158,9 @@ impl Spec {
         });
         if let Some(inverse) = self.inverse {
             action["inverse"] = inverse.into();
+        }
+        if let Some(licence) = self.licence {
+            action["licence"] = json!(licence);
         }
         action
     }

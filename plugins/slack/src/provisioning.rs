@@ -86,6 +86,7 @@ pub(crate) struct Provisioned {
     name = "user.provision",
     title = "Create an account",
     effect = "create",
+    licence = "adds",
     purposes("onboarding", "access-request"),
     inverse = "user.deactivate",
     error("user-deactivated", 409, "The person has a deactivated account: reactivate it with `user.reactivate`."),
@@ -202,6 +203,7 @@ pub(crate) struct Switched {
     name = "user.deactivate",
     title = "Deactivate an account",
     effect = "delete",
+    licence = "reclaims",
     inverse = "user.reactivate",
     calls(on("workspace", "grid-org"), always("scim-users.get"), maybe("scim-users.patch"))
 )]
@@ -214,6 +216,7 @@ pub(crate) fn deactivate(_: &Context, input: &Whose) -> Result<Done<Switched>, F
     name = "user.reactivate",
     title = "Reactivate an account",
     effect = "update",
+    licence = "adds",
     inverse = "user.deactivate",
     calls(on("workspace", "grid-org"), always("scim-users.get"), maybe("scim-users.patch"))
 )]
@@ -237,6 +240,7 @@ fn switch(user: &slack::UserId, active: bool, inverse: &'static str) -> Result<D
     name = "user.suspend",
     title = "Suspend a person",
     effect = "delete",
+    licence = "reclaims",
     purposes("offboarding", "access-review", "licence"),
     calls(on("grid-org"), always("scim-users.get"), maybe("admin-users-session.reset", "scim-users.patch"))
 )]

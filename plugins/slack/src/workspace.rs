@@ -76,6 +76,7 @@ pub(crate) struct Invited {
     name = "user.invite",
     title = "Invite a person to a workspace",
     effect = "create",
+    licence = "adds",
     purposes("onboarding", "access-request"),
     error("user-deactivated", 409, "The person has a deactivated account: reactivate it with `user.reactivate`."),
     calls(on("grid-org"), always("admin-users.invite"))

@@ -67,3 +67,22 @@ fn purposes_are_limited_where_licences_change_hands() {
     assert_eq!(action("user.suspend").purposes, ["offboarding", "access-review", "licence"]);
     assert!(action("message.send").purposes.is_empty());
 }
+
+/// The plan of a run counts them.
+#[test]
+fn what_takes_or_frees_a_paid_seat_says_so() {
+    use bellhop_core::manifest::LicenceEffect::{Adds, Reclaims};
+    let said: Vec<(String, _)> =
+        manifest().actions.into_iter().filter_map(|action| Some((action.name, action.licence?))).collect();
+    let expected = [
+        ("user.provision", Adds),
+        ("user.invite", Adds),
+        ("user.deactivate", Reclaims),
+        ("user.reactivate", Adds),
+        ("user.suspend", Reclaims),
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:?}");
+    for (name, licence) in expected {
+        assert!(said.contains(&(name.to_owned(), licence)), "{name}: {said:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Keeps to Slack's rates: one bucket for each that Slack has, shared by all runs, fair between them.
 //!
-//! A call is reserved before its intent is written. Nothing here is durable but what [`Limiter::snapshot`] gives:
+//! A call is reserved before its intent is written. Nothing here is durable but what [`Limiter::closed`] gives:
 //! after a restart the buckets start without a burst, since nobody knows what the process before had used.
 
 mod bucket;
@@ -308,6 +308,14 @@ impl<C: Clock> Limiter<C> {
         if let Some(bucket) = keys.first().and_then(|key| state.buckets.get_mut(key)) {
             bucket.close(until_us);
         }
+    }
+
+    /// Until when a bucket is closed, if it is.
+    #[must_use]
+    pub fn closed(&self, key: &Key) -> Option<Closed> {
+        let now_us = self.now_us();
+        let until_us = self.inner.lock().buckets.get(key)?.closed_until_us();
+        (until_us > now_us).then(|| Closed { key: key.clone(), until_ms: millis(until_us) })
     }
 
     /// The buckets that are closed now, in the order of their keys.

@@ -4,6 +4,7 @@
 //! *Found* and *absent* are said only of a read-back that was complete. Whatever failed, lacked a scope, was cut by a
 //! limit or fits both stories is *cannot tell*, and the run parks.
 
+pub mod answer;
 mod list;
 mod message;
 mod named;
@@ -44,6 +45,34 @@ pub struct Question<'a> {
     /// The answer that the same action got, earlier and last, from the method that this rule asks; where there is
     /// one, it tells "nothing was done" from "somebody else did something".
     pub before: Option<&'a Value>,
+}
+
+/// A read of the same action that tells what was there before a write: what [`Question::before`] wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before<'a> {
+    /// The method that was asked.
+    pub method: &'static str,
+    /// The argument that says of what it was asked.
+    pub field: &'static str,
+    /// Its value.
+    pub value: &'a str,
+}
+
+/// Of which earlier read a write's rule wants to know; most rules of none.
+#[must_use]
+pub fn before<'a>(method: &Method, arguments: &'a Value) -> Option<Before<'a>> {
+    let group = || text(arguments, "usergroup");
+    (method.name == "usergroups.users.update").then(group).flatten().map(|value| Before {
+        method: "usergroups.users.list",
+        field: "usergroup",
+        value,
+    })
+}
+
+/// Whether the answers of this method are what some rule wants to know of; see [`before`].
+#[must_use]
+pub fn tells_what_was_before(method: &Method) -> bool {
+    method.name == "usergroups.users.list"
 }
 
 /// A request to read back with. It goes through limiter and client like any other; it needs no intent.

@@ -106,3 +106,40 @@ async fn a_stream_ends_when_the_server_stops() {
     let events = parsed(&read(response).await.text);
     assert_eq!(events.last().unwrap().1, "task.waiting");
 }
+
+#[tokio::test]
+async fn a_reader_who_falls_behind_is_cut_off_and_can_come_back() {
+    let limits = Limits { sse_queue_max: 3, ..Limits::default() };
+    let world = World::with(limits, "http://127.0.0.1:9".to_owned()).await;
+    world.apply().await;
+    let id = world.start("people/sleeper", json!({ "name": "Ada" })).await;
+    world.until(&id, "waiting").await;
+    let act = async |verb: &str| world.post(&format!("/v1/runs/{id}/{verb}"), &json!({})).await.ok(200);
+    // Whoever comes late is behind as well, and that is no fault.
+    for _ in 0..4 {
+        act("suspend").await;
+        act("resume").await;
+    }
+    let request = world.request("GET", &format!("/v1/runs/{id}/events"), &[], "");
+    let mut body = world.router.clone().oneshot(request).await.unwrap().into_body();
+    let mut text = String::new();
+    while let Some(Some(frame)) = body.frame().now_or_never() {
+        text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+    }
+    let seen = parsed(&text);
+    assert_eq!(seen.last().unwrap().1, "run.resumed", "it has everything");
+    act("suspend").await;
+    act("resume").await;
+    act("suspend").await;
+    act("resume").await;
+    // A run that rests is looked at by the clock.
+    world.clock.advance(SECOND);
+    let rest = read(axum::response::Response::new(Body::new(body))).await.text;
+    assert!(rest.starts_with(": reader-too-slow"), "{rest}");
+    assert_eq!(parsed(&rest), []);
+    // Nothing is lost.
+    let last = seen.last().unwrap().0.to_string();
+    let page = [("last-event-id", last.as_str()), ("accept", "application/json")];
+    let missed = world.call("GET", &format!("/v1/runs/{id}/events"), &page, "").await.ok(200);
+    assert_eq!(missed["result"].as_array().unwrap().len(), 4);
+}

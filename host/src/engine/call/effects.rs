@@ -1,6 +1,5 @@
 //! A guest's calls: allowed? recorded? budget? intent, Slack, outcome (semantics 1).
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,12 +18,14 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::answer;
-use super::resolve;
+use super::resolve::{Doubt, read_back};
+use super::stamp::{request_text, sends_again, stamp};
+use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
 use crate::engine::gateway::Connected;
+use crate::journal::Write;
 use crate::sandbox::{Halt, Host};
 
 /// Everything that a call of one attempt of one action's execution needs.
@@ -46,6 +47,8 @@ pub(super) struct Scope<E> {
     pub(super) on_its_way: Mutex<Option<JoinHandle<Option<Stopped>>>>,
     /// Why the guest was stopped, if it was.
     pub(super) halted: Mutex<Option<Stopped>>,
+    /// The last read of this attempt that tells what was there before a write, with what was asked.
+    pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
 }
@@ -162,8 +165,29 @@ impl<E: Execution> Scope<E> {
                 return Ok(Err(answer::error("invalid-arguments", &message, "fatal", None, None)));
             }
         };
-        let hash = Digest::of(format!("{function}\n{arguments}").as_bytes()).to_string();
+        let hash = Digest::of(request_text(function, &arguments).as_bytes()).to_string();
         let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal };
+        if reconcile::tells_what_was_before(method) {
+            let answered = self.clone().answered(method, arguments.clone(), key, hash).await;
+            if let Ok(Ok(text)) = &answered {
+                let body = serde_json::from_str(text).unwrap_or(Value::Null);
+                *self.before.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((method.name.as_str(), arguments, body));
+            }
+            return answered;
+        }
+        self.answered(method, arguments, key, hash).await
+    }
+
+    /// From the record, or by the host's refusal, or by Slack.
+    async fn answered(
+        self: Arc<Self>,
+        method: &'static Method,
+        arguments: Value,
+        key: CallKey,
+        hash: String,
+    ) -> Result<Result<String, String>, Stopped> {
+        let function = method.function.as_str();
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(&key).await?;
         if let Some(answer) = kept {
@@ -182,7 +206,7 @@ impl<E: Execution> Scope<E> {
             self.note_write(&answer);
             return self.record(&key, answer).await.map(|a| a.result);
         }
-        let names = BTreeMap::new();
+        let names = channels::names(&self, method, &arguments, key.ordinal).await?;
         let question = CallQuestion {
             action: &self.action.manifest,
             plugin: &self.plugin,
@@ -337,7 +361,8 @@ impl<E: Execution> Scope<E> {
     ) -> Result<Result<String, String>, Stopped> {
         let gateway = &self.services.gateway;
         let step = StepKey::Call(key.clone());
-        let stamp = format!("{}/{}/{}", self.run, key.execution, key.ordinal);
+        let again = method.writes && sends_again(self.port.as_ref(), &key).await.map_err(Stopped::Failed)?;
+        let stamp = stamp(self.run, &key, again);
         let stamped = match reconcile::stamp(method, &arguments, &stamp) {
             Ok(stamped) => stamped,
             Err(unstampable) => {
@@ -493,9 +518,9 @@ impl<E: Execution> Scope<E> {
         let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
         self.services.clock.sleep_until(settled).await;
         self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
-        let found =
-            resolve::read_back(&self.services.gateway, &self.connection, method, arguments, intent, stamp, self.run)
-                .await;
+        let before = self.before(method, arguments);
+        let doubt = Doubt { method, arguments, intent, stamp, before: before.as_ref() };
+        let found = read_back(&self.services.gateway, &self.connection, &doubt, self.run).await;
         self.services.counters.resolving.fetch_sub(1, Ordering::Relaxed);
         match found {
             Verdict::Found(body) => {
@@ -522,6 +547,7 @@ impl<E: Execution> Scope<E> {
                 }
             }
             Verdict::CannotTell(why) => {
+                self.keep_request(method, arguments);
                 let mut fault = Fault::of_code(
                     "outcome-unknown",
                     500,
@@ -530,6 +556,25 @@ impl<E: Execution> Scope<E> {
                 fault.instance = Some(self.execution.pointer.clone());
                 End::Doubt(fault)
             }
+        }
+    }
+
+    /// What this attempt had read of the thing that the write changes.
+    fn before(&self, method: &Method, arguments: &Value) -> Option<Value> {
+        let wanted = reconcile::before(method, arguments)?;
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, asked, body) = before.as_ref()?;
+        let same = *name == wanted.method && asked.get(wanted.field).and_then(Value::as_str) == Some(wanted.value);
+        same.then(|| body.clone())
+    }
+
+    /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It
+    /// goes before the record that parks the run; a request that is not kept costs the person an answer.
+    fn keep_request(&self, method: &Method, arguments: &Value) {
+        let mut write = Write::new();
+        write.blob(request_text(&method.function, arguments).as_bytes());
+        if let Err(error) = self.services.journal.commit(write) {
+            tracing::warn!(run = %self.run, %error, "a request in doubt is not kept");
         }
     }
 }

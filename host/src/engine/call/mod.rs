@@ -1,8 +1,10 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bellhop_core::definition::ActionReference;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
@@ -14,12 +16,15 @@ use tokio::sync::watch;
 use tracing::Instrument as _;
 
 mod answer;
+mod channels;
 mod effects;
 mod names;
 mod resolve;
+mod stamp;
 
-pub(crate) use names::Known;
-pub(super) use resolve::read_back;
+pub(crate) use names::{Known, Named};
+pub(crate) use resolve::{Doubt, read_back};
+pub(crate) use stamp::{arguments_of, request_digest, sends_again, stamp};
 
 use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
@@ -43,7 +48,12 @@ pub(crate) struct Caller<E> {
     pub(crate) port: Arc<E>,
     /// What is pinned.
     pub(crate) facts: Arc<Facts>,
+    /// What each of its actions may do, as it was when the run was accepted.
+    pub(crate) grants: Arc<Granted>,
 }
+
+/// What the plugins of a run's actions were granted when it was accepted.
+pub(crate) type Granted = BTreeMap<ActionReference, Arc<[Grant]>>;
 
 impl<E: Execution> Invoker for Caller<E> {
     fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
@@ -51,6 +61,7 @@ impl<E: Execution> Invoker for Caller<E> {
             services: self.services.clone(),
             port: self.port.clone(),
             facts: self.facts.clone(),
+            grants: self.grants.clone(),
             call,
             wish,
             deeds: Arc::default(),
@@ -77,6 +88,7 @@ struct Attempt<E> {
     services: Arc<Services>,
     port: Arc<E>,
     facts: Arc<Facts>,
+    grants: Arc<Granted>,
     call: Calling,
     wish: watch::Receiver<Wish>,
     deeds: Arc<Deeds>,
@@ -138,14 +150,20 @@ impl<E: Execution> Attempt<E> {
             reason.instance = Some(self.call.key.pointer.clone());
             return CallEnd::Park(reason);
         };
-        let (package, grants) = match self.services.plugins.package(action.plugin).await {
-            Ok(found) => found,
+        let grants = self.grants.get(&self.call.action).cloned().unwrap_or_default();
+        let package = match self.services.plugins.package(action.plugin).await {
+            Ok(package) => package,
             Err(detail) => {
                 let mut reason = Fault::of_code("plugin-unavailable", 503, detail);
                 reason.instance = Some(self.call.key.pointer.clone());
                 return CallEnd::Park(reason);
             }
         };
+        if self.call.attempt > 1
+            && let Err(error) = self.port.recall()
+        {
+            return CallEnd::Failed(error);
+        }
         let named = self.scope(&action, &grants, &connection);
         let arguments = match names::resolve(&named, &self.call.arguments).await {
             Ok(resolved) => resolved,
@@ -203,6 +221,7 @@ impl<E: Execution> Attempt<E> {
             wish: self.wish.clone(),
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
+            before: Mutex::new(None),
             deeds: self.deeds.clone(),
         })
     }

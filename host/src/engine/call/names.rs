@@ -29,11 +29,15 @@ const PAGES_MAX: usize = 100;
 const REMEMBERED_MAX: usize = 100_000;
 
 /// What kind of thing a name names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Named {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Named {
+    /// A conversation.
     Channel,
+    /// A person.
     User,
+    /// A user group.
     Usergroup,
+    /// A workspace.
     Workspace,
 }
 
@@ -49,7 +53,7 @@ impl Named {
     }
 
     /// Whether the text is an id already. A message's `channel` may be a person.
-    fn is_id(self, text: &str) -> bool {
+    pub(crate) fn is_id(self, text: &str) -> bool {
         let prefixes: &[char] = match self {
             Self::Channel => &['C', 'G', 'D', 'U', 'W'],
             Self::User => &['U', 'W'],
@@ -59,6 +63,20 @@ impl Named {
         text.len() >= 3
             && text.starts_with(prefixes)
             && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    }
+
+    /// The method that lists such things, where in its answer, and its arguments. People are found by their e-mail.
+    pub(crate) fn listing(self) -> Option<(&'static str, &'static str, Value)> {
+        Some(match self {
+            Self::Channel => (
+                "conversations.list",
+                "channels",
+                json!({ "types": "public_channel,private_channel", "exclude_archived": true, "limit": 200 }),
+            ),
+            Self::Usergroup => ("usergroups.list", "usergroups", json!({ "include_disabled": true })),
+            Self::Workspace => ("auth.teams.list", "teams", json!({ "limit": 100 })),
+            Self::User => return None,
+        })
     }
 
     fn title(self) -> &'static str {
@@ -78,6 +96,8 @@ type Sought = (String, Named, String);
 #[derive(Default)]
 pub(crate) struct Known {
     found: Mutex<HashMap<Sought, (String, Timestamp)>>,
+    /// The other way round, for channels: a person has many names, a channel one.
+    channels: Mutex<HashMap<(String, String), (String, Timestamp)>>,
 }
 
 impl Known {
@@ -87,7 +107,21 @@ impl Known {
         (now.millis_since(*at) < BELIEVED_MS).then(|| id.clone())
     }
 
+    /// The name of a channel.
+    pub(super) fn name_of(&self, connection: &str, id: &str, now: Timestamp) -> Option<String> {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, at) = channels.get(&(connection.to_owned(), id.to_owned()))?;
+        (now.millis_since(*at) < BELIEVED_MS).then(|| name.clone())
+    }
+
     fn put(&self, connection: &str, named: Named, name: String, id: String, now: Timestamp) {
+        if named == Named::Channel {
+            let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            if channels.len() >= REMEMBERED_MAX {
+                channels.clear();
+            }
+            channels.insert((connection.to_owned(), id.clone()), (name.clone(), now));
+        }
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if found.len() >= REMEMBERED_MAX {
             found.clear();
@@ -201,20 +235,11 @@ async fn find<E: Execution>(scope: &Scope<E>, named: Named, name: &str, input: &
         return Ok(id);
     }
     let org = scope.connection.facts.kind == Kind::GridOrg;
-    if named == Named::User {
+    let Some((method, list, arguments)) = named.listing() else {
         if !plain.contains('@') {
             return Err(not_found(scope, named, name, "an e-mail or an id was expected", None));
         }
         return find_person(scope, &plain, name, now).await;
-    }
-    let (method, list, arguments) = match named {
-        Named::Channel => (
-            "conversations.list",
-            "channels",
-            json!({ "types": "public_channel,private_channel", "exclude_archived": true, "limit": 200 }),
-        ),
-        Named::Usergroup => ("usergroups.list", "usergroups", json!({ "include_disabled": true })),
-        Named::Workspace | Named::User => ("auth.teams.list", "teams", json!({ "limit": 100 })),
     };
     let Some(asked) = services.gateway.catalog.by_name(method) else {
         return Err(not_found(scope, named, name, "it cannot be looked up", None));

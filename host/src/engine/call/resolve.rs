@@ -11,19 +11,31 @@ use crate::engine::gateway::{Connected, Gateway};
 /// How often one page is asked for again when no answer came.
 const PAGE_ATTEMPTS: u32 = 4;
 
+/// A write of which nobody knows what became.
+pub(crate) struct Doubt<'a> {
+    /// Its method.
+    pub(crate) method: &'a Method,
+    /// Its arguments, as the guest gave them.
+    pub(crate) arguments: &'a Value,
+    /// What was written before it was sent.
+    pub(crate) intent: &'a Intent,
+    /// The key that it carries.
+    pub(crate) stamp: &'a str,
+    /// What the same action had read of the thing before, where its rule wants to know.
+    pub(crate) before: Option<&'a Value>,
+}
+
 /// Reads back what became of a write, every page of it. Whatever keeps an answer from coming (a limit, a scope, a lost
 /// connection) is [`Verdict::CannotTell`]: it is never taken for absence.
-pub(in crate::engine) async fn read_back(
-    gateway: &Gateway,
-    connection: &Connected,
-    method: &Method,
-    arguments: &Value,
-    intent: &Intent,
-    key: &str,
-    run: RunId,
-) -> Verdict {
-    let question =
-        Question { method, arguments, key, intent_at: intent.at, acting: connection.acting.as_deref(), before: None };
+pub(crate) async fn read_back(gateway: &Gateway, connection: &Connected, doubt: &Doubt<'_>, run: RunId) -> Verdict {
+    let question = Question {
+        method: doubt.method,
+        arguments: doubt.arguments,
+        key: doubt.stamp,
+        intent_at: doubt.intent.at,
+        acting: connection.acting.as_deref(),
+        before: doubt.before,
+    };
     let (mut reconciler, mut request) = match reconcile::begin(&question) {
         Ok(begun) => begun,
         Err(verdict) => return verdict,

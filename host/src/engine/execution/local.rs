@@ -1,14 +1,16 @@
 //! The port over this process's journal.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Ending, ExecutionKey, State};
+use bellhop_core::run::{ExecutionKey, Facts, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+
+mod log;
 
 use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
 use crate::clock::Clock;
@@ -17,6 +19,7 @@ use crate::engine::timers::Timers;
 use crate::engine::{driver, summary};
 use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
 use crate::limits::Limits;
+use log::Log;
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history.
 const SNAPSHOT_EVENTS: u64 = 256;
@@ -25,29 +28,6 @@ const SNAPSHOT_EVENTS: u64 = 256;
 /// taken for a store that failed. Half of what the embedded store takes.
 const QUEUE_BATCHES_HIGH: usize = 8_192;
 const QUEUE_BYTES_HIGH: usize = 32 * 1024 * 1024;
-
-/// What this process knows of one run's log.
-struct Log {
-    /// The number of the next entry.
-    seq: u64,
-    bytes: u64,
-    last: Ticket,
-    /// Where the ends of calls stand in the log.
-    ends: HashMap<CallKey, u64>,
-    /// Where the ends of slices stand.
-    slices: HashMap<CallKey, u64>,
-    /// Intents without an end.
-    open: BTreeMap<CallKey, Intent>,
-    /// Decisions that were read and are still to be folded.
-    decisions: BTreeMap<u64, u64>,
-    /// The timer in the store, and the one that is wanted.
-    timer: (Option<Timestamp>, Option<Timestamp>),
-    /// The state's events at the last snapshot.
-    snapshot_events: u64,
-    summary: journal::Summary,
-    /// The place in a group that the run's mark names.
-    place: Option<Place>,
-}
 
 /// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
 pub(crate) struct Local {
@@ -88,77 +68,40 @@ pub(crate) struct Opening {
     pub(crate) timers: Timers,
 }
 
-/// A log that was read back.
+/// A run that was read back.
 pub(crate) struct Read {
     /// The port.
     pub(crate) port: Local,
-    /// The latest snapshot, if there is one, with the number of the decision after it.
-    pub(crate) snapshot: Option<(State, u64)>,
+    /// The state to fold on from.
+    pub(crate) state: State,
+    /// The number of the first decision that is not in it.
+    pub(crate) decisions: u64,
 }
 
 impl Local {
     /// A port for a run whose only entry is `Accepted`, just committed under `ticket`.
     pub(crate) fn fresh(opening: Opening, ticket: Ticket, bytes: u64) -> Self {
-        let log = Log {
-            seq: 1,
-            bytes,
-            last: ticket,
-            ends: HashMap::new(),
-            slices: HashMap::new(),
-            open: BTreeMap::new(),
-            decisions: BTreeMap::new(),
-            timer: (None, None),
-            snapshot_events: 0,
-            summary: opening.summary.clone(),
-            place: None,
-        };
+        let mut log = Log::new(opening.summary.clone(), ticket);
+        (log.seq, log.bytes) = (1, bytes);
         Self::with(opening, log)
     }
 
-    /// A port for a run whose log is in the journal.
+    /// A port for a run whose log is in the journal, and its state as of the latest snapshot.
     ///
     /// # Errors
     /// When the log cannot be read or is damaged: the run must not go on.
-    pub(crate) fn read(opening: Opening) -> Result<Read, journal::Error> {
-        let mut log = Log {
-            seq: 0,
-            bytes: 0,
-            last: opening.journal.tip(),
-            ends: HashMap::new(),
-            slices: HashMap::new(),
-            open: BTreeMap::new(),
-            decisions: BTreeMap::new(),
-            timer: (None, None),
-            snapshot_events: 0,
-            summary: opening.summary.clone(),
-            place: None,
-        };
-        let mut number = 0;
-        loop {
-            let page = opening.journal.entries(opening.run, log.seq, 1_000)?;
-            if page.is_empty() {
-                break;
-            }
-            for (seq, entry) in page {
-                log.seq = seq + 1;
-                log.note(seq, &entry, &mut number);
-            }
-        }
-        let snapshot = match opening.journal.snapshot(opening.run)? {
-            None => None,
-            Some(kept) => {
-                let value = opening.journal.value(kept.state)?;
-                // A snapshot only saves work. One that this version cannot read is passed over.
-                serde_json::from_value::<State>(value).ok().map(|state| {
-                    let decided = log.decisions.values().filter(|seq| **seq < kept.seq).count() as u64;
-                    (state, decided)
-                })
-            }
-        };
-        if let Some((state, _)) = &snapshot {
-            log.snapshot_events = state.events;
-        }
-        Ok(Read { port: Self::with(opening, log), snapshot })
+    pub(crate) fn read(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+        let log::Read { log, state, decisions } =
+            Log::read(&opening.journal, opening.run, opening.summary.clone(), facts)?;
+        Ok(Read { port: Self::with(opening, log), state, decisions })
+    }
+
+    /// As [`Self::read`], without regard to snapshots.
+    #[cfg(test)]
+    pub(crate) fn read_whole(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+        let log::Read { log, state, decisions } =
+            Log::read_whole(&opening.journal, opening.run, opening.summary.clone(), facts)?;
+        Ok(Read { port: Self::with(opening, log), state, decisions })
     }
 
     fn with(opening: Opening, log: Log) -> Self {
@@ -202,6 +145,11 @@ impl Local {
             .any(|call| call.execution == *execution && call.attempt == attempt && call.ordinal < ordinal)
     }
 
+    /// The calls that were begun and have no end.
+    pub(crate) fn open_calls(&self) -> BTreeMap<CallKey, Intent> {
+        self.log().open.clone()
+    }
+
     /// Whether a message is waiting.
     pub(crate) fn has_message(&self) -> bool {
         self.inbox.try_lock().is_ok_and(|inbox| !inbox.is_empty())
@@ -214,7 +162,7 @@ impl Local {
 
     /// Appends entries, with what else is to be written in the same commit.
     fn append(&self, log: &mut Log, entries: &[Entry], write: Write) -> Result<(), Error> {
-        let bytes = write.bytes() as u64 + entries.iter().map(weight).sum::<u64>();
+        let bytes = write.bytes() as u64 + entries.iter().map(log::weight).sum::<u64>();
         let mut seq = log.seq;
         let ticket = self.journal.append(self.run, &mut seq, entries, write).map_err(failed)?;
         log.seq = seq;
@@ -237,22 +185,17 @@ impl Local {
 
     fn settle(&self, settle: &Settle) -> Result<(), Error> {
         let mut log = self.log();
-        let meant: Vec<(CallKey, Intent)> = log
-            .open
-            .iter()
-            .filter(|(call, _)| settle.task.as_ref().is_none_or(|task| call.execution.pointer == *task))
-            .map(|(call, intent)| (call.clone(), intent.clone()))
-            .collect();
-        for (call, intent) in meant {
+        for (call, answer) in &settle.calls {
+            // What has come to its end meanwhile is in doubt no more.
+            let Some(intent) = log.open.get(call).cloned() else { continue };
             let mut write = Write::new();
-            let how = match &settle.answer {
+            let how = match answer {
                 Some(answer) => {
                     let content = self.journal.content(&mut write, answer.clone()).map_err(failed)?;
                     journal::Resolution::Done(journal::Answer::Ok(content))
                 }
                 None => journal::Resolution::NotDone,
             };
-            let done = settle.answer.is_some();
             let entry = Entry::Resolved {
                 key: call.execution.to_string(),
                 attempt: call.attempt,
@@ -264,9 +207,9 @@ impl Local {
             };
             let seq = log.seq;
             self.append(&mut log, &[entry], write)?;
-            log.open.remove(&call);
-            if done {
-                log.ends.insert(call, seq);
+            log.open.remove(call);
+            if answer.is_some() {
+                log.ends.insert(call.clone(), seq);
             }
         }
         Ok(())
@@ -280,7 +223,7 @@ impl Local {
     }
 
     /// The entry of a decision, and what is kept beside it.
-    fn decided(&self, log: &mut Log, record: Value, state: Option<&State>) -> Result<(), Error> {
+    fn decided(&self, log: &mut Log, number: u64, record: Value, state: Option<&State>) -> Result<(), Error> {
         let mut write = Write::new();
         let Value::Array(events) = record else {
             return Err(Error::Journal("a decision has no list of events".to_owned()));
@@ -291,7 +234,7 @@ impl Local {
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
         if let Some(state) = state {
-            self.beside(log, &mut write, state)?;
+            self.beside(log, number, &mut write, state)?;
         }
         self.append(log, &[Entry::Decision { events }], write)?;
         let (stored, wanted) = log.timer;
@@ -308,7 +251,7 @@ impl Local {
     }
 
     /// What can be made again from a state and is written with it: summary, timer, snapshot, the mark of an open run.
-    fn beside(&self, log: &mut Log, write: &mut Write, state: &State) -> Result<(), Error> {
+    fn beside(&self, log: &mut Log, number: u64, write: &mut Write, state: &State) -> Result<(), Error> {
         let (stored, wanted) = log.timer;
         if stored != wanted {
             if let Some(at) = stored {
@@ -331,18 +274,34 @@ impl Local {
             write.put(&key::open(self.run), &open).map_err(failed)?;
         }
         log.place = place;
-        if let Some((at, ending)) = state.ended() {
+        if let Some((at, _)) = state.ended() {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
             summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
-            let _: &Ending = ending;
         } else if state.events >= log.snapshot_events + SNAPSHOT_EVENTS || rests(state) {
             let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
-            let state_content = self.journal.content(write, value).map_err(failed)?;
-            let snapshot = journal::Snapshot { seq: log.seq + 1, state: state_content };
+            let snapshot = journal::Snapshot {
+                seq: log.seq + 1,
+                // Never by digest: it replaces the one before it, and that one must leave nothing behind.
+                state: journal::Content::Value(value),
+                log: Some(log.index(state, number + 1)),
+            };
             write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
             log.snapshot_events = state.events;
         }
+        log.summary = summary;
+        Ok(())
+    }
+
+    /// Writes the run's summary as `state` has it, whatever was written before.
+    pub(crate) fn refresh(&self, state: &State) -> Result<(), Error> {
+        let mut log = self.log();
+        let mut write = Write::new();
+        let now = self.clock.now();
+        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))
+            .map_err(failed)?;
+        write.put(&key::summary(self.run), &summary).map_err(failed)?;
+        log.last = self.journal.commit(write).map_err(failed)?;
         log.summary = summary;
         Ok(())
     }
@@ -416,82 +375,9 @@ fn rests(state: &State) -> bool {
     matches!(state.status(), Status::Waiting | Status::Parked | Status::Suspended)
 }
 
-/// About what an entry takes on the disk. The store knows better; this is for a limit.
-fn weight(entry: &Entry) -> u64 {
-    match entry {
-        Entry::Decision { events } => events.iter().map(content_weight).sum::<u64>() + 64,
-        Entry::Outcome { answer, .. } | Entry::Read { answer, .. } => match answer {
-            journal::Answer::Ok(content) | journal::Answer::Err(content) => content_weight(content) + 256,
-        },
-        _ => 256,
-    }
-}
-
-fn content_weight(content: &journal::Content) -> u64 {
-    match content {
-        journal::Content::Value(value) => value.to_string().len() as u64,
-        journal::Content::Stored { bytes, .. } => *bytes,
-    }
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
 fn failed(error: journal::Error) -> Error {
     Error::Journal(error.to_string())
-}
-
-impl Log {
-    /// Takes note of an entry that was read.
-    fn note(&mut self, seq: u64, entry: &Entry, decisions: &mut u64) {
-        self.bytes += weight(entry);
-        let call = |key: &str, attempt: u32, ordinal: u32| {
-            key.parse().ok().map(|execution| CallKey { execution, attempt, ordinal })
-        };
-        match entry {
-            Entry::Decision { .. } => {
-                self.decisions.insert(*decisions, seq);
-                *decisions += 1;
-            }
-            Entry::Intent { key, attempt, ordinal, hash, at, function, connection } => {
-                if let Some(call) = call(key, *attempt, *ordinal) {
-                    let intent = Intent {
-                        hash: hash.to_string(),
-                        at: *at,
-                        function: function.clone(),
-                        connection: connection.clone().unwrap_or_default(),
-                    };
-                    self.open.insert(call, intent);
-                }
-            }
-            Entry::Outcome { key, attempt, ordinal, .. } | Entry::Read { key, attempt, ordinal, .. } => {
-                if let Some(call) = call(key, *attempt, *ordinal) {
-                    self.open.remove(&call);
-                    self.ends.insert(call, seq);
-                }
-            }
-            Entry::NotSent { key, attempt, ordinal, .. } => {
-                if let Some(call) = call(key, *attempt, *ordinal) {
-                    self.open.remove(&call);
-                }
-            }
-            Entry::Resolved { key, attempt, ordinal, how, .. } => {
-                if let Some(call) = call(key, *attempt, *ordinal) {
-                    self.open.remove(&call);
-                    if matches!(how, journal::Resolution::Done(_)) {
-                        self.ends.insert(call, seq);
-                    }
-                }
-            }
-            Entry::Slice { key, attempt, .. } => {
-                if let Some(mut call) = call(key, *attempt, 0) {
-                    while self.slices.contains_key(&call) {
-                        call.ordinal += 1;
-                    }
-                    self.slices.insert(call, seq);
-                }
-            }
-            Entry::Accepted { .. } | Entry::Note { .. } => {}
-        }
-    }
 }
 
 impl Execution for Local {
@@ -521,7 +407,7 @@ impl Execution for Local {
                 let end = call(None).await;
                 if let End::Done(decision) = &end {
                     let mut log = self.log();
-                    self.decided(&mut log, decision.to_record(), decision.after())?;
+                    self.decided(&mut log, *number, decision.to_record(), decision.after())?;
                 }
                 return Ok(end);
             }
@@ -614,6 +500,10 @@ impl Execution for Local {
             End::Doubt(_) | End::Stopped => {}
         }
         Ok(end)
+    }
+
+    fn recall(&self) -> Result<(), Error> {
+        self.log().recall(&self.journal, self.run).map_err(failed)
     }
 
     fn timer(&self, at: Option<Timestamp>) {

@@ -5,6 +5,7 @@
 //! has the answer under that key gives the same one again. [`local`] keeps the answers in the journal of this
 //! process; [`replay`] keeps them in an ordered log in memory and is how an engine that only replays looks.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -207,10 +208,8 @@ pub(crate) struct Signal {
 /// See [`Signal::settle`].
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
-    /// The pointer of the task whose calls are meant; none: all.
-    pub(crate) task: Option<String>,
-    /// What the action gets for a call that was carried out; none: it was not.
-    pub(crate) answer: Option<Value>,
+    /// The calls that are meant, and what the action gets for each that was carried out; none: it was not.
+    pub(crate) calls: BTreeMap<CallKey, Option<Value>>,
     /// Who says so.
     pub(crate) by: String,
 }
@@ -244,6 +243,12 @@ pub(crate) trait Execution: Send + Sync + 'static {
         T: Recorded,
         F: FnOnce(Option<Intent>) -> Fut + Send,
         Fut: Future<Output = End<T>> + Send;
+
+    /// Earlier attempts at an action are about to be asked for. A port that keeps only what open actions need finds the
+    /// rest of the log now.
+    fn recall(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// From now on the run is to be woken at `at`, and at no other time. Kept with the next record.
     fn timer(&self, at: Option<Timestamp>);

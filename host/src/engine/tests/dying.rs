@@ -21,6 +21,8 @@ pub(super) struct Dying {
     dead: watch::Sender<bool>,
     /// Whether it synchronises only when it is told to.
     held: AtomicBool,
+    /// Items that scans gave.
+    scanned: AtomicU64,
 }
 
 impl Dying {
@@ -40,6 +42,7 @@ impl Dying {
             die_at: AtomicU64::new(0),
             dead: watch::channel(false).0,
             held: AtomicBool::new(false),
+            scanned: AtomicU64::new(0),
         }
     }
 
@@ -66,6 +69,11 @@ impl Dying {
     /// The disk refuses from now on.
     pub(super) fn fail(&self) {
         self.memory.fail("the disk is gone");
+    }
+
+    /// Items that scans gave so far.
+    pub(super) fn scanned(&self) -> u64 {
+        self.scanned.load(Ordering::SeqCst)
     }
 
     /// Batches accepted so far.
@@ -123,7 +131,9 @@ impl Store for Dying {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
-        self.under.scan(from, to, limit)
+        let page = self.under.scan(from, to, limit)?;
+        self.scanned.fetch_add(page.items.len() as u64, Ordering::SeqCst);
+        Ok(page)
     }
 
     fn stats(&self) -> Stats {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::dying::Dying;
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::engine::accept::{Accepted, Refused, Trigger};
 use crate::engine::connections::{New, Secrets};
 use crate::engine::definitions::{self, Expect};
@@ -153,7 +153,7 @@ fn ground() -> &'static Ground {
         let sandbox = super::sandbox(cache.path());
         let expressions = runtime.block_on(Expressions::load(&sandbox, Budget::default())).unwrap();
         let ground = Ground { store: Memory::manual(), sandbox: sandbox.clone(), expressions, secrets, _cache: cache };
-        let life = Life::open_on(&ground, Dying::over(ground.store.crash(0)), Limits::default(), &slack);
+        let life = Life::open_on(&ground, Dying::over(ground.store.crash(0)), Limits::default(), None, &slack);
         life.runtime().block_on(async {
             let bytes = super::plugin(&sandbox).await;
             let services = &life.engine().services;
@@ -181,7 +181,7 @@ pub(super) struct Life {
 impl Life {
     /// Opens the engine; open runs are not taken up yet.
     pub(super) fn open(memory: Memory, slack: &Slack) -> Self {
-        Self::open_on(ground(), Dying::over(memory), Limits::default(), slack)
+        Self::open_on(ground(), Dying::over(memory), Limits::default(), None, slack)
     }
 
     /// Opens on a store in a folder, and starts. A folder that is empty is made [`fresh`].
@@ -194,14 +194,21 @@ impl Life {
             }
             store.commit(batch).unwrap();
         }
-        let life = Self::open_on(ground(), Dying::under(Arc::new(store)), Limits::default(), slack);
+        let life = Self::open_on(ground(), Dying::under(Arc::new(store)), Limits::default(), None, slack);
         life.begin();
         life
     }
 
     /// Opens with other limits, and starts.
     pub(super) fn start_with(memory: Memory, limits: Limits, slack: &Slack) -> Self {
-        let life = Self::open_on(ground(), Dying::over(memory), limits, slack);
+        let life = Self::open_on(ground(), Dying::over(memory), limits, None, slack);
+        life.begin();
+        life
+    }
+
+    /// The same, by another clock.
+    pub(super) fn start_at(memory: Memory, limits: Limits, clock: Arc<dyn Clock>, slack: &Slack) -> Self {
+        let life = Self::open_on(ground(), Dying::over(memory), limits, Some(clock), slack);
         life.begin();
         life
     }
@@ -214,7 +221,7 @@ impl Life {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "made where it is handed over")]
-    fn open_on(ground: &Ground, store: Dying, limits: Limits, slack: &Slack) -> Self {
+    fn open_on(ground: &Ground, store: Dying, limits: Limits, clock: Option<Arc<dyn Clock>>, slack: &Slack) -> Self {
         let runtime = runtime();
         let store = Arc::new(store);
         let base_url = format!("http://{}", slack.running.address);
@@ -222,7 +229,7 @@ impl Life {
             let client = Client::new(&ClientOptions { base_url, ..Default::default() }).unwrap();
             Engine::open(Options {
                 journal: Journal::new(store.clone()),
-                clock: Arc::new(clock::System::new()),
+                clock: clock.unwrap_or_else(|| Arc::new(clock::System::new())),
                 limits: Limits { reconcile_delay_ms: 1, ..limits },
                 sandbox: ground.sandbox.clone(),
                 expressions: ground.expressions.clone(),

@@ -26,6 +26,7 @@ use crate::toolchain;
 
 mod crash;
 mod double;
+mod doubts;
 mod dying;
 mod letting_out;
 mod life;
@@ -33,6 +34,7 @@ mod ports;
 mod recovery;
 mod scenarios;
 mod timers;
+mod upkeep;
 mod workflows;
 
 /// A host without HTTP, on a store in memory.

@@ -13,12 +13,12 @@ use super::dying::Dying;
 use crate::clock::{Clock as _, Manual};
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
-use crate::engine::execution::local::{Local, Opening};
+use crate::engine::execution::local::{Local, Opening, Read};
 use crate::engine::execution::replay::{Death, Line, Replay};
 use crate::engine::execution::{Execution, Signal, StepKey};
 use crate::engine::timers::Timers;
 use crate::journal::memory::Memory;
-use crate::journal::{Entry, Journal, Open, Summary, Write, key};
+use crate::journal::{Entry, Journal, Open, Store as _, Summary, Write, key};
 use crate::limits::Limits;
 
 /// When all runs here are accepted.
@@ -95,15 +95,25 @@ impl LocalStage {
     /// The state of the snapshot, that state with what came after it, and the one that the whole log tells of.
     pub(super) async fn read_both_ways(&mut self) -> (State, State, State) {
         let summary: Summary = self.journal.get(&key::summary(self.run())).unwrap().unwrap();
-        let read = Local::read(self.opening(summary.clone()).0).unwrap();
-        let (snapshot, from) = read.snapshot.expect("there is a snapshot");
-        let snapshot = snapshot.restore(self.facts.clone()).unwrap();
+        let read = Local::read(self.opening(summary.clone()).0, &self.facts).unwrap();
+        let snapshot = read.state.clone();
         let mut folded = snapshot.clone();
-        driver::fold(&read.port, &mut folded, from).await.unwrap();
-        let read = Local::read(self.opening(summary).0).unwrap();
-        let mut whole = State::new(self.facts.clone());
+        driver::fold(&read.port, &mut folded, read.decisions).await.unwrap();
+        let read = Local::read_whole(self.opening(summary).0, &self.facts).unwrap();
+        let mut whole = read.state;
         driver::fold(&read.port, &mut whole, 0).await.unwrap();
         (snapshot, folded, whole)
+    }
+
+    /// Records that were read from the store so far.
+    pub(super) fn scanned(&self) -> u64 {
+        self.store.scanned()
+    }
+
+    /// Values stored by their digest.
+    pub(super) fn blobs(&self) -> usize {
+        let range = key::all(key::Space::Blob);
+        self.store.scan(&range.from, &range.to, 4_000).unwrap().items.len()
     }
 
     fn run(&self) -> RunId {
@@ -162,14 +172,10 @@ impl Stage for LocalStage {
             return Taken { port, inbox, state: State::new(self.facts.clone()), decisions: 0 };
         };
         let (opening, inbox) = self.opening(summary);
-        let read = Local::read(opening).unwrap();
-        let (mut state, from) = match read.snapshot {
-            Some((state, from)) => (state.restore(self.facts.clone()).unwrap(), from),
-            None => (State::new(self.facts.clone()), 0),
-        };
-        let decisions = driver::fold(&read.port, &mut state, from).await.unwrap();
-        read.port.folded(&state);
-        Taken { port: Arc::new(read.port), inbox, state, decisions }
+        let Read { port, mut state, decisions } = Local::read(opening, &self.facts).unwrap();
+        let decisions = driver::fold(&port, &mut state, decisions).await.unwrap();
+        port.folded(&state);
+        Taken { port: Arc::new(port), inbox, state, decisions }
     }
 
     fn die_at(&mut self, point: Point) {

@@ -300,7 +300,8 @@ fn a_cancelled_run_does_not_end_before_a_doubt_does() {
     // Over a restart too.
     let life = Life::start(life.die(usize::MAX), &slack);
     assert_eq!(life.status(run), Status::Parked);
-    life.wait(life.engine().resolve(run, None, true, None, "a test".to_owned())).unwrap();
+    let answer = Some(json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}));
+    life.wait(life.engine().resolve(run, None, true, answer, "a test".to_owned())).unwrap();
     assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
     assert_eq!(open_intents(&life.entries(run)), 0);
     assert_eq!(slack.messages(), ["sent"]);

@@ -63,13 +63,71 @@ async fn a_run_woken_from_a_snapshot_is_the_run_that_its_log_tells_of() {
     }
     let state: State = stage.take().await.state;
     stage.pass(&state);
+    // Waking costs the snapshot and not the history.
+    let before = stage.scanned();
     let taken = stage.take().await;
+    assert!(stage.scanned() - before < 5, "{} records were read", stage.scanned() - before);
     taken.inbox.send(wake()).unwrap();
     let carried = carry(taken, &outside).await;
     assert_eq!((carried.left, carried.state.status()), (Left::Ended, Status::Completed));
     let ledger = outside.ledger();
     assert_eq!(ledger.len(), 151);
     assert!(ledger.values().all(|times| *times == 1));
+}
+
+#[tokio::test]
+async fn large_snapshots_leave_nothing_behind() {
+    let large = "x".repeat(20_000);
+    let facts = facts(&format!(
+        "
+  - keep: {{set: {{done: true}}, export: {{as: '${{ \"{large}\" }}'}}}}
+  - one: {{wait: {{hours: 1}}}}
+  - two: {{wait: {{hours: 1}}}}
+  - three: {{wait: {{hours: 1}}}}"
+    ));
+    let outside = Arc::new(Outside::default());
+    let mut stage = LocalStage::new(&facts);
+    carry(stage.take().await, &outside).await;
+    let blobs = stage.blobs();
+    for _ in 0..2 {
+        let state: State = stage.take().await.state;
+        assert!(serde_json::to_string(&state).unwrap().len() > 20_000, "the state is large");
+        stage.pass(&state);
+        let taken = stage.take().await;
+        taken.inbox.send(wake()).unwrap();
+        let carried = carry(taken, &outside).await;
+        assert_eq!(carried.left, Left::Resting);
+    }
+    assert_eq!(stage.blobs(), blobs);
+}
+
+#[tokio::test]
+async fn a_retried_action_behind_a_snapshot_knows_what_its_earlier_attempt_did() {
+    // The first attempt succeeds with one write and fails with the second; between the attempts the run rests.
+    let facts = facts(
+        "
+  - careful:
+      try:
+        - before: {call: plain:1@double}
+        - pair: {call: pair:1@double}
+      catch:
+        errors: {with: {status: 429}}
+        retry: {delay: {hours: 2}, limit: {attempt: {count: 3}}}",
+    );
+    let outside = Arc::new(Outside::default());
+    let mut stage = LocalStage::new(&facts);
+    let carried = carry(stage.take().await, &outside).await;
+    assert_eq!(carried.left, Left::Resting);
+    stage.restart();
+    let state: State = stage.take().await.state;
+    stage.pass(&state);
+    let taken = stage.take().await;
+    taken.inbox.send(wake()).unwrap();
+    let carried = carry(taken, &outside).await;
+    assert_eq!((carried.left, carried.state.status()), (Left::Ended, Status::Completed));
+    let twice: Vec<_> = outside.ledger().into_iter().filter(|(_, times)| *times != 1).collect();
+    assert!(twice.is_empty(), "done again: {twice:?}");
+    assert_eq!(outside.ledger().len(), 3);
 }
 
 #[tokio::test]

@@ -78,6 +78,8 @@ fn one(key: u8) -> Batch {
 fn what_queues_while_the_disk_is_busy_becomes_one_group() {
     let bench = bench();
     let first = bench.queue.commit(one(0)).unwrap();
+    // Somebody waits for it, so that the disk is busy with it from then on.
+    let waited = bench.queue.durable(first);
     // The writer has the first group when it left the queue's view of what is pending.
     while bench.queue.pending(&[0]).is_some() {
         std::thread::yield_now();
@@ -85,7 +87,7 @@ fn what_queues_while_the_disk_is_busy_becomes_one_group() {
     let later: Vec<_> = (1..=15).map(|key| bench.queue.commit(one(key)).unwrap()).collect();
     assert!(bench.queue.durable(first).now_or_never().is_none());
     bench.disk.send(Ok(())).unwrap();
-    wait(bench.queue.durable(first)).unwrap();
+    wait(waited).unwrap();
     assert!(bench.queue.durable(later[0]).now_or_never().is_none());
     bench.disk.send(Ok(())).unwrap();
     bench.disk.send(Ok(())).unwrap();

@@ -157,7 +157,7 @@ fn runs_are_listed_newest_first_by_pages() {
     let mut range = None;
     loop {
         let page = journal.runs(range, 10).unwrap();
-        found.extend(page.items.into_iter().map(|(run, summary)| (run, summary.labels["ticket"].clone())));
+        found.extend(page.items.into_iter().map(|(run, summary)| (run, summary.unwrap().labels["ticket"].clone())));
         range = page.next;
         if range.is_none() {
             break;
@@ -185,7 +185,7 @@ fn what_expired_is_named_by_its_key() {
 #[test]
 fn snapshots_and_other_records_are_read_back_and_deleted() {
     let (_, journal) = memory();
-    let snapshot = Snapshot { seq: 256, state: Content::Value(json!({"v": 1})) };
+    let snapshot = Snapshot { seq: 256, state: Content::Value(json!({"v": 1})), log: Some(json!({"bytes": 7})) };
     let mut write = Write::new();
     write.put(&key::snapshot(run(1)), &snapshot).unwrap();
     write.put(&key::connection("acme"), &json!({"kind": "grid-org"})).unwrap();

@@ -12,6 +12,7 @@ const EFFECTS: [(&str, &str); 5] =
     [("read", "Read"), ("create", "Create"), ("update", "Update"), ("delete", "Delete"), ("notify", "Notify")];
 const KINDS: [(&str, &str); 3] =
     [("workspace", "Workspace"), ("grid-workspace", "GridWorkspace"), ("grid-org", "GridOrg")];
+const LICENCES: [(&str, &str); 2] = [("adds", "Adds"), ("reclaims", "Reclaims")];
 const PURPOSES: [&str; 6] = ["onboarding", "offboarding", "access-request", "access-review", "licence", "other"];
 
 #[derive(Default)]
@@ -20,6 +21,7 @@ struct Args {
     title: Option<LitStr>,
     effect: Option<LitStr>,
     inverse: Option<LitStr>,
+    licence: Option<LitStr>,
     purposes: Vec<LitStr>,
     exclusive: Vec<Vec<LitStr>>,
     errors: Vec<(LitStr, LitInt, LitStr)>,
@@ -43,12 +45,13 @@ impl Parse for Args {
                 "title" => once(&mut args.title, &key, value(input)?)?,
                 "effect" => once(&mut args.effect, &key, value(input)?)?,
                 "inverse" => once(&mut args.inverse, &key, value(input)?)?,
+                "licence" => once(&mut args.licence, &key, value(input)?)?,
                 "purposes" => args.purposes.extend(texts(input)?),
                 "exclusive" => args.exclusive.push(texts(input)?),
                 "error" => args.errors.push(error(input)?),
                 "calls" => args.calls.push(calls(input)?),
                 other => {
-                    let known = "name, title, effect, inverse, purposes, exclusive, error, calls";
+                    let known = "name, title, effect, inverse, licence, purposes, exclusive, error, calls";
                     return Err(Error::new(key.span(), format!("`{other}` is none of {known}")));
                 }
             }
@@ -186,6 +189,13 @@ fn spec(args: &Args, function: &Ident, description: &str) -> Result<TokenStream,
         Some(inverse) => quote!(::core::option::Option::Some(#inverse)),
         None => quote!(::core::option::Option::None),
     };
+    let licence = match &args.licence {
+        Some(word) => {
+            let licence = variant(&LICENCES, word)?;
+            quote!(::core::option::Option::Some(::bellhop_plugin::Licence::#licence))
+        }
+        None => quote!(::core::option::Option::None),
+    };
     let exclusive = args
         .exclusive
         .iter()
@@ -219,6 +229,7 @@ fn spec(args: &Args, function: &Ident, description: &str) -> Result<TokenStream,
             effect: ::bellhop_plugin::Effect::#effect,
             purposes: &[#(#purposes),*],
             inverse: #inverse,
+            licence: #licence,
             exclusive: &[#(#exclusive),*],
             errors: &[#(#errors),*],
             calls: &[#(#calls),*],

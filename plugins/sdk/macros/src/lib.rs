@@ -17,6 +17,7 @@ mod shape;
 ///     effect = "update",                        // required: read, create, update, delete or notify
 ///     purposes("onboarding", "access-request"), // none: any
 ///     inverse = "usergroup.remove-user",
+///     licence = "adds",                         // or reclaims, a paid seat; none: neither
 ///     exclusive("usergroup", "/usergroup"),     // a name, and JSON pointers into the input; may be repeated
 ///     error("usergroup-empty", 409, "…"),       // a code, a status and what it means; may be repeated
 ///     calls(on("workspace"), always("usergroups-users.list"), maybe("usergroups-users.update")), // may be repeated

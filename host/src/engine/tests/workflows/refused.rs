@@ -95,7 +95,7 @@ const CASES: &[Case] = &[
         chosen: &[("team", "hp")],
         code: "connection-unknown",
         line: Some(7),
-        says: &["`hp`", "connections `hq`", "bellhop workflows bind test/one team=hq"],
+        says: &["`hp`", "connections `hq`", "bellhop run test/one --connection team=hq"],
     },
     Case {
         about: "a trigger that names an alias that the file does not have",

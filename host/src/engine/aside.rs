@@ -1,0 +1,153 @@
+//! Runs that cannot be taken up: shown as parked, left alone by every start, taken back when a person says so.
+
+use std::sync::{Arc, PoisonError};
+
+use bellhop_core::fault::Fault;
+use bellhop_core::id::RunId;
+use bellhop_core::run::Status;
+use bellhop_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::Engine;
+use super::accept::Pins;
+use super::runs::{LoadError, Loaded};
+use crate::journal::{self, Entry, Open, Summary, Write, key};
+
+/// The reason with which such a run is parked.
+const RUN_POISONED: &str = "run-poisoned";
+
+/// Whether a summary says that its run was set aside.
+pub(super) fn is_poisoned(summary: &Summary) -> bool {
+    let reason = summary.waiting.as_ref().and_then(|waiting| waiting.pointer("/reason/type")).and_then(Value::as_str);
+    reason.and_then(|kind| kind.rsplit('/').next()) == Some(RUN_POISONED)
+}
+
+fn poisoned(summary: &mut Summary, reason: &str) {
+    let mut fault = Fault::of_code(RUN_POISONED, 500, format!("the run cannot be taken up: {reason}"));
+    fault.title = Some("The run cannot be taken up and is set aside".to_owned());
+    summary.status = Status::Parked;
+    summary.waiting = Some(json!({ "on": "person", "reason": fault }));
+}
+
+impl LoadError {
+    /// What people may be told of it. What the store says stands in the log.
+    fn shown(&self) -> String {
+        match self {
+            Self::Damaged(reason) => reason.clone(),
+            _ => "what was recorded of it cannot be read; the host's log says what".to_owned(),
+        }
+    }
+
+    /// Whether the run is to blame, and not the store or whoever asked.
+    pub(super) fn is_of_the_run(&self) -> bool {
+        match self {
+            Self::Unknown(_) => false,
+            Self::Damaged(_) | Self::Port(_) => true,
+            Self::Journal(error) => !error.is_fatal(),
+        }
+    }
+}
+
+impl Engine {
+    /// Whether the run cannot be taken up in this process.
+    pub(crate) fn is_aside(&self, run: RunId) -> bool {
+        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
+    }
+
+    /// Leaves a run alone from now on, and has it shown so.
+    pub(super) fn set_aside(&self, run: RunId, error: &LoadError) {
+        tracing::error!(%run, %error, code = "run-poisoned", "the run is set aside");
+        let reason = error.shown();
+        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, reason.clone());
+        let kept = self.services.journal.get::<Summary>(&key::summary(run));
+        let mut summary = match kept {
+            Ok(Some(summary)) if summary.status.is_final() || is_poisoned(&summary) => return,
+            Ok(Some(summary)) => summary,
+            // What can be told from the run's first record replaces what cannot be read.
+            Ok(None) | Err(_) => match self.stand_in(run) {
+                Some(summary) => summary,
+                None => return,
+            },
+        };
+        poisoned(&mut summary, &reason);
+        summary.updated_at = self.services.clock.now();
+        let mut write = Write::new();
+        let written = write.put(&key::summary(run), &summary).and_then(|()| self.services.journal.commit(write));
+        if let Err(error) = written {
+            tracing::warn!(%run, %error, "lists do not show that the run is set aside");
+        }
+    }
+
+    /// What is known of a run whose summary cannot be read, from its first record. Its labels and its idempotency key
+    /// are lost.
+    fn stand_in(&self, run: RunId) -> Option<Summary> {
+        let first = self.services.journal.entries(run, 0, 1).ok()?.into_iter().next();
+        let Some((0, Entry::Accepted { pins })) = first else { return None };
+        let pins: Pins = serde_json::from_value(pins).ok()?;
+        Some(summary_of(pins.workflow.namespace, pins.workflow.name, pins.version, pins.accepted_at))
+    }
+
+    /// What lists show of a run whose summary cannot be read.
+    pub(super) fn damaged(&self, run: RunId) -> Summary {
+        let unknown = || "unknown".to_owned();
+        let mut summary = self
+            .stand_in(run)
+            .unwrap_or_else(|| summary_of(unknown(), unknown(), unknown(), Timestamp::from_millis(0)));
+        poisoned(&mut summary, "what is shown of it cannot be read; the host's log says what");
+        summary
+    }
+
+    /// Takes up again what was set aside, when a person says that it has been mended, or wants it tried.
+    ///
+    /// # Errors
+    /// It still cannot be: then it is set aside as before.
+    pub(super) async fn take_back(self: &Arc<Self>, run: RunId) -> Result<(), LoadError> {
+        let _turn = self.loading.lock(run.to_string()).await;
+        if self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run).is_none() {
+            return Ok(());
+        }
+        tracing::info!(%run, "the run is taken up again");
+        let mut write = Write::new();
+        write.put(&key::open(run), &Open::default())?;
+        self.services.journal.commit(write)?;
+        let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let (opening, live) = self.opening(run, summary);
+        match self.load(run, opening).await {
+            Ok(loaded) => {
+                self.restore_keys(&loaded).await?;
+                self.shown_as_it_is(&loaded)?;
+                self.runs.insert(run, live);
+                self.carry(run, loaded);
+                let tip = self.services.journal.tip();
+                Ok(self.services.journal.durable(tip).await.map_err(journal::Error::from)?)
+            }
+            Err(error) if error.is_of_the_run() => {
+                self.set_aside(run, &error);
+                Err(LoadError::Damaged(error.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A run that can be read again is shown as its state says.
+    pub(super) fn shown_as_it_is(&self, loaded: &Loaded) -> Result<(), LoadError> {
+        Ok(loaded.port.refresh(&loaded.state)?)
+    }
+}
+
+fn summary_of(namespace: String, name: String, version: String, started_at: Timestamp) -> Summary {
+    Summary {
+        status: Status::Parked,
+        namespace,
+        name,
+        version,
+        labels: std::collections::BTreeMap::new(),
+        started_at,
+        updated_at: started_at,
+        ended_at: None,
+        waiting: None,
+        error: None,
+        output: None,
+        idempotency_key: None,
+    }
+}

@@ -1,0 +1,46 @@
+//! By what a write is known to Slack and to whoever reads it back, and its request as it is kept while it is in doubt.
+
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use serde_json::Value;
+
+use crate::engine::execution::{Answer, CallKey, End, Error, Execution, Intent, StepKey};
+
+/// The key that goes into a message. An attempt that does again on purpose what an earlier one did has a key of its
+/// own: reading back must not take the earlier message for this one. Every other attempt has the place's one key, so
+/// that what an earlier attempt sent is found.
+pub(crate) fn stamp(run: RunId, key: &CallKey, again: bool) -> String {
+    let CallKey { execution, attempt, ordinal } = key;
+    if again { format!("{run}/{execution}/{ordinal}/{attempt}") } else { format!("{run}/{execution}/{ordinal}") }
+}
+
+/// Whether an earlier attempt at this place carried out a write. Settled before this attempt began: always the same.
+pub(crate) async fn sends_again<E: Execution>(port: &E, key: &CallKey) -> Result<bool, Error> {
+    for attempt in (1..key.attempt).rev() {
+        let step = StepKey::Call(CallKey { attempt, ..key.clone() });
+        let kept = port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await?;
+        if let End::Done(answer) = kept
+            && answer.writes
+            && answer.result.is_ok()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A guest's request as its hash is made of.
+pub(super) fn request_text(function: &str, arguments: &Value) -> String {
+    format!("{function}\n{arguments}")
+}
+
+/// Where the request of an intent in doubt is kept, if its hash can be read.
+pub(crate) fn request_digest(intent: &Intent) -> Option<Digest> {
+    intent.hash.parse().ok()
+}
+
+/// The arguments in a kept request.
+pub(crate) fn arguments_of(kept: &[u8], function: &str) -> Option<Value> {
+    let (name, arguments) = std::str::from_utf8(kept).ok()?.split_once('\n')?;
+    (name == function).then(|| serde_json::from_str(arguments).ok()).flatten()
+}

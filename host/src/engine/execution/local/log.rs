@@ -1,0 +1,296 @@
+//! What one process knows of one run's log: where its end is, which calls are open, and where the ends of calls stand.
+//!
+//! It is read from the latest snapshot and what came after it, so that waking a run costs the snapshot and not the
+//! history. What lies before the snapshot is known as far as the actions that were open then need it; an action that
+//! is tried anew asks for the rest ([`Log::recall`]).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{ExecutionKey, Facts, State};
+use bellhop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::super::{CallKey, Intent};
+use crate::journal::{self, Entry, Journal, Ticket};
+
+/// Entries read at once.
+const PAGE: usize = 1_000;
+
+/// See the module.
+pub(super) struct Log {
+    /// The number of the next entry.
+    pub(super) seq: u64,
+    pub(super) bytes: u64,
+    pub(super) last: Ticket,
+    /// Where the ends of calls stand in the log.
+    pub(super) ends: HashMap<CallKey, u64>,
+    /// Where the ends of slices stand.
+    pub(super) slices: HashMap<CallKey, u64>,
+    /// Intents without an end.
+    pub(super) open: BTreeMap<CallKey, Intent>,
+    /// Decisions that were read and are still to be folded.
+    pub(super) decisions: BTreeMap<u64, u64>,
+    /// The timer in the store, and the one that is wanted.
+    pub(super) timer: (Option<Timestamp>, Option<Timestamp>),
+    /// The state's events at the last snapshot.
+    pub(super) snapshot_events: u64,
+    pub(super) summary: journal::Summary,
+    /// The place in a group that the run's mark names.
+    pub(super) place: Option<journal::Place>,
+    /// Of the first so many entries only what the snapshot says is known.
+    unread: u64,
+}
+
+/// A call as it is kept: the execution, the attempt, the ordinal.
+type Call = (String, u32, u32);
+
+/// What a snapshot keeps of the log before it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Index {
+    bytes: u64,
+    decisions: u64,
+    open: Vec<(Call, Intent)>,
+    ends: Vec<(Call, u64)>,
+    slices: Vec<(Call, u64)>,
+}
+
+/// A log that was read, and the state from which it is to be folded on.
+pub(super) struct Read {
+    pub(super) log: Log,
+    pub(super) state: State,
+    /// How many decisions are in the state.
+    pub(super) decisions: u64,
+}
+
+fn kept(call: &CallKey) -> Call {
+    (call.execution.to_string(), call.attempt, call.ordinal)
+}
+
+fn call_of(execution: &str, attempt: u32, ordinal: u32) -> Option<CallKey> {
+    execution.parse().ok().map(|execution| CallKey { execution, attempt, ordinal })
+}
+
+impl Log {
+    /// Of a run of which nothing is known.
+    pub(super) fn new(summary: journal::Summary, last: Ticket) -> Self {
+        Self {
+            seq: 0,
+            bytes: 0,
+            last,
+            ends: HashMap::new(),
+            slices: HashMap::new(),
+            open: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            timer: (None, None),
+            snapshot_events: 0,
+            summary,
+            place: None,
+            unread: 0,
+        }
+    }
+
+    /// From the latest snapshot on.
+    pub(super) fn read(
+        journal: &Journal,
+        run: RunId,
+        summary: journal::Summary,
+        facts: &Arc<Facts>,
+    ) -> Result<Read, journal::Error> {
+        let Some((kept, state)) = snapshot(journal, run, facts)? else {
+            return Self::read_whole(journal, run, summary, facts);
+        };
+        let index = kept.log.and_then(|log| serde_json::from_value::<Index>(log).ok());
+        let Some(index) = index else {
+            // An earlier version's: the state saves folding, not reading.
+            let mut read = Self::read_whole(journal, run, summary, facts)?;
+            read.decisions = read.log.decisions.values().filter(|seq| **seq < kept.seq).count() as u64;
+            read.log.snapshot_events = state.events;
+            read.state = state;
+            return Ok(read);
+        };
+        let mut log = Self::new(summary, journal.tip());
+        (log.seq, log.unread, log.bytes, log.snapshot_events) = (kept.seq, kept.seq, index.bytes, state.events);
+        let place =
+            |((execution, attempt, ordinal), seq): (Call, u64)| Some((call_of(&execution, attempt, ordinal)?, seq));
+        log.ends = index.ends.into_iter().filter_map(place).collect();
+        log.slices = index.slices.into_iter().filter_map(place).collect();
+        let open = index.open.into_iter();
+        log.open =
+            open.filter_map(|((e, attempt, ordinal), intent)| Some((call_of(&e, attempt, ordinal)?, intent))).collect();
+        let decisions = index.decisions;
+        log.read_on(journal, run, decisions)?;
+        Ok(Read { log, state, decisions })
+    }
+
+    /// From the first entry on, whatever snapshot there is.
+    pub(super) fn read_whole(
+        journal: &Journal,
+        run: RunId,
+        summary: journal::Summary,
+        facts: &Arc<Facts>,
+    ) -> Result<Read, journal::Error> {
+        let mut log = Self::new(summary, journal.tip());
+        log.read_on(journal, run, 0)?;
+        Ok(Read { log, state: State::new(facts.clone()), decisions: 0 })
+    }
+
+    /// Reads what comes next, to the end; `number` is that of the next decision.
+    fn read_on(&mut self, journal: &Journal, run: RunId, mut number: u64) -> Result<(), journal::Error> {
+        loop {
+            let page = journal.entries(run, self.seq, PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for (seq, entry) in page {
+                self.seq = seq + 1;
+                self.note(seq, &entry, &mut number);
+            }
+        }
+    }
+
+    /// Learns where the calls of earlier attempts ended, which the snapshot does not say.
+    pub(super) fn recall(&mut self, journal: &Journal, run: RunId) -> Result<(), journal::Error> {
+        if self.unread == 0 {
+            return Ok(());
+        }
+        let mut before = Self::new(self.summary.clone(), self.last);
+        let mut number = 0;
+        while before.seq < self.unread {
+            let room = usize::try_from(self.unread - before.seq).unwrap_or(PAGE).min(PAGE);
+            let page = journal.entries(run, before.seq, room)?;
+            if page.is_empty() {
+                break;
+            }
+            for (seq, entry) in page {
+                before.seq = seq + 1;
+                before.note(seq, &entry, &mut number);
+            }
+        }
+        for (call, seq) in before.ends {
+            self.ends.entry(call).or_insert(seq);
+        }
+        for (call, seq) in before.slices {
+            self.slices.entry(call).or_insert(seq);
+        }
+        self.unread = 0;
+        Ok(())
+    }
+
+    /// What a snapshot of `state` keeps of the log: what its open actions may be asked for, and how much came before.
+    pub(super) fn index(&self, state: &State, decisions: u64) -> Value {
+        let executions: HashSet<&ExecutionKey> = state.calls().map(|(_, call)| &call.key).collect();
+        let places = |places: &HashMap<CallKey, u64>| {
+            let mut places: Vec<(Call, u64)> = places
+                .iter()
+                .filter(|(call, _)| executions.contains(&call.execution))
+                .map(|(call, seq)| (kept(call), *seq))
+                .collect();
+            places.sort();
+            places
+        };
+        let index = Index {
+            bytes: self.bytes,
+            decisions,
+            open: self.open.iter().map(|(call, intent)| (kept(call), intent.clone())).collect(),
+            ends: places(&self.ends),
+            slices: places(&self.slices),
+        };
+        serde_json::to_value(index).unwrap_or(Value::Null)
+    }
+
+    /// Takes note of an entry that was read.
+    fn note(&mut self, seq: u64, entry: &Entry, decisions: &mut u64) {
+        self.bytes += weight(entry);
+        match entry {
+            Entry::Decision { .. } => {
+                self.decisions.insert(*decisions, seq);
+                *decisions += 1;
+            }
+            Entry::Intent { key, attempt, ordinal, hash, at, function, connection } => {
+                if let Some(call) = call_of(key, *attempt, *ordinal) {
+                    let intent = Intent {
+                        hash: hash.to_string(),
+                        at: *at,
+                        function: function.clone(),
+                        connection: connection.clone().unwrap_or_default(),
+                    };
+                    self.open.insert(call, intent);
+                }
+            }
+            Entry::Outcome { key, attempt, ordinal, .. } | Entry::Read { key, attempt, ordinal, .. } => {
+                if let Some(call) = call_of(key, *attempt, *ordinal) {
+                    self.open.remove(&call);
+                    self.ends.insert(call, seq);
+                }
+            }
+            Entry::NotSent { key, attempt, ordinal, .. } => {
+                if let Some(call) = call_of(key, *attempt, *ordinal) {
+                    self.open.remove(&call);
+                }
+            }
+            Entry::Resolved { key, attempt, ordinal, how, .. } => {
+                if let Some(call) = call_of(key, *attempt, *ordinal) {
+                    self.open.remove(&call);
+                    if matches!(how, journal::Resolution::Done(_)) {
+                        self.ends.insert(call, seq);
+                    }
+                }
+            }
+            Entry::Slice { key, attempt, .. } => {
+                if let Some(mut call) = call_of(key, *attempt, 0) {
+                    while self.slices.contains_key(&call) {
+                        call.ordinal += 1;
+                    }
+                    self.slices.insert(call, seq);
+                }
+            }
+            Entry::Accepted { .. } | Entry::Note { .. } => {}
+        }
+    }
+}
+
+/// The latest snapshot that this version can read. A snapshot only saves work: any other is passed over, since the log
+/// tells the same.
+fn snapshot(
+    journal: &Journal,
+    run: RunId,
+    facts: &Arc<Facts>,
+) -> Result<Option<(journal::Snapshot, State)>, journal::Error> {
+    let passed_over = |error: journal::Error| {
+        tracing::warn!(%run, %error, "a snapshot cannot be read");
+        if error.is_fatal() { Err(error) } else { Ok(None) }
+    };
+    let kept = match journal.snapshot(run) {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return Ok(None),
+        Err(error) => return passed_over(error),
+    };
+    let value = match journal.value(kept.state.clone()) {
+        Ok(value) => value,
+        Err(error) => return passed_over(error),
+    };
+    let state = serde_json::from_value::<State>(value).ok().and_then(|state| state.restore(facts.clone()).ok());
+    Ok(state.map(|state| (kept, state)))
+}
+
+/// About what an entry takes on the disk. The store knows better; this is for a limit.
+pub(super) fn weight(entry: &Entry) -> u64 {
+    match entry {
+        Entry::Decision { events } => events.iter().map(content_weight).sum::<u64>() + 64,
+        Entry::Outcome { answer, .. } | Entry::Read { answer, .. } => match answer {
+            journal::Answer::Ok(content) | journal::Answer::Err(content) => content_weight(content) + 256,
+        },
+        _ => 256,
+    }
+}
+
+fn content_weight(content: &journal::Content) -> u64 {
+    match content {
+        journal::Content::Value(value) => value.to_string().len() as u64,
+        journal::Content::Stored { bytes, .. } => *bytes,
+    }
+}

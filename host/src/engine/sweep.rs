@@ -1,0 +1,109 @@
+//! Removes what may go: idempotency keys some time after their run's end, and what is over of rate limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellhop_core::time::Timestamp;
+use bellhop_slack::limiter::Closed;
+use serde_json::Value;
+
+use super::Engine;
+use super::summary::Bound;
+use crate::journal::key::{Key, Space};
+use crate::journal::{self, Write, key};
+
+/// Removed in one batch: others' writes come in between.
+const SLICE: usize = 500;
+/// How often it is looked for.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// What becomes of something whose time has come.
+enum Fate {
+    Gone,
+    /// It stays, and somebody else looks after it.
+    Kept,
+    /// Its time is later by now.
+    KeptUntil(Timestamp),
+}
+
+impl Engine {
+    /// Sweeps for as long as the process runs.
+    pub(super) async fn sweep_for_ever(self: Arc<Self>) {
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            match self.sweep().await {
+                Ok(0) => {}
+                Ok(removed) => tracing::debug!(removed, "what may go was removed"),
+                // What could not be removed is found the next time; a store that failed ends the process elsewhere.
+                Err(error) => tracing::warn!(%error, "what may go cannot be removed"),
+            }
+            tokio::select! {
+                () = self.services.clock.sleep(EVERY) => {}
+                _ = drain.wait_for(|drain| *drain) => return,
+            }
+        }
+    }
+
+    /// Removes everything that may go now, slice by slice; gives how much.
+    pub(crate) async fn sweep(&self) -> Result<u64, journal::Error> {
+        let journal = &self.services.journal;
+        let mut removed = 0;
+        loop {
+            let now = self.services.clock.now();
+            let expired = journal.expired(now, SLICE)?;
+            let last = expired.len() < SLICE;
+            let mut write = Write::new();
+            for (at, subject) in expired {
+                write.delete(&key::expiry(at, &subject));
+                match self.fate(&subject, now)? {
+                    Fate::Gone => {
+                        write.delete(&subject);
+                        removed += 1;
+                    }
+                    Fate::Kept => {}
+                    Fate::KeptUntil(later) => write.put(&key::expiry(later, &subject), &Value::Null)?,
+                }
+            }
+            if !write.is_empty() {
+                let ticket = journal.commit(write)?;
+                journal.durable(ticket).await?;
+            }
+            if last || self.is_draining() {
+                return Ok(removed);
+            }
+        }
+    }
+
+    fn fate(&self, subject: &Key, now: Timestamp) -> Result<Fate, journal::Error> {
+        let journal = &self.services.journal;
+        Ok(match subject.space() {
+            Space::Idempotency => {
+                let Some(bound) = readable(journal.get::<Bound>(subject))? else { return Ok(Fate::Gone) };
+                let Some(summary) = readable(journal.get::<journal::Summary>(&key::summary(bound.run)))? else {
+                    return Ok(Fate::Gone);
+                };
+                match summary.ended_at.map(|at| at.plus_millis(self.services.limits.idempotency_kept_ms)) {
+                    Some(until) if until <= now => Fate::Gone,
+                    Some(until) => Fate::KeptUntil(until),
+                    // It goes on, and its next end says anew when the key may go.
+                    None => Fate::Kept,
+                }
+            }
+            Space::Limiter => match readable(journal.get::<Closed>(subject))? {
+                Some(closed) if closed.until_ms > now.as_millis() => {
+                    Fate::KeptUntil(Timestamp::from_millis(closed.until_ms))
+                }
+                _ => Fate::Gone,
+            },
+            _ => Fate::Gone,
+        })
+    }
+}
+
+/// A record that cannot be read is as good as none: nobody can use it.
+fn readable<T>(read: Result<Option<T>, journal::Error>) -> Result<Option<T>, journal::Error> {
+    match read {
+        Err(journal::Error::Record(_)) => Ok(None),
+        other => other,
+    }
+}

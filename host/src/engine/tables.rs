@@ -1,0 +1,135 @@
+//! Names in the cells of an operator's table: where the connections that are there know exactly one thing of a name, its
+//! id is kept in place of it. What no connection knows, or several know differently, stays a name and is looked up when
+//! an action is called with it, on that action's connection.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellhop_core::id::RunId;
+use bellhop_core::preflight::{Column, Table};
+use bellhop_core::requirement::Kind;
+use serde_json::{Value, json};
+
+use super::Engine;
+use super::call::Named;
+use super::gateway::Connected;
+
+/// Connections that are asked about one table.
+const CONNECTIONS_MAX: usize = 32;
+/// Pages of one list that are read: 200 items each.
+const PAGES_MAX: usize = 100;
+
+/// What became of a table's names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// How many cells, or items of cells, have an id now.
+    pub(crate) ids: usize,
+    /// The names that stayed.
+    pub(crate) names: BTreeSet<String>,
+}
+
+fn named(column: Column) -> Option<Named> {
+    match column {
+        Column::Channel => Some(Named::Channel),
+        Column::Usergroup => Some(Named::Usergroup),
+        Column::Workspace => Some(Named::Workspace),
+        Column::Text | Column::Role | Column::Connection => None,
+    }
+}
+
+/// Every text of the columns whose cells name something, by what it names.
+fn texts(table: &mut Table) -> impl Iterator<Item = (Named, &mut String)> {
+    let columns = &table.columns;
+    table.rows.values_mut().flatten().filter_map(|(column, cell)| Some((named(*columns.get(column)?)?, cell))).flat_map(
+        |(named, cell)| {
+            let (one, several) = match cell {
+                Value::String(text) => (Some(text), None),
+                Value::Array(items) => (None, Some(items)),
+                _ => (None, None),
+            };
+            let several = several.into_iter().flatten().filter_map(|item| match item {
+                Value::String(text) => Some(text),
+                _ => None,
+            });
+            one.into_iter().chain(several).map(move |text| (named, text))
+        },
+    )
+}
+
+fn plain(name: &str) -> &str {
+    name.trim_start_matches(['#', '@'])
+}
+
+impl Engine {
+    /// Puts ids in place of names, as far as the connections tell. Reads only, and nothing of it is needed: a list that
+    /// cannot be read leaves names as they are.
+    pub(crate) async fn resolve_table(&self, table: &mut Table) -> Resolved {
+        let wanted: BTreeSet<Named> =
+            texts(table).filter(|(named, text)| !named.is_id(text)).map(|(named, _)| named).collect();
+        let mut resolved = Resolved::default();
+        if wanted.is_empty() {
+            return resolved;
+        }
+        let mut ids: BTreeMap<(Named, String), BTreeSet<String>> = BTreeMap::new();
+        for connection in self.services.gateway.connections().into_iter().take(CONNECTIONS_MAX) {
+            for named in &wanted {
+                for (name, id) in self.listed(&connection, *named).await {
+                    ids.entry((*named, name)).or_default().insert(id);
+                }
+            }
+        }
+        for (named, text) in texts(table) {
+            if named.is_id(text) {
+                continue;
+            }
+            match ids.get(&(named, plain(text).to_owned())).map(|found| found.iter().collect::<Vec<_>>()).as_deref() {
+                Some([only]) => {
+                    *text = (*only).clone();
+                    resolved.ids += 1;
+                }
+                _ => {
+                    resolved.names.insert(text.clone());
+                }
+            }
+        }
+        resolved
+    }
+
+    /// The names and ids that a connection lists; none where it cannot.
+    async fn listed(&self, connection: &Connected, named: Named) -> Vec<(String, String)> {
+        let Some((method, list, mut arguments)) = named.listing() else { return Vec::new() };
+        let services = &self.services;
+        let Some(asked) = services.gateway.catalog.by_name(method) else { return Vec::new() };
+        let org = connection.facts.kind == Kind::GridOrg;
+        if connection.token(asked).is_none() || (asked.needs_workspace_on_org && org) {
+            return Vec::new();
+        }
+        let asking = RunId::new(services.clock.now(), services.entropy.next_wide());
+        let mut found = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let answer = match services.gateway.read(connection, asked, &arguments, asking, 2).await {
+                Ok(answer) if answer.ok => answer.body,
+                Ok(answer) => {
+                    tracing::info!(connection = %connection.facts.name, method, error = ?answer.error,
+                        "a table's names cannot be looked up");
+                    // A part of a list could make a name look as if there were only one of it.
+                    return Vec::new();
+                }
+                Err(error) => {
+                    tracing::info!(connection = %connection.facts.name, method, %error,
+                        "a table's names cannot be looked up");
+                    return Vec::new();
+                }
+            };
+            for item in answer[list].as_array().into_iter().flatten() {
+                let Some(id) = item["id"].as_str() else { continue };
+                let names = ["name", "handle", "domain"].into_iter().filter_map(|field| item[field].as_str());
+                found.extend(names.map(|name| (name.to_owned(), id.to_owned())));
+            }
+            match answer["response_metadata"]["next_cursor"].as_str() {
+                Some(cursor) if !cursor.is_empty() => arguments["cursor"] = json!(cursor),
+                _ => break,
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,282 @@
+//! What a person says of a call in doubt, what reading back may take for it, and what a run's plugins may do.
+
+use bellhop_core::requirement::{Grant, Permission};
+use bellhop_core::run::Status;
+use serde_json::{Value, json};
+
+use super::life::{Life, Slack, fresh, trigger};
+use crate::engine::accept::Pins;
+use crate::engine::resolve::ResolveError;
+use crate::journal::{Answer, Content, Entry, Resolution};
+
+const HQ: &[(&str, &str)] = &[("team", "hq")];
+const POOR: &[(&str, &str)] = &[("team", "poor")];
+const ONE: &str = "
+  - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ .text }'}}";
+
+/// A run that is parked because it cannot be told whether its message was posted: it was.
+fn in_doubt(slack: &Slack) -> (Life, bellhop_core::id::RunId) {
+    let withheld = slack.fault(&json!({ "method": "chat.postMessage", "action": "accept_then_withhold" }));
+    let life = Life::start(fresh(), slack);
+    let workflow = life.apply(ONE);
+    let run = life.started(trigger(&workflow, json!({ "text": "in doubt" }), POOR, None));
+    slack.happened(withheld);
+    let life = Life::start(life.die(usize::MAX), slack);
+    life.until_status(run, Status::Parked);
+    (life, run)
+}
+
+fn settled(life: &Life, run: bellhop_core::id::RunId) -> Vec<Value> {
+    let entries = life.entries(run).into_iter();
+    entries
+        .filter_map(|entry| match entry {
+            Entry::Resolved { how: Resolution::Done(Answer::Ok(Content::Value(answer))), .. } => Some(answer),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn whoever_says_that_a_message_was_posted_has_to_say_which_unless_it_can_be_read_back() {
+    let slack = Slack::start();
+    let (life, run) = in_doubt(&slack);
+    let resolve =
+        |answer: Option<Value>| life.wait(life.engine().resolve(run, None, true, answer, "a test".to_owned()));
+    // The connection may not read, and nobody else knows the message's `ts`.
+    for (answer, why) in [
+        (None, "missing_scope"),
+        (Some(json!({"ok": true})), "the answer lacks `/channel`, `/ts`"),
+        (Some(json!({"ok": true, "channel": "C0HQGENERAL", "ts": null})), "the answer lacks `/ts`"),
+        (Some(json!("done")), "is not an object"),
+    ] {
+        let Err(ResolveError::AnswerNeeded(diagnostics)) = resolve(answer.clone()) else { panic!("{answer:?}") };
+        let [only] = &diagnostics[..] else { panic!("{diagnostics:?}") };
+        assert_eq!((only.code.0, only.task.as_deref()), ("answer-needed", Some("/do/0/one")));
+        assert!(only.message.contains(why), "{answer:?}: {}", only.message);
+        let needs = only.needs.as_ref().unwrap().text.as_ref().unwrap();
+        assert!(needs.contains("`/channel` and `/ts`") && needs.contains(r#""ts":"…""#), "{needs}");
+        assert!(only.remedies[0].command.as_ref().unwrap().contains("--done --answer"), "{only:?}");
+    }
+    assert_eq!(life.status(run), Status::Parked);
+    assert_eq!(settled(&life, run), Vec::<Value>::new());
+    let answer = json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"});
+    resolve(Some(answer.clone())).unwrap();
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(settled(&life, run), [answer]);
+    assert_eq!(slack.messages(), ["in doubt"]);
+}
+
+#[test]
+fn what_can_be_read_back_by_now_needs_no_answer() {
+    let slack = Slack::start();
+    let (life, run) = in_doubt(&slack);
+    // Somebody gives the connection the scope that it lacked.
+    life.connect("poor", "xoxb-hq", Permission::Act);
+    life.wait(life.engine().resolve(run, None, true, None, "a test".to_owned())).unwrap();
+    let view = life.ended(run).unwrap();
+    life.connect("poor", "xoxb-poor", Permission::Act);
+    assert_eq!(view.status, Status::Completed, "{view:?}");
+    let [answer] = &settled(&life, run)[..] else { panic!("{:?}", settled(&life, run)) };
+    assert_eq!(answer["ts"], view.output.unwrap()["ts"]);
+    assert_eq!(answer["message"]["text"], "in doubt");
+    assert_eq!(slack.messages(), ["in doubt"]);
+}
+
+#[test]
+fn a_message_that_is_sent_again_on_purpose_is_not_taken_for_the_first() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    // The first attempt posts and fails behind it; the second posts something else, on purpose, and its answer is lost.
+    let workflow = life.apply(
+        "
+  - careful:
+      try:
+        - say:
+            call: message.send:1@slack
+            with: {connection: team, channel: C0HQGENERAL, text: '${ if $context == null then \"first\" else \"second\" end }'}
+            export: {as: '${ {said: true} }'}
+            metadata: {bellhop: {onRetry: again}}
+        - fail:
+            if: '${ $context.again == null }'
+            call: message.send:1@slack
+            with: {connection: team, channel: C0HQIT, text: other}
+            export: {as: '${ {again: true} }'}
+      catch:
+        errors: {with: {status: 404}}
+        retry: {delay: {milliseconds: 1}, limit: {attempt: {count: 2}}}",
+    );
+    let lost = json!({ "method": "chat.postMessage", "match": {"text": "second"}, "action": "cut_after_accept" });
+    let lost = slack.fault(&lost);
+    slack.fault(&json!({
+        "method": "chat.postMessage", "match": {"text": "other"}, "action": {"refuse": {"error": "channel_not_found"}},
+    }));
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    slack.happened(lost);
+    let view = life.ended(run).unwrap();
+    assert_eq!(view.status, Status::Completed, "{view:?}");
+    assert_eq!(slack.messages(), ["first", "second", "other"]);
+    slack.check_once("sent again on purpose");
+    let found: Vec<Value> = life
+        .entries(run)
+        .into_iter()
+        .filter_map(|entry| match entry {
+            Entry::Outcome { how, answer: Answer::Ok(Content::Value(answer)), .. } if how == "found" => Some(answer),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["message"]["text"], "second");
+}
+
+#[test]
+fn a_removal_from_a_group_is_resolved_by_what_was_read_before() {
+    let members = |slack: &Slack| slack.world()["groups"]["S0HQIT"]["users"].clone();
+    for action in ["hold_before_accept", "accept_then_withhold"] {
+        let slack = Slack::start();
+        slack.control(
+            "POST",
+            "world",
+            &json!([{"add_user": {
+                "id": "U0LEAVER", "name": "leaver", "email": "leaver@acme.example", "workspaces": {"T0HQ": "member"},
+            }}]),
+        );
+        let life = Life::start(fresh(), &slack);
+        let add = life.apply(
+            "
+  - add: {call: usergroup.add-user:1@slack, with: {connection: team, usergroup: S0HQIT, user: U0LEAVER}}",
+        );
+        let run = life.started(trigger(&add, json!({}), HQ, None));
+        assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+        let held = slack.fault(&json!({ "method": "usergroups.users.update", "action": action }));
+        let remove = life.apply(
+            "
+  - remove: {call: usergroup.remove-user:1@slack, with: {connection: team, usergroup: S0HQIT, user: U0LEAVER}}",
+        );
+        let run = life.started(trigger(&remove, json!({}), HQ, None));
+        slack.happened(held);
+        // The next process knows of the list only by the record.
+        let life = Life::start(life.die(usize::MAX), &slack);
+        let view = life.ended(run).unwrap();
+        assert_eq!(view.status, Status::Completed, "{action}: {view:?}");
+        assert!(!members(&slack).as_array().unwrap().contains(&json!("U0LEAVER")), "{action}: {}", members(&slack));
+    }
+}
+
+/// Installs the plugin again, with other grants.
+fn granted(life: &Life, grants: &[&str]) {
+    let services = &life.engine().services;
+    let grants = grants.iter().map(|text| text.parse::<Grant>().unwrap()).collect();
+    let installed = services.plugins.all().into_iter().next().unwrap();
+    let bytes = services.journal.blob(installed.stored.inspection.digest).unwrap().unwrap();
+    let install = services.plugins.install(&bytes, Some(grants), &services.gateway.rules, services.clock.now());
+    life.wait(install).unwrap();
+}
+
+#[test]
+fn a_run_may_do_what_was_granted_when_it_was_accepted() {
+    let slack = Slack::start();
+    let held =
+        slack.fault(&json!({ "method": "chat.postMessage", "match": {"text": "one"}, "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(
+        "
+  - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: one}}
+  - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: two}}",
+    );
+    let before = life.started(trigger(&workflow, json!({}), HQ, None));
+    slack.happened(held);
+    granted(&life, &["users.info"]);
+    let refused = life.trigger(trigger(&workflow, json!({}), HQ, None)).unwrap();
+    assert!(refused.is_err(), "what is accepted now is judged by what is granted now");
+    // The next process finds the grants by their digest.
+    let life = Life::start(life.die(usize::MAX), &slack);
+    let view = life.ended(before).unwrap();
+    assert_eq!(view.status, Status::Completed, "{view:?}");
+    assert_eq!(slack.messages(), ["one", "two"]);
+    let Some(Entry::Accepted { pins }) = life.entries(before).into_iter().next() else { panic!("it was accepted") };
+    let pins: Pins = serde_json::from_value(pins).unwrap();
+    let pinned = &pins.actions[0];
+    assert_ne!(pinned.grants, pinned.plugin);
+    let kept = life.journal().blob(pinned.grants).unwrap().unwrap();
+    let kept: Vec<Grant> = serde_json::from_slice(&kept).unwrap();
+    assert!(kept.iter().any(|grant| grant.to_string() == "chat.postMessage"), "{kept:?}");
+}
+
+#[test]
+fn a_grant_for_channels_of_a_name_allows_their_ids_and_no_others() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    granted(&life, &["chat.postMessage@hq:#it*"]);
+    let to = |channel: &str, text: &str| {
+        format!(
+            "\n  - one: {{call: message.send:1@slack, with: {{connection: team, channel: '{channel}', text: {text}}}}}"
+        )
+    };
+    let sent = |channel: &str, text: &str| {
+        let workflow = life.apply(&to(channel, text));
+        let run = life.started(trigger(&workflow, json!({}), HQ, None));
+        life.ended(run).unwrap()
+    };
+    let by_id = sent("C0HQIT", "by-its-id");
+    assert_eq!(by_id.status, Status::Completed, "{by_id:?}");
+    let by_name = sent("#it", "by-name");
+    assert_eq!(by_name.status, Status::Completed, "{by_name:?}");
+    let other = sent("C0HQGENERAL", "elsewhere-by-id");
+    assert_eq!(other.status, Status::Faulted, "{other:?}");
+    assert!(other.error.unwrap()["type"].as_str().unwrap().ends_with("/capability-not-granted"));
+    assert_eq!(slack.messages(), ["by-its-id", "by-name"]);
+}
+
+const BOTH: &str = "
+  - both:
+      fork:
+        branches:
+          - left: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: left}}
+          - right: {call: message.send:1@slack, with: {connection: team, channel: C0HQIT, text: right}}";
+
+#[test]
+fn one_answer_is_that_of_one_task() {
+    let slack = Slack::start();
+    slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "cut_after_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(BOTH);
+    let run = life.started(trigger(&workflow, json!({}), POOR, None));
+    let parked =
+        |entry: &Entry| matches!(entry, Entry::Decision { events } if json!(events).to_string().contains("parked"));
+    life.until("both are parked", || life.entries(run).iter().filter(|entry| parked(entry)).count() == 2);
+    let answer = Some(json!({"ok": true, "channel": "C0HQIT", "ts": "1790000000.000100"}));
+    let resolve =
+        |task: Option<String>| life.wait(life.engine().resolve(run, task, true, answer.clone(), "a test".to_owned()));
+    let Err(ResolveError::AnswerNeeded(both)) = resolve(None) else { panic!("one answer for two") };
+    assert_eq!(both.len(), 2);
+    assert!(both[0].message.contains("name the task"), "{}", both[0].message);
+    for diagnostic in both {
+        assert_eq!(life.status(run), Status::Parked);
+        resolve(diagnostic.task).unwrap();
+    }
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(settled(&life, run).len(), 2);
+    slack.check_once("settled one by one");
+}
+
+#[test]
+fn what_is_on_its_way_beside_a_doubt_is_not_settled_with_it() {
+    let slack = Slack::start();
+    let message = |text: &str| json!({ "text": text });
+    slack.fault(&json!({ "method": "chat.postMessage", "match": message("left"), "action": "cut_before" }));
+    let held = slack
+        .fault(&json!({ "method": "chat.postMessage", "match": message("right"), "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(BOTH);
+    let run = life.started(trigger(&workflow, json!({}), POOR, None));
+    slack.happened(held);
+    life.until_status(run, Status::Parked);
+    life.wait(life.engine().resolve(run, None, false, None, "a test".to_owned())).unwrap();
+    life.until("it is sent again", || slack.messages() == ["left"]);
+    let resolved = |entry: &Entry| matches!(entry, Entry::Resolved { .. });
+    assert_eq!(life.entries(run).iter().filter(|entry| resolved(entry)).count(), 1);
+    slack.release(held, "answer");
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(slack.messages(), ["left", "right"]);
+    assert_eq!(slack.count("chat.postMessage"), 3);
+}

@@ -1,0 +1,283 @@
+//! What a host does besides runs: it forgets in time, remembers what Slack asked for, keeps to its limits, and shows what
+//! it cannot read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{Cause, Status};
+use serde_json::{Value, json};
+
+use super::life::{Life, Slack, fresh, trigger};
+use crate::clock::Manual;
+use crate::engine::accept::Refused;
+use crate::engine::definitions::{self, Expect, PutError};
+use crate::engine::runs::LoadError;
+use crate::journal::memory::Memory;
+use crate::journal::store::Batch;
+use crate::journal::{Journal, Open, Store as _, Write, key};
+use crate::limits::Limits;
+
+const HQ: &[(&str, &str)] = &[("team", "hq")];
+const NOTHING: &str = "\n  - nothing: {set: {done: true}}";
+const SLEEP: &str = "\n  - sleep: {wait: {days: 2}}";
+const ONE: &str = "
+  - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ .text }'}}";
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn is_bound(life: &Life, name: &str, key: &str) -> bool {
+    life.journal().get::<Value>(&key::idempotency("test", name, key)).unwrap().is_some()
+}
+
+fn expiries(life: &Life) -> usize {
+    let all = life.journal().expired(bellhop_core::time::Timestamp::from_millis(u64::MAX - 1), 4_000).unwrap();
+    all.into_iter().filter(|(_, subject)| subject.space() == key::Space::Idempotency).count()
+}
+
+#[test]
+fn an_idempotency_key_goes_a_day_after_its_run_has_ended() {
+    let slack = Slack::start();
+    let clock = Manual::new(super::ports::START);
+    let life = Life::start_at(fresh(), Limits::default(), Arc::new(clock.clone()), &slack);
+    let (short, long) = (life.apply(NOTHING), life.apply(SLEEP));
+    for n in 0..700 {
+        let run = life.started(trigger(&short, json!({}), &[], Some(&format!("short-{n}"))));
+        assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    }
+    let open = life.started(trigger(&long, json!({}), &[], Some("long")));
+    life.until_status(open, Status::Waiting);
+    clock.advance(DAY - Duration::from_secs(1));
+    assert_eq!(life.wait(life.engine().sweep()).unwrap(), 0);
+    assert!(is_bound(&life, &short.name, "short-0"));
+    // By itself, in slices.
+    clock.advance(Duration::from_secs(1));
+    clock.advance(Duration::from_secs(600));
+    life.until("the keys are gone", || expiries(&life) == 0);
+    assert!((0..700).all(|n| !is_bound(&life, &short.name, &format!("short-{n}"))));
+    assert!(is_bound(&life, &long.name, "long"), "its run has not ended");
+    // The key may start another run.
+    assert!(!life.trigger(trigger(&short, json!({}), &[], Some("short-0"))).unwrap().unwrap().replayed);
+    clock.advance(DAY);
+    life.until_status(open, Status::Completed);
+    clock.advance(DAY);
+    life.wait(life.engine().sweep()).unwrap();
+    assert!(!is_bound(&life, &long.name, "long"));
+}
+
+#[test]
+fn how_long_slack_wants_to_be_left_alone_is_known_after_a_restart() {
+    let slack = Slack::start();
+    let limited = slack.fault(&json!({ "method": "chat.postMessage", "action": {"rate_limit": {"retry_after": 3}} }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let run = life.started(trigger(&workflow, json!({ "text": "late" }), HQ, None));
+    slack.happened(limited);
+    let closed = |life: &Life| life.engine().services.gateway.limiter.snapshot();
+    life.until("the bucket is closed", || closed(&life).len() == 1);
+    let until = closed(&life).remove(0);
+    assert_eq!(until.key.bucket, "chat.postMessage");
+    let life = Life::start(life.die(usize::MAX), &slack);
+    assert_eq!(closed(&life), std::slice::from_ref(&until));
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert!(life.engine().services.clock.now().as_millis() >= until.until_ms);
+    assert_eq!(slack.messages(), ["late"]);
+    // What is over is removed.
+    life.wait(life.engine().sweep()).unwrap();
+    let range = key::all(key::Space::Limiter);
+    assert_eq!(life.store.scan(&range.from, &range.to, 10).unwrap().items.len(), 0);
+}
+
+#[test]
+fn no_more_runs_are_open_than_may_be() {
+    let slack = Slack::start();
+    let limits = Limits { open_runs_max: 2, ..Limits::default() };
+    let life = Life::start_with(fresh(), limits.clone(), &slack);
+    let (short, long) = (life.apply(NOTHING), life.apply(SLEEP));
+    let first = life.started(trigger(&long, json!({}), &[], Some("first")));
+    // What has ended, or was refused, takes no place.
+    for _ in 0..3 {
+        let run = life.started(trigger(&short, json!({}), &[], None));
+        assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+        life.until("its place is free", || life.engine().runs.places.open() == 1);
+        assert!(life.trigger(trigger(&long, json!({}), &[("nobody", "hq")], None)).unwrap().is_err());
+    }
+    life.started(trigger(&long, json!({}), &[], None));
+    let refused = |life: &Life| life.trigger(trigger(&long, json!({}), &[], Some("third"))).unwrap();
+    assert!(matches!(refused(&life), Err(Refused::TooMany { max: 2 })));
+    // Known still after a restart; a key that was bound before is answered.
+    let life = Life::start_with(life.die(usize::MAX), limits, &slack);
+    assert!(matches!(refused(&life), Err(Refused::TooMany { max: 2 })));
+    let again = life.trigger(trigger(&long, json!({}), &[], Some("first"))).unwrap().unwrap();
+    assert!(again.replayed && again.run == first);
+    life.wait(life.engine().signal(first, Cause::Cancel)).unwrap();
+    life.until("its place is free", || life.engine().runs.places.open() == 1);
+    assert!(!refused(&life).unwrap().replayed);
+}
+
+#[test]
+fn runs_wait_in_line_for_a_place_in_memory() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "hold_before_accept" }));
+    let limits = Limits { live_runs_max: 2, ..Limits::default() };
+    let life = Life::start_with(fresh(), limits.clone(), &slack);
+    let workflow = life.apply(ONE);
+    let runs: Vec<RunId> =
+        (0..6).map(|n| life.started(trigger(&workflow, json!({ "text": n.to_string() }), HQ, None))).collect();
+    slack.control("GET", &format!("signals/wait?fault={held}&count=2&timeout_ms=30000"), &Value::Null);
+    assert_eq!(life.engine().runs.live(), 2);
+    assert!(runs.iter().all(|run| life.status(*run) == Status::Running));
+    // After a restart as well, and in any order each comes to its end.
+    let life = Life::start_with(life.die(usize::MAX), limits, &slack);
+    for run in runs {
+        assert!(life.engine().runs.live() <= 2);
+        assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    }
+    let mut messages = slack.messages();
+    messages.sort();
+    assert_eq!(messages, ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn a_workflow_has_no_more_versions_than_it_may() {
+    let slack = Slack::start();
+    let life = Life::start_with(fresh(), Limits { definition_versions_max: 2, ..Limits::default() }, &slack);
+    let put = |name: &str, version: &str| {
+        let text = format!(
+            "document: {{dsl: 1.0.3, namespace: test, name: {name}, version: {version}}}\ndo:\n  - a: {{set: {{done: true}}}}\n"
+        );
+        let definition = definitions::read("w.yaml", &text).0.unwrap();
+        let address = definition.workflow.document.name.clone();
+        let services = &life.engine().services;
+        life.wait(services.definitions.put(&address, definition, "w.yaml", &text, &Expect::Any, services.clock.now()))
+    };
+    put("many", "1.0.0").unwrap();
+    put("many", "1.0.1").unwrap();
+    let Err(refused) = put("many", "1.0.2") else { panic!("a third version") };
+    assert!(matches!(refused, PutError::TooMany { max: 2, .. }), "{refused:?}");
+    // The same again is no new version.
+    put("many", "1.0.0").unwrap();
+    put("other", "1.0.2").unwrap();
+}
+
+/// Two runs that are under way; the first is damaged then. Gives what is left.
+fn two(slack: &Slack) -> (Memory, RunId, RunId) {
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), slack);
+    let workflow = life.apply(ONE);
+    let damaged = life.started(trigger(&workflow, json!({ "text": "damaged" }), HQ, None));
+    let whole = life.started(trigger(&workflow, json!({ "text": "whole" }), HQ, None));
+    slack.control("GET", &format!("signals/wait?fault={held}&count=2&timeout_ms=30000"), &Value::Null);
+    (life.die(usize::MAX), damaged, whole)
+}
+
+fn shown_as_poisoned(life: &Life, run: RunId) {
+    let view = life.view(run);
+    assert_eq!(view.status, Status::Parked, "{view:?}");
+    let waiting = view.waiting.unwrap();
+    assert_eq!(waiting["on"], "person");
+    assert!(waiting["reason"]["type"].as_str().unwrap().ends_with("/run-poisoned"), "{waiting}");
+    let (views, _) = life.wait(life.engine().run_list(None, 10, |s| s.status == Status::Parked)).unwrap();
+    assert_eq!(views.iter().map(|view| view.id).collect::<Vec<_>>(), [run]);
+}
+
+#[test]
+fn a_damaged_run_is_shown_as_parked_and_hides_no_other() {
+    let slack = Slack::start();
+    let (memory, damaged, whole) = two(&slack);
+    for damage in [key::event(damaged, 1), key::event(damaged, 0), key::summary(damaged)] {
+        let memory = memory.crash(usize::MAX);
+        let original = memory.get(damage.bytes()).unwrap().unwrap();
+        let mut batch = Batch::new();
+        batch.put(damage.bytes(), b"no record".as_slice());
+        memory.commit(batch).unwrap();
+        let slack = Slack::start();
+        let life = Life::start(memory.crash(usize::MAX), &slack);
+        assert_eq!(life.ended(whole).unwrap().status, Status::Completed);
+        shown_as_poisoned(&life, damaged);
+        let (views, _) = life.wait(life.engine().run_list(None, 10, |_| true)).unwrap();
+        assert_eq!(views.len(), 2, "{damage:?}: {views:?}");
+        if damage.space() == key::Space::Event {
+            // Nobody has mended it: it stays where it is.
+            let refused = life.wait(life.engine().signal(damaged, Cause::Resume));
+            assert!(matches!(refused, Err(LoadError::Damaged(_))), "{refused:?}");
+            shown_as_poisoned(&life, damaged);
+            let mut batch = Batch::new();
+            batch.put(damage.bytes(), original.to_vec());
+            life.store.commit(batch).unwrap();
+        }
+        life.wait(life.engine().signal(damaged, Cause::Resume)).unwrap();
+        assert_eq!(life.ended(damaged).unwrap().status, Status::Completed, "{damage:?}");
+        assert_eq!(slack.messages().len(), 2);
+    }
+}
+
+#[test]
+fn a_run_that_ended_the_process_twice_is_taken_up_again_when_a_person_says_so() {
+    let slack = Slack::start();
+    let (memory, poisoned, other) = two(&slack);
+    let store = Arc::new(memory);
+    let journal = Journal::new(store.clone());
+    let mut write = Write::new();
+    write.put(&key::host("recovering"), &Value::Null).unwrap();
+    write.put(&key::open(poisoned), &Open { recoveries: 2, ..Open::default() }).unwrap();
+    journal.commit(write).unwrap();
+    let slack = Slack::start();
+    let life = Life::start(store.crash(usize::MAX), &slack);
+    assert_eq!(life.ended(other).unwrap().status, Status::Completed);
+    shown_as_poisoned(&life, poisoned);
+    let life = Life::start(life.die(usize::MAX), &slack);
+    shown_as_poisoned(&life, poisoned);
+    assert_eq!(slack.messages(), ["whole"]);
+    life.wait(life.engine().resolve(poisoned, None, false, None, "a test".to_owned())).unwrap();
+    assert_eq!(life.ended(poisoned).unwrap().status, Status::Completed);
+    assert_eq!(slack.messages(), ["whole", "damaged"]);
+}
+
+#[test]
+fn a_run_that_cannot_be_woken_is_shown_so_and_goes_on_once_it_can_be() {
+    let slack = Slack::start();
+    let clock = Manual::new(super::ports::START);
+    let start = |memory: Memory| Life::start_at(memory, Limits::default(), Arc::new(clock.clone()), &slack);
+    let life = start(fresh());
+    let workflow = life.apply(SLEEP);
+    let run = life.started(trigger(&workflow, json!({}), &[], None));
+    life.until_status(run, Status::Waiting);
+    let damage = key::event(run, 0);
+    let original = life.store.get(damage.bytes()).unwrap().unwrap();
+    let mut batch = Batch::new();
+    batch.put(damage.bytes(), b"no record".as_slice());
+    life.store.commit(batch).unwrap();
+    clock.advance(2 * DAY);
+    life.until_status(run, Status::Parked);
+    shown_as_poisoned(&life, run);
+    let mut batch = Batch::new();
+    batch.put(damage.bytes(), original.to_vec());
+    life.store.commit(batch).unwrap();
+    // By the next start, without a word of anybody's.
+    let life = start(life.die(usize::MAX));
+    life.until_status(run, Status::Completed);
+}
+
+#[test]
+fn names_in_tables_become_ids_where_the_connections_know_one() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let mut table: bellhop_core::preflight::Table = serde_json::from_value(json!({
+        "columns": {"where": "channel", "group": "usergroup", "about": "text"},
+        "rows": {
+            "it": {"where": ["#it", "C0HQGENERAL", "#nowhere"], "group": "@it", "about": "#it"},
+            "all": {"where": "#general"},
+        },
+    }))
+    .unwrap();
+    let resolved = life.wait(life.engine().resolve_table(&mut table));
+    assert_eq!((resolved.ids, resolved.names.into_iter().collect::<Vec<_>>()), (3, vec!["#nowhere".to_owned()]));
+    let row = |key: &str| serde_json::to_value(&table.rows[key]).unwrap();
+    assert_eq!(row("it"), json!({"where": ["C0HQIT", "C0HQGENERAL", "#nowhere"], "group": "S0HQIT", "about": "#it"}));
+    assert_eq!(row("all"), json!({"where": "C0HQGENERAL"}));
+    // What has ids asks nobody.
+    let asked = slack.requests().len();
+    table.rows.get_mut("it").unwrap().remove("where");
+    assert_eq!(life.wait(life.engine().resolve_table(&mut table)).ids, 0);
+    assert_eq!(slack.requests().len(), asked);
+}
