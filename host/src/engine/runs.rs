@@ -433,7 +433,7 @@ impl Engine {
 
     /// Reads one open run, gives its actions their keys, and gives it back if it has anything to go on with.
     async fn take_up(&self, run: RunId) -> Result<Option<(Loaded, Live)>, LoadError> {
-        let Some(summary) = self.summary(run)? else { return Ok(None) };
+        let Some(summary) = self.services.journal.get::<Summary>(&key::summary(run))? else { return Ok(None) };
         if summary.status == Status::Blocked {
             self.blocked.add(run);
         }

@@ -96,7 +96,9 @@ fn what_queues_while_the_disk_is_busy_becomes_one_group() {
     let expected: [Vec<u8>; 3] = [vec![0], (1..=10).collect(), (11..=15).collect()];
     assert_eq!(*bench.log.lock().unwrap(), expected);
     let stats = bench.queue.stats();
-    assert_eq!((stats.batches, stats.groups, stats.syncs, stats.queue_batches, stats.queue_bytes), (16, 3, 3, 0, 0));
+    assert_eq!((stats.batches, stats.groups, stats.queue_batches, stats.queue_bytes), (16, 3, 0, 0));
+    // The last two share one, if nobody had waited for the second yet when the third was written.
+    assert!((2..=3).contains(&stats.syncs), "{}", stats.syncs);
     bench.queue.finish();
     bench.writer.join().unwrap();
     assert_eq!(bench.fatal.load(Ordering::SeqCst), 0);
