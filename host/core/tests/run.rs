@@ -18,11 +18,16 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
-use bellhop_core::run::{self, Action, Cause, Command, Effect, Event, Facts, Input, Returned, State};
+use bellhop_core::run::{
+    self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State, Undo,
+};
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+#[path = "run/random.rs"]
+mod random;
 
 /// The expression guest's own code, called natively.
 struct Jq(Mutex<bellhop_expression::Programs>);
@@ -64,12 +69,21 @@ enum Step {
         output: Value,
         #[serde(default)]
         unchanged: bool,
+        /// Taken back by this action of the plugin, with this input.
+        #[serde(default)]
+        undo: Option<Undo>,
+        #[serde(default)]
+        account: Account,
+        #[serde(default)]
+        reused: bool,
     },
-    /// It ends with a fault of this code.
+    /// It ends with a fault of this code; `broken`: after it had changed something.
     Faults {
         task: String,
         code: String,
         status: u16,
+        #[serde(default)]
+        broken: bool,
     },
     Park {
         task: String,
@@ -81,8 +95,28 @@ enum Step {
     /// So many milliseconds pass, and the run is woken.
     Wake(u64),
     Cancel,
+    CancelAndUndo,
     Suspend,
     Resume,
+    Kill,
+    Retry,
+    Undo,
+    /// In place of the beginning.
+    Block,
+    Unblock,
+    Admitted,
+    Rejected,
+    Displaced {
+        rollback: bool,
+    },
+    Noticed(u32),
+    Start,
+    /// A person says what became of what is parked.
+    Settle {
+        #[serde(default)]
+        task: Option<String>,
+        done: bool,
+    },
 }
 
 fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
@@ -92,17 +126,29 @@ fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
     let workflow = Arc::new(workflow.unwrap_or_else(|| panic!("{}\n{}", file.display(), rendered.join("\n"))));
     let run = RunId::new(start, 7);
     let anything = || Schema::compile(&json!({})).unwrap();
+    // Whatever is called `add.…` is undone by `remove.…`, pinned with its full version.
+    let inverse = |action: &str| action.strip_prefix("add.").map(|what| format!("remove.{what}"));
     let actions = workflow
         .tasks
         .iter()
         .filter_map(|t| match &t.kind {
-            TaskKind::Call(call) => Some(call.reference.clone()),
+            TaskKind::Call(call) => Some((&call.reference, t.extras.compensate.as_ref())),
             _ => None,
         })
+        .flat_map(|(reference, compensate)| {
+            let undone_by = inverse(&reference.action).map(|action| definition::ActionReference {
+                action,
+                version: "1.0.0".to_owned(),
+                plugin: reference.plugin.clone(),
+            });
+            let compensate = compensate.map(|text| definition::parse_reference(text).unwrap());
+            [Some(reference.clone()), undone_by, compensate]
+        })
+        .flatten()
         .map(|reference| {
             let manifest: manifest::Action = serde_json::from_value(json!({
                 "name": reference.action, "title": "", "description": "", "input": {}, "output": {},
-                "effect": "update", "calls": [],
+                "effect": "update", "calls": [], "inverse": inverse(&reference.action),
             }))
             .unwrap();
             let action = Action {
@@ -145,7 +191,7 @@ fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
     })
 }
 
-fn frame_of(state: &State, wanted: &str) -> run::FrameId {
+fn frame_of(state: &State, wanted: &str) -> FrameId {
     let found = run::pending(state).into_iter().find_map(|command| match command {
         Command::Invoke { frame, call } | Command::Stop { frame, call } => {
             (call.key.to_string() == wanted || call.key.pointer == wanted).then_some(frame)
@@ -153,7 +199,7 @@ fn frame_of(state: &State, wanted: &str) -> run::FrameId {
         _ => None,
     });
     found
-        .or_else(|| (0..200).map(run::FrameId).find(|f| state.call(*f).is_some_and(|c| c.key.pointer == wanted)))
+        .or_else(|| (0..200).map(FrameId).find(|f| state.call(*f).is_some_and(|c| c.key.pointer == wanted)))
         .unwrap_or_else(|| panic!("no call of {wanted} is under way: {:#?}", run::pending(state)))
 }
 
@@ -167,18 +213,25 @@ fn play(folder: &Path) -> String {
     let mut keys = BTreeSet::new();
     let mut now = start;
     let mut out = String::new();
-    let causes = std::iter::once(None).chain(script.steps.iter().map(Some));
+    // A run that is accepted begins, unless the script says how it was accepted.
+    let begins = !matches!(script.steps.first(), Some(Step::Block));
+    let causes = begins.then_some(None).into_iter().chain(script.steps.iter().map(Some));
     for step in causes {
         let cause = match step {
             None => Cause::Start,
-            Some(Step::Returns { task, output, unchanged }) => Cause::Returned {
+            Some(Step::Returns { task, output, unchanged, undo, account, reused }) => Cause::Returned {
                 frame: frame_of(&state, task),
-                result: Returned::Ok { output: output.clone(), effect: Effect { changed: !unchanged, undo: None } },
+                result: Returned::Ok {
+                    output: output.clone(),
+                    effect: Effect { changed: !unchanged, undo: undo.clone(), account: *account, reused: *reused },
+                },
             },
-            Some(Step::Faults { task, code, status }) => Cause::Returned {
-                frame: frame_of(&state, task),
-                result: Returned::Fault(Fault::of_code(code, *status, "as the script says")),
-            },
+            Some(Step::Faults { task, code, status, broken }) => {
+                let fault = Fault::of_code(code, *status, "as the script says");
+                let effect = Effect { changed: true, account: Account::Partial, ..Effect::default() };
+                let result = if *broken { Returned::Broken { fault, effect } } else { Returned::Fault(fault) };
+                Cause::Returned { frame: frame_of(&state, task), result }
+            }
             Some(Step::Park { task, code }) => {
                 Cause::Park { frame: frame_of(&state, task), reason: Fault::of_code(code, 500, "as the script says") }
             }
@@ -188,6 +241,18 @@ fn play(folder: &Path) -> String {
                 Cause::Wake
             }
             Some(Step::Cancel) => Cause::Cancel,
+            Some(Step::CancelAndUndo) => Cause::CancelAndUndo,
+            Some(Step::Kill) => Cause::Kill,
+            Some(Step::Start) => Cause::Start,
+            Some(Step::Block) => Cause::Block { diagnostics: Arc::new(json!([{ "code": "connection-missing" }])) },
+            Some(Step::Unblock) => Cause::Unblock { pins: Arc::new(json!({ "version": 2 })) },
+            Some(Step::Admitted) => Cause::Admitted,
+            Some(Step::Rejected) => Cause::Rejected,
+            Some(Step::Displaced { rollback }) => Cause::Displaced { by: RunId::new(start, 8), rollback: *rollback },
+            Some(Step::Noticed(number)) => Cause::Noticed { number: *number },
+            Some(Step::Retry) => Cause::Retry,
+            Some(Step::Undo) => Cause::Undo,
+            Some(Step::Settle { task, done }) => Cause::Settle { task: task.clone(), done: *done },
             Some(Step::Suspend) => Cause::Suspend,
             Some(Step::Resume) => Cause::Resume,
         };
@@ -200,11 +265,12 @@ fn play(folder: &Path) -> String {
             } else if number == 40 {
                 writeln!(out, "… {} more …", events.len() - 44).unwrap();
             }
-            if let Event::CallScheduled { frame, attempt, .. } = event {
-                let key = state.call(*frame).map(|c| c.key.clone());
-                if let Some(key) = key {
-                    assert!(keys.insert((key.clone(), *attempt)), "two calls with the key {key} and attempt {attempt}");
-                }
+            if let Event::CallScheduled { frame, .. }
+            | Event::UndoScheduled { frame, .. }
+            | Event::CallRetried { frame, .. } = event
+                && let Some(Calling { key, attempt, .. }) = state.call(*frame).cloned()
+            {
+                assert!(keys.insert((key.clone(), attempt)), "two calls with the key {key} and attempt {attempt}");
             }
         }
         log.extend(events);
@@ -215,6 +281,10 @@ fn play(folder: &Path) -> String {
                     writeln!(out, "  > invoke {} {} attempt {}", call.action, call.key, call.attempt).unwrap();
                 }
                 Command::Stop { call, .. } => writeln!(out, "  > stop {} {}", call.action, call.key).unwrap(),
+                Command::Admit { group } => {
+                    writeln!(out, "  > admit {}", serde_json::to_string(&group).unwrap()).unwrap();
+                }
+                Command::Notify { notice } => writeln!(out, "  > notify {} {}", notice.number, notice.reason).unwrap(),
                 Command::Wake { at } => writeln!(out, "  > wake at +{}", at.millis_since(start)).unwrap(),
             }
         }

@@ -89,6 +89,12 @@ kinds! {
         "start another run";
     RUN_NOT_SUSPENDED = "run-not-suspended", 409, "The run is not suspended",
         "suspend it first: bellhop runs suspend RUN";
+    GROUP_FULL = "group-full", 409, "The run's group has as many runs as it can have",
+        "wait for the runs in the group, or end one: bellhop runs list";
+    RUN_NOT_RETRYABLE = "run-not-retryable", 409, "The run has nothing that can be tried again",
+        "see how it stands: bellhop runs show RUN; start another run";
+    RUN_NOT_UNDOABLE = "run-not-undoable", 409, "The run has nothing that can be taken back",
+        "see how it stands: bellhop runs show RUN; one that has not ended is cancelled with: bellhop runs cancel RUN --rollback";
     RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person",
         "see what it does: bellhop runs show RUN";
     VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change",
@@ -335,6 +341,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Unknown(what) => Self::new(WORKFLOW_UNKNOWN, format!("there is no workflow `{what}`")),
+            Refused::GroupFull(_) => Self::new(GROUP_FULL, refused.to_string()),
             Refused::KeyReused(run) => {
                 Self::new(IDEMPOTENCY_KEY_REUSED, format!("with another body, this key started the run {run}"))
                     .with("run", run.to_string())

@@ -110,6 +110,8 @@ routes! {
     Post "/v1/runs/{id}/suspend" OPERATE, Ready => runs::suspend;
     Post "/v1/runs/{id}/resume" OPERATE, Ready => runs::resume;
     Post "/v1/runs/{id}/resolve" OPERATE, Ready => runs::resolve;
+    Post "/v1/runs/{id}/retry" OPERATE, Ready => runs::retry;
+    Post "/v1/runs/{id}/undo" OPERATE, Ready => runs::undo;
     // Definitions.
     Get "/v1/workflows" SEE, Starting => definitions::list;
     Put "/v1/workflows/{namespace}/{name}" WRITE, Starting => definitions::put;

@@ -161,9 +161,20 @@ async fn told(
     cause: Cause,
     allowed: fn(Status) -> Option<problem::Kind>,
 ) -> Result<Response, Problem> {
-    let run = request.run()?;
     request.params(&[])?.finish()?;
     request.form_or_nothing(&[]).await?.finish()?;
+    tell(request, cause, allowed, None).await
+}
+
+/// As [`told`], after the form was read. With `nothing`, that is the problem of a run about which there is nothing to
+/// decide.
+async fn tell(
+    request: Request,
+    cause: Cause,
+    allowed: fn(Status) -> Option<problem::Kind>,
+    nothing: Option<problem::Kind>,
+) -> Result<Response, Problem> {
+    let run = request.run()?;
     let engine = request.app.engine.clone();
     if engine.is_draining() {
         return Err(Problem::draining());
@@ -176,8 +187,12 @@ async fn told(
     }
     let by = request.caller.name();
     tracing::info!(%run, by, "an operator signals a run");
-    engine.signal(run, cause).await?;
+    let decided = engine.signal(run, cause).await?;
     let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+    if let Some(kind) = nothing.filter(|_| !decided) {
+        let detail = format!("the run is {}, and there is nothing to do about it", view.status.as_str());
+        return Err(Problem::new(kind, detail).with("run", shown(&view)?));
+    }
     answer::json(StatusCode::OK, &shown(&view)?)
 }
 
@@ -185,10 +200,44 @@ fn not_ended(status: Status) -> Option<problem::Kind> {
     status.is_final().then_some(problem::RUN_ENDED)
 }
 
-/// `POST /v1/runs/{id}/cancel`: the run ends once what it sent has ended.
-pub(super) async fn cancel(request: Request) -> Result<Response, Problem> {
+/// `POST /v1/runs/{id}/cancel`: the run ends once what it sent has ended, with `rollback` once what it changed is taken
+/// back, and with `force` whatever it leaves behind.
+pub(super) async fn cancel(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let mut form = request.form_or_nothing(&["rollback", "force"]).await?;
+    let (rollback, force) = (form.flag("rollback") == Some(true), form.flag("force") == Some(true));
+    if rollback && force {
+        form.refuse("force", "a run that ends whatever it leaves behind takes nothing back");
+    }
+    form.finish()?;
+    let cause = match (rollback, force) {
+        (_, true) => Cause::Kill,
+        (true, false) => Cause::CancelAndUndo,
+        (false, false) => Cause::Cancel,
+    };
     // Asked for twice, it is asked for.
-    told(request, Cause::Cancel, |status| if status == Status::Cancelled { None } else { not_ended(status) }).await
+    let allowed = |status| if status == Status::Cancelled { None } else { not_ended(status) };
+    tell(request, cause, allowed, None).await
+}
+
+/// `POST /v1/runs/{id}/retry`: a faulted or parked run goes on from the task that failed, in a new attempt.
+pub(super) async fn retry(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    request.form_or_nothing(&[]).await?.finish()?;
+    let allowed = |status| match status {
+        Status::Faulted | Status::Parked => None,
+        Status::Completed | Status::Cancelled => Some(problem::RUN_ENDED),
+        _ => Some(problem::RUN_NOT_RETRYABLE),
+    };
+    tell(request, Cause::Retry, allowed, Some(problem::RUN_NOT_RETRYABLE)).await
+}
+
+/// `POST /v1/runs/{id}/undo`: what an ended run changed is taken back, newest first.
+pub(super) async fn undo(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    request.form_or_nothing(&[]).await?.finish()?;
+    let allowed = |status: Status| (!status.is_final()).then_some(problem::RUN_NOT_UNDOABLE);
+    tell(request, Cause::Undo, allowed, Some(problem::RUN_NOT_UNDOABLE)).await
 }
 
 /// `POST /v1/runs/{id}/suspend`.

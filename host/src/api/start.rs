@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
+use bellhop_core::run::Status;
 
 use super::form::{self, Form};
 use super::problem::{self, Problem};
@@ -41,9 +42,6 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     if dry_run {
         return Err(Problem::not_supported("`dryRun`"));
     }
-    if on_refusal.as_deref() == Some("block") {
-        return Err(Problem::not_supported("`onRefusal=block`"));
-    }
     let idempotency_key = idempotency_key(&request)?;
     let bytes = request.ordinary().await?;
     let mut form = Form::of(form::parse(&bytes)?, &FIELDS)?;
@@ -62,7 +60,8 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     }
     form.finish()?;
     let engine = request.app.engine.clone();
-    let accepted = engine.trigger(trigger).await.map_err(|refused| runs::refused(&engine, refused))?;
+    let block = on_refusal.as_deref() == Some("block");
+    let accepted = engine.trigger_or(trigger, block).await.map_err(|refused| runs::refused(&engine, refused))?;
     answered(&request.app, &accepted, wait).await
 }
 
@@ -104,9 +103,10 @@ pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<D
 /// Only what was settled at the acceptance: that is durable, it costs no further wait, and a replay says the same.
 fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
     let summary = app.engine.summary(run)?.ok_or_else(|| Problem::internal(&"an accepted run is not there"))?;
+    let status = if summary.status == Status::Blocked { Status::Blocked } else { Status::Running };
     Ok(json!({
         "id": run,
-        "status": "running",
+        "status": status,
         "workflow": format!("{}/{}", summary.namespace, summary.name),
         "version": summary.version,
         "waiting": null,

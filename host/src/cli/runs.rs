@@ -20,7 +20,11 @@ pub(super) enum Runs {
     /// Show what happened in a run and what happens, until it ends
     Watch(One),
     /// Stop a run: what was sent is ended first
-    Cancel(One),
+    Cancel(Cancel),
+    /// Try again what failed, or is parked, in a run
+    Retry(One),
+    /// Take back what an ended run changed
+    Undo(One),
     /// Begin nothing more in a run until it is resumed
     Suspend(One),
     /// Let a suspended run go on
@@ -52,6 +56,20 @@ pub(super) struct One {
     /// The run's id: run_…
     #[arg(value_name = "RUN")]
     id: String,
+}
+
+/// `bellhop runs cancel`
+#[derive(Debug, Args)]
+pub(super) struct Cancel {
+    /// The run's id: run_…
+    #[arg(value_name = "RUN")]
+    id: String,
+    /// Take back what the run changed before it ends
+    #[arg(long)]
+    rollback: bool,
+    /// End it whatever it leaves behind: calls in doubt, a rollback that cannot go on
+    #[arg(long, conflicts_with = "rollback")]
+    force: bool,
 }
 
 /// `bellhop runs resolve`
@@ -102,7 +120,16 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
             }
             Ok(ended(context, &run))
         }
-        Runs::Cancel(one) => change(context, &one.id, "cancel", &json!({})),
+        Runs::Cancel(cancel) => {
+            let body = match (cancel.rollback, cancel.force) {
+                (true, _) => json!({ "rollback": true }),
+                (false, true) => json!({ "force": true }),
+                (false, false) => json!({}),
+            };
+            change(context, &cancel.id, "cancel", &body)
+        }
+        Runs::Retry(one) => change(context, &one.id, "retry", &json!({})),
+        Runs::Undo(one) => change(context, &one.id, "undo", &json!({})),
         Runs::Suspend(one) => change(context, &one.id, "suspend", &json!({})),
         Runs::Resume(one) => change(context, &one.id, "resume", &json!({})),
         Runs::Resolve(resolve) => {
@@ -166,7 +193,7 @@ pub(crate) fn until_end(context: &Context, client: &Client, id: &str, show: Show
                 }
             }
             last = is_last(event);
-            last || show.parked_ends && kind(event) == "run.parked"
+            last || show.parked_ends && matches!(kind(event), "run.parked" | "run.rollback-incomplete")
         });
         idle = if came { 0 } else { idle + 1 };
         match followed {

@@ -110,6 +110,22 @@ impl Timeline {
             "run.unparked" => "goes on".to_owned(),
             "run.suspended" => "suspended".to_owned(),
             "run.resumed" => "resumed".to_owned(),
+            "run.queued" => format!("waits for its turn in {}", text("group")),
+            "run.admitted" => "has its turn".to_owned(),
+            "run.displaced" => format!("makes room for {}", text("by")),
+            "run.blocked" => "cannot begin: preflight refuses it".to_owned(),
+            "run.unblocked" => "what was missing is there".to_owned(),
+            "run.retried" | "call.retried" => "tried again".to_owned(),
+            "run.killed" => "ended by force".to_owned(),
+            "run.noticed" => "people are told".to_owned(),
+            "run.rollback-incomplete" => {
+                let reason = data.get("reason").unwrap_or(&Value::Null);
+                format!("parked, a person has to decide: {}", cell(reason.get("detail")))
+            }
+            "rollback.started" => "takes back what it changed".to_owned(),
+            "undo.started" => format!("takes back change {} with {}{}", text("change"), text("action"), attempt()),
+            "undo.retrying" => format!("change {} again at {} after {}", text("change"), text("until"), fault(data)),
+            "undo.settled" => format!("change {}: {}", text("change"), text("fate")),
             "note" => format!("{}: {}", text("level"), text("text")),
             other => format!("{} {}", plain(other), cell(Some(data))),
         }

@@ -9,13 +9,13 @@ use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
 use bellhop_core::requirement::Connection;
-use bellhop_core::run::{Facts, State, Status};
+use bellhop_core::run::{self, Cause, Event, Facts, Input, State, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Engine;
-use super::call::Granted;
+use super::blocked::Pinned;
 use super::definitions::{Definition, Definitions};
 use super::runs::Begun;
 use super::summary::Bound;
@@ -119,6 +119,9 @@ pub(crate) enum Refused {
         /// The limit.
         max: u64,
     },
+    /// The run's group is full, and the file says that one more is refused.
+    #[error("the group `{0}` has as many runs as it can have")]
+    GroupFull(String),
     /// The process is stopping, or something was removed in this moment.
     #[error("{0}")]
     Unavailable(String),
@@ -154,6 +157,12 @@ pub(super) struct Pins {
     pub(super) host: String,
     pub(super) evaluator: Digest,
     pub(super) accepted_at: Timestamp,
+    /// Preflight refused the run: what else is pinned stands in the decision that lets it begin.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) blocked: bool,
+    /// The trigger's connections, while the run is blocked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) asked: BTreeMap<String, String>,
 }
 
 /// The codes of refused inputs.
@@ -168,6 +177,12 @@ pub(crate) mod code {
 impl Engine {
     /// Accepts a run, or gives the one that the key started. After Ok it is durable and on its way.
     pub(crate) async fn trigger(self: &Arc<Self>, trigger: Trigger) -> Result<Accepted, Refused> {
+        self.trigger_or(trigger, false).await
+    }
+
+    /// As [`Self::trigger`]; with `block` a run that preflight refuses is accepted all the same, and begins when what
+    /// is missing is there.
+    pub(crate) async fn trigger_or(self: &Arc<Self>, trigger: Trigger, block: bool) -> Result<Accepted, Refused> {
         if self.is_draining() {
             return Err(Refused::Unavailable("the host is stopping".to_owned()));
         }
@@ -203,7 +218,12 @@ impl Engine {
         };
         self.check_input(&definition, &trigger.input)?;
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
-        let Some(plan) = report.plan else { return Err(Refused::Preflight(report.diagnostics)) };
+        let blocked = report.plan.is_none();
+        let Pinned { connections, chosen, actions, granted } = match &report.plan {
+            Some(plan) => self.pinned(plan)?,
+            None if block => self.pinned_while_blocked(&definition, &trigger.connections)?,
+            None => return Err(Refused::Preflight(report.diagnostics)),
+        };
 
         let now = self.services.clock.now();
         let run = RunId::new(now, self.services.entropy.next_wide());
@@ -212,21 +232,6 @@ impl Engine {
         if trigger.inline.is_some() {
             // Nobody has put it: the run is what keeps it.
             write.blob(definition.source.text.as_bytes());
-        }
-        let connections: BTreeMap<String, Connection> = plan
-            .connections()
-            .iter()
-            .filter_map(|(alias, name)| Some((alias.clone(), self.services.gateway.connection(name)?.facts.clone())))
-            .collect();
-        let mut actions = Vec::new();
-        let mut granted = Granted::new();
-        for (written, resolved) in plan.actions() {
-            let Some((installed, action)) = self.services.plugins.action(resolved) else {
-                return Err(Refused::Unavailable(format!("the action {resolved} was removed in this moment")));
-            };
-            let (written, resolved) = (written.clone(), resolved.clone());
-            granted.insert(written.clone(), installed.grants.clone());
-            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: installed.granted });
         }
         let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
         let pins = Pins {
@@ -237,14 +242,16 @@ impl Engine {
             file: definition.source.file.clone(),
             input: journal.content(&mut write, trigger.input.clone())?,
             connections,
-            chosen: plan.chosen().clone(),
+            chosen,
             actions,
             tables: table_digests,
             host: env!("CARGO_PKG_VERSION").to_owned(),
             evaluator: crate::sandbox::expression::Expressions::version(),
             accepted_at: now,
+            blocked,
+            asked: if blocked { trigger.connections.clone() } else { BTreeMap::new() },
         };
-        let summary = Summary {
+        let mut summary = Summary {
             status: Status::Running,
             namespace: pins.workflow.namespace.clone(),
             name: pins.workflow.name.clone(),
@@ -258,7 +265,6 @@ impl Engine {
             output: None,
             idempotency_key: trigger.idempotency_key.clone(),
         };
-        write.put(&key::summary(run), &summary)?;
         write.put(&key::listing(now, run), &Value::Null)?;
         write.put(&key::open(run), &Open::default())?;
         if let Some(idempotency) = &trigger.idempotency_key {
@@ -267,15 +273,49 @@ impl Engine {
         }
         let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
         let facts = self.facts(&pins, &definition, trigger.input, &tables)?;
+        let mut state = State::new(facts);
+        let mut entries = Vec::new();
+        if blocked {
+            entries.push(self.block(&mut state, &report.diagnostics, &mut write)?);
+            summary = super::summary::after(&summary, &state, now, |value| journal.content(&mut write, value))?;
+        } else {
+            self.check_group(&state)?;
+        }
+        write.put(&key::summary(run), &summary)?;
         let accepted = Entry::Accepted { pins: serde_json::to_value(&pins).unwrap_or(Value::Null) };
         let bytes = write.bytes() as u64;
         let mut seq = 0;
-        let ticket = journal.append(run, &mut seq, &[accepted], write)?;
+        entries.insert(0, accepted);
+        let ticket = journal.append(run, &mut seq, &entries, write)?;
         place.keep();
+        if blocked {
+            journal.durable(ticket).await.map_err(journal::Error::from)?;
+            self.blocked.add(run);
+            let signal = super::execution::Signal { cause: Cause::Wake, acknowledge: None, settle: None };
+            if let Err(error) = self.send(run, signal).await {
+                tracing::error!(%run, %error, "of a blocked run nobody can be told");
+            }
+            return Ok(Accepted { run, replayed: false });
+        }
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
-        self.begin(run, Begun { state: State::new(facts), granted, ticket, bytes, summary });
+        self.begin(run, Begun { state, granted, ticket, bytes, summary });
         journal.durable(ticket).await.map_err(journal::Error::from)?;
         Ok(Accepted { run, replayed: false })
+    }
+
+    /// Refuses a run for which its group would have no place. Two at one moment may both get past this; then the group
+    /// itself says no.
+    fn check_group(&self, state: &State) -> Result<(), Refused> {
+        if state.facts().workflow.extras.concurrency.is_none() {
+            return Ok(());
+        }
+        let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Start };
+        match run::decide(state, &input, self.services.evaluator.as_ref()).first() {
+            Some(Event::Queued { group, .. }) if self.services.groups.refuses(group) => {
+                Err(Refused::GroupFull(group.name.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_input(&self, definition: &Definition, input: &Value) -> Result<(), Refused> {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Input, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Group, Input, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
@@ -45,6 +46,14 @@ pub(crate) type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
 pub(crate) trait Invoker: Send + Sync + 'static {
     /// Begins, or takes up again, the call of `frame`.
     fn invoke(&self, frame: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture;
+
+    /// Asks the owner of a group for a place. What it says comes as a message.
+    fn admit(&self, _group: Group) {}
+
+    /// Hands a notice to whoever tells people. After Ok it is not forgotten.
+    fn notify(&self, _notice: Notice) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Where a driver left its run.
@@ -81,14 +90,19 @@ pub(crate) async fn drive<E: Execution>(
 ) -> Result<Carried, Error> {
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
     let mut calls: FuturesUnordered<UnderWay> = FuturesUnordered::new();
-    let mut draining = false;
+    let (mut draining, mut asked) = (false, false);
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
     loop {
-        let mut start = false;
+        let (mut start, mut notice) = (false, None);
         for command in run::pending(&state) {
             match command {
                 Command::Start => start = true,
+                Command::Notify { notice: due } => notice = Some(due),
+                Command::Admit { group } if !asked && !draining => {
+                    asked = true;
+                    invoker.admit(group);
+                }
                 Command::Invoke { frame, call } if !draining && !under_way.contains_key(&frame) => {
                     begin(invoker, &mut under_way, &calls, frame, call, Wish::Run);
                 }
@@ -99,19 +113,30 @@ pub(crate) async fn drive<E: Execution>(
                     None if !draining => begin(invoker, &mut under_way, &calls, frame, call, Wish::Stop),
                     None => {}
                 },
-                Command::Invoke { .. } | Command::Wake { .. } => {}
+                Command::Invoke { .. } | Command::Admit { .. } | Command::Wake { .. } => {}
             }
-        }
-        if state.ended().is_some() {
-            port.settled().await?;
-            return Ok(Carried { left: Left::Ended, state, decisions });
         }
         if draining && calls.is_empty() {
             port.settled().await?;
             return Ok(Carried { left: Left::PutDown, state, decisions });
         }
-        let (cause, acknowledge) = if start && !draining {
+        let (cause, acknowledge) = if state.ended().is_some() {
+            // Somebody may want it tried again, or what it did taken back.
+            match port.signal(true).await {
+                Next::Signal(signal) => (signal.cause, signal.acknowledge),
+                Next::Rest | Next::Drain => {
+                    port.settled().await?;
+                    return Ok(Carried { left: Left::Ended, state, decisions });
+                }
+            }
+        } else if start && !draining {
             (Cause::Start, None)
+        } else if let Some(notice) = notice.filter(|_| !draining) {
+            // What is handed over is on record before it leaves.
+            port.settled().await?;
+            let number = notice.number;
+            invoker.notify(notice).await?;
+            (Cause::Noticed { number }, None)
         } else {
             let resting = calls.is_empty();
             tokio::select! {
@@ -151,6 +176,7 @@ pub(crate) async fn drive<E: Execution>(
         let woken = matches!(cause, Cause::Wake);
         let input = Input { at: port.now(), entropy: port.entropy(), cause };
         let events = run::decide(&state, &input, evaluator);
+        let decided = !events.is_empty();
         if !events.is_empty() {
             for event in &events {
                 state.apply(event);
@@ -170,7 +196,7 @@ pub(crate) async fn drive<E: Execution>(
         if let Some(acknowledge) = acknowledge {
             port.settled().await?;
             // The one who asked may have gone.
-            let _gone = acknowledge.send(());
+            let _gone = acknowledge.send(decided);
         }
     }
 }
@@ -193,7 +219,11 @@ fn begin(
 pub(crate) fn wake(state: &State) -> Option<Timestamp> {
     run::pending(state).into_iter().find_map(|command| match command {
         Command::Wake { at } => Some(at),
-        Command::Start | Command::Invoke { .. } | Command::Stop { .. } => None,
+        Command::Start
+        | Command::Invoke { .. }
+        | Command::Stop { .. }
+        | Command::Admit { .. }
+        | Command::Notify { .. } => None,
     })
 }
 

@@ -9,10 +9,11 @@ use bellhop_core::expression::Evaluator;
 use bellhop_core::id::RunId;
 use bellhop_core::time::Timestamp;
 use bellhop_slack::limiter::Limiter;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) mod accept;
 mod aside;
+mod blocked;
 mod call;
 pub(crate) mod connections;
 pub(crate) mod definitions;
@@ -23,6 +24,8 @@ mod exclusive;
 mod execution;
 pub(crate) mod following;
 pub(crate) mod gateway;
+mod groups;
+mod notices;
 mod places;
 pub(crate) mod plugins;
 pub(crate) mod resolve;
@@ -57,6 +60,10 @@ pub(crate) struct Services {
     /// Names that were resolved lately.
     pub(crate) names: call::Known,
     pub(crate) timers: timers::Timers,
+    pub(crate) groups: groups::Groups,
+    pub(crate) notices: notices::Notices,
+    /// What owners of shared facts tell runs.
+    pub(crate) messages: mpsc::UnboundedSender<groups::Message>,
     /// For whoever asks over HTTP: holds up nobody else.
     pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
     /// For runs' decisions, each of which is a few evaluations under the same budget.
@@ -82,6 +89,14 @@ pub(crate) struct Counters {
 }
 
 impl Services {
+    /// Has runs told.
+    pub(crate) fn post(&self, messages: Vec<groups::Message>) {
+        for message in messages {
+            // The engine has the other end as long as anything runs.
+            let _gone = self.messages.send(message);
+        }
+    }
+
     /// What one guest may use.
     pub(crate) fn guest_budget(&self) -> sandbox::Budget {
         let limit = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
@@ -123,6 +138,8 @@ pub(crate) struct Engine {
     pub(crate) connections: connections::Connections,
     pub(crate) tokens: tokens::Tokens,
     pub(crate) runs: runs::Runs,
+    messages: std::sync::Mutex<Option<mpsc::UnboundedReceiver<groups::Message>>>,
+    blocked: blocked::Blocked,
     triggers: turns::Turns,
     loading: turns::Turns,
     ready: AtomicBool,
@@ -160,7 +177,11 @@ impl Engine {
         };
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
+        let (sender, messages) = mpsc::unbounded_channel();
         let services = Services {
+            groups: groups::Groups::default(),
+            notices: notices::Notices::new(journal.clone()),
+            messages: sender,
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
             definitions: definitions::Definitions::new(journal.clone()).at_most(limits.definition_versions_max),
             keys: exclusive::Keys::default(),
@@ -183,6 +204,8 @@ impl Engine {
             connections,
             tokens: tokens::Tokens::new(journal),
             runs: runs::Runs::default(),
+            messages: std::sync::Mutex::new(Some(messages)),
+            blocked: blocked::Blocked::default(),
             triggers: turns::Turns::default(),
             loading: turns::Turns::default(),
             ready: AtomicBool::new(false),
@@ -194,9 +217,33 @@ impl Engine {
         let found = self.recover().await?;
         let engine = self.clone();
         tokio::spawn(async move { engine.wake_when_due().await });
+        let engine = self.clone();
+        tokio::spawn(async move { engine.tell_people().await });
+        let engine = self.clone();
+        tokio::spawn(async move { engine.look_for_remedies().await });
+        let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let engine = self.clone();
+        tokio::spawn(async move { engine.carry_messages(messages).await });
         tokio::spawn(self.clone().sweep_for_ever());
         self.ready.store(true, Ordering::Release);
         Ok(found)
+    }
+
+    /// Brings runs what owners of shared facts tell them. What is lost at the end of the process is told again.
+    async fn carry_messages(self: Arc<Self>, messages: Option<mpsc::UnboundedReceiver<groups::Message>>) {
+        let Some(mut messages) = messages else { return };
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                _ = drain.wait_for(|drain| *drain) => return,
+            };
+            let Some((run, cause)) = message else { return };
+            let signal = execution::Signal { cause, acknowledge: None, settle: None };
+            if let Err(error) = self.send(run, signal).await {
+                tracing::error!(%run, %error, "a run cannot be told of its group");
+            }
+        }
     }
 
     async fn wake_when_due(self: Arc<Self>) {

@@ -87,7 +87,7 @@ impl Engine {
         }
         let (tell, told) = tokio::sync::oneshot::channel();
         let signal =
-            Signal { cause: Cause::Settle { task }, acknowledge: Some(tell), settle: Some(Settle { calls, by }) };
+            Signal { cause: Cause::Settle { task, done }, acknowledge: Some(tell), settle: Some(Settle { calls, by }) };
         self.send(run, signal).await?;
         // Dropped when the run ended meanwhile: there is nothing left to settle.
         let _ended = told.await;

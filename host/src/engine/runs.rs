@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::accept::Pins;
 use super::call::{self, Caller, Granted};
+use super::definitions::Definition;
 use super::driver::{self, Left};
 use super::exclusive::Owner;
 use super::execution::local::{Local, Opening, Read};
@@ -61,8 +62,8 @@ pub(crate) enum LoadError {
 pub(super) struct Loaded {
     pub(super) port: Local,
     pub(super) state: State,
-    decisions: u64,
-    granted: Granted,
+    pub(super) decisions: u64,
+    pub(super) granted: Granted,
 }
 
 /// A run as it was accepted.
@@ -90,6 +91,11 @@ impl Runs {
     /// A driver is about to carry the run.
     pub(super) fn insert(&self, run: RunId, live: Live) {
         self.lock().insert(run, live);
+    }
+
+    /// Whether it is in memory.
+    pub(super) fn is_live(&self, run: RunId) -> bool {
+        self.lock().contains_key(&run)
     }
 
     /// How many are in memory.
@@ -151,15 +157,7 @@ impl Engine {
 
     /// Reads a run from the journal.
     pub(super) async fn load(&self, run: RunId, opening: Opening) -> Result<Loaded, LoadError> {
-        let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
-        let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
-        let pins: Pins = serde_json::from_value(pins)
-            .map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))?;
-        let definition = self
-            .services
-            .definitions
-            .by_digest(pins.definition, &pins.file)?
-            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
+        let (pins, definition) = self.pins_of(run)?;
         let mut tables = BTreeMap::new();
         for (name, digest) in &pins.tables {
             let table = self.services.definitions.table_by_digest(*digest)?;
@@ -175,6 +173,45 @@ impl Engine {
         let decisions = driver::fold(&port, &mut state, decisions).await?;
         port.folded(&state);
         Ok(Loaded { port, state, decisions, granted })
+    }
+
+    /// What a run pins, and its definition. Of one that was blocked, what was pinned when it began.
+    pub(super) fn pins_of(&self, run: RunId) -> Result<(Pins, Arc<Definition>), LoadError> {
+        let journal = &self.services.journal;
+        let first = journal.entries(run, 0, 1)?.into_iter().next();
+        let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
+        let read = |pins: Value| -> Result<Pins, LoadError> {
+            serde_json::from_value(pins)
+                .map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
+        };
+        let mut pins = read(pins)?;
+        let mut seq = 1;
+        while pins.blocked {
+            let page = journal.entries(run, seq, 100)?;
+            let Some((last, _)) = page.last() else { break };
+            seq = last + 1;
+            for (_, entry) in page {
+                let Entry::Decision { events } = entry else { continue };
+                for content in events {
+                    let mut event = journal.value(content)?;
+                    if event["event"] == "unblocked" {
+                        pins = read(event["pins"].take())?;
+                    }
+                }
+            }
+        }
+        let definition = self
+            .services
+            .definitions
+            .by_digest(pins.definition, &pins.file)?
+            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
+        Ok((pins, definition))
+    }
+
+    /// Carries a run that was read; nobody else has taken it up.
+    pub(super) fn take(self: &Arc<Self>, run: RunId, live: Live, loaded: Loaded) {
+        self.runs.lock().insert(run, live);
+        self.carry(run, loaded);
     }
 
     /// Has a driver carry a run that is in the list of live ones.
@@ -202,7 +239,7 @@ impl Engine {
                 };
                 // A message that came while the driver was leaving is in the inbox: look again before going.
                 let mut live = engine.runs.lock();
-                if left == Left::Resting && port.has_message() {
+                if left != Left::PutDown && port.has_message() {
                     drop(live);
                     let Some((s, d)) = after else { return };
                     (state, decisions) = (s, d);
@@ -216,6 +253,7 @@ impl Engine {
                     // A parked action of a run that was cancelled still holds its keys.
                     engine.services.keys.release_all(run);
                     engine.runs.places.ended();
+                    engine.services.post(engine.services.groups.leave(run));
                 }
                 engine.runs.ended.notify_waiters();
                 engine.run_left(run);
@@ -237,20 +275,21 @@ impl Engine {
     }
 
     /// Brings a message to a run, taking it up from the journal if need be. After Ok, the decision about the message
-    /// is durable (or the run had ended and there was none to make).
-    pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<(), LoadError> {
+    /// is durable (or the run had ended and there was none to make). True when anything was decided.
+    pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<bool, LoadError> {
         if matches!(cause, Cause::Resume) && self.is_aside(run) {
-            return self.take_back(run).await;
+            return self.take_back(run).await.map(|()| true);
         }
         let (tell, told) = oneshot::channel();
         self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
-        if told.await.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
+        let told = told.await;
+        if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
             // Its driver went without looking. Whoever asked must ask again.
             let stopped = "the process is stopping: nothing was decided about the run".to_owned();
             return Err(execution::Error::Journal(stopped).into());
         }
         // Of a run that ended before it looked, nothing is left to decide.
-        Ok(())
+        Ok(told.unwrap_or(false))
     }
 
     /// As [`Self::signal`], without waiting.
@@ -267,7 +306,7 @@ impl Engine {
             }
         }
         let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
-        if summary.status.is_final() {
+        if summary.status.is_final() && !matches!(signal.cause, Cause::Retry | Cause::Undo) {
             return Ok(());
         }
         if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
@@ -283,6 +322,10 @@ impl Engine {
                 return Err(error);
             }
         };
+        if loaded.state.ended().is_some() {
+            // Opened again; its driver gives the place back when it ends once more, or at once.
+            self.runs.places.found(1);
+        }
         // The receiver is in the port: this cannot fail.
         let _held = live.inbox.send(signal);
         self.runs.lock().insert(run, live);
@@ -351,13 +394,16 @@ impl Engine {
             after = Some(*last);
             for (run, open) in page {
                 found += 1;
+                if let Some(place) = &open.place {
+                    self.services.groups.restore(run, &place.group, place.admitted);
+                }
                 if open.recoveries >= RECOVERIES_MAX {
                     let reason = "reading it ended the process twice".to_owned();
                     self.set_aside(run, &LoadError::Damaged(reason));
                     continue;
                 }
                 if careful {
-                    self.mark(run, open.recoveries + 1).await?;
+                    self.mark(run, Open { recoveries: open.recoveries + 1, ..open.clone() }).await?;
                 }
                 match self.take_up(run).await {
                     Ok(None) => {}
@@ -369,7 +415,7 @@ impl Engine {
                     Err(error) => return Err(error),
                 }
                 if careful {
-                    self.unmark(run)?;
+                    self.unmark(run, open)?;
                 }
             }
         }
@@ -381,12 +427,16 @@ impl Engine {
             self.runs.lock().insert(run, live);
             self.carry(run, loaded);
         }
+        self.services.post(self.services.groups.restored());
         Ok(found)
     }
 
     /// Reads one open run, gives its actions their keys, and gives it back if it has anything to go on with.
     async fn take_up(&self, run: RunId) -> Result<Option<(Loaded, Live)>, LoadError> {
         let Some(summary) = self.services.journal.get::<Summary>(&key::summary(run))? else { return Ok(None) };
+        if summary.status == Status::Blocked {
+            self.blocked.add(run);
+        }
         if matches!(summary.status, Status::Waiting | Status::Blocked) {
             return Ok(None);
         }
@@ -417,17 +467,17 @@ impl Engine {
     }
 
     /// Marks a run that is about to be read. Durable after Ok.
-    async fn mark(&self, run: RunId, recoveries: u32) -> Result<(), LoadError> {
+    async fn mark(&self, run: RunId, open: Open) -> Result<(), LoadError> {
         let mut write = Write::new();
-        write.put(&key::open(run), &Open { recoveries })?;
+        write.put(&key::open(run), &open)?;
         let ticket = self.services.journal.commit(write)?;
         self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
         Ok(())
     }
 
-    fn unmark(&self, run: RunId) -> Result<(), LoadError> {
+    fn unmark(&self, run: RunId, open: Open) -> Result<(), LoadError> {
         let mut write = Write::new();
-        write.put(&key::open(run), &Open::default())?;
+        write.put(&key::open(run), &Open { recoveries: 0, ..open })?;
         self.services.journal.commit(write)?;
         Ok(())
     }
@@ -446,6 +496,8 @@ impl Engine {
 
     /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.
     pub(crate) fn is_under_way(state: &State) -> bool {
-        run::pending(state).iter().any(|c| matches!(c, Command::Invoke { .. } | Command::Stop { .. }))
+        run::pending(state)
+            .iter()
+            .any(|c| matches!(c, Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. }))
     }
 }

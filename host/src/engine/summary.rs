@@ -28,7 +28,8 @@ pub(crate) fn after(
     summary.status = state.status();
     summary.updated_at = now;
     summary.waiting = state.waiting().and_then(|w| serde_json::to_value(w).ok());
-    summary.error = None;
+    // A run that ended can go on: what it ended with is no more.
+    (summary.error, summary.output, summary.ended_at) = (None, None, None);
     if let Some((at, ending)) = state.ended() {
         summary.ended_at = Some(at);
         match ending {

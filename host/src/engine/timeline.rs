@@ -162,6 +162,44 @@ impl Reader {
             }
             Event::Suspended { at } => self.push(out, "run.suspended", None, Some(*at), json!({})),
             Event::Resumed { at } => self.push(out, "run.resumed", None, Some(*at), json!({})),
+            Event::CallRetried { frame, at } => {
+                self.push(out, "call.retried", self.tasks.get(frame).cloned(), Some(*at), json!({}));
+            }
+            Event::Reopened { at } => self.push(out, "run.retried", None, Some(*at), json!({})),
+            Event::Blocked { at, diagnostics } => {
+                self.push(out, "run.blocked", None, Some(*at), json!({ "diagnostics": diagnostics }));
+            }
+            Event::Unblocked { at, .. } => self.push(out, "run.unblocked", None, Some(*at), json!({})),
+            Event::Queued { at, group } => {
+                self.push(out, "run.queued", None, Some(*at), json!({ "group": group.name, "limit": group.limit }));
+            }
+            Event::Admitted { at } => self.push(out, "run.admitted", None, Some(*at), json!({})),
+            Event::Displaced { at, by } => {
+                self.push(out, "run.displaced", None, Some(*at), json!({ "by": by.to_string() }));
+            }
+            Event::Noticed { number } => self.push(out, "run.noticed", None, None, json!({ "notice": number })),
+            Event::Killed { at } => self.push(out, "run.killed", None, Some(*at), json!({})),
+            Event::Halted { at, fault } => {
+                self.push(out, "run.parked", fault.instance.clone(), Some(*at), json!({ "reason": fault }));
+            }
+            Event::RollbackBegun { at } => self.push(out, "rollback.started", None, Some(*at), json!({})),
+            Event::UndoScheduled { entry, attempt, action, connection, .. } => {
+                let data = json!({
+                    "change": entry, "action": action.to_string(), "connection": connection, "attempt": attempt,
+                });
+                self.push(out, "undo.started", None, None, data);
+            }
+            Event::UndoRetryScheduled { entry, fault, until } => {
+                let data = json!({ "change": entry, "until": until.to_string(), "error": fault });
+                self.push(out, "undo.retrying", None, None, data);
+            }
+            Event::Settled { entry, at, fate } => {
+                self.push(out, "undo.settled", None, Some(*at), json!({ "change": entry, "fate": fate }));
+            }
+            Event::RollbackIncomplete { at, reason, .. } => {
+                let data = json!({ "reason": reason });
+                self.push(out, "run.rollback-incomplete", reason.instance.clone(), Some(*at), data);
+            }
             Event::Ended { at, ending } => {
                 let (kind, data) = match ending {
                     Ending::Completed { output } => ("run.completed", json!({ "output": output })),
@@ -178,6 +216,8 @@ impl Reader {
             | Event::ContextMerged { .. }
             | Event::Retried { .. }
             | Event::Ending { .. }
+            | Event::TimedOut { .. }
+            | Event::NoticeDue { .. }
             | Event::CallStopped { .. } => {}
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
-use bellhop_core::run::Status;
+use bellhop_core::run::{Group, Status};
 use bellhop_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,19 @@ pub(crate) struct Open {
     /// How many recoveries began with this run and did not come to their end.
     #[serde(default)]
     pub(crate) recoveries: u32,
+    /// The group that the run has asked to be in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<Place>,
+}
+
+/// See [`Open::place`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    /// Which.
+    pub(crate) group: Group,
+    /// Whether it is in it; else it waits for its turn.
+    pub(crate) admitted: bool,
 }
 
 /// What lists of runs show, without folding.

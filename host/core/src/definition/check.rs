@@ -51,6 +51,7 @@ impl Check<'_> {
         let scope: Scope = AT_TOP.iter().map(|&v| v.to_owned()).collect();
         self.template(None, workflow.input.from.as_ref(), &scope);
         self.template(None, workflow.extras.idempotency_key.as_ref(), &scope);
+        self.template(None, workflow.extras.concurrency.as_ref().map(|c| &c.group), &scope);
         let scope: Scope = IN_TASK.iter().filter(|v| **v != "task").map(|&v| v.to_owned()).collect();
         self.template(None, workflow.output.transform.as_ref(), &scope);
         self.delay(None, workflow.timeout.as_ref(), &scope);

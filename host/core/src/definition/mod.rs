@@ -122,8 +122,60 @@ pub struct Extras {
     pub rollback_on_fault: bool,
     /// `onFault.notify`.
     pub notify: Option<NotifyTarget>,
-    /// `concurrency`, `retention`: checked in form, carried out by a later version; kept as written.
+    /// `concurrency`.
+    pub concurrency: Option<Concurrency>,
+    /// `retention`, `schedule`: checked in form, carried out by a later version; kept as written.
     pub reserved: BTreeMap<String, Value>,
+}
+
+impl Extras {
+    /// Whether a fault takes back what the run changed. Offboarding goes forward only.
+    #[must_use]
+    pub fn rolls_back(&self) -> bool {
+        self.rollback_on_fault && self.purpose.as_deref() != Some(OFFBOARDING)
+    }
+}
+
+/// The purpose whose runs go forward only.
+pub(crate) const OFFBOARDING: &str = "offboarding";
+
+/// `concurrency` (semantics, section 3): how many runs of one group there are at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Concurrency {
+    /// The group's name: a text, or an expression on the input.
+    pub group: Template,
+    /// Among whom the name counts.
+    pub scope: GroupScope,
+    /// How many there can be.
+    pub limit: u32,
+    /// What becomes of one more.
+    pub when_full: WhenFull,
+}
+
+/// Among whom the name of a group counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupScope {
+    /// The runs of this workflow.
+    #[default]
+    Workflow,
+    /// The runs of all workflows of the namespace.
+    Namespace,
+}
+
+/// What becomes of a run whose group is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// It waits for its turn.
+    #[default]
+    Queue,
+    /// It is refused.
+    Reject,
+    /// The oldest in the group is cancelled, and what that did stays.
+    Supersede,
+    /// The oldest in the group is cancelled, and what that did is taken back first.
+    Cancel,
 }
 
 /// `onFault.notify`.

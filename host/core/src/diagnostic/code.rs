@@ -76,6 +76,7 @@ table! {
     TABLE_UNKNOWN = "table-unknown": "No such table is there";
     TABLE_COLUMN_UNKNOWN = "table-column-unknown": "The table has no such column, or not of the type asked for";
     ASSUMPTION_INVALID = "assumption-invalid": "A connection assumed on the command line is not of the form `NAME=KIND[:PLAN[:PERMISSION]]`";
+    QUEUE_HELD_LONG = "queue-held-long": "A run waits longer than a day while others wait for its place in their group";
     WORKSPACE_MISMATCH = "workspace-mismatch": "An id belongs to another workspace than the connection";
 }
 

@@ -183,9 +183,6 @@ impl Judge<'_> {
     }
 
     fn inverse(&mut self, subject: &Subject, stepping: &Stepping<'_>) {
-        if !self.question.workflow.extras.rollback_on_fault {
-            return;
-        }
         let (task, of) = (stepping.task, stepping.resolved);
         let reference = match &task.extras.compensate {
             Some(written) => match parse_reference(written) {
@@ -199,6 +196,13 @@ impl Judge<'_> {
                 None => return,
             },
         };
+        if !self.question.workflow.extras.rolls_back() {
+            // Nothing asks for it. Whoever has a run taken back later finds what there is.
+            if let Ok(resolved) = self.question.plugins.resolve(&reference) {
+                self.actions.insert(reference, resolved.reference);
+            }
+            return;
+        }
         let undone = &of.reference.action;
         let subject = Subject {
             what: format!("`{}`, which undoes `{undone}`,", reference.action),

@@ -14,13 +14,15 @@ use super::judgement::{self, Facts};
 use super::outline::{self, Outline};
 use super::say::{self, OPERATOR, Subject};
 use super::{Plan, Question, Report, When};
-use crate::definition::{ActionReference, Call, Delay, Task, TaskKind};
+use crate::definition::{ActionReference, Call, Delay, Task, TaskKind, WhenFull};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, Severity, code, nearest};
 use crate::manifest::Action;
 use crate::requirement::{Arguments, Connection, Kind, Permission};
 use crate::schema::{Schema, check_arguments};
 
 pub(super) const NOTIFY_POINTER: &str = "/document/metadata/bellhop/onFault/notify/connection";
+/// So long a run may hold a place that others queue for before that is said.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 const DECLARED_POINTER: &str = "/document/metadata/bellhop/connections";
 
 pub(super) fn judge(question: &Question<'_>) -> Report {
@@ -38,6 +40,7 @@ pub(super) fn judge(question: &Question<'_>) -> Report {
         }
     }
     judge.notify();
+    judge.queues(&visits);
     judge.report(&visits)
 }
 
@@ -257,6 +260,46 @@ impl<'a> Judge<'a> {
         // A plugin with an invalid schema is refused at its installation.
         let Ok(schema) = Schema::compile(&resolved.action().input) else { return };
         self.diagnostics.extend(check_arguments(self.question.source, site.task, site.call, &schema));
+    }
+
+    /// Whoever waits for a place in a group waits for what is in it.
+    fn queues(&mut self, visits: &[Option<Visit>]) {
+        let workflow = self.question.workflow;
+        let Some(concurrency) = workflow.extras.concurrency.as_ref().filter(|c| c.when_full == WhenFull::Queue) else {
+            return;
+        };
+        for task in &workflow.tasks {
+            let TaskKind::Wait(delay) = &task.kind else { continue };
+            if visits[task.index.0 as usize].is_none() {
+                continue;
+            }
+            let (waits, label) = match delay {
+                Delay::Millis(millis) if *millis > DAY_MS => ("waits longer than a day", "longer than a day"),
+                // Until a date that somebody else chooses.
+                Delay::Expression(text) if text.program().is_some_and(|p| p.contains("until(")) => {
+                    ("may wait longer than a day", "until a date")
+                }
+                Delay::Millis(_) | Delay::Expression(_) => continue,
+            };
+            let subject = self.subject_at(&format!("{}/wait", task.pointer), Some(task));
+            self.diagnostics.push(Diagnostic {
+                label: Some(label.to_owned()),
+                needs: Some(Needs {
+                    text: Some("`whenFull` of reject, supersede or cancel; or waits of at most a day".to_owned()),
+                    ..Needs::default()
+                }),
+                has: Some(Has {
+                    text: Some(format!("`whenFull: queue` with a limit of {}", concurrency.limit)),
+                    ..Has::default()
+                }),
+                who: Some(say::AUTHOR.to_owned()),
+                severity: Severity::Warning,
+                ..subject.error(
+                    code::QUEUE_HELD_LONG,
+                    format!("`{}` {waits}, and the runs queued for its group wait as long", task.name),
+                )
+            });
+        }
     }
 
     /// The trigger may name only aliases that the workflow has.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::notice::Notice;
+use super::place::Group;
 use crate::definition::{ActionReference, TaskIndex, Then};
 use crate::fault::Fault;
+use crate::id::RunId;
 use crate::time::Timestamp;
 
 /// A place in the tree of what is being executed; unique in a run, never used again.
@@ -50,22 +53,65 @@ pub enum Ending {
 }
 
 /// What an action did, as it said itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     /// Whether anything is different now.
     pub changed: bool,
     /// The action that takes it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Undo>,
+    /// How much of it is known.
+    #[serde(default, skip_serializing_if = "Account::is_whole")]
+    pub account: Account,
+    /// Whether any write of this attempt was answered from an earlier attempt's success: the change is the one that
+    /// the earlier attempt has in the ledger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reused: bool,
+}
+
+/// How much is known of what an action did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Account {
+    /// The action came to its end and said everything.
+    #[default]
+    Whole,
+    /// It was stopped, or failed, after it had changed something: nobody said how to take that back.
+    Partial,
+    /// It found its work done, and an earlier sending of the same request, whose answer is not known, may have been
+    /// what did it.
+    Doubtful,
+}
+
+impl Account {
+    /// The one that is not written down.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+    fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
 }
 
 /// See [`Effect::undo`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Undo {
-    /// An action of the same plugin.
+    /// An action of the same plugin; of a task with `compensate`, what stands there.
     pub action: String,
     /// Its input.
     pub input: Value,
+}
+
+/// What became of a change when the run was rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Its inverse took it back.
+    Undone,
+    /// A person says that it is taken back.
+    UndoneByPerson,
+    /// Nothing takes it back, as a message that was read: it stays.
+    NoInverse,
+    /// A person says that it is to stay.
+    LeftByPerson,
 }
 
 /// One decided fact. Every result of an evaluation is in it: applying an event evaluates nothing.
@@ -207,6 +253,9 @@ pub enum Event {
         /// Whether its call is still under way: a call that was sent is never abandoned (semantics 1, "Stopping").
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         stopping: bool,
+        /// What the action had changed before it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effect: Option<Effect>,
     },
     /// A `try` caught a fault and runs `catch.do`, if it has one.
     Caught {
@@ -239,6 +288,9 @@ pub enum Event {
         task: TaskIndex,
         /// The fault.
         fault: Fault,
+        /// When.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
     },
     /// A call cannot go on without a person.
     Parked {
@@ -266,12 +318,136 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
-    /// The run will end like this as soon as calls that were under way have ended.
+    /// A call that was parked is made again, in a new attempt.
+    CallRetried {
+        /// The calling task's frame.
+        frame: FrameId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The workflow's `timeout` struck; how the run ends follows.
+    TimedOut {
+        /// When.
+        at: Timestamp,
+    },
+    /// A fault that nothing caught, after a task with `noRollbackAfter`: a person decides.
+    Halted {
+        /// When.
+        at: Timestamp,
+        /// The fault.
+        fault: Fault,
+    },
+    /// A faulted or halted run goes on from the task that failed, in a new attempt.
+    Reopened {
+        /// When.
+        at: Timestamp,
+    },
+    /// The run will end like this as soon as calls that were under way have ended. An ended run that is rolled back
+    /// later ends once more.
     Ending {
         /// When.
         at: Timestamp,
         /// How.
         ending: Ending,
+        /// Whether what it changed is taken back first.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rollback: bool,
+    },
+    /// Everything that was under way has ended, and what was changed is being taken back, newest first.
+    RollbackBegun {
+        /// When.
+        at: Timestamp,
+    },
+    /// The inverse of a change is to be called.
+    UndoScheduled {
+        /// A new frame, for the call.
+        frame: FrameId,
+        /// The change, as its position in the ledger.
+        entry: u32,
+        /// Counts from 1: attempts of this inverse.
+        attempt: u32,
+        /// As pinned.
+        action: ActionReference,
+        /// The name of the connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<String>,
+        /// Its input.
+        arguments: Arc<Value>,
+    },
+    /// An inverse failed and will be tried again.
+    UndoRetryScheduled {
+        /// The change.
+        entry: u32,
+        /// The fault.
+        fault: Fault,
+        /// When.
+        until: Timestamp,
+    },
+    /// A change has been dealt with.
+    Settled {
+        /// The change.
+        entry: u32,
+        /// When.
+        at: Timestamp,
+        /// How.
+        fate: Fate,
+    },
+    /// A change could not be taken back; a person decides.
+    RollbackIncomplete {
+        /// The change.
+        entry: u32,
+        /// When.
+        at: Timestamp,
+        /// Why, with what is undone and what is not.
+        reason: Fault,
+    },
+    /// The run was accepted though preflight refuses it: it begins when what is missing is there.
+    Blocked {
+        /// When.
+        at: Timestamp,
+        /// What preflight said.
+        diagnostics: Arc<Value>,
+    },
+    /// What was missing is there.
+    Unblocked {
+        /// When.
+        at: Timestamp,
+        /// What is pinned from now on, in the shell's form.
+        pins: Arc<Value>,
+    },
+    /// The run asks for a place in its group.
+    Queued {
+        /// When.
+        at: Timestamp,
+        /// The group.
+        group: Group,
+    },
+    /// It has its place.
+    Admitted {
+        /// When.
+        at: Timestamp,
+    },
+    /// A newer run takes its place.
+    Displaced {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        by: RunId,
+    },
+    /// People are to be told something.
+    NoticeDue {
+        /// What.
+        notice: Notice,
+    },
+    /// Whoever tells them has it now, and does not forget it.
+    Noticed {
+        /// Of the notice.
+        number: u32,
+    },
+    /// The run ends at once: nothing more is taken back, and what nobody could tell stays untold.
+    Killed {
+        /// When.
+        at: Timestamp,
     },
     /// A call that nobody waits for any more has ended and is on record.
     CallStopped {

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::event::{Block, Effect, Event, FrameId, Variables};
 use super::frame::{Body, Calling, Forking, Frame, List, Looping, Phase, Role, Running, Trying};
 use super::key::ExecutionKey;
-use super::state::{LedgerEntry, State};
+use super::place::Place;
+use super::state::{Stands, State};
 use crate::definition::{TaskIndex, TaskKind, Then};
 use crate::fault::Fault;
 use crate::time::Timestamp;
@@ -48,7 +49,10 @@ impl State {
                 })
             }),
             Event::IterationEntered { frame, parent, index } => self.enter_iteration(*frame, *parent, *index),
-            Event::IterationEnded { frame, index, fault } => self.end_iteration(*frame, *index, fault.as_ref()),
+            Event::IterationEnded { frame, index, fault } => {
+                self.failed = None;
+                self.end_iteration(*frame, *index, fault.as_ref());
+            }
             Event::ForkEntered { frame } => self.set_phase(*frame, |_| Phase::Forking(Forking::default())),
             Event::ContextMerged { frame, context } => self.write_context(*frame, context),
             Event::CallScheduled { frame, attempt, action, connection, arguments } => self.set_phase(*frame, |task| {
@@ -65,16 +69,27 @@ impl State {
             Event::TaskCompleted { frame, output, context, then, effect, .. } => {
                 self.complete(*frame, output, context.as_ref(), then, effect.as_ref());
             }
-            Event::TaskFaulted { frame, stopping, .. } => {
+            Event::TaskFaulted { frame, at, stopping, effect, .. } => {
+                self.remember_failed(Some(*frame), *at);
+                if let (Some(call), Some(effect)) = (self.call(*frame).cloned(), effect) {
+                    self.record(&call, effect);
+                }
                 if !stopping {
                     self.with_task(*frame, |task| task.phase = Phase::Entered);
                 }
                 self.remove(*frame);
             }
-            Event::Caught { frame, fault } => self.catch(*frame, fault, None),
-            Event::RetryScheduled { frame, fault, until } => self.catch(*frame, fault, Some(*until)),
+            Event::Caught { frame, fault } => {
+                self.failed = None;
+                self.catch(*frame, fault, None);
+            }
+            Event::RetryScheduled { frame, fault, until } => {
+                self.failed = None;
+                self.catch(*frame, fault, Some(*until));
+            }
             Event::Retried { frame, .. } => self.retry(*frame),
             Event::Tolerated { parent, task, .. } => {
+                self.failed = None;
                 let value = self.value_for_child(*parent);
                 self.leave(*parent, *task, value, None, &Then::Continue);
             }
@@ -82,9 +97,68 @@ impl State {
             Event::Unparked { frame, .. } => self.set_parked(*frame, None),
             Event::Suspended { .. } => self.suspended = true,
             Event::Resumed { .. } => self.suspended = false,
-            Event::Ending { ending, .. } => {
-                self.ending = Some(ending.clone());
+            Event::CallRetried { frame, .. } => self.retry_call(*frame),
+            Event::TimedOut { at } => self.remember_failed(None, *at),
+            Event::Halted { at, fault } => {
+                self.halted = Some((*at, fault.clone()));
                 self.clear();
+            }
+            Event::Reopened { at } => self.reopen(*at),
+            Event::Ending { ending, rollback, .. } => {
+                self.ending = Some(ending.clone());
+                self.ended = None;
+                self.halted = None;
+                self.clear();
+                if *rollback {
+                    // What was done is no longer there to go on from.
+                    self.failed = None;
+                    self.rollback.get_or_insert_default();
+                }
+            }
+            Event::RollbackBegun { .. } => {
+                if let Some(rollback) = &mut self.rollback {
+                    rollback.begun = true;
+                }
+            }
+            Event::UndoScheduled { frame, entry, attempt, action, connection, arguments } => {
+                if let Some(key) = self.key_of_inverse(*entry) {
+                    let call = Calling {
+                        key,
+                        attempt: *attempt,
+                        action: action.clone(),
+                        connection: connection.clone(),
+                        arguments: arguments.clone(),
+                        parked: None,
+                    };
+                    self.call_inverse(*frame, *entry, call);
+                }
+            }
+            Event::UndoRetryScheduled { until, .. } => self.inverse_stands(|_| Stands::Until(*until)),
+            Event::Settled { entry, fate, .. } => {
+                if let Some(entry) = self.ledger.get_mut(*entry as usize) {
+                    entry.fate = Some(*fate);
+                }
+                if let Some(rollback) = &mut self.rollback {
+                    rollback.current = None;
+                }
+            }
+            Event::RollbackIncomplete { entry, reason, .. } => self.leave_incomplete(*entry, reason),
+            Event::Killed { .. } => self.kill(),
+            Event::Blocked { diagnostics, .. } => self.blocked = Some(diagnostics.clone()),
+            Event::Unblocked { .. } => self.blocked = None,
+            Event::Queued { group, .. } => self.place = Some(Place { group: group.clone(), admitted: false }),
+            Event::Admitted { .. } => {
+                if let Some(place) = &mut self.place {
+                    place.admitted = true;
+                }
+            }
+            Event::Displaced { .. } => {}
+            Event::NoticeDue { notice } => {
+                self.notices_made = notice.number + 1;
+                self.notices.insert(notice.number, notice.clone());
+            }
+            Event::Noticed { number } => {
+                self.notices.remove(number);
             }
             Event::CallStopped { frame, effect } => {
                 if let (Some(call), Some(effect)) = (self.stopping.remove(frame), effect) {
@@ -94,11 +168,15 @@ impl State {
             Event::Ended { at, ending } => {
                 self.clear();
                 self.ended = Some((*at, ending.clone()));
+                self.ending = None;
+                self.halted = None;
+                self.rollback = None;
+                self.suspended = false;
             }
         }
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         let roots: Vec<FrameId> = self.frames.iter().filter(|(_, f)| f.parent.is_none()).map(|(id, _)| *id).collect();
         for root in roots {
             self.remove(root);
@@ -125,13 +203,13 @@ impl State {
         }
     }
 
-    fn with_list(&mut self, frame: FrameId, change: impl FnOnce(&mut List)) {
+    pub(super) fn with_list(&mut self, frame: FrameId, change: impl FnOnce(&mut List)) {
         if let Some(Frame { body: Body::List(list), .. }) = self.frames.get_mut(&frame) {
             change(list);
         }
     }
 
-    fn with_task(&mut self, frame: FrameId, change: impl FnOnce(&mut Running)) {
+    pub(super) fn with_task(&mut self, frame: FrameId, change: impl FnOnce(&mut Running)) {
         if let Some(Frame { body: Body::Task(task), .. }) = self.frames.get_mut(&frame) {
             change(task);
         }
@@ -143,6 +221,8 @@ impl State {
 
     fn set_parked(&mut self, frame: FrameId, reason: Option<Fault>) {
         if let Some(call) = self.stopping.get_mut(&frame) {
+            call.parked = reason;
+        } else if let Some(call) = self.inverse_call_mut(frame) {
             call.parked = reason;
         } else {
             self.with_task(frame, |task| {
@@ -192,6 +272,7 @@ impl State {
             phase: Phase::Entered,
         };
         self.next_frame = self.next_frame.max(frame.0 + 1);
+        self.committed |= self.workflow().task(task).extras.no_rollback_after;
         self.with_list(parent, |list| {
             list.child = Some(frame);
             if let Some(position) = list.position {
@@ -312,17 +393,6 @@ impl State {
         self.remove(frame);
         if let Some(parent) = parent {
             self.leave(parent, task_index, output.clone(), branch_context, then);
-        }
-    }
-
-    fn record(&mut self, call: &Calling, effect: &Effect) {
-        if effect.changed {
-            self.ledger.push(LedgerEntry {
-                key: call.key.clone(),
-                action: call.action.clone(),
-                connection: call.connection.clone(),
-                effect: effect.clone(),
-            });
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+mod again;
 mod arguments;
 mod decide;
 mod event;
@@ -16,15 +17,21 @@ mod fault;
 mod fold;
 mod frame;
 mod key;
+mod ledger;
+mod notice;
 mod pending;
+mod place;
 mod state;
 
 pub use decide::{Cause, Input, Returned, decide};
-pub use event::{Block, Effect, Ending, Event, FrameId, Undo, Variables};
+pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables};
 pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};
+pub use ledger::LedgerEntry;
+pub use notice::{About, Notice};
 pub use pending::{Command, Status, Waiting, pending};
-pub use state::{LedgerEntry, SNAPSHOT_VERSION, State};
+pub use place::Group;
+pub use state::{SNAPSHOT_VERSION, State};
 
 use crate::definition::{ActionReference, Workflow};
 use crate::digest::Digest;

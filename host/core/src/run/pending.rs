@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::event::{Ending, FrameId};
 use super::frame::{Body, Calling, Phase, Running};
-use super::state::State;
+use super::notice::Notice;
+use super::place::{Group, Place};
+use super::state::{Stands, State, Undoing};
 use crate::fault::Fault;
 use crate::time::Timestamp;
 
@@ -26,6 +28,16 @@ pub enum Command {
         frame: FrameId,
         /// What.
         call: Calling,
+    },
+    /// Ask the owner of this group for a place, and report what it says. Asking twice is asking once.
+    Admit {
+        /// Which.
+        group: Group,
+    },
+    /// Have people told, once, and report as soon as that is sure to happen.
+    Notify {
+        /// What.
+        notice: Notice,
     },
     /// Report when this time has come.
     Wake {
@@ -87,7 +99,7 @@ impl Status {
 pub struct Waiting {
     /// The task.
     pub task: String,
-    /// `time`, `retry` or `person`.
+    /// `time`, `retry`, `person`, `group` or `remedy`.
     pub on: &'static str,
     /// Until when, at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,11 +121,25 @@ pub fn pending(state: &State) -> Vec<Command> {
         .filter(|(_, call)| call.parked.is_none())
         .map(|(frame, call)| Command::Stop { frame: *frame, call: call.clone() })
         .collect();
+    commands.extend(state.notices.values().map(|notice| Command::Notify { notice: notice.clone() }));
     if state.started_at.is_none() {
-        commands.push(Command::Start);
+        match &state.place {
+            _ if state.blocked.is_some() || state.ending.is_some() => {}
+            Some(Place { group, admitted: false }) => commands.push(Command::Admit { group: group.clone() }),
+            // One that has its place begins when the pause is over.
+            Some(_) if state.suspended => {}
+            _ => commands.push(Command::Start),
+        }
         return commands;
     }
-    let mut wake = state.ending.is_none().then_some(state.deadline).flatten();
+    if let Some((frame, call)) = state.inverse_call().filter(|(_, call)| call.parked.is_none()) {
+        commands.push(Command::Invoke { frame, call: call.clone() });
+    }
+    let open = state.ending.is_none() && state.halted.is_none();
+    let mut wake = open.then_some(state.deadline).flatten();
+    if let Some(Undoing { stands: Stands::Until(at), .. }) = state.undoing() {
+        wake = Some(*at);
+    }
     for (frame, task) in tasks(state) {
         let due = match &task.phase {
             Phase::Calling(call) if call.parked.is_none() => {
@@ -154,9 +180,11 @@ impl State {
             Some((_, Ending::Cancelled)) => return Status::Cancelled,
             None => {}
         }
-        let parked = self.stopping.values().any(|c| c.parked.is_some())
-            || tasks(self).any(|(_, t)| matches!(&t.phase, Phase::Calling(c) if c.parked.is_some()));
-        if parked {
+        let incomplete = self.undoing().is_some_and(|u| matches!(u.stands, Stands::Incomplete(_)));
+        if self.blocked.is_some() && self.ending.is_none() {
+            return Status::Blocked;
+        }
+        if self.halted.is_some() || incomplete || self.calls().any(|(_, call)| call.parked.is_some()) {
             return Status::Parked;
         }
         if matches!(self.ending, Some(Ending::Cancelled)) {
@@ -165,47 +193,75 @@ impl State {
         if self.suspended {
             return Status::Suspended;
         }
-        let calling = self.started_at.is_none()
-            || !self.stopping.is_empty()
-            || tasks(self).any(|(_, t)| matches!(t.phase, Phase::Calling(_)));
+        if self.queues() && self.ending.is_none() {
+            return Status::Waiting;
+        }
+        let calling = self.started_at.is_none() || !self.notices.is_empty() || self.calls().next().is_some();
         if calling { Status::Running } else { Status::Waiting }
     }
 
     /// What it waits for, if it waits or is parked.
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {
-        let person = self
-            .stopping
-            .values()
-            .chain(tasks(self).filter_map(|(_, t)| match &t.phase {
-                Phase::Calling(call) => Some(call),
-                _ => None,
-            }))
-            .find_map(|call| Some((call, call.parked.as_ref()?)))
-            .map(|(call, reason)| Waiting {
-                task: call.key.pointer.clone(),
-                on: "person",
-                until: None,
-                reason: Some(reason.clone()),
-            });
+        let person = self.person().map(|(task, reason)| Waiting {
+            task: task.to_owned(),
+            on: "person",
+            until: None,
+            reason: Some(reason.clone()),
+        });
         if person.is_some() {
             return person;
+        }
+        let before = |on: &'static str, fault: Fault| {
+            Some(Waiting { task: String::new(), on, until: None, reason: Some(fault) })
+        };
+        match (&self.blocked, &self.place) {
+            _ if self.ended.is_some() || self.ending.is_some() => {}
+            (Some(diagnostics), _) => {
+                let mut fault = Fault::of_code("preflight-refused", 422, "something is missing that the run needs");
+                fault.details = Some(serde_json::json!({ "diagnostics": diagnostics }));
+                return before("remedy", fault);
+            }
+            (None, Some(Place { group, admitted: false })) => {
+                return before(
+                    "group",
+                    Fault::of_code("group-full", 409, format!("waits for its turn: {}", group.name)),
+                );
+            }
+            (None, _) => {}
         }
         if self.status() != Status::Waiting {
             return None;
         }
+        let inverse = self.undoing().and_then(|undoing| match undoing.stands {
+            Stands::Until(until) => Some((until, &self.ledger.get(undoing.entry as usize)?.key, "retry", None)),
+            Stands::Calling | Stands::Incomplete(_) => None,
+        });
         tasks(self)
             .filter_map(|(_, task)| match &task.phase {
-                Phase::Waiting { until } => Some((*until, task, "time", None)),
-                Phase::Trying(trying) => Some((trying.backoff?, task, "retry", trying.fault.clone())),
+                Phase::Waiting { until } => Some((*until, &task.key, "time", None)),
+                Phase::Trying(trying) => Some((trying.backoff?, &task.key, "retry", trying.fault.clone())),
                 _ => None,
             })
+            .chain(inverse)
             .min_by_key(|(until, ..)| *until)
-            .map(|(until, task, on, reason)| Waiting {
-                task: task.key.pointer.clone(),
+            .map(|(until, key, on, reason)| Waiting {
+                task: key.pointer.clone(),
                 on,
                 until: Some(until.to_string()),
                 reason,
             })
+    }
+
+    /// What a person has to decide about, and the task.
+    fn person(&self) -> Option<(&str, &Fault)> {
+        let call = self.calls().find_map(|(_, call)| Some((call.key.pointer.as_str(), call.parked.as_ref()?)));
+        let halted = || self.halted.as_ref().map(|(_, fault)| (fault.instance.as_deref().unwrap_or_default(), fault));
+        let incomplete = || {
+            let undoing = self.undoing()?;
+            let Stands::Incomplete(reason) = &undoing.stands else { return None };
+            Some((self.ledger.get(undoing.entry as usize)?.key.pointer.as_str(), reason.as_ref()))
+        };
+        call.or_else(incomplete).or_else(halted)
     }
 }

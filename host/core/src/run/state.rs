@@ -7,14 +7,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Facts;
-use super::event::{Block, Effect, Ending, FrameId};
+use super::event::{Block, Ending, FrameId};
 use super::frame::{Body, Calling, Frame, List, Phase, Role, Running};
-use super::key::ExecutionKey;
-use crate::definition::{ActionReference, TaskIndex, TaskKind, Workflow};
+use super::ledger::LedgerEntry;
+use super::notice::Notice;
+use super::place::Place;
+use crate::definition::{TaskIndex, TaskKind, Workflow};
+use crate::fault::Fault;
 use crate::time::Timestamp;
 
 /// The version of the serialized form of [`State`].
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
 
 /// A run as it stands. Serializable without its [`Facts`], which are pinned and attached again by [`State::restore`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,19 +44,64 @@ pub struct State {
     pub(super) ended: Option<(Timestamp, Ending)>,
     /// What was changed, oldest first.
     pub ledger: Vec<LedgerEntry>,
+    /// The tree as it was when the fault arose that nothing has caught yet.
+    pub(super) failed: Option<Box<Failed>>,
+    /// The fault after which a person decides.
+    pub(super) halted: Option<(Timestamp, Fault)>,
+    /// Whether a task with `noRollbackAfter` has begun.
+    pub(super) committed: bool,
+    /// How often a person had something tried again: each such time raises the numbers of all attempts to come.
+    pub(super) retried: u32,
+    /// Whether, and how far, what was changed is being taken back.
+    pub(super) rollback: Option<Rollback>,
+    pub(super) killed: bool,
+    /// What preflight said of a run that was accepted all the same.
+    pub(super) blocked: Option<Arc<Value>>,
+    pub(super) place: Option<Place>,
+    /// What people are to be told and nobody has taken over yet.
+    pub(super) notices: BTreeMap<u32, Notice>,
+    pub(super) notices_made: u32,
 }
 
-/// One change that this run made.
+/// What a run goes on from when a person has its failed task tried again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LedgerEntry {
-    /// Whose.
-    pub key: ExecutionKey,
-    /// The action, as the file says.
-    pub action: ActionReference,
-    /// On which connection.
-    pub connection: Option<String>,
-    /// What, and how to take it back.
-    pub effect: Effect,
+pub(super) struct Failed {
+    pub(super) at: Timestamp,
+    pub(super) frames: BTreeMap<FrameId, Frame>,
+    pub(super) context: Arc<Value>,
+    /// The task; none when the workflow's own time was up.
+    pub(super) frame: Option<FrameId>,
+}
+
+/// A rollback: wanted, or under way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Rollback {
+    pub(super) begun: bool,
+    pub(super) current: Option<Undoing>,
+}
+
+/// The change that is being taken back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Undoing {
+    /// Position in the ledger.
+    pub(super) entry: u32,
+    /// Its inverse, unless there is none to call.
+    pub(super) call: Option<(FrameId, Calling)>,
+    /// Attempts since a person last said to try again.
+    pub(super) tries: u32,
+    pub(super) stands: Stands,
+}
+
+/// How the taking back of a change stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Stands {
+    /// Its inverse is being called.
+    Calling,
+    /// It is tried again then.
+    Until(Timestamp),
+    /// A person decides.
+    Incomplete(Box<Fault>),
 }
 
 impl State {
@@ -75,6 +123,16 @@ impl State {
             ending: None,
             ended: None,
             ledger: Vec::new(),
+            failed: None,
+            halted: None,
+            committed: false,
+            retried: 0,
+            rollback: None,
+            killed: false,
+            blocked: None,
+            place: None,
+            notices: BTreeMap::new(),
+            notices_made: 0,
         }
     }
 
@@ -110,13 +168,25 @@ impl State {
     /// The call that the frame is making or that is being stopped there.
     #[must_use]
     pub fn call(&self, frame: FrameId) -> Option<&Calling> {
-        self.stopping.get(&frame).or_else(|| match &self.frames.get(&frame)?.body {
+        let inverse = || self.inverse_call().filter(|(of, _)| *of == frame).map(|(_, call)| call);
+        self.stopping.get(&frame).or_else(inverse).or_else(|| match &self.frames.get(&frame)?.body {
             Body::Task(task) => match &task.phase {
                 Phase::Calling(calling) => Some(calling),
                 _ => None,
             },
             Body::List(_) => None,
         })
+    }
+
+    /// The change that is being taken back.
+    pub(super) fn undoing(&self) -> Option<&Undoing> {
+        self.rollback.as_ref()?.current.as_ref()
+    }
+
+    /// The inverse that is being called.
+    pub(super) fn inverse_call(&self) -> Option<(FrameId, &Calling)> {
+        let undoing = self.undoing().filter(|u| u.stands == Stands::Calling)?;
+        undoing.call.as_ref().map(|(frame, call)| (*frame, call))
     }
 
     /// Every call that has been scheduled and not ended, parked ones and those being stopped among them.
@@ -128,7 +198,7 @@ impl State {
             },
             Body::List(_) => None,
         });
-        self.stopping.iter().map(|(id, call)| (*id, call)).chain(calling)
+        self.stopping.iter().map(|(id, call)| (*id, call)).chain(calling).chain(self.inverse_call())
     }
 
     /// The context that is seen from `frame`: the nearest copy, else the run's.

@@ -43,7 +43,7 @@ async fn what_is_not_carried_out_says_so() {
     world.get("/v1/schema/workflow.json").await.problem(501, "not-supported");
     let runs = "/v1/workflows/people/greeter/runs";
     world.post(&format!("{runs}?dryRun=true"), &json!({ "input": {} })).await.problem(501, "not-supported");
-    world.post(&format!("{runs}?onRefusal=block"), &json!({ "input": {} })).await.problem(501, "not-supported");
+    world.post(&format!("{runs}?onRefusal=wait"), &json!({ "input": {} })).await.problem(400, "request-invalid");
 }
 
 #[tokio::test]

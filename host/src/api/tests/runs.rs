@@ -197,7 +197,7 @@ async fn an_operator_stops_and_goes_on() {
     let path = format!("/v1/runs/{id}/cancel");
     assert_eq!(world.post(&path, &json!({})).await.ok(200)["status"], "cancelled");
     assert_eq!(world.post(&path, &json!({})).await.ok(200)["status"], "cancelled");
-    world.post(&path, &json!({ "force": true })).await.problem(400, "request-invalid");
+    world.post(&path, &json!({ "forced": true })).await.problem(400, "request-invalid");
 }
 
 #[tokio::test]

@@ -124,6 +124,7 @@ pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -
                 effect: Effect {
                     changed: done.changed,
                     undo: done.undo.map(|u| Undo { action: u.action, input: u.input }),
+                    ..Effect::default()
                 },
             }),
         },

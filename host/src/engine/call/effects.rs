@@ -49,8 +49,19 @@ pub(super) struct Scope<E> {
     pub(super) halted: Mutex<Option<Stopped>>,
     /// The last read of this attempt that tells what was there before a write, with what was asked.
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
-    /// Whether any write of this attempt was carried out.
+    /// What this attempt has done.
+    pub(super) deeds: Arc<Deeds>,
+}
+
+/// What an attempt has done, over its slices and tries.
+#[derive(Default)]
+pub(super) struct Deeds {
+    /// A write was carried out, in whichever life of the process.
     pub(super) wrote: AtomicBool,
+    /// A write was answered from an earlier attempt's success.
+    pub(super) reused: AtomicBool,
+    /// A write was sent again though an earlier sending may have been carried out.
+    pub(super) repeated: AtomicBool,
 }
 
 /// Why an action's guest did not get to its end.
@@ -262,7 +273,8 @@ impl<E: Execution> Scope<E> {
     /// A write that was carried out belongs into the run's ledger, in whichever life that was.
     fn note_write(&self, answer: &Answer) {
         if answer.writes && answer.result.is_ok() {
-            self.wrote.store(true, Ordering::Relaxed);
+            self.deeds.wrote.store(true, Ordering::Relaxed);
+            self.deeds.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
         }
     }
 
@@ -281,7 +293,18 @@ impl<E: Execution> Scope<E> {
             return Ok(None);
         }
         for attempt in (1..self.attempt).rev() {
-            let Some(earlier) = self.kept(&CallKey { attempt, ..key.clone() }).await? else { continue };
+            let (kept, open) = self.look(&CallKey { attempt, ..key.clone() }).await?;
+            if open {
+                // A person had it tried again though nobody knows what became of it.
+                let mut fault = Fault::of_code(
+                    "outcome-unknown",
+                    500,
+                    format!("{} was sent in attempt {attempt}, and what became of it is not known", method.name),
+                );
+                fault.instance = Some(self.execution.pointer.clone());
+                return Err(Stopped::Park(fault));
+            }
+            let Some(earlier) = kept else { continue };
             if !earlier.writes || earlier.result.is_err() {
                 continue;
             }
@@ -509,14 +532,20 @@ impl<E: Execution> Scope<E> {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
                 End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
             }
-            Verdict::Repeat => End::NotSent {
-                reason: "sending it again leaves what one sending leaves".to_owned(),
-                retry_at: Some(self.port.now()),
-            },
-            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => End::NotSent {
-                reason: format!("{why}; the task says `onUnknown: resend`"),
-                retry_at: Some(self.port.now()),
-            },
+            Verdict::Repeat => {
+                self.deeds.repeated.store(true, Ordering::Relaxed);
+                End::NotSent {
+                    reason: "sending it again leaves what one sending leaves".to_owned(),
+                    retry_at: Some(self.port.now()),
+                }
+            }
+            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
+                self.deeds.repeated.store(true, Ordering::Relaxed);
+                End::NotSent {
+                    reason: format!("{why}; the task says `onUnknown: resend`"),
+                    retry_at: Some(self.port.now()),
+                }
+            }
             Verdict::CannotTell(why) => {
                 self.keep_request(method, arguments);
                 let mut fault = Fault::of_code(

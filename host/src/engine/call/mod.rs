@@ -1,13 +1,16 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::manifest;
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Returned};
+use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -31,7 +34,7 @@ use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
-use effects::{Calls, Scope, Stopped};
+use effects::{Calls, Deeds, Scope, Stopped};
 use names::Unresolved;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.
@@ -61,10 +64,23 @@ impl<E: Execution> Invoker for Caller<E> {
             grants: self.grants.clone(),
             call,
             wish,
+            deeds: Arc::default(),
         };
         let call = &attempt.call;
         let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
         Box::pin(attempt.carry().instrument(span))
+    }
+
+    fn admit(&self, group: Group) {
+        let messages = self.services.groups.ask(self.facts.run, &group);
+        self.services.post(messages);
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, Result<(), execution::Error>> {
+        let (services, run) = (self.services.clone(), self.facts.run);
+        Box::pin(async move {
+            services.notices.take(run, notice).await.map_err(|e| execution::Error::Journal(e.to_string()))
+        })
     }
 }
 
@@ -75,6 +91,7 @@ struct Attempt<E> {
     grants: Arc<Granted>,
     call: Calling,
     wish: watch::Receiver<Wish>,
+    deeds: Arc<Deeds>,
 }
 
 /// The keys that an action holds while it runs. `arguments` have ids where the file has names: two names of one thing
@@ -173,6 +190,10 @@ impl<E: Execution> Attempt<E> {
             }
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
+        let end = match end {
+            CallEnd::Returned(returned) => CallEnd::Returned(self.accounted(returned)),
+            other => other,
+        };
         // A parked action keeps its keys: what it was doing is not over.
         if matches!(end, CallEnd::Returned(_)) {
             for key in &keys {
@@ -201,8 +222,28 @@ impl<E: Execution> Attempt<E> {
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
             before: Mutex::new(None),
-            wrote: std::sync::atomic::AtomicBool::new(false),
+            deeds: self.deeds.clone(),
         })
+    }
+
+    /// An action's own account, with what the host knows of its calls.
+    fn accounted(&self, returned: Returned) -> Returned {
+        let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
+        let reused = did(&self.deeds.reused);
+        match returned {
+            Returned::Ok { output, mut effect } => {
+                effect.reused = reused;
+                if !effect.changed && did(&self.deeds.repeated) {
+                    effect.account = Account::Doubtful;
+                }
+                Returned::Ok { output, effect }
+            }
+            Returned::Fault(fault) if did(&self.deeds.wrote) => {
+                let effect = Effect { changed: true, undo: None, account: Account::Partial, reused };
+                Returned::Broken { fault, effect }
+            }
+            other => other,
+        }
     }
 
     async fn run_guest(
@@ -230,6 +271,10 @@ impl<E: Execution> Attempt<E> {
             Ok(slice) => slice,
             Err(end) => return end,
         };
+        if slice.is_some() && action.manifest.effect != manifest::Effect::Read {
+            // What the slices before did in an earlier life is not counted anew.
+            self.deeds.wrote.store(true, Ordering::Relaxed);
+        }
         loop {
             tries += 1;
             let scope = self.scope(action, grants, connection);
@@ -281,10 +326,10 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = scope.wrote.load(std::sync::atomic::Ordering::Relaxed);
+                    let changed = self.deeds.wrote.load(Ordering::Relaxed);
                     return CallEnd::Returned(Returned::Ok {
                         output: Value::Null,
-                        effect: Effect { changed, undo: None },
+                        effect: Effect { changed, account: Account::Partial, ..Effect::default() },
                     });
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
@@ -305,11 +350,7 @@ impl<E: Execution> Attempt<E> {
                     Interpreted::End(end) => return end,
                     Interpreted::Again(state) => {
                         let number = slice.as_ref().map_or(0, |s| s.number + 1);
-                        let next = Slice {
-                            number,
-                            state,
-                            first_call: first + made.load(std::sync::atomic::Ordering::Relaxed),
-                        };
+                        let next = Slice { number, state, first_call: first + made.load(Ordering::Relaxed) };
                         if let Err(end) = self.keep_slice(&next).await {
                             return end;
                         }
@@ -395,7 +436,7 @@ enum Interpreted {
 
 /// The end of a call that was stopped before it did anything.
 fn nothing_done() -> CallEnd {
-    CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect { changed: false, undo: None } })
+    CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect::default() })
 }
 
 /// The same for every replay of one attempt.

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
 use crate::engine::{driver, summary};
-use crate::journal::{self, Entry, Journal, Ticket, Write, key};
+use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
 use crate::limits::Limits;
 use log::Log;
 
@@ -122,7 +122,9 @@ impl Local {
     /// The run's decisions have been folded into `state`: its timer is the one in the store.
     pub(crate) fn folded(&self, state: &State) {
         let at = driver::wake(state);
-        self.log().timer = (at, at);
+        let mut log = self.log();
+        log.timer = (at, at);
+        log.place = place_of(state);
     }
 
     /// Waits while the store's queue is half full: what comes next is written by those who do not look.
@@ -265,6 +267,13 @@ impl Local {
         if summary.status != log.summary.status || summary.waiting != log.summary.waiting || state.ended().is_some() {
             write.put(&key::summary(self.run), &summary).map_err(failed)?;
         }
+        let place = place_of(state);
+        let reopened = state.ended().is_none() && log.summary.status.is_final();
+        if state.ended().is_none() && (reopened || place != log.place) {
+            let open = journal::Open { place: place.clone(), ..journal::Open::default() };
+            write.put(&key::open(self.run), &open).map_err(failed)?;
+        }
+        log.place = place;
         if let Some((at, _)) = state.ended() {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
@@ -354,6 +363,10 @@ fn text(value: Value) -> String {
         Value::String(text) => text,
         other => other.to_string(),
     }
+}
+
+fn place_of(state: &State) -> Option<Place> {
+    state.group().map(|(group, admitted)| Place { group: group.clone(), admitted })
 }
 
 /// Whether the run waits for nobody but time or a person: it will leave memory.

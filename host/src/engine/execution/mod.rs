@@ -199,8 +199,8 @@ pub(crate) enum Error {
 pub(crate) struct Signal {
     /// What it says.
     pub(crate) cause: Cause,
-    /// Told when the decision about it is durable.
-    pub(crate) acknowledge: Option<tokio::sync::oneshot::Sender<()>>,
+    /// Told when the decision about it is durable, and whether there was anything to decide.
+    pub(crate) acknowledge: Option<tokio::sync::oneshot::Sender<bool>>,
     /// What a person says of calls whose outcome is unknown; kept before the message is given out.
     pub(crate) settle: Option<Settle>,
 }

@@ -82,7 +82,7 @@ pub(super) struct Double<E> {
     pub(super) outside: Arc<Outside>,
     pub(super) inbox: mpsc::UnboundedSender<Signal>,
     /// Where the acknowledgement of a cancellation will come.
-    pub(super) acknowledged: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
+    pub(super) acknowledged: Arc<Mutex<Option<oneshot::Receiver<bool>>>>,
 }
 
 impl<E> Clone for Double<E> {
@@ -120,13 +120,15 @@ enum Stopped {
 impl<E: Execution> Acting<E> {
     async fn carry(self) -> CallEnd {
         match self.act().await {
-            Ok(Ok(output)) => CallEnd::Returned(Returned::Ok { output, effect: Effect { changed: true, undo: None } }),
+            Ok(Ok(output)) => {
+                CallEnd::Returned(Returned::Ok { output, effect: Effect { changed: true, ..Effect::default() } })
+            }
             Ok(Err(code)) => CallEnd::Returned(Returned::Fault(Fault::of_code(&code, 429, "as the script says"))),
             Err(Stopped::Park(fault)) => CallEnd::Park(fault),
             Err(Stopped::Failed(error)) => CallEnd::Failed(error),
             Err(Stopped::PutDown) if *self.wish.borrow() == Wish::PutDown => CallEnd::PutDown,
             Err(Stopped::PutDown) => {
-                let effect = Effect { changed: true, undo: None };
+                let effect = Effect { changed: true, ..Effect::default() };
                 CallEnd::Returned(Returned::Ok { output: Value::Null, effect })
             }
         }

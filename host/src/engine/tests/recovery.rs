@@ -207,7 +207,7 @@ fn a_run_whose_reading_ended_the_process_twice_is_not_read_again() {
         let journal = Journal::new(store.clone());
         let mut write = Write::new();
         write.put(&key::host("recovering"), &Value::Null).unwrap();
-        write.put(&key::open(poisoned), &Open { recoveries }).unwrap();
+        write.put(&key::open(poisoned), &Open { recoveries, ..Open::default() }).unwrap();
         journal.commit(write).unwrap();
         store.crash(usize::MAX)
     };

@@ -178,7 +178,7 @@ impl std::fmt::Debug for Outside {
 async fn play<S: Stage>(facts: &Arc<Facts>, deaths: &[Point]) -> Played {
     let mut stage = S::new(facts);
     let outside = Arc::new(Outside::default());
-    let acknowledged: Arc<Mutex<Option<oneshot::Receiver<()>>>> = Arc::default();
+    let acknowledged: Arc<Mutex<Option<oneshot::Receiver<bool>>>> = Arc::default();
     let mut deaths = deaths.iter();
     let mut happened = Vec::new();
     if let Some(point) = deaths.next() {

@@ -219,7 +219,7 @@ fn a_run_that_ended_the_process_twice_is_taken_up_again_when_a_person_says_so() 
     let journal = Journal::new(store.clone());
     let mut write = Write::new();
     write.put(&key::host("recovering"), &Value::Null).unwrap();
-    write.put(&key::open(poisoned), &Open { recoveries: 2 }).unwrap();
+    write.put(&key::open(poisoned), &Open { recoveries: 2, ..Open::default() }).unwrap();
     journal.commit(write).unwrap();
     let slack = Slack::start();
     let life = Life::start(store.crash(usize::MAX), &slack);

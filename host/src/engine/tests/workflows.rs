@@ -21,6 +21,7 @@ use crate::engine::views::RunView;
 mod actions;
 mod groups;
 mod refused;
+mod rollback;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../workflows")
@@ -518,7 +519,9 @@ async fn onboarding_changes_nothing_when_it_cannot_be_finished() {
         assert_eq!(view.status, Status::Faulted);
         let error = view.error.unwrap().to_string();
         assert!(error.contains(code), "{error}");
-        assert!(world.slack.ledger().is_empty());
+        // People are told, and nothing else is done.
+        let changes = world.changes(0);
+        assert!(changes.iter().all(|method| method == "chat.postMessage"), "{changes:?}");
     }
 }
 

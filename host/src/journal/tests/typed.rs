@@ -33,7 +33,7 @@ fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     let mut seq = 0;
     for round in 0..10 {
         let mut write = Write::new();
-        write.put(&key::open(run(1)), &Open { recoveries: round }).unwrap();
+        write.put(&key::open(run(1)), &Open { recoveries: round, ..Open::default() }).unwrap();
         journal.append(run(1), &mut seq, &[note(round), note("and")], write).unwrap();
     }
     journal.append(run(2), &mut 0, &[note("other")], Write::new()).unwrap();
@@ -42,7 +42,7 @@ fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     assert_eq!(entries, [(17, note("and")), (18, note(9)), (19, note("and"))]);
     assert_eq!(journal.entries(run(1), 0, 3).unwrap().len(), 3);
     assert_eq!(journal.entries(run(1), 20, 3).unwrap(), []);
-    assert_eq!(journal.open_runs(10, None).unwrap(), [(run(1), Open { recoveries: 9 })]);
+    assert_eq!(journal.open_runs(10, None).unwrap(), [(run(1), Open { recoveries: 9, ..Open::default() })]);
     assert_eq!(journal.open_runs(10, Some(run(1))).unwrap(), []);
 }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use super::name::is_plugin_name;
 use super::{At, Reader, parse_reference};
-use crate::definition::{DeclaredConnection, Extras, NotifyTarget, TaskExtras, duration};
+use crate::definition::{
+    Concurrency, DeclaredConnection, Extras, GroupScope, NotifyTarget, TaskExtras, WhenFull, duration,
+};
 use crate::diagnostic::{Diagnostic, code};
-use crate::expression::{Template, Text};
+use crate::expression::{Template, Text, program_of};
 use crate::requirement::{Kind, Permission};
 
 const PURPOSES: [&str; 6] = ["onboarding", "offboarding", "access-request", "access-review", "licence", "other"];
@@ -14,6 +16,8 @@ const PURPOSES: [&str; 6] = ["onboarding", "offboarding", "access-request", "acc
 const DECLARATIONS_MAX: usize = 100;
 /// The most iterations of a `for` at one time.
 const CONCURRENCY_MAX: u64 = 100;
+/// The most runs of a group at one time.
+const GROUP_MEMBERS_MAX: u64 = 10_000;
 
 impl<'a> Reader<'a> {
     pub(super) fn extras(&mut self, at: &At<'a>) -> Extras {
@@ -46,6 +50,13 @@ impl<'a> Reader<'a> {
         if let Some(at) = at.get("onFault") {
             self.on_fault(&at, &mut extras);
         }
+        if extras.rollback_on_fault
+            && !extras.rolls_back()
+            && let Some(at) = at.get("onFault").and_then(|at| at.get("rollback"))
+        {
+            let help = Some("remove it, and let a person have a failed run tried again".to_owned());
+            self.fault(code::INVALID_VALUE, &at, "offboarding goes forward only: nothing of it is taken back", help);
+        }
         if let Some(at) = at.get("tables") {
             for item in self.names(&at) {
                 if let Some(name) = self.alias(&item) {
@@ -69,6 +80,9 @@ impl<'a> Reader<'a> {
                     );
                 }
             }
+        }
+        if let Some(at) = at.get("concurrency") {
+            extras.concurrency = self.group(&at);
         }
         self.reserved(at, &mut extras);
         extras
@@ -150,25 +164,33 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn group(&mut self, at: &At<'a>) -> Option<Concurrency> {
+        let map = self.mapping(at, "a mapping with `group`")?;
+        self.known_keys(at, map, &["group", "scope", "limit", "whenFull"]);
+        let group = self.required(at, "group").and_then(|at| {
+            let text = self.text(&at)?.trim();
+            if text.is_empty() || text.starts_with(['.', '$']) && program_of(text).is_none() {
+                let help = (!text.is_empty()).then(|| format!("if an expression is meant: ${{ {text} }}"));
+                self.fault(code::INVALID_VALUE, &at, format!("`{text}` is not a name of a group"), help);
+                return None;
+            }
+            Some(self.template(&at))
+        });
+        let scopes = [GroupScope::Workflow, GroupScope::Namespace];
+        let scope = at.get("scope").and_then(|at| self.word(&at, &["workflow", "namespace"]));
+        let limit = at.get("limit").and_then(|at| self.integer(&at, 1, GROUP_MEMBERS_MAX));
+        let policies = [WhenFull::Queue, WhenFull::Reject, WhenFull::Supersede, WhenFull::Cancel];
+        let when_full = at.get("whenFull").and_then(|at| self.word(&at, &["queue", "reject", "supersede", "cancel"]));
+        Some(Concurrency {
+            group: group?,
+            scope: scope.map(|i| scopes[i]).unwrap_or_default(),
+            limit: limit.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            when_full: when_full.map(|i| policies[i]).unwrap_or_default(),
+        })
+    }
+
     /// What is checked in form and kept, and carried out by a later version.
     fn reserved(&mut self, at: &At<'a>, extras: &mut Extras) {
-        if let Some(at) = at.get("concurrency")
-            && let Some(map) = self.mapping(&at, "a mapping with `group`")
-        {
-            self.known_keys(&at, map, &["group", "scope", "limit", "whenFull"]);
-            if let Some(at) = self.required(&at, "group") {
-                self.program(&at);
-            }
-            if let Some(at) = at.get("scope") {
-                self.word(&at, &["workflow", "namespace"]);
-            }
-            if let Some(at) = at.get("limit") {
-                self.integer(&at, 1, 10_000);
-            }
-            if let Some(at) = at.get("whenFull") {
-                self.word(&at, &["queue", "reject", "supersede", "cancel"]);
-            }
-        }
         if let Some(at) = at.get("retention")
             && let Err(error) = duration::millis_of(at.value)
         {
@@ -179,7 +201,7 @@ impl<'a> Reader<'a> {
         {
             self.known_keys(&at, map, &["timeZone", "overlap", "missed"]);
         }
-        for key in ["concurrency", "retention", "schedule"] {
+        for key in ["retention", "schedule"] {
             let Some(at) = at.get(key) else { continue };
             extras.reserved.insert(key.to_owned(), at.value.clone());
             let mut diagnostic = Diagnostic::warning(

@@ -7,20 +7,25 @@ use super::{Decider, asking, located};
 use crate::definition::{Backoff, Retry, TaskKind, Try};
 use crate::fault::Fault;
 use crate::run::arguments::Asked;
-use crate::run::event::{Block, Ending, Event, FrameId};
+use crate::run::event::{Block, Effect, Ending, Event, FrameId};
 use crate::run::frame::{Body, Phase, Role, Running, Trying};
 use crate::time::Timestamp;
 
 impl Decider<'_> {
     /// The task at `frame` ends with `fault`; `stopping` when its call is still under way.
     pub(super) fn raise(&mut self, frame: FrameId, fault: Fault, stopping: bool) {
+        self.raise_after(frame, fault, stopping, None);
+    }
+
+    /// As [`Self::raise`], after the task's action had changed something.
+    pub(super) fn raise_after(&mut self, frame: FrameId, fault: Fault, stopping: bool, effect: Option<Effect>) {
         let Some(running) = self.state.running(frame).cloned() else { return };
         let fault = {
             let (workflow, index) = self.task(running.task);
             located(fault, workflow.task(index))
         };
         let parent = self.state.frames.get(&frame).and_then(|f| f.parent);
-        self.emit(Event::TaskFaulted { frame, at: self.at, fault: fault.clone(), stopping });
+        self.emit(Event::TaskFaulted { frame, at: self.at, fault: fault.clone(), stopping, effect });
         self.unwind(parent, &running, fault);
     }
 
@@ -29,7 +34,7 @@ impl Decider<'_> {
         let (workflow, index) = self.task(gone.task);
         let (Some(parent), false) = (parent, self.state.ended.is_some()) else { return };
         if workflow.task(index).extras.best_effort {
-            return self.emit(Event::Tolerated { parent, task: gone.task, fault });
+            return self.emit(Event::Tolerated { parent, task: gone.task, fault, at: Some(self.at) });
         }
         let Some(around) = self.state.frames.get(&parent) else { return };
         let (role, owner) = match &around.body {

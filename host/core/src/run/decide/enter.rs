@@ -226,7 +226,7 @@ impl Decider<'_> {
         }
         self.emit(Event::CallScheduled {
             frame,
-            attempt: self.state.retries_around(frame) + 1,
+            attempt: self.state.next_attempt(frame),
             action: call.reference.clone(),
             connection,
             arguments: Arc::new(arguments),

@@ -13,12 +13,17 @@ use super::state::State;
 use crate::definition::{Task, TaskIndex, Then};
 use crate::expression::{Evaluator, Template, Text};
 use crate::fault::Fault;
+use crate::id::RunId;
 use crate::time::Timestamp;
 
 mod catch;
 mod enter;
 mod leave;
+mod operator;
+mod rollback;
 mod until;
+
+use rollback::Progress;
 
 /// Something that happened, with the time and the randomness of the decision about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +48,13 @@ pub enum Returned {
     },
     /// With a fault, which a `catch` may catch.
     Fault(Fault),
+    /// With a fault, after it had changed something.
+    Broken {
+        /// The fault.
+        fault: Fault,
+        /// What is known of the change.
+        effect: Effect,
+    },
 }
 
 /// See [`Input`].
@@ -71,13 +83,51 @@ pub enum Cause {
         /// Whose.
         frame: FrameId,
     },
-    /// As [`Cause::Unpark`] for every parked call, or those of the task with this pointer.
+    /// As [`Cause::Unpark`] for every parked call, or those of the task with this pointer; and what could not be taken
+    /// back is taken for undone, or left.
     Settle {
         /// JSON pointer.
         task: Option<String>,
+        /// Whether a person has done it.
+        done: bool,
     },
-    /// Somebody wants the run to end.
+    /// Somebody wants the run to end. A rollback that is under way goes on.
     Cancel,
+    /// Somebody wants the run to end, and what it changed taken back first.
+    CancelAndUndo,
+    /// Somebody wants the run to end whatever it leaves behind: calls that were sent still end, and nothing else is
+    /// waited for.
+    Kill,
+    /// Somebody wants what failed or is parked tried again.
+    Retry,
+    /// Somebody wants what an ended run changed taken back.
+    Undo,
+    /// In the place of [`Cause::Start`]: preflight refused the run, and it was accepted all the same.
+    Block {
+        /// What preflight said.
+        diagnostics: Arc<Value>,
+    },
+    /// Preflight lets a blocked run begin. The state's facts are to be replaced before anything else is decided.
+    Unblock {
+        /// What is pinned from now on.
+        pins: Arc<Value>,
+    },
+    /// The owner of the run's group gives it its place.
+    Admitted,
+    /// The group is full, and the file says that one more is refused.
+    Rejected,
+    /// A newer run takes this one's place in the group.
+    Displaced {
+        /// Which.
+        by: RunId,
+        /// Whether what this one changed is taken back first.
+        rollback: bool,
+    },
+    /// A notice was taken over by whoever tells it, durably.
+    Noticed {
+        /// Its number.
+        number: u32,
+    },
     /// Somebody wants a pause.
     Suspend,
     /// Somebody wants it to go on.
@@ -90,7 +140,7 @@ pub enum Cause {
 /// until nothing more can be decided without something happening, so the state after it is at rest.
 #[must_use]
 pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Event> {
-    if state.ended.is_some() {
+    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Undo) {
         return Vec::new();
     }
     let mut decider =
@@ -110,8 +160,16 @@ struct Decider<'a> {
 
 impl Decider<'_> {
     fn emit(&mut self, event: Event) {
+        // A run that had ended with its fault and is rolled back later has said so already.
+        let told = self.state.ended.is_some();
         self.state.apply(&event);
+        let notice = if told { None } else { self.state.notice_after(&event) };
         self.events.push(event);
+        if let Some(notice) = notice {
+            let due = Event::NoticeDue { notice };
+            self.state.apply(&due);
+            self.events.push(due);
+        }
     }
 
     fn next_frame(&self) -> FrameId {
@@ -130,6 +188,10 @@ impl Decider<'_> {
             Cause::Returned { frame, result } => self.returned(*frame, result),
             Cause::Park { frame, reason } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
+                    if self.state.killed {
+                        // Nobody waits for an answer.
+                        return self.emit(Event::CallStopped { frame: *frame, effect: None });
+                    }
                     self.emit(Event::Parked { frame: *frame, at: self.at, reason: reason.clone() });
                 }
             }
@@ -138,23 +200,34 @@ impl Decider<'_> {
                     self.emit(Event::Unparked { frame: *frame, at: self.at });
                 }
             }
-            Cause::Settle { task } => {
-                let parked: Vec<FrameId> = self
-                    .state
-                    .calls()
-                    .filter(|(_, call)| call.parked.is_some())
-                    .filter(|(_, call)| task.as_ref().is_none_or(|task| call.key.pointer == *task))
-                    .map(|(frame, _)| frame)
-                    .collect();
-                for frame in parked {
-                    self.emit(Event::Unparked { frame, at: self.at });
+            Cause::Settle { task, done } => self.settle_parked(task.as_deref(), *done),
+            Cause::Cancel => self.cancel(false),
+            Cause::CancelAndUndo => self.cancel(true),
+            Cause::Kill => {
+                if !self.state.killed {
+                    self.emit(Event::Killed { at: self.at });
                 }
             }
-            Cause::Cancel => {
-                if self.state.ending.is_none() {
-                    self.end(Ending::Cancelled);
+            Cause::Block { diagnostics } => {
+                if self.state.started_at.is_none() && self.state.place.is_none() && self.state.blocked.is_none() {
+                    self.emit(Event::Blocked { at: self.at, diagnostics: diagnostics.clone() });
                 }
             }
+            Cause::Unblock { pins } => {
+                if self.state.blocked.is_some() {
+                    self.emit(Event::Unblocked { at: self.at, pins: pins.clone() });
+                }
+            }
+            Cause::Admitted => self.admit(),
+            Cause::Rejected => self.reject(),
+            Cause::Displaced { by, rollback } => self.displace(*by, *rollback),
+            Cause::Noticed { number } => {
+                if self.state.notices.contains_key(number) {
+                    self.emit(Event::Noticed { number: *number });
+                }
+            }
+            Cause::Retry => self.retry(),
+            Cause::Undo => self.undo(),
             Cause::Suspend => {
                 if !self.state.suspended {
                     self.emit(Event::Suspended { at: self.at });
@@ -170,11 +243,24 @@ impl Decider<'_> {
     }
 
     fn start(&mut self) {
-        if self.state.started_at.is_some() {
+        if self.state.started_at.is_some()
+            || self.state.ending.is_some()
+            || self.state.blocked.is_some()
+            || self.state.queues()
+        {
             return;
         }
         let workflow = self.state.facts().workflow.clone();
         let raw = self.state.facts().input.clone();
+        if let (Some(concurrency), None) = (&workflow.extras.concurrency, &self.state.place) {
+            let group = self
+                .evaluate_workflow(&concurrency.group, &raw)
+                .and_then(|name| super::place::group_of(&self.state, concurrency, &name));
+            return match group {
+                Ok(group) => self.emit(Event::Queued { at: self.at, group }),
+                Err(fault) => self.refuse_start(fault),
+            };
+        }
         let deadline = match workflow.timeout.as_ref().map(|t| self.delay_until(t, None, &raw)).transpose() {
             Ok(deadline) => deadline,
             Err(fault) => return self.refuse_start(fault),
@@ -198,11 +284,26 @@ impl Decider<'_> {
         self.end(Ending::Faulted { fault });
     }
 
-    /// Ends the run, at once or when calls under way have ended.
+    /// Ends the run as the file says.
     fn end(&mut self, ending: Ending) {
-        let open = !self.state.stopping.is_empty() || super::pending(&self.state).iter().any(is_call);
-        if open {
-            self.emit(Event::Ending { at: self.at, ending });
+        let faulted = matches!(ending, Ending::Faulted { .. });
+        let rollback = faulted && self.state.workflow().extras.rolls_back();
+        match ending {
+            Ending::Faulted { fault } if rollback && self.state.committed => {
+                self.emit(Event::Halted { at: self.at, fault });
+            }
+            ending => self.end_with(ending, rollback),
+        }
+    }
+
+    /// Ends the run, at once or when calls under way have ended and what it changed is taken back.
+    fn end_with(&mut self, ending: Ending, rollback: bool) {
+        let rollback = rollback && self.state.can_roll_back();
+        let calls = self.state.calls().any(|(_, call)| holds(call, &ending, rollback));
+        let tells =
+            !self.state.notices.is_empty() || (matches!(ending, Ending::Faulted { .. }) && self.state.notifies());
+        if calls || tells || (rollback && self.state.has_standing_changes()) {
+            self.emit(Event::Ending { at: self.at, ending, rollback });
         } else {
             self.emit(Event::Ended { at: self.at, ending });
         }
@@ -211,11 +312,14 @@ impl Decider<'_> {
     fn returned(&mut self, frame: FrameId, result: &Returned) {
         if self.state.stopping.contains_key(&frame) {
             let effect = match result {
-                Returned::Ok { effect, .. } => Some(effect.clone()),
+                Returned::Ok { effect, .. } | Returned::Broken { effect, .. } => Some(effect.clone()),
                 Returned::Fault(_) => None,
             };
             self.emit(Event::CallStopped { frame, effect });
             return;
+        }
+        if self.state.inverse_call().is_some_and(|(of, _)| of == frame) {
+            return self.inverse_returned(result);
         }
         let Some(running) = self.state.running(frame) else { return };
         if !matches!(running.phase, Phase::Calling(_)) {
@@ -224,15 +328,20 @@ impl Decider<'_> {
         match result {
             Returned::Ok { output, effect } => self.complete(frame, output.clone(), None, Some(effect.clone())),
             Returned::Fault(fault) => self.raise(frame, fault.clone(), false),
+            Returned::Broken { fault, effect } => self.raise_after(frame, fault.clone(), false, Some(effect.clone())),
         }
     }
 
     /// Everything that is due.
     fn wake(&mut self) {
-        if self.state.ending.is_some() || self.state.suspended {
+        if self.state.suspended || self.state.halted.is_some() {
             return;
         }
+        if self.state.ending.is_some() {
+            return self.wake_inverse();
+        }
         if self.state.deadline.is_some_and(|d| d <= self.at) {
+            self.emit(Event::TimedOut { at: self.at });
             return self.end(Ending::Faulted { fault: faults::of_timeout("the workflow") });
         }
         loop {
@@ -275,12 +384,18 @@ impl Decider<'_> {
                 return;
             }
             if let Some(ending) = self.state.ending.clone() {
-                if self.state.stopping.is_empty() {
-                    self.emit(Event::Ended { at: self.at, ending });
+                if !self.state.stopping.is_empty() {
+                    return;
                 }
-                return;
+                match self.roll_back_on() {
+                    Progress::Waits => return,
+                    Progress::Moved => continue,
+                    // What is to be told outlives the run only with whoever tells it.
+                    Progress::Over if !self.state.notices.is_empty() => return,
+                    Progress::Over => return self.emit(Event::Ended { at: self.at, ending }),
+                }
             }
-            if self.state.suspended {
+            if self.state.suspended || self.state.halted.is_some() {
                 return;
             }
             if self.events.len() > EVENTS_PER_DECISION_MAX {
@@ -357,8 +472,10 @@ impl Decider<'_> {
     }
 }
 
-fn is_call(command: &super::Command) -> bool {
-    matches!(command, super::Command::Invoke { .. } | super::Command::Stop { .. })
+/// Whether a call that has not ended keeps its run from ending. A person who cancels a parked run has seen what nobody
+/// could tell; a rollback has to know it first, and neither a fault nor what was sent after all ends in doubt.
+fn holds(call: &super::Calling, ending: &Ending, rollback: bool) -> bool {
+    rollback || call.parked.is_none() || *ending != Ending::Cancelled
 }
 
 /// What a task is asked as, for `$task` and `$input`.
@@ -398,6 +515,7 @@ impl Decider<'_> {
                         at: self.at,
                         fault: located(fault.clone(), task),
                         stopping: true,
+                        effect: None,
                     });
                     self.emit(Event::CallStopped { frame, effect: Some(effect) });
                     return self.unwind(running_parent(&self.state, frame, &running), &running, located(fault, task));

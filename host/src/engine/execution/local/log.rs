@@ -38,6 +38,8 @@ pub(super) struct Log {
     /// The state's events at the last snapshot.
     pub(super) snapshot_events: u64,
     pub(super) summary: journal::Summary,
+    /// The place in a group that the run's mark names.
+    pub(super) place: Option<journal::Place>,
     /// Of the first so many entries only what the snapshot says is known.
     unread: u64,
 }
@@ -86,6 +88,7 @@ impl Log {
             timer: (None, None),
             snapshot_events: 0,
             summary,
+            place: None,
             unread: 0,
         }
     }

@@ -1,0 +1,152 @@
+//! The fold of what a person asks for: a failed task once more, what was changed taken back, an end at once.
+
+use std::collections::BTreeSet;
+
+use super::event::{Ending, FrameId};
+use super::frame::{Body, Calling, Phase};
+use super::state::{Failed, Rollback, Stands, State, Undoing};
+use crate::fault::Fault;
+use crate::time::Timestamp;
+
+impl State {
+    /// Keeps the tree as it is now, unless a fault that is still on its way up did so already.
+    pub(super) fn remember_failed(&mut self, frame: Option<FrameId>, at: Timestamp) {
+        if self.failed.is_none() {
+            let (frames, context) = (self.frames.clone(), self.context.clone());
+            self.failed = Some(Box::new(Failed { at, frames, context, frame }));
+        }
+    }
+
+    /// Whether the run has a failed task to go on from, and nothing of what it did was taken back.
+    #[must_use]
+    pub fn can_reopen(&self) -> bool {
+        let stands = self.halted.is_some() || matches!(self.ended, Some((_, Ending::Faulted { .. })));
+        stands
+            && self.failed.is_some()
+            && self.stopping.is_empty()
+            && self.rollback.is_none()
+            && self.ledger.iter().all(|entry| entry.fate.is_none())
+    }
+
+    /// The tree stands again as it was before the failed task began.
+    pub(super) fn reopen(&mut self, at: Timestamp) {
+        let Some(failed) = self.failed.take() else { return };
+        let Failed { at: failed_at, frames, context, frame } = *failed;
+        (self.frames, self.context) = (frames, context);
+        (self.ended, self.ending, self.halted) = (None, None, None);
+        self.retried += 1;
+        // The time that the run stood still is nobody's; a span that was over is given anew.
+        let stood = at.millis_since(failed_at);
+        let renewed = |deadline: Timestamp, since: Timestamp| {
+            if deadline <= failed_at {
+                at.plus_millis(deadline.millis_since(since))
+            } else {
+                deadline.plus_millis(stood)
+            }
+        };
+        self.deadline = self.deadline.map(|d| renewed(d, self.started_at.unwrap_or(failed_at)));
+        for frame in self.frames.values_mut() {
+            if let Body::Task(task) = &mut frame.body {
+                task.deadline = task.deadline.map(|d| renewed(d, task.started_at));
+            }
+        }
+        if let Some(frame) = frame {
+            self.step_back(frame);
+        }
+        // What ran beside it was stopped, and is made again as well.
+        let calling: Vec<FrameId> = self.calls().map(|(frame, _)| frame).collect();
+        for frame in calling {
+            self.renew_call(frame);
+        }
+    }
+
+    /// Undoes the entering of a task: its list enters it again, under the same key.
+    fn step_back(&mut self, frame: FrameId) {
+        let mut gone = BTreeSet::from([frame]);
+        // Children have higher numbers than their parents.
+        for (id, found) in &self.frames {
+            if found.parent.is_some_and(|parent| gone.contains(&parent)) {
+                gone.insert(*id);
+            }
+        }
+        let parent = self.frames.get(&frame).and_then(|f| f.parent);
+        self.frames.retain(|id, _| !gone.contains(id));
+        let Some(parent) = parent else { return };
+        self.with_list(parent, |list| {
+            list.child = None;
+            if let Some(entered) = list.position.and_then(|position| list.entered.get_mut(&position)) {
+                *entered = entered.saturating_sub(1);
+            }
+        });
+    }
+
+    /// A parked call in a new attempt.
+    pub(super) fn retry_call(&mut self, frame: FrameId) {
+        self.retried += 1;
+        self.renew_call(frame);
+    }
+
+    fn renew_call(&mut self, frame: FrameId) {
+        let attempt = self.next_attempt(frame);
+        self.with_task(frame, |task| {
+            if let Phase::Calling(call) = &mut task.phase {
+                call.attempt = attempt;
+                call.parked = None;
+            }
+        });
+    }
+
+    /// The number of an attempt that begins now: no execution has had it before.
+    pub(super) fn next_attempt(&self, frame: FrameId) -> u32 {
+        self.retried.saturating_add(self.retries_around(frame)).saturating_add(1)
+    }
+
+    pub(super) fn inverse_call_mut(&mut self, frame: FrameId) -> Option<&mut Calling> {
+        let (of, call) = self.rollback.as_mut()?.current.as_mut()?.call.as_mut()?;
+        (*of == frame).then_some(call)
+    }
+
+    pub(super) fn call_inverse(&mut self, frame: FrameId, entry: u32, call: Calling) {
+        self.next_frame = self.next_frame.max(frame.0 + 1);
+        if let Some(entry) = self.ledger.get_mut(entry as usize) {
+            entry.attempts = call.attempt;
+        }
+        let tries = match self.undoing() {
+            Some(Undoing { stands: Stands::Until(_), tries, .. }) => tries + 1,
+            _ => 1,
+        };
+        let undoing = Undoing { entry, call: Some((frame, call)), tries, stands: Stands::Calling };
+        self.rollback.get_or_insert_default().current = Some(undoing);
+    }
+
+    pub(super) fn inverse_stands(&mut self, stands: impl FnOnce(&Undoing) -> Stands) {
+        if let Some(undoing) = self.rollback.as_mut().and_then(|r| r.current.as_mut()) {
+            undoing.stands = stands(undoing);
+        }
+    }
+
+    pub(super) fn leave_incomplete(&mut self, entry: u32, reason: &Fault) {
+        let rollback = self.rollback.get_or_insert_default();
+        let stands = Stands::Incomplete(Box::new(reason.clone()));
+        match &mut rollback.current {
+            Some(undoing) => undoing.stands = stands,
+            none => *none = Some(Undoing { entry, call: None, tries: 0, stands }),
+        }
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.killed = true;
+        self.ending = Some(Ending::Cancelled);
+        self.halted = None;
+        self.failed = None;
+        self.clear();
+        if let Some(Rollback {
+            current: Some(Undoing { call: Some((frame, call)), stands: Stands::Calling, .. }),
+            ..
+        }) = self.rollback.take()
+        {
+            self.stopping.insert(frame, call);
+        }
+        self.stopping.retain(|_, call| call.parked.is_none());
+    }
+}

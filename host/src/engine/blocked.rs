@@ -1,0 +1,195 @@
+//! Runs that were accepted though preflight refuses them: each begins by itself when what is missing is there
+//! (semantics 3, "Refused without a caller").
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bellhop_core::diagnostic::Diagnostic;
+use bellhop_core::id::RunId;
+use bellhop_core::preflight::{Plan, When};
+use bellhop_core::requirement::Connection;
+use bellhop_core::run::{self, Cause, Input, State, Status};
+use serde_json::Value;
+
+use super::Engine;
+use super::accept::{PinnedAction, Pins, Refused, Trigger};
+use super::call::Granted;
+use super::definitions::Definition;
+use super::execution::{Decision, End, Error, Execution as _, StepKey};
+use super::runs::{LoadError, Loaded};
+use crate::journal::{Entry, Write};
+
+/// Whatever may be the remedy (a connection, a plugin, a table, a binding), it is seen no later than this.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// The runs that wait for a remedy.
+#[derive(Default)]
+pub(crate) struct Blocked {
+    runs: Mutex<BTreeSet<RunId>>,
+    bell: tokio::sync::Notify,
+}
+
+impl Blocked {
+    /// One more.
+    pub(super) fn add(&self, run: RunId) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run);
+        self.bell.notify_one();
+    }
+
+    fn remove(&self, run: RunId) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    fn all(&self) -> Vec<RunId> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+/// What a plan pins.
+#[derive(Default)]
+pub(super) struct Pinned {
+    /// By alias.
+    pub(super) connections: BTreeMap<String, Connection>,
+    /// The aliases chosen for calls.
+    pub(super) chosen: BTreeMap<String, String>,
+    pub(super) actions: Vec<PinnedAction>,
+    /// What the actions' plugins were granted.
+    pub(super) granted: Granted,
+}
+
+impl Engine {
+    /// What is pinned of a plan.
+    pub(super) fn pinned(&self, plan: &Plan) -> Result<Pinned, Refused> {
+        let connection = |(alias, name): (&String, &String)| {
+            Some((alias.clone(), self.services.gateway.connection(name)?.facts.clone()))
+        };
+        let connections = plan.connections().iter().filter_map(connection).collect();
+        let mut actions = Vec::new();
+        let mut granted = Granted::new();
+        for (written, resolved) in plan.actions() {
+            let Some((installed, action)) = self.services.plugins.action(resolved) else {
+                return Err(Refused::Unavailable(format!("the action {resolved} was removed in this moment")));
+            };
+            let (written, resolved) = (written.clone(), resolved.clone());
+            granted.insert(written.clone(), installed.grants.clone());
+            actions.push(PinnedAction { written, resolved, plugin: action.plugin, grants: installed.granted });
+        }
+        Ok(Pinned { connections, chosen: plan.chosen().clone(), actions, granted })
+    }
+
+    /// What a blocked run pins: only whom to tell, as far as that can be said without a plan.
+    pub(super) fn pinned_while_blocked(
+        &self,
+        definition: &Definition,
+        asked: &BTreeMap<String, String>,
+    ) -> Result<Pinned, Refused> {
+        let mut connections = BTreeMap::new();
+        if let Some(notify) = &definition.workflow.extras.notify {
+            let alias = &notify.connection;
+            let bindings = self.services.definitions.bindings(&definition.workflow.document.name)?;
+            let name = asked.get(alias).or_else(|| bindings.get(alias)).unwrap_or(alias);
+            if let Some(connection) = self.services.gateway.connection(name) {
+                connections.insert(alias.clone(), connection.facts.clone());
+            }
+        }
+        Ok(Pinned { connections, ..Pinned::default() })
+    }
+
+    /// The first decision of a blocked run, applied to `state`.
+    pub(super) fn block(
+        &self,
+        state: &mut State,
+        diagnostics: &[Diagnostic],
+        write: &mut Write,
+    ) -> Result<Entry, Refused> {
+        let diagnostics = Arc::new(serde_json::to_value(diagnostics).unwrap_or(Value::Null));
+        let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Block { diagnostics } };
+        let events = run::decide(state, &input, self.services.evaluator.as_ref());
+        let mut kept = Vec::with_capacity(events.len());
+        for event in &events {
+            state.apply(event);
+            let event = serde_json::to_value(event).unwrap_or(Value::Null);
+            kept.push(self.services.journal.content(write, event)?);
+        }
+        Ok(Entry::Decision { events: kept })
+    }
+
+    /// Looks after blocked runs until the process stops.
+    pub(super) async fn look_for_remedies(self: Arc<Self>) {
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            for run in self.blocked.all() {
+                match self.try_to_begin(run).await {
+                    Ok(true) => self.blocked.remove(run),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(%run, %error, "a blocked run cannot be looked at"),
+                }
+            }
+            let time = async {
+                if self.blocked.all().is_empty() {
+                    std::future::pending::<()>().await;
+                }
+                self.services.clock.sleep(LOOK_AGAIN).await;
+            };
+            tokio::select! {
+                () = time => {}
+                () = self.blocked.bell.notified() => {}
+                _ = drain.wait_for(|drain| *drain) => return,
+            }
+        }
+    }
+
+    /// Has a blocked run begin if preflight lets it; true when there is nothing left to look after.
+    async fn try_to_begin(self: &Arc<Self>, run: RunId) -> Result<bool, LoadError> {
+        // Nobody else takes the run up meanwhile.
+        let _turn = self.loading.lock(run.to_string()).await;
+        if self.runs.is_live(run) {
+            return Ok(false);
+        }
+        let Some(summary) = self.summary(run)? else { return Ok(true) };
+        if summary.status != Status::Blocked {
+            return Ok(summary.status.is_final() || summary.status != Status::Suspended);
+        }
+        let (pins, definition) = self.pins_of(run)?;
+        let input = self.services.journal.value(pins.input.clone())?;
+        let trigger = Trigger {
+            workflow: pins.workflow.clone(),
+            version: Some(pins.version.clone()),
+            body: bellhop_core::digest::Digest::of_json(&input),
+            input: input.clone(),
+            connections: pins.asked.clone(),
+            labels: BTreeMap::new(),
+            idempotency_key: None,
+            inline: Some(definition.clone()),
+        };
+        let refused = |refused: Refused| LoadError::Damaged(refused.to_string());
+        let (report, tables) = self.judge(&definition, &trigger, When::Trigger).map_err(refused)?;
+        let Some(plan) = report.plan else { return Ok(false) };
+        let Pinned { connections, chosen, actions, granted } = self.pinned(&plan).map_err(refused)?;
+        let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
+        let new = Pins { connections, chosen, actions, tables: table_digests, blocked: false, ..pins };
+        let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
+        let facts = self.facts(&new, &definition, input, &tables)?;
+
+        let (opening, live) = self.opening(run, summary);
+        let Loaded { port, mut state, decisions, .. } = self.load(run, opening).await?;
+        let pins = Arc::new(serde_json::to_value(&new).unwrap_or(Value::Null));
+        let input = Input { at: port.now(), entropy: port.entropy(), cause: Cause::Unblock { pins } };
+        let events = run::decide(&state, &input, self.services.evaluator.as_ref());
+        if events.is_empty() {
+            return Ok(true);
+        }
+        for event in &events {
+            state.apply(event);
+        }
+        let decision = Decision { events, after: Some(Arc::new(state.clone())) };
+        let kept = port.step(&StepKey::Decision(decisions), None, |_| async move { End::Done(decision) }).await?;
+        if !matches!(kept, End::Done(_)) {
+            return Err(Error::Journal("a decision was not kept".to_owned()).into());
+        }
+        let state = state.with_facts(facts);
+        self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted });
+        Ok(true)
+    }
+}

@@ -1,0 +1,270 @@
+//! Tells people what `onFault.notify` is for: each notice once, and of many for one reason the first at once and the
+//! others together later.
+//!
+//! A notice that was taken over is kept in the store until it is told or cannot be: whoever handed it over forgets it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::Notice;
+use bellhop_core::time::Timestamp;
+use bellhop_slack::client::Failure;
+use bellhop_slack::limiter::Lane;
+use bellhop_slack::reconcile::{self, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Engine;
+use super::call::{Doubt, read_back};
+use super::execution::Intent;
+use crate::journal::key::{self, Key, Range, Space};
+use crate::journal::{self, Journal, Write};
+
+/// The method by which people are told; preflight judges just this one.
+const METHOD: &str = "chat.post-message";
+/// After a reason was told, so long others for the same reason are gathered.
+const GATHER_MS: u64 = 10 * 60 * 1_000;
+/// What could not be told for so long is given up, and said in the log.
+const GIVEN_UP_MS: u64 = 24 * 60 * 60 * 1_000;
+/// The wait after a failure that may pass.
+const AGAIN_MS: u64 = 30_000;
+/// Notices that are looked at at one time.
+const PAGE: usize = 1_000;
+/// Runs named in a message about many.
+const NAMED_MAX: usize = 5;
+
+/// As it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    run: RunId,
+    notice: Notice,
+    /// Since when it may have been sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sending: Option<Timestamp>,
+}
+
+/// Notices that were taken over.
+pub(crate) struct Notices {
+    journal: Journal,
+    bell: tokio::sync::Notify,
+}
+
+const PREFIX: &str = "notice ";
+
+fn key_of(run: RunId, number: u32) -> Key {
+    key::host(&format!("{PREFIX}{run} {number:010}"))
+}
+
+impl Notices {
+    /// Over a store.
+    pub(crate) fn new(journal: Journal) -> Self {
+        Self { journal, bell: tokio::sync::Notify::new() }
+    }
+
+    /// Takes a notice over. After Ok it is durable.
+    pub(crate) async fn take(&self, run: RunId, notice: Notice) -> Result<(), journal::Error> {
+        let mut write = Write::new();
+        write.put(&key_of(run, notice.number), &Kept { run, notice, sending: None })?;
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await?;
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    fn all(&self) -> Result<Vec<Kept>, journal::Error> {
+        let space = Space::Host.byte();
+        let edge = |text: &[u8]| [&[space], text].concat();
+        let mut to = edge(PREFIX.as_bytes());
+        if let Some(last) = to.last_mut() {
+            *last += 1;
+        }
+        let range = Range { from: edge(PREFIX.as_bytes()), to };
+        Ok(self.journal.list::<Kept>(Space::Host, &range, PAGE)?.items.into_iter().map(|(_, kept)| kept).collect())
+    }
+
+    fn forget(&self, told: &[Kept]) -> Result<(), journal::Error> {
+        let mut write = Write::new();
+        for kept in told {
+            write.delete(&key_of(kept.run, kept.notice.number));
+        }
+        self.journal.commit(write).map(drop)
+    }
+}
+
+/// What came of an attempt to tell.
+enum Told {
+    /// It is told, or was.
+    Yes,
+    /// It cannot be.
+    Never(String),
+    /// Perhaps later.
+    Later(String),
+}
+
+impl Engine {
+    /// Tells people until the process stops.
+    pub(super) async fn tell_people(self: Arc<Self>) {
+        let mut drain = self.services.drain.subscribe();
+        let mut told: HashMap<(String, String, String), Timestamp> = HashMap::new();
+        loop {
+            let next = match self.tell_due(&mut told).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(%error, "the notices cannot be read");
+                    if error.is_fatal() {
+                        self.services.fatal.send_replace(Some(error.to_string()));
+                        return;
+                    }
+                    Some(self.services.clock.now().plus_millis(AGAIN_MS))
+                }
+            };
+            let time = async {
+                match next {
+                    Some(at) => self.services.clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = time => {}
+                () = self.services.notices.bell.notified() => {}
+                _ = drain.wait_for(|drain| *drain) => return,
+            }
+        }
+    }
+
+    /// Tells what is due; gives when to look again.
+    async fn tell_due(
+        &self,
+        told: &mut HashMap<(String, String, String), Timestamp>,
+    ) -> Result<Option<Timestamp>, journal::Error> {
+        let mut groups: BTreeMap<(String, String, String), Vec<Kept>> = BTreeMap::new();
+        for kept in self.services.notices.all()? {
+            let notice = &kept.notice;
+            let name = (notice.connection.clone(), notice.channel.clone(), notice.reason.clone());
+            groups.entry(name).or_default().push(kept);
+        }
+        let now = self.services.clock.now();
+        told.retain(|_, at| now.millis_since(*at) < GATHER_MS);
+        let mut next: Option<Timestamp> = None;
+        let mut later = |at: Timestamp| next = Some(next.map_or(at, |n| n.min(at)));
+        for (name, group) in groups {
+            // What may have been sent is looked after at once; anything else waits for the others.
+            if let Some(at) = told.get(&name)
+                && group.iter().all(|kept| kept.sending.is_none())
+            {
+                later(at.plus_millis(GATHER_MS));
+                continue;
+            }
+            match self.tell(&group).await? {
+                Told::Yes => {
+                    self.services.notices.forget(&group)?;
+                    told.insert(name, self.services.clock.now());
+                }
+                Told::Never(why) => {
+                    tracing::error!(reason = %name.2, channel = %name.1, %why, "nobody could be told");
+                    self.services.notices.forget(&group)?;
+                }
+                Told::Later(why) => {
+                    let oldest = group.iter().map(|kept| kept.notice.at).min().unwrap_or(now);
+                    if now.millis_since(oldest) > GIVEN_UP_MS {
+                        tracing::error!(reason = %name.2, channel = %name.1, %why, "nobody could be told in a day");
+                        self.services.notices.forget(&group)?;
+                    } else {
+                        later(self.services.clock.now().plus_millis(AGAIN_MS));
+                    }
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    /// One message for all of these, under the name of the one that may have been sent before, else of the first.
+    async fn tell(&self, group: &[Kept]) -> Result<Told, journal::Error> {
+        let gateway = &self.services.gateway;
+        let Some(first) = group.iter().find(|kept| kept.sending.is_some()).or_else(|| group.first()) else {
+            return Ok(Told::Yes);
+        };
+        let notice = &first.notice;
+        let Some(connection) = gateway.connection(&notice.connection) else {
+            return Ok(Told::Later(format!("there is no connection `{}`", notice.connection)));
+        };
+        let Some(method) = gateway.catalog.by_function(METHOD) else {
+            return Ok(Told::Never(format!("the catalog has no `{METHOD}`")));
+        };
+        let stamp = format!("notice/{}/{}", first.run, notice.number);
+        let arguments = json!({ "channel": notice.channel, "text": text(first, group) });
+        let intent = |at: Timestamp| Intent {
+            hash: String::new(),
+            at,
+            function: METHOD.to_owned(),
+            connection: notice.connection.clone(),
+        };
+        if let Some(at) = first.sending {
+            let intent = intent(at);
+            let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
+            match read_back(gateway, &connection, &doubt, first.run).await {
+                Verdict::Found(_) => return Ok(Told::Yes),
+                // Told twice is worse than told once or never: the run itself shows what it is.
+                Verdict::CannotTell(why) => {
+                    return Ok(Told::Never(format!("whether it was sent cannot be told: {why}")));
+                }
+                Verdict::Absent | Verdict::Repeat => {}
+            }
+        }
+        let Ok(stamped) = reconcile::stamp(method, &arguments, &stamp) else {
+            return Ok(Told::Never("the message cannot be stamped".to_owned()));
+        };
+        match gateway.limiter.reserve(method, &arguments, connection.owner(), first.run, Lane::Fast) {
+            Ok(reservation) => drop(reservation.granted().await),
+            Err(full) => return Ok(Told::Later(full.to_string())),
+        }
+        let at = self.services.clock.now();
+        let mut write = Write::new();
+        write.put(&key_of(first.run, notice.number), &Kept { sending: Some(at), ..first.clone() })?;
+        let journal = &self.services.journal;
+        let ticket = journal.commit(write)?;
+        journal.durable(ticket).await?;
+        let failure = match gateway.send(&connection, method, &stamped).await {
+            Ok(answer) if answer.ok => return Ok(Told::Yes),
+            Ok(answer) => {
+                let error = answer.error.unwrap_or_else(|| "an error".to_owned());
+                return Ok(Told::Never(format!("Slack answered `{error}`")));
+            }
+            Err(failure) => failure,
+        };
+        match failure {
+            Failure::NotSent { reason, .. } => {
+                let mut write = Write::new();
+                write.put(&key_of(first.run, notice.number), &Kept { sending: None, ..first.clone() })?;
+                journal.commit(write)?;
+                Ok(if reason.may_succeed_later() {
+                    Told::Later(reason.to_string())
+                } else {
+                    Told::Never(reason.to_string())
+                })
+            }
+            // It stays as one that may have been sent: the next look reads back.
+            Failure::Unknown { reason } => {
+                self.services.clock.sleep(Duration::from_millis(self.services.limits.reconcile_delay_ms)).await;
+                Ok(Told::Later(reason.to_string()))
+            }
+        }
+    }
+}
+
+/// What is said of a notice and those for the same reason.
+fn text(first: &Kept, group: &[Kept]) -> String {
+    let mut others: Vec<RunId> = group.iter().map(|kept| kept.run).filter(|run| *run != first.run).collect();
+    others.sort_unstable();
+    others.dedup();
+    if others.is_empty() {
+        return first.notice.text.clone();
+    }
+    let named: Vec<String> = others.iter().take(NAMED_MAX).map(RunId::to_string).collect();
+    let more = if others.len() > named.len() { ", …" } else { "" };
+    let runs = if others.len() == 1 { "run" } else { "runs" };
+    format!("{}\nand {} more {runs} for the same reason: {}{more}", first.notice.text, others.len(), named.join(", "))
+}
