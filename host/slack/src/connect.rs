@@ -320,14 +320,14 @@ impl Mismatch {
 fn instead(claimed: Kind, found: Kind) -> Option<&'static str> {
     match (claimed, found) {
         (Kind::GridWorkspace, Kind::GridOrg) => {
-            Some("or install the app on one workspace inside the Grid, not on the organisation")
+            Some("install the app on one workspace inside the Grid, not on the organisation")
         }
-        (Kind::GridWorkspace, Kind::Workspace) => Some("or choose a workspace that belongs to the Grid"),
+        (Kind::GridWorkspace, Kind::Workspace) => Some("choose a workspace that belongs to the Grid"),
         (Kind::GridOrg, Kind::GridWorkspace) => {
-            Some("or install the app on the top-level Grid, which an Org Owner can, not on a workspace inside it")
+            Some("install the app on the top-level Grid, which an Org Owner can, not on a workspace inside it")
         }
-        (Kind::GridOrg, Kind::Workspace) => Some("or choose the top-level Grid: this workspace belongs to none"),
-        (Kind::Workspace, _) => Some("or choose a workspace outside Enterprise Grid"),
+        (Kind::GridOrg, Kind::Workspace) => Some("choose the top-level Grid: this workspace belongs to none"),
+        (Kind::Workspace, _) => Some("choose a workspace outside Enterprise Grid"),
         _ => None,
     }
 }

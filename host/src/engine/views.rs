@@ -93,7 +93,8 @@ impl Engine {
         Ok((views, next))
     }
 
-    /// Waits until a run has ended, or `until` is over; then as [`Self::run_view`].
+    /// Waits until a run has ended or rests until a person does something, or `until` is over; then as
+    /// [`Self::run_view`].
     pub(crate) async fn wait(
         &self,
         run: RunId,
@@ -110,6 +111,10 @@ impl Engine {
                         // To look at each move would have each of the run's records synchronised for the looker's sake.
                         () = async { while moved.changed().await.is_ok() {} } => {}
                     }
+                }
+                // These wait for a person: nobody is helped by waiting with them.
+                (Some(v), None) if matches!(v.status, Status::Parked | Status::Blocked | Status::Suspended) => {
+                    return Ok(view);
                 }
                 (Some(v), None) if !v.status.is_final() => {
                     // Not in memory: it rests. Look again when it may have been woken.

@@ -307,7 +307,8 @@ impl Queue {
                         .wanted
                         .filter(|(_, last)| *last > written.last)
                         .map(|(first, last)| (first.max(written.last + 1), last));
-                    drop(state);
+                    // While the state is held: somebody who asked in between would have the next group synchronised
+                    // for what is durable already.
                     self.watermark.advance(written.last);
                 }
             }
