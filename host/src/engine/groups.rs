@@ -108,12 +108,11 @@ fn settle(members: &mut [Member]) -> Vec<Message> {
             messages.push((old.run, Cause::Displaced { by: newest.run, rollback }));
         }
     }
-    let mut held = members.iter().filter(|m| m.admitted).count();
-    for member in members.iter_mut().filter(|m| !m.admitted && !m.displaced) {
+    let held = members.iter().filter(|m| m.admitted).count();
+    for (held, member) in (held..).zip(members.iter_mut().filter(|m| !m.admitted && !m.displaced)) {
         if held >= member.limit as usize {
             break;
         }
-        held += 1;
         member.admitted = true;
         messages.push((member.run, Cause::Admitted));
     }
