@@ -222,6 +222,8 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     let id = RequestId::new(services.clock.now(), services.entropy.next_wide());
     let begun = services.clock.monotonic();
     let path = request.uri().path().to_owned();
+    // What an operator changes (a connection, a plugin, a table, a binding) may be what a blocked run waits for.
+    let may_help = !request.method().is_safe() && !path.ends_with("/runs") && !path.starts_with("/v1/runs");
     let span = tracing::info_span!("request", %id, method = %request.method(), route = tracing::field::Empty);
     let answered = async {
         let answer = match headers_fit(&request) {
@@ -245,6 +247,9 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     let mut answer = answered.instrument(span).await;
     if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
         answer = problem.render(id, &path);
+    }
+    if may_help && answer.status().is_success() {
+        app.engine.remedied();
     }
     if let Some(count) = app.counters.answers.get(usize::from(answer.status().as_u16() / 100)) {
         count.fetch_add(1, Ordering::Relaxed);

@@ -20,7 +20,8 @@ use super::execution::{Decision, End, Error, Execution as _, StepKey};
 use super::runs::{LoadError, Loaded};
 use crate::journal::{Entry, Write};
 
-/// Whatever may be the remedy (a connection, a plugin, a table, a binding), it is seen no later than this.
+/// Whatever may be the remedy, also one that nobody tells of (a scope that was granted in Slack), it is seen no later
+/// than this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The runs that wait for a remedy.
@@ -59,6 +60,11 @@ pub(super) struct Pinned {
 }
 
 impl Engine {
+    /// Something was changed that blocked runs may have waited for: they are looked at now.
+    pub(crate) fn remedied(&self) {
+        self.blocked.bell.notify_one();
+    }
+
     /// What is pinned of a plan.
     pub(super) fn pinned(&self, plan: &Plan) -> Result<Pinned, Refused> {
         let connection = |(alias, name): (&String, &String)| {

@@ -138,3 +138,28 @@ async fn a_plugin_is_installed_and_preflight_refuses_a_lone_grid_account() {
     world.post("/v1/actions/message.send/runs", &json!({ "input": [] })).await.problem(400, "request-invalid");
     assert_eq!(slack.ledger().len(), 2);
 }
+
+/// The clock stands still here: nobody looks again by themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_run_begins_as_soon_as_an_operator_has_helped() {
+    let (slack, world) = slack().await;
+    world.call("POST", "/v1/plugins", &[("content-type", "application/wasm")], plugin().await).await.ok(201);
+    let text = json!({
+        "document": { "dsl": "1.0.3", "namespace": "people", "name": "hello", "version": "1.0.0" },
+        "do": [{ "say": { "call": "message.send:1@slack", "with": { "channel": "C0HQIT", "text": "Hello" } } }],
+    });
+    world.put("/v1/workflows/people/hello", text.to_string()).await.ok(201);
+    let runs = "/v1/workflows/people/hello/runs";
+    world.post(runs, &json!({ "input": {} })).await.problem(422, "preflight-refused");
+    let run = world.post(&format!("{runs}?onRefusal=block"), &json!({ "input": {} })).await.ok(202);
+    assert_eq!(run["status"], "blocked", "{run}");
+    let id = run["id"].as_str().unwrap();
+    // Whoever waits for it is told at once that it waits for somebody.
+    assert_eq!(world.get(&format!("/v1/runs/{id}?wait=20s")).await.ok(200)["status"], "blocked");
+    let new =
+        json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act", "tokens": { "bot": "xoxb-hq" } });
+    world.post("/v1/connections", &new).await.ok(201);
+    world.until(id, "completed").await;
+    let posted = slack.requests().iter().filter(|r| r["method"] == "chat.postMessage").count();
+    assert!(posted >= 1, "{posted}");
+}
