@@ -41,6 +41,10 @@ pub(super) struct Limits {
     pub(super) linger: Duration,
 }
 
+/// So many groups, written one soon after the other and waited for by nobody, are synchronised however soon the next
+/// follows: more than an action writes between two intents.
+const UNSYNCED_GROUPS_MAX: u64 = 16;
+
 /// Told once, from the writing thread, that the store failed.
 pub(crate) type OnFatal = Box<dyn Fn(&Error) + Send>;
 
@@ -254,7 +258,8 @@ impl Queue {
         loop {
             // Not before what is waited for is written; and not after more than that, or much work would delay all.
             let waited_for = state.wanted.is_some_and(|(first, _)| first <= state.written.last);
-            if state.written.groups > 0 && (waited_for || has_lingered) {
+            let enough = state.written.groups >= UNSYNCED_GROUPS_MAX;
+            if state.written.groups > 0 && (waited_for || has_lingered || enough) {
                 return Some(Step::Settle(std::mem::take(&mut state.written)));
             }
             if let Some(group) = state.sealed.front() {
