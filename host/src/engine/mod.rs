@@ -187,7 +187,7 @@ impl Engine {
             keys: exclusive::Keys::default(),
             names: call::Known::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
-            evaluator: Arc::new(evaluating::Aside(expressions.clone())),
+            evaluator: Arc::new(evaluating::Aside::new(expressions.clone(), clock.clone())),
             decider: Arc::new(expressions),
             counters: Counters::default(),
             started_at: clock.now(),
