@@ -55,6 +55,7 @@ pub(super) async fn metrics(request: Request) -> Result<Response, Problem> {
         ("journal_batches_total", "counter", "Batches accepted by the journal", journal.batches),
         ("journal_groups_total", "counter", "Groups of batches written", journal.groups),
         ("journal_syncs_total", "counter", "Synchronisations of the disk", journal.syncs),
+        ("journal_syncs_waited_total", "counter", "Synchronisations that somebody waited for", journal.syncs_waited),
         ("journal_written_bytes_total", "counter", "Bytes of keys and values written", journal.bytes),
         ("journal_queue_batches", "gauge", "Batches accepted and not yet durable", journal.queue_batches as u64),
         ("journal_queue_bytes", "gauge", "Their bytes", journal.queue_bytes as u64),

@@ -66,6 +66,7 @@ struct State {
     queue_bytes: usize,
     groups: u64,
     syncs: u64,
+    syncs_waited: u64,
     bytes: u64,
     /// Why nothing more is accepted.
     end: Option<Error>,
@@ -212,6 +213,7 @@ impl Queue {
             batches: state.tip,
             groups: state.groups,
             syncs: state.syncs,
+            syncs_waited: state.syncs_waited,
             bytes: state.bytes,
             queue_batches: state.queue_batches,
             queue_bytes: state.queue_bytes,
@@ -260,6 +262,7 @@ impl Queue {
             let waited_for = state.wanted.is_some_and(|(first, _)| first <= state.written.last);
             let enough = state.written.groups >= UNSYNCED_GROUPS_MAX;
             if state.written.groups > 0 && (waited_for || has_lingered || enough) {
+                state.syncs_waited += u64::from(waited_for);
                 return Some(Step::Settle(std::mem::take(&mut state.written)));
             }
             if let Some(group) = state.sealed.front() {

@@ -176,6 +176,7 @@ impl Store for Memory {
             batches: state.tip,
             groups: state.syncs,
             syncs: state.syncs,
+            syncs_waited: state.syncs,
             bytes: state.bytes,
             queue_batches: state.unsynced.len(),
             queue_bytes: state.unsynced.iter().map(Batch::bytes).sum(),

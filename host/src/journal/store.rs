@@ -148,6 +148,8 @@ pub(crate) struct Stats {
     pub(crate) groups: u64,
     /// Synchronisations of the disk, at most one a group.
     pub(crate) syncs: u64,
+    /// Those that somebody waited for when they began.
+    pub(crate) syncs_waited: u64,
     /// Bytes of keys and values in the groups written.
     pub(crate) bytes: u64,
     /// Batches accepted and not yet durable.

@@ -70,9 +70,10 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     figures.insert("run3_host_cpu_ms", median(host_cpu));
     figures.insert("loaded_rss_mb", resident_mb(pids.0));
     figures.insert("ready_after_runs_ms", bench.restart().await?);
-    if let Some(syncs) = synchronisations(&mut bench).await? {
+    if let Some((all, syncs)) = synchronisations(&mut bench).await? {
         done += 2 * TRACED;
-        println!("synchronisations a run, one at a time: {syncs:.2}");
+        println!("synchronisations a run, one at a time: {all:.2}, of which {syncs:.2} were waited for");
+        figures.insert("run3_syncs_all", all);
         if syncs < 5.0 {
             return failed("a 202, three intents and an end were told with fewer than five synchronisations");
         }
@@ -87,8 +88,9 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     bench.stop().await
 }
 
-/// Synchronisations a run, counted by strace from outside; none where there is no strace.
-async fn synchronisations(bench: &mut Bench) -> Outcome<Option<f64>> {
+/// Synchronisations a run, counted by strace from outside, and how many are left of them without those that the host
+/// says nobody waited for; none where there is no strace.
+async fn synchronisations(bench: &mut Bench) -> Outcome<Option<(f64, f64)>> {
     bench.host.kill().await?;
     let Some(traced) = Traced::start(&borrowed(&bench.arguments), &bench.log).await? else {
         bench.restart().await?;
@@ -99,14 +101,26 @@ async fn synchronisations(bench: &mut Bench) -> Outcome<Option<f64>> {
     for _ in 0..TRACED {
         bench.run("three").await?;
     }
-    let before = traced.count()?;
+    let before = (traced.count()?, unwaited(bench).await?);
     for _ in 0..TRACED {
         bench.run("three").await?;
     }
-    let after = traced.count()?;
+    let after = (traced.count()?, unwaited(bench).await?);
     traced.kill().await?;
     bench.host.address = address;
-    Ok(Some(f64::from(after - before) / f64::from(TRACED)))
+    let each = |count: u32| f64::from(count) / f64::from(TRACED);
+    let all = after.0 - before.0;
+    Ok(Some((each(all), each(all - (after.1 - before.1)))))
+}
+
+/// Synchronisations so far that nobody waited for.
+async fn unwaited(bench: &Bench) -> Outcome<u32> {
+    let text = bench.http.get(bench.url("/metrics")).bearer_auth(&bench.token).send().await?.text().await?;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<u32>().ok()).ok_or_else(|| format!("/metrics has no {name}"))
+    };
+    Ok(value("bellhop_journal_syncs_total")? - value("bellhop_journal_syncs_waited_total")?)
 }
 
 /// So many runs, 64 of them at any time.
