@@ -47,7 +47,7 @@ pub(super) async fn metrics(request: Request) -> Result<Response, Problem> {
     let journal = services.journal.stats();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &services.counters;
-    let lines: [(&str, &str, &str, u64); 15] = [
+    let lines: [(&str, &str, &str, u64); 16] = [
         ("runs_live", "gauge", "Runs in memory", app.engine.runs.live() as u64),
         ("runs_accepted_total", "counter", "Runs accepted since the start", load(&counters.accepted)),
         ("runs_left_total", "counter", "Runs that left memory since the start, ended or at rest", load(&counters.left)),
