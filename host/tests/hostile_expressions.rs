@@ -7,7 +7,7 @@ mod bellhop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bellhop::hosted::{Hosted, now, try_call};
+use bellhop::hosted::{GOOD, Hosted, now, try_call};
 use serde_json::{Value, json};
 
 /// What they do to a native evaluator is in the comment.
@@ -21,14 +21,6 @@ const HOSTILE: [(&str, &str); 8] = [
     ("\"x\" * 1e9", "takes all memory"),
     ("[limit(100000; repeat(\"0123456789abcdef\"))] | join(\"\")", "has more output than anything may have"),
 ];
-
-const GOOD: &str = "\
-document: { dsl: 1.0.3, namespace: it, name: good, version: 1.0.0 }
-do:
-  - greet:
-      call: message.send:1@slack
-      with: { connection: plus, channel: C0PLUSIT, text: Good }
-";
 
 /// How long others may have to wait.
 const OTHERS: Duration = Duration::from_millis(100);

@@ -63,17 +63,13 @@ fn whoever_says_that_it_was_done_is_told_what_else_to_say() {
     done(&["connect", "slack", "--kind", "grid-workspace", "--name", "poor", "--bot-token-file", "token"]);
     place.write("hello.yaml", WORKFLOW);
     done(&["workflows", "apply", "hello.yaml"]);
+    // It is read back some seconds after the connection broke, and parks; whoever waits is told so.
     let (status, started) =
-        request(&url, "POST", "/v1/workflows/it/hello/runs?wait=1s", &token, &json!({ "input": {} }));
+        request(&url, "POST", "/v1/workflows/it/hello/runs?wait=60s", &token, &json!({ "input": {} }));
     assert!(status.contains("202"), "{status}: {started}");
-    let run = serde_json::from_str::<Value>(&started).unwrap()["id"].as_str().unwrap().to_owned();
-    // It is read back some seconds after the connection broke.
-    for _ in 0..300 {
-        if done(&["runs", "show", &run])["status"] == "parked" {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    let started = serde_json::from_str::<Value>(&started).unwrap();
+    assert_eq!(started["status"], "parked", "{started}");
+    let run = started["id"].as_str().unwrap().to_owned();
 
     let refused = bellhop(&["runs", "resolve", &run, "--done"]);
     assert_eq!(refused.code, 3, "{}{}", refused.stdout, refused.stderr);

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use bellhop::hosted::Hosted;
+use bellhop::hosted::{GOOD, Hosted};
 use bellhop::http::{self, Answer, Request};
 use expect_test::expect_file;
 use serde::Deserialize;
@@ -70,14 +70,6 @@ struct Http {
 struct Cli {
     run: Vec<String>,
 }
-
-const GOOD: &str = "\
-document: { dsl: 1.0.3, namespace: it, name: good, version: 1.0.0 }
-do:
-  - greet:
-      call: message.send:1@slack
-      with: { connection: plus, channel: C0PLUSIT, text: Good }
-";
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/wrong");

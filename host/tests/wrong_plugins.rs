@@ -12,19 +12,11 @@ mod wat;
 
 use std::fmt::Write as _;
 
-use bellhop::hosted::Hosted;
+use bellhop::hosted::{GOOD, Hosted};
 use bellhop::http::{Request, events, open};
 use expect_test::expect_file;
 use serde_json::{Value, json};
 use wat::Plugin;
-
-const GOOD: &str = "\
-document: { dsl: 1.0.3, namespace: it, name: good, version: 1.0.0 }
-do:
-  - greet:
-      call: message.send:1@slack
-      with: { connection: plus, channel: C0PLUSIT, text: Good }
-";
 
 /// An answer that a host takes.
 const FINE: &str = r#"{"output":{},"changed":false}"#;

@@ -312,16 +312,7 @@ impl Engine {
         let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Start };
         match run::decide(state, &input, self.services.evaluator.as_ref()).first() {
             Some(Event::Queued { group, .. }) if self.services.groups.refuses(group) => {
-                // Whoever was told that a run has ended may be faster than the run in giving up its place.
-                for member in self.services.groups.members(group) {
-                    if self.summary(member)?.is_some_and(|summary| summary.status.is_final()) {
-                        self.services.post(self.services.groups.leave(member));
-                    }
-                }
-                if self.services.groups.refuses(group) {
-                    return Err(Refused::GroupFull(group.name.clone()));
-                }
-                Ok(())
+                Err(Refused::GroupFull(group.name.clone()))
             }
             _ => Ok(()),
         }

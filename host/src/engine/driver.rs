@@ -47,6 +47,10 @@ pub(crate) trait Invoker: Send + Sync + 'static {
     /// Begins, or takes up again, the call of `frame`.
     fn invoke(&self, frame: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture;
 
+    /// The run has ended, durably: what it held of things that runs share is the others'. Whoever waits to hear of the
+    /// end hears afterwards. Said again, it changes nothing.
+    fn ended(&self) {}
+
     /// Asks the owner of a group for a place. What it says comes as a message.
     fn admit(&self, _group: Group) {}
 
@@ -126,6 +130,7 @@ pub(crate) async fn drive<E: Execution>(
                 Next::Signal(signal) => (signal.cause, signal.acknowledge),
                 Next::Rest | Next::Drain => {
                     port.settled().await?;
+                    invoker.ended();
                     return Ok(Carried { left: Left::Ended, state, decisions });
                 }
             }
@@ -195,6 +200,9 @@ pub(crate) async fn drive<E: Execution>(
         }
         if let Some(acknowledge) = acknowledge {
             port.settled().await?;
+            if state.ended().is_some() {
+                invoker.ended();
+            }
             // The one who asked may have gone.
             let _gone = acknowledge.send(decided);
         }

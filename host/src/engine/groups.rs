@@ -58,11 +58,6 @@ impl Groups {
         group.when_full == WhenFull::Reject && self.lock().get(&group.name).is_some_and(full)
     }
 
-    /// The runs in a group, and those that wait for a place in it.
-    pub(crate) fn members(&self, group: &Group) -> Vec<RunId> {
-        self.lock().get(&group.name).map(|members| members.iter().map(|m| m.run).collect()).unwrap_or_default()
-    }
-
     /// A run asks for a place. Asking again is told again.
     pub(crate) fn ask(&self, run: RunId, group: &Group) -> Vec<Message> {
         let mut all = self.lock();

@@ -250,10 +250,7 @@ impl Engine {
                 // Everything that it rests on is durable.
                 tracing::info!(?left, status = after.as_ref().map(|(s, _)| s.status().as_str()), "left");
                 if left == Left::Ended {
-                    // A parked action of a run that was cancelled still holds its keys.
-                    engine.services.keys.release_all(run);
                     engine.runs.places.ended();
-                    engine.services.post(engine.services.groups.leave(run));
                 }
                 engine.runs.ended.notify_waiters();
                 engine.run_left(run);

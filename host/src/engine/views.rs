@@ -103,27 +103,28 @@ impl Engine {
         tokio::pin!(until);
         loop {
             let moved = self.runs.moved(run);
-            let view = self.run_view(run).await?;
-            match (&view, moved) {
-                (Some(v), Some(mut moved)) if !v.status.is_final() => {
+            // Only looked at: what is told is read again when it is durable. To wait for that at each look would have
+            // the run's records synchronised for the looker's sake.
+            let Some(Summary { status, .. }) = self.summary(run)? else { return Ok(None) };
+            match moved {
+                _ if status.is_final() => return self.run_view(run).await,
+                Some(mut moved) => {
                     tokio::select! {
                         () = &mut until => return self.run_view(run).await,
-                        // To look at each move would have each of the run's records synchronised for the looker's sake.
                         () = async { while moved.changed().await.is_ok() {} } => {}
                     }
                 }
                 // These wait for a person: nobody is helped by waiting with them.
-                (Some(v), None) if matches!(v.status, Status::Parked | Status::Blocked | Status::Suspended) => {
-                    return Ok(view);
+                None if matches!(status, Status::Parked | Status::Blocked | Status::Suspended) => {
+                    return self.run_view(run).await;
                 }
-                (Some(v), None) if !v.status.is_final() => {
-                    // Not in memory: it rests. Look again when it may have been woken.
+                // Not in memory: it rests. Look again when it may have been woken.
+                None => {
                     tokio::select! {
-                        () = &mut until => return Ok(view),
+                        () = &mut until => return self.run_view(run).await,
                         () = self.services.clock.sleep(std::time::Duration::from_millis(100)) => {}
                     }
                 }
-                _ => return Ok(view),
             }
         }
     }

@@ -10,6 +10,16 @@ use super::{Done, Place, Started};
 /// Slack's budget, multiplied: these tests are not about it.
 const BUDGET_SCALE: &str = "1000";
 
+/// A workflow that works, for whoever shows that the host goes on; its connection is `plus`.
+#[allow(dead_code, reason = "not every test of this kind runs it")]
+pub(crate) const GOOD: &str = "\
+document: { dsl: 1.0.3, namespace: it, name: good, version: 1.0.0 }
+do:
+  - greet:
+      call: message.send:1@slack
+      with: { connection: plus, channel: C0PLUSIT, text: Good }
+";
+
 pub(crate) struct Hosted {
     pub(crate) place: Place,
     /// `host:port` of the host.

@@ -17,7 +17,6 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use super::child::{Outcome, Process, failed};
-use crate::limits::Limits;
 
 /// Slack's budget is multiplied by this: without it, one message a second would be measured.
 const BUDGET_SCALE: &str = "1000000";
@@ -91,7 +90,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     if cfg!(debug_assertions) {
         println!("this is not a release build: the figures say nothing of one");
     }
-    as_served()?;
+    as_served().await?;
     std::fs::create_dir_all(&options.folder)?;
     let folder = tempfile::tempdir_in(&options.folder)?;
     let mut figures = Figures::new();
@@ -120,9 +119,24 @@ fn report(figures: &Figures) {
     }
 }
 
-/// The host is started without a file of settings, and every variable that could change one is refused here, so
-/// that nothing but the arguments below differs from `bellhop serve`.
-fn as_served() -> Outcome<()> {
+/// What the host will be started with, as the program itself says where it is started: from here, with this
+/// environment and without a file of settings.
+async fn as_served() -> Outcome<()> {
+    let told =
+        tokio::process::Command::new(std::env::current_exe()?).args(["config", "--output", "json"]).output().await?;
+    if !told.status.success() {
+        return failed(format!("`bellhop config` fails: {}", String::from_utf8_lossy(&told.stderr)));
+    }
+    let told: Value = serde_json::from_slice(&told.stdout)?;
+    if let Some(file) = told["file"].as_str() {
+        return failed(format!("{file} changes what `serve` does: measure elsewhere"));
+    }
+    let Some(limits) = told["limits"].as_array().filter(|limits| !limits.is_empty()) else {
+        return failed("`bellhop config` tells no limits");
+    };
+    if let Some(other) = limits.iter().find(|limit| limit["value"] != limit["default"]) {
+        return failed(format!("{} is {}, not {}", other["name"], other["value"], other["default"]));
+    }
     let set: Vec<String> = std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
         .filter(|name| name.starts_with("BELLHOP_") && name != "BELLHOP_GUEST_CARGO")
@@ -130,16 +144,7 @@ fn as_served() -> Outcome<()> {
     if !set.is_empty() {
         return failed(format!("these variables change what `serve` does; unset them first: {}", set.join(", ")));
     }
-    if std::path::Path::new("bellhop.toml").exists() {
-        return failed("there is a bellhop.toml here, which changes what `serve` does: measure elsewhere");
-    }
-    let limits = Limits::default();
-    let changed = Limits::TABLE.iter().filter(|line| limits.get(line.name) != Some(line.default)).count();
-    if changed > 0 {
-        return failed(format!("{changed} limits differ from their defaults"));
-    }
-    println!("settings: the {} limits of `serve` at their defaults", Limits::TABLE.len());
-    println!("durability: every group of records is flushed and synchronised (fdatasync) before it is acknowledged");
+    println!("settings: `bellhop config` has all {} limits at their defaults", limits.len());
     Ok(())
 }
 
@@ -190,11 +195,9 @@ impl Bench {
         let plugin = std::fs::read(&options.plugin)?;
         let install = bench.http.post(bench.url("/v1/plugins")).header("Content-Type", "application/wasm");
         bench.send(install.body(plugin)).await?;
-        for (name, token) in [("acme-hq", "xoxb-hq"), ("poor", "xoxb-hq")] {
-            let connection =
-                json!({ "name": name, "kind": "grid-workspace", "permission": "act", "tokens": { "bot": token } });
-            bench.send(bench.http.post(bench.url("/v1/connections")).json(&connection)).await?;
-        }
+        let hq =
+            json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act", "tokens": { "bot": "xoxb-hq" } });
+        bench.send(bench.http.post(bench.url("/v1/connections")).json(&hq)).await?;
         Ok(bench)
     }
 

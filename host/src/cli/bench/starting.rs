@@ -16,7 +16,7 @@ do:
   - only: { set: { done: true } }
 ";
 
-/// A run whose message gets no answer, and whose connection may not read it back: it parks.
+/// A run whose message gets no answer and cannot be read back, since Slack fails: it parks.
 const DOUBT: &str = "\
 document: { dsl: 1.0.3, namespace: bench, name: doubt, version: 1.0.0, metadata: { bellhop: { connections: { team: {} } } } }
 do:
@@ -70,7 +70,7 @@ async fn park(bench: &Bench, many: u32) -> Outcome<()> {
         }
     }
     for _ in 0..many {
-        let body = json!({ "input": {}, "connections": { "team": "poor" } });
+        let body = json!({ "input": {}, "connections": { "team": "acme-hq" } });
         bench.send(bench.http.post(bench.url("/v1/workflows/bench/doubt/runs")).json(&body)).await?;
     }
     for _ in 0..1_200 {

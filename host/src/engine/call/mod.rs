@@ -71,6 +71,12 @@ impl<E: Execution> Invoker for Caller<E> {
         Box::pin(attempt.carry().instrument(span))
     }
 
+    fn ended(&self) {
+        // A parked action of a run that was cancelled still holds its keys.
+        self.services.keys.release_all(self.facts.run);
+        self.services.post(self.services.groups.leave(self.facts.run));
+    }
+
     fn admit(&self, group: Group) {
         let messages = self.services.groups.ask(self.facts.run, &group);
         self.services.post(messages);
