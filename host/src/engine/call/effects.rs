@@ -25,6 +25,7 @@ use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
 use crate::engine::gateway::Connected;
+use crate::faults::{Plant, planted};
 use crate::journal::Write;
 use crate::sandbox::{Halt, Host};
 
@@ -191,7 +192,7 @@ impl<E: Execution> Scope<E> {
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(&key).await?;
         if let Some(answer) = kept {
-            if answer.hash != hash {
+            if answer.hash != hash && !planted(Plant::IgnoreHash) {
                 return Err(Stopped::Park(self.nondeterministic(&key)));
             }
             self.note_write(&answer);
@@ -465,7 +466,9 @@ impl<E: Execution> Scope<E> {
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
                 reason: reason.to_string(),
-                retry_at: retry_after_ms.map(|ms| self.port.now().plus_millis(ms)),
+                retry_at: retry_after_ms
+                    .filter(|_| !planted(Plant::IgnoreRetryAfter))
+                    .map(|ms| self.port.now().plus_millis(ms)),
             },
             Err(Failure::NotSent { reason, .. }) => {
                 let result = Err(answer::error("invalid-arguments", &reason.to_string(), "fatal", None, None));
@@ -510,9 +513,12 @@ impl<E: Execution> Scope<E> {
         ended_at: bellhop_core::time::Timestamp,
         hash: String,
     ) -> End<Answer> {
-        if intent.hash != hash {
+        if intent.hash != hash && !planted(Plant::IgnoreHash) {
             let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
             return End::Doubt(self.nondeterministic(&key));
+        }
+        if planted(Plant::ResendUnseen) {
+            return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
         }
         // A read-back that begins earlier could miss a change that Slack is still making.
         let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
@@ -527,6 +533,9 @@ impl<E: Execution> Scope<E> {
                 self.port.note(format!("{} had been carried out: found by reading back", method.name));
                 let result = Ok(body.to_string());
                 End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
+            }
+            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => {
+                End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) }
             }
             Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));

@@ -32,6 +32,7 @@ use super::exclusive::Owner;
 use super::execution::local::Local;
 use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
+use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
 use effects::{Calls, Deeds, Scope, Stopped};
@@ -74,7 +75,9 @@ impl<E: Execution> Invoker for Caller<E> {
     fn ended(&self) {
         // A parked action of a run that was cancelled still holds its keys.
         self.services.keys.release_all(self.facts.run);
-        self.services.post(self.services.groups.leave(self.facts.run));
+        if !planted(Plant::KeepPlace) {
+            self.services.post(self.services.groups.leave(self.facts.run));
+        }
     }
 
     fn admit(&self, group: Group) {
@@ -176,7 +179,10 @@ impl<E: Execution> Attempt<E> {
             Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
             Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
-        let keys = keys_of(&action, &self.call, &arguments);
+        let mut keys = keys_of(&action, &self.call, &arguments);
+        if planted(Plant::DropExclusiveKey) {
+            keys.clear();
+        }
         let owner = self.owner();
         for key in &keys {
             let mut wish = self.wish.clone();
@@ -315,6 +321,10 @@ impl<E: Execution> Attempt<E> {
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
             let left = match on_its_way {
+                Some(task) if planted(Plant::AbandonSentCall) => {
+                    task.abort();
+                    None
+                }
                 // Its outcome is recorded by the task itself; what it could not bring to an end, it says.
                 Some(task) => task.await.ok().flatten(),
                 None => None,
