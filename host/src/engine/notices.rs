@@ -208,7 +208,7 @@ impl Engine {
             let intent = intent(at);
             let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
             match read_back(gateway, &connection, &doubt, first.run).await {
-                Verdict::Found(_) => return Ok(Told::Yes),
+                Verdict::Found(_) | Verdict::Holds(_) => return Ok(Told::Yes),
                 // Told twice is worse than told once or never: the run itself shows what it is.
                 Verdict::CannotTell(why) => {
                     return Ok(Told::Never(format!("whether it was sent cannot be told: {why}")));

@@ -237,7 +237,7 @@ pub(crate) fn adds(stage: &mut Stage, dice: &mut Dice, kills: u64) -> Outcome<Cr
 pub(crate) fn onboardings(stage: &mut Stage, dice: &mut Dice, kills: u64) -> Outcome<Crowd> {
     let count = |stage: &Stage| -> Outcome<BTreeMap<String, usize>> {
         let mut effects = BTreeMap::new();
-        for line in stage.ledger()?.iter().filter(|line| line["changed"] == true) {
+        for line in stage.ledger()?.iter().filter(|line| scenarios::counts(line)) {
             // Of one person among many the members of a group say nothing, nor does an id.
             let effect = scenarios::effect(line);
             let method = effect.split(' ').next().unwrap_or_default().to_owned();

@@ -15,6 +15,7 @@ mod points;
 mod scenarios;
 mod stage;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bellhop::hosted::now;
 use crowd::Dice;
 use points::{Pairs, in_seconds};
-use scenarios::{ALL, PLAIN};
+use scenarios::{ALL, PLAIN, Scenario};
 use stage::{Outcome, Stage};
 
 /// Hosts that die at the same time: what they do is mostly waiting for the disk and for each other.
@@ -32,6 +33,8 @@ const WORKERS: usize = 3;
 struct Extent {
     /// For the pairs of the first scenario, in seconds; there is more than enough for all of them.
     pairs_s: u64,
+    /// For those of each of the others.
+    other_pairs_s: u64,
     kills: u64,
     kills_of_adds: u64,
     onboardings: u64,
@@ -39,8 +42,10 @@ struct Extent {
     stride_of_doubts: u64,
 }
 
-const FULL: Extent = Extent { pairs_s: 600, kills: 300, kills_of_adds: 12, onboardings: 5, stride_of_doubts: 1 };
-const QUICK: Extent = Extent { pairs_s: 10, kills: 30, kills_of_adds: 4, onboardings: 1, stride_of_doubts: 2 };
+const FULL: Extent =
+    Extent { pairs_s: 900, other_pairs_s: 15, kills: 300, kills_of_adds: 12, onboardings: 5, stride_of_doubts: 1 };
+const QUICK: Extent =
+    Extent { pairs_s: 8, other_pairs_s: 0, kills: 30, kills_of_adds: 4, onboardings: 1, stride_of_doubts: 2 };
 
 struct Table {
     only: Option<String>,
@@ -65,31 +70,35 @@ impl Table {
     }
 }
 
-/// Does each piece of work once, on as many stages as there are.
-fn share<T: Sync>(
+/// Does each piece of work once, on as many stages as there are; the other pieces are done when one fails, too.
+fn share<T: Sync, R: Send>(
     stages: &mut [Stage],
     work: &[T],
-    each: impl Fn(&mut Stage, &T) -> Outcome<String> + Sync,
-) -> Outcome<Vec<String>> {
+    each: impl Fn(&mut Stage, &T) -> Outcome<R> + Sync,
+) -> Outcome<Vec<R>> {
     let next = AtomicUsize::new(0);
-    let found = Mutex::new(Vec::new());
+    let found = Mutex::new((Vec::new(), Vec::new()));
     std::thread::scope(|scope| {
-        let workers: Vec<_> = stages
-            .iter_mut()
-            .map(|stage| {
-                let (next, found, each) = (&next, &found, &each);
-                scope.spawn(move || -> Outcome<()> {
-                    while let Some(piece) = work.get(next.fetch_add(1, Ordering::SeqCst)) {
-                        let text = each(stage, piece)?;
-                        found.lock().map_err(|e| e.to_string())?.push(text);
+        for stage in stages {
+            let (next, found, each) = (&next, &found, &each);
+            scope.spawn(move || {
+                while let Some(piece) = work.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let done = each(stage, piece);
+                    let mut found = found.lock().unwrap();
+                    match done {
+                        Ok(done) => found.0.push(done),
+                        Err(why) => found.1.push(why),
                     }
-                    Ok(())
-                })
-            })
-            .collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked".to_owned())?)
-    })?;
-    found.into_inner().map_err(|e| e.to_string())
+                }
+            });
+        }
+    });
+    let (done, failed) = found.into_inner().unwrap();
+    if failed.is_empty() { Ok(done) } else { Err(failed.join("\n\n")) }
+}
+
+fn told(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn stages() -> Outcome<Vec<Stage>> {
@@ -107,22 +116,30 @@ fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
     let mut stages = stages()?;
     let stages = stages.as_mut_slice();
     let mut dice = Dice::of(seed);
+    // The longest first.
+    let mut scenarios: Vec<&'static Scenario> = ALL.iter().collect();
+    scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.effects));
+    let mut points: BTreeMap<&str, u64> = BTreeMap::new();
     table.phase("every point", || {
-        // The longest first.
-        let mut scenarios: Vec<_> = ALL.iter().collect();
-        scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.effects));
-        let counts = share(stages, &scenarios, |stage, scenario| {
-            points::singles(stage, scenario).map(|points| format!("{} {points}", scenario.name))
-        })?;
-        Ok(counts.join(", "))
+        let single = |stage: &mut Stage, scenario: &&'static Scenario| {
+            points::singles(stage, scenario).map(|points| (scenario.name, points))
+        };
+        points.extend(share(stages, &scenarios, single)?);
+        Ok(told(points.iter().map(|(name, points)| format!("{name} {points}"))))
     });
     table.phase("every pair of points", || {
-        let (pairs, until) = (Pairs::default(), in_seconds(extent.pairs_s));
-        let workers: Vec<()> = vec![(); stages.len()];
-        share(stages, &workers, |stage, ()| pairs.work(stage, &PLAIN, until).map(|()| String::new()))?;
-        let (firsts, all) = (pairs.firsts.load(Ordering::SeqCst), pairs.pairs.load(Ordering::SeqCst));
-        let whole = if pairs.is_complete() { "all of them" } else { "no time for more" };
-        Ok(format!("{all} pairs after {firsts} first points of `{}`, {whole}", PLAIN.name))
+        let mut all = Vec::new();
+        // The first of all has time for every pair, the others share what is given to them.
+        for scenario in ALL {
+            let main = scenario.name == PLAIN.name;
+            let seconds = if main { extent.pairs_s } else { extent.other_pairs_s };
+            let points = points.get(scenario.name).copied().filter(|_| seconds > 0);
+            let Some(points) = points else { continue };
+            let (pairs, until) = (Pairs::of(scenario, points, &mut dice), in_seconds(seconds));
+            share(stages, &[(); WORKERS], |stage, ()| pairs.work(stage, until))?;
+            all.push(pairs.told());
+        }
+        Ok(told(all.into_iter()))
     });
     let stage = &mut stages[0];
     table.phase("every point, without reading back", || {

@@ -1,9 +1,10 @@
 //! A life that ends at a point, at every point in turn; and a second one that ends at every point of its recovery.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::bellhop::hosted::now;
+use crate::crowd::Dice;
 use crate::scenarios::Scenario;
 use crate::stage::{Outcome, Seen, Stage};
 
@@ -69,47 +70,55 @@ pub(crate) fn singles(stage: &mut Stage, scenario: &Scenario) -> Outcome<u64> {
     Ok(point - 1)
 }
 
-/// What was tried of all pairs.
-#[derive(Debug, Default)]
+/// What is tried of all pairs: after a life that ended at a point, another that ends at each point of its recovery.
+#[derive(Debug)]
 pub(crate) struct Pairs {
+    scenario: &'static Scenario,
+    /// The first points, in the order in which they are tried.
+    order: Vec<u64>,
+    next: AtomicUsize,
     /// First points after which every point of the recovery was tried.
-    pub(crate) firsts: AtomicU64,
-    pub(crate) pairs: AtomicU64,
-    next: AtomicU64,
-    /// Behind the last point.
-    over: AtomicBool,
+    done: AtomicUsize,
+    pairs: AtomicU64,
 }
 
 impl Pairs {
-    /// Whether there was time for all.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.over.load(Ordering::SeqCst)
+    /// In an order that the dice choose: where there is no time for all, another part is tried each time.
+    pub(crate) fn of(scenario: &'static Scenario, points: u64, dice: &mut Dice) -> Self {
+        let mut order: Vec<u64> = (1..=points).collect();
+        for last in (1..order.len()).rev() {
+            order.swap(last, usize::try_from(dice.below(last as u64 + 1)).unwrap_or(0));
+        }
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { scenario, order, next, done, pairs: AtomicU64::new(0) }
     }
 
-    /// For each first point in turn, dies again at each point that is passed afterwards, until a life goes through.
-    /// Several may work on it; none begins after `until`.
-    pub(crate) fn work(&self, stage: &mut Stage, scenario: &Scenario, until: Instant) -> Outcome<()> {
-        let reference = reference(stage, scenario)?;
-        while !self.is_complete() && now() < until {
-            let first = 1 + self.next.fetch_add(1, Ordering::SeqCst);
+    /// Works on it until everything is tried or the time is over. Several may do so.
+    pub(crate) fn work(&self, stage: &mut Stage, until: Instant) -> Outcome<()> {
+        let reference = reference(stage, self.scenario)?;
+        while let Some(first) = self.order.get(self.next.fetch_add(1, Ordering::SeqCst)) {
             let mut second = 1;
-            loop {
-                match trial(stage, scenario, &reference, &[first, second])? {
-                    // No life ended at the first point: there are no more.
-                    0 => {
-                        self.over.store(true, Ordering::SeqCst);
-                        break;
-                    }
-                    1 => {
-                        self.firsts.fetch_add(1, Ordering::SeqCst);
-                        break;
-                    }
-                    _ => drop(self.pairs.fetch_add(1, Ordering::SeqCst)),
-                }
+            // Two when both lives ended where they should. A life has not always as many points as another.
+            while trial(stage, self.scenario, &reference, &[*first, second])? > 1 {
+                self.pairs.fetch_add(1, Ordering::SeqCst);
                 second += 1;
+                if now() > until {
+                    return Ok(());
+                }
             }
+            self.done.fetch_add(1, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// What came of it, in words.
+    pub(crate) fn told(&self) -> String {
+        let (pairs, done) = (self.pairs.load(Ordering::SeqCst), self.done.load(Ordering::SeqCst));
+        let part = match (done, self.order.len()) {
+            (done, all) if done == all => "all".to_owned(),
+            (done, all) => format!("{done} of {all} first points"),
+        };
+        format!("{} {pairs} ({part})", self.scenario.name)
     }
 }
 

@@ -434,7 +434,7 @@ impl Stage {
             return Err(format!("something panicked\n{}", self.log()));
         }
         let mut effects = BTreeMap::new();
-        for line in self.ledger()?.iter().filter(|line| line["changed"] == true) {
+        for line in self.ledger()?.iter().filter(|line| scenarios::counts(line)) {
             *effects.entry(scenarios::effect(line)).or_default() += 1;
         }
         let world = scenarios::memberships(&self.slack_get("state")?);
@@ -460,11 +460,16 @@ impl Stage {
         if answer.status == 200 { Ok(answer.json()) } else { Err(format!("the simulator: {path}: {}", answer.text)) }
     }
 
-    /// A call of Slack's own API, as somebody makes it who is not the host.
-    pub(crate) fn by_hand(&self, token: &str, method: &str, arguments: &Value) -> Outcome<()> {
+    /// A call of Slack's own API, as somebody makes it who is not the host; `so_already` is as good.
+    pub(crate) fn by_hand(&self, token: &str, method: &str, arguments: &Value, so_already: &str) -> Outcome<()> {
         let answer = try_call(&self.slack, token, "POST", &format!("/api/{method}"), Some(arguments), &[]);
         let answer = answer.map_err(|e| format!("the simulator: {method}: {e}"))?;
-        if answer.json()["ok"] == true { Ok(()) } else { Err(format!("{method}: {}", answer.text)) }
+        let body = answer.json();
+        if body["ok"] == true || body["error"] == so_already {
+            Ok(())
+        } else {
+            Err(format!("{method}: {}", answer.text))
+        }
     }
 
     pub(crate) fn slack_get(&self, path: &str) -> Outcome<Value> {

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::deeds::Deeds;
 use super::resolve::{Doubt, read_back};
 use super::stamp::{request_text, sends_again, stamp};
 use super::{answer, channels};
@@ -52,17 +53,6 @@ pub(super) struct Scope<E> {
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
-}
-
-/// What an attempt has done, over its slices and tries.
-#[derive(Default)]
-pub(super) struct Deeds {
-    /// A write was carried out, in whichever life of the process.
-    pub(super) wrote: AtomicBool,
-    /// A write was answered from an earlier attempt's success.
-    pub(super) reused: AtomicBool,
-    /// A write was sent again though an earlier sending may have been carried out.
-    pub(super) repeated: AtomicBool,
 }
 
 /// Why an action's guest did not get to its end.
@@ -195,7 +185,7 @@ impl<E: Execution> Scope<E> {
             if answer.hash != hash && !planted(Plant::IgnoreHash) {
                 return Err(Stopped::Park(self.nondeterministic(&key)));
             }
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return Ok(answer.result);
         }
         if open {
@@ -203,8 +193,9 @@ impl<E: Execution> Scope<E> {
             return self.begin(method, arguments, key, hash).await;
         }
         if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
+            self.deeds.note(&earlier);
             let answer = Answer { how: How::Reused, ..earlier };
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return self.record(&key, answer).await.map(|a| a.result);
         }
         let names = channels::names(&self, method, &arguments, key.ordinal).await?;
@@ -271,14 +262,6 @@ impl<E: Execution> Scope<E> {
         }
     }
 
-    /// A write that was carried out belongs into the run's ledger, in whichever life that was.
-    fn note_write(&self, answer: &Answer) {
-        if answer.writes && answer.result.is_ok() {
-            self.deeds.wrote.store(true, Ordering::Relaxed);
-            self.deeds.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
-        }
-    }
-
     pub(super) async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
         let step = StepKey::Call(key.clone());
         match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
@@ -310,7 +293,7 @@ impl<E: Execution> Scope<E> {
                 continue;
             }
             // The hash is of the function's name too.
-            if earlier.hash == hash {
+            if earlier.hash == hash || planted(Plant::IgnoreHash) {
                 return Ok(Some(earlier));
             }
             if self.retry_again {
@@ -413,7 +396,7 @@ impl<E: Execution> Scope<E> {
                 .map_err(Stopped::Failed)?;
             match end {
                 End::Done(answer) => {
-                    self.note_write(&answer);
+                    self.deeds.note(&answer);
                     return Ok(answer.result);
                 }
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),
@@ -461,7 +444,7 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     writes: method.writes,
                     result,
-                    how: How::Sent,
+                    how: self.deeds.how_sent(),
                 })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
@@ -534,6 +517,11 @@ impl<E: Execution> Scope<E> {
                 let result = Ok(body.to_string());
                 End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
             }
+            Verdict::Holds(body) => {
+                self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
+                let result = Ok(body.to_string());
+                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Holds })
+            }
             Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => {
                 End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) }
             }
@@ -542,14 +530,14 @@ impl<E: Execution> Scope<E> {
                 End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
             }
             Verdict::Repeat => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
+                self.deeds.note_repeated();
                 End::NotSent {
                     reason: "sending it again leaves what one sending leaves".to_owned(),
                     retry_at: Some(self.port.now()),
                 }
             }
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
+                self.deeds.note_repeated();
                 End::NotSent {
                     reason: format!("{why}; the task says `onUnknown: resend`"),
                     retry_at: Some(self.port.now()),

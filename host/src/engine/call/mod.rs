@@ -1,7 +1,7 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;
@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 mod answer;
 mod channels;
+mod deeds;
 mod effects;
 mod names;
 mod resolve;
@@ -35,7 +36,8 @@ use super::gateway::Connected;
 use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
-use effects::{Calls, Deeds, Scope, Stopped};
+use deeds::Deeds;
+use effects::{Calls, Scope, Stopped};
 use names::Unresolved;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.
@@ -203,7 +205,7 @@ impl<E: Execution> Attempt<E> {
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
         let end = match end {
-            CallEnd::Returned(returned) => CallEnd::Returned(self.accounted(returned)),
+            CallEnd::Returned(returned) => CallEnd::Returned(self.deeds.accounted(returned)),
             other => other,
         };
         // A parked action keeps its keys: what it was doing is not over.
@@ -238,26 +240,6 @@ impl<E: Execution> Attempt<E> {
         })
     }
 
-    /// An action's own account, with what the host knows of its calls.
-    fn accounted(&self, returned: Returned) -> Returned {
-        let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
-        let reused = did(&self.deeds.reused);
-        match returned {
-            Returned::Ok { output, mut effect } => {
-                effect.reused = reused;
-                if !effect.changed && did(&self.deeds.repeated) {
-                    effect.account = Account::Doubtful;
-                }
-                Returned::Ok { output, effect }
-            }
-            Returned::Fault(fault) if did(&self.deeds.wrote) => {
-                let effect = Effect { changed: true, undo: None, account: Account::Partial, reused };
-                Returned::Broken { fault, effect }
-            }
-            other => other,
-        }
-    }
-
     async fn run_guest(
         &self,
         action: &Arc<Action>,
@@ -285,7 +267,7 @@ impl<E: Execution> Attempt<E> {
         };
         if slice.is_some() && action.manifest.effect != manifest::Effect::Read {
             // What the slices before did in an earlier life is not counted anew.
-            self.deeds.wrote.store(true, Ordering::Relaxed);
+            self.deeds.note_slices();
         }
         loop {
             tries += 1;
@@ -342,7 +324,7 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = self.deeds.wrote.load(Ordering::Relaxed);
+                    let changed = self.deeds.has_written();
                     return CallEnd::Returned(Returned::Ok {
                         output: Value::Null,
                         effect: Effect { changed, account: Account::Partial, ..Effect::default() },
