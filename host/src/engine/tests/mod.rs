@@ -35,6 +35,7 @@ mod recovery;
 mod scenarios;
 mod timers;
 mod upkeep;
+mod waiting;
 mod workflows;
 
 /// A host without HTTP, on a store in memory.
