@@ -18,6 +18,7 @@ use super::call::Granted;
 use super::definitions::Definition;
 use super::execution::{Decision, End, Error, Execution as _, StepKey};
 use super::runs::{LoadError, Loaded};
+use crate::faults::{Point, pass};
 use crate::journal::{Entry, Write};
 
 /// Whatever may be the remedy, also one that nobody tells of (a scope that was granted in Slack), it is seen no later
@@ -189,6 +190,7 @@ impl Engine {
         for event in &events {
             state.apply(event);
         }
+        pass(Point::Unblocked);
         let decision = Decision { events, after: Some(Arc::new(state.clone())) };
         let kept = port.step(&StepKey::Decision(decisions), None, |_| async move { End::Done(decision) }).await?;
         if !matches!(kept, End::Done(_)) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Group, Input, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, Event, FrameId, Group, Input, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -15,6 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::execution::{Decision, End, Error, Execution, Next, StepKey};
+use crate::faults::{Plant, Point, pass, planted};
 
 /// How a call came back to the driver.
 pub(crate) enum CallEnd {
@@ -131,6 +132,7 @@ pub(crate) async fn drive<E: Execution>(
                 Next::Signal(signal) => (signal.cause, signal.acknowledge),
                 Next::Rest | Next::PutDown => {
                     port.settled().await?;
+                    pass(Point::Ended);
                     invoker.ended();
                     return Ok(Carried { left: Left::Ended, state: Arc::unwrap_or_clone(state), decisions });
                 }
@@ -142,6 +144,7 @@ pub(crate) async fn drive<E: Execution>(
             port.settled().await?;
             let number = notice.number;
             invoker.notify(notice).await?;
+            pass(Point::HandedOver);
             (Cause::Noticed { number }, None)
         } else {
             let resting = calls.is_empty();
@@ -240,8 +243,13 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
         let step = StepKey::Decision(decisions);
         let kept = port.step::<Decision, _, _>(&step, None, |_| async { End::Stopped }).await?;
         let End::Done(Decision { events, .. }) = kept else { return Ok(decisions) };
-        for event in &events {
-            state.apply(event);
+        for mut event in events {
+            if planted(Plant::ForgetLedger)
+                && let Event::TaskCompleted { effect, .. } = &mut event
+            {
+                *effect = None;
+            }
+            state.apply(&event);
         }
         decisions += 1;
     }

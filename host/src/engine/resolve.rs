@@ -135,7 +135,7 @@ impl Engine {
         };
         let doubt = Doubt { method, arguments: &arguments, intent, stamp, before: None };
         match call::read_back(gateway, &connection, &doubt, run).await {
-            Verdict::Found(body) => Ok(body),
+            Verdict::Found(body) | Verdict::Holds(body) => Ok(body),
             Verdict::Absent | Verdict::Repeat => {
                 Err(needs(run, key, &method.name, Some(method), "reading it back shows nothing of it"))
             }

@@ -19,6 +19,7 @@ use super::execution::{self, CallKey, Execution as _, Intent, Signal};
 use super::places::Places;
 use super::waiting::Activity;
 use super::{Engine, aside};
+use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Open, Summary, Ticket, Write, key};
 
 /// A run that a driver carries.
@@ -420,7 +421,9 @@ impl Engine {
                 if careful {
                     self.mark(run, Open { recoveries: open.recoveries + 1, ..open.clone() }).await?;
                 }
+                pass(Point::FoundOpen);
                 match self.take_up(run).await {
+                    Ok(Some(_)) if planted(Plant::ForgetOpenRun) => {}
                     Ok(None) => {}
                     Ok(Some(_)) if running.len() as u64 >= self.services.limits.live_runs_max => {
                         self.runs.places.line_up(run);

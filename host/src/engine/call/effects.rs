@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::deeds::Deeds;
 use super::resolve::{Doubt, read_back};
 use super::stamp::{request_text, sends_again, stamp};
 use super::{answer, channels};
@@ -26,6 +27,7 @@ use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
 use crate::engine::gateway::Connected;
 use crate::engine::waiting::{Activity, Place, Turn, Wait, Wanted};
+use crate::faults::{Plant, planted};
 use crate::journal::Write;
 use crate::sandbox::{Halt, Host};
 
@@ -53,17 +55,6 @@ pub(super) struct Scope<E> {
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
-}
-
-/// What an attempt has done, over its slices and tries.
-#[derive(Default)]
-pub(super) struct Deeds {
-    /// A write was carried out, in whichever life of the process.
-    pub(super) wrote: AtomicBool,
-    /// A write was answered from an earlier attempt's success.
-    pub(super) reused: AtomicBool,
-    /// A write was sent again though an earlier sending may have been carried out.
-    pub(super) repeated: AtomicBool,
 }
 
 /// Why an action's guest did not get to its end.
@@ -193,10 +184,10 @@ impl<E: Execution> Scope<E> {
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(&key).await?;
         if let Some(answer) = kept {
-            if answer.hash != hash {
+            if answer.hash != hash && !planted(Plant::IgnoreHash) {
                 return Err(Stopped::Park(self.nondeterministic(&key)));
             }
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return Ok(answer.result);
         }
         if open {
@@ -204,8 +195,9 @@ impl<E: Execution> Scope<E> {
             return self.begin(method, arguments, key, hash).await;
         }
         if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
+            self.deeds.note(&earlier);
             let answer = Answer { how: How::Reused, ..earlier };
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return self.record(&key, answer).await.map(|a| a.result);
         }
         let names = channels::names(&self, method, &arguments, key.ordinal).await?;
@@ -272,14 +264,6 @@ impl<E: Execution> Scope<E> {
         }
     }
 
-    /// A write that was carried out belongs into the run's ledger, in whichever life that was.
-    fn note_write(&self, answer: &Answer) {
-        if answer.writes && answer.result.is_ok() {
-            self.deeds.wrote.store(true, Ordering::Relaxed);
-            self.deeds.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
-        }
-    }
-
     pub(super) async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
         let step = StepKey::Call(key.clone());
         match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
@@ -311,7 +295,7 @@ impl<E: Execution> Scope<E> {
                 continue;
             }
             // The hash is of the function's name too.
-            if earlier.hash == hash {
+            if earlier.hash == hash || planted(Plant::IgnoreHash) {
                 return Ok(Some(earlier));
             }
             if self.retry_again {
@@ -445,7 +429,7 @@ impl<E: Execution> Scope<E> {
                 .map_err(Stopped::Failed)?;
             match end {
                 End::Done(answer) => {
-                    self.note_write(&answer);
+                    self.deeds.note(&answer);
                     return Ok(answer.result);
                 }
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),
@@ -495,12 +479,14 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     writes: method.writes,
                     result,
-                    how: How::Sent,
+                    how: self.deeds.how_sent(),
                 })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
                 reason: reason.to_string(),
-                retry_at: retry_after_ms.map(|ms| self.port.now().plus_millis(ms)),
+                retry_at: retry_after_ms
+                    .filter(|_| !planted(Plant::IgnoreRetryAfter))
+                    .map(|ms| self.port.now().plus_millis(ms)),
             },
             Err(Failure::NotSent { reason, .. }) => {
                 let result = Err(answer::error("invalid-arguments", &reason.to_string(), "fatal", None, None));
@@ -545,9 +531,12 @@ impl<E: Execution> Scope<E> {
         ended_at: bellhop_core::time::Timestamp,
         hash: String,
     ) -> End<Answer> {
-        if intent.hash != hash {
+        if intent.hash != hash && !planted(Plant::IgnoreHash) {
             let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
             return End::Doubt(self.nondeterministic(&key));
+        }
+        if planted(Plant::ResendUnseen) {
+            return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
         }
         // A read-back that begins earlier could miss a change that Slack is still making.
         let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
@@ -563,19 +552,27 @@ impl<E: Execution> Scope<E> {
                 let result = Ok(body.to_string());
                 End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
             }
+            Verdict::Holds(body) => {
+                self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
+                let result = Ok(body.to_string());
+                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Holds })
+            }
+            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => {
+                End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) }
+            }
             Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
                 End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
             }
             Verdict::Repeat => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
+                self.deeds.note_repeated();
                 End::NotSent {
                     reason: "sending it again leaves what one sending leaves".to_owned(),
                     retry_at: Some(self.port.now()),
                 }
             }
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
+                self.deeds.note_repeated();
                 End::NotSent {
                     reason: format!("{why}; the task says `onUnknown: resend`"),
                     retry_at: Some(self.port.now()),

@@ -1,7 +1,7 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;
@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 mod answer;
 mod channels;
+mod deeds;
 mod effects;
 mod names;
 mod resolve;
@@ -33,9 +34,11 @@ use super::execution::local::Local;
 use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
+use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
-use effects::{Calls, Deeds, Scope, Stopped};
+use deeds::Deeds;
+use effects::{Calls, Scope, Stopped};
 use names::Unresolved;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.
@@ -85,7 +88,9 @@ impl<E: Execution> Invoker for Caller<E> {
         self.services.waiting.forget(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.keys.release_all(self.facts.run);
-        self.services.post(self.services.groups.leave(self.facts.run));
+        if !planted(Plant::KeepPlace) {
+            self.services.post(self.services.groups.leave(self.facts.run));
+        }
     }
 
     fn admit(&self, group: Group) {
@@ -188,7 +193,10 @@ impl<E: Execution> Attempt<E> {
             Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
             Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
-        let keys = keys_of(&action, &self.call, &arguments);
+        let mut keys = keys_of(&action, &self.call, &arguments);
+        if planted(Plant::DropExclusiveKey) {
+            keys.clear();
+        }
         let owner = self.owner();
         if !self.has_keys(&keys, &owner).await {
             if *self.wish.borrow() == Wish::PutDown {
@@ -202,7 +210,7 @@ impl<E: Execution> Attempt<E> {
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
         let end = match end {
-            CallEnd::Returned(returned) => CallEnd::Returned(self.accounted(returned)),
+            CallEnd::Returned(returned) => CallEnd::Returned(self.deeds.accounted(returned)),
             other => other,
         };
         // A parked action keeps its keys: what it was doing is not over.
@@ -266,26 +274,6 @@ impl<E: Execution> Attempt<E> {
         })
     }
 
-    /// An action's own account, with what the host knows of its calls.
-    fn accounted(&self, returned: Returned) -> Returned {
-        let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
-        let reused = did(&self.deeds.reused);
-        match returned {
-            Returned::Ok { output, mut effect } => {
-                effect.reused = reused;
-                if !effect.changed && did(&self.deeds.repeated) {
-                    effect.account = Account::Doubtful;
-                }
-                Returned::Ok { output, effect }
-            }
-            Returned::Fault(fault) if did(&self.deeds.wrote) => {
-                let effect = Effect { changed: true, undo: None, account: Account::Partial, reused };
-                Returned::Broken { fault, effect }
-            }
-            other => other,
-        }
-    }
-
     async fn run_guest(
         &self,
         action: &Arc<Action>,
@@ -313,7 +301,7 @@ impl<E: Execution> Attempt<E> {
         };
         if slice.is_some() && action.manifest.effect != manifest::Effect::Read {
             // What the slices before did in an earlier life is not counted anew.
-            self.deeds.wrote.store(true, Ordering::Relaxed);
+            self.deeds.note_slices();
         }
         loop {
             tries += 1;
@@ -350,6 +338,10 @@ impl<E: Execution> Attempt<E> {
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
             let left = match on_its_way {
+                Some(task) if planted(Plant::AbandonSentCall) => {
+                    task.abort();
+                    None
+                }
                 // Its outcome is recorded by the task itself; what it could not bring to an end, it says.
                 Some(task) => task.await.ok().flatten(),
                 None => None,
@@ -367,7 +359,7 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = self.deeds.wrote.load(Ordering::Relaxed);
+                    let changed = self.deeds.has_written();
                     return CallEnd::Returned(Returned::Ok {
                         output: Value::Null,
                         effect: Effect { changed, account: Account::Partial, ..Effect::default() },

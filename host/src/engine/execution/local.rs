@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
 use crate::engine::{driver, summary};
+use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
 use crate::limits::Limits;
 use log::Log;
@@ -348,6 +349,32 @@ impl Local {
         })))
     }
 
+    /// Writes what is about to be sent. After Ok it is durable.
+    async fn intend(&self, call: &CallKey, intent: Intent) -> Result<(), Error> {
+        let ticket = {
+            let mut log = self.log();
+            self.check_size(&log)?;
+            let hash =
+                intent.hash.parse().map_err(|_| Error::Journal("an intent's hash is not a digest".to_owned()))?;
+            let entry = Entry::Intent {
+                key: call.execution.to_string(),
+                attempt: call.attempt,
+                ordinal: call.ordinal,
+                hash,
+                at: intent.at,
+                function: intent.function.clone(),
+                connection: Some(intent.connection.clone()),
+            };
+            self.append(&mut log, &[entry], Write::new())?;
+            log.open.insert(call.clone(), intent);
+            log.last
+        };
+        if planted(Plant::SendUnsynced) {
+            return Ok(());
+        }
+        self.journal.durable(ticket).await.map_err(|e| Error::Journal(e.to_string()))
+    }
+
     /// The entry of a call's end.
     fn ended(&self, write: &mut Write, call: &CallKey, record: Value, intent: bool) -> Result<Entry, Error> {
         let answer = Answer::from_record(record).ok_or_else(|| Error::Journal("a call gave no answer".to_owned()))?;
@@ -419,6 +446,7 @@ impl Execution for Local {
                     return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
                 }
                 let end = call(None).await;
+                pass(Point::Undecided);
                 if let End::Done(decision) = &end {
                     let mut log = self.log();
                     self.decided(&mut log, *number, decision.to_record(), decision.after())?;
@@ -467,28 +495,22 @@ impl Execution for Local {
             return T::from_record(record).map(End::Done).ok_or_else(unreadable);
         }
         let had_intent = open.is_some() || intent.is_some();
-        if let (None, Some(intent)) = (&open, intent) {
-            let ticket = {
-                let mut log = self.log();
-                self.check_size(&log)?;
-                let entry = Entry::Intent {
-                    key: call_key.execution.to_string(),
-                    attempt: call_key.attempt,
-                    ordinal: call_key.ordinal,
-                    hash: intent.hash.parse().map_err(|_| unreadable())?,
-                    at: intent.at,
-                    function: intent.function.clone(),
-                    connection: Some(intent.connection.clone()),
-                };
-                self.append(&mut log, &[entry], Write::new())?;
-                log.open.insert(call_key.clone(), intent);
-                log.last
-            };
-            self.journal.durable(ticket).await.map_err(|e| Error::Journal(e.to_string()))?;
-        }
-        let end = call(open).await;
+        let end = match intent.filter(|_| open.is_none()) {
+            Some(intent) if planted(Plant::IntentLast) => {
+                let end = call(None).await;
+                self.intend(call_key, intent).await?;
+                end
+            }
+            Some(intent) => {
+                self.intend(call_key, intent).await?;
+                call(None).await
+            }
+            None => call(open).await,
+        };
+        pass(Point::Unrecorded);
         let mut log = self.log();
         match &end {
+            End::Done(_) if planted(Plant::ForgetOutcome) => {}
             End::Done(answer) => {
                 let mut write = Write::new();
                 let entry = self.ended(&mut write, call_key, answer.to_record(), had_intent)?;
