@@ -179,6 +179,9 @@ impl<E: Execution> Attempt<E> {
         let keys = keys_of(&action, &self.call, &arguments);
         let owner = self.owner();
         for key in &keys {
+            if let Some(other) = self.services.keys.held_by_another(key, &owner) {
+                self.port.note(format!("waits for `{key}`, which the run {other} is changing"));
+            }
             let mut wish = self.wish.clone();
             tokio::select! {
                 biased;
@@ -229,6 +232,7 @@ impl<E: Execution> Attempt<E> {
             halted: Mutex::new(None),
             before: Mutex::new(None),
             deeds: self.deeds.clone(),
+            mask: self.facts.mask(),
         })
     }
 

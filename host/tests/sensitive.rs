@@ -1,0 +1,188 @@
+//! What a definition calls sensitive is nowhere but in what its actions send, and tokens are nowhere at all: a value that
+//! nobody would write by chance is given to a run that shows what it can, and everything that the program says is read.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod bellhop;
+
+use serde_json::{Value, json};
+
+use bellhop::hosted::Hosted;
+
+/// It needs quoting in JSON: what stands in a text inside of JSON looks otherwise.
+const CANARY: &str = "canary-\"7f3a\"-of-the-mine";
+const EMAIL: &str = "canary.7f3a@plus.example";
+/// What all of them have in common, however they are quoted, cut or cased.
+const TRACES: [&str; 3] = ["7f3a", "of-the-mine", "canary."];
+const TOKENS: [&str; 2] = ["xoxb-plus", "xoxp-plus-owner"];
+
+/// Posts the value, then fails in as many ways as repeat it.
+const WORKFLOW: &str = r#"
+document:
+  dsl: 1.0.3
+  namespace: it
+  name: mine
+  version: 1.0.0
+  metadata:
+    bellhop:
+      sensitive: [/secret, /person]
+      idempotencyKey: .key
+      onFault: { notify: { connection: plus, channel: C0PLUSIT } }
+input:
+  schema:
+    document:
+      type: object
+      required: [secret]
+      additionalProperties: false
+      properties:
+        secret: { type: string, maxLength: 60 }
+        key: { type: string }
+        person: { type: object, additionalProperties: false, properties: { email: { type: string, format: email } } }
+do:
+  - send: { call: 'message.send:1@slack', with: { connection: plus, channel: C0PLUSIT, text: '${ .secret }' } }
+  - copy:
+      set: { all: '${ $workflow.input }', '${ "x" }': 1, said: '${ "it is \($workflow.input.secret)" }' }
+      export: { as: '{($workflow.input.secret): .}' }
+  - number:
+      try: [{ read: { set: { n: '${ $workflow.input.secret | tonumber }' } } }]
+      catch: { as: problem, do: [{ keep: { set: { problem: '${ $problem }' } } }] }
+  - find:
+      call: user.lookup:1@slack
+      with: { connection: plus, email: '${ $workflow.input.person.email }' }
+      metadata: { bellhop: { bestEffort: true } }
+  - fail:
+      raise:
+        error:
+          type: https://example.com/mine
+          status: 500
+          title: '${ "\($workflow.input.person.email) has fallen in" }'
+          detail: '${ "nobody heard \($workflow.input.secret), \($context | tojson)" }'
+"#;
+
+/// Sleeps, in a group of its own.
+const SLEEPS: &str = r#"
+document:
+  dsl: 1.0.3
+  namespace: it
+  name: sleeps
+  version: 1.0.0
+  metadata:
+    bellhop: { sensitive: [/secret], concurrency: { group: '${ .secret }', whenFull: reject } }
+do:
+  - rest: { wait: P1D }
+"#;
+
+struct Heard {
+    said: Vec<(String, String)>,
+}
+
+impl Heard {
+    fn take(&mut self, what: &str, text: impl Into<String>) -> String {
+        let text = text.into();
+        self.said.push((what.to_owned(), text.clone()));
+        text
+    }
+
+    #[track_caller]
+    fn has_none_of(&self, traces: &[&str]) {
+        for (what, text) in &self.said {
+            let lower = text.to_lowercase();
+            for trace in traces {
+                if let Some(at) = lower.find(trace) {
+                    let from = (0..=at.saturating_sub(200)).rev().find(|i| lower.is_char_boundary(*i)).unwrap_or(0);
+                    panic!("{what} has `{trace}`: …{}", lower[from..].chars().take(400).collect::<String>());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_said_has_what_is_sensitive() {
+    let host = Hosted::start("log = \"debug\"\n");
+    host.ready();
+    host.install_slack();
+    let tokens = json!({ "bot": TOKENS[0], "user": TOKENS[1] });
+    host.connect("plus", "workspace", "act", &tokens);
+    host.apply("it/mine", WORKFLOW);
+    host.apply("it/sleeps", SLEEPS);
+    let mut heard = Heard { said: Vec::new() };
+    let ask = |heard: &mut Heard, method: &str, path: &str, body: Option<&Value>, headers: &[(&str, &str)]| {
+        let answer = host.try_call(method, path, body, headers).unwrap();
+        heard.take(&format!("{method} {path}"), format!("{:?}\n{}", answer.headers, answer.text));
+        answer
+    };
+    let person = json!({ "email": EMAIL });
+    let mine = "/v1/workflows/it/mine/runs";
+    let input = json!({
+        "input": { "secret": CANARY, "key": "one", "person": person }, "labels": { "about": format!("the {CANARY}") },
+    });
+    let started =
+        ask(&mut heard, "POST", &format!("{mine}?wait=20s"), Some(&input), &[("Idempotency-Key", CANARY)]).json();
+    assert_eq!(started["status"], "faulted", "{started}");
+    assert!(started["error"]["detail"].as_str().unwrap().starts_with("nobody heard ***, "), "{started}");
+    let run = started["id"].as_str().unwrap().to_owned();
+    // Refused for what it is, and for what was there before.
+    let long = json!({ "input": { "secret": CANARY.repeat(4) } });
+    assert_eq!(ask(&mut heard, "POST", mine, Some(&long), &[]).status, 422);
+    let wrong = json!({ "input": { "secret": CANARY, "person": { "email": CANARY } } });
+    assert_eq!(ask(&mut heard, "POST", mine, Some(&wrong), &[]).status, 422);
+    let reused = json!({ "input": { "secret": CANARY, "key": "one" } });
+    assert_eq!(ask(&mut heard, "POST", mine, Some(&reused), &[]).status, 422);
+    assert_eq!(ask(&mut heard, "POST", mine, Some(&reused), &[("Idempotency-Key", CANARY)]).status, 422);
+    let sleeps = "/v1/workflows/it/sleeps/runs";
+    let secret = json!({ "input": { "secret": CANARY } });
+    let slept = ask(&mut heard, "POST", sleeps, Some(&secret), &[]).json();
+    let slept = slept["id"].as_str().unwrap().to_owned();
+    // The first has to be in its group before the second is refused for it.
+    let end = bellhop::hosted::now() + std::time::Duration::from_secs(20);
+    while host.done("GET", &format!("/v1/runs/{slept}"), None)["status"] != "waiting" {
+        assert!(bellhop::hosted::now() < end, "it does not come to rest");
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(&mut heard, "POST", sleeps, Some(&secret), &[]).status, 409);
+    let nowhere = json!({ "input": { "secret": CANARY }, "connections": { "plus": "nowhere" } });
+    ask(&mut heard, "POST", &format!("{mine}?onRefusal=block"), Some(&nowhere), &[]);
+
+    for path in ["/v1/runs", "/metrics", "/v1/workflows", "/v1/connections", "/v1/plugins", "/v1/actions"] {
+        assert_eq!(ask(&mut heard, "GET", path, None, &[]).status, 200, "{path}");
+    }
+    for run in [&run, &slept] {
+        assert_eq!(ask(&mut heard, "GET", &format!("/v1/runs/{run}"), None, &[]).status, 200);
+        let events = ask(&mut heard, "GET", &format!("/v1/runs/{run}/events"), None, &[("Accept", "application/json")]);
+        assert_eq!(events.json()["result"][0]["data"]["input"]["secret"], "***");
+    }
+    let mut verb = |arguments: &[&str], code: i32| {
+        for format in ["text", "json"] {
+            let done = host.run(&[arguments, &["--output", format]].concat());
+            heard.take(&format!("bellhop {arguments:?}"), format!("{}\n{}", done.stdout, done.stderr));
+            assert_eq!(done.code, code, "{arguments:?}: {}{}", done.stdout, done.stderr);
+        }
+    };
+    verb(&["runs", "list"], 0);
+    verb(&["runs", "show", &run], 0);
+    verb(&["runs", "watch", &run], 1);
+    verb(&["runs", "export"], 0);
+    verb(&["runs", "export", &run, &slept], 0);
+    verb(&["runs", "suspend", &slept], 0);
+    verb(&["runs", "retry", &run], 0);
+    host.place.write("input.json", &json!({ "secret": CANARY, "person": person }).to_string());
+    verb(&["run", "it/mine", "--input", "input.json"], 0);
+    verb(&["runs", "cancel", &slept], 0);
+    let shown = host.run(&["runs", "show", &slept]).stdout;
+    for said in ["asked for by ", "asked for a pause", "asked for it to end", "cancelled after"] {
+        assert!(shown.contains(said), "no `{said}` in {shown}");
+    }
+
+    // Only the action's own message has it, as it was given.
+    let ledger = host.ledger();
+    let texts: Vec<&str> = ledger.iter().filter_map(|line| line["args"]["text"].as_str()).collect();
+    let (own, told): (Vec<&str>, Vec<&str>) = texts.iter().partition(|text| **text == CANARY);
+    assert!(!own.is_empty() && !told.is_empty(), "{texts:?}");
+    for text in told {
+        heard.take("a notice", text);
+    }
+    let log = heard.take("the log", host.log());
+    assert!(log.contains("DEBUG"), "{log}");
+    heard.has_none_of(&TRACES);
+    heard.has_none_of(&TOKENS);
+}
