@@ -58,6 +58,12 @@ do:
           detail: '${ "nobody heard \($workflow.input.secret), \($context | tojson)" }'
 "#;
 
+/// Does nothing.
+const NOTHING: &str = "\
+document: { dsl: 1.0.3, namespace: it, name: nothing, version: 1.0.0 }
+do: [{ nothing: { set: { n: '${ .n }' } } }]
+";
+
 /// Sleeps, in a group of its own.
 const SLEEPS: &str = r#"
 document:
@@ -185,4 +191,63 @@ fn nothing_that_is_said_has_what_is_sensitive() {
     assert!(log.contains("DEBUG"), "{log}");
     heard.has_none_of(&TRACES);
     heard.has_none_of(&TOKENS);
+}
+
+/// More runs than a page of the list has, and one with more events than a page of those.
+#[test]
+fn an_export_has_every_run_with_all_that_happened() {
+    const RUNS: usize = 130;
+    let host = Hosted::start("");
+    host.ready();
+    host.install_slack();
+    host.connect("plus", "workspace", "act", &json!({ "bot": TOKENS[0] }));
+    host.apply("it/nothing", NOTHING);
+    host.apply("it/good", bellhop::hosted::GOOD);
+    let many = "
+document: { dsl: 1.0.3, namespace: it, name: many, version: 1.0.0 }
+do: [{ each: { for: { in: '${ [range(150)] }' }, do: [{ one: { set: { n: 1 } } }] } }]
+";
+    host.apply("it/many", many);
+    let mut ids = Vec::new();
+    let mut start = |name: &str, body: &Value| {
+        let started = host.done("POST", &format!("/v1/workflows/it/{name}/runs?wait=20s"), Some(body));
+        assert_eq!(started["status"], "completed", "{started}");
+        ids.push(started["id"].as_str().unwrap().to_owned());
+    };
+    for n in 0..RUNS {
+        start("nothing", &json!({ "input": { "n": n }, "labels": { "third": (n % 3).to_string() } }));
+    }
+    start("many", &json!({ "input": {} }));
+    start("good", &json!({ "input": {} }));
+    let export = |arguments: &[&str]| -> Vec<Value> {
+        let done = host.run(&[&["runs", "export"], arguments].concat());
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let of = |lines: &[Value], record: &str| -> Vec<Value> {
+        lines.iter().filter(|line| line["record"] == record).cloned().collect()
+    };
+    let all = export(&[]);
+    let runs: Vec<String> = of(&all, "run").iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect();
+    let newest_first: Vec<String> = ids.iter().rev().cloned().collect();
+    assert_eq!(runs, newest_first);
+    for run in &ids {
+        let events: Vec<&Value> =
+            all.iter().filter(|line| line["record"] == "event" && line["run"] == run.as_str()).collect();
+        let numbers: Vec<u64> = events.iter().map(|event| event["id"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "{run}");
+        assert_eq!(events[0]["type"], "run.accepted");
+        assert!(events[0]["data"]["by"].is_string() && events[0]["data"]["definition"].is_string());
+        assert_eq!(events.last().unwrap()["type"], "run.completed", "{run}");
+    }
+    // Each line is told from those around it.
+    assert!(all.iter().all(|line| line["run"].is_string() || line["record"] == "run"));
+    let effects = of(&all, "effect");
+    assert_eq!(effects.len(), 1, "{effects:?}");
+    assert_eq!((&effects[0]["outcome"], &effects[0]["function"]), (&json!("done"), &json!("chat.post-message")));
+    let good = ids.last().unwrap();
+    assert_eq!(of(&export(&[good]), "run").len(), 1);
+    let third = of(&export(&["--label", "third=1", "--workflow", "it/nothing"]), "run");
+    assert_eq!(third.len(), (0..RUNS).filter(|n| n % 3 == 1).count());
+    assert_eq!(host.run(&["runs", "export", "run_00000000000000000000000000"]).code, 4);
 }

@@ -274,7 +274,7 @@ impl Journal {
         let range = key::namings(run);
         let named = self.store.scan(&range.from, &range.to, limit)?;
         for (bytes, _) in &named.items {
-            let digest = Parts::of(Space::Naming, bytes).and_then(|mut parts| parts.run().and(parts.digest()));
+            let digest = Parts::of(Space::Naming, bytes).and_then(|mut parts| parts.run().and_then(|_| parts.digest()));
             let digest = digest.ok_or_else(|| bad_key(bytes))?;
             let all = key::references(digest);
             let own = key::reference(digest, Some(run));

@@ -37,6 +37,7 @@ mod retention;
 mod scenarios;
 mod timers;
 mod upkeep;
+mod waiting;
 mod workflows;
 
 /// A host without HTTP, on a store in memory.

@@ -230,7 +230,8 @@ impl<'a> Reader<'a> {
         const LIST: &str = "/document/metadata/bellhop/sensitive";
         let Some(items) = self.source.value.pointer(LIST).and_then(Value::as_array) else { return };
         for (i, item) in items.iter().enumerate() {
-            let Some(pointer) = item.as_str().filter(|text| is_pointer(text)) else { continue };
+            // The empty pointer is the whole input, whatever that has.
+            let Some(pointer) = item.as_str().filter(|text| is_pointer(text) && !text.is_empty()) else { continue };
             let at = format!("{LIST}/{i}");
             let mut diagnostic = match schema.map_or(Named::Perhaps, |schema| named(schema, pointer)) {
                 Named::Yes => continue,
