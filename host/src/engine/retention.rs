@@ -10,6 +10,7 @@ use super::summary::{self, Bound};
 use super::sweep::{Fate, readable};
 use crate::journal::key::{self, Key, Parts, Space};
 use crate::journal::{self, Summary, Write};
+use crate::limits::Limits;
 
 /// Records removed in one batch: others' writes come in between.
 const RECORDS: usize = 500;
@@ -17,7 +18,7 @@ const RECORDS: usize = 500;
 const RUNS: usize = 500;
 /// Before one that a driver still holds is looked at again.
 const AGAIN_MS: u64 = 60_000;
-/// The limit by which the runs in the store were given their time.
+/// The limit by which the runs in the store were given their time; the default where there is none.
 const KEPT_BY: &str = "runs-kept-ms";
 
 /// A run has ended: it may go some time after.
@@ -94,8 +95,8 @@ impl Engine {
     pub(super) async fn keep_by_limits(&self) -> Result<(), journal::Error> {
         let journal = &self.services.journal;
         let kept_ms = self.services.limits.runs_kept_ms;
-        let before_ms = journal.get::<u64>(&key::host(KEPT_BY))?;
-        if before_ms == Some(kept_ms) {
+        let before_ms = journal.get::<u64>(&key::host(KEPT_BY))?.unwrap_or(Limits::default().runs_kept_ms);
+        if before_ms == kept_ms {
             return Ok(());
         }
         let mut range = None;
@@ -105,11 +106,9 @@ impl Engine {
             for (run, summary) in page.items {
                 let Ok(summary) = summary else { continue };
                 let (Some(ended_at), subject) = (summary.ended_at, key::summary(run)) else { continue };
-                if let Some(before_ms) = before_ms {
-                    write.delete(&key::expiry(ended_at.plus_millis(before_ms), &subject));
-                    if let Some(until) = self.kept_until(run, &summary, before_ms)? {
-                        write.delete(&key::expiry(until, &subject));
-                    }
+                write.delete(&key::expiry(ended_at.plus_millis(before_ms), &subject));
+                if let Some(until) = self.kept_until(run, &summary, before_ms)? {
+                    write.delete(&key::expiry(until, &subject));
                 }
                 if let Some(until) = self.kept_until(run, &summary, kept_ms)? {
                     write.put(&key::expiry(until, &subject), &Value::Null)?;
