@@ -89,12 +89,13 @@ pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
     evaluator: &(dyn Evaluator + Send + Sync),
-    mut state: State,
+    state: State,
     mut decisions: u64,
 ) -> Result<Carried, Error> {
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
     let mut calls: FuturesUnordered<UnderWay> = FuturesUnordered::new();
     let (mut draining, mut asked) = (false, false);
+    let mut state = Arc::new(state);
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
     loop {
@@ -122,7 +123,7 @@ pub(crate) async fn drive<E: Execution>(
         }
         if draining && calls.is_empty() {
             port.settled().await?;
-            return Ok(Carried { left: Left::PutDown, state, decisions });
+            return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
         }
         let (cause, acknowledge) = if state.ended().is_some() {
             // Somebody may want it tried again, or what it did taken back.
@@ -131,7 +132,7 @@ pub(crate) async fn drive<E: Execution>(
                 Next::Rest | Next::PutDown => {
                     port.settled().await?;
                     invoker.ended();
-                    return Ok(Carried { left: Left::Ended, state, decisions });
+                    return Ok(Carried { left: Left::Ended, state: Arc::unwrap_or_clone(state), decisions });
                 }
             }
         } else if start && !draining {
@@ -159,7 +160,7 @@ pub(crate) async fn drive<E: Execution>(
                     Next::Signal(signal) => (signal.cause, signal.acknowledge),
                     Next::Rest => {
                         port.settled().await?;
-                        return Ok(Carried { left: Left::Resting, state, decisions });
+                        return Ok(Carried { left: Left::Resting, state: Arc::unwrap_or_clone(state), decisions });
                     }
                     Next::PutDown => {
                         draining = true;
@@ -180,14 +181,12 @@ pub(crate) async fn drive<E: Execution>(
         };
         let woken = matches!(cause, Cause::Wake);
         let input = Input { at: port.now(), entropy: port.entropy(), cause };
-        let events = run::decide(&state, &input, evaluator);
-        let decided = !events.is_empty();
-        if !events.is_empty() {
-            for event in &events {
-                state.apply(event);
-            }
+        let decided = run::decide_and_apply(&state, &input, evaluator);
+        let has_decided = decided.is_some();
+        if let Some((events, after)) = decided {
+            state = Arc::new(after);
             port.timer(wake(&state));
-            let decision = Decision { events, after: Some(Arc::new(state.clone())) };
+            let decision = Decision { events, after: Some(state.clone()) };
             let step = StepKey::Decision(decisions);
             let kept = port.step(&step, None, |_| async move { End::Done(decision) }).await?;
             if !matches!(kept, End::Done(_)) {
@@ -204,7 +203,7 @@ pub(crate) async fn drive<E: Execution>(
                 invoker.ended();
             }
             // The one who asked may have gone.
-            let _gone = acknowledge.send(decided);
+            let _gone = acknowledge.send(has_decided);
         }
     }
 }

@@ -24,7 +24,7 @@ mod pending;
 mod place;
 mod state;
 
-pub use decide::{Cause, Input, Returned, decide};
+pub use decide::{Cause, Input, Returned, decide, decide_and_apply};
 pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables};
 pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};

@@ -21,7 +21,9 @@ use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
 use crate::limits::Limits;
 use log::Log;
 
-/// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history.
+/// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
+/// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
+/// would otherwise write that again with each few of them.
 const SNAPSHOT_EVENTS: u64 = 256;
 
 /// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
@@ -166,7 +168,9 @@ impl Local {
 
     /// Appends entries, with what else is to be written in the same commit.
     fn append(&self, log: &mut Log, entries: &[Entry], write: Write) -> Result<(), Error> {
-        let bytes = write.bytes() as u64 + entries.iter().map(log::weight).sum::<u64>();
+        let written = write.bytes() as u64 + entries.iter().map(log::weight).sum::<u64>();
+        // A snapshot takes the place of the one before: it is none of what the run piles up.
+        let bytes = written.saturating_sub(std::mem::take(&mut log.snapshot_in_write));
         let mut seq = log.seq;
         let ticket = self.journal.append(self.run, &mut seq, entries, write).map_err(failed)?;
         log.seq = seq;
@@ -287,7 +291,9 @@ impl Local {
             summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
             let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
             retention::keep_until(write, self.run, at, kept_ms).map_err(failed)?;
-        } else if state.events >= log.snapshot_events + SNAPSHOT_EVENTS || rests(state) {
+        } else if rests(state)
+            || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
+        {
             let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
             let snapshot = journal::Snapshot {
                 seq: log.seq + 1,
@@ -295,8 +301,11 @@ impl Local {
                 state: journal::Content::Value(value),
                 log: Some(log.index(state, number + 1)),
             };
+            let before = write.bytes() as u64;
             write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
             log.snapshot_events = state.events;
+            log.snapshot_in_write = write.bytes() as u64 - before;
+            log.snapshot_due_bytes = log.bytes + log.snapshot_in_write;
         }
         log.summary = summary;
         Ok(())

@@ -140,14 +140,20 @@ pub enum Cause {
 /// until nothing more can be decided without something happening, so the state after it is at rest.
 #[must_use]
 pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Event> {
+    decide_and_apply(state, input, evaluator).map_or_else(Vec::new, |(events, _)| events)
+}
+
+/// As [`decide`], with the state after the events, which deciding has made anyway; none when nothing follows.
+#[must_use]
+pub fn decide_and_apply(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Option<(Vec<Event>, State)> {
     if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Undo) {
-        return Vec::new();
+        return None;
     }
     let mut decider =
         Decider { state: state.clone(), events: Vec::new(), evaluator, at: input.at, entropy: input.entropy };
     decider.react(&input.cause);
     decider.settle();
-    decider.events
+    (!decider.events.is_empty()).then_some((decider.events, decider.state))
 }
 
 struct Decider<'a> {
