@@ -29,6 +29,7 @@ mod notices;
 mod places;
 pub(crate) mod plugins;
 pub(crate) mod resolve;
+mod retention;
 pub(crate) mod runs;
 mod summary;
 mod sweep;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{CallQuestion, judge_call};
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, ExecutionKey};
@@ -55,6 +56,8 @@ pub(super) struct Scope<E> {
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
+    /// What nobody is shown.
+    pub(super) mask: Mask,
 }
 
 /// Why an action's guest did not get to its end.
@@ -127,7 +130,7 @@ impl<E: Execution> Host for Calls<E> {
 
     fn log(&mut self, level: &str, text: &str) {
         tracing::info!(target: "bellhop::plugin", run = %self.scope.run, task = %self.scope.execution,
-            plugin = %self.scope.plugin, level, "{text}");
+            plugin = %self.scope.plugin, level, "{}", self.scope.mask.text(text));
     }
 }
 
@@ -603,8 +606,8 @@ impl<E: Execution> Scope<E> {
     /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It
     /// goes before the record that parks the run; a request that is not kept costs the person an answer.
     fn keep_request(&self, method: &Method, arguments: &Value) {
-        let mut write = Write::new();
-        write.blob(request_text(&method.function, arguments).as_bytes());
+        let mut write = Write::new().of(self.run);
+        write.keep(request_text(&method.function, arguments).as_bytes());
         if let Err(error) = self.services.journal.commit(write) {
             tracing::warn!(run = %self.run, %error, "a request in doubt is not kept");
         }

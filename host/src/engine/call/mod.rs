@@ -231,6 +231,10 @@ impl<E: Execution> Attempt<E> {
         let place = Place::Action(self.call.key.clone());
         let turn = self.services.waiting.claim(self.run(), &place).map_or_else(
             || {
+                let others = keys.iter().filter_map(|key| Some((key, self.services.keys.held_by_another(key, owner)?)));
+                for (key, other) in others {
+                    self.port.note(format!("waits for `{key}`, which the run {other} is changing"));
+                }
                 let (held, keys, owner) = (self.services.keys.clone(), keys.to_vec(), owner.clone());
                 let all: Turn = Box::pin(async move {
                     for key in &keys {
@@ -271,6 +275,7 @@ impl<E: Execution> Attempt<E> {
             halted: Mutex::new(None),
             before: Mutex::new(None),
             deeds: self.deeds.clone(),
+            mask: self.facts.mask(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{ExecutionKey, Facts, State};
+use bellhop_core::run::{Cause, ExecutionKey, Facts, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
@@ -16,7 +16,7 @@ use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded,
 use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
-use crate::engine::{driver, summary};
+use crate::engine::{driver, retention, summary};
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
 use crate::limits::Limits;
@@ -181,10 +181,10 @@ impl Local {
         Ok(())
     }
 
-    /// A message is given out; what a person says in it is kept first.
+    /// A message is given out; what a person says in it, and who that is, is kept first.
     fn given(&self, signal: Signal) -> Next {
         if let Some(settle) = &signal.settle
-            && let Err(error) = self.settle(settle)
+            && let Err(error) = self.settle(&signal.cause, settle)
         {
             tracing::error!(run = %self.run, %error, "what a person said of a call was not kept");
             return Next::PutDown;
@@ -192,8 +192,11 @@ impl Local {
         Next::Signal(signal)
     }
 
-    fn settle(&self, settle: &Settle) -> Result<(), Error> {
+    fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
         let mut log = self.log();
+        let text = asked_for(cause).to_owned();
+        let asked = Entry::Note { level: "info".to_owned(), text, by: Some(settle.by.clone()) };
+        self.append(&mut log, &[asked], Write::new())?;
         for (call, answer) in &settle.calls {
             // What has come to its end meanwhile is in doubt no more.
             let Some(intent) = log.open.get(call).cloned() else { continue };
@@ -287,9 +290,10 @@ impl Local {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
             summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
+            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
+            retention::keep_until(write, self.run, at, kept_ms).map_err(failed)?;
         } else if rests(state)
-            || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS
-                && log.bytes >= log.snapshot_due_bytes)
+            || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
         {
             let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
             let snapshot = journal::Snapshot {
@@ -316,7 +320,7 @@ impl Local {
         let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))
             .map_err(failed)?;
         write.put(&key::summary(self.run), &summary).map_err(failed)?;
-        log.last = self.journal.commit(write).map_err(failed)?;
+        log.last = self.journal.commit(write.of(self.run)).map_err(failed)?;
         log.summary = summary;
         Ok(())
     }
@@ -393,8 +397,25 @@ impl Local {
         Ok(if intent {
             Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
         } else {
-            Entry::Read { key, attempt, ordinal, hash, answer: content, how }
+            let function = Some(answer.function).filter(|function| !function.is_empty());
+            Entry::Read { key, attempt, ordinal, hash, answer: content, how, function }
         })
+    }
+}
+
+/// What a person asks of a run, in words that follow "asked".
+fn asked_for(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Cancel => "for it to end",
+        Cause::CancelAndUndo => "for it to end, and what it changed to be taken back",
+        Cause::Kill => "for it to end by force",
+        Cause::Retry => "for another attempt",
+        Cause::Undo => "for what it changed to be taken back",
+        Cause::Suspend => "for a pause",
+        Cause::Resume => "for it to go on",
+        Cause::Settle { done: true, .. } => "for what is in doubt to count as done",
+        Cause::Settle { done: false, .. } => "for what is in doubt to count as not done",
+        _ => "for something",
     }
 }
 
@@ -581,7 +602,7 @@ impl Execution for Local {
     }
 
     fn note(&self, text: String) {
-        let entry = Entry::Note { level: "info".to_owned(), text };
+        let entry = Entry::Note { level: "info".to_owned(), text, by: None };
         let mut log = self.log();
         // A note that is lost is not missed; what failed here fails again where it matters.
         let _lost = self.append(&mut log, &[entry], Write::new());

@@ -207,7 +207,7 @@ pub(crate) struct Signal {
     pub(crate) cause: Cause,
     /// Told when the decision about it is durable, and whether there was anything to decide.
     pub(crate) acknowledge: Option<tokio::sync::oneshot::Sender<bool>>,
-    /// What a person says of calls whose outcome is unknown; kept before the message is given out.
+    /// Who wants it, and what that person says of calls whose outcome is unknown; kept before the message is given out.
     pub(crate) settle: Option<Settle>,
 }
 

@@ -258,14 +258,19 @@ impl Decider<'_> {
         }
         let workflow = self.state.facts().workflow.clone();
         let raw = self.state.facts().input.clone();
-        if let (Some(concurrency), None) = (&workflow.extras.concurrency, &self.state.place) {
-            let group = self
-                .evaluate_workflow(&concurrency.group, &raw)
-                .and_then(|name| super::place::group_of(&self.state, concurrency, &name));
-            return match group {
-                Ok(group) => self.emit(Event::Queued { at: self.at, group }),
-                Err(fault) => self.refuse_start(fault),
+        if self.state.place.is_none() {
+            let group = match &workflow.extras.concurrency {
+                Some(concurrency) => self
+                    .evaluate_workflow(&concurrency.group, &raw)
+                    .and_then(|name| super::place::group_of(&self.state, concurrency, &name))
+                    .map(Some),
+                None => super::once::group_of(&workflow, &raw, self.evaluator),
             };
+            match group {
+                Ok(Some(group)) => return self.emit(Event::Queued { at: self.at, group }),
+                Ok(None) => {}
+                Err(fault) => return self.refuse_start(fault),
+            }
         }
         let deadline = match workflow.timeout.as_ref().map(|t| self.delay_until(t, None, &raw)).transpose() {
             Ok(deadline) => deadline,
