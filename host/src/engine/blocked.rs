@@ -149,6 +149,10 @@ impl Engine {
 
     /// Has a blocked run begin if preflight lets it; true when there is nothing left to look after.
     async fn try_to_begin(self: &Arc<Self>, run: RunId) -> Result<bool, LoadError> {
+        if let Some(by) = self.superseded_by(run)? {
+            // It was told when that one was accepted, unless the process ended before.
+            return self.signal(run, Cause::Displaced { by, rollback: false }).await;
+        }
         // Nobody else takes the run up meanwhile.
         let _turn = self.loading.lock(run.to_string()).await;
         if self.runs.is_live(run) {
@@ -168,6 +172,7 @@ impl Engine {
             connections: pins.asked.clone(),
             labels: BTreeMap::new(),
             idempotency_key: None,
+            by: None,
             inline: Some(definition.clone()),
         };
         let refused = |refused: Refused| LoadError::Damaged(refused.to_string());

@@ -86,6 +86,15 @@ impl Notices {
         Ok(self.journal.list::<Kept>(Space::Host, &range, PAGE)?.items.into_iter().map(|(_, kept)| kept).collect())
     }
 
+    /// Nobody is told of a run that is no more.
+    pub(super) fn forget_all_of(&self, run: RunId) -> Result<(), journal::Error> {
+        let mut write = Write::new();
+        for kept in self.all()?.iter().filter(|kept| kept.run == run) {
+            write.delete(&key_of(run, kept.notice.number));
+        }
+        if write.is_empty() { Ok(()) } else { self.journal.commit(write).map(drop) }
+    }
+
     fn forget(&self, told: &[Kept]) -> Result<(), journal::Error> {
         let mut write = Write::new();
         for kept in told {

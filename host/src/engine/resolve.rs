@@ -83,6 +83,8 @@ impl Engine {
             calls.insert(key, outcome);
         }
         if !needed.is_empty() {
+            let mask = self.mask_of(run)?;
+            let needed = needed.into_iter().map(|diagnostic| mask.diagnostic(diagnostic)).collect();
             return Err(ResolveError::AnswerNeeded(needed));
         }
         let (tell, told) = tokio::sync::oneshot::channel();
