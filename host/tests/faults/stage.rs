@@ -223,8 +223,7 @@ impl Stage {
                 Some(file) => traced::start(&self.place, file, &arguments, &orders),
                 None => self.place.start_with(&arguments, &orders),
             };
-            loop {
-                let Some(line) = host.try_line() else { break };
+            while let Some(line) = host.try_line() {
                 if let Some(token) = line.strip_prefix("operator token (shown this once): ") {
                     token.clone_into(&mut self.token);
                 }
