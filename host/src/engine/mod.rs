@@ -235,6 +235,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         loop {
             let message = tokio::select! {
+                biased;
                 message = messages.recv() => message,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
@@ -250,6 +251,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         loop {
             let due = tokio::select! {
+                biased;
                 due = self.services.timers.due() => due,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
@@ -279,6 +281,7 @@ impl Engine {
         self.services.drain.send_replace(true);
         let span = std::time::Duration::from_millis(self.services.limits.drain_ms_max);
         tokio::select! {
+            biased;
             () = self.runs.none() => true,
             () = self.services.clock.sleep(span) => false,
         }

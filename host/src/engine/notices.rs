@@ -128,6 +128,7 @@ impl Engine {
                 }
             };
             tokio::select! {
+                biased;
                 () = time => {}
                 () = self.services.notices.bell.notified() => {}
                 _ = drain.wait_for(|drain| *drain) => return,

@@ -32,6 +32,7 @@ use super::exclusive::Owner;
 use super::execution::local::Local;
 use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
+use super::plugins::Guest;
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
 use effects::{Calls, Deeds, Scope, Stopped};
@@ -255,7 +256,7 @@ impl<E: Execution> Attempt<E> {
     async fn run_guest(
         &self,
         action: &Arc<Action>,
-        package: &sandbox::Package,
+        package: &Guest,
         grants: &Arc<[Grant]>,
         connection: &Arc<Connected>,
         arguments: &Value,
@@ -309,6 +310,7 @@ impl<E: Execution> Attempt<E> {
                 Some(guest.await)
             } else {
                 tokio::select! {
+                    biased;
                     answered = guest => Some(answered),
                     _ = wish.wait_for(|w| *w != Wish::Run) => None,
                 }

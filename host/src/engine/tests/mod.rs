@@ -33,6 +33,7 @@ mod life;
 mod ports;
 mod recovery;
 mod scenarios;
+mod simulate;
 mod timers;
 mod upkeep;
 mod workflows;
