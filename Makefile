@@ -9,13 +9,14 @@ BELLHOP := $(TARGET)/debug/bellhop
 BELLHOP_RELEASE := $(TARGET)/release/bellhop
 SLACK := target/plugins/slack.wasm
 
-.PHONY: help setup build plugins demo test check bench
+.PHONY: help setup build plugins demo test check simulate bench
 
 help:
 	@echo 'make demo     watch a person join a Slack organisation and leave it again'
 	@echo 'make test     build the plugins, run every test, print the counts'
 	@echo 'make check    formatting, lints and the fast tests'
 	@echo 'make plugins  build the Slack actions to $(SLACK)'
+	@echo 'make simulate SEEDS=10000   play so many random worlds, with faults and crashes; SEED=17 plays one and shows it'
 	@echo 'make bench    measure, in a release build'
 	@echo 'make setup    the toolchain for guests; the others do it too'
 
@@ -37,6 +38,13 @@ test: plugins
 check: setup
 	@CARGO='$(CARGO)' .ci/lint
 	$(CARGO) test --quiet --workspace --lib --bins
+
+# One thread after the other, so that the tables stand alone. With BELLHOP_FAULTS_PLANT=NAME the mistake of that name is
+# made, and this fails if it is noticed, as it should.
+simulate: export SEEDS ?= 1000
+simulate: setup
+	$(CARGO) test --quiet --workspace --bin bellhop $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
+	  --test-threads=1 --nocapture engine::tests::simulate::$(if $(SEED),worlds)
 
 bench: setup
 	$(CARGO) build --release -p bellhop

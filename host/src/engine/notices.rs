@@ -204,6 +204,8 @@ impl Engine {
             connection: notice.connection.clone(),
         };
         if let Some(at) = first.sending {
+            // It was this process that sent it, then that is some time ago; or the one before.
+            self.services.quiet_since(self.services.began).await;
             let intent = intent(at);
             let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
             match read_back(gateway, &connection, &doubt, first.run).await {

@@ -230,6 +230,7 @@ impl<E: Execution> Attempt<E> {
             halted: Mutex::new(None),
             before: Mutex::new(None),
             deeds: self.deeds.clone(),
+            replays: AtomicBool::new(false),
         })
     }
 
@@ -300,19 +301,22 @@ impl<E: Execution> Attempt<E> {
                 },
             };
             let first = slice.as_ref().map_or(0, |s| s.first_call);
+            match scope.is_on_record(first).await {
+                Ok(replays) => scope.replays.store(replays, Ordering::Relaxed),
+                Err(stopped) => return self.stopped(stopped),
+            }
             let calls = Calls::new(scope.clone(), first, self.services.limits.guest_answers_bytes_max);
             let made = calls.made();
             let guest = package.run(call, calls);
-            let mut wish = self.wish.clone();
             // A guest that begins when it is to stop already replays: it stops at the first call that is not on record.
-            let stopping = *wish.borrow() != Wish::Run;
+            let stopping = *self.wish.borrow() != Wish::Run;
             let answered = if stopping {
                 Some(guest.await)
             } else {
                 tokio::select! {
                     biased;
                     answered = guest => Some(answered),
-                    _ = wish.wait_for(|w| *w != Wish::Run) => None,
+                    () = scope.is_droppable() => None,
                 }
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();

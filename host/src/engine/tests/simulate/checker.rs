@@ -48,7 +48,7 @@ pub(super) async fn check(process: &Process, story: &Story) {
     if runs.len() > promised.len() + story.unanswered() {
         world.broken(format!("{} runs for {} orders that were answered", runs.len(), promised.len()));
     }
-    let mut statuses = BTreeMap::new();
+    let (mut statuses, mut lost) = (BTreeMap::new(), Vec::new());
     for run in &runs {
         process.check_fold(*run).await;
         if let Ok(Some(events)) = process.engine.events(*run, 0, usize::MAX).await {
@@ -59,6 +59,13 @@ pub(super) async fn check(process: &Process, story: &Story) {
         if let Ok(Some(view)) = process.engine.run_view(*run).await {
             statuses.insert(*run, view.status);
         }
+    }
+    for (place, user) in world.lock().slack.missing() {
+        lost.push(format!("{user} was in {place} before anything ran, and is not there any more"));
+    }
+    groups(world, story, &mut lost);
+    for what in lost {
+        world.broken(what);
     }
     let ledger = world.lock().slack.ledger.clone();
     world.lock().counts.effects += ledger.iter().filter(|line| line.changed).count() as u64;
@@ -71,6 +78,39 @@ pub(super) async fn check(process: &Process, story: &Story) {
         known(world, *run, statuses.get(run).copied(), &entries, &ledger);
         taken_back(world, *run, &changes, &undone);
         in_order(world, *run, &changes, &undone);
+    }
+}
+
+/// No more runs of a group have their turn at one time than there may be.
+fn groups(world: &World, story: &Story, lost: &mut Vec<String>) {
+    let state = world.lock();
+    if state.clock_set {
+        return;
+    }
+    let time = |value: &Value| value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let mut turns: BTreeMap<&str, Vec<(jiff::Timestamp, jiff::Timestamp, u64, RunId)>> = BTreeMap::new();
+    for (run, promised) in &state.promised {
+        let all = |kind: &str| promised.events.values().filter(|e| e["type"] == kind).collect::<Vec<_>>();
+        // One that goes on after its end has had its turn.
+        if !all("run.retried").is_empty() {
+            continue;
+        }
+        let ends = ["run.completed", "run.faulted", "run.cancelled"];
+        let ended = promised.events.values().find(|e| ends.iter().any(|end| e["type"] == *end));
+        let (queued, admitted) = (all("run.queued"), all("run.admitted"));
+        let (Some(queued), Some(from)) = (queued.first(), admitted.first().and_then(|e| time(&e["at"]))) else { continue };
+        let until = ended.and_then(|e| time(&e["at"])).unwrap_or(jiff::Timestamp::MAX);
+        let limit = story.most_in_a_group().max(queued["data"]["limit"].as_u64().unwrap_or(1));
+        let group = queued["data"]["group"].as_str().unwrap_or_default();
+        turns.entry(group).or_default().push((from, until, limit, *run));
+    }
+    for (group, turns) in turns {
+        for (from, _, limit, run) in &turns {
+            let count = turns.iter().filter(|(begun, ended, ..)| begun <= from && from < ended).count() as u64;
+            if count > *limit {
+                lost.push(format!("{run} had its turn in {group} beside {} others", count - 1));
+            }
+        }
     }
 }
 
@@ -120,7 +160,9 @@ fn changes(world: &World, ledger: &[Line], owners: &BTreeMap<String, RunId>) -> 
         match &line.fact {
             Fact::Message { channel, ts, text } => {
                 let Some((run, rest)) = line.stamp.as_deref().and_then(|stamp| stamp.split_once('/')) else { continue };
-                let undoable = UNDOABLE.iter().any(|action| text.starts_with(&format!("{action} ")));
+                // One that was sent twice because the file says so is known once.
+                let undoable =
+                    !text.contains("resend") && UNDOABLE.iter().any(|action| text.starts_with(&format!("{action} ")));
                 if let (Ok(run), true) = (run.parse(), undoable) {
                     let task = format!("/{}", rest.rsplit_once('/').map_or(rest, |(task, _)| task));
                     // A stamp for one attempt alone has its number behind the ordinal.

@@ -37,6 +37,7 @@ pub(super) fn manifest() -> Manifest {
         action("channel.leave", "delete", &["conversations.kick"], None, &[]),
         action("pair.add", "create", &["conversations.members", "conversations.invite", "chat.post-message"], Some("pair.remove"), &[]),
         action("pair.remove", "delete", &["conversations.kick", "chat.delete"], None, &[]),
+        action("wild.tell", "notify", &["chat.post-message"], None, &[]),
         action("many.tell", "notify", &["chat.post-message", "conversations.members"], None, &[]),
         action("fail.early", "update", &[], None, &[]),
         action("fail.late", "create", &["chat.post-message"], Some("post.remove"), &[]),
@@ -57,6 +58,8 @@ struct Action {
     host: Box<dyn Host>,
     input: Value,
     name: String,
+    /// Counts all calls of actions.
+    place: usize,
     task: String,
     attempt: u64,
     state: Option<Value>,
@@ -81,7 +84,6 @@ impl Script for Guests {
             let span = GuestSpan {
                 run: run.clone(),
                 task: task.clone(),
-                action: action.to_owned(),
                 began_ms: world.time.true_ms(),
                 ended_ms: None,
             };
@@ -100,6 +102,7 @@ impl Script for Guests {
             host,
             input: request["input"].clone(),
             name: action.to_owned(),
+            place,
             task,
             attempt,
             state: request.get("state").cloned(),
@@ -172,6 +175,11 @@ impl Action {
             "post.remove" => {
                 self.delete().await?;
                 Ok(changed(&json!({}), None))
+            }
+            // Not the same program each time.
+            "wild.tell" => {
+                let (channel, ts) = self.post(&format!(" try {}", self.place)).await?;
+                Ok(changed(&json!({"messages": [[channel, ts]]}), None))
             }
             "note.whisper" => {
                 let text = format!("{} {}", self.field("text"), self.task);
@@ -248,10 +256,10 @@ impl Action {
     async fn post(&mut self, more: &str) -> Result<(String, String), Stop> {
         let channel = self.field("channel");
         let text = format!("{} {} {}{more}", self.name, self.field("text"), self.task);
-        let answer = self.call("chat.post-message", json!({"channel": channel, "text": text})).await?;
+        let answer = self.call("chat.post-message", json!({"channel": channel, "text": text.clone()})).await?;
         let ts = answer["ts"].as_str().unwrap_or_default().to_owned();
-        if ts.is_empty() {
-            self.world.broken(format!("{} was answered without its message: {answer}", self.task));
+        if ts.is_empty() || answer["message"]["text"] != *text {
+            self.world.broken(format!("{} asked for {text}, and was answered {answer}", self.task));
         }
         Ok((channel, ts))
     }

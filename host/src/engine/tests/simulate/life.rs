@@ -76,7 +76,7 @@ where
     Fut: Future<Output = Left>,
 {
     let ground = ground();
-    world.lock().life += 1;
+    world.lock().begin_life();
     let life = world.lock().life;
     let mut dice = Dice::of(world.seed, format!("life {life}"));
     let store = Arc::new(Dying::over(memory));

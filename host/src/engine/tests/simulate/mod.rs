@@ -7,16 +7,20 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bellhop_core::run::Status;
+
 mod checker;
 mod dice;
 mod guest;
 mod life;
+mod ports;
 mod slack;
 mod story;
 mod time;
 mod workflow;
 mod world;
 
+use crate::clock::{Clock as _, System};
 use crate::journal::memory::Memory;
 use life::{Left, live};
 use story::Story;
@@ -88,6 +92,7 @@ fn worlds_keep_their_promises() {
         Some(seed) => (seed, 1),
         None => (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS)),
     };
+    let clock = System::new();
     let next = AtomicU64::new(from);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let all: Vec<(Counts, Vec<(u64, String)>)> = std::thread::scope(|scope| {
@@ -121,7 +126,7 @@ fn worlds_keep_their_promises() {
     if let Some((_, text)) = shown.first() {
         println!("{text}");
     }
-    println!("{}", counts.table(count));
+    println!("{}", counts.table(count, clock.monotonic()));
     let broken = counts.broken;
     let seeds: Vec<u64> = shown.iter().map(|(seed, _)| *seed).take(50).collect();
     assert!(broken == 0, "{broken} promises were broken, with the seeds {seeds:?}");
@@ -138,4 +143,33 @@ fn a_seed_is_the_same_world_each_time() {
             differs.map(|n| (&first[n], &second[n]))
         );
     }
+}
+
+/// Where nothing depends on who comes first, a run comes to the same over both ports; and over the one that replays, with
+/// its process dying anywhere, each effect is there once and the run ends.
+#[test]
+fn a_run_comes_to_the_same_over_both_ports() {
+    let (mut compared, mut died) = (0, 0);
+    for seed in 0..number("SEEDS").unwrap_or(SEEDS) {
+        let (by_replay, broken) = ports::replayed(seed, Vec::new());
+        assert_eq!(broken, [] as [String; 0], "seed {seed}");
+        if !ports::races(&Story::of(seed).first_definition()) {
+            let (by_journal, broken) = ports::local(seed);
+            assert_eq!(broken, [] as [String; 0], "seed {seed}");
+            assert_eq!(by_journal.status, by_replay.status, "seed {seed}");
+            assert_eq!(ports::count(&by_journal.facts), ports::count(&by_replay.facts), "seed {seed}");
+            compared += 1;
+        }
+        let deaths = ports::deaths(seed, by_replay.lines.max(1));
+        let (after_deaths, broken) = ports::replayed(seed, deaths.clone());
+        assert_eq!(broken, [] as [String; 0], "seed {seed}, {deaths:?}");
+        for (fact, times) in ports::count(&after_deaths.facts) {
+            let twice = times > 1 && fact.starts_with("message") && !fact.contains("resend");
+            assert!(!twice, "seed {seed}, {deaths:?}: {fact} {times} times");
+        }
+        assert!(after_deaths.status.is_some_and(Status::is_final) || by_replay.status.is_some_and(|s| !s.is_final()), "seed {seed}, {deaths:?}: {:?}", after_deaths.status);
+        died += deaths.len();
+    }
+    println!("{compared} runs compared, {died} deaths of a process that replays");
+    assert!(compared > 50, "only {compared} runs could be compared");
 }

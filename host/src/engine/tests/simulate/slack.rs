@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::dice::Dice;
+
 /// Of a list so many are given at once.
 const PAGE: usize = 3;
 
@@ -53,6 +55,7 @@ pub(super) struct Slack {
     groups: BTreeMap<String, BTreeSet<String>>,
     topics: BTreeMap<String, String>,
     pub(super) ledger: Vec<Line>,
+    before: Vec<(String, String)>,
     made: u64,
 }
 
@@ -67,12 +70,27 @@ fn micros(ts: &str) -> u64 {
 }
 
 impl Slack {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let mut slack = Self::default();
-        for group in ["S01", "S02"] {
-            slack.groups.insert(group.to_owned(), BTreeSet::from(["U0ADMIN".to_owned()]));
+        let mut dice = Dice::of(seed, "before");
+        for place in ["S01", "S02", "C01", "C02"] {
+            let all = if place.starts_with('S') { &mut slack.groups } else { &mut slack.members };
+            let users = all.entry(place.to_owned()).or_default();
+            users.insert("U0ADMIN".to_owned());
+            for run in 0..4 {
+                if dice.chance(20) {
+                    users.insert(format!("U{run}{}X", dice.below(3)));
+                }
+            }
+            slack.before.extend(users.iter().map(|user| (place.to_owned(), user.clone())));
         }
         slack
+    }
+
+    /// Who was where before anything ran, and is not there any more.
+    pub(super) fn missing(&self) -> Vec<(String, String)> {
+        let is_there = |(place, user): &&(String, String)| self.is_in_group(place, user) || self.is_in_channel(place, user);
+        self.before.iter().filter(|one| !is_there(one)).cloned().collect()
     }
 
     pub(super) fn is_in_group(&self, group: &str, user: &str) -> bool {

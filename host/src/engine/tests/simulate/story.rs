@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::dice::Dice;
 use super::life::{Death, Left, Process};
-use super::world::{Promised, Swarm, short};
+use super::world::{Swarm, short};
 use crate::engine::accept::{Refused, Trigger};
 use crate::engine::definitions::{self, Expect};
 use crate::limits::Limits;
@@ -53,6 +53,21 @@ struct Order {
     input: Value,
     asked: bool,
     answer: Option<RunId>,
+}
+
+impl Order {
+    fn trigger(&self) -> Trigger {
+        Trigger {
+            workflow: WorkflowName { namespace: "test".to_owned(), name: format!("w{}", self.definition) },
+            version: None,
+            body: Digest::of_json(&self.input),
+            input: self.input.clone(),
+            connections: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            idempotency_key: self.key.clone(),
+            inline: None,
+        }
+    }
 }
 
 /// All that is decided of a world before it begins, and how far it is.
@@ -148,6 +163,12 @@ impl Story {
         self.state.lock().unwrap()
     }
 
+    /// The largest of groups' limits, where several definitions share one.
+    pub(super) fn most_in_a_group(&self) -> u64 {
+        let limit = |d: &Value| d.pointer("/document/metadata/bellhop/concurrency/limit").and_then(Value::as_u64);
+        if self.definitions.len() == 1 { 1 } else { self.definitions.iter().filter_map(limit).max().unwrap_or(1) }
+    }
+
     /// Orders that were never answered and cannot be asked again.
     pub(super) fn unanswered(&self) -> usize {
         self.lock().orders.iter().filter(|o| o.asked && o.answer.is_none() && o.key.is_none()).count()
@@ -191,6 +212,7 @@ impl Story {
                 }
                 Happening::Clock(off) => {
                     process.world.say(format!("the clock is set: {off} ms off"));
+                    process.world.lock().clock_set = true;
                     process.world.time.set_off(off);
                 }
                 Happening::Drain => {
@@ -214,7 +236,7 @@ impl Story {
         state.orders.iter().filter_map(|order| Some((first(order)?, order.answer?))).collect()
     }
 
-    async fn apply(&self, process: &Process) {
+    pub(super) async fn apply(&self, process: &Process) {
         if self.lock().applied {
             return;
         }
@@ -232,25 +254,24 @@ impl Story {
         self.lock().applied = true;
     }
 
+    /// The first order alone.
+    pub(super) fn first_order(&self) -> Trigger {
+        self.lock().orders[0].trigger()
+    }
+
+    /// The definition that it is of.
+    pub(super) fn first_definition(&self) -> Value {
+        self.definitions[self.lock().orders[0].definition].clone()
+    }
+
     async fn trigger(self: Arc<Self>, process: Process, number: usize) {
         let order = {
             let mut state = self.lock();
             state.orders[number].asked = true;
             state.orders[number].clone()
         };
-        let name = WorkflowName { namespace: "test".to_owned(), name: format!("w{}", order.definition) };
-        process.world.say(format!("order {number}: {name} {:?}", order.key));
-        let trigger = Trigger {
-            workflow: name,
-            version: None,
-            body: Digest::of_json(&order.input),
-            input: order.input.clone(),
-            connections: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            idempotency_key: order.key.clone(),
-            inline: None,
-        };
-        let answer = process.engine.trigger(trigger).await;
+        process.world.say(format!("order {number}: w{} {:?}", order.definition, order.key));
+        let answer = process.engine.trigger(order.trigger()).await;
         if process.store.is_dead() {
             return;
         }
@@ -269,9 +290,7 @@ impl Story {
                 }
                 let mut state = process.world.lock();
                 state.counts.runs += u64::from(!state.promised.contains_key(&run));
-                let promised = state.promised.entry(run).or_insert_with(|| {
-                    Promised { definition: order.definition, ..Promised::default() }
-                });
+                let promised = state.promised.entry(run).or_default();
                 promised.records = promised.records.max(1);
             }
             Err(Refused::GroupFull(_) | Refused::Unavailable(_)) => {

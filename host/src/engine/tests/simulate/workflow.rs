@@ -108,7 +108,7 @@ impl Maker<'_> {
             "post.add", "post.add", "note.tell", "note.whisper", "topic.set", "member.add", "member.add", "channel.join",
             "channel.join", "pair.add", "many.tell", "fail.early", "fail.late",
         ];
-        let action = *self.dice.pick(&actions);
+        let action = if self.dice.chance(2) { "wild.tell" } else { *self.dice.pick(&actions) };
         let user = format!("${{ .users[{}] }}", self.users);
         // Now and then somebody who is there already.
         if self.dice.chance(85) {

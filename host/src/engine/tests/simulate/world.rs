@@ -1,6 +1,6 @@
 //! Everything that outlives a process: time, Slack, what goes wrong on the way there, what was told and promised.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -69,8 +69,6 @@ pub(super) struct Promised {
     pub(super) killed: bool,
     /// It was told to have ended, and nobody has asked for more since.
     pub(super) ended: Option<String>,
-    /// The first users that are its own.
-    pub(super) definition: usize,
 }
 
 /// Numbers for the table.
@@ -104,7 +102,7 @@ impl Counts {
     }
 
     /// As it is printed.
-    pub(super) fn table(&self, seeds: u64) -> String {
+    pub(super) fn table(&self, seeds: u64, took: Duration) -> String {
         let lines = [
             ("seeds", seeds),
             ("runs", self.runs),
@@ -117,6 +115,7 @@ impl Counts {
             ("unknown outcomes", self.unknown),
             ("effects", self.effects),
             ("broken promises", self.broken),
+            ("seconds", took.as_secs()),
         ];
         lines.iter().map(|(name, number)| format!("{name:<20} {number:>10}\n")).collect()
     }
@@ -140,6 +139,10 @@ pub(super) struct State {
     pub(super) slack: Slack,
     /// Requests that Slack has read and takes up at that time, though nobody listens for the answer.
     late: Vec<(u64, &'static str, Value)>,
+    /// Until when Slack wants to hear nothing of a method and channel, as said in this life.
+    closed: BTreeMap<String, u64>,
+    /// Somebody has set the machine's clock.
+    pub(super) clock_set: bool,
     /// How often each request was made.
     times: BTreeMap<String, u64>,
     seen: BTreeMap<RunId, Seen>,
@@ -154,12 +157,19 @@ pub(super) struct State {
     pub(super) life: u32,
 }
 
+impl State {
+    /// A process starts. How long Slack wants to be left alone was written down by the one before, if it came to that.
+    pub(super) fn begin_life(&mut self) {
+        self.life += 1;
+        self.closed.clear();
+    }
+}
+
 /// From when to when a guest was at work on an execution.
 #[derive(Debug, Clone)]
 pub(super) struct GuestSpan {
     pub(super) run: String,
     pub(super) task: String,
-    pub(super) action: String,
     pub(super) began_ms: u64,
     pub(super) ended_ms: Option<u64>,
 }
@@ -174,8 +184,10 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, swarm: Swarm) -> Self {
         let state = State {
-            slack: Slack::new(),
+            slack: Slack::new(seed),
             late: Vec::new(),
+            closed: BTreeMap::new(),
+            clock_set: false,
             times: BTreeMap::new(),
             seen: BTreeMap::new(),
             promised: BTreeMap::new(),
@@ -259,9 +271,15 @@ impl World {
     /// A request leaves the process: what it depends on must be on the disk by now.
     fn leaves(&self, method: &Method, arguments: &Value, store: &Dying) {
         self.take_up_late();
-        {
+        let early = {
             let mut state = self.lock();
             state.counts.requests += 1;
+            let closed = state.closed.get(&bucket(method, arguments)).copied().unwrap_or(0);
+            let clock_set = state.clock_set;
+            !clock_set && self.time.true_ms() < closed
+        };
+        if early {
+            self.broken(format!("{} left before Slack wanted to hear of it again", method.name));
         }
         let shown = arguments["text"].as_str().or(arguments["users"].as_str()).unwrap_or_default().to_owned();
         self.say(format!("-> {} {shown}", method.name));
@@ -388,7 +406,12 @@ impl Way for Door {
             match lot {
                 Lot::NotSent => failed(NotSent::Refused, None),
                 Lot::Unavailable => failed(NotSent::Unavailable("service_unavailable".to_owned()), None),
-                Lot::Limited => failed(NotSent::RateLimited, Some(1_000 * dice.between(1, 30))),
+                Lot::Limited => {
+                    let wait_ms = 1_000 * dice.between(1, 30);
+                    let until = world.time.true_ms() + wait_ms;
+                    world.lock().closed.insert(bucket(method, arguments), until);
+                    failed(NotSent::RateLimited, Some(wait_ms))
+                }
                 Lot::Refused => Ok(answer(Err(*dice.pick(&["is_archived", "restricted_action", "invalid_blocks"])))),
                 Lot::Blind => Ok(answer(Err("missing_scope"))),
                 Lot::Lost { late_ms, status } => {
@@ -411,6 +434,12 @@ impl Way for Door {
             }
         })
     }
+}
+
+/// What Slack counts together.
+fn bucket(method: &Method, arguments: &Value) -> String {
+    let channel = if method.name == "chat.postMessage" { arguments["channel"].as_str() } else { None };
+    format!("{} {}", method.name, channel.unwrap_or_default())
 }
 
 fn answer(body: Result<Value, &str>) -> Answer {
@@ -441,6 +470,3 @@ pub(super) fn short(run: RunId) -> String {
     let text = run.to_string();
     text[text.len().saturating_sub(4)..].to_owned()
 }
-
-/// Everything by name, once.
-pub(super) type Names = BTreeSet<String>;
