@@ -339,9 +339,12 @@ impl<E: Execution> Attempt<E> {
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
                     let changed = self.deeds.wrote.load(Ordering::Relaxed);
+                    // What was to be sent once more, because it may not have been carried out, is not now.
+                    let doubtful = !changed && self.deeds.repeated.load(Ordering::Relaxed);
+                    let account = if doubtful { Account::Doubtful } else { Account::Partial };
                     return CallEnd::Returned(Returned::Ok {
                         output: Value::Null,
-                        effect: Effect { changed, account: Account::Partial, ..Effect::default() },
+                        effect: Effect { changed, account, ..Effect::default() },
                     });
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}

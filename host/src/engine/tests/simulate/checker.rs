@@ -227,10 +227,16 @@ fn known(world: &World, run: RunId, status: Option<Status>, entries: &[Entry], l
             _ => {}
         }
     }
+    let resent: BTreeSet<&str> = ledger
+        .iter()
+        .filter(|line| matches!(&line.fact, Fact::Message { text, .. } if text.contains("resend")))
+        .filter_map(|line| line.stamp.as_deref())
+        .collect();
     let meddled = world.lock().promised.get(&run).is_some_and(|p| p.meddled);
     for stamp in ledger.iter().filter_map(|line| line.stamp.as_deref()).filter(|s| s.starts_with(&run.to_string())) {
         let plain = known.iter().any(|known| stamp == known || stamp.starts_with(&format!("{known}/")));
-        if !plain && !meddled && status != Some(Status::Cancelled) {
+        // Whether one that is sent again at any rate was carried out, nobody asks.
+        if !plain && !meddled && !resent.contains(stamp) && status != Some(Status::Cancelled) {
             world.broken(format!("{stamp} was carried out, and the run, {status:?}, does not know of it"));
         }
     }

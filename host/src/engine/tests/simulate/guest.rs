@@ -193,7 +193,8 @@ impl Action {
                 Ok(changed(&json!({}), None))
             }
             "member.add" | "member.remove" => self.member(action == "member.add").await,
-            "channel.join" => match self.join().await? {
+            // Without looking first: Slack says who is there already.
+            "channel.join" => match self.invite().await? {
                 false => Ok(unchanged(&json!({}))),
                 true => {
                     let place = json!({"channel": self.field("channel"), "user": self.field("user")});
@@ -286,6 +287,11 @@ impl Action {
                 break;
             }
         }
+        self.invite().await
+    }
+
+    async fn invite(&mut self) -> Result<bool, Stop> {
+        let (channel, user) = (self.field("channel"), self.field("user"));
         match self.call("conversations.invite", json!({"channel": channel, "users": user})).await {
             Err(Stop::Error(text)) if said(&text) == "already_in_channel" => Ok(false),
             other => other.map(|_| true),

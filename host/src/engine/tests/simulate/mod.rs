@@ -11,6 +11,7 @@ use bellhop_core::run::Status;
 
 mod checker;
 mod dice;
+mod found;
 mod guest;
 mod life;
 mod ports;

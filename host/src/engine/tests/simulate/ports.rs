@@ -149,6 +149,7 @@ async fn carry(
     if let Some(death) = death {
         port.die_at(death);
     }
+    world.lock().log = Some(port.clone());
     let caller = Caller {
         services: engine.services.clone(),
         port: port.clone(),

@@ -52,21 +52,14 @@ struct Order {
     key: Option<String>,
     input: Value,
     asked: bool,
+    /// A process died without an answer to it.
+    lost: bool,
     answer: Option<RunId>,
 }
 
 impl Order {
     fn trigger(&self) -> Trigger {
-        Trigger {
-            workflow: WorkflowName { namespace: "test".to_owned(), name: format!("w{}", self.definition) },
-            version: None,
-            body: Digest::of_json(&self.input),
-            input: self.input.clone(),
-            connections: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            idempotency_key: self.key.clone(),
-            inline: None,
-        }
+        trigger(self.definition, &self.input, self.key.clone())
     }
 }
 
@@ -112,6 +105,7 @@ impl Story {
                 key: dice.chance(70).then(|| format!("key-{number}")),
                 input: json!({"users": users, "group": *dice.pick(&["a", "b"])}),
                 asked: false,
+                lost: false,
                 answer: None,
             };
             happenings.push((dice.below(20_000), Happening::Trigger(orders.len())));
@@ -169,9 +163,9 @@ impl Story {
         if self.definitions.len() == 1 { 1 } else { self.definitions.iter().filter_map(limit).max().unwrap_or(1) }
     }
 
-    /// Orders that were never answered and cannot be asked again.
+    /// Orders of which nobody heard whether they started a run.
     pub(super) fn unanswered(&self) -> usize {
-        self.lock().orders.iter().filter(|o| o.asked && o.answer.is_none() && o.key.is_none()).count()
+        self.lock().orders.iter().filter(|o| o.lost && o.answer.is_none()).count()
     }
 
     /// One life's share of the story.
@@ -182,12 +176,18 @@ impl Story {
         }
         self.check_told(&process);
         if let Err(error) = process.engine.start().await {
+            if process.store.is_dead() {
+                return Left::Died;
+            }
             process.world.broken(format!("the engine does not start: {error}"));
             return Left::Over;
         }
         tokio::spawn(follow(process.clone()));
         let again: Vec<usize> = {
-            let state = self.lock();
+            let mut state = self.lock();
+            for order in &mut state.orders {
+                order.lost |= order.asked && order.answer.is_none();
+            }
             let orders = state.orders.iter().enumerate();
             orders.filter(|(_, o)| o.asked && o.answer.is_none() && o.key.is_some()).map(|(n, _)| n).collect()
         };
@@ -241,15 +241,7 @@ impl Story {
             return;
         }
         for definition in &self.definitions {
-            let text = definition.to_string();
-            let (read, _, diagnostics) = definitions::read("workflow.json", &text);
-            let shown: Vec<String> = diagnostics.iter().map(bellhop_core::diagnostic::render).collect();
-            let read = read.unwrap_or_else(|| panic!("{text}\n{}", shown.join("\n")));
-            let name = read.workflow.document.name.clone();
-            let now = process.engine.services.clock.now();
-            let put = process.engine.services.definitions.put(&name, read, "workflow.json", &text, &Expect::Any, now);
-            let put = put.await;
-            assert!(put.is_ok() || process.store.is_dead(), "{:?}", put.err());
+            apply(process, definition).await;
         }
         self.lock().applied = true;
     }
@@ -361,6 +353,33 @@ impl Story {
             tokio::time::sleep(Duration::from_secs(if round < 10 { 60 } else { 3_600 })).await;
         }
     }
+}
+
+/// An order of the definition of this number.
+pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> Trigger {
+    Trigger {
+        workflow: WorkflowName { namespace: "test".to_owned(), name: format!("w{definition}") },
+        version: None,
+        body: Digest::of_json(input),
+        input: input.clone(),
+        connections: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        idempotency_key: key,
+        inline: None,
+    }
+}
+
+/// Registers a definition.
+pub(super) async fn apply(process: &Process, definition: &Value) {
+    let text = definition.to_string();
+    let (read, _, diagnostics) = definitions::read("workflow.json", &text);
+    let shown: Vec<String> = diagnostics.iter().map(bellhop_core::diagnostic::render).collect();
+    let read = read.unwrap_or_else(|| panic!("{text}\n{}", shown.join("\n")));
+    let name = read.workflow.document.name.clone();
+    let services = &process.engine.services;
+    let now = services.clock.now();
+    let put = services.definitions.put(&name, read, "workflow.json", &text, &Expect::Any, now).await;
+    assert!(put.is_ok() || process.store.is_dead(), "{:?}", put.err());
 }
 
 /// A person asks for something, and hears whether it was decided.

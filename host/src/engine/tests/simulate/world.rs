@@ -15,6 +15,7 @@ use super::super::dying::Dying;
 use super::dice::Dice;
 use super::slack::Slack;
 use super::time::Time;
+use crate::engine::execution::replay::{Line, Replay};
 use crate::engine::gateway::Way;
 use crate::journal::{Entry, Journal};
 
@@ -141,6 +142,8 @@ pub(super) struct State {
     late: Vec<(u64, &'static str, Value)>,
     /// Until when Slack wants to hear nothing of a method and channel, as said in this life.
     closed: BTreeMap<String, u64>,
+    /// The log in which intents are, where that is not the store.
+    pub(super) log: Option<Arc<Replay>>,
     /// Somebody has set the machine's clock.
     pub(super) clock_set: bool,
     /// How often each request was made.
@@ -187,6 +190,7 @@ impl World {
             slack: Slack::new(seed),
             late: Vec::new(),
             closed: BTreeMap::new(),
+            log: None,
             clock_set: false,
             times: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -293,6 +297,20 @@ impl World {
         let mut asked = arguments.clone();
         asked.as_object_mut().map(|fields| fields.remove("metadata"));
         let hash = Digest::of(format!("{}\n{asked}", method.function).as_bytes()).to_string();
+        let log = self.lock().log.clone();
+        if let Some(log) = log {
+            let mut open = BTreeMap::new();
+            for line in log.lines() {
+                match line {
+                    Line::Intent(key, intent) => drop(open.insert(key, intent.hash)),
+                    Line::Done(key, _) | Line::NotSent(key) => drop(open.remove(&key)),
+                }
+            }
+            if !open.values().any(|open| *open == hash) {
+                self.broken(format!("{} {asked} left, and its intent is not in the log", method.name));
+            }
+            return;
+        }
         self.see(store);
         let mut state = self.lock();
         let mut found = None;
