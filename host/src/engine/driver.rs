@@ -22,7 +22,7 @@ pub(crate) enum CallEnd {
     Returned(Returned),
     /// It needs a person.
     Park(Fault),
-    /// It was put down because the process is stopping; nothing is known or lost.
+    /// It was put down as was wished; nothing is known or lost.
     PutDown,
     /// Its port failed: nobody may carry the run on in this process.
     Failed(Error),
@@ -35,7 +35,7 @@ pub(crate) enum Wish {
     Run,
     /// Nobody waits for it any more: stop the guest, end what was sent.
     Stop,
-    /// The process is stopping: end what was sent, put the rest down.
+    /// The process is stopping, or others need the room: end what was sent, put the rest down.
     PutDown,
 }
 
@@ -67,7 +67,7 @@ pub(crate) enum Left {
     Ended,
     /// Waiting for a time or a message.
     Resting,
-    /// Put down for the process to stop.
+    /// Put down to make room, or for the process to stop.
     PutDown,
 }
 
@@ -128,7 +128,7 @@ pub(crate) async fn drive<E: Execution>(
             // Somebody may want it tried again, or what it did taken back.
             match port.signal(true).await {
                 Next::Signal(signal) => (signal.cause, signal.acknowledge),
-                Next::Rest | Next::Drain => {
+                Next::Rest | Next::PutDown => {
                     port.settled().await?;
                     invoker.ended();
                     return Ok(Carried { left: Left::Ended, state, decisions });
@@ -161,7 +161,7 @@ pub(crate) async fn drive<E: Execution>(
                         port.settled().await?;
                         return Ok(Carried { left: Left::Resting, state, decisions });
                     }
-                    Next::Drain => {
+                    Next::PutDown => {
                         draining = true;
                         for wish in under_way.values() {
                             // One that is being stopped already goes on to its end as it is.

@@ -40,6 +40,7 @@ mod timers;
 pub(crate) mod tokens;
 mod turns;
 pub(crate) mod views;
+mod waiting;
 
 use crate::clock::Clock;
 use crate::journal::{self, Journal};
@@ -62,6 +63,7 @@ pub(crate) struct Services {
     pub(crate) timers: timers::Timers,
     pub(crate) groups: groups::Groups,
     pub(crate) notices: notices::Notices,
+    pub(crate) waiting: waiting::Waiting,
     /// What owners of shared facts tell runs.
     pub(crate) messages: mpsc::UnboundedSender<groups::Message>,
     /// For whoever asks over HTTP: holds up nobody else.
@@ -190,6 +192,7 @@ impl Engine {
         let (sender, messages) = mpsc::unbounded_channel();
         let services = Services {
             groups: groups::Groups::default(),
+            waiting: waiting::Waiting::default(),
             notices: notices::Notices::new(journal.clone()),
             messages: sender,
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
@@ -234,6 +237,7 @@ impl Engine {
         let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let engine = self.clone();
         tokio::spawn(async move { engine.carry_messages(messages).await });
+        tokio::spawn(self.clone().put_down_those_who_wait());
         tokio::spawn(self.clone().sweep_for_ever());
         self.ready.store(true, Ordering::Release);
         Ok(found)
@@ -250,6 +254,10 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             let Some((run, cause)) = message else { return };
+            if matches!(cause, bellhop_core::run::Cause::Wake) {
+                self.wake(run).await;
+                continue;
+            }
             let signal = execution::Signal { cause, acknowledge: None, settle: None };
             if let Err(error) = self.send(run, signal).await {
                 tracing::error!(%run, %error, "a run cannot be told of its group");

@@ -26,6 +26,7 @@ use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
 use crate::engine::gateway::Connected;
+use crate::engine::waiting::{Activity, Place, Turn, Wait, Wanted};
 use crate::journal::Write;
 use crate::sandbox::{Halt, Host};
 
@@ -43,6 +44,7 @@ pub(super) struct Scope<E> {
     pub(super) retry_again: bool,
     pub(super) resend_unknown: bool,
     pub(super) fast: bool,
+    pub(super) activity: Arc<Activity>,
     pub(super) wish: watch::Receiver<Wish>,
     /// A write that is on its way; it goes on when the guest is gone, and says then why it did not come to its end.
     pub(super) on_its_way: Mutex<Option<JoinHandle<Option<Stopped>>>>,
@@ -376,6 +378,38 @@ impl<E: Execution> Scope<E> {
         }
     }
 
+    /// Queues for Slack's budget; false when the call is to stop instead.
+    async fn has_budget(
+        &self,
+        method: &Method,
+        arguments: &Value,
+        place: &Place,
+        attempts: u64,
+    ) -> Result<bool, Stopped> {
+        if *self.wish.borrow() != Wish::Run {
+            return Ok(false);
+        }
+        let lane = if self.fast { Lane::Fast } else { Lane::Slow };
+        let limiter = &self.services.gateway.limiter;
+        let reservation = limiter
+            .reserve(method, arguments, self.connection.owner(), self.run, lane)
+            .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
+        if reservation.wait_ms() >= 1_000 {
+            self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
+        }
+        if reservation.wait_ms() == 0 {
+            return Ok(self.unless_stopped(reservation.granted()).await.is_some());
+        }
+        let turn: Turn = Box::pin(async move { drop(reservation.granted().await) });
+        Ok(self.waits(place, (Wanted::Turn, attempts), turn).await)
+    }
+
+    /// Waits for a turn; false when the call is to stop instead.
+    async fn waits(&self, place: &Place, wanted: (Wanted, u64), turn: Turn) -> bool {
+        let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
+        self.unless_stopped(wait).await.is_some()
+    }
+
     async fn perform(
         self: Arc<Self>,
         method: &'static Method,
@@ -383,7 +417,6 @@ impl<E: Execution> Scope<E> {
         key: CallKey,
         hash: String,
     ) -> Result<Result<String, String>, Stopped> {
-        let gateway = &self.services.gateway;
         let step = StepKey::Call(key.clone());
         let again = method.writes && sends_again(self.port.as_ref(), &key).await.map_err(Stopped::Failed)?;
         let stamp = stamp(self.run, &key, again);
@@ -396,26 +429,26 @@ impl<E: Execution> Scope<E> {
                 return self.record(&key, answer).await.map(|a| a.result);
             }
         };
-        let lane = if self.fast { Lane::Fast } else { Lane::Slow };
-        let mut attempts = 0_u64;
+        let place = Place::Call(key);
+        // The run may have been put down while this call waited.
+        let mut held = self.services.waiting.claim(self.run, &place);
+        let mut attempts = held.as_ref().map_or(0, |held| held.attempts);
         loop {
-            // An intent that is open needs no budget: it is read back, not sent.
-            let reservation = gateway
-                .limiter
-                .reserve(method, &arguments, self.connection.owner(), self.run, lane)
-                .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
-            if reservation.wait_ms() >= 1_000 {
-                self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
+            if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
+                && !self.waits(&place, (Wanted::Backoff, attempts), backoff.turn()).await
+            {
+                return Err(Stopped::PutDown);
             }
-            let stop_only = *self.wish.borrow() != Wish::Run;
-            let permit = if stop_only { None } else { self.unless_stopped(reservation.granted()).await };
-            let intent = (method.writes && permit.is_some()).then(|| Intent {
+            let may_send = match held.take() {
+                Some(held) => self.waits(&place, (Wanted::Turn, attempts), held.turn()).await,
+                None => self.has_budget(method, &arguments, &place, attempts).await?,
+            };
+            let intent = (method.writes && may_send).then(|| Intent {
                 hash: hash.clone(),
                 at: self.port.now(),
                 function: method.function.clone(),
                 connection: self.connection.facts.name.clone(),
             });
-            let may_send = permit.is_some();
             let end = self
                 .port
                 .step(&step, intent, |open| {
@@ -457,7 +490,9 @@ impl<E: Execution> Scope<E> {
                     let now = self.port.now();
                     let at = retry_at.map_or_else(|| now.plus_millis(jittered), |at| at.max(now));
                     self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
-                    if self.unless_stopped(self.services.clock.sleep_until(at)).await.is_none() {
+                    let clock = self.services.clock.clone();
+                    let backoff: Turn = Box::pin(async move { clock.sleep_until(at).await });
+                    if !self.waits(&place, (Wanted::Backoff, attempts), backoff).await {
                         return Err(Stopped::PutDown);
                     }
                 }

@@ -33,6 +33,7 @@ use super::execution::local::Local;
 use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use super::plugins::Guest;
+use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
 use effects::{Calls, Deeds, Scope, Stopped};
@@ -51,6 +52,8 @@ pub(crate) struct Caller<E> {
     pub(crate) facts: Arc<Facts>,
     /// What each of its actions may do, as it was when the run was accepted.
     pub(crate) grants: Arc<Granted>,
+    /// How many of its actions wait.
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// What the plugins of a run's actions were granted when it was accepted.
@@ -63,16 +66,24 @@ impl<E: Execution> Invoker for Caller<E> {
             port: self.port.clone(),
             facts: self.facts.clone(),
             grants: self.grants.clone(),
+            activity: self.activity.clone(),
             call,
             wish,
             deeds: Arc::default(),
         };
         let call = &attempt.call;
         let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
-        Box::pin(attempt.carry().instrument(span))
+        let doing = self.activity.begins();
+        let carrying = async move {
+            let end = attempt.carry().await;
+            drop(doing);
+            end
+        };
+        Box::pin(carrying.instrument(span))
     }
 
     fn ended(&self) {
+        self.services.waiting.forget(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.keys.release_all(self.facts.run);
         self.services.post(self.services.groups.leave(self.facts.run));
@@ -96,6 +107,7 @@ struct Attempt<E> {
     port: Arc<E>,
     facts: Arc<Facts>,
     grants: Arc<Granted>,
+    activity: Arc<Activity>,
     call: Calling,
     wish: watch::Receiver<Wish>,
     deeds: Arc<Deeds>,
@@ -179,22 +191,15 @@ impl<E: Execution> Attempt<E> {
         };
         let keys = keys_of(&action, &self.call, &arguments);
         let owner = self.owner();
-        for key in &keys {
-            let mut wish = self.wish.clone();
-            tokio::select! {
-                biased;
-                () = self.services.keys.acquire(key, &owner) => {}
-                _ = wish.wait_for(|w| *w != Wish::Run) => {
-                    // What waits for a key has done nothing yet: an action with anything on record holds its keys.
-                    for key in &keys {
-                        self.services.keys.release(key, &owner);
-                    }
-                    if *self.wish.borrow() == Wish::PutDown {
-                        return CallEnd::PutDown;
-                    }
-                    return nothing_done();
-                }
+        if !self.has_keys(&keys, &owner).await {
+            if *self.wish.borrow() == Wish::PutDown {
+                return CallEnd::PutDown;
             }
+            // What waits for a key has done nothing yet: an action with anything on record holds its keys.
+            for key in &keys {
+                self.services.keys.release(key, &owner);
+            }
+            return nothing_done();
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
         let end = match end {
@@ -208,6 +213,34 @@ impl<E: Execution> Attempt<E> {
             }
         }
         end
+    }
+
+    /// Waits until all keys are the action's; false when it is to stop before that. If it is put down, it keeps its place
+    /// and what it has of them: they are taken in one order, so that this holds up nobody for ever.
+    async fn has_keys(&self, keys: &[String], owner: &Owner) -> bool {
+        if keys.is_empty() {
+            return true;
+        }
+        let place = Place::Action(self.call.key.clone());
+        let turn = self.services.waiting.claim(self.run(), &place).map_or_else(
+            || {
+                let (held, keys, owner) = (self.services.keys.clone(), keys.to_vec(), owner.clone());
+                let all: Turn = Box::pin(async move {
+                    for key in &keys {
+                        held.acquire(key, &owner).await;
+                    }
+                });
+                all
+            },
+            Held::turn,
+        );
+        let wait = Wait::new(&self.activity, &self.wish, place, (Wanted::Turn, 0), turn);
+        let mut wish = self.wish.clone();
+        tokio::select! {
+            biased;
+            () = wait => true,
+            _ = wish.wait_for(|w| *w != Wish::Run) => false,
+        }
     }
 
     fn scope(&self, action: &Arc<Action>, grants: &Arc<[Grant]>, connection: &Arc<Connected>) -> Arc<Scope<E>> {
@@ -225,6 +258,7 @@ impl<E: Execution> Attempt<E> {
             retry_again: task.is_some_and(|t| t.extras.retry_again),
             resend_unknown: task.is_some_and(|t| t.extras.resend_unknown),
             fast: self.facts.workflow.extras.purpose.as_deref() == Some("offboarding"),
+            activity: self.activity.clone(),
             wish: self.wish.clone(),
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
@@ -299,6 +333,7 @@ impl<E: Execution> Attempt<E> {
                     started_at_ms: self.facts.accepted_at.as_millis(),
                     seed: seed_of(&self.call),
                 },
+                memory: self.activity.guests_bytes.clone(),
             };
             let first = slice.as_ref().map_or(0, |s| s.first_call);
             match scope.is_on_record(first).await {

@@ -8,7 +8,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::run::{ExecutionKey, Facts, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 mod log;
 
@@ -39,6 +39,7 @@ pub(crate) struct Local {
     log: Mutex<Log>,
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
     drain: watch::Receiver<bool>,
+    put_down: Arc<Notify>,
     timers: Timers,
     /// Moves on with every entry, for whoever follows the run.
     moved: watch::Sender<Ticket>,
@@ -60,6 +61,8 @@ pub(crate) struct Opening {
     pub(crate) inbox: mpsc::UnboundedReceiver<Signal>,
     /// Whether the process is stopping.
     pub(crate) drain: watch::Receiver<bool>,
+    /// Rung when the run is to leave memory though its actions wait.
+    pub(crate) put_down: Arc<Notify>,
     /// Moves on with every entry.
     pub(crate) moved: watch::Sender<Ticket>,
     /// The run's summary as it stands.
@@ -114,6 +117,7 @@ impl Local {
             log: Mutex::new(log),
             inbox: tokio::sync::Mutex::new(opening.inbox),
             drain: opening.drain,
+            put_down: opening.put_down,
             timers: opening.timers,
             moved: opening.moved,
         }
@@ -178,7 +182,7 @@ impl Local {
             && let Err(error) = self.settle(settle)
         {
             tracing::error!(run = %self.run, %error, "what a person said of a call was not kept");
-            return Next::Drain;
+            return Next::PutDown;
         }
         Next::Signal(signal)
     }
@@ -523,7 +527,7 @@ impl Execution for Local {
         }
         let mut drain = self.drain.clone();
         if *drain.borrow_and_update() {
-            return Next::Drain;
+            return Next::PutDown;
         }
         if resting {
             return Next::Rest;
@@ -533,9 +537,10 @@ impl Execution for Local {
             signal = inbox.recv() => match signal {
                 Some(signal) => self.given(signal),
                 // Nobody can send any more: the engine is going.
-                None => Next::Drain,
+                None => Next::PutDown,
             },
-            _ = drain.changed() => Next::Drain,
+            _ = drain.changed() => Next::PutDown,
+            () = self.put_down.notified() => Next::PutDown,
         }
     }
 

@@ -221,8 +221,8 @@ pub(crate) enum Next {
     Signal(Signal),
     /// There is none, and the driver may go: the run is woken when there is one.
     Rest,
-    /// The process is stopping: end what was sent, begin nothing.
-    Drain,
+    /// The process is stopping, or the run only waits and others need its room: end what was sent, begin nothing.
+    PutDown,
 }
 
 /// What a run asks of whatever carries it.

@@ -36,6 +36,7 @@ mod scenarios;
 mod simulate;
 mod timers;
 mod upkeep;
+mod waiting;
 mod workflows;
 
 /// A host without HTTP, on a store in memory.

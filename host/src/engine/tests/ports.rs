@@ -130,6 +130,7 @@ impl LocalStage {
             limits: Arc::new(Limits::default()),
             inbox,
             drain: self.drain.subscribe(),
+            put_down: Arc::default(),
             moved: watch::channel(crate::journal::Ticket::default()).0,
             summary,
             timers: self.timers.clone(),

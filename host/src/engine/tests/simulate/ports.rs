@@ -17,6 +17,7 @@ use crate::engine::call::Caller;
 use crate::engine::driver::{self, CallFuture, Invoker, Wish};
 use crate::engine::execution::replay::{Death, Line, Replay};
 use crate::engine::execution::{self, Signal};
+use crate::engine::waiting::Activity;
 use crate::journal::memory::Memory;
 use crate::limits::Limits;
 
@@ -155,6 +156,7 @@ async fn carry(
         port: port.clone(),
         facts: facts.clone(),
         grants: Arc::new(loaded.granted),
+        activity: Activity::new(engine.services.clone(), run),
     };
     let invoker = Replayed { caller, inbox: inbox.clone() };
     let mut state = State::new(facts);

@@ -149,6 +149,11 @@ impl Story {
         if dice.chance(20) {
             limits.live_runs_max = dice.between(1, 2);
         }
+        if dice.chance(40) {
+            // Whoever waits for a turn is put down soon, and taken up again.
+            limits.waiting_runs_max = dice.between(1, 2);
+            limits.waiting_ms_max = dice.between(1, 2_000);
+        }
         let state = State { happenings: happenings.into(), orders, applied: false, rounds: 0 };
         Self { definitions, swarm, limits, deaths, state: Mutex::new(state), end_ms: span + 25_000 }
     }
