@@ -31,8 +31,8 @@ pub(super) type Turn = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) enum Place {
     /// A call.
     Call(CallKey),
-    /// An action, before it begins.
-    Action(ExecutionKey),
+    /// An attempt at an action, before it begins.
+    Action(ExecutionKey, u32),
 }
 
 impl Place {
@@ -40,7 +40,7 @@ impl Place {
     fn action(&self) -> &ExecutionKey {
         match self {
             Self::Call(call) => &call.execution,
-            Self::Action(action) => action,
+            Self::Action(action, _) => action,
         }
     }
 }

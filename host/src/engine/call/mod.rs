@@ -30,7 +30,7 @@ use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
 use super::execution::local::Local;
-use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
+use super::execution::{self, Answer, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use super::plugins::Guest;
 use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
@@ -145,7 +145,7 @@ pub(super) async fn keys_held(port: &Local, action: &Action, call: &Calling) -> 
 
 impl<E: Execution> Attempt<E> {
     fn owner(&self) -> Owner {
-        Owner { run: self.run(), execution: self.call.key.clone() }
+        Owner { run: self.run(), execution: self.call.key.clone(), attempt: self.call.attempt }
     }
 
     fn run(&self) -> RunId {
@@ -153,6 +153,27 @@ impl<E: Execution> Attempt<E> {
     }
 
     async fn carry(self) -> CallEnd {
+        match self.act().await {
+            CallEnd::Park(reason) if self.has_written().await => CallEnd::ParkPartway(reason),
+            end => end,
+        }
+    }
+
+    /// Whether this attempt has carried out anything, in whichever life of the process.
+    async fn has_written(&self) -> bool {
+        for ordinal in 0.. {
+            let key = CallKey { execution: self.call.key.clone(), attempt: self.call.attempt, ordinal };
+            let kept = self.port.step::<Answer, _, _>(&StepKey::Call(key), None, |_| async { End::Stopped }).await;
+            match kept {
+                Ok(End::Done(answer)) if answer.writes && answer.result.is_ok() => return true,
+                Ok(End::Done(_)) => {}
+                _ => break,
+            }
+        }
+        false
+    }
+
+    async fn act(&self) -> CallEnd {
         let fault = |code: &str, status: u16, detail: String| {
             CallEnd::Returned(Returned::Fault(Fault::of_code(code, status, detail)))
         };
@@ -206,10 +227,12 @@ impl<E: Execution> Attempt<E> {
             CallEnd::Returned(returned) => CallEnd::Returned(self.accounted(returned)),
             other => other,
         };
-        // A parked action keeps its keys: what it was doing is not over.
-        if matches!(end, CallEnd::Returned(_)) {
-            for key in &keys {
-                self.services.keys.release(key, &owner);
+        for key in &keys {
+            match end {
+                CallEnd::Returned(_) => self.services.keys.release(key, &owner),
+                // A parked action keeps its keys: what it was doing is not over.
+                CallEnd::Park(_) | CallEnd::ParkPartway(_) => self.services.keys.park(key, &owner),
+                CallEnd::PutDown | CallEnd::Failed(_) => {}
             }
         }
         end
@@ -221,7 +244,7 @@ impl<E: Execution> Attempt<E> {
         if keys.is_empty() {
             return true;
         }
-        let place = Place::Action(self.call.key.clone());
+        let place = Place::Action(self.call.key.clone(), self.call.attempt);
         let turn = self.services.waiting.claim(self.run(), &place).map_or_else(
             || {
                 let (held, keys, owner) = (self.services.keys.clone(), keys.to_vec(), owner.clone());

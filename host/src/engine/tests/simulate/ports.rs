@@ -31,6 +31,8 @@ pub(super) struct Came {
     /// What Slack did, in no order.
     pub(super) facts: Vec<String>,
     pub(super) lines: usize,
+    /// For what it waits, if it did not end.
+    pub(super) waits: String,
 }
 
 /// The real callers of actions, over an engine that has no groups of its own.
@@ -70,7 +72,7 @@ fn came(world: &World, status: Option<Status>, lines: usize) -> Came {
         .filter(|fact| !fact.contains("C0FAULTS"))
         .collect();
     facts.sort();
-    Came { status, facts, lines }
+    Came { status, facts, lines, waits: String::new() }
 }
 
 /// Only the first definition and nobody who asks for anything: what is left can be compared.
@@ -112,7 +114,7 @@ pub(super) fn replayed(seed: u64, mut deaths: Vec<Death>) -> (Came, Vec<String>)
     let (story, world) = story(seed);
     // Accepted as ever, and carried by nobody: the other port does that.
     let limits = Limits { live_runs_max: 0, ..story.limits.clone() };
-    let log: Arc<std::sync::Mutex<(Vec<Line>, Option<Status>)>> = Arc::default();
+    let log: Arc<std::sync::Mutex<Kept>> = Arc::default();
     let mut memory = Memory::manual();
     for _ in 0..10 {
         let (kept, story, death) = (log.clone(), story.clone(), deaths.pop());
@@ -123,16 +125,24 @@ pub(super) fn replayed(seed: u64, mut deaths: Vec<Death>) -> (Came, Vec<String>)
             break;
         }
     }
-    let (lines, status) = std::mem::take(&mut *log.lock().unwrap());
-    let came = came(&world, status, lines.len());
+    let Kept { lines, status, waits } = std::mem::take(&mut *log.lock().unwrap());
+    let came = Came { waits, ..came(&world, status, lines.len()) };
     let mut state = world.lock();
     (came, std::mem::take(&mut state.breaks))
+}
+
+/// What outlives a process that replays, and how its run stood.
+#[derive(Default)]
+struct Kept {
+    lines: Vec<Line>,
+    status: Option<Status>,
+    waits: String,
 }
 
 async fn carry(
     process: Process,
     story: &Story,
-    log: &std::sync::Mutex<(Vec<Line>, Option<Status>)>,
+    log: &std::sync::Mutex<Kept>,
     death: Option<Death>,
 ) -> Left {
     let Process { world, engine, .. } = &process;
@@ -145,7 +155,7 @@ async fn carry(
     let (opening, _inbox) = engine.opening(run, summary);
     let loaded = engine.load(run, opening).await.unwrap();
     let facts = loaded.state.facts().clone();
-    let (port, inbox) = Replay::over(log.lock().unwrap().0.clone(), engine.services.clock.now());
+    let (port, inbox) = Replay::over(log.lock().unwrap().lines.clone(), engine.services.clock.now());
     let port = Arc::new(port.by(engine.services.clock.clone()));
     if let Some(death) = death {
         port.die_at(death);
@@ -163,10 +173,11 @@ async fn carry(
     let mut decisions = driver::fold(port.as_ref(), &mut state, 0).await.unwrap();
     for _ in 0..HELPS_MAX {
         let carried = driver::drive(port.as_ref(), &invoker, engine.services.decider.as_ref(), state, decisions).await;
-        log.lock().unwrap().0 = port.lines();
+        log.lock().unwrap().lines = port.lines();
         let Ok(carried) = carried else { return Left::Died };
         (state, decisions) = (carried.state, carried.decisions);
-        log.lock().unwrap().1 = Some(state.status());
+        log.lock().unwrap().status = Some(state.status());
+        log.lock().unwrap().waits = format!("{:?}", state.waiting());
         if state.ended().is_some() {
             return Left::Over;
         }

@@ -134,7 +134,8 @@ impl Slack {
             "conversations.history" => Ok(self.history(arguments)),
             "conversations.members" => {
                 let members = self.members.get(&text(arguments, "channel")).cloned().unwrap_or_default();
-                Ok(page("members", members.into_iter().map(Value::from).collect(), arguments))
+                let members = members.into_iter().map(|user| (user.clone(), Value::from(user)));
+                Ok(page("members", members.collect(), arguments))
             }
             "conversations.invite" => {
                 let (channel, user) = (text(arguments, "channel"), text(arguments, "users"));
@@ -193,16 +194,19 @@ impl Slack {
             if with_metadata {
                 message["metadata"] = m.metadata.clone();
             }
-            message
+            // The newest first.
+            (format!("{:020}", u64::MAX - m.at_us), message)
         });
         page("messages", shown.collect(), arguments)
     }
 }
 
-/// A page of a list, and where the next one begins.
-fn page(name: &str, items: Vec<Value>, arguments: &Value) -> Value {
-    let from: usize = arguments["cursor"].as_str().and_then(|c| c.parse().ok()).unwrap_or(0);
-    let next = if from + PAGE < items.len() { (from + PAGE).to_string() } else { String::new() };
-    let shown: Vec<Value> = items.into_iter().skip(from).take(PAGE).collect();
+/// A page of a list, and where the next one begins: behind an item, so that what comes and goes meanwhile hides no other.
+fn page(name: &str, items: Vec<(String, Value)>, arguments: &Value) -> Value {
+    let cursor = text(arguments, "cursor");
+    let mut left = items.into_iter().filter(|(key, _)| cursor.is_empty() || *key > cursor);
+    let shown: Vec<(String, Value)> = left.by_ref().take(PAGE).collect();
+    let next = left.next().and(shown.last()).map(|(key, _)| key.clone()).unwrap_or_default();
+    let shown: Vec<Value> = shown.into_iter().map(|(_, value)| value).collect();
     json!({"ok": true, name: shown, "has_more": !next.is_empty(), "response_metadata": {"next_cursor": next}})
 }

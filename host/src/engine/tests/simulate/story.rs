@@ -405,7 +405,7 @@ async fn wished(process: Process, run: RunId, wish: Wish) {
     if matches!(wish, Wish::Retry | Wish::Undo) {
         // From now on it may go on after its end, whether or not anybody hears of it.
         if let Some(promised) = world.lock().promised.get_mut(&run) {
-            promised.ended = None;
+            promised.asking += 1;
             promised.cancelled_at = None;
         }
     }
@@ -423,6 +423,10 @@ async fn wished(process: Process, run: RunId, wish: Wish) {
     let mut state = world.lock();
     let state = &mut *state;
     let Some(promised) = state.promised.get_mut(&run) else { return };
+    if matches!(wish, Wish::Retry | Wish::Undo) {
+        promised.asking -= 1;
+        promised.ended = None;
+    }
     if !matches!(done, Ok(true)) {
         return;
     }
@@ -444,10 +448,10 @@ async fn resolved(process: &Process, run: RunId) {
         return;
     }
     world.lock().counts.operations += 1;
-    let Ok(doubts) = engine.doubts(run, None).await else { return };
     // Nobody says anything before what is on its way is there.
     tokio::time::sleep(Duration::from_secs(10)).await;
     world.take_up_late();
+    let Ok(doubts) = engine.doubts(run, None).await else { return };
     let truth: Vec<bool> = {
         let state = world.lock();
         doubts.iter().map(|doubt| state.slack.accepted(&doubt.stamp)).collect()
@@ -492,6 +496,7 @@ async fn follow(process: Process) {
             let mut state = world.lock();
             let Some(promised) = state.promised.get_mut(&run) else { continue };
             match &promised.ended {
+                _ if promised.asking > 0 => promised.ended = None,
                 Some(ended) if *ended != status => {
                     let what = format!("{run} was told to be {ended}, and is {status} without anybody's asking");
                     drop(state);
