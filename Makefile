@@ -9,7 +9,11 @@ BELLHOP := $(TARGET)/debug/bellhop
 BELLHOP_RELEASE := $(TARGET)/release/bellhop
 SLACK := target/plugins/slack.wasm
 
-.PHONY: help setup build plugins demo test check simulate bench
+# How much `make faults` does: full or quick. KILLS=1000 and SEED=N go to it as well.
+FAULTS ?= full
+FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
+
+.PHONY: help setup build plugins demo test check simulate bench faults mutants
 
 help:
 	@echo 'make demo     watch a person join a Slack organisation and leave it again'
@@ -18,6 +22,8 @@ help:
 	@echo 'make plugins  build the Slack actions to $(SLACK)'
 	@echo 'make simulate SEEDS=10000   play so many random worlds, with faults and crashes; SEED=17 plays one and shows it'
 	@echo 'make bench    measure, in a release build'
+	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick, KILLS=1000, SEED=N)'
+	@echo 'make mutants  plant one mistake after the other: each has to be caught'
 	@echo 'make setup    the toolchain for guests; the others do it too'
 
 setup:
@@ -45,6 +51,14 @@ simulate: export SEEDS ?= 1000
 simulate: setup
 	$(CARGO) test --quiet --workspace --bin bellhop $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
 	  --test-threads=1 --nocapture engine::tests::simulate::$(if $(SEED),worlds)
+
+# What is built for these two can be made to die; afterwards the ordinary program is put back.
+faults: setup
+	@status=0; $(FAULTS_TEST) $(FAULTS) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) || status=$$?; \
+	$(CARGO) build --quiet --workspace --bin bellhop; exit $$status
+
+mutants: setup
+	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(CARGO) build --quiet --workspace --bin bellhop; exit $$status
 
 bench: setup
 	$(CARGO) build --release -p bellhop

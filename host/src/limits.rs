@@ -118,6 +118,7 @@ limits! {
     sse_queue_max = 1_000, 100_000, "records that a reader of events who had had all of them may fall behind; then it is cut off";
     drain_ms_max = 10_000, 600_000, "sent calls at SIGTERM; what is still open is resolved at the next start";
     idempotency_kept_ms = 86_400_000, 2_592_000_000, "an idempotency key after its run ended: a day of retries";
+    runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
     store_cache_bytes = 16 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
     table_bytes_max = 1 << 20, 16 << 20, "an operator's table: it is given to expressions whole";

@@ -149,5 +149,6 @@ fn summary_of(namespace: String, name: String, version: String, started_at: Time
         error: None,
         output: None,
         idempotency_key: None,
+        own_key: None,
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Group, Input, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, Event, FrameId, Group, Input, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -15,6 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::execution::{Decision, End, Error, Execution, Next, StepKey};
+use crate::faults::{Plant, Point, pass, planted};
 
 /// How a call came back to the driver.
 pub(crate) enum CallEnd {
@@ -91,12 +92,13 @@ pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
     evaluator: &(dyn Evaluator + Send + Sync),
-    mut state: State,
+    state: State,
     mut decisions: u64,
 ) -> Result<Carried, Error> {
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
     let mut calls: FuturesUnordered<UnderWay> = FuturesUnordered::new();
     let (mut draining, mut asked) = (false, false);
+    let mut state = Arc::new(state);
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
     loop {
@@ -124,7 +126,7 @@ pub(crate) async fn drive<E: Execution>(
         }
         if draining && calls.is_empty() {
             port.settled().await?;
-            return Ok(Carried { left: Left::PutDown, state, decisions });
+            return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
         }
         let (cause, acknowledge) = if state.ended().is_some() {
             // Somebody may want it tried again, or what it did taken back.
@@ -132,8 +134,9 @@ pub(crate) async fn drive<E: Execution>(
                 Next::Signal(signal) => (signal.cause, signal.acknowledge),
                 Next::Rest | Next::PutDown => {
                     port.settled().await?;
+                    pass(Point::Ended);
                     invoker.ended();
-                    return Ok(Carried { left: Left::Ended, state, decisions });
+                    return Ok(Carried { left: Left::Ended, state: Arc::unwrap_or_clone(state), decisions });
                 }
             }
         } else if start && !draining {
@@ -143,6 +146,7 @@ pub(crate) async fn drive<E: Execution>(
             port.settled().await?;
             let number = notice.number;
             invoker.notify(notice).await?;
+            pass(Point::HandedOver);
             (Cause::Noticed { number }, None)
         } else {
             let resting = calls.is_empty();
@@ -162,7 +166,7 @@ pub(crate) async fn drive<E: Execution>(
                     Next::Signal(signal) => (signal.cause, signal.acknowledge),
                     Next::Rest => {
                         port.settled().await?;
-                        return Ok(Carried { left: Left::Resting, state, decisions });
+                        return Ok(Carried { left: Left::Resting, state: Arc::unwrap_or_clone(state), decisions });
                     }
                     Next::PutDown => {
                         draining = true;
@@ -183,14 +187,12 @@ pub(crate) async fn drive<E: Execution>(
         };
         let woken = matches!(cause, Cause::Wake);
         let input = Input { at: port.now(), entropy: port.entropy(), cause };
-        let events = run::decide(&state, &input, evaluator);
-        let decided = !events.is_empty();
-        if !events.is_empty() {
-            for event in &events {
-                state.apply(event);
-            }
+        let decided = run::decide_and_apply(&state, &input, evaluator);
+        let has_decided = decided.is_some();
+        if let Some((events, after)) = decided {
+            state = Arc::new(after);
             port.timer(wake(&state));
-            let decision = Decision { events, after: Some(Arc::new(state.clone())) };
+            let decision = Decision { events, after: Some(state.clone()) };
             let step = StepKey::Decision(decisions);
             let kept = port.step(&step, None, |_| async move { End::Done(decision) }).await?;
             if !matches!(kept, End::Done(_)) {
@@ -207,7 +209,7 @@ pub(crate) async fn drive<E: Execution>(
                 invoker.ended();
             }
             // The one who asked may have gone.
-            let _gone = acknowledge.send(decided);
+            let _gone = acknowledge.send(has_decided);
         }
     }
 }
@@ -244,8 +246,13 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
         let step = StepKey::Decision(decisions);
         let kept = port.step::<Decision, _, _>(&step, None, |_| async { End::Stopped }).await?;
         let End::Done(Decision { events, .. }) = kept else { return Ok(decisions) };
-        for event in &events {
-            state.apply(event);
+        for mut event in events {
+            if planted(Plant::ForgetLedger)
+                && let Event::TaskCompleted { effect, .. } = &mut event
+            {
+                *effect = None;
+            }
+            state.apply(&event);
         }
         decisions += 1;
     }

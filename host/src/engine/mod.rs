@@ -29,6 +29,7 @@ mod notices;
 mod places;
 pub(crate) mod plugins;
 pub(crate) mod resolve;
+mod retention;
 pub(crate) mod runs;
 mod summary;
 mod sweep;
@@ -43,6 +44,7 @@ pub(crate) mod views;
 mod waiting;
 
 use crate::clock::Clock;
+use crate::faults::{Plant, planted};
 use crate::journal::{self, Journal};
 use crate::limits::Limits;
 use crate::sandbox::expression::Expressions;
@@ -181,7 +183,10 @@ impl Engine {
         // A host that has runs behind it does not know what it has used of Slack's budget.
         // A run that cannot be read is one all the same, and must not keep the host from starting.
         let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
-        let closed = connections::closed(&journal, clock.now())?;
+        let mut closed = connections::closed(&journal, clock.now())?;
+        if planted(Plant::ForgetRetryAfter) {
+            closed.clear();
+        }
         let limiter = if restarted || !closed.is_empty() {
             Limiter::restarted(limiter_options, limiter_clock, closed)
         } else {

@@ -15,10 +15,11 @@ use super::definitions::Definition;
 use super::driver::{self, Left};
 use super::exclusive::Owner;
 use super::execution::local::{Local, Opening, Read};
-use super::execution::{self, CallKey, Execution as _, Intent, Signal};
+use super::execution::{self, CallKey, Execution as _, Intent, Settle, Signal};
 use super::places::Places;
 use super::waiting::Activity;
 use super::{Engine, aside};
+use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Open, Summary, Ticket, Write, key};
 
 /// A run that a driver carries.
@@ -292,11 +293,22 @@ impl Engine {
     /// Brings a message to a run, taking it up from the journal if need be. After Ok, the decision about the message
     /// is durable (or the run had ended and there was none to make). True when anything was decided.
     pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<bool, LoadError> {
+        self.signal_by(run, cause, None).await
+    }
+
+    /// As [`Self::signal`]; who wants it is on record before the decision is.
+    pub(crate) async fn signal_by(
+        self: &Arc<Self>,
+        run: RunId,
+        cause: Cause,
+        by: Option<String>,
+    ) -> Result<bool, LoadError> {
         if matches!(cause, Cause::Resume) && self.is_aside(run) {
             return self.take_back(run).await.map(|()| true);
         }
         let (tell, told) = oneshot::channel();
-        self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
+        let settle = by.map(|by| Settle { calls: BTreeMap::new(), by });
+        self.send(run, Signal { cause, acknowledge: Some(tell), settle }).await?;
         let told = told.await;
         if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
             // Its driver went without looking. Whoever asked must ask again.
@@ -420,7 +432,9 @@ impl Engine {
                 if careful {
                     self.mark(run, Open { recoveries: open.recoveries + 1, ..open.clone() }).await?;
                 }
+                pass(Point::FoundOpen);
                 match self.take_up(run).await {
+                    Ok(Some(_)) if planted(Plant::ForgetOpenRun) => {}
                     Ok(None) => {}
                     Ok(Some(_)) if running.len() as u64 >= self.services.limits.live_runs_max => {
                         self.runs.places.line_up(run);

@@ -293,7 +293,13 @@ impl Drop for Wait {
             let _gone = post.send((run, Cause::Wake));
         });
         let held = Held { task, attempts: self.attempts, wanted: self.wanted };
-        services.waiting.book().held.entry(run).or_insert_with(|| Vec::with_capacity(1)).push((self.place.clone(), held));
+        services
+            .waiting
+            .book()
+            .held
+            .entry(run)
+            .or_insert_with(|| Vec::with_capacity(1))
+            .push((self.place.clone(), held));
     }
 }
 

@@ -250,7 +250,8 @@ impl<C: Clock> Limiter<C> {
         let mut state = self.inner.lock();
         state.sweep(now_us);
         let restarted_at_us = state.restarted_at_us;
-        let rates: Box<[Rate]> = method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
+        let rates: Box<[Rate]> =
+            method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
         for (key, &rate) in keys.iter().zip(rates.iter()) {
             if !state.buckets.contains_key(key) && state.buckets.len() >= options.buckets_max {
                 return Err(Full { key: key.clone(), waiting: state.buckets.len() });

@@ -2,24 +2,24 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{CallQuestion, judge_call};
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, ExecutionKey};
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{Failure, Unknown};
 use bellhop_slack::limiter::Lane;
-use bellhop_slack::reconcile::{self, Verdict};
+use bellhop_slack::reconcile;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::resolve::{Doubt, read_back};
+use super::deeds::Deeds;
 use super::stamp::{request_text, sends_again, stamp};
 use super::{answer, channels};
 use crate::engine::Services;
@@ -27,7 +27,7 @@ use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
 use crate::engine::gateway::Connected;
 use crate::engine::waiting::{Activity, Place, Turn, Wait, Wanted};
-use crate::journal::Write;
+use crate::faults::{Plant, planted};
 use crate::sandbox::{Halt, Host};
 
 /// Everything that a call of one attempt of one action's execution needs.
@@ -56,17 +56,8 @@ pub(super) struct Scope<E> {
     pub(super) deeds: Arc<Deeds>,
     /// The guest does again what an earlier life has on record, and has not come to the end of that.
     pub(super) replays: AtomicBool,
-}
-
-/// What an attempt has done, over its slices and tries.
-#[derive(Default)]
-pub(super) struct Deeds {
-    /// A write was carried out, in whichever life of the process.
-    pub(super) wrote: AtomicBool,
-    /// A write was answered from an earlier attempt's success.
-    pub(super) reused: AtomicBool,
-    /// A write was sent again though an earlier sending may have been carried out.
-    pub(super) repeated: AtomicBool,
+    /// What nobody is shown.
+    pub(super) mask: Mask,
 }
 
 /// Why an action's guest did not get to its end.
@@ -139,7 +130,7 @@ impl<E: Execution> Host for Calls<E> {
 
     fn log(&mut self, level: &str, text: &str) {
         tracing::info!(target: "bellhop::plugin", run = %self.scope.run, task = %self.scope.execution,
-            plugin = %self.scope.plugin, level, "{text}");
+            plugin = %self.scope.plugin, level, "{}", self.scope.mask.text(text));
     }
 }
 
@@ -196,10 +187,10 @@ impl<E: Execution> Scope<E> {
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(&key).await?;
         if let Some(answer) = kept {
-            if answer.hash != hash {
+            if answer.hash != hash && !planted(Plant::IgnoreHash) {
                 return Err(Stopped::Park(self.nondeterministic(&key)));
             }
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return Ok(answer.result);
         }
         self.replays.store(false, Ordering::Relaxed);
@@ -208,8 +199,9 @@ impl<E: Execution> Scope<E> {
             return self.begin(method, arguments, key, hash).await;
         }
         if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
+            self.deeds.note(&earlier);
             let answer = Answer { how: How::Reused, ..earlier };
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return self.record(&key, answer).await.map(|a| a.result);
         }
         let names = channels::names(&self, method, &arguments, key.ordinal).await?;
@@ -296,14 +288,6 @@ impl<E: Execution> Scope<E> {
         }
     }
 
-    /// A write that was carried out belongs into the run's ledger, in whichever life that was.
-    fn note_write(&self, answer: &Answer) {
-        if answer.writes && answer.result.is_ok() {
-            self.deeds.wrote.store(true, Ordering::Relaxed);
-            self.deeds.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
-        }
-    }
-
     pub(super) async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
         let step = StepKey::Call(key.clone());
         match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
@@ -335,7 +319,7 @@ impl<E: Execution> Scope<E> {
                 continue;
             }
             // The hash is of the function's name too.
-            if earlier.hash == hash {
+            if earlier.hash == hash || planted(Plant::IgnoreHash) {
                 return Ok(Some(earlier));
             }
             if self.retry_again {
@@ -355,7 +339,7 @@ impl<E: Execution> Scope<E> {
         Ok(None)
     }
 
-    fn nondeterministic(&self, key: &CallKey) -> Fault {
+    pub(super) fn nondeterministic(&self, key: &CallKey) -> Fault {
         let mut fault = Fault::of_code(
             "nondeterministic-plugin",
             500,
@@ -469,7 +453,7 @@ impl<E: Execution> Scope<E> {
                 .map_err(Stopped::Failed)?;
             match end {
                 End::Done(answer) => {
-                    self.note_write(&answer);
+                    self.deeds.note(&answer);
                     return Ok(answer.result);
                 }
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),
@@ -519,12 +503,14 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     writes: method.writes,
                     result,
-                    how: How::Sent,
+                    how: self.deeds.how_sent(),
                 })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
                 reason: reason.to_string(),
-                retry_at: retry_after_ms.map(|ms| self.port.now().plus_millis(ms)),
+                retry_at: retry_after_ms
+                    .filter(|_| !planted(Plant::IgnoreRetryAfter))
+                    .map(|ms| self.port.now().plus_millis(ms)),
             },
             Err(Failure::NotSent { reason, .. }) => {
                 let result = Err(answer::error("invalid-arguments", &reason.to_string(), "fatal", None, None));
@@ -555,83 +541,6 @@ impl<E: Execution> Scope<E> {
                 };
                 self.resolve(method, arguments, &intent, stamp, self.services.clock.monotonic(), hash).await
             }
-        }
-    }
-
-    /// Finds out what became of a write that was perhaps carried out; `ended` is when its connection ended, or this
-    /// process began after the one that held it, as the clock counts that nobody sets.
-    async fn resolve(
-        &self,
-        method: &'static Method,
-        arguments: &Value,
-        intent: &Intent,
-        stamp: &str,
-        ended: Duration,
-        hash: String,
-    ) -> End<Answer> {
-        if intent.hash != hash {
-            let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
-            return End::Doubt(self.nondeterministic(&key));
-        }
-        self.services.quiet_since(ended).await;
-        self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
-        let before = self.before(method, arguments);
-        let doubt = Doubt { method, arguments, intent, stamp, before: before.as_ref() };
-        let found = read_back(&self.services.gateway, &self.connection, &doubt, self.run).await;
-        self.services.counters.resolving.fetch_sub(1, Ordering::Relaxed);
-        match found {
-            Verdict::Found(body) => {
-                self.port.note(format!("{} had been carried out: found by reading back", method.name));
-                let result = Ok(body.to_string());
-                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
-            }
-            Verdict::Absent => {
-                self.port.note(format!("{} had not been carried out: nothing is there", method.name));
-                End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
-            }
-            Verdict::Repeat => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
-                End::NotSent {
-                    reason: "sending it again leaves what one sending leaves".to_owned(),
-                    retry_at: Some(self.port.now()),
-                }
-            }
-            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
-                End::NotSent {
-                    reason: format!("{why}; the task says `onUnknown: resend`"),
-                    retry_at: Some(self.port.now()),
-                }
-            }
-            Verdict::CannotTell(why) => {
-                self.keep_request(method, arguments);
-                let mut fault = Fault::of_code(
-                    "outcome-unknown",
-                    500,
-                    format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name),
-                );
-                fault.instance = Some(self.execution.pointer.clone());
-                End::Doubt(fault)
-            }
-        }
-    }
-
-    /// What this attempt had read of the thing that the write changes.
-    fn before(&self, method: &Method, arguments: &Value) -> Option<Value> {
-        let wanted = reconcile::before(method, arguments)?;
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, asked, body) = before.as_ref()?;
-        let same = *name == wanted.method && asked.get(wanted.field).and_then(Value::as_str) == Some(wanted.value);
-        same.then(|| body.clone())
-    }
-
-    /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It
-    /// goes before the record that parks the run; a request that is not kept costs the person an answer.
-    fn keep_request(&self, method: &Method, arguments: &Value) {
-        let mut write = Write::new();
-        write.blob(request_text(&method.function, arguments).as_bytes());
-        if let Err(error) = self.services.journal.commit(write) {
-            tracing::warn!(run = %self.run, %error, "a request in doubt is not kept");
         }
     }
 }

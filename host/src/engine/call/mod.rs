@@ -1,7 +1,7 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;
@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 mod answer;
 mod channels;
+mod deeds;
 mod effects;
 mod names;
 mod resolve;
@@ -34,9 +35,11 @@ use super::execution::{self, Answer, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use super::plugins::Guest;
 use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
+use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
-use effects::{Calls, Deeds, Scope, Stopped};
+use deeds::Deeds;
+use effects::{Calls, Scope, Stopped};
 use names::Unresolved;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.
@@ -86,7 +89,9 @@ impl<E: Execution> Invoker for Caller<E> {
         self.services.waiting.forget(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.keys.release_all(self.facts.run);
-        self.services.post(self.services.groups.leave(self.facts.run));
+        if !planted(Plant::KeepPlace) {
+            self.services.post(self.services.groups.leave(self.facts.run));
+        }
     }
 
     fn admit(&self, group: Group) {
@@ -210,7 +215,10 @@ impl<E: Execution> Attempt<E> {
             Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
             Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
-        let keys = keys_of(&action, &self.call, &arguments);
+        let mut keys = keys_of(&action, &self.call, &arguments);
+        if planted(Plant::DropExclusiveKey) {
+            keys.clear();
+        }
         let owner = self.owner();
         if !self.has_keys(&keys, &owner).await {
             if *self.wish.borrow() == Wish::PutDown {
@@ -224,7 +232,7 @@ impl<E: Execution> Attempt<E> {
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
         let end = match end {
-            CallEnd::Returned(returned) => CallEnd::Returned(self.accounted(returned)),
+            CallEnd::Returned(returned) => CallEnd::Returned(self.deeds.accounted(returned)),
             other => other,
         };
         for key in &keys {
@@ -247,6 +255,10 @@ impl<E: Execution> Attempt<E> {
         let place = Place::Action(self.call.key.clone(), self.call.attempt);
         let turn = self.services.waiting.claim(self.run(), &place).map_or_else(
             || {
+                let others = keys.iter().filter_map(|key| Some((key, self.services.keys.held_by_another(key, owner)?)));
+                for (key, other) in others {
+                    self.port.note(format!("waits for `{key}`, which the run {other} is changing"));
+                }
                 let (held, keys, owner) = (self.services.keys.clone(), keys.to_vec(), owner.clone());
                 let all: Turn = Box::pin(async move {
                     for key in &keys {
@@ -288,27 +300,8 @@ impl<E: Execution> Attempt<E> {
             before: Mutex::new(None),
             deeds: self.deeds.clone(),
             replays: AtomicBool::new(false),
+            mask: self.facts.mask(),
         })
-    }
-
-    /// An action's own account, with what the host knows of its calls.
-    fn accounted(&self, returned: Returned) -> Returned {
-        let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
-        let reused = did(&self.deeds.reused);
-        match returned {
-            Returned::Ok { output, mut effect } => {
-                effect.reused = reused;
-                if !effect.changed && did(&self.deeds.repeated) {
-                    effect.account = Account::Doubtful;
-                }
-                Returned::Ok { output, effect }
-            }
-            Returned::Fault(fault) if did(&self.deeds.wrote) => {
-                let effect = Effect { changed: true, undo: None, account: Account::Partial, reused };
-                Returned::Broken { fault, effect }
-            }
-            other => other,
-        }
     }
 
     async fn run_guest(
@@ -338,7 +331,7 @@ impl<E: Execution> Attempt<E> {
         };
         if slice.is_some() && action.manifest.effect != manifest::Effect::Read {
             // What the slices before did in an earlier life is not counted anew.
-            self.deeds.wrote.store(true, Ordering::Relaxed);
+            self.deeds.note_slices();
         }
         loop {
             tries += 1;
@@ -379,6 +372,10 @@ impl<E: Execution> Attempt<E> {
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
             let left = match on_its_way {
+                Some(task) if planted(Plant::AbandonSentCall) => {
+                    task.abort();
+                    None
+                }
                 // Its outcome is recorded by the task itself; what it could not bring to an end, it says.
                 Some(task) => task.await.ok().flatten(),
                 None => None,
@@ -396,14 +393,8 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = self.deeds.wrote.load(Ordering::Relaxed);
-                    // What was to be sent once more, because it may not have been carried out, is not now.
-                    let doubtful = !changed && self.deeds.repeated.load(Ordering::Relaxed);
-                    let account = if doubtful { Account::Doubtful } else { Account::Partial };
-                    return CallEnd::Returned(Returned::Ok {
-                        output: Value::Null,
-                        effect: Effect { changed, account, ..Effect::default() },
-                    });
+                    let effect = self.deeds.cut_short();
+                    return CallEnd::Returned(Returned::Ok { output: Value::Null, effect });
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
                 (Some(Err(trap @ Trap::Cpu { .. })), _) => {

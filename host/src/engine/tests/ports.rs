@@ -162,6 +162,7 @@ impl Stage for LocalStage {
                 error: None,
                 output: None,
                 idempotency_key: None,
+                own_key: None,
             };
             let mut write = Write::new();
             write.put(&key::summary(self.run()), &summary).unwrap();

@@ -53,7 +53,7 @@ impl Decider<'_> {
 
     /// A newer run takes the place of this one.
     pub(super) fn displace(&mut self, by: RunId, rollback: bool) {
-        if self.state.ending.is_none() && self.state.place.is_some() {
+        if self.state.ending.is_none() {
             self.emit(Event::Displaced { at: self.at, by });
             self.cancel(rollback);
         }

@@ -139,12 +139,7 @@ struct Kept {
     waits: String,
 }
 
-async fn carry(
-    process: Process,
-    story: &Story,
-    log: &std::sync::Mutex<Kept>,
-    death: Option<Death>,
-) -> Left {
+async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, death: Option<Death>) -> Left {
     let Process { world, engine, .. } = &process;
     story.apply(&process).await;
     let run = match engine.services.journal.runs(None, 1).unwrap().items.first() {

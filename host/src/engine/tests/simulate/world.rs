@@ -51,7 +51,10 @@ enum Lot {
     Refused,
     Blind,
     /// The connection ends. Slack takes it up so much later, or never.
-    Lost { late_ms: Option<u64>, status: bool },
+    Lost {
+        late_ms: Option<u64>,
+        status: bool,
+    },
 }
 
 /// What was promised to somebody about a run, or told.
@@ -292,7 +295,8 @@ impl World {
         if early {
             self.broken(format!("{} left before Slack wanted to hear of it again", method.name));
         }
-        let shown = ["text", "users", "user", "ts"].iter().find_map(|name| arguments[*name].as_str()).unwrap_or_default();
+        let shown =
+            ["text", "users", "user", "ts"].iter().find_map(|name| arguments[*name].as_str()).unwrap_or_default();
         self.say(format!("-> {} {shown}", method.name));
         if !method.writes {
             return;
@@ -472,17 +476,7 @@ fn answer(body: Result<Value, &str>) -> Answer {
         Ok(body) => (true, None, body),
         Err(error) => (false, Some(error.to_owned()), serde_json::json!({"ok": false, "error": error})),
     };
-    Answer {
-        status: 200,
-        ok,
-        error,
-        bytes: 1,
-        body,
-        needed: None,
-        provided: None,
-        scopes: None,
-        request_id: None,
-    }
+    Answer { status: 200, ok, error, bytes: 1, body, needed: None, provided: None, scopes: None, request_id: None }
 }
 
 /// The catalog lives as long as the program.
