@@ -12,7 +12,7 @@ use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, ExecutionKey};
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{Failure, Unknown};
-use bellhop_slack::limiter::Lane;
+use bellhop_slack::limiter::{Lane, Limiter};
 use bellhop_slack::reconcile;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -25,7 +25,7 @@ use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
-use crate::engine::gateway::Connected;
+use crate::engine::gateway::{Connected, SlackClock};
 use crate::engine::waiting::{Activity, Place, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
 use crate::sandbox::{Halt, Host};
@@ -388,6 +388,11 @@ impl<E: Execution> Scope<E> {
         Ok(self.waits(place, (Wanted::Turn, attempts), turn).await)
     }
 
+    fn is_closed(&self, method: &Method, arguments: &Value) -> bool {
+        let keys = Limiter::<SlackClock>::keys(method, arguments, self.connection.owner());
+        keys.first().is_some_and(|key| self.services.gateway.limiter.closed(key).is_some())
+    }
+
     /// Waits for a turn; false when the call is to stop instead.
     async fn waits(&self, place: &Place, wanted: (Wanted, u64), turn: Turn) -> bool {
         let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
@@ -424,7 +429,15 @@ impl<E: Execution> Scope<E> {
                 return Err(Stopped::PutDown);
             }
             let may_send = match held.take() {
-                Some(held) => self.waits(&place, (Wanted::Turn, attempts), held.turn()).await,
+                Some(held) => {
+                    let has_turn = self.waits(&place, (Wanted::Turn, attempts), held.turn()).await;
+                    // It took the run some time to come back: Slack may want to be left alone since.
+                    if has_turn && self.is_closed(method, &arguments) {
+                        self.has_budget(method, &arguments, &place, attempts).await?
+                    } else {
+                        has_turn
+                    }
+                }
                 None => self.has_budget(method, &arguments, &place, attempts).await?,
             };
             let intent = (method.writes && may_send).then(|| Intent {

@@ -1,7 +1,7 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;
@@ -9,7 +9,7 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
+use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -248,7 +248,9 @@ impl Action {
                 // A read in every slice, so that a slice is more than its write.
                 self.call("conversations.members", json!({"channel": self.field("channel")})).await?;
                 let (channel, ts) = self.post(&format!(" part {number}")).await?;
-                posted.as_array_mut().map(|list| list.push(json!([channel, ts])));
+                if let Some(list) = posted.as_array_mut() {
+                    list.push(json!([channel, ts]));
+                }
                 Ok(json!({"again": posted}))
             }
             "fail.early" => {

@@ -387,6 +387,7 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         workflow: WorkflowName { namespace: "test".to_owned(), name: format!("w{definition}") },
         version: None,
         body: Digest::of_json(input),
+        by: None,
         input: input.clone(),
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),

@@ -306,7 +306,9 @@ impl World {
             return;
         }
         let mut asked = arguments.clone();
-        asked.as_object_mut().map(|fields| fields.remove("metadata"));
+        if let Some(fields) = asked.as_object_mut() {
+            fields.remove("metadata");
+        }
         let hash = Digest::of(format!("{}\n{asked}", method.function).as_bytes()).to_string();
         let log = self.lock().log.clone();
         if let Some(log) = log {
