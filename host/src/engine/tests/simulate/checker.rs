@@ -55,10 +55,18 @@ pub(super) async fn check(process: &Process, story: &Story) {
             let all: Vec<(u64, Value)> =
                 events.into_iter().map(|e| (e.id, serde_json::to_value(&e).unwrap())).collect();
             check_waits(world, *run, &all);
+            let count = all.len() as u64;
             told(process, *run, all);
+            let most = world.lock().promised.get(run).and_then(|p| p.events.keys().max().copied());
+            if most.is_some_and(|most| most > count) {
+                lost.push(format!("{run} has {count} events, and somebody was told {most:?}"));
+            }
         }
         if let Ok(Some(view)) = process.engine.run_view(*run).await {
             statuses.insert(*run, view.status);
+            if view.status != Status::Cancelled && world.lock().promised.get(run).is_some_and(|p| p.cancelled) {
+                lost.push(format!("{run} is {:?} though its cancelling was acknowledged", view.status));
+            }
         }
     }
     for (place, user) in world.lock().slack.missing() {

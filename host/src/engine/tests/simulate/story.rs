@@ -16,6 +16,7 @@ use super::life::{Death, Left, Process};
 use super::world::{Swarm, short};
 use crate::engine::accept::{Refused, Trigger};
 use crate::engine::definitions::{self, Expect};
+use crate::journal::{Journal, Summary, key};
 use crate::limits::Limits;
 
 /// Users that a run has for itself.
@@ -289,6 +290,10 @@ impl Story {
         match answer {
             Ok(accepted) => {
                 let run = accepted.run;
+                let kept = Journal::new(Arc::new(process.store.left(0))).get::<Summary>(&key::summary(run));
+                if !matches!(kept, Ok(Some(_))) {
+                    process.world.broken(format!("{run} was accepted before it was on the disk"));
+                }
                 process.world.say(format!("order {number}: run {} {run} replayed {}", short(run), accepted.replayed));
                 let other = {
                     let mut state = self.lock();
@@ -366,11 +371,12 @@ impl Story {
                     world.broken(format!("{run} is parked and nobody is told why: {view:?}"));
                 }
                 let wish = match (view.status, round) {
-                    (Status::Suspended, _) => Wish::Resume,
+                    (Status::Suspended, ..50) => Wish::Resume,
                     (Status::Parked, ..20) => Wish::Retry,
                     (Status::Parked, 20..30) => Wish::Resolve,
-                    (_, 50..) => Wish::Kill,
-                    (Status::Parked, 30..) => Wish::Cancel,
+                    (Status::Parked, 30..50) => Wish::Cancel,
+                    (Status::Parked | Status::Suspended, _) => Wish::Kill,
+                    // Nothing keeps it from going on, and it is left alone to show that it does.
                     _ => continue,
                 };
                 world.say(format!("{} is {:?} {reason}: {wish:?}", short(run), view.status));
@@ -457,6 +463,7 @@ async fn wished(process: Process, run: RunId, wish: Wish) {
             state.counts.cancels += 1;
             promised.rollback |= wish == Wish::CancelAndUndo;
             promised.cancelled_at.get_or_insert(records);
+            promised.cancelled = true;
         }
         Wish::Undo => promised.rollback = true,
         Wish::Retry | Wish::Suspend | Wish::Resume | Wish::Resolve => {}

@@ -66,6 +66,8 @@ pub(super) struct Promised {
     pub(super) records: u64,
     /// How many records it had when its cancelling was acknowledged.
     pub(super) cancelled_at: Option<u64>,
+    /// Its cancelling was acknowledged, at whatever time.
+    pub(super) cancelled: bool,
     /// Its rollback was asked for, and that was acknowledged.
     pub(super) rollback: bool,
     /// Somebody said what became of something, or left it as it is: what stands at the end is theirs.
