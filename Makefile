@@ -45,13 +45,6 @@ check: setup
 	@CARGO='$(CARGO)' .ci/lint
 	$(CARGO) test --quiet --workspace --lib --bins
 
-# One thread after the other, so that the tables stand alone. With BELLHOP_FAULTS_PLANT=NAME the mistake of that name is
-# made, and this fails if it is noticed, as it should.
-simulate: export SEEDS ?= 1000
-simulate: setup
-	$(CARGO) test --quiet --workspace --bin bellhop $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
-	  --test-threads=1 --nocapture engine::tests::simulate::$(if $(SEED),worlds)
-
 # What is built for these two can be made to die; afterwards the ordinary program is put back.
 faults: setup
 	@status=0; $(FAULTS_TEST) $(FAULTS) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) || status=$$?; \
@@ -59,6 +52,13 @@ faults: setup
 
 mutants: setup
 	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(CARGO) build --quiet --workspace --bin bellhop; exit $$status
+
+# One thread after the other, so that the tables stand alone. With BELLHOP_FAULTS_PLANT=NAME the mistake of that name is
+# made, and this fails if it is noticed, as it should.
+simulate: export SEEDS ?= 1000
+simulate: setup
+	$(CARGO) test --quiet --workspace --bin bellhop $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
+	  --test-threads=1 --nocapture engine::tests::simulate::$(if $(SEED),worlds)
 
 bench: setup
 	$(CARGO) build --release -p bellhop

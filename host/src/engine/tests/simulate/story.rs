@@ -398,6 +398,7 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: key,
+        by: None,
         inline: None,
     }
 }
