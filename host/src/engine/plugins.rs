@@ -235,8 +235,7 @@ impl Plugins {
     pub(crate) fn put_script(&self, manifest: Manifest, script: Arc<dyn Script>, rules: &Rules) {
         let digest = Digest::of(manifest.name.as_bytes());
         let none = Vec::new;
-        let inspection =
-            Inspection { digest, size: 0, imports: none(), wasi: none(), exports: none(), logs: false };
+        let inspection = Inspection { digest, size: 0, imports: none(), wasi: none(), exports: none(), logs: false };
         let grants = declared(&manifest, rules).into();
         let stored = Stored { inspection, manifest, installed_at: Timestamp::from_millis(0) };
         let installed = compile(stored, grants).expect("a script's manifest is a good one");

@@ -1,8 +1,8 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;

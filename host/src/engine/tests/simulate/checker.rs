@@ -52,7 +52,8 @@ pub(super) async fn check(process: &Process, story: &Story) {
     for run in &runs {
         process.check_fold(*run).await;
         if let Ok(Some(events)) = process.engine.events(*run, 0, usize::MAX).await {
-            let all: Vec<(u64, Value)> = events.into_iter().map(|e| (e.id, serde_json::to_value(&e).unwrap())).collect();
+            let all: Vec<(u64, Value)> =
+                events.into_iter().map(|e| (e.id, serde_json::to_value(&e).unwrap())).collect();
             check_waits(world, *run, &all);
             told(process, *run, all);
         }
@@ -98,7 +99,9 @@ fn groups(world: &World, story: &Story, lost: &mut Vec<String>) {
         let ends = ["run.completed", "run.faulted", "run.cancelled"];
         let ended = promised.events.values().find(|e| ends.iter().any(|end| e["type"] == *end));
         let (queued, admitted) = (all("run.queued"), all("run.admitted"));
-        let (Some(queued), Some(from)) = (queued.first(), admitted.first().and_then(|e| time(&e["at"]))) else { continue };
+        let (Some(queued), Some(from)) = (queued.first(), admitted.first().and_then(|e| time(&e["at"]))) else {
+            continue;
+        };
         let until = ended.and_then(|e| time(&e["at"])).unwrap_or(jiff::Timestamp::MAX);
         let limit = story.most_in_a_group().max(queued["data"]["limit"].as_u64().unwrap_or(1));
         let group = queued["data"]["group"].as_str().unwrap_or_default();
@@ -176,13 +179,21 @@ fn changes(world: &World, ledger: &[Line], owners: &BTreeMap<String, RunId>) -> 
             }
             Fact::Joined { channel, user } => {
                 if let Some(run) = owners.get(&user[..2]) {
-                    add(*run, task_of(*run, user, channel), What::Joined { channel: channel.clone(), user: user.clone() });
+                    add(
+                        *run,
+                        task_of(*run, user, channel),
+                        What::Joined { channel: channel.clone(), user: user.clone() },
+                    );
                 }
             }
             Fact::Group { group, came, .. } => {
                 for user in came {
                     if let Some(run) = owners.get(&user[..2]) {
-                        add(*run, task_of(*run, user, group), What::Member { group: group.clone(), user: user.clone() });
+                        add(
+                            *run,
+                            task_of(*run, user, group),
+                            What::Member { group: group.clone(), user: user.clone() },
+                        );
                     }
                 }
             }
@@ -205,9 +216,8 @@ fn undone(ledger: &[Line], changes: &[Change]) -> Vec<usize> {
                 undone.extend(find(&What::Joined { channel: channel.clone(), user: user.clone() }));
             }
             Fact::Group { group, went, .. } => {
-                undone.extend(
-                    went.iter().filter_map(|u| find(&What::Member { group: group.clone(), user: u.clone() })),
-                );
+                undone
+                    .extend(went.iter().filter_map(|u| find(&What::Member { group: group.clone(), user: u.clone() })));
             }
             _ => {}
         }
@@ -263,7 +273,8 @@ fn taken_back(world: &World, run: RunId, changes: &[Change], undone: &[usize]) {
 
 /// What was done later is taken back earlier.
 fn in_order(world: &World, run: RunId, changes: &[Change], undone: &[usize]) {
-    let spans: Vec<GuestSpan> = world.lock().ended_guests.iter().filter(|s| s.run == run.to_string()).cloned().collect();
+    let spans: Vec<GuestSpan> =
+        world.lock().ended_guests.iter().filter(|s| s.run == run.to_string()).cloned().collect();
     let of = |task: &str| {
         let began = spans.iter().filter(|s| s.task == task).map(|s| s.began_ms).min();
         let ended = spans.iter().filter(|s| s.task == task).map(|s| s.ended_ms.unwrap_or(u64::MAX)).max();

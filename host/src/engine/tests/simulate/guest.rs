@@ -31,18 +31,37 @@ pub(super) fn manifest() -> Manifest {
         action("note.tell", "notify", &["chat.post-message"], None, &[]),
         action("note.whisper", "notify", &["chat.post-ephemeral"], None, &[]),
         action("topic.set", "update", &["conversations.set-topic"], None, &[]),
-        action("member.add", "update", &["usergroups-users.list", "usergroups-users.update"], Some("member.remove"), &["usergroup"]),
+        action(
+            "member.add",
+            "update",
+            &["usergroups-users.list", "usergroups-users.update"],
+            Some("member.remove"),
+            &["usergroup"]
+        ),
         action("member.remove", "delete", &["usergroups-users.list", "usergroups-users.update"], None, &["usergroup"]),
-        action("channel.join", "update", &["conversations.members", "conversations.invite"], Some("channel.leave"), &[]),
+        action(
+            "channel.join",
+            "update",
+            &["conversations.members", "conversations.invite"],
+            Some("channel.leave"),
+            &[]
+        ),
         action("channel.leave", "delete", &["conversations.kick"], None, &[]),
-        action("pair.add", "create", &["conversations.members", "conversations.invite", "chat.post-message"], Some("pair.remove"), &[]),
+        action(
+            "pair.add",
+            "create",
+            &["conversations.members", "conversations.invite", "chat.post-message"],
+            Some("pair.remove"),
+            &[]
+        ),
         action("pair.remove", "delete", &["conversations.kick", "chat.delete"], None, &[]),
         action("wild.tell", "notify", &["chat.post-message"], None, &[]),
         action("many.tell", "notify", &["chat.post-message", "conversations.members"], None, &[]),
         action("fail.early", "update", &[], None, &[]),
         action("fail.late", "create", &["chat.post-message"], Some("post.remove"), &[]),
     ]);
-    serde_json::from_value(json!({"publisher": "tests", "name": "sim", "version": "1.0.0", "actions": actions})).unwrap()
+    serde_json::from_value(json!({"publisher": "tests", "name": "sim", "version": "1.0.0", "actions": actions}))
+        .unwrap()
 }
 
 /// Runs them.
@@ -81,12 +100,8 @@ impl Script for Guests {
             let mut state = world.lock();
             let arguments = format!("{action} {}", request["input"]);
             let known = state.inputs.entry((run.clone(), task.clone())).or_insert_with(|| arguments.clone()).clone();
-            let span = GuestSpan {
-                run: run.clone(),
-                task: task.clone(),
-                began_ms: world.time.true_ms(),
-                ended_ms: None,
-            };
+            let span =
+                GuestSpan { run: run.clone(), task: task.clone(), began_ms: world.time.true_ms(), ended_ms: None };
             state.ended_guests.push(span);
             let place = state.ended_guests.len() - 1;
             drop(state);

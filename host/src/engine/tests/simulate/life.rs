@@ -70,7 +70,13 @@ pub(super) struct Process {
 }
 
 /// Lives until death, or as long as `work` takes. Gives what is on the disk then.
-pub(super) fn live<F, Fut>(world: &Arc<World>, memory: Memory, limits: &Limits, death: Option<Death>, work: F) -> (Memory, Left)
+pub(super) fn live<F, Fut>(
+    world: &Arc<World>,
+    memory: Memory,
+    limits: &Limits,
+    death: Option<Death>,
+    work: F,
+) -> (Memory, Left)
 where
     F: FnOnce(Process) -> Fut,
     Fut: Future<Output = Left>,
@@ -175,7 +181,8 @@ async fn synchronise(store: Arc<Dying>, mut dice: Dice) {
             if waiting == 0 || store.is_dead() {
                 break;
             }
-            let count = if dice.chance(70) { waiting } else { usize::try_from(dice.between(1, waiting as u64)).unwrap() };
+            let count =
+                if dice.chance(70) { waiting } else { usize::try_from(dice.between(1, waiting as u64)).unwrap() };
             store.sync(count);
             if count == waiting {
                 break;

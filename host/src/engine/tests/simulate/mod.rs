@@ -168,7 +168,11 @@ fn a_run_comes_to_the_same_over_both_ports() {
             let twice = times > 1 && fact.starts_with("message") && !fact.contains("resend");
             assert!(!twice, "seed {seed}, {deaths:?}: {fact} {times} times");
         }
-        assert!(after_deaths.status.is_some_and(Status::is_final) || by_replay.status.is_some_and(|s| !s.is_final()), "seed {seed}, {deaths:?}: {:?}", after_deaths.status);
+        assert!(
+            after_deaths.status.is_some_and(Status::is_final) || by_replay.status.is_some_and(|s| !s.is_final()),
+            "seed {seed}, {deaths:?}: {:?}",
+            after_deaths.status
+        );
         died += deaths.len();
     }
     println!("{compared} runs compared, {died} deaths of a process that replays");

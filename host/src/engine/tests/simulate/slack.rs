@@ -89,7 +89,8 @@ impl Slack {
 
     /// Who was where before anything ran, and is not there any more.
     pub(super) fn missing(&self) -> Vec<(String, String)> {
-        let is_there = |(place, user): &&(String, String)| self.is_in_group(place, user) || self.is_in_channel(place, user);
+        let is_there =
+            |(place, user): &&(String, String)| self.is_in_group(place, user) || self.is_in_channel(place, user);
         self.before.iter().filter(|one| !is_there(one)).cloned().collect()
     }
 
@@ -155,7 +156,8 @@ impl Slack {
                 Ok(json!({"ok": true}))
             }
             "usergroups.users.list" => {
-                let users: Vec<&String> = self.groups.get(&text(arguments, "usergroup")).into_iter().flatten().collect();
+                let users: Vec<&String> =
+                    self.groups.get(&text(arguments, "usergroup")).into_iter().flatten().collect();
                 Ok(json!({"ok": true, "users": users}))
             }
             "usergroups.users.update" => {

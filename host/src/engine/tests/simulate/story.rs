@@ -39,7 +39,10 @@ pub(super) enum Wish {
 #[derive(Debug, Clone)]
 enum Happening {
     Trigger(usize),
-    Wish { run: u64, wish: Wish },
+    Wish {
+        run: u64,
+        wish: Wish,
+    },
     /// The machine's clock is set, so far off.
     Clock(i64),
     Drain,
@@ -83,7 +86,8 @@ struct State {
 impl Story {
     pub(super) fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let some = |dice: &mut Dice, percent: u64, most: u64| if dice.chance(percent) { dice.between(1, most) } else { 0 };
+        let some =
+            |dice: &mut Dice, percent: u64, most: u64| if dice.chance(percent) { dice.between(1, most) } else { 0 };
         let swarm = Swarm {
             not_sent: some(&mut dice, 40, 25),
             limited: some(&mut dice, 30, 15),
@@ -119,8 +123,18 @@ impl Story {
         let wishes = some(&mut dice, 65, 8);
         let span = *dice.pick(&[15_000, 60_000, 400_000]);
         let all = [
-            Wish::Cancel, Wish::CancelAndUndo, Wish::CancelAndUndo, Wish::Suspend, Wish::Resume, Wish::Resume, Wish::Retry,
-            Wish::Retry, Wish::Undo, Wish::Undo, Wish::Kill, Wish::Resolve,
+            Wish::Cancel,
+            Wish::CancelAndUndo,
+            Wish::CancelAndUndo,
+            Wish::Suspend,
+            Wish::Resume,
+            Wish::Resume,
+            Wish::Retry,
+            Wish::Retry,
+            Wish::Undo,
+            Wish::Undo,
+            Wish::Kill,
+            Wish::Resolve,
         ];
         for _ in 0..wishes {
             happenings.push((dice.below(span), Happening::Wish { run: dice.next(), wish: *dice.pick(&all) }));
@@ -319,8 +333,15 @@ impl Story {
             world.say("calm: everybody helps");
         }
         loop {
-            let open: Vec<RunId> =
-                process.engine.services.journal.open_runs(1_000, None).unwrap().into_iter().map(|(run, _)| run).collect();
+            let open: Vec<RunId> = process
+                .engine
+                .services
+                .journal
+                .open_runs(1_000, None)
+                .unwrap()
+                .into_iter()
+                .map(|(run, _)| run)
+                .collect();
             if open.is_empty() {
                 // What is on its way to people still.
                 tokio::time::sleep(Duration::from_secs(3_600)).await;
@@ -370,6 +391,7 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: key,
+        by: None,
         by: None,
         inline: None,
     }

@@ -105,8 +105,19 @@ impl Maker<'_> {
 
     fn call(&mut self) -> Value {
         let actions = [
-            "post.add", "post.add", "note.tell", "note.whisper", "topic.set", "member.add", "member.add", "channel.join",
-            "channel.join", "pair.add", "many.tell", "fail.early", "fail.late",
+            "post.add",
+            "post.add",
+            "note.tell",
+            "note.whisper",
+            "topic.set",
+            "member.add",
+            "member.add",
+            "channel.join",
+            "channel.join",
+            "pair.add",
+            "many.tell",
+            "fail.early",
+            "fail.late",
         ];
         let action = if self.dice.chance(2) { "wild.tell" } else { *self.dice.pick(&actions) };
         let user = format!("${{ .users[{}] }}", self.users);

@@ -51,7 +51,10 @@ enum Lot {
     Refused,
     Blind,
     /// The connection ends. Slack takes it up so much later, or never.
-    Lost { late_ms: Option<u64>, status: bool },
+    Lost {
+        late_ms: Option<u64>,
+        status: bool,
+    },
 }
 
 /// What was promised to somebody about a run, or told.
@@ -465,17 +468,7 @@ fn answer(body: Result<Value, &str>) -> Answer {
         Ok(body) => (true, None, body),
         Err(error) => (false, Some(error.to_owned()), serde_json::json!({"ok": false, "error": error})),
     };
-    Answer {
-        status: 200,
-        ok,
-        error,
-        bytes: 1,
-        body,
-        needed: None,
-        provided: None,
-        scopes: None,
-        request_id: None,
-    }
+    Answer { status: 200, ok, error, bytes: 1, body, needed: None, provided: None, scopes: None, request_id: None }
 }
 
 /// The catalog lives as long as the program.
