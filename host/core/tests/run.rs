@@ -85,9 +85,12 @@ enum Step {
         #[serde(default)]
         broken: bool,
     },
+    /// `wrote`: after it had changed something.
     Park {
         task: String,
         code: String,
+        #[serde(default)]
+        wrote: bool,
     },
     Unpark {
         task: String,
@@ -232,9 +235,11 @@ fn play(folder: &Path) -> String {
                 let result = if *broken { Returned::Broken { fault, effect } } else { Returned::Fault(fault) };
                 Cause::Returned { frame: frame_of(&state, task), result }
             }
-            Some(Step::Park { task, code }) => {
-                Cause::Park { frame: frame_of(&state, task), reason: Fault::of_code(code, 500, "as the script says") }
-            }
+            Some(Step::Park { task, code, wrote }) => Cause::Park {
+                frame: frame_of(&state, task),
+                reason: Fault::of_code(code, 500, "as the script says"),
+                wrote: *wrote,
+            },
             Some(Step::Unpark { task }) => Cause::Unpark { frame: frame_of(&state, task) },
             Some(Step::Wake(millis)) => {
                 now = now.plus_millis(*millis);

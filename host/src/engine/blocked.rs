@@ -140,6 +140,7 @@ impl Engine {
                 self.services.clock.sleep(LOOK_AGAIN).await;
             };
             tokio::select! {
+                biased;
                 () = time => {}
                 () = self.blocked.bell.notified() => {}
                 _ = drain.wait_for(|drain| *drain) => return,

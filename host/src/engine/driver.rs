@@ -23,6 +23,8 @@ pub(crate) enum CallEnd {
     Returned(Returned),
     /// It needs a person.
     Park(Fault),
+    /// The same, after it has changed something.
+    ParkPartway(Fault),
     /// It was put down as was wished; nothing is known or lost.
     PutDown,
     /// Its port failed: nobody may carry the run on in this process.
@@ -154,7 +156,8 @@ pub(crate) async fn drive<E: Execution>(
                     under_way.remove(&frame);
                     match end {
                         CallEnd::Returned(result) => (Cause::Returned { frame, result }, None),
-                        CallEnd::Park(reason) => (Cause::Park { frame, reason }, None),
+                        CallEnd::Park(reason) => (Cause::Park { frame, reason, wrote: false }, None),
+                        CallEnd::ParkPartway(reason) => (Cause::Park { frame, reason, wrote: true }, None),
                         CallEnd::PutDown => continue,
                         CallEnd::Failed(error) => return Err(error),
                     }

@@ -2,20 +2,29 @@
 //!
 //! Held in memory, and made again at start from the actions that are open: the store already says which those are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::ExecutionKey;
 use tokio::sync::oneshot;
 
-/// Who holds a key: an action's execution. It may take a key that it holds.
+/// Who holds a key: an attempt at an action. It may take a key that it holds. The next attempt waits for one that is being
+/// stopped as anybody does, and takes over from one that is parked and not gone on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
     /// The run.
     pub(crate) run: RunId,
     /// The execution.
     pub(crate) execution: ExecutionKey,
+    /// Counts from 1.
+    pub(crate) attempt: u32,
+}
+
+impl Owner {
+    fn is_after(&self, other: &Self) -> bool {
+        self.run == other.run && self.execution == other.execution && self.attempt > other.attempt
+    }
 }
 
 #[derive(Default)]
@@ -23,17 +32,19 @@ struct Held {
     /// One; after a start perhaps several, of which all but one have ended and the record of that was lost: those only
     /// replay what is on record, and let go.
     owners: Vec<Owner>,
+    /// Those of them that are parked.
+    parked: Vec<Owner>,
     queue: VecDeque<(Owner, oneshot::Sender<()>)>,
 }
 
 /// All keys. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Keys {
-    held: Arc<Mutex<HashMap<String, Held>>>,
+    held: Arc<Mutex<BTreeMap<String, Held>>>,
 }
 
 impl Keys {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -64,6 +75,9 @@ impl Keys {
             let turn = {
                 let mut all = self.lock();
                 let held = all.entry(key.to_owned()).or_default();
+                let over: Vec<Owner> = held.parked.iter().filter(|parked| owner.is_after(parked)).cloned().collect();
+                held.owners.retain(|o| !over.contains(o));
+                held.parked.retain(|o| o != owner && !over.contains(o));
                 if held.owners.contains(owner) {
                     return;
                 }
@@ -81,6 +95,16 @@ impl Keys {
         }
     }
 
+    /// `owner` keeps `key`, and does nothing until a person says so.
+    pub(crate) fn park(&self, key: &str, owner: &Owner) {
+        if let Some(held) = self.lock().get_mut(key)
+            && held.owners.contains(owner)
+            && !held.parked.contains(owner)
+        {
+            held.parked.push(owner.clone());
+        }
+    }
+
     /// The run for which `owner` would have to wait.
     pub(crate) fn held_by_another(&self, key: &str, owner: &Owner) -> Option<RunId> {
         let all = self.lock();
@@ -94,6 +118,7 @@ impl Keys {
         let Some(held) = all.get_mut(key) else { return };
         let before = held.owners.len();
         held.owners.retain(|o| o != owner);
+        held.parked.retain(|o| o != owner);
         if before == held.owners.len() || !held.owners.is_empty() {
             return;
         }
@@ -117,7 +142,27 @@ mod tests {
         Owner {
             run: RunId::new(Timestamp::from_millis(1), n),
             execution: ExecutionKey { pointer: "/do/0/x".to_owned(), path: vec![0] },
+            attempt: 1,
         }
+    }
+
+    #[tokio::test]
+    async fn the_next_attempt_waits_for_one_that_is_stopped_and_follows_one_that_is_parked() {
+        let keys = Keys::default();
+        let next = Owner { attempt: 2, ..owner(1) };
+        keys.acquire("k", &owner(1)).await;
+        let waiting = {
+            let (keys, next) = (keys.clone(), next.clone());
+            tokio::spawn(async move { keys.acquire("k", &next).await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "what the first has sent is on its way still");
+        keys.release("k", &owner(1));
+        waiting.await.unwrap();
+        keys.park("k", &next);
+        keys.acquire("k", &Owner { attempt: 3, ..owner(1) }).await;
+        keys.release("k", &next);
+        assert_eq!(keys.lock()["k"].owners, [Owner { attempt: 3, ..owner(1) }]);
     }
 
     #[tokio::test]

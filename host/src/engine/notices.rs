@@ -138,6 +138,7 @@ impl Engine {
                 }
             };
             tokio::select! {
+                biased;
                 () = time => {}
                 () = self.services.notices.bell.notified() => {}
                 _ = drain.wait_for(|drain| *drain) => return,
@@ -214,6 +215,8 @@ impl Engine {
             connection: notice.connection.clone(),
         };
         if let Some(at) = first.sending.filter(|_| !planted(Plant::TellUnseen)) {
+            // It was this process that sent it, then that is some time ago; or the one before.
+            self.services.quiet_since(self.services.began).await;
             let intent = intent(at);
             let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
             match read_back(gateway, &connection, &doubt, first.run).await {

@@ -178,7 +178,7 @@ impl Reader {
                 let pointer = self.workflow.tasks.get(task.0 as usize).map(|t| t.pointer.clone());
                 self.push(out, "task.tolerated", pointer, None, json!({ "error": fault }));
             }
-            Event::Parked { frame, at, reason } => {
+            Event::Parked { frame, at, reason, .. } => {
                 self.push(out, "run.parked", self.tasks.get(frame).cloned(), Some(*at), json!({ "reason": reason }));
             }
             Event::Unparked { frame, at } => {

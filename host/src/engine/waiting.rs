@@ -31,8 +31,8 @@ pub(super) type Turn = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) enum Place {
     /// A call.
     Call(CallKey),
-    /// An action, before it begins.
-    Action(ExecutionKey),
+    /// An attempt at an action, before it begins.
+    Action(ExecutionKey, u32),
 }
 
 impl Place {
@@ -40,7 +40,7 @@ impl Place {
     fn action(&self) -> &ExecutionKey {
         match self {
             Self::Call(call) => &call.execution,
-            Self::Action(action) => action,
+            Self::Action(action, _) => action,
         }
     }
 }
@@ -163,6 +163,7 @@ impl Waiting {
             let bell = self.inner.1.notified();
             match look_again {
                 Some(at) => tokio::select! {
+                    biased;
                     () = clock.sleep_until(at) => {}
                     () = bell => {}
                 },
@@ -319,6 +320,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         loop {
             let run = tokio::select! {
+                biased;
                 run = self.services.waiting.next_to_go(self.services.clock.as_ref(), &self.services.limits) => run,
                 _ = drain.wait_for(|drain| *drain) => return,
             };

@@ -88,10 +88,14 @@ impl State {
 
     fn renew_call(&mut self, frame: FrameId) {
         let attempt = self.next_attempt(frame);
+        if let Some(call) = self.call(frame).cloned() {
+            self.record_partway(&call);
+        }
         self.with_task(frame, |task| {
             if let Phase::Calling(call) = &mut task.phase {
                 call.attempt = attempt;
                 call.parked = None;
+                call.wrote = false;
             }
         });
     }
@@ -146,6 +150,10 @@ impl State {
         }) = self.rollback.take()
         {
             self.stopping.insert(frame, call);
+        }
+        let parked: Vec<Calling> = self.stopping.values().filter(|call| call.parked.is_some()).cloned().collect();
+        for call in &parked {
+            self.record_partway(call);
         }
         self.stopping.retain(|_, call| call.parked.is_none());
     }

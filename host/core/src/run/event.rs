@@ -300,6 +300,9 @@ pub enum Event {
         at: Timestamp,
         /// Why.
         reason: Fault,
+        /// Whether it had changed something before.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        wrote: bool,
     },
     /// A parked call goes on.
     Unparked {

@@ -64,6 +64,7 @@ impl State {
                     connection: connection.clone(),
                     arguments: arguments.clone(),
                     parked: None,
+                    wrote: false,
                 })
             }),
             Event::WaitScheduled { frame, until } => self.set_phase(*frame, |_| Phase::Waiting { until: *until }),
@@ -94,8 +95,8 @@ impl State {
                 let value = self.value_for_child(*parent);
                 self.leave(*parent, *task, value, None, &Then::Continue);
             }
-            Event::Parked { frame, reason, .. } => self.set_parked(*frame, Some(reason.clone())),
-            Event::Unparked { frame, .. } => self.set_parked(*frame, None),
+            Event::Parked { frame, reason, wrote, .. } => self.set_parked(*frame, Some(reason.clone()), *wrote),
+            Event::Unparked { frame, .. } => self.set_parked(*frame, None, false),
             Event::Suspended { .. } => self.suspended = true,
             Event::Resumed { .. } => self.suspended = false,
             Event::CallRetried { frame, .. } => self.retry_call(*frame),
@@ -107,7 +108,10 @@ impl State {
             Event::Reopened { at } => self.reopen(*at),
             Event::Ending { ending, rollback, .. } => {
                 self.ending = Some(ending.clone());
-                self.ended = None;
+                if self.ended.take().is_some() {
+                    // Somebody wants more of a run that was killed: what it does now is waited for again.
+                    self.killed = false;
+                }
                 self.halted = None;
                 self.clear();
                 if *rollback {
@@ -130,6 +134,7 @@ impl State {
                         connection: connection.clone(),
                         arguments: arguments.clone(),
                         parked: None,
+                        wrote: false,
                     };
                     self.call_inverse(*frame, *entry, call);
                 }
@@ -220,15 +225,15 @@ impl State {
         self.with_task(frame, |task| task.phase = phase(task));
     }
 
-    fn set_parked(&mut self, frame: FrameId, reason: Option<Fault>) {
+    fn set_parked(&mut self, frame: FrameId, reason: Option<Fault>, wrote: bool) {
         if let Some(call) = self.stopping.get_mut(&frame) {
-            call.parked = reason;
+            (call.parked, call.wrote) = (reason, wrote);
         } else if let Some(call) = self.inverse_call_mut(frame) {
-            call.parked = reason;
+            (call.parked, call.wrote) = (reason, wrote);
         } else {
             self.with_task(frame, |task| {
                 if let Phase::Calling(calling) = &mut task.phase {
-                    calling.parked = reason;
+                    (calling.parked, calling.wrote) = (reason, wrote);
                 }
             });
         }

@@ -101,6 +101,9 @@ pub struct Calling {
     pub arguments: Arc<Value>,
     /// Why it cannot go on without a person.
     pub parked: Option<Fault>,
+    /// Whether it had changed something before it was parked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wrote: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -82,6 +82,14 @@ impl State {
         }
     }
 
+    /// Keeps what an attempt had changed that was parked and is not gone on with: a later one that finds it so says that
+    /// nothing was to be done.
+    pub(super) fn record_partway(&mut self, call: &Calling) {
+        if call.wrote {
+            self.record(call, &Effect { changed: true, account: Account::Partial, ..Effect::default() });
+        }
+    }
+
     /// Whether anything of what the run changed stands.
     #[must_use]
     pub fn has_standing_changes(&self) -> bool {

@@ -70,7 +70,7 @@ impl State {
         let of_frame = |frame: &FrameId| self.call(*frame).map(|call| call.key.pointer.clone());
         let of_task = |task: &TaskIndex| Some(self.workflow().task(*task).pointer.clone());
         let (at, about, task, fault) = match event {
-            Event::Parked { frame, at, reason } => (*at, About::Parked, of_frame(frame), reason.clone()),
+            Event::Parked { frame, at, reason, .. } => (*at, About::Parked, of_frame(frame), reason.clone()),
             Event::Halted { at, fault } => (*at, About::Parked, fault.instance.clone(), fault.clone()),
             Event::RollbackIncomplete { at, reason, .. } => {
                 (*at, About::RollbackIncomplete, reason.instance.clone(), reason.clone())

@@ -43,8 +43,20 @@ impl Outside {
         let fault = || Fault::of_code("refused", 403, "by chance");
         if wild {
             match dice.below(20) {
-                0 => return Cause::Park { frame, reason: Fault::of_code("outcome-unknown", 500, "by chance") },
-                1 => return Cause::Park { frame, reason: Fault::of_code("plugin-timeout", 504, "by chance") },
+                0 => {
+                    return Cause::Park {
+                        frame,
+                        reason: Fault::of_code("outcome-unknown", 500, "by chance"),
+                        wrote: false,
+                    };
+                }
+                1 => {
+                    return Cause::Park {
+                        frame,
+                        reason: Fault::of_code("plugin-timeout", 504, "by chance"),
+                        wrote: false,
+                    };
+                }
                 2..=5 => return Cause::Returned { frame, result: Returned::Fault(fault()) },
                 _ => {}
             }
@@ -78,7 +90,7 @@ impl Outside {
 
 fn at_frame(cause: Cause, frame: FrameId) -> Cause {
     match cause {
-        Cause::Park { reason, .. } => Cause::Park { frame, reason },
+        Cause::Park { reason, wrote, .. } => Cause::Park { frame, reason, wrote },
         Cause::Returned { result, .. } => Cause::Returned { frame, result },
         other => other,
     }

@@ -12,24 +12,22 @@ use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, ExecutionKey};
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{Failure, Unknown};
-use bellhop_slack::limiter::Lane;
-use bellhop_slack::reconcile::{self, Verdict};
+use bellhop_slack::limiter::{Lane, Limiter};
+use bellhop_slack::reconcile;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::deeds::Deeds;
-use super::resolve::{Doubt, read_back};
 use super::stamp::{request_text, sends_again, stamp};
 use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
-use crate::engine::gateway::Connected;
+use crate::engine::gateway::{Connected, SlackClock};
 use crate::engine::waiting::{Activity, Place, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
-use crate::journal::Write;
 use crate::sandbox::{Halt, Host};
 
 /// Everything that a call of one attempt of one action's execution needs.
@@ -56,6 +54,8 @@ pub(super) struct Scope<E> {
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
+    /// The guest does again what an earlier life has on record, and has not come to the end of that.
+    pub(super) replays: AtomicBool,
     /// What nobody is shown.
     pub(super) mask: Mask,
 }
@@ -193,6 +193,7 @@ impl<E: Execution> Scope<E> {
             self.deeds.note(&answer);
             return Ok(answer.result);
         }
+        self.replays.store(false, Ordering::Relaxed);
         if open {
             // It was judged before it was sent, and what has changed since does not unsend it.
             return self.begin(method, arguments, key, hash).await;
@@ -267,6 +268,26 @@ impl<E: Execution> Scope<E> {
         }
     }
 
+    /// Whether an earlier life has anything of this attempt on record from the call `first` on. Calls come onto it in their
+    /// order, so the first one tells.
+    pub(super) async fn is_on_record(&self, first: u32) -> Result<bool, Stopped> {
+        let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: first };
+        let (kept, open) = self.look(&key).await?;
+        Ok(kept.is_some() || open)
+    }
+
+    /// Nobody wants the guest any more, and it may be dropped where it is. One that replays goes on: what it did in an
+    /// earlier life is not known yet, and a request may have been on its way when that ended. It stops at the first call
+    /// that is not on record.
+    pub(super) async fn is_droppable(&self) {
+        let mut wish = self.wish.clone();
+        // The driver holds the other end for as long as the call is under way.
+        let stop = wish.wait_for(|w| *w != Wish::Run).await.is_ok_and(|w| *w == Wish::Stop);
+        if stop && self.replays.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     pub(super) async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
         let step = StepKey::Call(key.clone());
         match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
@@ -318,7 +339,7 @@ impl<E: Execution> Scope<E> {
         Ok(None)
     }
 
-    fn nondeterministic(&self, key: &CallKey) -> Fault {
+    pub(super) fn nondeterministic(&self, key: &CallKey) -> Fault {
         let mut fault = Fault::of_code(
             "nondeterministic-plugin",
             500,
@@ -367,6 +388,11 @@ impl<E: Execution> Scope<E> {
         Ok(self.waits(place, (Wanted::Turn, attempts), turn).await)
     }
 
+    fn is_closed(&self, method: &Method, arguments: &Value) -> bool {
+        let keys = Limiter::<SlackClock>::keys(method, arguments, self.connection.owner());
+        keys.first().is_some_and(|key| self.services.gateway.limiter.closed(key).is_some())
+    }
+
     /// Waits for a turn; false when the call is to stop instead.
     async fn waits(&self, place: &Place, wanted: (Wanted, u64), turn: Turn) -> bool {
         let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
@@ -403,7 +429,15 @@ impl<E: Execution> Scope<E> {
                 return Err(Stopped::PutDown);
             }
             let may_send = match held.take() {
-                Some(held) => self.waits(&place, (Wanted::Turn, attempts), held.turn()).await,
+                Some(held) => {
+                    let has_turn = self.waits(&place, (Wanted::Turn, attempts), held.turn()).await;
+                    // It took the run some time to come back: Slack may want to be left alone since.
+                    if has_turn && self.is_closed(method, &arguments) {
+                        self.has_budget(method, &arguments, &place, attempts).await?
+                    } else {
+                        has_turn
+                    }
+                }
                 None => self.has_budget(method, &arguments, &place, attempts).await?,
             };
             let intent = (method.writes && may_send).then(|| Intent {
@@ -420,7 +454,7 @@ impl<E: Execution> Scope<E> {
                     async move {
                         match open {
                             Some(intent) => {
-                                let since = scope.services.started_at;
+                                let since = scope.services.began;
                                 scope.resolve(method, arguments, &intent, stamp, since, hash).await
                             }
                             None if !may_send => End::Stopped,
@@ -518,98 +552,8 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     connection: self.connection.facts.name.clone(),
                 };
-                self.resolve(method, arguments, &intent, stamp, self.port.now(), hash).await
+                self.resolve(method, arguments, &intent, stamp, self.services.clock.monotonic(), hash).await
             }
-        }
-    }
-
-    /// Finds out what became of a write that was perhaps carried out; `ended_at` is when its connection, or the
-    /// process that held it, ended.
-    async fn resolve(
-        &self,
-        method: &'static Method,
-        arguments: &Value,
-        intent: &Intent,
-        stamp: &str,
-        ended_at: bellhop_core::time::Timestamp,
-        hash: String,
-    ) -> End<Answer> {
-        if intent.hash != hash && !planted(Plant::IgnoreHash) {
-            let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
-            return End::Doubt(self.nondeterministic(&key));
-        }
-        if planted(Plant::ResendUnseen) {
-            return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
-        }
-        // A read-back that begins earlier could miss a change that Slack is still making.
-        let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
-        self.services.clock.sleep_until(settled).await;
-        self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
-        let before = self.before(method, arguments);
-        let doubt = Doubt { method, arguments, intent, stamp, before: before.as_ref() };
-        let found = read_back(&self.services.gateway, &self.connection, &doubt, self.run).await;
-        self.services.counters.resolving.fetch_sub(1, Ordering::Relaxed);
-        match found {
-            Verdict::Found(body) => {
-                self.port.note(format!("{} had been carried out: found by reading back", method.name));
-                let result = Ok(body.to_string());
-                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
-            }
-            Verdict::Holds(body) => {
-                self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
-                let result = Ok(body.to_string());
-                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Holds })
-            }
-            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => {
-                End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) }
-            }
-            Verdict::Absent => {
-                self.port.note(format!("{} had not been carried out: nothing is there", method.name));
-                End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
-            }
-            Verdict::Repeat => {
-                self.deeds.note_repeated();
-                End::NotSent {
-                    reason: "sending it again leaves what one sending leaves".to_owned(),
-                    retry_at: Some(self.port.now()),
-                }
-            }
-            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                self.deeds.note_repeated();
-                End::NotSent {
-                    reason: format!("{why}; the task says `onUnknown: resend`"),
-                    retry_at: Some(self.port.now()),
-                }
-            }
-            Verdict::CannotTell(why) => {
-                self.keep_request(method, arguments);
-                let mut fault = Fault::of_code(
-                    "outcome-unknown",
-                    500,
-                    format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name),
-                );
-                fault.instance = Some(self.execution.pointer.clone());
-                End::Doubt(fault)
-            }
-        }
-    }
-
-    /// What this attempt had read of the thing that the write changes.
-    fn before(&self, method: &Method, arguments: &Value) -> Option<Value> {
-        let wanted = reconcile::before(method, arguments)?;
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, asked, body) = before.as_ref()?;
-        let same = *name == wanted.method && asked.get(wanted.field).and_then(Value::as_str) == Some(wanted.value);
-        same.then(|| body.clone())
-    }
-
-    /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It
-    /// goes before the record that parks the run; a request that is not kept costs the person an answer.
-    fn keep_request(&self, method: &Method, arguments: &Value) {
-        let mut write = Write::new().of(self.run);
-        write.keep(request_text(&method.function, arguments).as_bytes());
-        if let Err(error) = self.services.journal.commit(write) {
-            tracing::warn!(run = %self.run, %error, "a request in doubt is not kept");
         }
     }
 }

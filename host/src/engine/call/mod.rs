@@ -1,7 +1,7 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;
@@ -9,7 +9,7 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
+use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -31,8 +31,9 @@ use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
 use super::execution::local::Local;
-use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
+use super::execution::{self, Answer, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
+use super::plugins::Guest;
 use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
@@ -149,7 +150,7 @@ pub(super) async fn keys_held(port: &Local, action: &Action, call: &Calling) -> 
 
 impl<E: Execution> Attempt<E> {
     fn owner(&self) -> Owner {
-        Owner { run: self.run(), execution: self.call.key.clone() }
+        Owner { run: self.run(), execution: self.call.key.clone(), attempt: self.call.attempt }
     }
 
     fn run(&self) -> RunId {
@@ -157,6 +158,27 @@ impl<E: Execution> Attempt<E> {
     }
 
     async fn carry(self) -> CallEnd {
+        match self.act().await {
+            CallEnd::Park(reason) if self.has_written().await => CallEnd::ParkPartway(reason),
+            end => end,
+        }
+    }
+
+    /// Whether this attempt has carried out anything, in whichever life of the process.
+    async fn has_written(&self) -> bool {
+        for ordinal in 0.. {
+            let key = CallKey { execution: self.call.key.clone(), attempt: self.call.attempt, ordinal };
+            let kept = self.port.step::<Answer, _, _>(&StepKey::Call(key), None, |_| async { End::Stopped }).await;
+            match kept {
+                Ok(End::Done(answer)) if answer.writes && answer.result.is_ok() => return true,
+                Ok(End::Done(_)) => {}
+                _ => break,
+            }
+        }
+        false
+    }
+
+    async fn act(&self) -> CallEnd {
         let fault = |code: &str, status: u16, detail: String| {
             CallEnd::Returned(Returned::Fault(Fault::of_code(code, status, detail)))
         };
@@ -213,10 +235,12 @@ impl<E: Execution> Attempt<E> {
             CallEnd::Returned(returned) => CallEnd::Returned(self.deeds.accounted(returned)),
             other => other,
         };
-        // A parked action keeps its keys: what it was doing is not over.
-        if matches!(end, CallEnd::Returned(_)) {
-            for key in &keys {
-                self.services.keys.release(key, &owner);
+        for key in &keys {
+            match end {
+                CallEnd::Returned(_) => self.services.keys.release(key, &owner),
+                // A parked action keeps its keys: what it was doing is not over.
+                CallEnd::Park(_) | CallEnd::ParkPartway(_) => self.services.keys.park(key, &owner),
+                CallEnd::PutDown | CallEnd::Failed(_) => {}
             }
         }
         end
@@ -228,7 +252,7 @@ impl<E: Execution> Attempt<E> {
         if keys.is_empty() {
             return true;
         }
-        let place = Place::Action(self.call.key.clone());
+        let place = Place::Action(self.call.key.clone(), self.call.attempt);
         let turn = self.services.waiting.claim(self.run(), &place).map_or_else(
             || {
                 let others = keys.iter().filter_map(|key| Some((key, self.services.keys.held_by_another(key, owner)?)));
@@ -275,6 +299,7 @@ impl<E: Execution> Attempt<E> {
             halted: Mutex::new(None),
             before: Mutex::new(None),
             deeds: self.deeds.clone(),
+            replays: AtomicBool::new(false),
             mask: self.facts.mask(),
         })
     }
@@ -282,7 +307,7 @@ impl<E: Execution> Attempt<E> {
     async fn run_guest(
         &self,
         action: &Arc<Action>,
-        package: &sandbox::Package,
+        package: &Guest,
         grants: &Arc<[Grant]>,
         connection: &Arc<Connected>,
         arguments: &Value,
@@ -327,18 +352,22 @@ impl<E: Execution> Attempt<E> {
                 memory: self.activity.guests_bytes.clone(),
             };
             let first = slice.as_ref().map_or(0, |s| s.first_call);
+            match scope.is_on_record(first).await {
+                Ok(replays) => scope.replays.store(replays, Ordering::Relaxed),
+                Err(stopped) => return self.stopped(stopped),
+            }
             let calls = Calls::new(scope.clone(), first, self.services.limits.guest_answers_bytes_max);
             let made = calls.made();
             let guest = package.run(call, calls);
-            let mut wish = self.wish.clone();
             // A guest that begins when it is to stop already replays: it stops at the first call that is not on record.
-            let stopping = *wish.borrow() != Wish::Run;
+            let stopping = *self.wish.borrow() != Wish::Run;
             let answered = if stopping {
                 Some(guest.await)
             } else {
                 tokio::select! {
+                    biased;
                     answered = guest => Some(answered),
-                    _ = wish.wait_for(|w| *w != Wish::Run) => None,
+                    () = scope.is_droppable() => None,
                 }
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -364,11 +393,8 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = self.deeds.has_written();
-                    return CallEnd::Returned(Returned::Ok {
-                        output: Value::Null,
-                        effect: Effect { changed, account: Account::Partial, ..Effect::default() },
-                    });
+                    let effect = self.deeds.cut_short();
+                    return CallEnd::Returned(Returned::Ok { output: Value::Null, effect });
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
                 (Some(Err(trap @ Trap::Cpu { .. })), _) => {

@@ -1,12 +1,21 @@
 //! Resolves writes whose outcome is unknown, by the method's rule in the catalog.
 
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::reconcile::{self, Question, Step, Verdict};
 use serde_json::Value;
 
-use crate::engine::execution::Intent;
+use super::effects::Scope;
+use super::stamp::request_text;
+use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent};
 use crate::engine::gateway::{Connected, Gateway};
+use crate::faults::{Plant, planted};
+use crate::journal::Write;
 
 /// How often one page is asked for again when no answer came.
 const PAGE_ATTEMPTS: u32 = 4;
@@ -51,6 +60,96 @@ pub(crate) async fn read_back(gateway: &Gateway, connection: &Connected, doubt: 
         match reconciler.next(&answer) {
             Step::Ask(next) => request = next,
             Step::Done(verdict) => return verdict,
+        }
+    }
+}
+
+impl<E: Execution> Scope<E> {
+    /// Finds out what became of a write that was perhaps carried out; `ended` is when its connection ended, or this
+    /// process began after the one that held it, as the clock counts that nobody sets.
+    pub(super) async fn resolve(
+        &self,
+        method: &'static Method,
+        arguments: &Value,
+        intent: &Intent,
+        stamp: &str,
+        ended: Duration,
+        hash: String,
+    ) -> End<Answer> {
+        if intent.hash != hash && !planted(Plant::IgnoreHash) {
+            let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
+            return End::Doubt(self.nondeterministic(&key));
+        }
+        if planted(Plant::ResendUnseen) {
+            return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
+        }
+        self.services.quiet_since(ended).await;
+        self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
+        let before = self.before(method, arguments);
+        let doubt = Doubt { method, arguments, intent, stamp, before: before.as_ref() };
+        let found = read_back(&self.services.gateway, &self.connection, &doubt, self.run).await;
+        self.services.counters.resolving.fetch_sub(1, Ordering::Relaxed);
+        match found {
+            Verdict::Found(body) => {
+                self.port.note(format!("{} had been carried out: found by reading back", method.name));
+                let result = Ok(body.to_string());
+                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
+            }
+            Verdict::Holds(body) => {
+                self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
+                let result = Ok(body.to_string());
+                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Holds })
+            }
+            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => {
+                End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) }
+            }
+            Verdict::Absent => {
+                self.port.note(format!("{} had not been carried out: nothing is there", method.name));
+                End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
+            }
+            Verdict::Repeat => {
+                self.deeds.note_repeated();
+                End::NotSent {
+                    reason: "sending it again leaves what one sending leaves".to_owned(),
+                    retry_at: Some(self.port.now()),
+                }
+            }
+            Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
+                self.deeds.note_repeated();
+                End::NotSent {
+                    reason: format!("{why}; the task says `onUnknown: resend`"),
+                    retry_at: Some(self.port.now()),
+                }
+            }
+            Verdict::CannotTell(why) => {
+                self.keep_request(method, arguments);
+                let mut fault = Fault::of_code(
+                    "outcome-unknown",
+                    500,
+                    format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name),
+                );
+                fault.instance = Some(self.execution.pointer.clone());
+                End::Doubt(fault)
+            }
+        }
+    }
+
+    /// What this attempt had read of the thing that the write changes.
+    fn before(&self, method: &Method, arguments: &Value) -> Option<Value> {
+        let wanted = reconcile::before(method, arguments)?;
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, asked, body) = before.as_ref()?;
+        let same = *name == wanted.method && asked.get(wanted.field).and_then(Value::as_str) == Some(wanted.value);
+        same.then(|| body.clone())
+    }
+
+    /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It
+    /// goes before the record that parks the run; a request that is not kept costs the person an answer.
+    fn keep_request(&self, method: &Method, arguments: &Value) {
+        let mut write = Write::new().of(self.run);
+        write.keep(request_text(&method.function, arguments).as_bytes());
+        if let Err(error) = self.services.journal.commit(write) {
+            tracing::warn!(run = %self.run, %error, "a request in doubt is not kept");
         }
     }
 }

@@ -35,6 +35,7 @@ mod ports;
 mod recovery;
 mod retention;
 mod scenarios;
+mod simulate;
 mod timers;
 mod upkeep;
 mod waiting;

@@ -77,6 +77,8 @@ pub enum Cause {
         frame: FrameId,
         /// Why.
         reason: Fault,
+        /// Whether it had changed something before.
+        wrote: bool,
     },
     /// A person has settled what a parked call was waiting for.
     Unpark {
@@ -192,13 +194,14 @@ impl Decider<'_> {
             Cause::Start => self.start(),
             Cause::Wake => self.wake(),
             Cause::Returned { frame, result } => self.returned(*frame, result),
-            Cause::Park { frame, reason } => {
+            Cause::Park { frame, reason, wrote } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
                     if self.state.killed {
                         // Nobody waits for an answer.
                         return self.emit(Event::CallStopped { frame: *frame, effect: None });
                     }
-                    self.emit(Event::Parked { frame: *frame, at: self.at, reason: reason.clone() });
+                    let (frame, at, reason) = (*frame, self.at, reason.clone());
+                    self.emit(Event::Parked { frame, at, reason, wrote: *wrote });
                 }
             }
             Cause::Unpark { frame } => {
