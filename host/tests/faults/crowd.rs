@@ -18,11 +18,13 @@ const JOIN_AT_ONCE: usize = 50;
 /// A client asks again after so long.
 const AGAIN: Duration = Duration::from_millis(2);
 /// No run takes as long, whatever happens to its host.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// A kill comes at most so long after the host is ready.
 const LIFE_MS_MAX: u64 = 160;
 /// The same where there is little to do.
 const SHORT_LIFE_MS_MAX: u64 = 30;
+/// After so many lives in which nothing came to its end one is let live until something does.
+const IDLE_LIVES_MAX: u32 = 3;
 /// Every so many kills one comes while the host takes up what it finds. Never two in a row: a run under which two
 /// starts die is set aside, and should be.
 const EARLY_EVERY: u64 = 8;
@@ -88,15 +90,18 @@ fn completed(view: &Value) -> Outcome<()> {
     if view["status"] == "completed" { Ok(()) } else { Err(format!("a run did not complete: {view:#}")) }
 }
 
-/// Kills the host `kills` times at moments that the dice choose, while `going` says that there is work.
+/// Kills the host `kills` times at moments that the dice choose, while `going` says that there is work; `progress` is how
+/// much of it has come to its end.
 fn kill_often(
     stage: &mut Stage,
     dice: &mut Dice,
     kills: u64,
     life_ms_max: u64,
     going: impl Fn() -> bool,
+    progress: impl Fn() -> usize,
 ) -> Outcome<u64> {
     let mut done = 0;
+    let (mut before, mut idle) = (0, 0);
     while done < kills && going() {
         if done % EARLY_EVERY == EARLY_EVERY - 1 {
             std::thread::sleep(Duration::from_micros(dice.below(4_000)));
@@ -104,6 +109,13 @@ fn kill_often(
             stage.call("GET", "/readyz", None, &[])?;
             std::thread::sleep(Duration::from_millis(dice.below(life_ms_max)));
         }
+        // Lives that are too short for anything show nothing.
+        idle = if progress() > before { 0 } else { idle + 1 };
+        let end = now() + PATIENCE;
+        while idle > IDLE_LIVES_MAX && progress() <= before && going() && now() < end {
+            std::thread::sleep(AGAIN);
+        }
+        before = progress();
         stage.kill()?;
         done += 1;
     }
@@ -119,8 +131,14 @@ pub(crate) struct Crowd {
 
 /// Kills at random with [`IN_FLIGHT`] runs under way: whatever was asked for is done, once.
 pub(crate) fn kills(stage: &mut Stage, dice: &mut Dice, kills: u64) -> Outcome<Crowd> {
-    const CHANNELS: [&str; 4] = ["C0PLUSIT", "C0PLUSGENERAL", "C0PLUSITHELP", "C0PLUSENGINEERING"];
     stage.begin(&[])?;
+    // One for each client: reading a message back reads what was sent there in the last minute.
+    let channel = |client: usize| format!("C0CROWD{client:02}");
+    let channels = (0..IN_FLIGHT).map(|client| {
+        json!({ "add_channel": { "workspace": "T0PLUS", "name": format!("crowd-{client}"), "id": channel(client),
+            "members": ["U0PLUSBOT"] } })
+    });
+    stage.slack_post("world", &channels.collect())?;
     let before = stage.ledger_lines()?;
     let (address, token) = stage.door();
     let over = AtomicBool::new(false);
@@ -136,7 +154,7 @@ pub(crate) fn kills(stage: &mut Stage, dice: &mut Dice, kills: u64) -> Outcome<C
                             break;
                         }
                         let name = format!("client {client} run {number}");
-                        let input = json!({ "name": name, "channel": CHANNELS[client % CHANNELS.len()] });
+                        let input = json!({ "name": name, "channel": channel(client) });
                         completed(&door.carry(&Start::of("it/busy", &name, &input))?)?;
                         names.lock().map_err(|e| e.to_string())?.push(name);
                     }
@@ -145,7 +163,14 @@ pub(crate) fn kills(stage: &mut Stage, dice: &mut Dice, kills: u64) -> Outcome<C
             })
             .collect();
         // A client that has ended has failed.
-        let killed = kill_often(stage, dice, kills, LIFE_MS_MAX, || clients.iter().all(|c| !c.is_finished()));
+        let killed = kill_often(
+            stage,
+            dice,
+            kills,
+            LIFE_MS_MAX,
+            || clients.iter().all(|c| !c.is_finished()),
+            || names.lock().map_or(0, |names| names.len()),
+        );
         over.store(true, Ordering::SeqCst);
         for client in clients {
             client.join().map_err(|_| "a client panicked".to_owned())??;
@@ -189,7 +214,14 @@ fn together(stage: &mut Stage, dice: &mut Dice, kills: u64, starts: &[Start]) ->
                 scope.spawn(move || completed(&door.carry(start)?))
             })
             .collect();
-        let killed = kill_often(stage, dice, kills, SHORT_LIFE_MS_MAX, || clients.iter().any(|c| !c.is_finished()))?;
+        let killed = kill_often(
+            stage,
+            dice,
+            kills,
+            SHORT_LIFE_MS_MAX,
+            || clients.iter().any(|c| !c.is_finished()),
+            || clients.iter().filter(|c| c.is_finished()).count(),
+        )?;
         for client in clients {
             client.join().map_err(|_| "a client panicked".to_owned())??;
         }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellhop::hosted::now;
 use crowd::Dice;
-use points::{Pairs, in_seconds};
+use points::{Every, Pairs, in_seconds};
 use scenarios::{ALL, PLAIN, Scenario};
 use stage::{Outcome, Stage};
 
@@ -38,14 +38,12 @@ struct Extent {
     kills: u64,
     kills_of_adds: u64,
     onboardings: u64,
-    /// Every so many points.
-    stride_of_doubts: u64,
+    /// From one point to the next that is tried; the dice choose the first.
+    step: u64,
 }
 
-const FULL: Extent =
-    Extent { pairs_s: 900, other_pairs_s: 15, kills: 300, kills_of_adds: 12, onboardings: 5, stride_of_doubts: 1 };
-const QUICK: Extent =
-    Extent { pairs_s: 8, other_pairs_s: 0, kills: 30, kills_of_adds: 4, onboardings: 1, stride_of_doubts: 2 };
+const FULL: Extent = Extent { pairs_s: 900, other_pairs_s: 15, kills: 300, kills_of_adds: 12, onboardings: 5, step: 1 };
+const QUICK: Extent = Extent { pairs_s: 6, other_pairs_s: 0, kills: 30, kills_of_adds: 4, onboardings: 1, step: 3 };
 
 struct Table {
     only: Option<String>,
@@ -120,12 +118,14 @@ fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
     let mut scenarios: Vec<&'static Scenario> = ALL.iter().collect();
     scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.effects));
     let mut points: BTreeMap<&str, u64> = BTreeMap::new();
+    let every = Every { first: 1 + dice.below(extent.step), step: extent.step };
     table.phase("every point", || {
         let single = |stage: &mut Stage, scenario: &&'static Scenario| {
-            points::singles(stage, scenario).map(|points| (scenario.name, points))
+            points::singles(stage, scenario, every).map(|points| (scenario.name, points))
         };
         points.extend(share(stages, &scenarios, single)?);
-        Ok(told(points.iter().map(|(name, points)| format!("{name} {points}"))))
+        let part = if every.step == 1 { String::new() } else { format!(" (each {} apart)", every.step) };
+        Ok(told(points.iter().map(|(name, points)| format!("{name} {points}"))) + &part)
     });
     table.phase("every pair of points", || {
         let mut all = Vec::new();
@@ -133,7 +133,7 @@ fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
         for scenario in ALL {
             let main = scenario.name == PLAIN.name;
             let seconds = if main { extent.pairs_s } else { extent.other_pairs_s };
-            let points = points.get(scenario.name).copied().filter(|_| seconds > 0);
+            let points = points.get(scenario.name).map(|tried| tried * every.step).filter(|_| seconds > 0);
             let Some(points) = points else { continue };
             let (pairs, until) = (Pairs::of(scenario, points, &mut dice), in_seconds(seconds));
             share(stages, &[(); WORKERS], |stage, ()| pairs.work(stage, until))?;
@@ -143,7 +143,7 @@ fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
     });
     let stage = &mut stages[0];
     table.phase("every point, without reading back", || {
-        let doubts = doubt::singles(stage, extent.stride_of_doubts)?;
+        let doubts = doubt::singles(stage, extent.step)?;
         Ok(format!("{} points, {} runs parked and were resolved, nothing was done twice", doubts.points, doubts.parked))
     });
     table.phase("random kills", || {

@@ -2,6 +2,7 @@
 
 use crate::bellhop::{hosted::now, traced};
 use crate::crowd::{self, Dice};
+use crate::points::EVERY;
 use crate::scenarios::named;
 use crate::stage::{Outcome, Stage};
 use crate::{doubt, points};
@@ -62,7 +63,7 @@ impl By {
 
     fn look(&self, stage: &mut Stage) -> Outcome<()> {
         match self {
-            Self::Points(scenario) => points::singles(stage, named(scenario)).map(drop),
+            Self::Points(scenario) => points::singles(stage, named(scenario), EVERY).map(drop),
             Self::Doubts => doubt::singles(stage, 1).map(drop),
             // What somebody else waits for may hide one that is missing.
             Self::Calls => (0..PROOFS).try_for_each(|_| stage.prove()),

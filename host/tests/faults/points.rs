@@ -63,14 +63,25 @@ fn difference(wanted: &Seen, seen: &Seen) -> String {
     format!("the {part} of Slack are not as they should be")
 }
 
-/// Dies at each point of a scenario in turn, until a life goes through. Gives how many points there are.
-pub(crate) fn singles(stage: &mut Stage, scenario: &Scenario) -> Outcome<u64> {
+/// Which points are tried: the first, and how far it is from one to the next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Every {
+    pub(crate) first: u64,
+    pub(crate) step: u64,
+}
+
+/// All of them.
+pub(crate) const EVERY: Every = Every { first: 1, step: 1 };
+
+/// Dies at each point of a scenario in turn, until a life goes through. Gives how many were tried.
+pub(crate) fn singles(stage: &mut Stage, scenario: &Scenario, every: Every) -> Outcome<u64> {
     let reference = reference(stage, scenario)?;
-    let mut point = 1;
+    let (mut point, mut tried) = (every.first, 0);
     while trial(stage, scenario, &reference, &[point])? > 0 {
-        point += 1;
+        point += every.step;
+        tried += 1;
     }
-    Ok(point - 1)
+    Ok(tried)
 }
 
 /// What is tried of all pairs: after a life that ended at a point, another that ends at each point of its recovery.
