@@ -398,8 +398,6 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: key,
-        by: None,
-        by: None,
         inline: None,
     }
 }
