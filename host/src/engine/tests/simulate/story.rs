@@ -392,7 +392,6 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         labels: BTreeMap::new(),
         idempotency_key: key,
         by: None,
-        by: None,
         inline: None,
     }
 }
