@@ -28,13 +28,14 @@ pub(crate) fn start(place: &Place, file: &str, arguments: &[&str], environment: 
     place.start_other("strace", &[&strace, arguments].concat(), environment)
 }
 
-/// The workflow whose life is proven; it sends one message.
+/// The workflow whose life is proven; it sends one message, when nobody waits for anything else any more.
 pub(crate) const WORKFLOW: &str = "it/traced";
 /// Its text.
 pub(crate) const TEXT: &str = "\
 document: { dsl: 1.0.3, namespace: it, name: traced, version: 1.0.0 }
 do:
-  - tell: { call: 'message.send:1@slack', with: { connection: plus, channel: C0PLUSIT, text: '${ .text }' } }
+  - rest: { wait: { milliseconds: 40 } }
+  - tell: { call: 'message.send:1@slack', with: { connection: plus, channel: C0PLUSIT, text: '${ $workflow.input.text }' } }
 ";
 /// What the run's input says, and nothing else that is ever written.
 const NEEDLE: &str = "needle-in-the-store";

@@ -210,3 +210,26 @@ fn what_a_death_leaves_of_a_run_goes_later() {
     }
     assert!(deaths >= 3, "{deaths}");
 }
+
+/// What has ended is read by nobody who starts the host, begins a run, carries it or looks at the newest.
+#[test]
+fn what_has_ended_slows_nobody() {
+    let slack = Slack::start();
+    let clock = Manual::new(super::ports::START);
+    let cost = |memory: Memory| {
+        let life = start(memory, &clock, &slack, 90);
+        let name = life.apply_text(&workflow("usual", "", PASS));
+        passed(&life, &name, json!({}));
+        life.wait(life.engine().sweep()).unwrap();
+        life.wait(life.engine().run_list(None, 10, |_| true)).unwrap();
+        let read = life.store.scanned();
+        (read, life)
+    };
+    let (few, life) = cost(fresh());
+    let name = life.apply_text(&workflow("usual", "", PASS));
+    for n in 0..300 {
+        passed(&life, &name, json!(n));
+    }
+    let (many, _life) = cost(life.die(usize::MAX));
+    assert!(many <= few + 20, "{few} records are read with no run behind, {many} with 300");
+}
