@@ -92,12 +92,15 @@ impl Account {
 }
 
 /// See [`Effect::undo`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Undo {
     /// An action of the same plugin; of a task with `compensate`, what stands there.
     pub action: String,
     /// Its input.
     pub input: Value,
+    /// The name of the connection, where it is not the one of the call that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
 }
 
 /// What became of a change when the run was rolled back.

@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::EVENTS_PER_DECISION_MAX;
 use super::arguments::{Asked, Asking, Scope};
-use super::event::{Effect, Ending, Event, FrameId};
+use super::event::{Effect, Ending, Event, FrameId, Undo};
 use super::fault as faults;
 use super::frame::Phase;
 use super::state::State;
-use crate::definition::{Task, TaskIndex, Then};
+use crate::definition::{Compensate, Task, TaskIndex, Then};
 use crate::expression::{Evaluator, Template, Text};
 use crate::fault::Fault;
 use crate::id::RunId;
@@ -311,10 +311,16 @@ impl Decider<'_> {
 
     fn returned(&mut self, frame: FrameId, result: &Returned) {
         if self.state.stopping.contains_key(&frame) {
-            let effect = match result {
+            let mut effect = match result {
                 Returned::Ok { effect, .. } | Returned::Broken { effect, .. } => Some(effect.clone()),
                 Returned::Fault(_) => None,
             };
+            if let (Some(effect), Some(call)) = (&mut effect, self.state.call(frame)) {
+                // Its task is gone, and with it what the arguments of the compensating call are made of.
+                if self.state.task_at(&call.key.pointer).is_some_and(has_own_compensation) {
+                    effect.undo = None;
+                }
+            }
             self.emit(Event::CallStopped { frame, effect });
             return;
         }
@@ -496,7 +502,9 @@ impl Decider<'_> {
         let Some(running) = self.state.running(frame).cloned() else { return };
         let (workflow, index) = self.task(running.task);
         let task = workflow.task(index);
-        let evaluated = self.outcome_of(frame, task, &running, raw_output);
+        let mut effect = effect;
+        let compensated = effect.as_mut().map_or(Ok(()), |e| self.compensate(frame, task, &running, &raw_output, e));
+        let evaluated = compensated.and_then(|()| self.outcome_of(frame, task, &running, raw_output));
         match evaluated {
             Ok((output, context)) => {
                 let then = chosen.unwrap_or_else(|| task.then.clone());
@@ -507,22 +515,37 @@ impl Decider<'_> {
                     self.finish(&last);
                 }
             }
-            Err(fault) => {
-                // What the action did is done, whatever becomes of its output: the ledger has it.
-                if let Some(effect) = effect {
-                    self.emit(Event::TaskFaulted {
-                        frame,
-                        at: self.at,
-                        fault: located(fault.clone(), task),
-                        stopping: true,
-                        effect: None,
-                    });
-                    self.emit(Event::CallStopped { frame, effect: Some(effect) });
-                    return self.unwind(running_parent(&self.state, frame, &running), &running, located(fault, task));
-                }
-                self.raise(frame, fault, false);
-            }
+            // What the action did is done, whatever becomes of its output: the ledger has it.
+            Err(fault) => self.raise_after(frame, fault, false, effect),
         }
+    }
+
+    /// Of a change that a call of its own takes back, that call with its arguments, so that nothing is evaluated when it
+    /// is made. One that cannot be told is the task's fault: nothing is to be built on what nobody can take back.
+    fn compensate(
+        &self,
+        frame: FrameId,
+        task: &Task,
+        running: &super::frame::Running,
+        answer: &Value,
+        effect: &mut Effect,
+    ) -> Result<(), Fault> {
+        let Some(Compensate::Call(call)) = &task.extras.compensate else { return Ok(()) };
+        effect.undo = None;
+        if !effect.changed {
+            return Ok(());
+        }
+        let seen = asking(task, running, Some(answer));
+        let connection = match &call.connection {
+            None => None,
+            Some(text) => Some(self.connection_of(&self.evaluate(frame, &Asked::Text(text), seen, answer)?)?),
+        };
+        let input = self.evaluate(frame, &Asked::Template(&call.arguments), seen, answer)?;
+        if let Some(action) = self.state.facts().actions.get(&call.reference) {
+            enter::check_input(&call.reference, action, &input)?;
+        }
+        effect.undo = Some(Undo { action: call.reference.to_string(), input, connection });
+        Ok(())
     }
 
     fn outcome_of(
@@ -569,11 +592,11 @@ impl Decider<'_> {
     }
 }
 
+fn has_own_compensation(task: &Task) -> bool {
+    matches!(task.extras.compensate, Some(Compensate::Call(_)))
+}
+
 fn located(mut fault: Fault, task: &Task) -> Fault {
     fault.instance.get_or_insert_with(|| task.pointer.clone());
     fault
-}
-
-fn running_parent(state: &State, frame: FrameId, _running: &super::frame::Running) -> Option<FrameId> {
-    state.frames.get(&frame).and_then(|f| f.parent)
 }
