@@ -114,6 +114,7 @@ impl Timeline {
             "run.admitted" => "has its turn".to_owned(),
             "run.displaced" => format!("makes room for {}", text("by")),
             "run.blocked" => "cannot begin: preflight refuses it".to_owned(),
+            "run.redefined" => format!("goes on with version {}", text("version")),
             "run.unblocked" => "what was missing is there".to_owned(),
             "run.retried" | "call.retried" => "tried again".to_owned(),
             "run.killed" => "ended by force".to_owned(),

@@ -16,7 +16,7 @@ use super::say::{self, OPERATOR, Subject};
 use super::{Plan, Question, Report, When};
 use crate::definition::{ActionReference, Call, Compensate, Delay, Task, TaskKind, WhenFull};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, Severity, code, nearest};
-use crate::manifest::Action;
+use crate::manifest::{Action, Effect};
 use crate::requirement::{Arguments, Connection, Kind, Permission};
 use crate::schema::{Schema, check_arguments};
 
@@ -181,6 +181,11 @@ impl<'a> Judge<'a> {
         kinds.unwrap_or_default()
     }
 
+    /// Whether an action that uses an alias changes anything.
+    fn acts(&self, alias: &str) -> bool {
+        self.uses(alias).any(|(action, _)| action.effect != Effect::Read)
+    }
+
     fn aliases(&mut self) {
         let extras = &self.question.workflow.extras;
         let mut all: BTreeSet<String> = extras.connections.keys().cloned().collect();
@@ -194,7 +199,7 @@ impl<'a> Judge<'a> {
                     .sites
                     .iter()
                     .any(|s| matches!(&s.choice, Choice::Aliases { written, .. } if written.contains(&alias)));
-            let resolution = self.names().resolve(Some(&alias), !written, &accepted);
+            let resolution = self.names().resolve(Some(&alias), !written, &accepted, self.acts(&alias));
             self.resolutions.insert(alias, (resolution, accepted));
         }
     }
@@ -376,7 +381,7 @@ impl<'a> Judge<'a> {
         let accepted = self.accepted(alias);
         let resolution = match self.resolutions.get(alias) {
             Some((resolution, _)) => resolution.clone(),
-            None => self.names().resolve(Some(alias), false, &accepted),
+            None => self.names().resolve(Some(alias), false, &accepted, self.acts(alias)),
         };
         match resolution {
             Resolution::To(index) => Target::Connection(index),
@@ -397,7 +402,7 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn only(&mut self, subject: &Subject, resolved: &Resolved, accepted: &[Kind]) -> Target {
-        match self.names().resolve(None, false, accepted) {
+        match self.names().resolve(None, false, accepted, resolved.action().effect != Effect::Read) {
             Resolution::To(index) => Target::Connection(index),
             Resolution::Nothing => {
                 self.nearest(&[(resolved.action(), Some(resolved))]).map_or(Target::None, Target::Nearest)

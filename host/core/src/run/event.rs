@@ -345,6 +345,13 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// The run goes on on another definition, to which everything recorded fits.
+    Redefined {
+        /// When.
+        at: Timestamp,
+        /// What is pinned from now on, in the shell's form.
+        pins: Arc<Value>,
+    },
     /// The run will end like this as soon as calls that were under way have ended. An ended run that is rolled back
     /// later ends once more.
     Ending {

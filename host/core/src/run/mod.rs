@@ -21,6 +21,7 @@ mod ledger;
 mod notice;
 mod pending;
 mod place;
+mod redefine;
 mod state;
 
 pub use decide::{Cause, Input, Returned, decide};
@@ -31,6 +32,7 @@ pub use ledger::LedgerEntry;
 pub use notice::{About, Notice};
 pub use pending::{Command, Status, Waiting, pending};
 pub use place::Group;
+pub use redefine::{Difference, Replay};
 pub use state::{SNAPSHOT_VERSION, State};
 
 use crate::definition::{ActionReference, Workflow};

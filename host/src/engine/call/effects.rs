@@ -396,15 +396,15 @@ impl<E: Execution> Scope<E> {
                 .port
                 .step(&step, intent, |open| {
                     let (scope, stamped, hash, stamp) = (self.clone(), &stamped, hash.clone(), &stamp);
-                    let arguments = &arguments;
+                    let (arguments, key) = (&arguments, key.clone());
                     async move {
                         match open {
                             Some(intent) => {
                                 let since = scope.services.started_at;
-                                scope.resolve(method, arguments, &intent, stamp, since, hash).await
+                                scope.resolve(method, arguments, &intent, stamp, since, &key, hash).await
                             }
                             None if !may_send => End::Stopped,
-                            None => scope.send(method, arguments, stamped, stamp, hash).await,
+                            None => scope.send(method, arguments, stamped, stamp, &key, hash).await,
                         }
                     }
                 })
@@ -448,6 +448,7 @@ impl<E: Execution> Scope<E> {
         arguments: &Value,
         stamped: &Value,
         stamp: &str,
+        key: &CallKey,
         hash: String,
     ) -> End<Answer> {
         let at = self.port.now();
@@ -494,13 +495,14 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     connection: self.connection.facts.name.clone(),
                 };
-                self.resolve(method, arguments, &intent, stamp, self.port.now(), hash).await
+                self.resolve(method, arguments, &intent, stamp, self.port.now(), key, hash).await
             }
         }
     }
 
     /// Finds out what became of a write that was perhaps carried out; `ended_at` is when its connection, or the
     /// process that held it, ended.
+    #[expect(clippy::too_many_arguments, reason = "a call with all that is known of it, named at both callers")]
     async fn resolve(
         &self,
         method: &'static Method,
@@ -508,11 +510,11 @@ impl<E: Execution> Scope<E> {
         intent: &Intent,
         stamp: &str,
         ended_at: bellhop_core::time::Timestamp,
+        key: &CallKey,
         hash: String,
     ) -> End<Answer> {
         if intent.hash != hash {
-            let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
-            return End::Doubt(self.nondeterministic(&key));
+            return End::Doubt(self.nondeterministic(key));
         }
         // A read-back that begins earlier could miss a change that Slack is still making.
         let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
@@ -533,14 +535,14 @@ impl<E: Execution> Scope<E> {
                 End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
             }
             Verdict::Repeat => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
+                self.repeat(key);
                 End::NotSent {
                     reason: "sending it again leaves what one sending leaves".to_owned(),
                     retry_at: Some(self.port.now()),
                 }
             }
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                self.deeds.repeated.store(true, Ordering::Relaxed);
+                self.repeat(key);
                 End::NotSent {
                     reason: format!("{why}; the task says `onUnknown: resend`"),
                     retry_at: Some(self.port.now()),
@@ -557,6 +559,13 @@ impl<E: Execution> Scope<E> {
                 End::Doubt(fault)
             }
         }
+    }
+
+    /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
+    /// it was, in whichever life of the process it comes.
+    fn repeat(&self, key: &CallKey) {
+        self.deeds.repeated.store(true, Ordering::Relaxed);
+        self.port.repeats(key);
     }
 
     /// What this attempt had read of the thing that the write changes.

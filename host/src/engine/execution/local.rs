@@ -139,10 +139,10 @@ impl Local {
     /// Whether an attempt at an execution has any call below `ordinal` on record.
     pub(crate) fn has_called(&self, execution: &ExecutionKey, attempt: u32, ordinal: u32) -> bool {
         let log = self.log();
-        log.open
-            .keys()
-            .chain(log.ends.keys())
-            .any(|call| call.execution == *execution && call.attempt == attempt && call.ordinal < ordinal)
+        let of_it = |call: &&CallKey| call.execution == *execution && call.attempt == attempt;
+        // What lies behind a slice has called.
+        log.slices.keys().any(|call| of_it(&call))
+            || log.open.keys().chain(log.ends.keys()).filter(of_it).any(|call| call.ordinal < ordinal)
     }
 
     /// The calls that were begun and have no end.
@@ -264,7 +264,8 @@ impl Local {
         let now = self.clock.now();
         let summary =
             summary::after(&log.summary, state, now, |value| self.journal.content(write, value)).map_err(failed)?;
-        if summary.status != log.summary.status || summary.waiting != log.summary.waiting || state.ended().is_some() {
+        let changed = summary.status != log.summary.status || summary.waiting != log.summary.waiting;
+        if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
             write.put(&key::summary(self.run), &summary).map_err(failed)?;
         }
         let place = place_of(state);
@@ -293,6 +294,13 @@ impl Local {
         Ok(())
     }
 
+    /// The next entry pins anew, and the workflow's version is this one from there on.
+    pub(crate) fn pins_next(&self, version: &str) {
+        let mut log = self.log();
+        log.summary.version = version.to_owned();
+        log.summary.pins_at = Some(log.seq);
+    }
+
     /// Writes the run's summary as `state` has it, whatever was written before.
     pub(crate) fn refresh(&self, state: &State) -> Result<(), Error> {
         let mut log = self.log();
@@ -303,6 +311,34 @@ impl Local {
         write.put(&key::summary(self.run), &summary).map_err(failed)?;
         log.last = self.journal.commit(write).map_err(failed)?;
         log.summary = summary;
+        Ok(())
+    }
+
+    /// Writes a snapshot of the run as its log has it now, though nothing is decided: it costs the entries since the one
+    /// before.
+    fn checkpoint(&self, log: &mut Log, facts: &Arc<Facts>) -> Result<(), Error> {
+        let read = Log::read(&self.journal, self.run, log.summary.clone(), facts).map_err(failed)?;
+        let (mut state, mut number) = (read.state, read.decisions);
+        while let Some(seq) = read.log.decisions.get(&number) {
+            let unreadable = || Error::Journal(format!("the decision {number} cannot be read"));
+            let page = self.journal.entries(self.run, *seq, 1).map_err(failed)?;
+            let Some((_, Entry::Decision { events })) = page.into_iter().next() else { return Err(unreadable()) };
+            for content in events {
+                let value = self.journal.value(content).map_err(failed)?;
+                state.apply(&serde_json::from_value(value).map_err(|_| unreadable())?);
+            }
+            number += 1;
+        }
+        let value = serde_json::to_value(&state).map_err(|e| Error::Journal(e.to_string()))?;
+        let snapshot = journal::Snapshot {
+            seq: log.seq,
+            state: journal::Content::Value(value),
+            log: Some(log.index(&state, number)),
+        };
+        let mut write = Write::new();
+        write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
+        log.last = self.journal.commit(write).map_err(failed)?;
+        log.snapshot_events = state.events;
         Ok(())
     }
 
@@ -486,7 +522,9 @@ impl Execution for Local {
             End::NotSent { reason, retry_at } => {
                 // A read that was not sent left nothing behind to be told about.
                 if had_intent {
+                    let repeats = log.takes_repeat(call_key);
                     let entry = Entry::NotSent {
+                        repeats,
                         key: call_key.execution.to_string(),
                         attempt: call_key.attempt,
                         ordinal: call_key.ordinal,
@@ -504,6 +542,26 @@ impl Execution for Local {
 
     fn recall(&self) -> Result<(), Error> {
         self.log().recall(&self.journal, self.run).map_err(failed)
+    }
+
+    fn repeats(&self, key: &CallKey) {
+        self.log().repeating.insert(key.clone());
+    }
+
+    fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
+        self.log().has_repeated(execution, attempt)
+    }
+
+    fn leave_behind(
+        &self,
+        execution: &ExecutionKey,
+        attempt: u32,
+        first: u32,
+        facts: &Arc<Facts>,
+    ) -> Result<(), Error> {
+        let mut log = self.log();
+        log.leave_behind(execution, attempt, first);
+        self.checkpoint(&mut log, facts)
     }
 
     fn timer(&self, at: Option<Timestamp>) {

@@ -161,6 +161,7 @@ impl Stage for LocalStage {
                 error: None,
                 output: None,
                 idempotency_key: None,
+            pins_at: None,
             };
             let mut write = Write::new();
             write.put(&key::summary(self.run()), &summary).unwrap();

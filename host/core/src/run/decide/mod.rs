@@ -6,17 +6,18 @@ use serde_json::Value;
 
 use super::EVENTS_PER_DECISION_MAX;
 use super::arguments::{Asked, Asking, Scope};
-use super::event::{Effect, Ending, Event, FrameId, Undo};
+use super::event::{Effect, Ending, Event, FrameId};
 use super::fault as faults;
 use super::frame::Phase;
 use super::state::State;
-use crate::definition::{Compensate, Task, TaskIndex, Then};
+use crate::definition::{Task, TaskIndex, Then};
 use crate::expression::{Evaluator, Template, Text};
 use crate::fault::Fault;
 use crate::id::RunId;
 use crate::time::Timestamp;
 
 mod catch;
+mod compensate;
 mod enter;
 mod leave;
 mod operator;
@@ -100,6 +101,12 @@ pub enum Cause {
     Kill,
     /// Somebody wants what failed or is parked tried again.
     Retry,
+    /// As [`Cause::Retry`], on a newer definition, against which [`super::Replay`] has held what is recorded. The state's
+    /// facts have been replaced before.
+    Redefine {
+        /// What is pinned from now on.
+        pins: Arc<Value>,
+    },
     /// Somebody wants what an ended run changed taken back.
     Undo,
     /// In the place of [`Cause::Start`]: preflight refused the run, and it was accepted all the same.
@@ -140,7 +147,7 @@ pub enum Cause {
 /// until nothing more can be decided without something happening, so the state after it is at rest.
 #[must_use]
 pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Event> {
-    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Undo) {
+    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Redefine { .. } | Cause::Undo) {
         return Vec::new();
     }
     let mut decider =
@@ -227,6 +234,7 @@ impl Decider<'_> {
                 }
             }
             Cause::Retry => self.retry(),
+            Cause::Redefine { pins } => self.redefine(pins),
             Cause::Undo => self.undo(),
             Cause::Suspend => {
                 if !self.state.suspended {
@@ -315,12 +323,7 @@ impl Decider<'_> {
                 Returned::Ok { effect, .. } | Returned::Broken { effect, .. } => Some(effect.clone()),
                 Returned::Fault(_) => None,
             };
-            if let (Some(effect), Some(call)) = (&mut effect, self.state.call(frame)) {
-                // Its task is gone, and with it what the arguments of the compensating call are made of.
-                if self.state.task_at(&call.key.pointer).is_some_and(has_own_compensation) {
-                    effect.undo = None;
-                }
-            }
+            self.forget_compensation(frame, &mut effect);
             self.emit(Event::CallStopped { frame, effect });
             return;
         }
@@ -520,34 +523,6 @@ impl Decider<'_> {
         }
     }
 
-    /// Of a change that a call of its own takes back, that call with its arguments, so that nothing is evaluated when it
-    /// is made. One that cannot be told is the task's fault: nothing is to be built on what nobody can take back.
-    fn compensate(
-        &self,
-        frame: FrameId,
-        task: &Task,
-        running: &super::frame::Running,
-        answer: &Value,
-        effect: &mut Effect,
-    ) -> Result<(), Fault> {
-        let Some(Compensate::Call(call)) = &task.extras.compensate else { return Ok(()) };
-        effect.undo = None;
-        if !effect.changed {
-            return Ok(());
-        }
-        let seen = asking(task, running, Some(answer));
-        let connection = match &call.connection {
-            None => None,
-            Some(text) => Some(self.connection_of(&self.evaluate(frame, &Asked::Text(text), seen, answer)?)?),
-        };
-        let input = self.evaluate(frame, &Asked::Template(&call.arguments), seen, answer)?;
-        if let Some(action) = self.state.facts().actions.get(&call.reference) {
-            enter::check_input(&call.reference, action, &input)?;
-        }
-        effect.undo = Some(Undo { action: call.reference.to_string(), input, connection });
-        Ok(())
-    }
-
     fn outcome_of(
         &self,
         frame: FrameId,
@@ -590,10 +565,6 @@ impl Decider<'_> {
             Err(fault) => self.end(Ending::Faulted { fault }),
         }
     }
-}
-
-fn has_own_compensation(task: &Task) -> bool {
-    matches!(task.extras.compensate, Some(Compensate::Call(_)))
 }
 
 fn located(mut fault: Fault, task: &Task) -> Fault {
