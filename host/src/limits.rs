@@ -92,13 +92,16 @@ limits! {
     run_events_max = 100_000, 1_000_000, "records of one run: a fold at waking reads them all";
     run_journal_bytes_max = 64 << 20, 256 << 20, "bytes of one run's journal, likewise";
     open_runs_max = 1_000_000, 10_000_000, "runs that have not ended: each is a key read at start";
-    live_runs_max = 10_000, 100_000, "runs in memory at once; more wait for a place";
+    live_runs_max = 256, 100_000, "runs in memory at once, while they do something: as many as can have a guest; more wait for a place";
     guest_memory_bytes_max = 64 << 20, 256 << 20, "linear memory of one action: what a Python interpreter needs, doubled";
     guest_cpu_ms_max = 1_000, 10_000, "computing between two calls; a retry of a slow machine counts as one of three";
     guest_calls_max = 200, 1_000, "calls of one slice of an action: what a replay must feed back";
     guest_answers_bytes_max = 8 << 20, 32 << 20, "bytes of answers of one slice, likewise";
     guest_answer_bytes_max = 1 << 20, 4 << 20, "one answer to a guest: ask for smaller pages";
     guest_output_bytes_max = 1 << 20, 4 << 20, "an action's output: it becomes a task's output in the journal";
+    waiting_runs_max = 32, 1_000, "runs kept in memory, with their guests, while all of their actions wait for a turn; the rest are put down and run again from what is on record";
+    waiting_bytes_max = 256 << 20, 8 << 30, "memory of those guests";
+    waiting_ms_max = 30_000, 3_600_000, "such a run is put down after it has waited so long, even where there is room";
     concurrent_calls_max = 256, 1_000, "actions with an instance at once: slots of the pool, each with its memory reserved";
     expression_cpu_ms_max = 50, 1_000, "one evaluation: every hostile expression ends here";
     slack_response_bytes_max = 8 << 20, 64 << 20, "a Slack answer, for the host's own calls; a guest gets less";
@@ -120,7 +123,8 @@ limits! {
     notices_again_ms = 30_000, 3_600_000, "between two attempts to tell people, when a failure may pass";
     notices_connections_max = 16, 1_000, "connections over which people are told at once: one that is slow holds up no other";
     blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
-    store_cache_bytes = 64 << 20, 4 << 30, "the store's page cache";
+    runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
+    store_cache_bytes = 16 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
     table_bytes_max = 1 << 20, 16 << 20, "an operator's table: it is given to expressions whole";
     definition_versions_max = 10_000, 1_000_000, "versions of one workflow";

@@ -5,6 +5,7 @@ mod api;
 mod cli;
 mod clock;
 mod engine;
+mod faults;
 mod journal;
 mod limits;
 mod sandbox;

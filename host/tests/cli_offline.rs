@@ -95,7 +95,7 @@ fn flags_stand_over_the_environment_and_that_over_the_file() {
     let limits = place.run(&["config", "--output", "json"]).json()["limits"].clone();
     let limits = limits.as_array().unwrap();
     let live = limits.iter().find(|l| l["name"] == "live_runs_max").unwrap();
-    assert_eq!((&live["value"], &live["default"]), (&Value::from(7), &Value::from(10_000)));
+    assert_eq!((&live["value"], &live["default"]), (&Value::from(7), &Value::from(256)));
     assert!(limits.iter().all(|l| !l["why"].as_str().unwrap().is_empty()));
 }
 

@@ -12,7 +12,8 @@ use serde_json::Value;
 /// The rooms of `host/src`. What stands further right is known by what stands further left, never the reverse:
 /// `cli, api, console → directory → engine → {journal, sandbox, slack} → core`, and `cli → simulator`.
 ///
-/// `main` picks the verb and `serve` puts the program together; `clock` and `limits` are leaves that all may read;
+/// `main` picks the verb and `serve` puts the program together; `clock`, `limits` and `faults` are leaves that all
+/// may read;
 /// `toolchain` builds plugins for their authors.
 const ROOMS: &[Room] = &[
     Room { name: "main", knows: &["cli", "sandbox"], in_tests: &[] },
@@ -26,6 +27,7 @@ const ROOMS: &[Room] = &[
             "sandbox",
             "toolchain",
             "clock",
+            "faults",
             "limits",
             "bellhop_core",
             "bellhop_slack",
@@ -38,28 +40,29 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "serve",
-        knows: &["api", "engine", "journal", "sandbox", "clock", "limits", "bellhop_core", "bellhop_slack"],
+        knows: &["api", "engine", "journal", "sandbox", "clock", "faults", "limits", "bellhop_core", "bellhop_slack"],
         in_tests: &["bellhop_simulator"],
     },
     Room {
         name: "api",
-        knows: &["engine", "journal", "sandbox", "clock", "limits", "bellhop_core", "bellhop_slack", "axum"],
+        knows: &["engine", "journal", "sandbox", "clock", "faults", "limits", "bellhop_core", "bellhop_slack", "axum"],
         in_tests: &["bellhop_simulator", "toolchain", "reqwest"],
     },
     Room {
         name: "engine",
-        knows: &["journal", "sandbox", "clock", "limits", "bellhop_core", "bellhop_slack"],
+        knows: &["journal", "sandbox", "clock", "faults", "limits", "bellhop_core", "bellhop_slack"],
         in_tests: &["bellhop_simulator", "toolchain", "reqwest"],
     },
-    Room { name: "journal", knows: &["clock", "limits", "bellhop_core", "sled"], in_tests: &[] },
+    Room { name: "journal", knows: &["clock", "faults", "limits", "bellhop_core", "sled"], in_tests: &[] },
     Room {
         name: "sandbox",
-        knows: &["clock", "limits", "bellhop_core", "wasmtime", "wasmparser", "wit_component"],
+        knows: &["clock", "faults", "limits", "bellhop_core", "wasmtime", "wasmparser", "wit_component"],
         in_tests: &["toolchain"],
     },
     Room { name: "toolchain", knows: &["sandbox", "wit_component", "wasmparser"], in_tests: &[] },
     Room { name: "clock", knows: &["bellhop_core"], in_tests: &[] },
     Room { name: "limits", knows: &["bellhop_core"], in_tests: &[] },
+    Room { name: "faults", knows: &[], in_tests: &[] },
 ];
 
 /// Our own crates, and those that are one room's affair: bytes on disk, untrusted code, HTTP in, verbs.

@@ -13,6 +13,7 @@ pub mod expression;
 pub mod fault;
 pub mod id;
 pub mod manifest;
+pub mod mask;
 pub mod preflight;
 pub mod requirement;
 pub mod run;

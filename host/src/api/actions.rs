@@ -130,6 +130,7 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     let mut trigger = accept::of_action(&reference, &input, connection.as_deref()).map_err(refused)?;
     trigger.labels = labels;
     trigger.idempotency_key = idempotency_key;
+    trigger.by = Some(request.caller.name());
     // The key's scope is the action's name: another version of it is another request.
     trigger.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
     let accepted = engine.trigger(trigger).await.map_err(refused)?;

@@ -47,7 +47,8 @@ pub(super) async fn metrics(request: Request) -> Result<Response, Problem> {
     let journal = services.journal.stats();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &services.counters;
-    let lines: [(&str, &str, &str, u64); 16] = [
+    let (idle, kept) = services.waiting.count();
+    let lines: [(&str, &str, &str, u64); 18] = [
         ("runs_live", "gauge", "Runs in memory", app.engine.runs.live() as u64),
         ("runs_accepted_total", "counter", "Runs accepted since the start", load(&counters.accepted)),
         ("runs_left_total", "counter", "Runs that left memory since the start, ended or at rest", load(&counters.left)),
@@ -60,6 +61,8 @@ pub(super) async fn metrics(request: Request) -> Result<Response, Problem> {
         ("journal_queue_batches", "gauge", "Batches accepted and not yet durable", journal.queue_batches as u64),
         ("journal_queue_bytes", "gauge", "Their bytes", journal.queue_bytes as u64),
         ("limiter_waiting", "gauge", "Calls that wait for Slack's budget", services.gateway.limiter.waiting() as u64),
+        ("waiting_runs", "gauge", "Runs in memory that only wait for a turn", idle as u64),
+        ("turns_kept", "gauge", "Turns kept for runs that were put down meanwhile", kept as u64),
         (
             "sandbox_free_slots",
             "gauge",

@@ -187,8 +187,8 @@ async fn tell(
         return Err(Problem::new(kind, detail).with("run", shown(&present)?));
     }
     let by = request.caller.name();
-    tracing::info!(%run, by, "an operator signals a run");
-    let decided = engine.signal(run, cause).await?;
+    tracing::info!(%run, by = %by, "an operator signals a run");
+    let decided = engine.signal_by(run, cause, Some(by)).await?;
     let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
     if let Some(kind) = nothing.filter(|_| !decided) {
         let detail = format!("the run is {}, and there is nothing to do about it", view.status.as_str());

@@ -53,6 +53,7 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
         connections: form.text_map("connections"),
         labels: labels(&mut form),
         idempotency_key,
+        by: Some(request.caller.name()),
         body: Digest::of(&bytes),
     };
     if trigger.connections.len() > CONNECTIONS_MAX {

@@ -14,6 +14,7 @@ mod connections;
 mod demo;
 mod environment;
 mod explain;
+mod export;
 mod http;
 mod limits;
 mod offline;

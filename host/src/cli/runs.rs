@@ -8,17 +8,19 @@ use serde_json::{Value, json};
 use super::http::{Client, query, segment};
 use super::output::{Exit, Failure};
 use super::timeline::{Timeline, is_last, kind};
-use super::{Context, browse, run};
+use super::{Context, browse, export, run};
 
 /// `bellhop runs`
 #[derive(Debug, Subcommand)]
 pub(super) enum Runs {
     /// List runs, the newest first
     List(List),
-    /// Show one run
+    /// Show one run, and what happened in it
     Show(One),
     /// Show what happened in a run and what happens, until it ends
     Watch(One),
+    /// Write everything that is on record of runs as JSON lines, for audits
+    Export(export::Export),
     /// Stop a run: what was sent is ended first
     Cancel(Cancel),
     /// Try again what failed, or is parked, in a run
@@ -122,7 +124,8 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
             ];
             browse::some(context, &path, &shown, list.limit.max(1))
         }
-        Runs::Show(one) => browse::show(context, &address(&one.id)),
+        Runs::Show(one) => show(context, &one.id),
+        Runs::Export(wanted) => export::run(wanted, context),
         Runs::Watch(one) => {
             let client = Client::new(context)?;
             let run = until_end(context, &client, &one.id, Show { events: true, parked_ends: false })?;
@@ -160,15 +163,32 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
 }
 
 /// `NAME=VALUE`, as a host's filter has it.
-fn label(text: &str) -> Result<String, Failure> {
+pub(super) fn label(text: &str) -> Result<String, Failure> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok(format!("{name}:{value}")),
         _ => Err(Failure::usage(format!("--label {text}: write NAME=VALUE"))),
     }
 }
 
-fn address(id: &str) -> String {
+pub(super) fn address(id: &str) -> String {
     format!("/v1/runs/{}", segment(id))
+}
+
+/// The run, and below it its story; as JSON the run alone, whose events `watch` and `export` give.
+fn show(context: &Context, id: &str) -> Result<Exit, Failure> {
+    let client = Client::new(context)?;
+    let run = client.get(&address(id))?.body;
+    if context.out.is_json() {
+        context.out.json(&run);
+        return Ok(Exit::Done);
+    }
+    context.out.text(&browse::thing(&run));
+    context.out.text("\n");
+    let mut timeline = Timeline::default();
+    export::events(&client, id, &mut |event| {
+        context.out.text(&timeline.line(event));
+    })?;
+    Ok(Exit::Done)
 }
 
 fn change(context: &Context, id: &str, verb: &str, body: &Value) -> Result<Exit, Failure> {

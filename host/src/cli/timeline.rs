@@ -57,7 +57,9 @@ impl Timeline {
                 }
                 "begins".to_owned()
             }
-            "action.started" => format!("action {} on {}{}", text("action"), text("connection"), attempt()),
+            "action.started" => {
+                format!("action {} on {}{}{}", text("action"), text("connection"), about(data), attempt())
+            }
             "call.started" => {
                 let line = format!("  -> {}{}", text("function"), attempt());
                 if self.calls.len() < REMEMBERED_MAX {
@@ -71,7 +73,13 @@ impl Timeline {
                 let took = ended.as_ref().map(|(_, at)| format!(", {}", span(self.now_ms - at))).unwrap_or_default();
                 format!("  <- {function} {}{took}{}", answered(data), how(data))
             }
-            "call.read" => format!("  <- a read {}{}", answered(data), how(data)),
+            "call.read" => {
+                let function = match text("function") {
+                    none if none.is_empty() => "a read".to_owned(),
+                    function => function,
+                };
+                format!("  <- {function} {}{}", answered(data), how(data))
+            }
             "call.not-sent" => {
                 let again = match text("retryAt") {
                     none if none.is_empty() => String::new(),
@@ -97,39 +105,66 @@ impl Timeline {
             }
             "task.faulted" => format!("faulted{}: {}", self.took(task), fault(data)),
             "task.skipped" => "skipped".to_owned(),
-            "task.waiting" => format!("waits until {}", text("until")),
-            "task.retrying" => format!("again at {} after {}", text("until"), fault(data)),
-            "task.caught" => "caught the fault".to_owned(),
+            "task.waiting" => format!("waits {}until {}", self.span_until(data), text("until")),
+            "task.retrying" => {
+                format!("tries again {}at {}, after {}", self.span_until(data), text("until"), fault(data))
+            }
+            "task.caught" => format!("caught {}", fault(data)),
             "task.tolerated" => format!("went on after {}", fault(data)),
-            "run.accepted" => "accepted".to_owned(),
+            "run.accepted" => match text("by") {
+                none if none.is_empty() => "accepted".to_owned(),
+                by => format!("accepted, asked for by {by}"),
+            },
+            "run.asked" => format!("{} asked {}", text("by"), text("for")),
             "run.started" => "begins".to_owned(),
-            "run.completed" => format!("completed in {}", span(self.now_ms - self.began_ms.unwrap_or(self.now_ms))),
-            "run.faulted" => format!("faulted: {}", fault(data)),
-            "run.cancelled" => "cancelled".to_owned(),
-            "run.parked" => format!("parked, a person has to decide: {}", text("reason")),
+            "run.completed" => format!("completed in {}", self.whole()),
+            "run.faulted" => format!("faulted after {}: {}", self.whole(), fault(data)),
+            "run.cancelled" => format!("cancelled after {}", self.whole()),
+            "run.parked" | "run.rollback-incomplete" => {
+                format!("parked, a person has to decide: {}", fault_of(data.get("reason")))
+            }
             "run.unparked" => "goes on".to_owned(),
             "run.suspended" => "suspended".to_owned(),
             "run.resumed" => "resumed".to_owned(),
-            "run.queued" => format!("waits for its turn in {}", text("group")),
+            "run.queued" => {
+                format!("waits for its turn in the group `{}` ({} at a time)", text("group"), text("limit"))
+            }
             "run.admitted" => "has its turn".to_owned(),
-            "run.displaced" => format!("makes room for {}", text("by")),
-            "run.blocked" => "cannot begin: preflight refuses it".to_owned(),
+            "run.displaced" => format!("makes room for the newer run {}", text("by")),
+            "run.blocked" => format!("cannot begin until this is mended: {}", codes(data)),
             "run.redefined" => format!("goes on with version {}", text("version")),
             "run.unblocked" => "what was missing is there".to_owned(),
             "run.retried" | "call.retried" => "tried again".to_owned(),
             "run.killed" => "ended by force".to_owned(),
             "run.noticed" => "people are told".to_owned(),
-            "run.rollback-incomplete" => {
-                let reason = data.get("reason").unwrap_or(&Value::Null);
-                format!("parked, a person has to decide: {}", cell(reason.get("detail")))
-            }
             "rollback.started" => "takes back what it changed".to_owned(),
-            "undo.started" => format!("takes back change {} with {}{}", text("change"), text("action"), attempt()),
-            "undo.retrying" => format!("change {} again at {} after {}", text("change"), text("until"), fault(data)),
+            "undo.started" => {
+                format!("takes back change {} with {}{}{}", text("change"), text("action"), about(data), attempt())
+            }
+            "undo.retrying" => {
+                let span = self.span_until(data);
+                format!(
+                    "tries to take back change {} again {span}at {}, after {}",
+                    text("change"),
+                    text("until"),
+                    fault(data)
+                )
+            }
             "undo.settled" => format!("change {}: {}", text("change"), text("fate")),
             "note" => format!("{}: {}", text("level"), text("text")),
             other => format!("{} {}", plain(other), cell(Some(data))),
         }
+    }
+
+    /// `2 d 4 h, `: how long it is until then.
+    fn span_until(&self, data: &Value) -> String {
+        let until = data.get("until").and_then(Value::as_str).and_then(milliseconds);
+        until.map(|until| format!("{}, ", span(until - self.now_ms))).unwrap_or_default()
+    }
+
+    /// Since it began.
+    fn whole(&self) -> String {
+        span(self.now_ms - self.began_ms.unwrap_or(self.now_ms))
     }
 
     fn took(&mut self, task: &str) -> String {
@@ -137,8 +172,34 @@ impl Timeline {
     }
 }
 
-fn answered(data: &Value) -> &'static str {
-    if data.get("ok").and_then(Value::as_bool).unwrap_or(false) { "ok" } else { "refused" }
+fn answered(data: &Value) -> String {
+    if data.get("ok").and_then(Value::as_bool).unwrap_or(false) {
+        return "ok".to_owned();
+    }
+    match (cell(data.get("error")), cell(data.get("detail"))) {
+        (code, _) if code.is_empty() => "refused".to_owned(),
+        (code, detail) if detail.is_empty() => format!("refused, {code}"),
+        (code, detail) => format!("refused, {code}: {detail}"),
+    }
+}
+
+/// Whom an action is about: `, channel #it, user U1`.
+fn about(data: &Value) -> String {
+    let subjects = data.get("to").and_then(Value::as_object);
+    subjects.into_iter().flatten().map(|(name, value)| format!(", {} {}", plain(name), cell(Some(value)))).collect()
+}
+
+/// What keeps a run from beginning.
+fn codes(data: &Value) -> String {
+    let all = data.get("diagnostics").and_then(Value::as_array);
+    let blocking = all.into_iter().flatten().filter(|d| d.get("severity").and_then(Value::as_str) != Some("warning"));
+    let codes: Vec<String> = blocking
+        .map(|d| match d.get("message").or_else(|| d.get("action")).and_then(Value::as_str) {
+            Some(more) => format!("{} ({})", cell(d.get("code")), plain(more)),
+            None => cell(d.get("code")),
+        })
+        .collect();
+    codes.join(", ")
 }
 
 fn how(data: &Value) -> String {
@@ -150,7 +211,11 @@ fn how(data: &Value) -> String {
 
 /// A fault's class and what happened.
 fn fault(data: &Value) -> String {
-    let Some(error) = data.get("error").filter(|e| e.is_object()) else { return cell(data.get("error")) };
+    fault_of(data.get("error"))
+}
+
+fn fault_of(error: Option<&Value>) -> String {
+    let Some(error) = error.filter(|e| e.is_object()) else { return cell(error) };
     let class = error.get("type").and_then(Value::as_str).and_then(|t| t.rsplit('/').next()).unwrap_or("a fault");
     match error.get("detail").or_else(|| error.get("title")).and_then(Value::as_str) {
         Some(detail) => plain(&format!("{class}: {detail}")),
@@ -192,7 +257,7 @@ mod tests {
         let at = |ms: u32| format!("2026-01-01T00:00:{:02}.{:03}Z", ms / 1_000, ms % 1_000);
         let task = "/do/0/notify";
         let events = [
-            json!({"id": 1, "type": "run.accepted", "data": {}}),
+            json!({"id": 1, "type": "run.accepted", "at": at(0), "data": {"by": "ada (tok_1)", "input": {}}}),
             json!({"id": 2, "type": "run.started", "at": at(0), "data": {}}),
             json!({"id": 3, "type": "task.started", "task": task, "at": at(1), "data": {}}),
             json!({"id": 4, "type": "action.started", "task": task,
@@ -203,13 +268,25 @@ mod tests {
             json!({"id": 7, "type": "task.completed", "task": task, "at": at(140), "data": {"changed": true}}),
             json!({"id": 8, "type": "task.faulted", "task": "/do/1/x\u{1b}[31m", "at": at(150),
                    "data": {"error": {"type": "https://bellhop.dev/errors/not-in-channel", "status": 403, "detail": "no\nway"}}}),
+            json!({"id": 8, "type": "task.started", "task": "/do/2/look", "at": at(160), "data": {}}),
+            json!({"id": 8, "type": "action.started", "task": "/do/2/look",
+                   "data": {"action": "user.lookup:1.0.0@slack", "connection": "acme", "attempt": 2,
+                            "to": {"email": "***", "channel": "#it"}}}),
+            json!({"id": 8, "type": "call.read", "task": "/do/2/look",
+                   "data": {"ordinal": 0, "how": "sent", "function": "users.lookup-by-email", "ok": false,
+                            "error": "not-found", "detail": "Slack answered `users_not_found`"}}),
+            json!({"id": 8, "type": "task.retrying", "task": "/do/2", "data": {"until": at(5_160), "error": {
+                   "type": "https://bellhop.dev/errors/not-found", "status": 404, "detail": "nobody"}}}),
+            json!({"id": 8, "type": "run.asked", "data": {"by": "ada (tok_1)", "for": "for a pause"}}),
+            json!({"id": 8, "type": "run.parked", "task": "/do/2", "at": at(200), "data": {"reason": {
+                   "type": "https://bellhop.dev/errors/outcome-unknown", "status": 500, "detail": "who knows"}}}),
             json!({"id": 9, "type": "run.completed", "at": at(31_500), "data": {"output": 1}}),
         ];
         let mut timeline = Timeline::default();
         let text: String = events.iter().map(|event| format!("|{}\n", timeline.line(event))).collect();
         // A bar in front: the margin is part of the text.
         expect![[r#"
-            |   0.000 s  run                       accepted
+            |   0.000 s  run                       accepted, asked for by ada (tok_1)
             |   0.000 s  run                       begins
             |   0.001 s  /do/0/notify              begins
             |   0.001 s  /do/0/notify              action message.send:1.0.0@slack on acme
@@ -217,9 +294,15 @@ mod tests {
             |   0.133 s  /do/0/notify                <- chat.post-message ok, 130 ms
             |   0.140 s  /do/0/notify              done in 139 ms, changed something
             |   0.150 s  /do/1/x�[31m              faulted: not-in-channel: no�way
+            |   0.160 s  /do/2/look                begins
+            |   0.160 s  /do/2/look                action user.lookup:1.0.0@slack on acme, channel #it, email ***, attempt 2
+            |   0.160 s  /do/2/look                  <- users.lookup-by-email refused, not-found: Slack answered `users_not_found`
+            |   0.160 s  /do/2                     tries again 5.0 s, at 2026-01-01T00:00:05.160Z, after not-found: nobody
+            |   0.160 s  run                       ada (tok_1) asked for a pause
+            |   0.200 s  /do/2                     parked, a person has to decide: outcome-unknown: who knows
             |  31.500 s  run                       completed in 31.5 s
         "#]]
         .assert_eq(&text);
-        assert!(is_last(&events[8]) && !is_last(&events[6]));
+        assert!(is_last(&events[14]) && !is_last(&events[6]));
     }
 }

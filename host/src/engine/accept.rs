@@ -7,9 +7,10 @@ use bellhop_core::definition::{ActionReference, WorkflowName};
 use bellhop_core::diagnostic::{Code, Diagnostic, Needs};
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
+use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
 use bellhop_core::requirement::Connection;
-use bellhop_core::run::{self, Cause, Event, Facts, Input, State, Status};
+use bellhop_core::run::{self, Cause, Event, Facts, Input, OwnKey, State, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,8 +18,10 @@ use serde_json::Value;
 use super::Engine;
 use super::blocked::Pinned;
 use super::definitions::{Definition, Definitions};
+use super::execution::Signal;
 use super::runs::Begun;
-use super::summary::Bound;
+use super::summary::{self, Bound};
+use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
@@ -41,6 +44,8 @@ pub(crate) struct Trigger {
     pub(crate) idempotency_key: Option<String>,
     /// Of the body, which an equal key must repeat.
     pub(crate) body: Digest,
+    /// Who asks, in a name for people.
+    pub(crate) by: Option<String>,
     /// A definition that was not registered, instead of a registered one: a single action.
     pub(crate) inline: Option<Arc<Definition>>,
 }
@@ -84,6 +89,7 @@ pub(crate) fn of_action(
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: None,
+        by: None,
         body: Digest::of_json(input),
         inline: Some(Arc::new(definition)),
     })
@@ -168,6 +174,17 @@ pub(super) struct Pins {
     /// The trigger's connections, while the run is blocked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) asked: BTreeMap<String, String>,
+    /// Who asked for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) by: Option<String>,
+}
+
+/// What a key says of a trigger.
+enum Once {
+    /// It is the first with this key, or the first in this revision: the run of the one before makes room.
+    First { superseded: Option<RunId> },
+    /// The run was started before.
+    Again(Accepted),
 }
 
 /// The codes of refused inputs.
@@ -194,17 +211,9 @@ impl Engine {
         let _turn = match &trigger.idempotency_key {
             None => None,
             Some(idempotency) => {
-                let name = format!("{}\n{idempotency}", trigger.workflow);
-                let turn = self.triggers.lock(name).await;
-                let bound = key::idempotency(&trigger.workflow.namespace, &trigger.workflow.name, idempotency);
-                if let Some(bound) = self.services.journal.get::<Bound>(&bound)? {
-                    if bound.body != trigger.body {
-                        return Err(Refused::KeyReused(bound.run));
-                    }
-                    // What was read may not be on the disk yet, and this answer depends on it.
-                    let tip = self.services.journal.tip();
-                    self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
-                    return Ok(Accepted { run: bound.run, replayed: true });
+                let turn = self.triggers.lock(format!("{}\n{idempotency}", trigger.workflow)).await;
+                if let Once::Again(accepted) = self.once(&trigger.workflow, idempotency, trigger.body, None).await? {
+                    return Ok(accepted);
                 }
                 Some(turn)
             }
@@ -222,16 +231,33 @@ impl Engine {
             }
         };
         self.check_input(&definition, &trigger.input)?;
+        let own = self.own_key(&definition, &trigger.input)?;
+        let (_own_turn, superseded) = match &own {
+            None => (None, None),
+            Some(OwnKey { key, revision }) => {
+                let name = summary::own_name(key);
+                let turn = self.triggers.lock(format!("{}\n{name}", trigger.workflow)).await;
+                let body = Digest::of_json(&trigger.input);
+                match self.once(&trigger.workflow, &name, body, *revision).await? {
+                    Once::Again(accepted) => return Ok(accepted),
+                    Once::First { superseded } => (Some(turn), superseded),
+                }
+            }
+        };
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
         let blocked = report.plan.is_none();
         let Pinned { connections, chosen, actions, granted } = match &report.plan {
             Some(plan) => self.pinned(plan)?,
             None if block => self.pinned_while_blocked(&definition, &trigger.connections)?,
-            None => return Err(Refused::Preflight(report.diagnostics)),
+            None => {
+                let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
+                let diagnostics = report.diagnostics.into_iter().map(|diagnostic| mask.diagnostic(diagnostic));
+                return Err(Refused::Preflight(diagnostics.collect()));
+            }
         };
 
         let now = self.services.clock.now();
-        let run = RunId::new(now, self.services.entropy.next_wide());
+        let run = self.new_run(now, superseded);
         let mut write = Write::new();
         let journal = &self.services.journal;
         if trigger.inline.is_some() {
@@ -257,13 +283,15 @@ impl Engine {
             labels: trigger.labels.clone(),
             idempotency_key: trigger.idempotency_key.clone(),
             asked: if blocked { trigger.connections.clone() } else { BTreeMap::new() },
+            by: trigger.by.clone(),
         };
+        let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
         let mut summary = Summary {
             status: Status::Running,
             namespace: pins.workflow.namespace.clone(),
             name: pins.workflow.name.clone(),
             version: pins.version.clone(),
-            labels: trigger.labels.clone(),
+            labels: trigger.labels.iter().map(|(name, value)| (name.clone(), mask.text(value))).collect(),
             started_at: now,
             updated_at: now,
             ended_at: None,
@@ -272,12 +300,19 @@ impl Engine {
             output: None,
             idempotency_key: trigger.idempotency_key.clone(),
             pins_at: None,
+            own_key: own.as_ref().map(|own| own.key.clone()),
         };
         write.put(&key::listing(now, run), &Value::Null)?;
         write.put(&key::open(run), &Open::default())?;
-        if let Some(idempotency) = &trigger.idempotency_key {
+        if let Some(idempotency) = &trigger.idempotency_key
+            && !planted(Plant::ForgetIdempotencyKey)
+        {
             let bound = key::idempotency(&summary.namespace, &summary.name, idempotency);
-            write.put(&bound, &Bound { body: trigger.body, run })?;
+            write.put(&bound, &Bound { body: trigger.body, run, revision: None })?;
+        }
+        if let Some(OwnKey { key, revision }) = own {
+            let bound = key::idempotency(&summary.namespace, &summary.name, &summary::own_name(&key));
+            write.put(&bound, &Bound { body: Digest::of_json(&trigger.input), run, revision })?;
         }
         let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
         let facts = self.facts(&pins, &definition, trigger.input, &tables)?;
@@ -285,7 +320,7 @@ impl Engine {
         let mut entries = Vec::new();
         if blocked {
             entries.push(self.block(&mut state, &report.diagnostics, &mut write)?);
-            summary = super::summary::after(&summary, &state, now, |value| journal.content(&mut write, value))?;
+            summary = summary::after(&summary, &state, now, |value| journal.content(&mut write, value))?;
         } else {
             self.check_group(&state)?;
         }
@@ -299,16 +334,87 @@ impl Engine {
         if blocked {
             journal.durable(ticket).await.map_err(journal::Error::from)?;
             self.blocked.add(run);
-            let signal = super::execution::Signal { cause: Cause::Wake, acknowledge: None, settle: None };
+            let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
             if let Err(error) = self.send(run, signal).await {
                 tracing::error!(%run, %error, "of a blocked run nobody can be told");
             }
+            self.supersede(superseded, run).await;
             return Ok(Accepted { run, replayed: false });
         }
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
         self.begin(run, Begun { state, granted, ticket, bytes, summary });
-        journal.durable(ticket).await.map_err(journal::Error::from)?;
+        if !planted(Plant::AnswerUnsynced) {
+            journal.durable(ticket).await.map_err(journal::Error::from)?;
+        }
+        pass(Point::Unanswered);
+        self.supersede(superseded, run).await;
         Ok(Accepted { run, replayed: false })
+    }
+
+    /// What a key that nobody else is looking at says of a trigger with this body, or in this revision.
+    async fn once(
+        &self,
+        workflow: &WorkflowName,
+        key: &str,
+        body: Digest,
+        revision: Option<u64>,
+    ) -> Result<Once, Refused> {
+        let journal = &self.services.journal;
+        let bound = journal.get::<Bound>(&key::idempotency(&workflow.namespace, &workflow.name, key))?;
+        let Some(bound) = bound else { return Ok(Once::First { superseded: None }) };
+        match (revision, bound.revision) {
+            // A definition that has come to name revisions begins with the first of them.
+            (Some(_), None) => return Ok(Once::First { superseded: Some(bound.run) }),
+            (Some(new), Some(old)) if new > old => return Ok(Once::First { superseded: Some(bound.run) }),
+            (Some(_), Some(_)) => {}
+            (None, _) if bound.body != body => return Err(Refused::KeyReused(bound.run)),
+            (None, _) => {}
+        }
+        // What was read may not be on the disk yet, and this answer depends on it.
+        journal.durable(journal.tip()).await.map_err(journal::Error::from)?;
+        Ok(Once::Again(Accepted { run: bound.run, replayed: true }))
+    }
+
+    fn own_key(&self, definition: &Definition, input: &Value) -> Result<Option<OwnKey>, Refused> {
+        let own = run::own_key(&definition.workflow, input, self.services.evaluator.as_ref());
+        own.map_err(|fault| {
+            let mask = Mask::new(&definition.workflow.extras.sensitive, input);
+            let said = mask.text(fault.detail.as_deref().unwrap_or_default());
+            let mut diagnostic = Diagnostic::error(code::INPUT_INVALID, said);
+            diagnostic.place = definition.source.place("/document/metadata/bellhop/idempotencyKey");
+            Refused::Input(vec![diagnostic])
+        })
+    }
+
+    /// An id. Runs that make room for one another are told apart by their ids' order.
+    fn new_run(&self, now: Timestamp, superseded: Option<RunId>) -> RunId {
+        let mut at = now;
+        loop {
+            let run = RunId::new(at, self.services.entropy.next_wide());
+            if superseded.is_none_or(|old| old < run) {
+                return run;
+            }
+            // In the same millisecond, or the clock was set back.
+            at = at.plus_millis(1);
+        }
+    }
+
+    /// Tells a run that a higher revision takes its place; what it did stays.
+    async fn supersede(self: &Arc<Self>, old: Option<RunId>, by: RunId) {
+        let Some(old) = old else { return };
+        let signal = Signal { cause: Cause::Displaced { by, rollback: false }, acknowledge: None, settle: None };
+        if let Err(error) = self.send(old, signal).await {
+            tracing::error!(run = %old, %error, "a run cannot be told that a newer one takes its place");
+        }
+    }
+
+    /// The run that a higher revision of the key of `run` has started.
+    pub(super) fn superseded_by(&self, run: RunId) -> Result<Option<RunId>, journal::Error> {
+        let Some(summary) = self.summary(run)? else { return Ok(None) };
+        let Some(own) = summary.own_key.as_deref().filter(|_| !summary.status.is_final()) else { return Ok(None) };
+        let bound = key::idempotency(&summary.namespace, &summary.name, &summary::own_name(own));
+        let bound = self.services.journal.get::<Bound>(&bound)?;
+        Ok(bound.map(|bound| bound.run).filter(|newer| *newer > run))
     }
 
     /// Refuses a run for which its group would have no place. Two at one moment may both get past this; then the group
@@ -320,7 +426,7 @@ impl Engine {
         let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Start };
         match run::decide(state, &input, self.services.evaluator.as_ref()).first() {
             Some(Event::Queued { group, .. }) if self.services.groups.refuses(group) => {
-                Err(Refused::GroupFull(group.name.clone()))
+                Err(Refused::GroupFull(state.facts().mask().text(&group.name)))
             }
             _ => Ok(()),
         }

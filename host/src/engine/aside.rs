@@ -220,6 +220,7 @@ fn summary_of(namespace: String, name: String, version: String, started_at: Time
         output: None,
         idempotency_key: None,
         pins_at: None,
+        own_key: None,
     }
 }
 

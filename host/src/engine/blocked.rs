@@ -18,6 +18,7 @@ use super::call::Granted;
 use super::definitions::Definition;
 use super::execution::{Decision, End, Error, Execution as _, StepKey};
 use super::runs::{LoadError, Loaded};
+use crate::faults::{Point, pass};
 use crate::journal::{Entry, Write};
 
 /// The runs that wait for a remedy.
@@ -145,6 +146,10 @@ impl Engine {
 
     /// Has a blocked run begin if preflight lets it; true when there is nothing left to look after.
     async fn try_to_begin(self: &Arc<Self>, run: RunId) -> Result<bool, LoadError> {
+        if let Some(by) = self.superseded_by(run)? {
+            // It was told when that one was accepted, unless the process ended before.
+            return self.signal(run, Cause::Displaced { by, rollback: false }).await;
+        }
         // Nobody else takes the run up meanwhile.
         let _turn = self.loading.lock(run.to_string()).await;
         if self.runs.is_live(run) {
@@ -164,6 +169,7 @@ impl Engine {
             connections: pins.asked.clone(),
             labels: BTreeMap::new(),
             idempotency_key: None,
+            by: None,
             inline: Some(definition.clone()),
         };
         let refused = |refused: Refused| LoadError::Damaged(refused.to_string());
@@ -187,6 +193,7 @@ impl Engine {
         for event in &events {
             state.apply(event);
         }
+        pass(Point::Unblocked);
         let decision = Decision { events, after: Some(Arc::new(state.clone())) };
         let kept = port.step(&StepKey::Decision(decisions), None, |_| async move { End::Done(decision) }).await?;
         if !matches!(kept, End::Done(_)) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Group, Input, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, Event, FrameId, Group, Input, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -15,6 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::execution::{Decision, End, Error, Execution, Next, StepKey};
+use crate::faults::{Plant, Point, pass, planted};
 
 /// How a call came back to the driver.
 pub(crate) enum CallEnd {
@@ -22,7 +23,7 @@ pub(crate) enum CallEnd {
     Returned(Returned),
     /// It needs a person.
     Park(Fault),
-    /// It was put down because the process is stopping; nothing is known or lost.
+    /// It was put down as was wished; nothing is known or lost.
     PutDown,
     /// Its port failed: nobody may carry the run on in this process.
     Failed(Error),
@@ -35,7 +36,7 @@ pub(crate) enum Wish {
     Run,
     /// Nobody waits for it any more: stop the guest, end what was sent.
     Stop,
-    /// The process is stopping: end what was sent, put the rest down.
+    /// The process is stopping, or others need the room: end what was sent, put the rest down.
     PutDown,
 }
 
@@ -67,7 +68,7 @@ pub(crate) enum Left {
     Ended,
     /// Waiting for a time or a message.
     Resting,
-    /// Put down for the process to stop.
+    /// Put down to make room, or for the process to stop.
     PutDown,
 }
 
@@ -89,12 +90,13 @@ pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
     evaluator: &(dyn Evaluator + Send + Sync),
-    mut state: State,
+    state: State,
     mut decisions: u64,
 ) -> Result<Carried, Error> {
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
     let mut calls: FuturesUnordered<UnderWay> = FuturesUnordered::new();
     let (mut draining, mut asked) = (false, false);
+    let mut state = Arc::new(state);
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
     loop {
@@ -122,16 +124,17 @@ pub(crate) async fn drive<E: Execution>(
         }
         if draining && calls.is_empty() {
             port.settled().await?;
-            return Ok(Carried { left: Left::PutDown, state, decisions });
+            return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
         }
         let (cause, acknowledge) = if state.ended().is_some() {
             // Somebody may want it tried again, or what it did taken back.
             match port.signal(true).await {
                 Next::Signal(signal) => (signal.cause, signal.acknowledge),
-                Next::Rest | Next::Drain => {
+                Next::Rest | Next::PutDown => {
                     port.settled().await?;
+                    pass(Point::Ended);
                     invoker.ended();
-                    return Ok(Carried { left: Left::Ended, state, decisions });
+                    return Ok(Carried { left: Left::Ended, state: Arc::unwrap_or_clone(state), decisions });
                 }
             }
         } else if start && !draining {
@@ -141,6 +144,7 @@ pub(crate) async fn drive<E: Execution>(
             port.settled().await?;
             let number = notice.number;
             invoker.notify(notice).await?;
+            pass(Point::HandedOver);
             (Cause::Noticed { number }, None)
         } else {
             let resting = calls.is_empty();
@@ -159,9 +163,9 @@ pub(crate) async fn drive<E: Execution>(
                     Next::Signal(signal) => (signal.cause, signal.acknowledge),
                     Next::Rest => {
                         port.settled().await?;
-                        return Ok(Carried { left: Left::Resting, state, decisions });
+                        return Ok(Carried { left: Left::Resting, state: Arc::unwrap_or_clone(state), decisions });
                     }
-                    Next::Drain => {
+                    Next::PutDown => {
                         draining = true;
                         for wish in under_way.values() {
                             // One that is being stopped already goes on to its end as it is.
@@ -180,14 +184,12 @@ pub(crate) async fn drive<E: Execution>(
         };
         let woken = matches!(cause, Cause::Wake);
         let input = Input { at: port.now(), entropy: port.entropy(), cause };
-        let events = run::decide(&state, &input, evaluator);
-        let decided = !events.is_empty();
-        if !events.is_empty() {
-            for event in &events {
-                state.apply(event);
-            }
+        let decided = run::decide_and_apply(&state, &input, evaluator);
+        let has_decided = decided.is_some();
+        if let Some((events, after)) = decided {
+            state = Arc::new(after);
             port.timer(wake(&state));
-            let decision = Decision { events, after: Some(Arc::new(state.clone())) };
+            let decision = Decision { events, after: Some(state.clone()) };
             let step = StepKey::Decision(decisions);
             let kept = port.step(&step, None, |_| async move { End::Done(decision) }).await?;
             if !matches!(kept, End::Done(_)) {
@@ -204,7 +206,7 @@ pub(crate) async fn drive<E: Execution>(
                 invoker.ended();
             }
             // The one who asked may have gone.
-            let _gone = acknowledge.send(decided);
+            let _gone = acknowledge.send(has_decided);
         }
     }
 }
@@ -241,8 +243,13 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
         let step = StepKey::Decision(decisions);
         let kept = port.step::<Decision, _, _>(&step, None, |_| async { End::Stopped }).await?;
         let End::Done(Decision { events, .. }) = kept else { return Ok(decisions) };
-        for event in &events {
-            state.apply(event);
+        for mut event in events {
+            if planted(Plant::ForgetLedger)
+                && let Event::TaskCompleted { effect, .. } = &mut event
+            {
+                *effect = None;
+            }
+            state.apply(&event);
         }
         decisions += 1;
     }

@@ -81,6 +81,13 @@ impl Keys {
         }
     }
 
+    /// The run for which `owner` would have to wait.
+    pub(crate) fn held_by_another(&self, key: &str, owner: &Owner) -> Option<RunId> {
+        let all = self.lock();
+        let owners = &all.get(key)?.owners;
+        if owners.contains(owner) { None } else { owners.first().map(|other| other.run) }
+    }
+
     /// `owner` lets go of `key`; the next who waits has it.
     pub(crate) fn release(&self, key: &str, owner: &Owner) {
         let mut all = self.lock();

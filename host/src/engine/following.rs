@@ -1,12 +1,16 @@
 //! Follows a run's public events from wherever a reader was, as far as they are durable.
 
+use std::sync::Arc;
+
 use bellhop_core::id::RunId;
+use bellhop_core::mask::Mask;
 
 use super::Engine;
 use super::accept::Pins;
+use super::definitions::Definition;
 use super::runs::LoadError;
 use super::timeline::{Public, Reader};
-use crate::journal::{self, Entry};
+use crate::journal;
 
 /// One reader's place in a run's log.
 pub(crate) struct Follower {
@@ -27,15 +31,39 @@ impl Follower {
 impl Engine {
     /// A reader of the events of `run` with numbers above `after`; none when there is no such run.
     pub(crate) fn follow(&self, run: RunId, after: u64) -> Result<Option<Follower>, LoadError> {
-        let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
-        let Some((_, Entry::Accepted { pins })) = first else { return Ok(None) };
-        let pins: Pins = serde_json::from_value(pins).map_err(|e| LoadError::Damaged(e.to_string()))?;
-        let definition = self
-            .services
-            .definitions
-            .by_digest(pins.definition, &pins.file)?
-            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
-        Ok(Some(Follower { run, reader: Reader::new(definition.workflow.clone()), from: 0, after, over: false }))
+        // One of which only a part is left is being removed.
+        if self.summary(run)?.is_none() {
+            return Ok(None);
+        }
+        let Some((pins, definition)) = self.accepted(run)? else { return Ok(None) };
+        let mask = self.mask(&pins, &definition)?;
+        let reader = Reader::new(definition.workflow.clone(), mask);
+        Ok(Some(Follower { run, reader, from: 0, after, over: false }))
+    }
+
+    /// What a run pins, and its definition; none when there is no such run.
+    pub(super) fn accepted(&self, run: RunId) -> Result<Option<(Pins, Arc<Definition>)>, LoadError> {
+        match self.pins_of(run) {
+            Ok(found) => Ok(Some(found)),
+            Err(LoadError::Unknown(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn mask(&self, pins: &Pins, definition: &Definition) -> Result<Mask, LoadError> {
+        let sensitive = &definition.workflow.extras.sensitive;
+        if sensitive.is_empty() {
+            return Ok(Mask::default());
+        }
+        Ok(Mask::new(sensitive, &self.services.journal.value(pins.input.clone())?))
+    }
+
+    /// What of a run is shown to nobody.
+    pub(super) fn mask_of(&self, run: RunId) -> Result<Mask, LoadError> {
+        match self.accepted(run)? {
+            Some((pins, definition)) => self.mask(&pins, &definition),
+            None => Ok(Mask::default()),
+        }
     }
 
     /// The events of the next records, at most `records_max` of them, all durable; none when the log has no more for now.

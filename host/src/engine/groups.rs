@@ -10,6 +10,8 @@ use bellhop_core::definition::WhenFull;
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Group};
 
+use crate::faults::{Plant, planted};
+
 /// A run in a group.
 #[derive(Debug, Clone)]
 struct Member {
@@ -110,7 +112,7 @@ fn settle(members: &mut [Member]) -> Vec<Message> {
     }
     let held = members.iter().filter(|m| m.admitted).count();
     for (held, member) in (held..).zip(members.iter_mut().filter(|m| !m.admitted && !m.displaced)) {
-        if held >= member.limit as usize {
+        if held >= member.limit as usize && !planted(Plant::IgnoreGroupLimit) {
             break;
         }
         member.admitted = true;

@@ -30,6 +30,7 @@ mod places;
 pub(crate) mod plugins;
 pub(crate) mod redefine;
 pub(crate) mod resolve;
+mod retention;
 pub(crate) mod runs;
 mod summary;
 mod sweep;
@@ -41,8 +42,10 @@ mod timers;
 pub(crate) mod tokens;
 mod turns;
 pub(crate) mod views;
+mod waiting;
 
 use crate::clock::Clock;
+use crate::faults::{Plant, planted};
 use crate::journal::{self, Journal};
 use crate::limits::Limits;
 use crate::sandbox::expression::Expressions;
@@ -63,6 +66,7 @@ pub(crate) struct Services {
     pub(crate) timers: timers::Timers,
     pub(crate) groups: groups::Groups,
     pub(crate) notices: notices::Notices,
+    pub(crate) waiting: waiting::Waiting,
     /// What owners of shared facts tell runs.
     pub(crate) messages: mpsc::UnboundedSender<groups::Message>,
     /// For whoever asks over HTTP: holds up nobody else.
@@ -170,7 +174,10 @@ impl Engine {
         // A host that has runs behind it does not know what it has used of Slack's budget.
         // A run that cannot be read is one all the same, and must not keep the host from starting.
         let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
-        let closed = connections::closed(&journal, clock.now())?;
+        let mut closed = connections::closed(&journal, clock.now())?;
+        if planted(Plant::ForgetRetryAfter) {
+            closed.clear();
+        }
         let limiter = if restarted || !closed.is_empty() {
             Limiter::restarted(limiter_options, limiter_clock, closed)
         } else {
@@ -181,6 +188,7 @@ impl Engine {
         let (sender, messages) = mpsc::unbounded_channel();
         let services = Services {
             groups: groups::Groups::default(),
+            waiting: waiting::Waiting::default(),
             notices: notices::Notices::new(journal.clone()),
             messages: sender,
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
@@ -225,6 +233,7 @@ impl Engine {
         let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let engine = self.clone();
         tokio::spawn(async move { engine.carry_messages(messages).await });
+        tokio::spawn(self.clone().put_down_those_who_wait());
         tokio::spawn(self.clone().sweep_for_ever());
         self.ready.store(true, Ordering::Release);
         Ok(found)
@@ -240,6 +249,10 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             let Some((run, cause)) = message else { return };
+            if matches!(cause, bellhop_core::run::Cause::Wake) {
+                self.wake(run).await;
+                continue;
+            }
             let signal = execution::Signal { cause, acknowledge: None, settle: None };
             if let Err(error) = self.send(run, signal).await {
                 tracing::error!(%run, %error, "a run cannot be told of its group");

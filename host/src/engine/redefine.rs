@@ -151,6 +151,7 @@ impl Engine {
             labels: BTreeMap::new(),
             idempotency_key: None,
             inline: Some(after.clone()),
+            by: None,
         };
         let report = self.judge_with(after, &trigger, When::Trigger, &tables, &bindings);
         let Some(plan) = report.plan else { return Err(Refused::Preflight(report.diagnostics).into()) };

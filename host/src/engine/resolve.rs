@@ -83,6 +83,8 @@ impl Engine {
             calls.insert(key, outcome);
         }
         if !needed.is_empty() {
+            let mask = self.mask_of(run)?;
+            let needed = needed.into_iter().map(|diagnostic| mask.diagnostic(diagnostic)).collect();
             return Err(ResolveError::AnswerNeeded(needed));
         }
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -135,7 +137,7 @@ impl Engine {
         };
         let doubt = Doubt { method, arguments: &arguments, intent, stamp, before: None };
         match call::read_back(gateway, &connection, &doubt, run).await {
-            Verdict::Found(body) => Ok(body),
+            Verdict::Found(body) | Verdict::Holds(body) => Ok(body),
             Verdict::Absent | Verdict::Repeat => {
                 Err(needs(run, key, &method.name, Some(method), "reading it back shows nothing of it"))
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bellhop_core::id::RunId;
 use bellhop_core::run::{self, Cause, Command, ExecutionKey, State, Status};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
 use super::accept::Pins;
@@ -15,15 +15,18 @@ use super::definitions::Definition;
 use super::driver::{self, Left};
 use super::exclusive::Owner;
 use super::execution::local::{Local, Opening, Read};
-use super::execution::{self, CallKey, Execution as _, Intent, Signal};
+use super::execution::{self, CallKey, Execution as _, Intent, Settle, Signal};
 use super::places::Places;
+use super::waiting::Activity;
 use super::{Engine, aside};
+use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Open, Summary, Ticket, Write, key};
 
 /// A run that a driver carries.
 pub(super) struct Live {
     inbox: mpsc::UnboundedSender<Signal>,
     moved: watch::Receiver<Ticket>,
+    put_down: Arc<Notify>,
 }
 
 /// All of them.
@@ -33,7 +36,7 @@ pub(crate) struct Runs {
     /// Those that cannot be taken up in this process, with the reason.
     pub(super) aside: Mutex<HashMap<RunId, String>>,
     pub(super) places: Places,
-    ended: tokio::sync::Notify,
+    ended: Notify,
 }
 
 /// Present while a start reads open runs; see [`Engine::recover`].
@@ -111,6 +114,13 @@ impl Runs {
         Some(moved)
     }
 
+    /// Has a run leave memory that only waits.
+    pub(super) fn put_down(&self, run: RunId) {
+        if let Some(live) = self.lock().get(&run) {
+            live.put_down.notify_one();
+        }
+    }
+
     /// Waits until none is in memory.
     pub(crate) async fn none(&self) {
         loop {
@@ -127,6 +137,7 @@ impl Engine {
     pub(super) fn opening(&self, run: RunId, summary: Summary) -> (Opening, Live) {
         let (sender, inbox) = mpsc::unbounded_channel();
         let (moved, moves) = watch::channel(Ticket::default());
+        let put_down = Arc::new(Notify::new());
         let opening = Opening {
             run,
             journal: self.services.journal.clone(),
@@ -135,11 +146,12 @@ impl Engine {
             limits: self.services.limits.clone(),
             inbox,
             drain: self.services.drain.subscribe(),
+            put_down: put_down.clone(),
             moved,
             summary,
             timers: self.services.timers.clone(),
         };
-        (opening, Live { inbox: sender, moved: moves })
+        (opening, Live { inbox: sender, moved: moves, put_down })
     }
 
     /// Carries a run that was just accepted, or has it wait in line for a place.
@@ -220,6 +232,7 @@ impl Engine {
                 port: port.clone(),
                 facts: state.facts().clone(),
                 grants: Arc::new(granted),
+                activity: Activity::new(engine.services.clone(), run),
             };
             loop {
                 let evaluator = engine.services.decider.clone();
@@ -231,9 +244,15 @@ impl Engine {
                         (Left::PutDown, None)
                     }
                 };
-                // A message that came while the driver was leaving is in the inbox: look again before going.
+                // A message that came while the driver was leaving is in the inbox: look again before going. And one that
+                // was put down while something was under way but a turn's waiting goes on: nothing would wake it.
                 let mut live = engine.runs.lock();
-                if left != Left::PutDown && port.has_message() {
+                let goes_on = |state: &State| match left {
+                    Left::PutDown if engine.is_draining() => false,
+                    Left::PutDown => port.has_message() || !engine.services.only_waits(run, state),
+                    Left::Ended | Left::Resting => port.has_message(),
+                };
+                if after.as_ref().is_some_and(|(state, _)| goes_on(state)) {
                     drop(live);
                     let Some((s, d)) = after else { return };
                     (state, decisions) = (s, d);
@@ -268,6 +287,16 @@ impl Engine {
     /// Brings a message to a run, taking it up from the journal if need be. After Ok, the decision about the message
     /// is durable (or the run had ended and there was none to make). True when anything was decided.
     pub(crate) async fn signal(self: &Arc<Self>, run: RunId, cause: Cause) -> Result<bool, LoadError> {
+        self.signal_by(run, cause, None).await
+    }
+
+    /// As [`Self::signal`]; who wants it is on record before the decision is.
+    pub(crate) async fn signal_by(
+        self: &Arc<Self>,
+        run: RunId,
+        cause: Cause,
+        by: Option<String>,
+    ) -> Result<bool, LoadError> {
         if matches!(cause, Cause::Resume) && self.is_aside(run) {
             return self.take_back(run).await.map(|()| true);
         }
@@ -275,7 +304,8 @@ impl Engine {
             return self.give_up(run).await.map(|()| true);
         }
         let (tell, told) = oneshot::channel();
-        self.send(run, Signal { cause, acknowledge: Some(tell), settle: None }).await?;
+        let settle = by.map(|by| Settle { calls: BTreeMap::new(), by });
+        self.send(run, Signal { cause, acknowledge: Some(tell), settle }).await?;
         let told = told.await;
         if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
             // Its driver went without looking. Whoever asked must ask again.
@@ -403,7 +433,9 @@ impl Engine {
                 if careful {
                     self.mark(run, Open { recoveries: open.recoveries + 1, ..open.clone() }).await?;
                 }
+                pass(Point::FoundOpen);
                 match self.take_up(run).await {
+                    Ok(Some(_)) if planted(Plant::ForgetOpenRun) => {}
                     Ok(None) => {}
                     Ok(Some(_)) if running.len() as u64 >= self.services.limits.live_runs_max => {
                         self.runs.places.line_up(run);

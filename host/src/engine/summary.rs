@@ -5,7 +5,8 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::journal::{self, Content, Summary, Write, key};
+use crate::journal::key::{self, Key};
+use crate::journal::{self, Content, Summary, Write};
 
 /// What a trigger's idempotency key is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,19 +16,35 @@ pub(crate) struct Bound {
     pub(crate) body: bellhop_core::digest::Digest,
     /// The run that it started.
     pub(crate) run: bellhop_core::id::RunId,
+    /// Of a definition's own key: its revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revision: Option<u64>,
 }
 
-/// The summary after `state`.
+/// A definition's own key as a key of triggers: none that a caller can send.
+pub(crate) fn own_name(key: &str) -> String {
+    format!("\0{key}")
+}
+
+/// The keys that are bound to a run with this summary.
+pub(crate) fn bindings(summary: &Summary) -> impl Iterator<Item = Key> {
+    let names = summary.idempotency_key.clone().into_iter().chain(summary.own_key.as_deref().map(own_name));
+    names.map(|name| key::idempotency(&summary.namespace, &summary.name, &name))
+}
+
+/// The summary after `state`. What is sensitive is not in it: lists are read by many.
 pub(crate) fn after(
     before: &Summary,
     state: &State,
     now: Timestamp,
     mut content: impl FnMut(Value) -> Result<Content, journal::Error>,
 ) -> Result<Summary, journal::Error> {
+    let mask = state.facts().mask();
+    let mut content = |value: Value| content(mask.value(value));
     let mut summary = before.clone();
     summary.status = state.status();
     summary.updated_at = now;
-    summary.waiting = state.waiting().and_then(|w| serde_json::to_value(w).ok());
+    summary.waiting = state.waiting().and_then(|w| serde_json::to_value(w).ok()).map(|w| mask.value(w));
     // A run that ended can go on: what it ended with is no more.
     (summary.error, summary.output, summary.ended_at) = (None, None, None);
     if let Some((at, ending)) = state.ended() {
@@ -43,15 +60,14 @@ pub(crate) fn after(
     Ok(summary)
 }
 
-/// A run has ended: its idempotency key may go some time after.
+/// A run has ended: its keys may go some time after.
 pub(crate) fn bind_until(
     write: &mut Write,
     summary: &Summary,
     ended_at: Timestamp,
     kept_ms: u64,
 ) -> Result<(), journal::Error> {
-    if let Some(idempotency) = &summary.idempotency_key {
-        let bound = key::idempotency(&summary.namespace, &summary.name, idempotency);
+    for bound in bindings(summary) {
         write.put(&key::expiry(ended_at.plus_millis(kept_ms), &bound), &Value::Null)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Removes what may go: idempotency keys some time after their run's end, and what is over of rate limits.
+//! Removes what may go: idempotency keys and whole runs some time after a run's end, and what is over of rate limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use bellhop_slack::limiter::Closed;
 use serde_json::Value;
 
 use super::Engine;
+use super::retention::run_of;
 use super::summary::Bound;
 use crate::journal::key::{Key, Space};
 use crate::journal::{self, Write, key};
@@ -18,7 +19,7 @@ const SLICE: usize = 500;
 const EVERY: Duration = Duration::from_secs(600);
 
 /// What becomes of something whose time has come.
-enum Fate {
+pub(super) enum Fate {
     Gone,
     /// It stays, and somebody else looks after it.
     Kept,
@@ -30,6 +31,9 @@ impl Engine {
     /// Sweeps for as long as the process runs.
     pub(super) async fn sweep_for_ever(self: Arc<Self>) {
         let mut drain = self.services.drain.subscribe();
+        if let Err(error) = self.keep_by_limits().await {
+            tracing::warn!(%error, "how long ended runs are kept is not as the limits say");
+        }
         loop {
             match self.sweep().await {
                 Ok(0) => {}
@@ -44,7 +48,7 @@ impl Engine {
         }
     }
 
-    /// Removes everything that may go now, slice by slice; gives how much.
+    /// Removes everything that may go now, slice by slice; gives how much. A run counts as one.
     pub(crate) async fn sweep(&self) -> Result<u64, journal::Error> {
         let journal = &self.services.journal;
         let mut removed = 0;
@@ -55,7 +59,13 @@ impl Engine {
             let mut write = Write::new();
             for (at, subject) in expired {
                 write.delete(&key::expiry(at, &subject));
-                match self.fate(&subject, now)? {
+                let fate = match run_of(&subject) {
+                    Some(run) => self.forget(run, now).await?,
+                    None => self.fate(&subject, now)?,
+                };
+                match fate {
+                    // Gone already, with everything else of it.
+                    Fate::Gone if subject.space() == Space::Summary => removed += 1,
                     Fate::Gone => {
                         write.delete(&subject);
                         removed += 1;
@@ -101,7 +111,7 @@ impl Engine {
 }
 
 /// A record that cannot be read is as good as none: nobody can use it.
-fn readable<T>(read: Result<Option<T>, journal::Error>) -> Result<Option<T>, journal::Error> {
+pub(super) fn readable<T>(read: Result<Option<T>, journal::Error>) -> Result<Option<T>, journal::Error> {
     match read {
         Err(journal::Error::Record(_)) => Ok(None),
         other => other,

@@ -4,14 +4,16 @@
 //! same after a restart and can be resumed from.
 
 use bellhop_core::definition::Workflow;
+use bellhop_core::mask::Mask;
 use bellhop_core::run::{Ending, Event, ExecutionKey, FrameId};
 use bellhop_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::journal::{Entry, Journal, Resolution};
+use super::accept::Pins;
+use crate::journal::{Answer, Content, Entry, Journal, Resolution};
 
 /// One public event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,14 +36,15 @@ pub(crate) struct Public {
 /// Reads a log in order and makes its public events.
 pub(crate) struct Reader {
     workflow: Arc<Workflow>,
+    mask: Mask,
     tasks: HashMap<FrameId, String>,
     next: u64,
 }
 
 impl Reader {
-    /// From the beginning of a log.
-    pub(crate) fn new(workflow: Arc<Workflow>) -> Self {
-        Self { workflow, tasks: HashMap::new(), next: 1 }
+    /// From the beginning of a log; what `mask` hides is in no event.
+    pub(crate) fn new(workflow: Arc<Workflow>, mask: Mask) -> Self {
+        Self { workflow, mask, tasks: HashMap::new(), next: 1 }
     }
 
     /// The events of one entry.
@@ -49,7 +52,10 @@ impl Reader {
         let mut out = Vec::new();
         let pointer = |key: &str| key.parse::<ExecutionKey>().map_or_else(|_| key.to_owned(), |k| k.pointer);
         match entry {
-            Entry::Accepted { .. } => self.push(&mut out, "run.accepted", None, None, json!({})),
+            Entry::Accepted { pins } => {
+                let (at, data) = self.accepted(journal, pins);
+                self.push(&mut out, "run.accepted", None, at, data);
+            }
             Entry::Decision { events } => {
                 for content in events {
                     let event = journal.value(content).ok().and_then(|v| serde_json::from_value::<Event>(v).ok());
@@ -66,19 +72,17 @@ impl Reader {
                 json!({ "function": function, "connection": connection, "attempt": attempt, "ordinal": ordinal }),
             ),
             Entry::Outcome { key, attempt, ordinal, at, answer, how, .. } => {
-                let ok = matches!(answer, crate::journal::Answer::Ok(_));
-                let data = json!({ "attempt": attempt, "ordinal": ordinal, "ok": ok, "how": how });
+                let mut data = json!({ "attempt": attempt, "ordinal": ordinal, "how": how });
+                answered(journal, answer, &mut data);
                 self.push(&mut out, "call.ended", Some(pointer(&key)), Some(at), data);
             }
-            Entry::Read { key, ordinal, answer, how, .. } => {
-                let ok = matches!(answer, crate::journal::Answer::Ok(_));
-                self.push(
-                    &mut out,
-                    "call.read",
-                    Some(pointer(&key)),
-                    None,
-                    json!({ "ordinal": ordinal, "ok": ok, "how": how }),
-                );
+            Entry::Read { key, ordinal, answer, how, function, .. } => {
+                let mut data = json!({ "ordinal": ordinal, "how": how });
+                if let Some(function) = function {
+                    data["function"] = Value::from(function);
+                }
+                answered(journal, answer, &mut data);
+                self.push(&mut out, "call.read", Some(pointer(&key)), None, data);
             }
             Entry::NotSent { key, ordinal, reason, retry_at, .. } => {
                 let data = json!({ "ordinal": ordinal, "reason": reason, "retryAt": retry_at.map(|t| t.to_string()) });
@@ -89,7 +93,10 @@ impl Reader {
                 let data = json!({ "ordinal": ordinal, "done": done, "by": by });
                 self.push(&mut out, "call.resolved", Some(pointer(&key)), Some(at), data);
             }
-            Entry::Note { level, text } => {
+            Entry::Note { text, by: Some(by), .. } => {
+                self.push(&mut out, "run.asked", None, None, json!({ "by": by, "for": text }));
+            }
+            Entry::Note { level, text, by: None } => {
                 self.push(&mut out, "note", None, None, json!({ "level": level, "text": text }));
             }
             Entry::Slice { .. } => {}
@@ -105,8 +112,23 @@ impl Reader {
         at: Option<Timestamp>,
         data: Value,
     ) {
+        let data = self.mask.value(data);
         out.push(Public { id: self.next, kind, task, at: at.map(|t| t.to_string()), data });
         self.next += 1;
+    }
+
+    /// Who asked for what, and everything that the run depends on.
+    fn accepted(&self, journal: &Journal, pins: Value) -> (Option<Timestamp>, Value) {
+        // What cannot be read is not shown; the run itself says so elsewhere.
+        let Ok(pins) = serde_json::from_value::<Pins>(pins) else { return (None, json!({})) };
+        let input = journal.value(pins.input.clone()).unwrap_or(Value::Null);
+        let mut data = depends_on(&pins);
+        data["input"] = self.mask.input(&input);
+        data["definition"] = json!(pins.definition);
+        data["host"] = json!(pins.host);
+        data["evaluator"] = json!(pins.evaluator);
+        data["by"] = json!(pins.by);
+        (Some(pins.accepted_at), data)
     }
 
     fn decided(&mut self, out: &mut Vec<Public>, event: &Event) {
@@ -121,8 +143,10 @@ impl Reader {
                 let pointer = self.workflow.tasks.get(task.0 as usize).map(|t| t.pointer.clone());
                 self.push(out, "task.skipped", pointer, None, json!({}));
             }
-            Event::CallScheduled { frame, action, connection, attempt, .. } => {
-                let data = json!({ "action": action.to_string(), "connection": connection, "attempt": attempt });
+            Event::CallScheduled { frame, action, connection, attempt, arguments } => {
+                let data = json!({
+                    "action": action.to_string(), "connection": connection, "attempt": attempt, "to": to(arguments),
+                });
                 self.push(out, "action.started", self.tasks.get(frame).cloned(), None, data);
             }
             Event::WaitScheduled { frame, until } => {
@@ -143,8 +167,8 @@ impl Reader {
                 let task = self.tasks.remove(frame);
                 self.push(out, "task.faulted", task, Some(*at), json!({ "error": fault }));
             }
-            Event::Caught { frame, .. } => {
-                self.push(out, "task.caught", self.tasks.get(frame).cloned(), None, json!({}));
+            Event::Caught { frame, fault } => {
+                self.push(out, "task.caught", self.tasks.get(frame).cloned(), None, json!({ "error": fault }));
             }
             Event::RetryScheduled { frame, until, fault } => {
                 let data = json!({ "until": until.to_string(), "error": fault });
@@ -172,7 +196,11 @@ impl Reader {
             Event::Blocked { at, diagnostics } => {
                 self.push(out, "run.blocked", None, Some(*at), json!({ "diagnostics": diagnostics }));
             }
-            Event::Unblocked { at, .. } => self.push(out, "run.unblocked", None, Some(*at), json!({})),
+            Event::Unblocked { at, pins } => {
+                let pins = serde_json::from_value::<Pins>(pins.as_ref().clone());
+                let data = pins.map_or_else(|_| json!({}), |pins| depends_on(&pins));
+                self.push(out, "run.unblocked", None, Some(*at), data);
+            }
             Event::Queued { at, group } => {
                 self.push(out, "run.queued", None, Some(*at), json!({ "group": group.name, "limit": group.limit }));
             }
@@ -186,9 +214,10 @@ impl Reader {
                 self.push(out, "run.parked", fault.instance.clone(), Some(*at), json!({ "reason": fault }));
             }
             Event::RollbackBegun { at } => self.push(out, "rollback.started", None, Some(*at), json!({})),
-            Event::UndoScheduled { entry, attempt, action, connection, .. } => {
+            Event::UndoScheduled { entry, attempt, action, connection, arguments, .. } => {
                 let data = json!({
                     "change": entry, "action": action.to_string(), "connection": connection, "attempt": attempt,
+                    "to": to(arguments),
                 });
                 self.push(out, "undo.started", None, None, data);
             }
@@ -222,6 +251,48 @@ impl Reader {
             | Event::TimedOut { .. }
             | Event::NoticeDue { .. }
             | Event::CallStopped { .. } => {}
+        }
+    }
+}
+
+/// What a run is bound to besides its definition and its input.
+fn depends_on(pins: &Pins) -> Value {
+    let connections: BTreeMap<&String, Value> = pins
+        .connections
+        .iter()
+        .map(|(alias, connection)| (alias, json!({ "name": connection.name, "kind": connection.kind })))
+        .collect();
+    let actions: Vec<Value> = pins
+        .actions
+        .iter()
+        .map(
+            |action| json!({ "action": action.resolved.to_string(), "plugin": action.plugin, "grants": action.grants }),
+        )
+        .collect();
+    json!({ "connections": connections, "actions": actions, "tables": pins.tables })
+}
+
+/// The fields of an action's input that say whom or what it is about; the rest is in the definition.
+const SUBJECTS: [&str; 9] =
+    ["user", "users", "email", "channel", "channels", "usergroup", "workspace", "workspaces", "role"];
+
+/// Whom an action is about.
+fn to(arguments: &Value) -> Value {
+    let subject = |name: &&str| Some(((*name).to_owned(), arguments.get(*name).filter(|v| !v.is_null())?.clone()));
+    Value::Object(SUBJECTS.iter().filter_map(subject).collect())
+}
+
+/// Whether a call was answered well, and if not, with what.
+fn answered(journal: &Journal, answer: Answer, data: &mut Value) {
+    let refused: Option<Content> = match answer {
+        Answer::Ok(_) => None,
+        Answer::Err(content) => Some(content),
+    };
+    data["ok"] = Value::from(refused.is_none());
+    let said = refused.and_then(|content| journal.value(content).ok());
+    for (name, field) in [("error", "code"), ("detail", "message")] {
+        if let Some(text) = said.as_ref().and_then(|said| said.get(field)).filter(|text| text.is_string()) {
+            data[name] = text.clone();
         }
     }
 }

@@ -128,6 +128,9 @@ pub(crate) enum Entry {
         answer: Answer,
         /// How it came about: `sent`, `denied`, `reused`.
         how: String,
+        /// The capability function.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        function: Option<String>,
     },
     /// An action returned `again`: the next slice starts with this state, and earlier answers are forgotten.
     Slice {
@@ -161,8 +164,11 @@ pub(crate) enum Entry {
     Note {
         /// `info`, `warn` or `error`.
         level: String,
-        /// What happened.
+        /// What happened, or what was asked for.
         text: String,
+        /// Who asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
 }
 

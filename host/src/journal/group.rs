@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::store::{Batch, Bytes, Durable, Error, Page, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
 use super::watermark::Watermark;
+use crate::faults::{Plant, Point, pass, planted};
 
 /// Changes by key; `None` deletes.
 pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
@@ -296,7 +297,12 @@ impl Queue {
                         caught(|| medium.apply(&group.changes))?;
                         self.state().sealed.pop_front();
                     }
+                    pass(Point::Unwritten);
                     caught(|| medium.write())?;
+                    pass(Point::Unsynced);
+                    if planted(Plant::AcknowledgeUnsynced) {
+                        self.watermark.advance(group.last);
+                    }
                     let mut state = self.state();
                     state.written.last = group.last;
                     state.written.groups += 1;
@@ -305,6 +311,7 @@ impl Queue {
                 }
                 Step::Settle(written) => {
                     caught(|| medium.settle())?;
+                    pass(Point::Unacknowledged);
                     let mut state = self.state();
                     state.groups += written.groups;
                     state.syncs += 1;

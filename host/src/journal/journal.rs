@@ -1,7 +1,7 @@
 //! Typed records over a store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
@@ -18,6 +18,9 @@ use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ti
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// The record of a key that says everything.
+const NOTHING: &[u8] = b"null";
 
 /// Why a fact was not written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +116,9 @@ pub(crate) struct Summary {
     /// The number of the entry with what is pinned from there on, where that is not the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pins_at: Option<u64>,
+    /// The key that the definition gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) own_key: Option<String>,
 }
 
 /// Something due.
@@ -144,6 +150,10 @@ pub(crate) type ListedRun = (RunId, Result<Summary, record::Error>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Write {
     batch: Batch,
+    /// Whose it is.
+    run: Option<RunId>,
+    /// Large values that it names. Their bytes are written unless they are there already.
+    contents: BTreeMap<Digest, Vec<u8>>,
 }
 
 impl Write {
@@ -169,21 +179,34 @@ impl Write {
         self.batch.delete(key.bytes());
     }
 
-    /// Stores `bytes` under their digest.
+    /// Stores `bytes` under their digest, for good.
     pub(crate) fn blob(&mut self, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
         self.put_raw(&key::blob(digest), bytes);
+        self.put_raw(&key::reference(digest, None), NOTHING);
         digest
+    }
+
+    /// Stores `bytes` under their digest for as long as the run is kept whose write this is.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        self.contents.entry(digest).or_insert_with(|| bytes.to_vec());
+        digest
+    }
+
+    /// The same, as a write of this run.
+    pub(crate) fn of(self, run: RunId) -> Self {
+        Self { run: Some(run), ..self }
     }
 
     /// Bytes of keys and records so far.
     pub(crate) fn bytes(&self) -> usize {
-        self.batch.bytes()
+        self.batch.bytes() + self.contents.values().map(Vec::len).sum::<usize>()
     }
 
     /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+        self.batch.is_empty() && self.contents.is_empty()
     }
 }
 
@@ -191,6 +214,8 @@ impl Write {
 #[derive(Clone)]
 pub(crate) struct Journal {
     store: Arc<dyn Store>,
+    /// Held by whoever names blobs from the look whether they are there to the write; alone by whoever removes some.
+    naming: Arc<RwLock<()>>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -202,12 +227,68 @@ impl std::fmt::Debug for Journal {
 impl Journal {
     /// A journal over `store`.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, naming: Arc::default() }
     }
 
     /// Accepts the write as the next in order; see [`Store::commit`].
     pub(crate) fn commit(&self, write: Write) -> Result<Ticket, Error> {
-        Ok(self.store.commit(write.batch)?)
+        let Write { mut batch, run, contents } = write;
+        if contents.is_empty() {
+            return Ok(self.store.commit(batch)?);
+        }
+        let _naming = self.naming.read().unwrap_or_else(PoisonError::into_inner);
+        for (digest, bytes) in contents {
+            let (blob, reference) = (key::blob(digest), key::reference(digest, run));
+            if self.store.get(blob.bytes())?.is_none() {
+                batch.put(blob.bytes(), record::seal(&blob, &bytes));
+            }
+            if self.store.get(reference.bytes())?.is_none() {
+                batch.put(reference.bytes(), record::seal(&reference, NOTHING));
+                if let Some(run) = run {
+                    let naming = key::naming(run, digest);
+                    batch.put(naming.bytes(), record::seal(&naming, NOTHING));
+                }
+            }
+        }
+        Ok(self.store.commit(batch)?)
+    }
+
+    /// Removes what is kept of a run, at most about `limit` records at a time, first that which shows it; gives the
+    /// write's ticket, and whether nothing is left. Blobs go that nobody else names.
+    ///
+    /// The caller makes sure that nobody begins to carry the run meanwhile. Dies before the end: ask again, until
+    /// nothing is left.
+    pub(crate) fn forget(&self, run: RunId, limit: usize) -> Result<(Ticket, bool), Error> {
+        let mut batch = Batch::new();
+        if let Some(summary) = self.get::<Summary>(&key::summary(run))? {
+            batch.delete(key::listing(summary.started_at, run).bytes());
+            batch.delete(key::summary(run).bytes());
+            batch.delete(key::snapshot(run).bytes());
+        }
+        let range = key::events(run, 0);
+        let page = self.store.scan(&range.from, &range.to, limit)?;
+        for (key, _) in &page.items {
+            batch.delete(key.to_vec());
+        }
+        if page.next.is_some() {
+            return Ok((self.store.commit(batch)?, false));
+        }
+        let _alone = self.naming.write().unwrap_or_else(PoisonError::into_inner);
+        let range = key::namings(run);
+        let named = self.store.scan(&range.from, &range.to, limit)?;
+        for (bytes, _) in &named.items {
+            let digest = Parts::of(Space::Naming, bytes).and_then(|mut parts| parts.run().and_then(|_| parts.digest()));
+            let digest = digest.ok_or_else(|| bad_key(bytes))?;
+            let all = key::references(digest);
+            let own = key::reference(digest, Some(run));
+            let others = self.store.scan(&all.from, &all.to, 2)?.items;
+            if others.iter().all(|(key, _)| key[..] == *own.bytes()) {
+                batch.delete(key::blob(digest).bytes());
+            }
+            batch.delete(own.bytes());
+            batch.delete(bytes.to_vec());
+        }
+        Ok((self.store.commit(batch)?, named.next.is_none()))
     }
 
     /// Waits until everything up to `ticket` is on the disk; see [`Store::durable`].
@@ -246,7 +327,7 @@ impl Journal {
             write.batch.put(key.bytes(), record::encode_checked(&key, entry)?);
             next += 1;
         }
-        let ticket = self.commit(write)?;
+        let ticket = self.commit(write.of(run))?;
         *seq = next;
         Ok(ticket)
     }
@@ -361,18 +442,19 @@ impl Journal {
         Ok(Some(bytes.to_vec()))
     }
 
-    /// `value` as it goes into a record: itself, or when it is large by its digest; then `write` has its bytes, unless
-    /// they are stored already.
+    /// `value` as it goes into a record: itself, or when it is large by its digest; then `write` sees to it that its bytes
+    /// are stored.
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "what becomes of a value is the journal's affair"
+    )]
     pub(crate) fn content(&self, write: &mut Write, value: Value) -> Result<Content, Error> {
         let json = value.to_string();
         if json.len() <= INLINE_BYTES_MAX {
             return Ok(Content::Value(value));
         }
-        let digest = Digest::of(json.as_bytes());
-        let key = key::blob(digest);
-        if self.store.get(key.bytes())?.is_none() {
-            write.put_raw(&key, json.as_bytes());
-        }
+        let digest = write.keep(json.as_bytes());
         Ok(Content::Stored { digest, bytes: json.len() as u64 })
     }
 

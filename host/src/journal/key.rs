@@ -16,6 +16,8 @@
 //! | `i` idempotency | namespace, name, digest of the key | digest of the body, run, when it may go |
 //! | `z` expiry | at u64, a key | nothing (`null`): that key may be deleted from then on |
 //! | `b` blob | digest | raw bytes, stored once |
+//! | `x` reference | digest, run | nothing (`null`): that run names the blob; without a run, it stays for good |
+//! | `y` naming | run, digest | nothing (`null`): the same, from the run's side |
 //! | `w` workflow | namespace, name, version | one version of a definition; never changes |
 //! | `v` current workflow | namespace, name | the latest version, and what `If-Match` compares |
 //! | `c` bindings | namespace, name | connections bound to the workflow's aliases |
@@ -61,6 +63,10 @@ pub(crate) enum Space {
     Expiry = b'z',
     /// Bytes by digest.
     Blob = b'b',
+    /// Who names a blob.
+    Reference = b'x',
+    /// The blobs that a run names.
+    Naming = b'y',
     /// Versions of definitions.
     Workflow = b'w',
     /// The latest version of a definition.
@@ -87,7 +93,7 @@ pub(crate) enum Space {
 
 impl Space {
     /// Every space.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Event,
         Self::Snapshot,
         Self::Open,
@@ -98,6 +104,8 @@ impl Space {
         Self::Idempotency,
         Self::Expiry,
         Self::Blob,
+        Self::Reference,
+        Self::Naming,
         Self::Workflow,
         Self::WorkflowCurrent,
         Self::Bindings,
@@ -244,6 +252,30 @@ pub(crate) fn expiry(at: Timestamp, subject: &Key) -> Key {
 /// Bytes by their digest.
 pub(crate) fn blob(digest: Digest) -> Key {
     Key::new(Space::Blob).raw(digest.as_bytes())
+}
+
+/// That `run` names a blob; without a run, that the blob stays for good.
+pub(crate) fn reference(digest: Digest, run: Option<RunId>) -> Key {
+    let key = Key::new(Space::Reference).raw(digest.as_bytes());
+    match run {
+        Some(run) => key.run(run),
+        None => key,
+    }
+}
+
+/// Everybody who names a blob.
+pub(crate) fn references(digest: Digest) -> Range {
+    Range::prefixed(&reference(digest, None))
+}
+
+/// That `run` names a blob, from the run's side.
+pub(crate) fn naming(run: RunId, digest: Digest) -> Key {
+    Key::new(Space::Naming).run(run).raw(digest.as_bytes())
+}
+
+/// The blobs that a run names.
+pub(crate) fn namings(run: RunId) -> Range {
+    Range::prefixed(&Key::new(Space::Naming).run(run))
 }
 
 /// One version of a definition.

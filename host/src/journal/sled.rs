@@ -35,6 +35,7 @@ mod files;
 use super::group::{Changes, Limits, Medium, OnFatal, Queue, merge, panic_text};
 use super::key;
 use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
+use crate::faults::{Plant, planted};
 
 /// The version of the layout described above, and of every key and record in it.
 pub(crate) const FORMAT: u32 = 1;
@@ -337,6 +338,9 @@ impl Medium for Disk {
         batch.insert(GROUPS_KEY, &groups.to_bytes());
         self.tree.apply_batch(batch).map_err(text)?;
         self.groups = groups;
+        if planted(Plant::WatermarkAhead) {
+            write_groups(&mut self.groups_file, groups.last).map_err(text)?;
+        }
         Ok(())
     }
 
@@ -346,7 +350,9 @@ impl Medium for Disk {
     }
 
     fn settle(&mut self) -> Result<(), String> {
-        self.file.sync_data().map_err(text)?;
+        if !planted(Plant::SkipSync) {
+            self.file.sync_data().map_err(text)?;
+        }
         // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.
         write_groups(&mut self.groups_file, self.groups.last).map_err(text)?;
         if self.blobs.has_entries().map_err(text)? {

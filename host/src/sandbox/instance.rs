@@ -1,5 +1,8 @@
 //! One call of one action: what it may use, and how it can end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use wasmtime::component::ComponentExportIndex;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
@@ -60,6 +63,8 @@ pub(crate) struct Call<'a> {
     pub budget: Budget,
     /// What WASI shows.
     pub context: Context,
+    /// Counts the bytes of its memories for as long as they are there.
+    pub memory: Arc<AtomicUsize>,
 }
 
 /// How a call ended without an answer.
@@ -125,6 +130,7 @@ pub(super) struct State {
     log_bytes: usize,
     log_lines: u32,
     memory_bytes: usize,
+    pub(super) memory: Arc<AtomicUsize>,
     /// What the last permitted growth added, to be taken back when it fails.
     growing_bytes: usize,
     table_elements_max: usize,
@@ -142,6 +148,7 @@ impl State {
             log_bytes: 0,
             log_lines: 0,
             memory_bytes: 0,
+            memory: Arc::default(),
             growing_bytes: 0,
             table_elements_max,
         }
@@ -204,6 +211,12 @@ impl State {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        self.memory.fetch_sub(self.memory_bytes, Ordering::Relaxed);
+    }
+}
+
 /// A refused growth ends the guest instead of answering -1: what a language makes of -1 is an abort
 /// that says nothing.
 impl ResourceLimiter for State {
@@ -219,11 +232,13 @@ impl ResourceLimiter for State {
         }
         self.growing_bytes = growth;
         self.memory_bytes += growth;
+        self.memory.fetch_add(growth, Ordering::Relaxed);
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         self.memory_bytes -= self.growing_bytes;
+        self.memory.fetch_sub(self.growing_bytes, Ordering::Relaxed);
         // The machine is out of memory. The guest must not see that: it would answer otherwise than on replay.
         Err(error)
     }

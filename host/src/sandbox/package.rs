@@ -119,8 +119,9 @@ impl Package {
     /// The action gave no answer; see [`Trap`]. [`Trap::Cpu`] can be another machine's load and is worth
     /// another try; [`Trap::Halted`] is the host's own doing; all others come again.
     pub(crate) async fn run(&self, call: Call<'_>, host: impl Host + 'static) -> Result<Result<String, String>, Trap> {
-        let Call { action, input, budget, context } = call;
-        let state = self.state(Box::new(host), budget, context);
+        let Call { action, input, budget, context, memory } = call;
+        let mut state = self.state(Box::new(host), budget, context);
+        state.memory = memory;
         self.enter(&self.inner.run, Export::Run { action, input }, state).await
     }
 

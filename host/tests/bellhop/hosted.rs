@@ -107,8 +107,7 @@ impl Hosted {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let pid = self.host.as_ref().unwrap().pid().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.host.as_ref().unwrap().terminate();
     }
 
     /// Waits for the host's end: its exit code.

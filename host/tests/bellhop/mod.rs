@@ -5,6 +5,7 @@
 
 pub(crate) mod hosted;
 pub(crate) mod http;
+pub(crate) mod traced;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -35,7 +36,11 @@ impl Done {
 const VARIABLES: [&str; 2] = ["BELLHOP_URL", "BELLHOP_TOKEN"];
 
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bellhop"));
+    command_of(env!("CARGO_BIN_EXE_bellhop"))
+}
+
+fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
     for variable in VARIABLES {
         command.env_remove(variable);
     }
@@ -80,7 +85,12 @@ impl Place {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Started {
-        let mut command = command();
+        self.start_other(env!("CARGO_BIN_EXE_bellhop"), arguments, environment)
+    }
+
+    /// Another program, in the same folder.
+    pub(crate) fn start_other(&self, program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Started {
+        let mut command = command_of(program);
         command.args(arguments).envs(environment.iter().copied()).current_dir(self.folder.path()).stdin(Stdio::null());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("stderr.log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
@@ -98,13 +108,28 @@ pub(crate) struct Started {
 impl Started {
     /// The next line of standard output; panics when there is none.
     pub(crate) fn line(&mut self) -> String {
+        self.try_line().expect("the program ended")
+    }
+
+    /// The next line of standard output; none when the program has ended.
+    pub(crate) fn try_line(&mut self) -> Option<String> {
         let mut line = String::new();
-        assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the program ended");
-        line.trim_end().to_owned()
+        (self.stdout.read_line(&mut line).unwrap() > 0).then(|| line.trim_end().to_owned())
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     }
 
     pub(crate) fn wait(&mut self) -> i32 {

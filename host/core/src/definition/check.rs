@@ -50,7 +50,8 @@ impl Check<'_> {
         let workflow = self.workflow;
         let scope: Scope = AT_TOP.iter().map(|&v| v.to_owned()).collect();
         self.template(None, workflow.input.from.as_ref(), &scope);
-        self.template(None, workflow.extras.idempotency_key.as_ref(), &scope);
+        // It has to be the same whenever and wherever it is asked for.
+        self.template(None, workflow.extras.idempotency_key.as_ref(), &Scope::new());
         self.template(None, workflow.extras.concurrency.as_ref().map(|c| &c.group), &scope);
         let scope: Scope = IN_TASK.iter().filter(|v| **v != "task").map(|&v| v.to_owned()).collect();
         self.template(None, workflow.output.transform.as_ref(), &scope);
@@ -193,6 +194,9 @@ impl Check<'_> {
             let near =
                 nearest(variable, scope.iter().map(String::as_str)).map(|near| format!("did you mean `${near}`?"));
             let all = || {
+                if scope.is_empty() {
+                    return "it is an expression on the input alone: `.`".to_owned();
+                }
                 let names: Vec<String> = scope.iter().map(|v| format!("`${v}`")).collect();
                 format!("there are {}", names.join(", "))
             };

@@ -116,7 +116,7 @@ pub struct Extras {
     pub tables: Vec<String>,
     /// `sensitive`: JSON pointers into the input.
     pub sensitive: Vec<String>,
-    /// `idempotencyKey`: an expression on the input.
+    /// `idempotencyKey`: an expression on the input, or one for `key` and one for `revision`.
     pub idempotency_key: Option<Template>,
     /// `onFault.rollback` is `completed`.
     pub rollback_on_fault: bool,
@@ -124,7 +124,9 @@ pub struct Extras {
     pub notify: Option<NotifyTarget>,
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
-    /// `retention`, `schedule`: checked in form, carried out by a later version; kept as written.
+    /// `retention`: how long the run is kept after its end; the host's own time where it says none.
+    pub retention_ms: Option<u64>,
+    /// `schedule`: checked in form, carried out by a later version; kept as written.
     pub reserved: BTreeMap<String, Value>,
 }
 

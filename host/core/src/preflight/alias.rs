@@ -88,13 +88,7 @@ impl Names<'_> {
     /// In the order of semantics: the trigger, the binding, the name, the only one of an accepted kind.
     /// A name that only tables have is never taken for another connection than the one of that name.
     /// Of several that fit, one that may only read is not meant where something `acts`.
-    pub(super) fn resolve(
-        &self,
-        alias: Option<&str>,
-        only_tabled: bool,
-        accepted: &[Kind],
-        acts: bool,
-    ) -> Resolution {
+    pub(super) fn resolve(&self, alias: Option<&str>, only_tabled: bool, accepted: &[Kind], acts: bool) -> Resolution {
         let named = |name: &str| self.present.iter().position(|c| c.name == name);
         if let Some(alias) = alias {
             for (table, by) in [(self.trigger, NamedBy::Trigger), (self.bindings, NamedBy::Binding)] {

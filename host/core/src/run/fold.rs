@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rpds::RedBlackTreeMapSync;
 use serde_json::Value;
 
 use super::event::{Block, Effect, Event, FrameId, Variables};
@@ -44,8 +45,8 @@ impl State {
                     next: 0,
                     open: BTreeMap::new(),
                     value: task.input.clone(),
-                    results: BTreeMap::new(),
-                    contexts: BTreeMap::new(),
+                    results: RedBlackTreeMapSync::new_sync(),
+                    contexts: RedBlackTreeMapSync::new_sync(),
                 })
             }),
             Event::IterationEntered { frame, parent, index } => self.enter_iteration(*frame, *parent, *index),
@@ -353,12 +354,12 @@ impl State {
             looping.open.remove(&index);
             match (fault, value) {
                 (Some(fault), _) => {
-                    looping.results.insert(index, Err(fault.clone()));
+                    looping.results.insert_mut(index, Err(fault.clone()));
                 }
                 (None, Some(value)) if parallel => {
-                    looping.results.insert(index, Ok(value));
+                    looping.results.insert_mut(index, Ok(value));
                     if let Some(context) = context {
-                        looping.contexts.insert(index, context);
+                        looping.contexts.insert_mut(index, context);
                     }
                 }
                 (None, Some(value)) => looping.value = value,

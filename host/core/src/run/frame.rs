@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -112,9 +113,9 @@ pub(super) struct Looping {
     /// The last output of a sequential loop.
     pub(super) value: Arc<Value>,
     /// Results of a parallel loop, in item order.
-    pub(super) results: BTreeMap<u32, Result<Arc<Value>, Fault>>,
+    pub(super) results: RedBlackTreeMapSync<u32, Result<Arc<Value>, Fault>>,
     /// Contexts that iterations of a parallel loop left behind.
-    pub(super) contexts: BTreeMap<u32, Arc<Value>>,
+    pub(super) contexts: RedBlackTreeMapSync<u32, Arc<Value>>,
 }
 
 /// What the branches of a fork gave, by position.

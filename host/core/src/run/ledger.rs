@@ -61,7 +61,7 @@ impl State {
             attempts: 0,
         };
         let earlier = self.ledger.iter().rposition(|e| e.key == call.key && e.fate.is_none());
-        let Some(position) = earlier else { return self.ledger.push(entry) };
+        let Some(position) = earlier else { return self.ledger.push_back_mut(entry) };
         let before = &self.ledger[position].effect;
         let same = effect.reused || (before.undo == effect.undo && before.account == effect.account);
         match (same, before.account, effect.account) {
@@ -69,13 +69,16 @@ impl State {
             (true, Account::Whole, Account::Partial) => {}
             // The change is now known in whole, and its last part was made now.
             (true, Account::Partial, Account::Whole) => {
-                self.ledger.remove(position);
-                self.ledger.push(entry);
+                let others = self.ledger.iter().enumerate().filter(|(at, _)| *at != position);
+                self.ledger = others.map(|(_, entry)| entry.clone()).collect();
+                self.ledger.push_back_mut(entry);
             }
-            (true, _, _) => self.ledger[position] = entry,
+            (true, _, _) => {
+                self.ledger.set_mut(position, entry);
+            }
             // That it was done is known from the attempt that did it.
             (false, _, Account::Doubtful) => {}
-            (false, _, _) => self.ledger.push(entry),
+            (false, _, _) => self.ledger.push_back_mut(entry),
         }
     }
 

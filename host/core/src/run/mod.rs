@@ -19,17 +19,19 @@ mod frame;
 mod key;
 mod ledger;
 mod notice;
+mod once;
 mod pending;
 mod place;
 mod redefine;
 mod state;
 
-pub use decide::{Cause, Input, Returned, decide};
+pub use decide::{Cause, Input, Returned, decide, decide_and_apply};
 pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables};
 pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};
 pub use ledger::LedgerEntry;
 pub use notice::{About, Notice};
+pub use once::{OwnKey, own_key};
 pub use pending::{Command, Status, Waiting, pending};
 pub use place::Group;
 pub use redefine::{Difference, Replay};
@@ -39,6 +41,7 @@ use crate::definition::{ActionReference, Workflow};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::manifest;
+use crate::mask::Mask;
 use crate::requirement::Connection;
 use crate::schema::Schema;
 use crate::time::Timestamp;
@@ -98,6 +101,12 @@ impl PartialEq for Facts {
 }
 
 impl Facts {
+    /// What of the run is shown to nobody.
+    #[must_use]
+    pub fn mask(&self) -> Mask {
+        Mask::new(&self.workflow.extras.sensitive, &self.input)
+    }
+
     /// `$workflow` for a run (DSL 1.0.3, "Workflow Descriptor").
     #[must_use]
     pub fn describe_workflow(run: RunId, workflow: &Workflow, input: &Value, accepted_at: Timestamp) -> Value {

@@ -100,7 +100,7 @@ impl State {
             reason: format!("{name} {} {}{place}", about.in_words(), fault.code()),
             connection,
             channel: target.channel.clone(),
-            text: text.chars().take(TEXT_CHARS_MAX).collect(),
+            text: self.facts().mask().text(&text).chars().take(TEXT_CHARS_MAX).collect(),
         })
     }
 }

@@ -44,10 +44,14 @@ impl Replay {
     pub fn new(facts: Arc<Facts>, before: Arc<Workflow>) -> Result<Self, Difference> {
         let after = &facts.workflow;
         let group = "/document/metadata/bellhop/concurrency";
+        let secret = "/document/metadata/bellhop/sensitive";
+        let kept = before.extras.sensitive.iter().all(|pointer| after.extras.sensitive.contains(pointer));
         for (pointer, same) in [
             ("/input", format!("{:?}", before.input) == format!("{:?}", after.input)),
             ("/timeout", before.timeout == after.timeout),
             (group, before.extras.concurrency == after.extras.concurrency),
+            // What nobody is shown stays unseen.
+            (secret, kept),
         ] {
             if !same {
                 let what = "was decided when the run began, and is another now";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rpds::VectorSync;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ pub struct State {
     pub(super) ending: Option<Ending>,
     pub(super) ended: Option<(Timestamp, Ending)>,
     /// What was changed, oldest first.
-    pub ledger: Vec<LedgerEntry>,
+    pub ledger: VectorSync<LedgerEntry>,
     /// The tree as it was when the fault arose that nothing has caught yet.
     pub(super) failed: Option<Box<Failed>>,
     /// The fault after which a person decides.
@@ -122,7 +123,7 @@ impl State {
             stopping: BTreeMap::new(),
             ending: None,
             ended: None,
-            ledger: Vec::new(),
+            ledger: VectorSync::new_sync(),
             failed: None,
             halted: None,
             committed: false,

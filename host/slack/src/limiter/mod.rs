@@ -216,7 +216,7 @@ impl<C: Clock> Limiter<C> {
 
     /// The keys of the buckets that a call takes from, the one that `Retry-After` closes first.
     #[must_use]
-    pub fn keys(method: &Method, arguments: &Value, owner: Owner<'_>) -> Vec<Key> {
+    pub fn keys(method: &Method, arguments: &Value, owner: Owner<'_>) -> Arc<[Key]> {
         method
             .buckets
             .iter()
@@ -250,8 +250,9 @@ impl<C: Clock> Limiter<C> {
         let mut state = self.inner.lock();
         state.sweep(now_us);
         let restarted_at_us = state.restarted_at_us;
-        let rates: Vec<Rate> = method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
-        for (key, &rate) in keys.iter().zip(&rates) {
+        let rates: Box<[Rate]> =
+            method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
+        for (key, &rate) in keys.iter().zip(rates.iter()) {
             if !state.buckets.contains_key(key) && state.buckets.len() >= options.buckets_max {
                 return Err(Full { key: key.clone(), waiting: state.buckets.len() });
             }
@@ -287,7 +288,7 @@ impl<C: Clock> Limiter<C> {
             tokio::spawn(drive(Arc::clone(&self.inner), first, Arc::clone(&bell)));
             (Queue::default(), bell)
         });
-        queue.push(lane, run, Waiter { ticket, keys: keys.clone(), rates, tell });
+        queue.push(lane, run, Waiter { ticket, keys: Arc::clone(&keys), rates, tell });
         bell.notify_one();
         drop(state);
         Ok(Reservation {
@@ -380,7 +381,7 @@ fn grant(state: &mut State, key: &Key, now_us: u64) -> Option<u64> {
 pub struct Reservation<C> {
     /// None once the permit has been handed on.
     inner: Option<Arc<Inner<C>>>,
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
     told: Option<oneshot::Receiver<()>>,
     ticket: u64,
     run: RunId,
@@ -395,7 +396,7 @@ impl<C> std::fmt::Debug for Reservation<C> {
 }
 
 impl<C> Reservation<C> {
-    fn immediate(inner: Arc<Inner<C>>, keys: Vec<Key>, run: RunId, lane: Lane) -> Self {
+    fn immediate(inner: Arc<Inner<C>>, keys: Arc<[Key]>, run: RunId, lane: Lane) -> Self {
         Self { inner: Some(inner), keys, told: None, ticket: 0, run, lane, wait_ms: 0 }
     }
 
@@ -418,7 +419,7 @@ impl<C> Reservation<C> {
             let _ = told.await;
             self.told = None;
         }
-        Permit { inner: self.inner.take(), keys: std::mem::take(&mut self.keys) }
+        Permit { inner: self.inner.take(), keys: Arc::clone(&self.keys) }
     }
 }
 
@@ -445,7 +446,7 @@ impl<C> Drop for Reservation<C> {
 #[must_use = "a token was taken"]
 pub struct Permit<C> {
     inner: Option<Arc<Inner<C>>>,
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
 }
 
 impl<C> std::fmt::Debug for Permit<C> {

@@ -1,6 +1,7 @@
 //! Who waits for a bucket, and who is next: runs take turns, and the fast lane goes before the slow one.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bellhop_core::id::RunId;
 use tokio::sync::oneshot;
@@ -14,8 +15,9 @@ const FAST_IN_A_ROW_MAX: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ticket: u64,
-    pub(super) keys: Vec<Key>,
-    pub(super) rates: Vec<Rate>,
+    /// Shared with the reservation: ten thousand may wait.
+    pub(super) keys: Arc<[Key]>,
+    pub(super) rates: Box<[Rate]>,
     pub(super) tell: oneshot::Sender<()>,
 }
 
@@ -43,7 +45,7 @@ pub(super) enum Next {
 
 impl Turns {
     fn push(&mut self, run: RunId, waiter: Waiter) {
-        let waiting = self.runs.entry(run).or_default();
+        let waiting = self.runs.entry(run).or_insert_with(|| VecDeque::with_capacity(1));
         if waiting.is_empty() {
             self.order.push_back(run);
         }

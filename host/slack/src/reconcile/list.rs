@@ -19,7 +19,9 @@ pub(super) fn of(question: &Question<'_>) -> Result<Box<dyn Rule>, Verdict> {
             arguments,
             seen: BTreeSet::new(),
         }),
-        "admin.users.assign" => Box::new(Workspace::new(arguments, Joins::ById)),
+        "admin.users.assign" => {
+            Box::new(Workspace { was_out: was_out(question), ..Workspace::new(arguments, Joins::ById) })
+        }
         "admin.users.invite" => Box::new(Workspace::new(arguments, Joins::ByEmail)),
         "admin.users.remove" => Box::new(Workspace::new(arguments, Joins::Leaves)),
         other => return Err(Verdict::CannotTell(format!("no list is known that shows what {other} changes"))),
@@ -59,8 +61,8 @@ impl Rule for ChannelMembers {
     fn end(&mut self) -> End {
         let holds = self.people().iter().all(|person| self.seen.contains(person) == self.adds);
         End::Decided(match (holds, self.adds) {
-            (true, true) => Verdict::Found(json!({"ok": true, "channel": {"id": self.arguments.get("channel")}})),
-            (true, false) => Verdict::Found(done()),
+            (true, true) => Verdict::Holds(json!({"ok": true, "channel": {"id": self.arguments.get("channel")}})),
+            (true, false) => Verdict::Holds(done()),
             (false, _) => Verdict::Absent,
         })
     }
@@ -99,7 +101,12 @@ impl Rule for GroupMembers {
         };
         End::Decided(if self.seen == wanted {
             let group = json!({"id": self.arguments.get("usergroup"), "users": wanted, "user_count": wanted.len()});
-            Verdict::Found(json!({"ok": true, "usergroup": group}))
+            let body = json!({"ok": true, "usergroup": group});
+            if self.before.as_ref().is_some_and(|before| *before != wanted) {
+                Verdict::Found(body)
+            } else {
+                Verdict::Holds(body)
+            }
         } else if untouched {
             Verdict::Absent
         } else {
@@ -121,11 +128,19 @@ struct Workspace {
     arguments: Value,
     joins: Joins,
     deactivated: bool,
+    /// The same action had read that the person was in another place.
+    was_out: bool,
+}
+
+/// Whether the person was surely not in the workspace, as the same action had read it.
+fn was_out(question: &Question<'_>) -> bool {
+    let teams = question.before.and_then(|body| body.pointer("/user/enterprise_user/teams"));
+    teams.is_some_and(|teams| !ids(Some(teams)).iter().any(|team| text(question.arguments, "team_id") == Some(team)))
 }
 
 impl Workspace {
     fn new(arguments: Value, joins: Joins) -> Self {
-        Self { arguments, joins, deactivated: false }
+        Self { arguments, joins, deactivated: false, was_out: false }
     }
 
     fn list(&self) -> Request {
@@ -160,13 +175,14 @@ impl Rule for Workspace {
             _ if self.deactivated || user.get("is_active") == Some(&Value::Bool(false)) => {
                 Verdict::CannotTell("the account is deactivated, and sending it again would activate it".to_owned())
             }
-            _ => Verdict::Found(done()),
+            _ if self.was_out => Verdict::Found(done()),
+            _ => Verdict::Holds(done()),
         })
     }
 
     fn end(&mut self) -> End {
         if self.joins == Joins::Leaves {
-            return End::Decided(Verdict::Found(done()));
+            return End::Decided(Verdict::Holds(done()));
         }
         if self.deactivated {
             return End::Decided(Verdict::Absent);
@@ -222,6 +238,6 @@ impl Rule for Assignments {
             .iter()
             .flat_map(|user| entities.iter().map(move |entity| (user.clone(), entity.clone())))
             .all(|pair| self.seen.contains(&pair) == self.adds);
-        End::Decided(if holds { Verdict::Found(done()) } else { Verdict::Absent })
+        End::Decided(if holds { Verdict::Holds(done()) } else { Verdict::Absent })
     }
 }

@@ -61,18 +61,18 @@ pub struct Before<'a> {
 /// Of which earlier read a write's rule wants to know; most rules of none.
 #[must_use]
 pub fn before<'a>(method: &Method, arguments: &'a Value) -> Option<Before<'a>> {
-    let group = || text(arguments, "usergroup");
-    (method.name == "usergroups.users.update").then(group).flatten().map(|value| Before {
-        method: "usergroups.users.list",
-        field: "usergroup",
-        value,
-    })
+    let (method, field, argument) = match method.name.as_str() {
+        "usergroups.users.update" => ("usergroups.users.list", "usergroup", "usergroup"),
+        "admin.users.assign" => ("users.info", "user", "user_id"),
+        _ => return None,
+    };
+    text(arguments, argument).map(|value| Before { method, field, value })
 }
 
 /// Whether the answers of this method are what some rule wants to know of; see [`before`].
 #[must_use]
 pub fn tells_what_was_before(method: &Method) -> bool {
-    method.name == "usergroups.users.list"
+    matches!(method.name.as_str(), "usergroups.users.list" | "users.info")
 }
 
 /// A request to read back with. It goes through limiter and client like any other; it needs no intent.
@@ -89,6 +89,8 @@ pub struct Request {
 pub enum Verdict {
     /// It was carried out; this is the body that the call would have had, as far as can be known.
     Found(Value),
+    /// What it asks for is so, and nothing tells whether it made it so or found it so; the body that it would have had.
+    Holds(Value),
     /// It was not: send it again under a new intent.
     Absent,
     /// Whether it was or not, sending it again under a new intent leaves what one sending leaves.

@@ -219,3 +219,42 @@ async fn nothing_begins_while_the_host_starts_or_stops() {
     assert!(!answer.header("retry-after").is_empty());
     world.get("/readyz").await.problem(503, "draining");
 }
+
+#[tokio::test]
+async fn a_key_of_the_definition_is_answered_and_a_higher_revision_begins() {
+    let world = World::new().await;
+    let text = SLEEPER.replace(
+        "version: 1.0.0}",
+        "version: 1.0.0, metadata: {bellhop: {idempotencyKey: {key: .id, revision: .revision}}}}",
+    );
+    world.put("/v1/workflows/people/sleeper", text).await.ok(201);
+    let path = "/v1/workflows/people/sleeper/runs";
+    let send = async |revision: u64| {
+        world.post(path, &json!({ "input": { "id": "hire-1", "revision": revision, "name": "Ada" } })).await
+    };
+    let first = send(1).await;
+    assert_eq!(first.header("idempotent-replayed"), "");
+    let first = first.ok(202);
+    let again = send(1).await;
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    assert_eq!(again.ok(202), first, "the same answer");
+    let second = send(2).await;
+    assert_eq!(second.header("idempotent-replayed"), "");
+    let second = second.ok(202);
+    assert_ne!(second["id"], first["id"]);
+    world.until(first["id"].as_str().unwrap(), "cancelled").await;
+    world.until(second["id"].as_str().unwrap(), "waiting").await;
+    let late = send(1).await;
+    assert_eq!(late.header("idempotent-replayed"), "true");
+    assert_eq!(late.ok(202)["id"], second["id"]);
+    world.post(path, &json!({ "input": { "id": "hire-1", "name": "Ada" } })).await.problem(422, "input-invalid");
+    // Who wanted what is on record.
+    let run = second["id"].as_str().unwrap();
+    world.post(&format!("/v1/runs/{run}/cancel"), &json!({})).await.ok(200);
+    let events = world.call("GET", &format!("/v1/runs/{run}/events"), &[("accept", "application/json")], "").await;
+    let events = events.ok(200)["result"].clone();
+    assert!(events[0]["data"]["by"].as_str().unwrap().starts_with("test (tok_"), "{}", events[0]);
+    let asked = events.as_array().unwrap().iter().find(|event| event["type"] == "run.asked").unwrap();
+    assert_eq!(asked["data"]["for"], "for it to end");
+    assert!(asked["data"]["by"].as_str().unwrap().starts_with("test (tok_"), "{asked}");
+}

@@ -9,7 +9,7 @@ use super::machine::{Traced, cpu_s, resident_mb};
 use super::{BUDGET_SCALE, Bench, Figures, Options, borrowed, clock, median};
 use crate::cli::child::{Outcome, failed};
 
-const THREE: &str = "\
+pub(super) const THREE: &str = "\
 document: { dsl: 1.0.3, namespace: bench, name: three, version: 1.0.0, metadata: { bellhop: { connections: { team: {} } } } }
 do:
   - one: { call: message.send:1@slack, with: { connection: team, channel: C0HQIT, text: '${ .text }' }, output: { as: '${ $workflow.input }' } }
@@ -117,12 +117,9 @@ async fn synchronisations(bench: &mut Bench) -> Outcome<Option<(f64, f64)>> {
 
 /// Synchronisations so far that nobody waited for.
 async fn unwaited(bench: &Bench) -> Outcome<u32> {
-    let text = bench.http.get(bench.url("/metrics")).bearer_auth(&bench.token).send().await?.text().await?;
-    let value = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse::<u32>().ok()).ok_or_else(|| format!("/metrics has no {name}"))
-    };
-    Ok(value("bellhop_journal_syncs_total")? - value("bellhop_journal_syncs_waited_total")?)
+    let all = bench.metric("bellhop_journal_syncs_total").await?;
+    // A count of a few minutes.
+    Ok((all - bench.metric("bellhop_journal_syncs_waited_total").await?) as u32)
 }
 
 /// So many runs, 64 of them at any time.
@@ -137,6 +134,26 @@ pub(super) async fn together(bench: &Bench, workflow: &str, many: u32) -> Outcom
         ended?;
         if begun < many {
             open.push(bench.run(workflow));
+            begun += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Starts so many runs with `body`, 64 requests at any time, and waits for none.
+pub(super) async fn started(bench: &Bench, workflow: &str, body: &serde_json::Value, many: u32) -> Outcome<()> {
+    let url = bench.url(&format!("/v1/workflows/bench/{workflow}/runs"));
+    let start = || bench.send(bench.http.post(&url).json(body));
+    let mut open = FuturesUnordered::new();
+    let mut begun = 0;
+    while begun < many.min(TOGETHER) {
+        open.push(start());
+        begun += 1;
+    }
+    while let Some(accepted) = open.next().await {
+        accepted?;
+        if begun < many {
+            open.push(start());
             begun += 1;
         }
     }

@@ -1,6 +1,7 @@
 //! Calls into WebAssembly without a journal: wasmtime alone, and ours.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -79,6 +80,7 @@ async fn call(package: &Package, input: &str) -> Outcome<()> {
         input,
         budget: sandbox::Budget::default(),
         context: sandbox::Context::default(),
+        memory: Arc::default(),
     };
     match package.run(call, Immediately).await {
         Ok(_) => Ok(()),

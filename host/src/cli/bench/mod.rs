@@ -4,6 +4,7 @@
 //! printed; the simulator is a process of its own; the store is on a file system that is named. What Slack did is
 //! counted in the simulator's ledger.
 
+mod crowd;
 mod durable;
 mod ladder;
 mod machine;
@@ -39,6 +40,18 @@ pub(crate) struct Options {
     /// Parked runs beside them
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
     pub(crate) parked: u32,
+    /// Ended runs with which the cost of one more is measured
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
+    pub(crate) ended_in_all: u32,
+    /// Runs that sleep
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000)]
+    pub(crate) sleepers: u32,
+    /// Calls that wait for Slack's budget
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    pub(crate) waiting: u32,
+    /// Items of one loop
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    pub(crate) items: u32,
     /// Where the figures go
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     pub(crate) output_file: PathBuf,
@@ -68,6 +81,11 @@ const GOALS: &[Goal] = &[
     most("ready_ms", 300.0),
     most("ready_100k_ms", 1_500.0),
     most("ready_100k_rss_mb", 150.0),
+    most("sleepers_ready_ms", 3_000.0),
+    most("sleepers_rss_mb", 150.0),
+    most("sleepers_late_ms", 1_000.0),
+    most("waiting_rss_over_idle_mb", 40.0),
+    most("run3_full_ratio", 1.2),
 ];
 
 #[allow(clippy::disallowed_methods, reason = "measuring time is what this is for")]
@@ -101,6 +119,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     ladder::climb(options, folder.path(), &mut figures).await?;
     durable::measure(options, folder.path(), &mut figures).await?;
     starting::measure(options, folder.path(), &mut figures).await?;
+    crowd::measure(options, folder.path(), &mut figures).await?;
     report(&figures);
     std::fs::write(&options.output_file, serde_json::to_string_pretty(&figures)?)?;
     println!("\nwritten to {}", options.output_file.display());
@@ -162,11 +181,16 @@ struct Bench {
 impl Bench {
     /// Starts both in `folder` and makes the host ready to run `message.send`.
     async fn start(options: &Options, folder: &std::path::Path, log_level: &str) -> Outcome<Self> {
+        Self::start_at(options, folder, log_level, BUDGET_SCALE).await
+    }
+
+    /// The same, with Slack's budget multiplied by something else.
+    async fn start_at(options: &Options, folder: &std::path::Path, log_level: &str, scale: &str) -> Outcome<Self> {
         std::fs::create_dir_all(folder)?;
         let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let ledger = path("ledger.jsonl");
         let slack = Process::start(
-            &["slack-simulator", "--listen", "127.0.0.1:0", "--ledger", &ledger, "--budget-scale", BUDGET_SCALE],
+            &["slack-simulator", "--listen", "127.0.0.1:0", "--ledger", &ledger, "--budget-scale", scale],
             &folder.join("simulator.log"),
         )
         .await?;
@@ -180,7 +204,7 @@ impl Bench {
             "--slack-url",
             &slack_url,
             "--budget-scale",
-            BUDGET_SCALE,
+            scale,
             "--log",
             log_level,
         ]
@@ -215,6 +239,14 @@ impl Bench {
             return failed(format!("the host answered {status}: {text}"));
         }
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// One number of `/metrics`.
+    async fn metric(&self, name: &str) -> Outcome<f64> {
+        let text = self.http.get(self.url("/metrics")).bearer_auth(&self.token).send().await?.text().await?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.and_then(|value| value.parse::<f64>().ok());
+        value.ok_or_else(|| format!("/metrics has no {name}").into())
     }
 
     fn url(&self, path: &str) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::durable::together;
+use super::durable::{THREE, together};
 use super::machine::resident_mb;
 use super::{Bench, Figures, Options, clock, median};
 use crate::cli::child::{Outcome, failed};
@@ -37,6 +37,8 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     let mut bench = Bench::start(options, &folder.join("full"), "error").await?;
     bench.apply("nothing", NOTHING).await?;
     bench.apply("doubt", DOUBT).await?;
+    bench.apply("three", THREE).await?;
+    let empty = cost_ms(&bench).await?;
     let began = clock();
     together(&bench, "nothing", options.ended).await?;
     let seconds = began.elapsed().as_secs_f64();
@@ -54,7 +56,40 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     if parked != options.parked {
         return failed(format!("{parked} runs are parked instead of {}", options.parked));
     }
+    unfault(&bench).await?;
+    together(&bench, "nothing", options.ended_in_all.saturating_sub(options.ended)).await?;
+    let full = cost_ms(&bench).await?;
+    println!(
+        "a run of three over an empty store: {:.2} ms one at a time, {:.0} runs/s; over {} ended runs: {:.2} ms, {:.0} runs/s",
+        empty.0, empty.1, options.ended_in_all, full.0, full.1
+    );
+    figures.insert("run3_full_p50_ms", full.0);
+    figures.insert("run3_full_runs_per_s", full.1);
+    figures.insert("run3_full_ratio", (full.0 / empty.0).max(empty.1 / full.1));
+    figures.insert("ready_full_ms", bench.restart().await?);
     bench.stop().await
+}
+
+/// What a run of three costs now: the median of the milliseconds one at a time, and runs a second at 64.
+async fn cost_ms(bench: &Bench) -> Outcome<(f64, f64)> {
+    together(bench, "three", 1_000).await?;
+    let mut samples = Vec::new();
+    for _ in 0..500 {
+        samples.push(bench.run("three").await?);
+    }
+    let began = clock();
+    together(bench, "three", 3_000).await?;
+    Ok((median(samples), 3_000.0 / began.elapsed().as_secs_f64()))
+}
+
+/// Slack is well again.
+async fn unfault(bench: &Bench) -> Outcome<()> {
+    let faults = format!("http://{}/_sim/faults", bench.slack.address);
+    let removed = bench.http.delete(&faults).send().await?;
+    if !removed.status().is_success() {
+        return failed(format!("the simulator keeps its faults: {}", removed.text().await?));
+    }
+    Ok(())
 }
 
 /// Starts runs that park, and waits until they have.

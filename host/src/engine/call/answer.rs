@@ -9,9 +9,12 @@ use bellhop_slack::client::Answer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::faults::{Plant, planted};
+
 /// Slack's answer as the guest gets it: the body, or our error object.
 pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Result<String, String> {
-    if answer.ok {
+    let was_so = planted(Plant::ClaimWhatWasSo) && answer.error.as_deref().is_some_and(|e| e.starts_with("already_"));
+    if answer.ok || was_so {
         let text = answer.body.to_string();
         if text.len() as u64 > bytes_max {
             return Err(error(

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{CallQuestion, judge_call};
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, ExecutionKey};
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::deeds::Deeds;
 use super::resolve::{Doubt, read_back};
 use super::stamp::{request_text, sends_again, stamp};
 use super::{answer, channels};
@@ -25,6 +27,8 @@ use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
 use crate::engine::gateway::Connected;
+use crate::engine::waiting::{Activity, Place, Turn, Wait, Wanted};
+use crate::faults::{Plant, planted};
 use crate::journal::Write;
 use crate::sandbox::{Halt, Host};
 
@@ -42,6 +46,7 @@ pub(super) struct Scope<E> {
     pub(super) retry_again: bool,
     pub(super) resend_unknown: bool,
     pub(super) fast: bool,
+    pub(super) activity: Arc<Activity>,
     pub(super) wish: watch::Receiver<Wish>,
     /// A write that is on its way; it goes on when the guest is gone, and says then why it did not come to its end.
     pub(super) on_its_way: Mutex<Option<JoinHandle<Option<Stopped>>>>,
@@ -51,17 +56,8 @@ pub(super) struct Scope<E> {
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
-}
-
-/// What an attempt has done, over its slices and tries.
-#[derive(Default)]
-pub(super) struct Deeds {
-    /// A write was carried out, in whichever life of the process.
-    pub(super) wrote: AtomicBool,
-    /// A write was answered from an earlier attempt's success.
-    pub(super) reused: AtomicBool,
-    /// A write was sent again though an earlier sending may have been carried out.
-    pub(super) repeated: AtomicBool,
+    /// What nobody is shown.
+    pub(super) mask: Mask,
 }
 
 /// Why an action's guest did not get to its end.
@@ -134,7 +130,7 @@ impl<E: Execution> Host for Calls<E> {
 
     fn log(&mut self, level: &str, text: &str) {
         tracing::info!(target: "bellhop::plugin", run = %self.scope.run, task = %self.scope.execution,
-            plugin = %self.scope.plugin, level, "{text}");
+            plugin = %self.scope.plugin, level, "{}", self.scope.mask.text(text));
     }
 }
 
@@ -191,10 +187,10 @@ impl<E: Execution> Scope<E> {
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(&key).await?;
         if let Some(answer) = kept {
-            if answer.hash != hash {
+            if answer.hash != hash && !planted(Plant::IgnoreHash) {
                 return Err(Stopped::Park(self.nondeterministic(&key)));
             }
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return Ok(answer.result);
         }
         if open {
@@ -202,8 +198,9 @@ impl<E: Execution> Scope<E> {
             return self.begin(method, arguments, key, hash).await;
         }
         if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
+            self.deeds.note(&earlier);
             let answer = Answer { how: How::Reused, ..earlier };
-            self.note_write(&answer);
+            self.deeds.note(&answer);
             return self.record(&key, answer).await.map(|a| a.result);
         }
         let names = channels::names(&self, method, &arguments, key.ordinal).await?;
@@ -270,14 +267,6 @@ impl<E: Execution> Scope<E> {
         }
     }
 
-    /// A write that was carried out belongs into the run's ledger, in whichever life that was.
-    fn note_write(&self, answer: &Answer) {
-        if answer.writes && answer.result.is_ok() {
-            self.deeds.wrote.store(true, Ordering::Relaxed);
-            self.deeds.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
-        }
-    }
-
     pub(super) async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
         let step = StepKey::Call(key.clone());
         match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
@@ -309,7 +298,7 @@ impl<E: Execution> Scope<E> {
                 continue;
             }
             // The hash is of the function's name too.
-            if earlier.hash == hash {
+            if earlier.hash == hash || planted(Plant::IgnoreHash) {
                 return Ok(Some(earlier));
             }
             if self.retry_again {
@@ -352,6 +341,38 @@ impl<E: Execution> Scope<E> {
         }
     }
 
+    /// Queues for Slack's budget; false when the call is to stop instead.
+    async fn has_budget(
+        &self,
+        method: &Method,
+        arguments: &Value,
+        place: &Place,
+        attempts: u64,
+    ) -> Result<bool, Stopped> {
+        if *self.wish.borrow() != Wish::Run {
+            return Ok(false);
+        }
+        let lane = if self.fast { Lane::Fast } else { Lane::Slow };
+        let limiter = &self.services.gateway.limiter;
+        let reservation = limiter
+            .reserve(method, arguments, self.connection.owner(), self.run, lane)
+            .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
+        if reservation.wait_ms() >= 1_000 {
+            self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
+        }
+        if reservation.wait_ms() == 0 {
+            return Ok(self.unless_stopped(reservation.granted()).await.is_some());
+        }
+        let turn: Turn = Box::pin(async move { drop(reservation.granted().await) });
+        Ok(self.waits(place, (Wanted::Turn, attempts), turn).await)
+    }
+
+    /// Waits for a turn; false when the call is to stop instead.
+    async fn waits(&self, place: &Place, wanted: (Wanted, u64), turn: Turn) -> bool {
+        let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
+        self.unless_stopped(wait).await.is_some()
+    }
+
     async fn perform(
         self: Arc<Self>,
         method: &'static Method,
@@ -359,7 +380,6 @@ impl<E: Execution> Scope<E> {
         key: CallKey,
         hash: String,
     ) -> Result<Result<String, String>, Stopped> {
-        let gateway = &self.services.gateway;
         let step = StepKey::Call(key.clone());
         let again = method.writes && sends_again(self.port.as_ref(), &key).await.map_err(Stopped::Failed)?;
         let stamp = stamp(self.run, &key, again);
@@ -372,26 +392,26 @@ impl<E: Execution> Scope<E> {
                 return self.record(&key, answer).await.map(|a| a.result);
             }
         };
-        let lane = if self.fast { Lane::Fast } else { Lane::Slow };
-        let mut attempts = 0_u64;
+        let place = Place::Call(key.clone());
+        // The run may have been put down while this call waited.
+        let mut held = self.services.waiting.claim(self.run, &place);
+        let mut attempts = held.as_ref().map_or(0, |held| held.attempts);
         loop {
-            // An intent that is open needs no budget: it is read back, not sent.
-            let reservation = gateway
-                .limiter
-                .reserve(method, &arguments, self.connection.owner(), self.run, lane)
-                .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
-            if reservation.wait_ms() >= 1_000 {
-                self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
+            if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
+                && !self.waits(&place, (Wanted::Backoff, attempts), backoff.turn()).await
+            {
+                return Err(Stopped::PutDown);
             }
-            let stop_only = *self.wish.borrow() != Wish::Run;
-            let permit = if stop_only { None } else { self.unless_stopped(reservation.granted()).await };
-            let intent = (method.writes && permit.is_some()).then(|| Intent {
+            let may_send = match held.take() {
+                Some(held) => self.waits(&place, (Wanted::Turn, attempts), held.turn()).await,
+                None => self.has_budget(method, &arguments, &place, attempts).await?,
+            };
+            let intent = (method.writes && may_send).then(|| Intent {
                 hash: hash.clone(),
                 at: self.port.now(),
                 function: method.function.clone(),
                 connection: self.connection.facts.name.clone(),
             });
-            let may_send = permit.is_some();
             let end = self
                 .port
                 .step(&step, intent, |open| {
@@ -412,7 +432,7 @@ impl<E: Execution> Scope<E> {
                 .map_err(Stopped::Failed)?;
             match end {
                 End::Done(answer) => {
-                    self.note_write(&answer);
+                    self.deeds.note(&answer);
                     return Ok(answer.result);
                 }
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),
@@ -433,7 +453,9 @@ impl<E: Execution> Scope<E> {
                     let now = self.port.now();
                     let at = retry_at.map_or_else(|| now.plus_millis(jittered), |at| at.max(now));
                     self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
-                    if self.unless_stopped(self.services.clock.sleep_until(at)).await.is_none() {
+                    let clock = self.services.clock.clone();
+                    let backoff: Turn = Box::pin(async move { clock.sleep_until(at).await });
+                    if !self.waits(&place, (Wanted::Backoff, attempts), backoff).await {
                         return Err(Stopped::PutDown);
                     }
                 }
@@ -461,12 +483,14 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     writes: method.writes,
                     result,
-                    how: How::Sent,
+                    how: self.deeds.how_sent(),
                 })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
                 reason: reason.to_string(),
-                retry_at: retry_after_ms.map(|ms| self.port.now().plus_millis(ms)),
+                retry_at: retry_after_ms
+                    .filter(|_| !planted(Plant::IgnoreRetryAfter))
+                    .map(|ms| self.port.now().plus_millis(ms)),
             },
             Err(Failure::NotSent { reason, .. }) => {
                 let result = Err(answer::error("invalid-arguments", &reason.to_string(), "fatal", None, None));
@@ -513,8 +537,11 @@ impl<E: Execution> Scope<E> {
         key: &CallKey,
         hash: String,
     ) -> End<Answer> {
-        if intent.hash != hash {
+        if intent.hash != hash && !planted(Plant::IgnoreHash) {
             return End::Doubt(self.nondeterministic(key));
+        }
+        if planted(Plant::ResendUnseen) {
+            return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
         }
         // A read-back that begins earlier could miss a change that Slack is still making.
         let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
@@ -529,6 +556,14 @@ impl<E: Execution> Scope<E> {
                 self.port.note(format!("{} had been carried out: found by reading back", method.name));
                 let result = Ok(body.to_string());
                 End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
+            }
+            Verdict::Holds(body) => {
+                self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
+                let result = Ok(body.to_string());
+                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Holds })
+            }
+            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => {
+                End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) }
             }
             Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
@@ -564,7 +599,7 @@ impl<E: Execution> Scope<E> {
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
     /// it was, in whichever life of the process it comes.
     fn repeat(&self, key: &CallKey) {
-        self.deeds.repeated.store(true, Ordering::Relaxed);
+        self.deeds.note_repeated();
         self.port.repeats(key);
     }
 
@@ -580,8 +615,8 @@ impl<E: Execution> Scope<E> {
     /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It
     /// goes before the record that parks the run; a request that is not kept costs the person an answer.
     fn keep_request(&self, method: &Method, arguments: &Value) {
-        let mut write = Write::new();
-        write.blob(request_text(&method.function, arguments).as_bytes());
+        let mut write = Write::new().of(self.run);
+        write.keep(request_text(&method.function, arguments).as_bytes());
         if let Err(error) = self.services.journal.commit(write) {
             tracing::warn!(run = %self.run, %error, "a request in doubt is not kept");
         }

@@ -1,7 +1,7 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::definition::ActionReference;
@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 mod answer;
 mod channels;
+mod deeds;
 mod effects;
 mod names;
 mod resolve;
@@ -32,9 +33,12 @@ use super::exclusive::Owner;
 use super::execution::local::Local;
 use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
+use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
+use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
-use effects::{Calls, Deeds, Scope, Stopped};
+use deeds::Deeds;
+use effects::{Calls, Scope, Stopped};
 use names::Unresolved;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.
@@ -50,6 +54,8 @@ pub(crate) struct Caller<E> {
     pub(crate) facts: Arc<Facts>,
     /// What each of its actions may do, as it was when the run was accepted.
     pub(crate) grants: Arc<Granted>,
+    /// How many of its actions wait.
+    pub(crate) activity: Arc<Activity>,
 }
 
 /// What the plugins of a run's actions were granted when it was accepted.
@@ -62,19 +68,29 @@ impl<E: Execution> Invoker for Caller<E> {
             port: self.port.clone(),
             facts: self.facts.clone(),
             grants: self.grants.clone(),
+            activity: self.activity.clone(),
             call,
             wish,
             deeds: Arc::default(),
         };
         let call = &attempt.call;
         let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
-        Box::pin(attempt.carry().instrument(span))
+        let doing = self.activity.begins();
+        let carrying = async move {
+            let end = attempt.carry().await;
+            drop(doing);
+            end
+        };
+        Box::pin(carrying.instrument(span))
     }
 
     fn ended(&self) {
+        self.services.waiting.forget(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.keys.release_all(self.facts.run);
-        self.services.post(self.services.groups.leave(self.facts.run));
+        if !planted(Plant::KeepPlace) {
+            self.services.post(self.services.groups.leave(self.facts.run));
+        }
     }
 
     fn admit(&self, group: Group) {
@@ -95,6 +111,7 @@ struct Attempt<E> {
     port: Arc<E>,
     facts: Arc<Facts>,
     grants: Arc<Granted>,
+    activity: Arc<Activity>,
     call: Calling,
     wish: watch::Receiver<Wish>,
     deeds: Arc<Deeds>,
@@ -176,28 +193,24 @@ impl<E: Execution> Attempt<E> {
             Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
             Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
-        let keys = keys_of(&action, &self.call, &arguments);
+        let mut keys = keys_of(&action, &self.call, &arguments);
+        if planted(Plant::DropExclusiveKey) {
+            keys.clear();
+        }
         let owner = self.owner();
-        for key in &keys {
-            let mut wish = self.wish.clone();
-            tokio::select! {
-                biased;
-                () = self.services.keys.acquire(key, &owner) => {}
-                _ = wish.wait_for(|w| *w != Wish::Run) => {
-                    // What waits for a key has done nothing yet: an action with anything on record holds its keys.
-                    for key in &keys {
-                        self.services.keys.release(key, &owner);
-                    }
-                    if *self.wish.borrow() == Wish::PutDown {
-                        return CallEnd::PutDown;
-                    }
-                    return nothing_done();
-                }
+        if !self.has_keys(&keys, &owner).await {
+            if *self.wish.borrow() == Wish::PutDown {
+                return CallEnd::PutDown;
             }
+            // What waits for a key has done nothing yet: an action with anything on record holds its keys.
+            for key in &keys {
+                self.services.keys.release(key, &owner);
+            }
+            return nothing_done();
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
         let end = match end {
-            CallEnd::Returned(returned) => CallEnd::Returned(self.accounted(returned)),
+            CallEnd::Returned(returned) => CallEnd::Returned(self.deeds.accounted(returned)),
             other => other,
         };
         // A parked action keeps its keys: what it was doing is not over.
@@ -207,6 +220,38 @@ impl<E: Execution> Attempt<E> {
             }
         }
         end
+    }
+
+    /// Waits until all keys are the action's; false when it is to stop before that. If it is put down, it keeps its place
+    /// and what it has of them: they are taken in one order, so that this holds up nobody for ever.
+    async fn has_keys(&self, keys: &[String], owner: &Owner) -> bool {
+        if keys.is_empty() {
+            return true;
+        }
+        let place = Place::Action(self.call.key.clone());
+        let turn = self.services.waiting.claim(self.run(), &place).map_or_else(
+            || {
+                let others = keys.iter().filter_map(|key| Some((key, self.services.keys.held_by_another(key, owner)?)));
+                for (key, other) in others {
+                    self.port.note(format!("waits for `{key}`, which the run {other} is changing"));
+                }
+                let (held, keys, owner) = (self.services.keys.clone(), keys.to_vec(), owner.clone());
+                let all: Turn = Box::pin(async move {
+                    for key in &keys {
+                        held.acquire(key, &owner).await;
+                    }
+                });
+                all
+            },
+            Held::turn,
+        );
+        let wait = Wait::new(&self.activity, &self.wish, place, (Wanted::Turn, 0), turn);
+        let mut wish = self.wish.clone();
+        tokio::select! {
+            biased;
+            () = wait => true,
+            _ = wish.wait_for(|w| *w != Wish::Run) => false,
+        }
     }
 
     fn scope(&self, action: &Arc<Action>, grants: &Arc<[Grant]>, connection: &Arc<Connected>) -> Arc<Scope<E>> {
@@ -224,32 +269,14 @@ impl<E: Execution> Attempt<E> {
             retry_again: task.is_some_and(|t| t.extras.retry_again),
             resend_unknown: task.is_some_and(|t| t.extras.resend_unknown),
             fast: self.facts.workflow.extras.purpose.as_deref() == Some("offboarding"),
+            activity: self.activity.clone(),
             wish: self.wish.clone(),
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
             before: Mutex::new(None),
             deeds: self.deeds.clone(),
+            mask: self.facts.mask(),
         })
-    }
-
-    /// An action's own account, with what the host knows of its calls.
-    fn accounted(&self, returned: Returned) -> Returned {
-        let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
-        let reused = did(&self.deeds.reused);
-        match returned {
-            Returned::Ok { output, mut effect } => {
-                effect.reused = reused;
-                if !effect.changed && did(&self.deeds.repeated) {
-                    effect.account = Account::Doubtful;
-                }
-                Returned::Ok { output, effect }
-            }
-            Returned::Fault(fault) if did(&self.deeds.wrote) => {
-                let effect = Effect { changed: true, undo: None, account: Account::Partial, reused };
-                Returned::Broken { fault, effect }
-            }
-            other => other,
-        }
     }
 
     async fn run_guest(
@@ -279,11 +306,12 @@ impl<E: Execution> Attempt<E> {
         };
         if slice.is_some() && action.manifest.effect != manifest::Effect::Read {
             // What the slices before did in an earlier life is not counted anew.
-            self.deeds.wrote.store(true, Ordering::Relaxed);
+            self.deeds.note_slices();
         }
         // Nor is the doubt about a call that was sent again.
-        let repeated = self.port.has_repeated(&self.call.key, self.call.attempt);
-        self.deeds.repeated.fetch_or(repeated, Ordering::Relaxed);
+        if self.port.has_repeated(&self.call.key, self.call.attempt) {
+            self.deeds.note_repeated();
+        }
         loop {
             tries += 1;
             let scope = self.scope(action, grants, connection);
@@ -300,6 +328,7 @@ impl<E: Execution> Attempt<E> {
                     started_at_ms: self.facts.accepted_at.as_millis(),
                     seed: seed_of(&self.call),
                 },
+                memory: self.activity.guests_bytes.clone(),
             };
             let first = slice.as_ref().map_or(0, |s| s.first_call);
             let calls = Calls::new(scope.clone(), first, self.services.limits.guest_answers_bytes_max);
@@ -318,6 +347,10 @@ impl<E: Execution> Attempt<E> {
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
             let left = match on_its_way {
+                Some(task) if planted(Plant::AbandonSentCall) => {
+                    task.abort();
+                    None
+                }
                 // Its outcome is recorded by the task itself; what it could not bring to an end, it says.
                 Some(task) => task.await.ok().flatten(),
                 None => None,
@@ -335,7 +368,7 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = self.deeds.wrote.load(Ordering::Relaxed);
+                    let changed = self.deeds.has_written();
                     return CallEnd::Returned(Returned::Ok {
                         output: Value::Null,
                         effect: Effect { changed, account: Account::Partial, ..Effect::default() },

@@ -5,10 +5,10 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{ExecutionKey, Facts, State};
+use bellhop_core::run::{Cause, ExecutionKey, Facts, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 mod log;
 
@@ -16,12 +16,15 @@ use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded,
 use crate::clock::Clock;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
-use crate::engine::{driver, summary};
+use crate::engine::{driver, retention, summary};
+use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
 use crate::limits::Limits;
 use log::Log;
 
-/// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history.
+/// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
+/// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
+/// would otherwise write that again with each few of them.
 const SNAPSHOT_EVENTS: u64 = 256;
 
 /// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
@@ -39,6 +42,7 @@ pub(crate) struct Local {
     log: Mutex<Log>,
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
     drain: watch::Receiver<bool>,
+    put_down: Arc<Notify>,
     timers: Timers,
     /// Moves on with every entry, for whoever follows the run.
     moved: watch::Sender<Ticket>,
@@ -60,6 +64,8 @@ pub(crate) struct Opening {
     pub(crate) inbox: mpsc::UnboundedReceiver<Signal>,
     /// Whether the process is stopping.
     pub(crate) drain: watch::Receiver<bool>,
+    /// Rung when the run is to leave memory though its actions wait.
+    pub(crate) put_down: Arc<Notify>,
     /// Moves on with every entry.
     pub(crate) moved: watch::Sender<Ticket>,
     /// The run's summary as it stands.
@@ -114,6 +120,7 @@ impl Local {
             log: Mutex::new(log),
             inbox: tokio::sync::Mutex::new(opening.inbox),
             drain: opening.drain,
+            put_down: opening.put_down,
             timers: opening.timers,
             moved: opening.moved,
         }
@@ -162,7 +169,9 @@ impl Local {
 
     /// Appends entries, with what else is to be written in the same commit.
     fn append(&self, log: &mut Log, entries: &[Entry], write: Write) -> Result<(), Error> {
-        let bytes = write.bytes() as u64 + entries.iter().map(log::weight).sum::<u64>();
+        let written = write.bytes() as u64 + entries.iter().map(log::weight).sum::<u64>();
+        // A snapshot takes the place of the one before: it is none of what the run piles up.
+        let bytes = written.saturating_sub(std::mem::take(&mut log.snapshot_in_write));
         let mut seq = log.seq;
         let ticket = self.journal.append(self.run, &mut seq, entries, write).map_err(failed)?;
         log.seq = seq;
@@ -172,19 +181,22 @@ impl Local {
         Ok(())
     }
 
-    /// A message is given out; what a person says in it is kept first.
+    /// A message is given out; what a person says in it, and who that is, is kept first.
     fn given(&self, signal: Signal) -> Next {
         if let Some(settle) = &signal.settle
-            && let Err(error) = self.settle(settle)
+            && let Err(error) = self.settle(&signal.cause, settle)
         {
             tracing::error!(run = %self.run, %error, "what a person said of a call was not kept");
-            return Next::Drain;
+            return Next::PutDown;
         }
         Next::Signal(signal)
     }
 
-    fn settle(&self, settle: &Settle) -> Result<(), Error> {
+    fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
         let mut log = self.log();
+        let text = asked_for(cause).to_owned();
+        let asked = Entry::Note { level: "info".to_owned(), text, by: Some(settle.by.clone()) };
+        self.append(&mut log, &[asked], Write::new())?;
         for (call, answer) in &settle.calls {
             // What has come to its end meanwhile is in doubt no more.
             let Some(intent) = log.open.get(call).cloned() else { continue };
@@ -279,7 +291,11 @@ impl Local {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
             summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
-        } else if state.events >= log.snapshot_events + SNAPSHOT_EVENTS || rests(state) {
+            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
+            retention::keep_until(write, self.run, at, kept_ms).map_err(failed)?;
+        } else if rests(state)
+            || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
+        {
             let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
             let snapshot = journal::Snapshot {
                 seq: log.seq + 1,
@@ -287,8 +303,11 @@ impl Local {
                 state: journal::Content::Value(value),
                 log: Some(log.index(state, number + 1)),
             };
+            let before = write.bytes() as u64;
             write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
             log.snapshot_events = state.events;
+            log.snapshot_in_write = write.bytes() as u64 - before;
+            log.snapshot_due_bytes = log.bytes + log.snapshot_in_write;
         }
         log.summary = summary;
         Ok(())
@@ -309,7 +328,7 @@ impl Local {
         let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))
             .map_err(failed)?;
         write.put(&key::summary(self.run), &summary).map_err(failed)?;
-        log.last = self.journal.commit(write).map_err(failed)?;
+        log.last = self.journal.commit(write.of(self.run)).map_err(failed)?;
         log.summary = summary;
         Ok(())
     }
@@ -370,6 +389,32 @@ impl Local {
         })))
     }
 
+    /// Writes what is about to be sent. After Ok it is durable.
+    async fn intend(&self, call: &CallKey, intent: Intent) -> Result<(), Error> {
+        let ticket = {
+            let mut log = self.log();
+            self.check_size(&log)?;
+            let hash =
+                intent.hash.parse().map_err(|_| Error::Journal("an intent's hash is not a digest".to_owned()))?;
+            let entry = Entry::Intent {
+                key: call.execution.to_string(),
+                attempt: call.attempt,
+                ordinal: call.ordinal,
+                hash,
+                at: intent.at,
+                function: intent.function.clone(),
+                connection: Some(intent.connection.clone()),
+            };
+            self.append(&mut log, &[entry], Write::new())?;
+            log.open.insert(call.clone(), intent);
+            log.last
+        };
+        if planted(Plant::SendUnsynced) {
+            return Ok(());
+        }
+        self.journal.durable(ticket).await.map_err(|e| Error::Journal(e.to_string()))
+    }
+
     /// The entry of a call's end.
     fn ended(&self, write: &mut Write, call: &CallKey, record: Value, intent: bool) -> Result<Entry, Error> {
         let answer = Answer::from_record(record).ok_or_else(|| Error::Journal("a call gave no answer".to_owned()))?;
@@ -388,8 +433,25 @@ impl Local {
         Ok(if intent {
             Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
         } else {
-            Entry::Read { key, attempt, ordinal, hash, answer: content, how }
+            let function = Some(answer.function).filter(|function| !function.is_empty());
+            Entry::Read { key, attempt, ordinal, hash, answer: content, how, function }
         })
+    }
+}
+
+/// What a person asks of a run, in words that follow "asked".
+fn asked_for(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Cancel => "for it to end",
+        Cause::CancelAndUndo => "for it to end, and what it changed to be taken back",
+        Cause::Kill => "for it to end by force",
+        Cause::Retry => "for another attempt",
+        Cause::Undo => "for what it changed to be taken back",
+        Cause::Suspend => "for a pause",
+        Cause::Resume => "for it to go on",
+        Cause::Settle { done: true, .. } => "for what is in doubt to count as done",
+        Cause::Settle { done: false, .. } => "for what is in doubt to count as not done",
+        _ => "for something",
     }
 }
 
@@ -441,6 +503,7 @@ impl Execution for Local {
                     return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
                 }
                 let end = call(None).await;
+                pass(Point::Undecided);
                 if let End::Done(decision) = &end {
                     let mut log = self.log();
                     self.decided(&mut log, *number, decision.to_record(), decision.after())?;
@@ -489,28 +552,22 @@ impl Execution for Local {
             return T::from_record(record).map(End::Done).ok_or_else(unreadable);
         }
         let had_intent = open.is_some() || intent.is_some();
-        if let (None, Some(intent)) = (&open, intent) {
-            let ticket = {
-                let mut log = self.log();
-                self.check_size(&log)?;
-                let entry = Entry::Intent {
-                    key: call_key.execution.to_string(),
-                    attempt: call_key.attempt,
-                    ordinal: call_key.ordinal,
-                    hash: intent.hash.parse().map_err(|_| unreadable())?,
-                    at: intent.at,
-                    function: intent.function.clone(),
-                    connection: Some(intent.connection.clone()),
-                };
-                self.append(&mut log, &[entry], Write::new())?;
-                log.open.insert(call_key.clone(), intent);
-                log.last
-            };
-            self.journal.durable(ticket).await.map_err(|e| Error::Journal(e.to_string()))?;
-        }
-        let end = call(open).await;
+        let end = match intent.filter(|_| open.is_none()) {
+            Some(intent) if planted(Plant::IntentLast) => {
+                let end = call(None).await;
+                self.intend(call_key, intent).await?;
+                end
+            }
+            Some(intent) => {
+                self.intend(call_key, intent).await?;
+                call(None).await
+            }
+            None => call(open).await,
+        };
+        pass(Point::Unrecorded);
         let mut log = self.log();
         match &end {
+            End::Done(_) if planted(Plant::ForgetOutcome) => {}
             End::Done(answer) => {
                 let mut write = Write::new();
                 let entry = self.ended(&mut write, call_key, answer.to_record(), had_intent)?;
@@ -581,7 +638,7 @@ impl Execution for Local {
         }
         let mut drain = self.drain.clone();
         if *drain.borrow_and_update() {
-            return Next::Drain;
+            return Next::PutDown;
         }
         if resting {
             return Next::Rest;
@@ -590,9 +647,10 @@ impl Execution for Local {
             signal = inbox.recv() => match signal {
                 Some(signal) => self.given(signal),
                 // Nobody can send any more: the engine is going.
-                None => Next::Drain,
+                None => Next::PutDown,
             },
-            _ = drain.changed() => Next::Drain,
+            _ = drain.changed() => Next::PutDown,
+            () = self.put_down.notified() => Next::PutDown,
         }
     }
 
@@ -602,7 +660,7 @@ impl Execution for Local {
     }
 
     fn note(&self, text: String) {
-        let entry = Entry::Note { level: "info".to_owned(), text };
+        let entry = Entry::Note { level: "info".to_owned(), text, by: None };
         let mut log = self.log();
         // A note that is lost is not missed; what failed here fails again where it matters.
         let _lost = self.append(&mut log, &[entry], Write::new());

@@ -152,6 +152,10 @@ pub(crate) enum How {
     Sent,
     /// Slack's answer was lost and the change was found by reading it back.
     Found,
+    /// The same, and whether it was so before nobody can tell: perhaps no change of this run.
+    Holds,
+    /// Slack answered, and an earlier sending of the same may have been carried out.
+    Again,
     /// The host refused, nothing was sent.
     Denied,
     /// An earlier attempt had done the same already.
@@ -164,6 +168,8 @@ impl How {
         match self {
             Self::Sent => "sent",
             Self::Found => "found",
+            Self::Holds => "holds",
+            Self::Again => "again",
             Self::Denied => "denied",
             Self::Reused => "reused",
         }
@@ -201,7 +207,7 @@ pub(crate) struct Signal {
     pub(crate) cause: Cause,
     /// Told when the decision about it is durable, and whether there was anything to decide.
     pub(crate) acknowledge: Option<tokio::sync::oneshot::Sender<bool>>,
-    /// What a person says of calls whose outcome is unknown; kept before the message is given out.
+    /// Who wants it, and what that person says of calls whose outcome is unknown; kept before the message is given out.
     pub(crate) settle: Option<Settle>,
 }
 
@@ -221,8 +227,8 @@ pub(crate) enum Next {
     Signal(Signal),
     /// There is none, and the driver may go: the run is woken when there is one.
     Rest,
-    /// The process is stopping: end what was sent, begin nothing.
-    Drain,
+    /// The process is stopping, or the run only waits and others need its room: end what was sent, begin nothing.
+    PutDown,
 }
 
 /// What a run asks of whatever carries it.

@@ -184,6 +184,11 @@ impl Life {
         Self::open_on(ground(), Dying::over(memory), Limits::default(), None, slack)
     }
 
+    /// Opens by another clock; nothing is begun yet.
+    pub(super) fn open_at(memory: Memory, clock: &clock::Manual, slack: &Slack) -> Self {
+        Self::open_on(ground(), Dying::over(memory), Limits::default(), Some(Arc::new(clock.clone())), slack)
+    }
+
     /// Opens on a store in a folder, and starts. A folder that is empty is made [`fresh`].
     pub(super) fn start_in(folder: &Path, slack: &Slack) -> Self {
         let store = Sled::open(&SledOptions::new(folder), Box::new(|_| {})).unwrap();
@@ -298,14 +303,20 @@ impl Life {
     pub(super) fn apply(&self, tasks: &str) -> WorkflowName {
         // A version never changes: other tasks are another workflow.
         let name = format!("crash-{}", tasks.len());
-        let text = format!("document: {{dsl: 1.0.3, namespace: test, name: {name}, version: 1.0.0}}\ndo:{tasks}\n");
-        let (definition, _, diagnostics) = definitions::read("workflow.yaml", &text);
+        self.apply_text(&format!(
+            "document: {{dsl: 1.0.3, namespace: test, name: {name}, version: 1.0.0}}\ndo:{tasks}\n"
+        ))
+    }
+
+    /// Registers a workflow.
+    pub(super) fn apply_text(&self, text: &str) -> WorkflowName {
+        let (definition, _, diagnostics) = definitions::read("workflow.yaml", text);
         let shown: Vec<String> = diagnostics.iter().map(bellhop_core::diagnostic::render).collect();
         let definition = definition.unwrap_or_else(|| panic!("{}", shown.join("\n")));
         let name = definition.workflow.document.name.clone();
         let engine = self.engine();
         let now = engine.services.clock.now();
-        let put = engine.services.definitions.put(&name, definition, "workflow.yaml", &text, &Expect::Any, now);
+        let put = engine.services.definitions.put(&name, definition, "workflow.yaml", text, &Expect::Any, now);
         self.wait(put).unwrap();
         name
     }
@@ -395,6 +406,7 @@ pub(super) fn trigger(
         connections: connections.iter().map(|(a, n)| ((*a).to_owned(), (*n).to_owned())).collect(),
         labels: BTreeMap::new(),
         idempotency_key: key.map(str::to_owned),
+        by: None,
         inline: None,
     }
 }

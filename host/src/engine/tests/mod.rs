@@ -30,14 +30,17 @@ mod doubts;
 mod dying;
 mod letting_out;
 mod life;
+mod once;
 mod operations;
 mod ports;
 mod recovery;
 mod redefine;
+mod retention;
 mod scenarios;
 mod slices;
 mod timers;
 mod upkeep;
+mod waiting;
 mod workflows;
 
 /// A host without HTTP, on a store in memory.
@@ -88,13 +91,22 @@ impl World {
 
     /// A host over a store that may have runs of an earlier one.
     async fn over(slack: Arc<bellhop_simulator::Running>, store: Arc<dyn Store>, secrets: Secrets) -> Self {
+        Self::over_at(slack, store, secrets, Arc::new(clock::System::new())).await
+    }
+
+    /// The same, by another clock.
+    async fn over_at(
+        slack: Arc<bellhop_simulator::Running>,
+        store: Arc<dyn Store>,
+        secrets: Secrets,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let sandbox = sandbox(&cache());
         let bytes = plugin(&sandbox).await;
         let expressions = Expressions::load(&sandbox, Budget::default()).await.unwrap();
         let client =
             Client::new(&ClientOptions { base_url: format!("http://{}", slack.address), ..Default::default() })
                 .unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
         let engine = Engine::open(Options {
             journal: Journal::new(store),
             clock: clock.clone(),
@@ -148,6 +160,7 @@ impl World {
             connections: BTreeMap::new(),
             labels: BTreeMap::new(),
             idempotency_key: key.map(str::to_owned),
+            by: None,
             inline: None,
         }
     }

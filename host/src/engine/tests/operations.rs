@@ -266,7 +266,11 @@ fn in_every_phase_of_a_call_everything_can_be_done_to_its_run() {
             let (status, said, is_in) = Cell::in_phase(*phase).act(*phase, act);
             let goes_on = matches!(act, Suspend | Resume) && *phase != Rollback;
             let expected = if goes_on { (Status::Completed, all) } else { (Status::Cancelled, *early) };
-            assert_eq!((status, &said[..]), (expected.0, &expected.1.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..]), "{phase:?} {act:?}");
+            assert_eq!(
+                (status, &said[..]),
+                (expected.0, &expected.1.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..]),
+                "{phase:?} {act:?}"
+            );
             // A rollback that is under way is not stopped by a cancel; an inverse that was sent is not by a kill.
             let stays = *phase != Rollback && act != CancelAndUndo;
             assert_eq!(is_in, stays, "{phase:?} {act:?}");

@@ -130,6 +130,7 @@ impl LocalStage {
             limits: Arc::new(Limits::default()),
             inbox,
             drain: self.drain.subscribe(),
+            put_down: Arc::default(),
             moved: watch::channel(crate::journal::Ticket::default()).0,
             summary,
             timers: self.timers.clone(),
@@ -161,7 +162,8 @@ impl Stage for LocalStage {
                 error: None,
                 output: None,
                 idempotency_key: None,
-            pins_at: None,
+                pins_at: None,
+                own_key: None,
             };
             let mut write = Write::new();
             write.put(&key::summary(self.run()), &summary).unwrap();

@@ -73,7 +73,8 @@ fn a_failed_run_goes_on_on_a_version_in_which_only_what_is_to_come_differs() {
     assert!(matches!(life.redefined(run, "1.0.0"), Err(RedefineError::NothingToRetry(_))));
     let life = Life::start(life.die(usize::MAX), &slack);
     assert_eq!(life.view(run).version, "2.0.0");
-    let kinds: Vec<&str> = life.wait(life.engine().events(run, 0, 100)).unwrap().unwrap().iter().map(|e| e.kind).collect();
+    let kinds: Vec<&str> =
+        life.wait(life.engine().events(run, 0, 100)).unwrap().unwrap().iter().map(|e| e.kind).collect();
     let at = kinds.iter().position(|kind| *kind == "run.redefined").unwrap();
     assert_eq!(kinds[at + 1], "run.retried", "{kinds:?}");
 }
@@ -89,7 +90,12 @@ fn a_version_that_would_not_have_come_there_is_refused_and_names_the_first_diffe
         ("another name", "", other("- one:", "- uno:"), "/do/0/one"),
         ("a task before", "", format!("\n  - zero: {{set: {{a: 1}}}}{MENDED}"), "/do/0/one"),
         ("a task between", "", other("  - both:", "  - zero: {set: {a: 1}}\n  - both:"), "/do/1/both"),
-        ("what goes on around the failed one", "", other("  - both:", "  - both:\n      timeout: {after: PT1H}"), "/do/1/both"),
+        (
+            "what goes on around the failed one",
+            "",
+            other("  - both:", "  - both:\n      timeout: {after: PT1H}"),
+            "/do/1/both",
+        ),
         ("an earlier output", "", other("\"x\"", "\"y\""), "/do/1/both/do/0/two"),
         ("fewer", "", "\n  - one: {set: {a: 1}}".to_owned(), "/do/1/both"),
         ("the input", "input: {from: '${ {who: .who} }'}\n", MENDED.to_owned(), "/input"),

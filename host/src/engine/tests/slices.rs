@@ -63,13 +63,8 @@ fn pager(pages: usize) -> Vec<u8> {
             "calls": [{ "on": ["grid-workspace"], "methods": [{ "function": METHOD, "when": "always" }] }],
         }],
     });
-    let plugin = Plugin {
-        imports: &[METHOD],
-        run: &run,
-        description: &manifest.to_string(),
-        items: TEXTS,
-        ..Plugin::default()
-    };
+    let plugin =
+        Plugin { imports: &[METHOD], run: &run, description: &manifest.to_string(), items: TEXTS, ..Plugin::default() };
     plugin.build()
 }
 
@@ -78,7 +73,8 @@ fn start(life: &Life, pages: usize) -> RunId {
     let services = &life.engine().services;
     let bytes = pager(pages);
     life.wait(services.plugins.install(&bytes, None, &services.gateway.rules, services.clock.now())).unwrap();
-    let workflow = life.apply(&format!("\n  - read: {{call: 'pages.read:1@pager-{pages}', with: {{connection: team}}}}"));
+    let workflow =
+        life.apply(&format!("\n  - read: {{call: 'pages.read:1@pager-{pages}', with: {{connection: team}}}}"));
     life.started(trigger(&workflow, json!({}), HQ, None))
 }
 

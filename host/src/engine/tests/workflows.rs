@@ -22,6 +22,7 @@ mod actions;
 mod groups;
 mod refused;
 mod rollback;
+mod story;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../workflows")

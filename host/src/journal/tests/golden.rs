@@ -110,6 +110,19 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 hash,
                 answer: Answer::Ok(value(json!({"user": {"id": "U1", "name": "zoë \u{1F600}"}}))),
                 how: "sent".to_owned(),
+                function: None,
+            },
+        ),
+        (
+            "read-of",
+            Entry::Read {
+                key: key.clone(),
+                attempt: 2,
+                ordinal: 0,
+                hash,
+                answer: Answer::Err(value(json!({"code": "not-found"}))),
+                how: "denied".to_owned(),
+                function: Some("users.info".to_owned()),
             },
         ),
         ("slice", Entry::Slice { key: key.clone(), attempt: 1, ordinal: 200, state: value(json!({"cursor": "c2"})) }),
@@ -137,7 +150,15 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 by: "tok_01JZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
             },
         ),
-        ("note", Entry::Note { level: "warn".to_owned(), text: "a line\nand \"another\"".to_owned() }),
+        ("note", Entry::Note { level: "warn".to_owned(), text: "a line\nand \"another\"".to_owned(), by: None }),
+        (
+            "note-asked",
+            Entry::Note {
+                level: "info".to_owned(),
+                text: "for a pause".to_owned(),
+                by: Some("ada (tok_1)".to_owned()),
+            },
+        ),
     ]
 }
 

@@ -7,6 +7,7 @@ mod damage;
 mod golden;
 mod group;
 mod keys;
+mod rolling;
 mod typed;
 
 use std::collections::BTreeMap;

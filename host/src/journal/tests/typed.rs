@@ -19,7 +19,7 @@ fn run(number: u64) -> RunId {
 }
 
 fn note(text: impl std::fmt::Display) -> Entry {
-    Entry::Note { level: "info".to_owned(), text: format!("{text}") }
+    Entry::Note { level: "info".to_owned(), text: format!("{text}"), by: None }
 }
 
 fn memory() -> (Arc<Memory>, Journal) {
@@ -87,6 +87,7 @@ fn a_large_value_is_stored_once() {
         hash: bellhop_core::digest::Digest::of(b""),
         answer: Answer::Ok(answer.clone()),
         how: "sent".to_owned(),
+        function: None,
     };
     let mut seq = 0;
     journal.append(run(1), &mut seq, &[entry(&first)], write).unwrap();
@@ -137,6 +138,7 @@ fn runs_are_listed_newest_first_by_pages() {
         let summary = Summary {
             idempotency_key: None,
             pins_at: None,
+            own_key: None,
             status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
             namespace: "people".to_owned(),
             name: "onboarding".to_owned(),

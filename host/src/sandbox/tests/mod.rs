@@ -36,7 +36,7 @@ async fn package(plugin: &Plugin<'_>) -> Package {
 }
 
 fn call(input: &str) -> Call<'_> {
-    Call { action: "do", input, budget: Budget::default(), context: Context::default() }
+    Call { action: "do", input, budget: Budget::default(), context: Context::default(), memory: Arc::default() }
 }
 
 /// What a guest did to its host.

@@ -24,6 +24,7 @@ impl<'a> Reader<'a> {
             self.unsupported_key(&at, "schedule");
         }
         let input = self.input(root.get("input"));
+        self.sensitive_fields(input.schema.as_ref());
         let output = self.output(root.get("output"));
         let timeout = self.timeout(root.get("timeout"));
         let root_tasks = self.required(&root, "do").map(|at| self.task_list(&at, None)).unwrap_or_default();

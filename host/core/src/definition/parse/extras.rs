@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::name::is_plugin_name;
 use super::{At, Reader};
 use crate::definition::{
@@ -83,6 +85,9 @@ impl<'a> Reader<'a> {
         }
         if let Some(at) = at.get("concurrency") {
             extras.concurrency = self.group(&at);
+        }
+        if let Some(at) = at.get("retention") {
+            extras.retention_ms = self.retention(&at);
         }
         self.reserved(at, &mut extras);
         extras
@@ -191,25 +196,58 @@ impl<'a> Reader<'a> {
 
     /// What is checked in form and kept, and carried out by a later version.
     fn reserved(&mut self, at: &At<'a>, extras: &mut Extras) {
-        if let Some(at) = at.get("retention")
-            && let Err(error) = duration::millis_of(at.value)
-        {
-            self.fault(code::INVALID_DURATION, &at, error.to_string(), None);
-        }
         if let Some(at) = at.get("schedule")
             && let Some(map) = self.mapping(&at, "a mapping")
         {
             self.known_keys(&at, map, &["timeZone", "overlap", "missed"]);
         }
-        for key in ["retention", "schedule"] {
-            let Some(at) = at.get(key) else { continue };
-            extras.reserved.insert(key.to_owned(), at.value.clone());
-            let mut diagnostic = Diagnostic::warning(
-                code::NOT_SUPPORTED,
-                format!("this version reads `{key}` and does not carry it out yet"),
-            );
+        if let Some(at) = at.get("schedule") {
+            extras.reserved.insert("schedule".to_owned(), at.value.clone());
+            let mut diagnostic =
+                Diagnostic::warning(code::NOT_SUPPORTED, "this version reads `schedule` and does not carry it out yet");
             diagnostic.place = self.source.key_place(&at.pointer);
             self.push(diagnostic, &at.pointer);
+        }
+    }
+
+    fn retention(&mut self, at: &At<'a>) -> Option<u64> {
+        match duration::millis_of(at.value) {
+            Ok(0) => {
+                let help = Some("leave it out for the host's own time".to_owned());
+                self.fault(code::INVALID_VALUE, at, "a run is kept for some time after its end", help);
+                None
+            }
+            Ok(kept_ms) => Some(kept_ms),
+            Err(error) => {
+                self.fault(code::INVALID_DURATION, at, error.to_string(), None);
+                None
+            }
+        }
+    }
+
+    /// Whether each sensitive field is one that the input's schema has: one that is mistyped hides nothing.
+    pub(super) fn sensitive_fields(&mut self, schema: Option<&Value>) {
+        const LIST: &str = "/document/metadata/bellhop/sensitive";
+        let Some(items) = self.source.value.pointer(LIST).and_then(Value::as_array) else { return };
+        for (i, item) in items.iter().enumerate() {
+            // The empty pointer is the whole input, whatever that has.
+            let Some(pointer) = item.as_str().filter(|text| is_pointer(text) && !text.is_empty()) else { continue };
+            let at = format!("{LIST}/{i}");
+            let mut diagnostic = match schema.map_or(Named::Perhaps, |schema| named(schema, pointer)) {
+                Named::Yes => continue,
+                Named::Perhaps => Diagnostic::warning(
+                    code::INVALID_VALUE,
+                    format!("the schema of the input does not name `{pointer}`: if it is mistyped, nothing is hidden"),
+                )
+                .with_help("name the field under `input.schema.document`"),
+                Named::No => Diagnostic::error(
+                    code::INVALID_VALUE,
+                    format!("no input has `{pointer}`: the schema of the input does not allow it"),
+                )
+                .with_help("write the pointer of a field of `input.schema.document`"),
+            };
+            diagnostic.place = self.source.place(&at);
+            self.push(diagnostic, &at);
         }
     }
 
@@ -306,6 +344,82 @@ impl<'a> Reader<'a> {
         }
         Some(text.to_owned())
     }
+}
+
+/// Whether a schema has a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    /// Nothing that fits the schema has it.
+    No,
+    /// It says nothing of it.
+    Perhaps,
+    /// It has it.
+    Yes,
+}
+
+/// Steps through subschemas: a schema may refer to itself.
+const SUBSCHEMAS_MAX: usize = 10_000;
+
+/// Whether `schema` has the place that `pointer` names in what fits it.
+fn named(schema: &Value, pointer: &str) -> Named {
+    let steps: Vec<String> =
+        pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
+    let mut left = SUBSCHEMAS_MAX;
+    named_under(schema, schema, &steps, &mut left)
+}
+
+fn named_under(root: &Value, schema: &Value, steps: &[String], left: &mut usize) -> Named {
+    if *left == 0 {
+        return Named::Perhaps;
+    }
+    *left -= 1;
+    let Some(keywords) = schema.as_object() else {
+        return if schema == &Value::Bool(false) { Named::No } else { Named::Perhaps };
+    };
+    let Some((step, rest)) = steps.split_first() else { return Named::Yes };
+    // The best that any part of the schema says; a part that forbids wins over those that say nothing.
+    let mut best = Named::Perhaps;
+    let mut forbidden = false;
+    let mut hear = |said: Named| {
+        best = best.max(said);
+        forbidden |= said == Named::No;
+    };
+    if let Some(target) = keywords.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#')) {
+        hear(root.pointer(target).map_or(Named::Perhaps, |target| named_under(root, target, steps, left)));
+    }
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        let parts = keywords.get(keyword).and_then(Value::as_array);
+        let said: Vec<Named> = parts.into_iter().flatten().map(|part| named_under(root, part, steps, left)).collect();
+        let said =
+            if keyword == "allOf" && said.contains(&Named::No) { Some(Named::No) } else { said.into_iter().max() };
+        said.into_iter().for_each(&mut hear);
+    }
+    for keyword in ["if", "then", "else"] {
+        if let Some(part) = keywords.get(keyword) {
+            hear(named_under(root, part, steps, left).max(Named::Perhaps));
+        }
+    }
+    let index = step.parse::<usize>().ok();
+    let field = keywords.get("properties").and_then(|fields| fields.get(step));
+    let element = index.and_then(|i| keywords.get("prefixItems").and_then(|items| items.get(i)));
+    if let Some(part) = field.or(element) {
+        hear(named_under(root, part, rest, left));
+    } else {
+        if let (Some(items), Some(_)) = (keywords.get("items"), index) {
+            hear(named_under(root, items, rest, left));
+        }
+        // By whichever pattern: that it is allowed is enough.
+        for part in keywords.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(|p| p.values()) {
+            hear(named_under(root, part, rest, left).max(Named::Perhaps));
+        }
+        let patterns = keywords.contains_key("patternProperties");
+        match keywords.get("additionalProperties") {
+            Some(Value::Bool(false)) if !patterns && keywords.get("items").is_none() => hear(Named::No),
+            Some(part @ Value::Object(_)) => hear(named_under(root, part, rest, left)),
+            _ => {}
+        }
+    }
+    if forbidden && best != Named::Yes { Named::No } else { best }
 }
 
 /// RFC 6901.

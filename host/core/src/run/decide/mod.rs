@@ -147,14 +147,20 @@ pub enum Cause {
 /// until nothing more can be decided without something happening, so the state after it is at rest.
 #[must_use]
 pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Event> {
+    decide_and_apply(state, input, evaluator).map_or_else(Vec::new, |(events, _)| events)
+}
+
+/// As [`decide`], with the state after the events, which deciding has made anyway; none when nothing follows.
+#[must_use]
+pub fn decide_and_apply(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Option<(Vec<Event>, State)> {
     if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Redefine { .. } | Cause::Undo) {
-        return Vec::new();
+        return None;
     }
     let mut decider =
         Decider { state: state.clone(), events: Vec::new(), evaluator, at: input.at, entropy: input.entropy };
     decider.react(&input.cause);
     decider.settle();
-    decider.events
+    (!decider.events.is_empty()).then_some((decider.events, decider.state))
 }
 
 struct Decider<'a> {
@@ -260,14 +266,19 @@ impl Decider<'_> {
         }
         let workflow = self.state.facts().workflow.clone();
         let raw = self.state.facts().input.clone();
-        if let (Some(concurrency), None) = (&workflow.extras.concurrency, &self.state.place) {
-            let group = self
-                .evaluate_workflow(&concurrency.group, &raw)
-                .and_then(|name| super::place::group_of(&self.state, concurrency, &name));
-            return match group {
-                Ok(group) => self.emit(Event::Queued { at: self.at, group }),
-                Err(fault) => self.refuse_start(fault),
+        if self.state.place.is_none() {
+            let group = match &workflow.extras.concurrency {
+                Some(concurrency) => self
+                    .evaluate_workflow(&concurrency.group, &raw)
+                    .and_then(|name| super::place::group_of(&self.state, concurrency, &name))
+                    .map(Some),
+                None => super::once::group_of(&workflow, &raw, self.evaluator),
             };
+            match group {
+                Ok(Some(group)) => return self.emit(Event::Queued { at: self.at, group }),
+                Ok(None) => {}
+                Err(fault) => return self.refuse_start(fault),
+            }
         }
         let deadline = match workflow.timeout.as_ref().map(|t| self.delay_until(t, None, &raw)).transpose() {
             Ok(deadline) => deadline,

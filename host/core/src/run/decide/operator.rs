@@ -7,11 +7,10 @@ use serde_json::Value;
 use super::Decider;
 use crate::fault::Fault;
 use crate::id::RunId;
+use crate::run::again::OUTCOME_UNKNOWN;
 use crate::run::event::{Ending, Event, Fate, FrameId};
 use crate::run::frame::Calling;
-use crate::run::again::OUTCOME_UNKNOWN;
 use crate::run::state::Stands;
-
 
 impl Decider<'_> {
     /// The run is to end.
@@ -54,7 +53,7 @@ impl Decider<'_> {
 
     /// A newer run takes the place of this one.
     pub(super) fn displace(&mut self, by: RunId, rollback: bool) {
-        if self.state.ending.is_none() && self.state.place.is_some() {
+        if self.state.ending.is_none() {
             self.emit(Event::Displaced { at: self.at, by });
             self.cancel(rollback);
         }

@@ -37,6 +37,10 @@ pub(super) struct Log {
     pub(super) timer: (Option<Timestamp>, Option<Timestamp>),
     /// The state's events at the last snapshot.
     pub(super) snapshot_events: u64,
+    /// The run's bytes from which on another is worth its own.
+    pub(super) snapshot_due_bytes: u64,
+    /// Of what is about to be written, the bytes of a snapshot.
+    pub(super) snapshot_in_write: u64,
     pub(super) summary: journal::Summary,
     /// The place in a group that the run's mark names.
     pub(super) place: Option<journal::Place>,
@@ -93,6 +97,8 @@ impl Log {
             decisions: BTreeMap::new(),
             timer: (None, None),
             snapshot_events: 0,
+            snapshot_due_bytes: 0,
+            snapshot_in_write: 0,
             summary,
             place: None,
             unread: 0,

@@ -1,0 +1,77 @@
+//! What an attempt has done, over its slices and tries, and in whichever life of the process: what the host knows beside
+//! the action's own account.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bellhop_core::run::{Account, Effect, Returned};
+
+use crate::engine::execution::{Answer, How};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Deeds {
+    /// A write was carried out.
+    wrote: AtomicBool,
+    /// A write was answered from an earlier attempt's success.
+    reused: AtomicBool,
+    /// A write was sent again though an earlier sending may have been carried out.
+    repeated: AtomicBool,
+    /// What a write asked for was so when it was read back, and perhaps before.
+    perhaps: AtomicBool,
+}
+
+impl Deeds {
+    /// Takes note of a call's answer, a new one or one from the record.
+    pub(super) fn note(&self, answer: &Answer) {
+        if !answer.writes {
+            return;
+        }
+        // Slack may have refused to do again what it had done.
+        self.repeated.fetch_or(answer.how == How::Again, Ordering::Relaxed);
+        if answer.result.is_ok() {
+            self.wrote.store(true, Ordering::Relaxed);
+            self.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
+            self.perhaps.fetch_or(answer.how == How::Holds, Ordering::Relaxed);
+        }
+    }
+
+    /// A slice before this one may have written, in an earlier life.
+    pub(super) fn note_slices(&self) {
+        self.wrote.store(true, Ordering::Relaxed);
+    }
+
+    /// A write is about to be sent again though an earlier sending may have been carried out.
+    pub(super) fn note_repeated(&self) {
+        self.repeated.store(true, Ordering::Relaxed);
+    }
+
+    /// How a write that Slack answers now is recorded.
+    pub(super) fn how_sent(&self) -> How {
+        if self.repeated.load(Ordering::Relaxed) { How::Again } else { How::Sent }
+    }
+
+    /// Whether a write was carried out.
+    pub(super) fn has_written(&self) -> bool {
+        self.wrote.load(Ordering::Relaxed)
+    }
+
+    /// An action's own account, with what is known here.
+    pub(super) fn accounted(&self, returned: Returned) -> Returned {
+        let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
+        let reused = did(&self.reused);
+        match returned {
+            Returned::Ok { output, mut effect } => {
+                effect.reused = reused;
+                if did(&self.perhaps) || (!effect.changed && did(&self.repeated)) {
+                    effect.account = Account::Doubtful;
+                }
+                Returned::Ok { output, effect }
+            }
+            Returned::Fault(fault) if did(&self.wrote) => {
+                let effect = Effect { changed: true, undo: None, account: Account::Partial, reused };
+                Returned::Broken { fault, effect }
+            }
+            other => other,
+        }
+    }
+}

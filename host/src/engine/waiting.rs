@@ -1,0 +1,328 @@
+//! Runs that wait for a turn: for Slack's budget, for a key that another action holds, for the time to try again.
+//!
+//! The last few that began to wait stay in memory, with their guests where they are. The others are put down and cost
+//! no more than their place in the queue. When its turn comes, a run is taken up again, and its action is fed what it
+//! had been answered (semantics 1, "Waiting").
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{Cause, Command, ExecutionKey, State, pending};
+use bellhop_core::time::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::driver::Wish;
+use super::execution::CallKey;
+use super::{Engine, Services};
+use crate::clock::Clock;
+use crate::limits::Limits;
+
+/// Ready when it is somebody's turn.
+pub(super) type Turn = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A call.
+    Call(CallKey),
+    /// An action, before it begins.
+    Action(ExecutionKey),
+}
+
+impl Place {
+    /// Whose.
+    fn action(&self) -> &ExecutionKey {
+        match self {
+            Self::Call(call) => &call.execution,
+            Self::Action(action) => action,
+        }
+    }
+}
+
+/// For what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Keys, or Slack's budget: with its turn it has them.
+    Turn,
+    /// The time to try again: then it has yet to queue.
+    Backoff,
+}
+
+/// A turn that is kept for a run that was put down. Dropping it gives the turn up.
+pub(super) struct Held {
+    task: JoinHandle<()>,
+    /// Sends of the call so far.
+    pub(super) attempts: u64,
+    /// What it waits for.
+    pub(super) wanted: Wanted,
+}
+
+impl Held {
+    /// Goes on waiting.
+    pub(super) fn turn(mut self) -> Turn {
+        Box::pin(async move {
+            // It neither panics nor is aborted while somebody waits for it.
+            let _over = (&mut self.task).await;
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A run in memory all of whose actions wait.
+struct Idle {
+    run: RunId,
+    since: Timestamp,
+    bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Book {
+    /// Those that began to wait first come first.
+    idle: BTreeMap<u64, Idle>,
+    serial: u64,
+    held: HashMap<RunId, Vec<(Place, Held)>>,
+}
+
+/// All who wait. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Waiting {
+    inner: Arc<(Mutex<Book>, Notify)>,
+}
+
+impl Waiting {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.inner.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn that was kept for `place`, if one was.
+    pub(super) fn claim(&self, run: RunId, place: &Place) -> Option<Held> {
+        let mut book = self.book();
+        let held = book.held.get_mut(&run)?;
+        let at = held.iter().position(|(p, _)| p == place)?;
+        let (_, claimed) = held.swap_remove(at);
+        if held.is_empty() {
+            book.held.remove(&run);
+        }
+        Some(claimed)
+    }
+
+    /// Whether a turn is kept for an action of a run.
+    fn holds(&self, run: RunId, action: &ExecutionKey) -> bool {
+        self.book().held.get(&run).is_some_and(|held| held.iter().any(|(place, _)| place.action() == action))
+    }
+
+    /// The run has ended: it gives up whatever it waited for.
+    pub(super) fn forget(&self, run: RunId) {
+        let given_up = self.book().held.remove(&run);
+        // Outside the lock: to give up a turn may give it to another.
+        drop(given_up);
+    }
+
+    fn enlist(&self, run: RunId, since: Timestamp, bytes: Arc<AtomicUsize>) -> u64 {
+        let mut book = self.book();
+        book.serial += 1;
+        let serial = book.serial;
+        book.idle.insert(serial, Idle { run, since, bytes });
+        drop(book);
+        self.inner.1.notify_one();
+        serial
+    }
+
+    /// The next run that has to go: the one that waits longest, when there are too many or it has waited too long.
+    async fn next_to_go(&self, clock: &dyn Clock, limits: &Limits) -> RunId {
+        loop {
+            let look_again = {
+                let mut book = self.book();
+                let bytes: usize = book.idle.values().map(|idle| idle.bytes.load(Ordering::Relaxed)).sum();
+                let crowded =
+                    book.idle.len() as u64 > limits.waiting_runs_max || bytes as u64 > limits.waiting_bytes_max;
+                match book.idle.first_key_value().map(|(serial, idle)| (*serial, idle.since)) {
+                    Some((serial, since)) => {
+                        let until = since.plus_millis(limits.waiting_ms_max);
+                        if (crowded || until <= clock.now())
+                            && let Some(idle) = book.idle.remove(&serial)
+                        {
+                            return idle.run;
+                        }
+                        Some(until)
+                    }
+                    None => None,
+                }
+            };
+            let bell = self.inner.1.notified();
+            match look_again {
+                Some(at) => tokio::select! {
+                    () = clock.sleep_until(at) => {}
+                    () = bell => {}
+                },
+                None => bell.await,
+            }
+        }
+    }
+
+    /// Runs in memory all of whose actions wait, and turns kept for those that were put down.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        let book = self.book();
+        (book.idle.len(), book.held.values().map(Vec::len).sum())
+    }
+}
+
+/// What one run's actions do in this life of its driver: so many are under way, and so many of them wait.
+pub(super) struct Activity {
+    run: RunId,
+    services: Arc<Services>,
+    counts: Mutex<Counts>,
+    /// Memory of its guests.
+    pub(super) guests_bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Counts {
+    under_way: u32,
+    waiting: u32,
+    enlisted: Option<u64>,
+}
+
+impl Activity {
+    pub(super) fn new(services: Arc<Services>, run: RunId) -> Arc<Self> {
+        Arc::new(Self { run, services, counts: Mutex::default(), guests_bytes: Arc::default() })
+    }
+
+    /// An action is under way until what this gives is dropped.
+    pub(super) fn begins(self: &Arc<Self>) -> Doing {
+        self.change(|counts| counts.under_way += 1);
+        Doing { activity: self.clone(), waits: false }
+    }
+
+    fn waits(self: &Arc<Self>) -> Doing {
+        self.change(|counts| counts.waiting += 1);
+        Doing { activity: self.clone(), waits: true }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut counts);
+        let idle = counts.waiting > 0 && counts.waiting >= counts.under_way;
+        match counts.enlisted {
+            None if idle => {
+                let (now, bytes) = (self.services.clock.now(), self.guests_bytes.clone());
+                counts.enlisted = Some(self.services.waiting.enlist(self.run, now, bytes));
+            }
+            Some(serial) if !idle => {
+                counts.enlisted = None;
+                self.services.waiting.book().idle.remove(&serial);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// See [`Activity::begins`].
+pub(super) struct Doing {
+    activity: Arc<Activity>,
+    waits: bool,
+}
+
+impl Drop for Doing {
+    fn drop(&mut self) {
+        self.activity.change(|counts| {
+            let count = if self.waits { &mut counts.waiting } else { &mut counts.under_way };
+            *count = count.saturating_sub(1);
+        });
+    }
+}
+
+/// Waits for a turn. Dropped because the run is put down to make room, it has the turn kept for it.
+pub(super) struct Wait {
+    turn: Option<Turn>,
+    place: Place,
+    attempts: u64,
+    wanted: Wanted,
+    wish: watch::Receiver<Wish>,
+    doing: Doing,
+}
+
+impl Wait {
+    pub(super) fn new(
+        activity: &Arc<Activity>,
+        wish: &watch::Receiver<Wish>,
+        place: Place,
+        (wanted, attempts): (Wanted, u64),
+        turn: Turn,
+    ) -> Self {
+        Self { turn: Some(turn), place, attempts, wanted, wish: wish.clone(), doing: activity.waits() }
+    }
+}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(turn) = &mut self.turn else { return Poll::Ready(()) };
+        let polled = turn.as_mut().poll(context);
+        if polled.is_ready() {
+            self.turn = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let services = &self.doing.activity.services;
+        if *self.wish.borrow() != Wish::PutDown || *services.drain.borrow() {
+            return;
+        }
+        let Some(turn) = self.turn.take() else { return };
+        let (run, post) = (self.doing.activity.run, services.messages.clone());
+        let task = tokio::spawn(async move {
+            turn.await;
+            // The engine has the other end as long as anything runs.
+            let _gone = post.send((run, Cause::Wake));
+        });
+        let held = Held { task, attempts: self.attempts, wanted: self.wanted };
+        services
+            .waiting
+            .book()
+            .held
+            .entry(run)
+            .or_insert_with(|| Vec::with_capacity(1))
+            .push((self.place.clone(), held));
+    }
+}
+
+impl Services {
+    /// Whether everything that a run has to do is to wait for turns that are kept for it.
+    pub(super) fn only_waits(&self, run: RunId, state: &State) -> bool {
+        pending(state).iter().all(|command| match command {
+            Command::Invoke { call, .. } => self.waiting.holds(run, &call.key),
+            Command::Start | Command::Stop { .. } | Command::Notify { .. } => false,
+            Command::Admit { .. } | Command::Wake { .. } => true,
+        })
+    }
+}
+
+impl Engine {
+    /// Puts runs down that have waited long, or that are too many.
+    pub(super) async fn put_down_those_who_wait(self: Arc<Self>) {
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            let run = tokio::select! {
+                run = self.services.waiting.next_to_go(self.services.clock.as_ref(), &self.services.limits) => run,
+                _ = drain.wait_for(|drain| *drain) => return,
+            };
+            self.runs.put_down(run);
+        }
+    }
+}

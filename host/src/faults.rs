@@ -1,0 +1,162 @@
+//! Where the program can be made to die, and mistakes that can be planted in it: what `make faults` and `make mutants`
+//! switch on to see that every promise holds, and that a broken one is noticed.
+//!
+//! Only with the feature `faults`, which no release has; without it both functions are nothing, and no name of a point or
+//! of a mistake is in the program.
+
+/// Places at which a life may end. What is said of each is how things stand there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// A group of records is with the store and not yet with the operating system.
+    Unwritten,
+    /// A group outlives the process and not yet the machine.
+    Unsynced,
+    /// What is waited for is on the disk, and those who wait have not heard of it.
+    Unacknowledged,
+    /// A run is durable and its caller has not heard of it.
+    Unanswered,
+    /// A request to Slack is about to leave: of a guest, of a read-back, of a name, of a notice.
+    Unsent,
+    /// What Slack answered is in hand, or that it did not.
+    Answered,
+    /// What came of a call is about to be recorded.
+    Unrecorded,
+    /// What was decided about a run is about to be recorded.
+    Undecided,
+    /// A notice is in the outbox, and its run does not know.
+    HandedOver,
+    /// People were told, and the notice is still in the outbox.
+    Told,
+    /// The end of a run is durable, and what it held is still held.
+    Ended,
+    /// A blocked run may begin, and nothing says so yet.
+    Unblocked,
+    /// An open run was found at a start and is about to be read.
+    FoundOpen,
+}
+
+/// Deliberate mistakes. Each is named by what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plant {
+    /// Nothing is ever synchronised.
+    SkipSync,
+    /// Who waits for a group hears of it when it is written.
+    AcknowledgeUnsynced,
+    /// The caller is answered before the run is durable.
+    AnswerUnsynced,
+    /// A request leaves before its intent is durable.
+    SendUnsynced,
+    /// An intent is written after the request it announces.
+    IntentLast,
+    /// What came of a call is not recorded.
+    ForgetOutcome,
+    /// An answer on record is taken whatever was asked.
+    IgnoreHash,
+    /// A call in doubt is sent again unseen.
+    ResendUnseen,
+    /// What cannot be told is taken for absent.
+    DoubtIsAbsence,
+    /// No exclusive key is held.
+    DropExclusiveKey,
+    /// What was so already counts as done by the run.
+    ClaimWhatWasSo,
+    /// A run that is taken up does not know what it did.
+    ForgetLedger,
+    /// A key is not kept with the run that it started.
+    ForgetIdempotencyKey,
+    /// The timers in the store are not read at a start.
+    ForgetTimers,
+    /// A run that ends keeps its place in its group.
+    KeepPlace,
+    /// A group admits everybody.
+    IgnoreGroupLimit,
+    /// A call that was sent is dropped when nobody waits for it any more.
+    AbandonSentCall,
+    /// The newest open run is passed over at a start.
+    ForgetOpenRun,
+    /// A notice that may have been sent is sent.
+    TellUnseen,
+    /// Slack is asked again whatever it said of the time.
+    IgnoreRetryAfter,
+    /// A start does not know how long Slack wants to be left alone.
+    ForgetRetryAfter,
+    /// The number of the last group goes to its file before the group.
+    WatermarkAhead,
+}
+
+#[cfg(feature = "faults")]
+mod switched_on {
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::{Plant, Point};
+
+    /// The process aborts at the passage of this number, counted from 1 over all points.
+    const DIE_AT: &str = "BELLHOP_FAULTS_DIE_AT";
+    /// The name of each point that is passed is appended to this file, a line each.
+    const TRACE: &str = "BELLHOP_FAULTS_TRACE";
+    /// The mistake that is made: a name of [`Plant`] in lower case with dashes.
+    const PLANT: &str = "BELLHOP_FAULTS_PLANT";
+
+    struct Orders {
+        die_at: u64,
+        trace: Option<File>,
+        plant: String,
+    }
+
+    fn orders() -> &'static Orders {
+        static ORDERS: OnceLock<Orders> = OnceLock::new();
+        ORDERS.get_or_init(|| Orders {
+            die_at: std::env::var(DIE_AT).ok().and_then(|number| number.parse().ok()).unwrap_or(0),
+            trace: std::env::var_os(TRACE).and_then(|path| File::options().create(true).append(true).open(path).ok()),
+            plant: std::env::var(PLANT).unwrap_or_default(),
+        })
+    }
+
+    /// `TakeAll` as `take-all`.
+    pub(super) fn dashed(name: &str) -> String {
+        let mut dashed = String::with_capacity(name.len() + 4);
+        for letter in name.chars() {
+            if letter.is_ascii_uppercase() && !dashed.is_empty() {
+                dashed.push('-');
+            }
+            dashed.push(letter.to_ascii_lowercase());
+        }
+        dashed
+    }
+
+    pub(crate) fn pass(point: Point) {
+        static PASSED: AtomicU64 = AtomicU64::new(0);
+        let orders = orders();
+        let number = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(mut trace) = orders.trace.as_ref() {
+            // One write, so that the lines of two threads do not mix. One that is lost shows as a wrong count.
+            let _lost = trace.write_all(format!("{}\n", dashed(&format!("{point:?}"))).as_bytes());
+        }
+        if number == orders.die_at {
+            std::process::abort();
+        }
+    }
+
+    pub(crate) fn planted(plant: Plant) -> bool {
+        let wanted = &orders().plant;
+        !wanted.is_empty() && *wanted == dashed(&format!("{plant:?}"))
+    }
+}
+
+#[cfg(feature = "faults")]
+pub(crate) use switched_on::{pass, planted};
+
+/// Dies here if that was ordered.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) const fn pass(_: Point) {}
+
+/// Whether this mistake is to be made.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) const fn planted(_: Plant) -> bool {
+    false
+}
