@@ -10,6 +10,7 @@ use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
+mod behind;
 mod log;
 
 use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
@@ -313,13 +314,6 @@ impl Local {
         Ok(())
     }
 
-    /// The next entry pins anew, and the workflow's version is this one from there on.
-    pub(crate) fn pins_next(&self, version: &str) {
-        let mut log = self.log();
-        log.summary.version = version.to_owned();
-        log.summary.pins_at = Some(log.seq);
-    }
-
     /// Writes the run's summary as `state` has it, whatever was written before.
     pub(crate) fn refresh(&self, state: &State) -> Result<(), Error> {
         let mut log = self.log();
@@ -330,34 +324,6 @@ impl Local {
         write.put(&key::summary(self.run), &summary).map_err(failed)?;
         log.last = self.journal.commit(write.of(self.run)).map_err(failed)?;
         log.summary = summary;
-        Ok(())
-    }
-
-    /// Writes a snapshot of the run as its log has it now, though nothing is decided: it costs the entries since the one
-    /// before.
-    fn checkpoint(&self, log: &mut Log, facts: &Arc<Facts>) -> Result<(), Error> {
-        let read = Log::read(&self.journal, self.run, log.summary.clone(), facts).map_err(failed)?;
-        let (mut state, mut number) = (read.state, read.decisions);
-        while let Some(seq) = read.log.decisions.get(&number) {
-            let unreadable = || Error::Journal(format!("the decision {number} cannot be read"));
-            let page = self.journal.entries(self.run, *seq, 1).map_err(failed)?;
-            let Some((_, Entry::Decision { events })) = page.into_iter().next() else { return Err(unreadable()) };
-            for content in events {
-                let value = self.journal.value(content).map_err(failed)?;
-                state.apply(&serde_json::from_value(value).map_err(|_| unreadable())?);
-            }
-            number += 1;
-        }
-        let value = serde_json::to_value(&state).map_err(|e| Error::Journal(e.to_string()))?;
-        let snapshot = journal::Snapshot {
-            seq: log.seq,
-            state: journal::Content::Value(value),
-            log: Some(log.index(&state, number)),
-        };
-        let mut write = Write::new();
-        write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
-        log.last = self.journal.commit(write).map_err(failed)?;
-        log.snapshot_events = state.events;
         Ok(())
     }
 
@@ -616,9 +582,7 @@ impl Execution for Local {
         first: u32,
         facts: &Arc<Facts>,
     ) -> Result<(), Error> {
-        let mut log = self.log();
-        log.leave_behind(execution, attempt, first);
-        self.checkpoint(&mut log, facts)
+        self.behind(execution, attempt, first, facts)
     }
 
     fn timer(&self, at: Option<Timestamp>) {

@@ -15,14 +15,14 @@ const BEGINS: &str = "
   - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: one}}
   - both:
       do:
-        - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ .who }'}, output: {as: '{who: \"x\"}'}}
+        - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ $workflow.input.who }'}, output: {as: '{who: \"x\"}'}}
         - three: {call: message.send:1@slack, with: {connection: team, channel: C0NOWHERE, text: three}}";
 /// The failed task goes elsewhere, and more comes after it.
 const MENDED: &str = "
   - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: one}}
   - both:
       do:
-        - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ .who }'}, output: {as: '{who: \"x\"}'}}
+        - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ $workflow.input.who }'}, output: {as: '{who: \"x\"}'}}
         - three: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: mended}}
         - four: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: four}}
   - five: {set: {done: true}}";

@@ -85,7 +85,13 @@ fn stored(life: &Life) -> usize {
 }
 
 fn slices(life: &Life, run: RunId) -> usize {
-    life.entries(run).iter().filter(|entry| matches!(entry, Entry::Slice { .. })).count()
+    let (mut from, mut found) = (0, 0);
+    loop {
+        let page = life.journal().entries(run, from, 1_000).unwrap();
+        let Some((last, _)) = page.last() else { return found };
+        from = last + 1;
+        found += page.iter().filter(|(_, entry)| matches!(entry, Entry::Slice { .. })).count();
+    }
 }
 
 #[test]
