@@ -137,6 +137,7 @@ impl Engine {
                 self.services.clock.sleep(Duration::from_millis(self.services.limits.blocked_again_ms)).await;
             };
             tokio::select! {
+                biased;
                 () = time => {}
                 () = self.blocked.bell.notified() => {}
                 _ = drain.wait_for(|drain| *drain) => return,

@@ -17,6 +17,12 @@ impl Entropy {
         Self { state: Mutex::new(seed) }
     }
 
+    /// From a seed: a simulation's.
+    #[cfg(test)]
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self { state: Mutex::new(seed) }
+    }
+
     /// 64 random bits (SplitMix64): for ids, jitter and turns, never for secrets.
     pub(crate) fn next(&self) -> u64 {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

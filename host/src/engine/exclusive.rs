@@ -2,7 +2,7 @@
 //!
 //! Held in memory, and made again at start from the actions that are open: the store already says which those are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
@@ -29,11 +29,11 @@ struct Held {
 /// All keys. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Keys {
-    held: Arc<Mutex<HashMap<String, Held>>>,
+    held: Arc<Mutex<BTreeMap<String, Held>>>,
 }
 
 impl Keys {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

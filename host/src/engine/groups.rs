@@ -3,7 +3,7 @@
 //! A run asks, by its core's command, and is told by a message; no record is of two runs. Held in memory, and made again
 //! at start from the marks of the open runs. Whatever was lost on the way is asked or told again, which changes nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::definition::WhenFull;
@@ -30,11 +30,11 @@ pub(crate) type Message = (RunId, Cause);
 #[derive(Default)]
 pub(crate) struct Groups {
     /// The members of each, in the order in which they asked.
-    members: Mutex<HashMap<String, Vec<Member>>>,
+    members: Mutex<BTreeMap<String, Vec<Member>>>,
 }
 
 impl Groups {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Member>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Member>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

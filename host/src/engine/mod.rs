@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_core::id::RunId;
-use bellhop_core::time::Timestamp;
 use bellhop_slack::limiter::Limiter;
 use tokio::sync::{mpsc, watch};
 
@@ -74,8 +74,8 @@ pub(crate) struct Services {
     /// For runs' decisions, each of which is a few evaluations under the same budget.
     pub(crate) decider: Arc<dyn Evaluator + Send + Sync>,
     pub(crate) counters: Counters,
-    /// When this process began: one that held a sent call before has ended by then.
-    pub(crate) started_at: Timestamp,
+    /// When this process began, by [`Clock::monotonic`]: one that held a sent call before has ended by then.
+    pub(crate) began: Duration,
     /// True once the process is stopping.
     pub(crate) drain: watch::Sender<bool>,
     /// Set once the journal has failed: the process must end with code 70.
@@ -99,6 +99,16 @@ impl Services {
         for message in messages {
             // The engine has the other end as long as anything runs.
             let _gone = self.messages.send(message);
+        }
+    }
+
+    /// Waits until a read-back can be believed of what was sent over a connection that ended at `ended`, by
+    /// [`Clock::monotonic`]: one that begins earlier could miss a change that Slack is still making.
+    pub(crate) async fn quiet_since(&self, ended: Duration) {
+        let quiet = Duration::from_millis(self.limits.reconcile_delay_ms);
+        let left = quiet.saturating_sub(self.clock.monotonic().saturating_sub(ended));
+        if !left.is_zero() {
+            self.clock.sleep(left).await;
         }
     }
 
@@ -199,7 +209,7 @@ impl Engine {
             evaluator: Arc::new(evaluating::Aside::new(expressions.clone(), clock.clone())),
             decider: Arc::new(expressions),
             counters: Counters::default(),
-            started_at: clock.now(),
+            began: clock.monotonic(),
             entropy: Arc::new(entropy::Entropy::new()),
             limits: Arc::new(limits),
             gateway,
@@ -245,6 +255,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         loop {
             let message = tokio::select! {
+                biased;
                 message = messages.recv() => message,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
@@ -264,6 +275,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         loop {
             let due = tokio::select! {
+                biased;
                 due = self.services.timers.due() => due,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
@@ -291,8 +303,9 @@ impl Engine {
     /// Ends what was sent, for as long as the limits allow, and begins nothing more. True when everything came to its end.
     pub(crate) async fn drain(&self) -> bool {
         self.services.drain.send_replace(true);
-        let span = std::time::Duration::from_millis(self.services.limits.drain_ms_max);
+        let span = Duration::from_millis(self.services.limits.drain_ms_max);
         tokio::select! {
+            biased;
             () = self.runs.none() => true,
             () = self.services.clock.sleep(span) => false,
         }

@@ -178,6 +178,7 @@ impl Engine {
                 }
             };
             let stops = tokio::select! {
+                biased;
                 Some((connection, outcomes)) = rounds.next(), if !rounds.is_empty() => {
                     book.busy.remove(&connection);
                     match outcomes {
@@ -295,6 +296,8 @@ impl Engine {
             connection: notice.connection.clone(),
         };
         if let Some(at) = first.sending.filter(|_| !planted(Plant::TellUnseen)) {
+            // It was this process that sent it, then that is some time ago; or the one before.
+            self.services.quiet_since(self.services.began).await;
             let intent = intent(at);
             let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
             match read_back(gateway, &connection, &doubt, first.run).await {

@@ -68,6 +68,43 @@ pub(crate) enum InstallError {
 /// What helps against [`InstallError::Manifest`].
 pub(crate) const MANIFEST_REMEDY: &str = "have the manifest say what the program does, with valid schemas";
 
+/// What runs a plugin's actions.
+#[derive(Clone)]
+pub(crate) enum Guest {
+    /// Its component.
+    Component(Package),
+    /// A simulation's stand-in for one.
+    #[cfg(test)]
+    Script(Arc<dyn Script>),
+}
+
+/// Runs actions as a component would, without one.
+#[cfg(test)]
+pub(crate) trait Script: Send + Sync {
+    /// As [`Package::run`].
+    fn run(
+        &self,
+        action: &str,
+        input: &str,
+        host: Box<dyn sandbox::Host>,
+    ) -> futures_util::future::BoxFuture<'static, Result<Result<String, String>, sandbox::Trap>>;
+}
+
+impl Guest {
+    /// As [`Package::run`].
+    pub(crate) async fn run(
+        &self,
+        call: sandbox::Call<'_>,
+        host: impl sandbox::Host + 'static,
+    ) -> Result<Result<String, String>, sandbox::Trap> {
+        match self {
+            Self::Component(package) => package.run(call, host).await,
+            #[cfg(test)]
+            Self::Script(script) => script.run(call.action, call.input, Box::new(host)).await,
+        }
+    }
+}
+
 /// What was learnt at an installation, besides that it worked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Remarks {
@@ -86,7 +123,7 @@ pub(crate) struct Plugins {
 struct Inner {
     by_digest: HashMap<Digest, Arc<Installed>>,
     by_version: BTreeMap<(String, String), Digest>,
-    packages: HashMap<Digest, Package>,
+    packages: HashMap<Digest, Guest>,
     /// Grants that open runs pin, and those in force.
     grants: HashMap<Digest, Arc<[Grant]>>,
     known: Arc<Known>,
@@ -172,7 +209,7 @@ impl Plugins {
     }
 
     /// The component with this digest, ready to run. `Err` says why not, for people.
-    pub(crate) async fn package(&self, digest: Digest) -> Result<Package, String> {
+    pub(crate) async fn package(&self, digest: Digest) -> Result<Guest, String> {
         let known = {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
             let installed = inner
@@ -188,9 +225,24 @@ impl Plugins {
             let found = self.journal.blob(digest).map_err(std::io::Error::other)?;
             found.ok_or_else(|| std::io::Error::other("it is not in the store"))
         };
-        let package = self.sandbox.load(&known, bytes).await.map_err(|e| e.to_string())?;
+        let package = Guest::Component(self.sandbox.load(&known, bytes).await.map_err(|e| e.to_string())?);
         self.inner.write().unwrap_or_else(PoisonError::into_inner).packages.insert(digest, package.clone());
         Ok(package)
+    }
+
+    /// Puts a script in the place of a plugin. Not kept: every process is given it anew.
+    #[cfg(test)]
+    pub(crate) fn put_script(&self, manifest: Manifest, script: Arc<dyn Script>, rules: &Rules) {
+        let digest = Digest::of(manifest.name.as_bytes());
+        let none = Vec::new;
+        let inspection = Inspection { digest, size: 0, imports: none(), wasi: none(), exports: none(), logs: false };
+        let grants = declared(&manifest, rules).into();
+        let stored = Stored { inspection, manifest, installed_at: Timestamp::from_millis(0) };
+        let installed = compile(stored, grants).expect("a script's manifest is a good one");
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.packages.insert(digest, Guest::Script(script));
+        inner.add(installed);
+        inner.refresh();
     }
 
     /// Inspects, compiles, describes and keeps a plugin. After Ok it is durable and can be called.
@@ -228,7 +280,7 @@ impl Plugins {
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let digest = installed.stored.inspection.digest;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        inner.packages.insert(digest, package);
+        inner.packages.insert(digest, Guest::Component(package));
         let installed = inner.add(installed);
         inner.refresh();
         Ok((installed, remarks))

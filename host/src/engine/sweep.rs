@@ -42,6 +42,7 @@ impl Engine {
                 Err(error) => tracing::warn!(%error, "what may go cannot be removed"),
             }
             tokio::select! {
+                biased;
                 () = self.services.clock.sleep(EVERY) => {}
                 _ = drain.wait_for(|drain| *drain) => return,
             }

@@ -97,6 +97,7 @@ impl Timers {
                 None => self.load()?,
                 Some(at) => {
                     tokio::select! {
+                        biased;
                         () = self.inner.clock.sleep_until(at) => {}
                         () = self.inner.bell.notified() => {}
                     }

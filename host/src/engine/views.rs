@@ -110,6 +110,7 @@ impl Engine {
                 _ if status.is_final() => return self.run_view(run).await,
                 Some(mut moved) => {
                     tokio::select! {
+                        biased;
                         () = &mut until => return self.run_view(run).await,
                         () = async { while moved.changed().await.is_ok() {} } => {}
                     }
@@ -121,6 +122,7 @@ impl Engine {
                 // Not in memory: it rests. Look again when it may have been woken.
                 None => {
                     tokio::select! {
+                        biased;
                         () = &mut until => return self.run_view(run).await,
                         () = self.services.clock.sleep(std::time::Duration::from_millis(100)) => {}
                     }

@@ -163,6 +163,7 @@ impl Waiting {
             let bell = self.inner.1.notified();
             match look_again {
                 Some(at) => tokio::select! {
+                    biased;
                     () = clock.sleep_until(at) => {}
                     () = bell => {}
                 },
@@ -319,6 +320,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         loop {
             let run = tokio::select! {
+                biased;
                 run = self.services.waiting.next_to_go(self.services.clock.as_ref(), &self.services.limits) => run,
                 _ = drain.wait_for(|drain| *drain) => return,
             };

@@ -108,7 +108,10 @@ impl State {
             Event::Reopened { at } => self.reopen(*at),
             Event::Ending { ending, rollback, .. } => {
                 self.ending = Some(ending.clone());
-                self.ended = None;
+                if self.ended.take().is_some() {
+                    // Somebody wants more of a run that was killed: what it does now is waited for again.
+                    self.killed = false;
+                }
                 self.halted = None;
                 self.clear();
                 if *rollback {

@@ -187,6 +187,10 @@ impl State {
         if self.halted.is_some() || incomplete || self.calls().any(|(_, call)| call.parked.is_some()) {
             return Status::Parked;
         }
+        if self.suspended && self.rollback.is_some() {
+            // Whoever looks has to see that what is taken back waits for somebody to let it go on.
+            return Status::Suspended;
+        }
         if matches!(self.ending, Some(Ending::Cancelled)) {
             return Status::Cancelling;
         }

@@ -347,6 +347,7 @@ async fn drive<C: Clock>(inner: Arc<Inner<C>>, key: Key, bell: Arc<Notify>) {
         let now_us = inner.clock.now_ms().saturating_mul(1000);
         let Some(at_us) = grant(&mut inner.lock(), &key, now_us) else { return };
         tokio::select! {
+            biased;
             () = inner.clock.sleep_until(millis(at_us)) => {}
             () = bell.notified() => {}
         }

@@ -55,6 +55,15 @@ impl Deeds {
         self.wrote.load(Ordering::Relaxed)
     }
 
+    /// What is known of an action that was stopped.
+    pub(super) fn cut_short(&self) -> Effect {
+        let changed = self.has_written();
+        // What was to be sent once more, because it may not have been carried out, is not now.
+        let doubtful = !changed && self.repeated.load(Ordering::Relaxed);
+        let account = if doubtful { Account::Doubtful } else { Account::Partial };
+        Effect { changed, account, ..Effect::default() }
+    }
+
     /// An action's own account, with what is known here.
     pub(super) fn accounted(&self, returned: Returned) -> Returned {
         let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);

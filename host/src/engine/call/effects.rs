@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
@@ -58,6 +59,8 @@ pub(super) struct Scope<E> {
     pub(super) deeds: Arc<Deeds>,
     /// What nobody is shown.
     pub(super) mask: Mask,
+    /// The guest does again what an earlier life has on record, and has not come to the end of that.
+    pub(super) replays: AtomicBool,
 }
 
 /// Why an action's guest did not get to its end.
@@ -193,6 +196,7 @@ impl<E: Execution> Scope<E> {
             self.deeds.note(&answer);
             return Ok(answer.result);
         }
+        self.replays.store(false, Ordering::Relaxed);
         if open {
             // It was judged before it was sent, and what has changed since does not unsend it.
             return self.begin(method, arguments, key, hash).await;
@@ -264,6 +268,26 @@ impl<E: Execution> Scope<E> {
             Ok(End::Done(answer)) => Ok((Some(answer), false)),
             Ok(_) => Ok((None, open.load(Ordering::Relaxed))),
             Err(error) => Err(Stopped::Failed(error)),
+        }
+    }
+
+    /// Whether an earlier life has anything of this attempt on record from the call `first` on. Calls come onto it in their
+    /// order, so the first one tells.
+    pub(super) async fn is_on_record(&self, first: u32) -> Result<bool, Stopped> {
+        let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: first };
+        let (kept, open) = self.look(&key).await?;
+        Ok(kept.is_some() || open)
+    }
+
+    /// Nobody wants the guest any more, and it may be dropped where it is. One that replays goes on: what it did in an
+    /// earlier life is not known yet, and a request may have been on its way when that ended. It stops at the first call
+    /// that is not on record.
+    pub(super) async fn is_droppable(&self) {
+        let mut wish = self.wish.clone();
+        // The driver holds the other end for as long as the call is under way.
+        let stop = wish.wait_for(|w| *w != Wish::Run).await.is_ok_and(|w| *w == Wish::Stop);
+        if stop && self.replays.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -420,7 +444,7 @@ impl<E: Execution> Scope<E> {
                     async move {
                         match open {
                             Some(intent) => {
-                                let since = scope.services.started_at;
+                                let since = scope.services.began;
                                 scope.resolve(method, arguments, &intent, stamp, since, &key, hash).await
                             }
                             None if !may_send => End::Stopped,
@@ -519,13 +543,13 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     connection: self.connection.facts.name.clone(),
                 };
-                self.resolve(method, arguments, &intent, stamp, self.port.now(), key, hash).await
+                self.resolve(method, arguments, &intent, stamp, self.services.clock.monotonic(), key, hash).await
             }
         }
     }
 
-    /// Finds out what became of a write that was perhaps carried out; `ended_at` is when its connection, or the
-    /// process that held it, ended.
+    /// Finds out what became of a write that was perhaps carried out; `ended` is when its connection ended, or this
+    /// process began after the one that held it, as the clock counts that nobody sets.
     #[expect(clippy::too_many_arguments, reason = "a call with all that is known of it, named at both callers")]
     async fn resolve(
         &self,
@@ -533,7 +557,7 @@ impl<E: Execution> Scope<E> {
         arguments: &Value,
         intent: &Intent,
         stamp: &str,
-        ended_at: bellhop_core::time::Timestamp,
+        ended: Duration,
         key: &CallKey,
         hash: String,
     ) -> End<Answer> {
@@ -543,9 +567,7 @@ impl<E: Execution> Scope<E> {
         if planted(Plant::ResendUnseen) {
             return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
         }
-        // A read-back that begins earlier could miss a change that Slack is still making.
-        let settled = ended_at.plus_millis(self.services.limits.reconcile_delay_ms);
-        self.services.clock.sleep_until(settled).await;
+        self.services.quiet_since(ended).await;
         self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
         let before = self.before(method, arguments);
         let doubt = Doubt { method, arguments, intent, stamp, before: before.as_ref() };

@@ -1,6 +1,7 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Account, Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
+use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ use super::exclusive::Owner;
 use super::execution::local::Local;
 use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
+use super::plugins::Guest;
 use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
@@ -276,13 +278,14 @@ impl<E: Execution> Attempt<E> {
             before: Mutex::new(None),
             deeds: self.deeds.clone(),
             mask: self.facts.mask(),
+            replays: AtomicBool::new(false),
         })
     }
 
     async fn run_guest(
         &self,
         action: &Arc<Action>,
-        package: &sandbox::Package,
+        package: &Guest,
         grants: &Arc<[Grant]>,
         connection: &Arc<Connected>,
         arguments: &Value,
@@ -331,18 +334,22 @@ impl<E: Execution> Attempt<E> {
                 memory: self.activity.guests_bytes.clone(),
             };
             let first = slice.as_ref().map_or(0, |s| s.first_call);
+            match scope.is_on_record(first).await {
+                Ok(replays) => scope.replays.store(replays, Ordering::Relaxed),
+                Err(stopped) => return self.stopped(stopped),
+            }
             let calls = Calls::new(scope.clone(), first, self.services.limits.guest_answers_bytes_max);
             let made = calls.made();
             let guest = package.run(call, calls);
-            let mut wish = self.wish.clone();
             // A guest that begins when it is to stop already replays: it stops at the first call that is not on record.
-            let stopping = *wish.borrow() != Wish::Run;
+            let stopping = *self.wish.borrow() != Wish::Run;
             let answered = if stopping {
                 Some(guest.await)
             } else {
                 tokio::select! {
+                    biased;
                     answered = guest => Some(answered),
-                    _ = wish.wait_for(|w| *w != Wish::Run) => None,
+                    () = scope.is_droppable() => None,
                 }
             };
             let on_its_way = scope.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -368,11 +375,7 @@ impl<E: Execution> Attempt<E> {
                         return CallEnd::PutDown;
                     }
                     // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let changed = self.deeds.has_written();
-                    return CallEnd::Returned(Returned::Ok {
-                        output: Value::Null,
-                        effect: Effect { changed, account: Account::Partial, ..Effect::default() },
-                    });
+                    return CallEnd::Returned(Returned::Ok { output: Value::Null, effect: self.deeds.cut_short() });
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
                 (Some(Err(trap @ Trap::Cpu { .. })), _) => {

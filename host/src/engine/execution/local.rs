@@ -608,6 +608,7 @@ impl Execution for Local {
             return Next::Rest;
         }
         tokio::select! {
+            biased;
             signal = inbox.recv() => match signal {
                 Some(signal) => self.given(signal),
                 // Nobody can send any more: the engine is going.

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::mpsc;
+
+use crate::clock::Clock;
 
 use super::{End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
 
@@ -46,6 +48,8 @@ pub(crate) struct Replay {
     now: Mutex<Timestamp>,
     /// Where the process dies.
     death: Mutex<Option<Death>>,
+    /// In the place of a time that passes at once.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl Replay {
@@ -57,8 +61,14 @@ impl Replay {
             inbox: tokio::sync::Mutex::new(inbox),
             now: Mutex::new(now),
             death: Mutex::new(None),
+            clock: None,
         };
         (replay, sender)
+    }
+
+    /// The same, with a time that passes by itself.
+    pub(crate) fn by(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// The log as it stands.
@@ -152,6 +162,19 @@ impl Execution for Replay {
         if let Ok(signal) = inbox.try_recv() {
             return Next::Signal(signal);
         }
+        if let (true, Some(at), Some(clock)) = (resting, timer, &self.clock) {
+            clock.sleep_until(at).await;
+            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None });
+        }
+        if let (false, Some(at), Some(clock)) = (resting, timer, &self.clock) {
+            // What is due beside a call that is under way is due.
+            tokio::select! {
+                biased;
+                signal = inbox.recv() => if let Some(signal) = signal { return Next::Signal(signal) },
+                () = clock.sleep_until(at) => {}
+            }
+            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None });
+        }
         if let (true, Some(at)) = (resting, timer) {
             // Nothing else is under way: time passes at once.
             let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,6 +201,9 @@ impl Execution for Replay {
     }
 
     fn now(&self) -> Timestamp {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        match &self.clock {
+            Some(clock) => clock.now(),
+            None => *self.now.lock().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::journal::memory::Memory;
 use crate::journal::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
@@ -23,6 +23,8 @@ pub(super) struct Dying {
     held: AtomicBool,
     /// Items that scans gave.
     scanned: AtomicU64,
+    /// Rung when somebody waits for something to become durable.
+    waited: Notify,
 }
 
 impl Dying {
@@ -43,6 +45,7 @@ impl Dying {
             dead: watch::channel(false).0,
             held: AtomicBool::new(false),
             scanned: AtomicU64::new(0),
+            waited: Notify::new(),
         }
     }
 
@@ -64,6 +67,11 @@ impl Dying {
     /// Makes the next `count` batches durable.
     pub(super) fn sync(&self, count: usize) {
         self.memory.sync(count);
+    }
+
+    /// Somebody waits, or did since this was asked last.
+    pub(super) async fn asked(&self) {
+        self.waited.notified().await;
     }
 
     /// The disk refuses from now on.
@@ -116,6 +124,7 @@ impl Store for Dying {
     }
 
     fn durable(&self, ticket: Ticket) -> Durable {
+        self.waited.notify_one();
         if !self.is_dead() && !self.held.load(Ordering::SeqCst) {
             self.memory.sync(usize::MAX);
         }

@@ -37,6 +37,7 @@ mod recovery;
 mod redefine;
 mod retention;
 mod scenarios;
+mod simulate;
 mod slices;
 mod timers;
 mod upkeep;

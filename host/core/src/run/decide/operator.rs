@@ -23,8 +23,10 @@ impl Decider<'_> {
                 }
                 self.end_with(Ending::Cancelled, rollback);
             }
-            // Asked for later, while calls are still ending.
-            Some(Ending::Cancelled) if rollback && self.state.rollback.is_none() && self.state.can_roll_back() => {
+            // Asked for later, while calls are still ending; but of a run that was killed nothing is taken back.
+            Some(Ending::Cancelled)
+                if rollback && !self.state.killed && self.state.rollback.is_none() && self.state.can_roll_back() =>
+            {
                 self.emit(Event::Ending { at: self.at, ending: Ending::Cancelled, rollback });
             }
             Some(_) => {}

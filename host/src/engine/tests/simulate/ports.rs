@@ -1,0 +1,206 @@
+//! The same run over both execution ports: over the journal of a process, and over an engine that only replays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellhop_core::run::{Cause, Command, FrameId, Group, Notice, State, Status, pending};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::dice::Dice;
+use super::life::{Left, Process, live};
+use super::slack::Fact;
+use super::story::Story;
+use super::world::World;
+use crate::engine::call::Caller;
+use crate::engine::driver::{self, CallFuture, Invoker, Wish};
+use crate::engine::execution::replay::{Death, Line, Replay};
+use crate::engine::execution::{self, Signal};
+use crate::engine::waiting::Activity;
+use crate::journal::memory::Memory;
+use crate::limits::Limits;
+
+/// How often a person helps.
+const HELPS_MAX: u32 = 40;
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Came {
+    pub(super) status: Option<Status>,
+    /// What Slack did, in no order.
+    pub(super) facts: Vec<String>,
+    pub(super) lines: usize,
+}
+
+/// The real callers of actions, over an engine that has no groups of its own.
+struct Replayed {
+    caller: Caller<Replay>,
+    inbox: mpsc::UnboundedSender<Signal>,
+}
+
+fn signal(cause: Cause) -> Signal {
+    Signal { cause, acknowledge: None, settle: None }
+}
+
+impl Invoker for Replayed {
+    fn invoke(&self, frame: FrameId, call: bellhop_core::run::Calling, wish: watch::Receiver<Wish>) -> CallFuture {
+        self.caller.invoke(frame, call, wish)
+    }
+
+    fn admit(&self, _: Group) {
+        let _there = self.inbox.send(signal(Cause::Admitted));
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'static, Result<(), execution::Error>> {
+        self.caller.notify(notice)
+    }
+}
+
+fn came(world: &World, status: Option<Status>, lines: usize) -> Came {
+    world.take_up_late();
+    let state = world.lock();
+    let changed = state.slack.ledger.iter().filter(|line| line.changed);
+    let mut facts: Vec<String> = changed
+        .map(|line| match &line.fact {
+            Fact::Message { channel, text, .. } => format!("message {channel} {text}"),
+            Fact::Deleted { .. } => "deleted".to_owned(),
+            other => format!("{other:?}"),
+        })
+        .filter(|fact| !fact.contains("C0FAULTS"))
+        .collect();
+    facts.sort();
+    Came { status, facts, lines }
+}
+
+/// Only the first definition and nobody who asks for anything: what is left can be compared.
+fn story(seed: u64) -> (Arc<Story>, Arc<World>) {
+    let story = Story::of(seed);
+    let world = World::new(seed, story.swarm.clone());
+    (Arc::new(story), Arc::new(world))
+}
+
+/// Over the journal.
+pub(super) fn local(seed: u64) -> (Came, Vec<String>) {
+    let (story, world) = story(seed);
+    let result = Arc::new(std::sync::Mutex::new(None));
+    let (kept, limits) = (result.clone(), story.limits.clone());
+    live(&world, Memory::manual(), &limits, None, |process| async move {
+        story.apply(&process).await;
+        process.engine.start().await.unwrap();
+        let run = process.engine.trigger(story.first_order()).await.unwrap().run;
+        for help in 0..HELPS_MAX {
+            let limit = process.engine.services.clock.sleep(std::time::Duration::from_secs(100_000));
+            let view = process.engine.wait(run, limit).await.unwrap().unwrap();
+            if view.status.is_final() || help + 1 == HELPS_MAX {
+                *kept.lock().unwrap() = Some(view.status);
+                break;
+            }
+            process.world.lock().calm = true;
+            let _told = process.engine.signal(run, Cause::Retry).await;
+        }
+        Left::Over
+    });
+    let status = *result.lock().unwrap();
+    let came = came(&world, status, 0);
+    let mut state = world.lock();
+    (came, std::mem::take(&mut state.breaks))
+}
+
+/// Over a log that is replayed, in a process that dies where it is said.
+pub(super) fn replayed(seed: u64, mut deaths: Vec<Death>) -> (Came, Vec<String>) {
+    let (story, world) = story(seed);
+    // Accepted as ever, and carried by nobody: the other port does that.
+    let limits = Limits { live_runs_max: 0, ..story.limits.clone() };
+    let log: Arc<std::sync::Mutex<(Vec<Line>, Option<Status>)>> = Arc::default();
+    let mut memory = Memory::manual();
+    for _ in 0..10 {
+        let (kept, story, death) = (log.clone(), story.clone(), deaths.pop());
+        let (left_behind, left) =
+            live(&world, memory, &limits, None, |process| async move { carry(process, &story, &kept, death).await });
+        memory = left_behind;
+        if left == Left::Over {
+            break;
+        }
+    }
+    let (lines, status) = std::mem::take(&mut *log.lock().unwrap());
+    let came = came(&world, status, lines.len());
+    let mut state = world.lock();
+    (came, std::mem::take(&mut state.breaks))
+}
+
+async fn carry(
+    process: Process,
+    story: &Story,
+    log: &std::sync::Mutex<(Vec<Line>, Option<Status>)>,
+    death: Option<Death>,
+) -> Left {
+    let Process { world, engine, .. } = &process;
+    story.apply(&process).await;
+    let run = match engine.services.journal.runs(None, 1).unwrap().items.first() {
+        Some((run, _)) => *run,
+        None => engine.trigger(story.first_order()).await.unwrap().run,
+    };
+    let summary = engine.summary(run).unwrap().unwrap();
+    let (opening, _inbox) = engine.opening(run, summary);
+    let loaded = engine.load(run, opening).await.unwrap();
+    let facts = loaded.state.facts().clone();
+    let (port, inbox) = Replay::over(log.lock().unwrap().0.clone(), engine.services.clock.now());
+    let port = Arc::new(port.by(engine.services.clock.clone()));
+    if let Some(death) = death {
+        port.die_at(death);
+    }
+    world.lock().log = Some(port.clone());
+    let caller = Caller {
+        services: engine.services.clone(),
+        port: port.clone(),
+        facts: facts.clone(),
+        grants: Arc::new(loaded.granted),
+        activity: Activity::new(engine.services.clone(), run),
+    };
+    let invoker = Replayed { caller, inbox: inbox.clone() };
+    let mut state = State::new(facts);
+    let mut decisions = driver::fold(port.as_ref(), &mut state, 0).await.unwrap();
+    for _ in 0..HELPS_MAX {
+        let carried = driver::drive(port.as_ref(), &invoker, engine.services.decider.as_ref(), state, decisions).await;
+        log.lock().unwrap().0 = port.lines();
+        let Ok(carried) = carried else { return Left::Died };
+        (state, decisions) = (carried.state, carried.decisions);
+        log.lock().unwrap().1 = Some(state.status());
+        if state.ended().is_some() {
+            return Left::Over;
+        }
+        if pending(&state).iter().any(|command| matches!(command, Command::Wake { .. })) {
+            continue;
+        }
+        world.lock().calm = true;
+        let _there = inbox.send(signal(Cause::Retry));
+    }
+    Left::Over
+}
+
+/// Whether what happens depends on who is a millisecond earlier.
+pub(super) fn races(definition: &Value) -> bool {
+    let text = definition.to_string();
+    text.contains("\"timeout\"") || text.contains("\"compete\":true") || text.contains("wild.tell")
+}
+
+/// Deaths of a process that replays, anywhere in its log.
+pub(super) fn deaths(seed: u64, lines: usize) -> Vec<Death> {
+    let mut dice = Dice::of(seed, "replay");
+    let mut at: Vec<usize> =
+        (0..dice.between(1, 3)).map(|_| usize::try_from(dice.below(lines as u64)).unwrap()).collect();
+    // The last one is taken first.
+    at.sort_unstable_by(|a, b| b.cmp(a));
+    at.dedup();
+    at.into_iter().map(|line| Death { line, kept: dice.chance(50) }).collect()
+}
+
+/// For whoever compares: by how many.
+pub(super) fn count(facts: &[String]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for fact in facts {
+        *counts.entry(fact.as_str()).or_insert(0) += 1;
+    }
+    counts
+}
