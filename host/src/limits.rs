@@ -118,6 +118,11 @@ limits! {
     sse_queue_max = 1_000, 100_000, "records that a reader of events who had had all of them may fall behind; then it is cut off";
     drain_ms_max = 10_000, 600_000, "sent calls at SIGTERM; what is still open is resolved at the next start";
     idempotency_kept_ms = 86_400_000, 2_592_000_000, "an idempotency key after its run ended: a day of retries";
+    notices_gather_ms = 600_000, 86_400_000, "after people were told of a reason, so long others for the same reason are gathered into one message";
+    notices_given_up_ms = 86_400_000, 604_800_000, "what nobody could be told for so long is no news any more: it is given up, and said in the log";
+    notices_again_ms = 30_000, 3_600_000, "between two attempts to tell people, when a failure may pass";
+    notices_connections_max = 16, 1_000, "connections over which people are told at once: one that is slow holds up no other";
+    blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
     store_cache_bytes = 16 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";

@@ -144,7 +144,7 @@ fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
                 version: "1.0.0".to_owned(),
                 plugin: reference.plugin.clone(),
             });
-            let compensate = compensate.map(|text| definition::parse_reference(text).unwrap());
+            let compensate = compensate.map(|c| c.reference().clone());
             [Some(reference.clone()), undone_by, compensate]
         })
         .flatten()

@@ -1,5 +1,6 @@
 //! Workflows and what their aliases are bound to.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use bellhop_core::definition::{WorkflowName, check_expressions, is_plugin_name};
 use bellhop_core::diagnostic::{Diagnostic, Retryable, code, nearest};
-use bellhop_core::preflight::{Report, When};
+use bellhop_core::preflight::{Report, When, aliases};
 
 use super::check::{self, Against};
 use super::form::{Form, fault};
@@ -188,13 +189,29 @@ pub(super) async fn bindings(request: Request) -> Result<Response, Problem> {
     answer::json(StatusCode::OK, &definitions.bindings(&name)?)
 }
 
+/// The aliases of a workflow, with those that its tables name.
+async fn aliases_of(app: &Arc<App>, definition: Arc<Definition>) -> Result<BTreeSet<String>, Problem> {
+    let services = app.engine.services.clone();
+    work::heavy(app, move || {
+        let mut tables = BTreeMap::new();
+        for name in &definition.workflow.extras.tables {
+            tables.extend(services.definitions.table(name)?.map(|(_, table)| (name.clone(), table)));
+        }
+        Ok(aliases(&definition.workflow, services.evaluator.as_ref(), &tables))
+    })
+    .await
+}
+
 /// `PUT …/bindings`: `{ALIAS: CONNECTION}`, in place of all that was bound.
 pub(super) async fn bind(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.workflow();
     let app = request.app.clone();
-    app.engine.services.definitions.current(&name)?.ok_or_else(|| unknown(&app, &name))?;
+    let definition = app.engine.services.definitions.find(&name, None)?.ok_or_else(|| unknown(&app, &name))?;
     let (mut form, bindings) = Form::whole_text_map(request.json().await?)?;
+    let aliases = aliases_of(&app, definition).await?;
+    // What another version had stays as it was.
+    let bound = app.engine.services.definitions.bindings(&name)?;
     if bindings.len() > BINDINGS_MAX {
         form.fault(fault(code::INVALID_VALUE, "", format!("a workflow has at most {BINDINGS_MAX} bindings")));
     }
@@ -202,6 +219,16 @@ pub(super) async fn bind(mut request: Request) -> Result<Response, Problem> {
     for (alias, connection) in &bindings {
         if !is_plugin_name(alias) {
             form.refuse(alias, "an alias is lower-case words with `-` between");
+        } else if !aliases.contains(alias) && bound.get(alias) != Some(connection) {
+            let shown: String = alias.chars().take(64).collect();
+            let near = nearest(alias, aliases.iter().map(String::as_str));
+            let all: Vec<String> = aliases.iter().take(10).map(|alias| format!("`{alias}`")).collect();
+            let hint = match (near, all.is_empty()) {
+                (Some(near), _) => format!("; did you mean `{near}`?"),
+                (None, false) => format!("; it has {}", all.join(", ")),
+                (None, true) => "; it names no connection".to_owned(),
+            };
+            form.refuse(alias, format!("the workflow has no alias `{shown}`{hint}"));
         }
         if !connections.iter().any(|c| c.facts.name == *connection) {
             let shown: String = connection.chars().take(64).collect();

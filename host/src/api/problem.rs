@@ -93,6 +93,8 @@ kinds! {
         "wait for the runs in the group, or end one: bellhop runs list";
     RUN_NOT_RETRYABLE = "run-not-retryable", 409, "The run has nothing that can be tried again",
         "see how it stands: bellhop runs show RUN; start another run";
+    DEFINITION_DIFFERS = "definition-differs", 409, "The version would not have come to where the run stands",
+        "change only the task that failed, and what comes after it; or start another run";
     RUN_NOT_UNDOABLE = "run-not-undoable", 409, "The run has nothing that can be taken back",
         "see how it stands: bellhop runs show RUN; one that has not ended is cancelled with: bellhop runs cancel RUN --rollback";
     RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person",
@@ -126,7 +128,7 @@ kinds! {
     INTERNAL = "internal", 500, "The host failed",
         "look for the request's id in the log of the host";
     RUN_POISONED = "run-poisoned", 500, "The run cannot be taken up and is set aside",
-        "look for the run's id in the log of the host; start the run anew";
+        "look for the run's id in the log of the host, mend what is missing and resume the run; or give it up: bellhop runs cancel RUN --force";
     NOT_SUPPORTED = "not-supported", 501, "This version does not carry this out",
         "leave it out";
     NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up",

@@ -16,6 +16,7 @@ use super::request::Request;
 use super::{App, answer, pages};
 use crate::engine::Engine;
 use crate::engine::accept::Refused;
+use crate::engine::redefine::RedefineError;
 use crate::engine::resolve::ResolveError;
 use crate::engine::views::RunView;
 use crate::journal::{Summary, key};
@@ -220,16 +221,55 @@ pub(super) async fn cancel(mut request: Request) -> Result<Response, Problem> {
     tell(request, cause, allowed, None).await
 }
 
-/// `POST /v1/runs/{id}/retry`: a faulted or parked run goes on from the task that failed, in a new attempt.
+/// `POST /v1/runs/{id}/retry`: a faulted or parked run goes on from the task that failed, in a new attempt; with
+/// `version` on that version of its workflow.
 pub(super) async fn retry(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
-    request.form_or_nothing(&[]).await?.finish()?;
+    let mut form = request.form_or_nothing(&["version"]).await?;
+    let version = form.text("version");
+    form.finish()?;
+    if let Some(version) = version
+        && let Some(answer) = redefined(request.app.clone(), request.run()?, request.caller.name(), &version).await?
+    {
+        return Ok(answer);
+    }
     let allowed = |status| match status {
         Status::Faulted | Status::Parked => None,
         Status::Completed | Status::Cancelled => Some(problem::RUN_ENDED),
         _ => Some(problem::RUN_NOT_RETRYABLE),
     };
     tell(request, Cause::Retry, allowed, Some(problem::RUN_NOT_RETRYABLE)).await
+}
+
+/// The run as it goes on on another version; none where that is what it is on.
+async fn redefined(app: Arc<App>, run: RunId, by: String, version: &str) -> Result<Option<Response>, Problem> {
+    let engine = app.engine.clone();
+    if engine.is_draining() {
+        return Err(Problem::draining());
+    }
+    let status = engine.summary(run)?.ok_or_else(|| unknown(run))?.status;
+    if matches!(status, Status::Completed | Status::Cancelled) {
+        let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+        let detail = format!("the run is {}", present.status.as_str());
+        return Err(Problem::new(problem::RUN_ENDED, detail).with("run", shown(&present)?));
+    }
+    tracing::info!(%run, by, version, "an operator has a run go on with a version");
+    match engine.redefine(run, version).await {
+        Ok(false) => return Ok(None),
+        Ok(true) => {}
+        Err(RedefineError::Load(error)) => return Err(error.into()),
+        Err(RedefineError::Refused(error)) => return Err(refused(&engine, error)),
+        Err(RedefineError::Differs(difference)) => {
+            let detail = "nothing was changed: that version would not have come to where the run stands";
+            return Err(Problem::new(problem::DEFINITION_DIFFERS, detail).with_diagnostics(vec![*difference]));
+        }
+        Err(RedefineError::NothingToRetry(why)) => {
+            let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+            return Err(Problem::new(problem::RUN_NOT_RETRYABLE, why).with("run", shown(&present)?));
+        }
+    }
+    let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+    answer::json(StatusCode::OK, &shown(&view)?).map(Some)
 }
 
 /// `POST /v1/runs/{id}/undo`: what an ended run changed is taken back, newest first.

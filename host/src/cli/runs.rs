@@ -24,7 +24,7 @@ pub(super) enum Runs {
     /// Stop a run: what was sent is ended first
     Cancel(Cancel),
     /// Try again what failed, or is parked, in a run
-    Retry(One),
+    Retry(Retry),
     /// Take back what an ended run changed
     Undo(One),
     /// Begin nothing more in a run until it is resumed
@@ -58,6 +58,17 @@ pub(super) struct One {
     /// The run's id: run_…
     #[arg(value_name = "RUN")]
     id: String,
+}
+
+/// `bellhop runs retry`
+#[derive(Debug, Args)]
+pub(super) struct Retry {
+    /// The run's id: run_…
+    #[arg(value_name = "RUN")]
+    id: String,
+    /// Go on with this version of the workflow; what the run has been through must be the same there
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
 }
 
 /// `bellhop runs cancel`
@@ -131,7 +142,10 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
             };
             change(context, &cancel.id, "cancel", &body)
         }
-        Runs::Retry(one) => change(context, &one.id, "retry", &json!({})),
+        Runs::Retry(retry) => {
+            let body = retry.version.as_ref().map_or_else(|| json!({}), |version| json!({ "version": version }));
+            change(context, &retry.id, "retry", &body)
+        }
         Runs::Undo(one) => change(context, &one.id, "undo", &json!({})),
         Runs::Suspend(one) => change(context, &one.id, "suspend", &json!({})),
         Runs::Resume(one) => change(context, &one.id, "resume", &json!({})),

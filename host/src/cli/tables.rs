@@ -91,39 +91,83 @@ pub(super) fn read(path: &Path) -> Result<Table, Failure> {
     } else {
         of_document(&run::document(&name, &text)?)
     };
-    table.map_err(|why| Failure {
-        exit: Exit::Diagnostics,
-        ..Failure::failed("table-invalid", format!("{name} is no table: {why}"))
+    table.map_err(|faults| {
+        let why = match &faults[..] {
+            [only] => format!("{name} is no table: {only}"),
+            all => format!("{name} is no table:\n  {}", all.join("\n  ")),
+        };
+        Failure { exit: Exit::Diagnostics, ..Failure::failed("table-invalid", why) }
     })
 }
 
-fn of_document(value: &Value) -> Result<Table, String> {
-    let fields = value.as_object().ok_or("it has to be a mapping with `columns` and `rows`")?;
-    if let Some(name) = fields.keys().find(|name| !["columns", "rows"].contains(&name.as_str())) {
-        let near = nearest(name, ["columns", "rows"]).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
-        return Err(format!("there is no `{}` in a table{near}", browse::plain(name)));
+/// What is wrong with a table, all of it: at most so much.
+const FAULTS_MAX: usize = 50;
+
+/// Gathers what is wrong.
+#[derive(Default)]
+struct Faults {
+    told: Vec<String>,
+    more: usize,
+}
+
+impl Faults {
+    fn tell(&mut self, why: impl Into<String>) {
+        if self.told.len() < FAULTS_MAX {
+            self.told.push(why.into());
+        } else {
+            self.more += 1;
+        }
     }
+
+    /// The value, if nothing is wrong; keeps what is.
+    fn take<T>(&mut self, found: Result<T, String>) -> Option<T> {
+        found.map_err(|why| self.tell(why)).ok()
+    }
+
+    fn or(mut self, table: Table) -> Result<Table, Vec<String>> {
+        if self.more > 0 {
+            self.told.push(format!("and {} more", self.more));
+        }
+        if self.told.is_empty() { Ok(table) } else { Err(self.told) }
+    }
+}
+
+fn of_document(value: &Value) -> Result<Table, Vec<String>> {
+    let mut faults = Faults::default();
     let mut table = Table::default();
-    let declared =
-        fields.get("columns").and_then(Value::as_object).ok_or("`columns` has to be a mapping of names to types")?;
-    for (name, kind) in declared {
-        table.columns.insert(name.clone(), column(name, kind.as_str().unwrap_or_default())?);
+    let Some(fields) = value.as_object() else {
+        return Err(vec!["it has to be a mapping with `columns` and `rows`".to_owned()]);
+    };
+    for name in fields.keys().filter(|name| !["columns", "rows"].contains(&name.as_str())) {
+        let near = nearest(name, ["columns", "rows"]).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
+        faults.tell(format!("there is no `{}` in a table{near}", browse::plain(name)));
     }
-    let rows = fields.get("rows").and_then(Value::as_object).ok_or("`rows` has to be a mapping of keys to rows")?;
-    for (key, row) in rows {
-        let row = row.as_object().ok_or_else(|| format!("the row `{}` has to be a mapping", browse::plain(key)))?;
-        if let Some(unknown) = row.keys().find(|name| !table.columns.contains_key(*name)) {
-            let near = nearest(unknown, table.columns.keys().map(String::as_str));
-            let near = near.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
-            return Err(format!(
-                "the row `{}` has `{}`, which is no column{near}",
-                browse::plain(key),
-                browse::plain(unknown)
-            ));
+    let mapping = |name: &str, what: &str| {
+        let found = fields.get(name).and_then(Value::as_object);
+        found.ok_or_else(|| format!("`{name}` has to be a mapping of {what}"))
+    };
+    let declared = faults.take(mapping("columns", "names to types"));
+    for (name, kind) in declared.into_iter().flatten() {
+        // A column of a wrong type is there all the same: its cells are not wrong for that.
+        let kind = faults.take(column(name, kind.as_str().unwrap_or_default())).unwrap_or(Column::Text);
+        table.columns.insert(name.clone(), kind);
+    }
+    for (key, row) in faults.take(mapping("rows", "keys to rows")).into_iter().flatten() {
+        let shown = browse::plain(key);
+        let Some(row) = row.as_object() else {
+            faults.tell(format!("the row `{shown}` has to be a mapping"));
+            continue;
+        };
+        if declared.is_some() {
+            for unknown in row.keys().filter(|name| !table.columns.contains_key(*name)) {
+                let near = nearest(unknown, table.columns.keys().map(String::as_str));
+                let near = near.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
+                faults.tell(format!("the row `{shown}` has `{}`, which is no column{near}", browse::plain(unknown)));
+            }
         }
         table.rows.insert(key.clone(), row.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
     }
-    Ok(table)
+    faults.or(table)
 }
 
 fn column(name: &str, kind: &str) -> Result<Column, String> {
@@ -136,29 +180,32 @@ fn column(name: &str, kind: &str) -> Result<Column, String> {
     })
 }
 
-fn of_csv(text: &str) -> Result<Table, String> {
-    let mut records = records(text.trim_start_matches('\u{feff}'))?.into_iter();
-    let (_, heading) = records.next().ok_or("it is empty")?;
+fn of_csv(text: &str) -> Result<Table, Vec<String>> {
+    let mut faults = Faults::default();
+    let mut records = records(text.trim_start_matches('\u{feff}')).map_err(|why| vec![why])?.into_iter();
+    let Some((_, heading)) = records.next() else { return Err(vec!["it is empty".to_owned()]) };
     let mut names = Vec::new();
     let mut table = Table::default();
     for cell in heading.iter().skip(1) {
         let (name, kind) = cell.rsplit_once(':').unwrap_or((cell, "text"));
-        if table.columns.insert(name.to_owned(), column(name, kind)?).is_some() {
-            return Err(format!("column `{}` stands there twice", browse::plain(name)));
+        let kind = faults.take(column(name, kind)).unwrap_or(Column::Text);
+        if table.columns.insert(name.to_owned(), kind).is_some() {
+            faults.tell(format!("column `{}` stands there twice", browse::plain(name)));
         }
         names.push(name.to_owned());
     }
     for (line, record) in records {
         if record.len() != heading.len() {
-            return Err(format!("line {line} has {} fields, the first has {}", record.len(), heading.len()));
+            faults.tell(format!("line {line} has {} fields, the first has {}", record.len(), heading.len()));
+            continue;
         }
         let cells = record[1..].iter().map(|cell| Value::from(cell.as_str()));
         let row: BTreeMap<String, Value> = names.iter().cloned().zip(cells).collect();
         if table.rows.insert(record[0].clone(), row).is_some() {
-            return Err(format!("line {line}: the key `{}` stands there twice", browse::plain(&record[0])));
+            faults.tell(format!("line {line}: the key `{}` stands there twice", browse::plain(&record[0])));
         }
     }
-    Ok(table)
+    faults.or(table)
 }
 
 /// RFC 4180: the records with the line on which each begins. Empty lines are none.
@@ -232,17 +279,34 @@ mod tests {
             ("k,a\n\"x,1\n", "line 2: a quote is not closed"),
             ("k,a\n\"x\"y,1\n", "line 2: there is text behind a closing quote"),
         ] {
-            let error = of_csv(csv).unwrap_err();
-            assert!(error.starts_with(why), "{csv:?}: {error}");
+            let faults = of_csv(csv).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].starts_with(why), "{csv:?}: {faults:?}");
         }
         for (document, why) in [
             (json!([]), "it has to be a mapping"),
-            (json!({"column": {}}), "there is no `column` in a table, did you mean `columns`?"),
+            (
+                json!({"column": {}, "columns": {}, "rows": {}}),
+                "there is no `column` in a table, did you mean `columns`?",
+            ),
             (json!({"columns": {"a": "text"}, "rows": {"x": {"b": 1}}}), "the row `x` has `b`, which is no column"),
             (json!({"columns": {"a": "text"}, "rows": {"x": 1}}), "the row `x` has to be a mapping"),
         ] {
-            let error = of_document(&document).unwrap_err();
-            assert!(error.starts_with(why), "{document}: {error}");
+            let faults = of_document(&document).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].starts_with(why), "{document}: {faults:?}");
         }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let faults = of_csv("k,a:chanel,b\nx,1\ny,1,2\ny,1,2\n").unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        let document = json!({
+            "column": {}, "columns": {"a": "chanel", "b": "text"}, "rows": {"x": {"c": 1, "d": 2}, "y": 1},
+        });
+        let faults = of_document(&document).unwrap_err();
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        let many: String = (0..100).map(|n| format!("{n}\n")).collect();
+        let faults = of_csv(&format!("k,a\n{many}")).unwrap_err();
+        assert_eq!((faults.len(), faults.last().map(String::as_str)), (51, Some("and 50 more")));
     }
 }

@@ -132,6 +132,7 @@ impl Timeline {
             "run.admitted" => "has its turn".to_owned(),
             "run.displaced" => format!("makes room for the newer run {}", text("by")),
             "run.blocked" => format!("cannot begin until this is mended: {}", codes(data)),
+            "run.redefined" => format!("goes on with version {}", text("version")),
             "run.unblocked" => "what was missing is there".to_owned(),
             "run.retried" | "call.retried" => "tried again".to_owned(),
             "run.killed" => "ended by force".to_owned(),

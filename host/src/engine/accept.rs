@@ -25,7 +25,7 @@ use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
-type Tables = BTreeMap<String, (Digest, Table)>;
+pub(super) type Tables = BTreeMap<String, (Digest, Table)>;
 
 /// What a trigger asks for.
 #[derive(Clone)]
@@ -166,6 +166,11 @@ pub(super) struct Pins {
     /// Preflight refused the run: what else is pinned stands in the decision that lets it begin.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) blocked: bool,
+    /// The trigger's labels and idempotency key, from which lists can be made again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) idempotency_key: Option<String>,
     /// The trigger's connections, while the run is blocked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) asked: BTreeMap<String, String>,
@@ -275,6 +280,8 @@ impl Engine {
             evaluator: crate::sandbox::expression::Expressions::version(),
             accepted_at: now,
             blocked,
+            labels: trigger.labels.clone(),
+            idempotency_key: trigger.idempotency_key.clone(),
             asked: if blocked { trigger.connections.clone() } else { BTreeMap::new() },
             by: trigger.by.clone(),
         };
@@ -292,6 +299,7 @@ impl Engine {
             error: None,
             output: None,
             idempotency_key: trigger.idempotency_key.clone(),
+            pins_at: None,
             own_key: own.as_ref().map(|own| own.key.clone()),
         };
         write.put(&key::listing(now, run), &Value::Null)?;
@@ -424,7 +432,7 @@ impl Engine {
         }
     }
 
-    fn check_input(&self, definition: &Definition, input: &Value) -> Result<(), Refused> {
+    pub(super) fn check_input(&self, definition: &Definition, input: &Value) -> Result<(), Refused> {
         let bytes = input.to_string().len() as u64;
         if bytes > self.services.limits.input_bytes_max {
             let max = self.services.limits.input_bytes_max;
@@ -471,11 +479,24 @@ impl Engine {
                 tables.insert(name.clone(), (current.digest, table));
             }
         }
-        let plain: BTreeMap<String, Table> = tables.iter().map(|(n, (_, t))| (n.clone(), t.clone())).collect();
         let bindings = self.services.definitions.bindings(&definition.workflow.document.name)?;
+        let report = self.judge_with(definition, trigger, at, &tables, &bindings);
+        Ok((report, tables))
+    }
+
+    /// The same, with these tables and bindings.
+    pub(super) fn judge_with(
+        &self,
+        definition: &Definition,
+        trigger: &Trigger,
+        at: When,
+        tables: &Tables,
+        bindings: &BTreeMap<String, String>,
+    ) -> Report {
+        let plain: BTreeMap<String, Table> = tables.iter().map(|(n, (_, t))| (n.clone(), t.clone())).collect();
         let connections: Vec<Connection> =
             self.services.gateway.connections().iter().map(|c| c.facts.clone()).collect();
-        let report = preflight::judge(&Question {
+        preflight::judge(&Question {
             workflow: &definition.workflow,
             source: &definition.source,
             at,
@@ -483,14 +504,13 @@ impl Engine {
             rules: &self.services.gateway.rules,
             connections: &connections,
             trigger: &trigger.connections,
-            bindings: &bindings,
+            bindings,
             tables: &plain,
             input: Some(&trigger.input),
             now: self.services.clock.now(),
             strict: false,
             evaluator: self.services.evaluator.as_ref(),
-        });
-        Ok((report, tables))
+        })
     }
 
     /// What is pinned, found again.

@@ -13,6 +13,9 @@ use super::accept::Pins;
 use super::runs::{LoadError, Loaded};
 use crate::journal::{self, Entry, Open, Summary, Write, key};
 
+/// Entries of a log that are read at one time.
+const PAGE: usize = 1_000;
+
 /// The reason with which such a run is parked.
 const RUN_POISONED: &str = "run-poisoned";
 
@@ -78,13 +81,52 @@ impl Engine {
         }
     }
 
-    /// What is known of a run whose summary cannot be read, from its first record. Its labels and its idempotency key
-    /// are lost.
+    /// What was pinned in place of the first record's, in the entries from `seq` to `last`: the latest, and where.
+    pub(super) fn pinned_later(
+        &self,
+        run: RunId,
+        mut seq: u64,
+        last: Option<u64>,
+    ) -> Result<Option<(u64, Pins)>, LoadError> {
+        let journal = &self.services.journal;
+        let mut found = None;
+        loop {
+            let page = journal.entries(run, seq, if last.is_some() { 1 } else { PAGE })?;
+            let Some((end, _)) = page.last() else { return Ok(found) };
+            let end = *end;
+            for (at, entry) in page {
+                let Entry::Decision { events } = entry else { continue };
+                for content in events {
+                    let mut event = journal.value(content)?;
+                    if matches!(event["event"].as_str(), Some("unblocked" | "redefined")) {
+                        found = Some((at, read_pins(event["pins"].take())?));
+                    }
+                }
+            }
+            if last.is_some_and(|last| end >= last) {
+                return Ok(found);
+            }
+            seq = end + 1;
+        }
+    }
+
+    /// What is known of a run whose summary cannot be read, from its log.
     fn stand_in(&self, run: RunId) -> Option<Summary> {
         let first = self.services.journal.entries(run, 0, 1).ok()?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return None };
-        let pins: Pins = serde_json::from_value(pins).ok()?;
-        Some(summary_of(pins.workflow.namespace, pins.workflow.name, pins.version, pins.accepted_at))
+        let pins = read_pins(pins).ok()?;
+        // A log that cannot be read to its end is found again when the run is taken up.
+        let later = self.pinned_later(run, 1, None).ok().flatten();
+        let (pins_at, version) = match later {
+            Some((seq, later)) => (Some(seq), later.version),
+            None => (None, pins.version),
+        };
+        Some(Summary {
+            labels: pins.labels,
+            idempotency_key: pins.idempotency_key,
+            pins_at,
+            ..summary_of(pins.workflow.namespace, pins.workflow.name, version, pins.accepted_at)
+        })
     }
 
     /// What lists show of a run whose summary cannot be read.
@@ -129,6 +171,34 @@ impl Engine {
         }
     }
 
+    /// Ends a run that is set aside: it is left as it is, and nobody takes it up again. After Ok that is durable.
+    pub(super) async fn give_up(&self, run: RunId) -> Result<(), LoadError> {
+        let _turn = self.loading.lock(run.to_string()).await;
+        if !self.is_aside(run) {
+            return Ok(());
+        }
+        let mut summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let now = self.services.clock.now();
+        let mut write = Write::new();
+        if !summary.status.is_final() {
+            let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
+            summary.error = reason.map(|reason| self.services.journal.content(&mut write, reason)).transpose()?;
+            (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
+            super::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
+            write.put(&key::summary(run), &summary)?;
+            write.delete(&key::open(run));
+            write.delete(&key::snapshot(run));
+            tracing::warn!(%run, "a run that was set aside is given up");
+        }
+        let ticket = self.services.journal.commit(write)?;
+        self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.runs.places.ended();
+        self.services.keys.release_all(run);
+        self.services.post(self.services.groups.leave(run));
+        Ok(())
+    }
+
     /// A run that can be read again is shown as its state says.
     pub(super) fn shown_as_it_is(&self, loaded: &Loaded) -> Result<(), LoadError> {
         Ok(loaded.port.refresh(&loaded.state)?)
@@ -149,6 +219,12 @@ fn summary_of(namespace: String, name: String, version: String, started_at: Time
         error: None,
         output: None,
         idempotency_key: None,
+        pins_at: None,
         own_key: None,
     }
+}
+
+/// What is pinned, as it stands in a record.
+pub(super) fn read_pins(pins: Value) -> Result<Pins, LoadError> {
+    serde_json::from_value(pins).map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
 }

@@ -21,10 +21,6 @@ use super::runs::{LoadError, Loaded};
 use crate::faults::{Point, pass};
 use crate::journal::{Entry, Write};
 
-/// Whatever may be the remedy, also one that nobody tells of (a scope that was granted in Slack), it is seen no later
-/// than this.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
 /// The runs that wait for a remedy.
 #[derive(Default)]
 pub(crate) struct Blocked {
@@ -137,7 +133,8 @@ impl Engine {
                 if self.blocked.all().is_empty() {
                     std::future::pending::<()>().await;
                 }
-                self.services.clock.sleep(LOOK_AGAIN).await;
+                // A remedy that nobody tells of, as a scope that was granted in Slack, is seen no later than this.
+                self.services.clock.sleep(Duration::from_millis(self.services.limits.blocked_again_ms)).await;
             };
             tokio::select! {
                 biased;
@@ -187,6 +184,7 @@ impl Engine {
 
         let (opening, live) = self.opening(run, summary);
         let Loaded { port, mut state, decisions, .. } = self.load(run, opening).await?;
+        port.pins_next(&new.version);
         let pins = Arc::new(serde_json::to_value(&new).unwrap_or(Value::Null));
         let input = Input { at: port.now(), entropy: port.entropy(), cause: Cause::Unblock { pins } };
         let events = run::decide(&state, &input, self.services.evaluator.as_ref());

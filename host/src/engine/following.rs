@@ -10,7 +10,7 @@ use super::accept::Pins;
 use super::definitions::Definition;
 use super::runs::LoadError;
 use super::timeline::{Public, Reader};
-use crate::journal::{self, Entry};
+use crate::journal;
 
 /// One reader's place in a run's log.
 pub(crate) struct Follower {
@@ -41,17 +41,13 @@ impl Engine {
         Ok(Some(Follower { run, reader, from: 0, after, over: false }))
     }
 
-    /// What the first record of a run says.
+    /// What a run pins, and its definition; none when there is no such run.
     pub(super) fn accepted(&self, run: RunId) -> Result<Option<(Pins, Arc<Definition>)>, LoadError> {
-        let first = self.services.journal.entries(run, 0, 1)?.into_iter().next();
-        let Some((_, Entry::Accepted { pins })) = first else { return Ok(None) };
-        let pins: Pins = serde_json::from_value(pins).map_err(|e| LoadError::Damaged(e.to_string()))?;
-        let definition = self
-            .services
-            .definitions
-            .by_digest(pins.definition, &pins.file)?
-            .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
-        Ok(Some((pins, definition)))
+        match self.pins_of(run) {
+            Ok(found) => Ok(Some(found)),
+            Err(LoadError::Unknown(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn mask(&self, pins: &Pins, definition: &Definition) -> Result<Mask, LoadError> {

@@ -28,6 +28,7 @@ mod groups;
 mod notices;
 mod places;
 pub(crate) mod plugins;
+pub(crate) mod redefine;
 pub(crate) mod resolve;
 mod retention;
 pub(crate) mod runs;

@@ -3,7 +3,7 @@
 //!
 //! A notice that was taken over is kept in the store until it is told or cannot be: whoever handed it over forgets it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use bellhop_core::time::Timestamp;
 use bellhop_slack::client::Failure;
 use bellhop_slack::limiter::Lane;
 use bellhop_slack::reconcile::{self, Verdict};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -25,12 +27,6 @@ use crate::journal::{self, Journal, Write};
 
 /// The method by which people are told; preflight judges just this one.
 const METHOD: &str = "chat.post-message";
-/// After a reason was told, so long others for the same reason are gathered.
-const GATHER_MS: u64 = 10 * 60 * 1_000;
-/// What could not be told for so long is given up, and said in the log.
-const GIVEN_UP_MS: u64 = 24 * 60 * 60 * 1_000;
-/// The wait after a failure that may pass.
-const AGAIN_MS: u64 = 30_000;
 /// Notices that are looked at at one time.
 const PAGE: usize = 1_000;
 /// Runs named in a message about many.
@@ -45,6 +41,22 @@ struct Kept {
     /// Since when it may have been sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sending: Option<Timestamp>,
+}
+
+impl Book {
+    fn note(&mut self, outcomes: Vec<(Reason, Outcome)>) {
+        for (name, outcome) in outcomes {
+            match outcome {
+                Outcome::Told(at) => {
+                    self.told.insert(name, at);
+                }
+                Outcome::Over => {}
+                Outcome::Again(at) => {
+                    self.again.insert(name, at);
+                }
+            }
+        }
+    }
 }
 
 /// Notices that were taken over.
@@ -114,22 +126,50 @@ enum Told {
     Later(String),
 }
 
+/// What a notice is about, for whom: those that are equal in it are told together.
+type Reason = (String, String, String);
+/// The notices of a connection, by what they are about.
+type Groups = BTreeMap<Reason, Vec<Kept>>;
+
+/// What became of a group of notices.
+enum Outcome {
+    /// People know since then.
+    Told(Timestamp),
+    /// Nobody will know.
+    Over,
+    /// It is tried again then.
+    Again(Timestamp),
+}
+
+/// What is known of the telling.
+#[derive(Default)]
+struct Book {
+    /// Connections over which people are being told.
+    busy: BTreeSet<String>,
+    /// When people were told of something last.
+    told: HashMap<Reason, Timestamp>,
+    /// What is not tried before then.
+    again: HashMap<Reason, Timestamp>,
+}
+
 impl Engine {
-    /// Tells people until the process stops.
+    /// Tells people until the process stops: over each connection one message after the other, and over several at once.
     pub(super) async fn tell_people(self: Arc<Self>) {
         let mut drain = self.services.drain.subscribe();
-        let mut told: HashMap<(String, String, String), Timestamp> = HashMap::new();
+        let mut book = Book::default();
+        let mut rounds = FuturesUnordered::new();
         loop {
-            let next = match self.tell_due(&mut told).await {
-                Ok(next) => next,
-                Err(error) => {
-                    tracing::error!(%error, "the notices cannot be read");
-                    if error.is_fatal() {
-                        self.services.fatal.send_replace(Some(error.to_string()));
-                        return;
+            let next = match self.due(&mut book) {
+                Ok((due, next)) => {
+                    for (connection, groups) in due {
+                        book.busy.insert(connection.clone());
+                        let engine = self.clone();
+                        rounds.push(async move { (connection, engine.tell_over(groups).await) });
                     }
-                    Some(self.services.clock.now().plus_millis(AGAIN_MS))
+                    next
                 }
+                Err(error) if self.stops_at(&error) => return,
+                Err(_) => Some(self.services.clock.now().plus_millis(self.services.limits.notices_again_ms)),
             };
             let time = async {
                 match next {
@@ -137,60 +177,101 @@ impl Engine {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
+            let stops = tokio::select! {
                 biased;
-                () = time => {}
-                () = self.services.notices.bell.notified() => {}
-                _ = drain.wait_for(|drain| *drain) => return,
+                Some((connection, outcomes)) = rounds.next(), if !rounds.is_empty() => {
+                    book.busy.remove(&connection);
+                    match outcomes {
+                        Ok(outcomes) => book.note(outcomes),
+                        Err(error) if self.stops_at(&error) => return,
+                        Err(_) => {}
+                    }
+                    false
+                }
+                () = time => false,
+                () = self.services.notices.bell.notified() => false,
+                _ = drain.wait_for(|drain| *drain) => true,
+            };
+            if stops {
+                // What was sent comes to its end, as far as there is time for that.
+                while rounds.next().await.is_some() {}
+                return;
             }
         }
     }
 
-    /// Tells what is due; gives when to look again.
-    async fn tell_due(
-        &self,
-        told: &mut HashMap<(String, String, String), Timestamp>,
-    ) -> Result<Option<Timestamp>, journal::Error> {
-        let mut groups: BTreeMap<(String, String, String), Vec<Kept>> = BTreeMap::new();
+    fn stops_at(&self, error: &journal::Error) -> bool {
+        tracing::error!(%error, "the notices cannot be read or kept");
+        if error.is_fatal() {
+            self.services.fatal.send_replace(Some(error.to_string()));
+        }
+        error.is_fatal()
+    }
+
+    /// What is to be told now, by connection; and when to look again though nothing happens.
+    fn due(&self, book: &mut Book) -> Result<(BTreeMap<String, Groups>, Option<Timestamp>), journal::Error> {
+        let mut all = Groups::new();
         for kept in self.services.notices.all()? {
             let notice = &kept.notice;
             let name = (notice.connection.clone(), notice.channel.clone(), notice.reason.clone());
-            groups.entry(name).or_default().push(kept);
+            all.entry(name).or_default().push(kept);
         }
         let now = self.services.clock.now();
-        told.retain(|_, at| now.millis_since(*at) < GATHER_MS);
+        let gather_ms = self.services.limits.notices_gather_ms;
+        let rooms = usize::try_from(self.services.limits.notices_connections_max).unwrap_or(usize::MAX);
+        book.told.retain(|_, at| now.millis_since(*at) < gather_ms);
+        book.again.retain(|name, at| *at > now && all.contains_key(name));
         let mut next: Option<Timestamp> = None;
-        let mut later = |at: Timestamp| next = Some(next.map_or(at, |n| n.min(at)));
-        for (name, group) in groups {
+        let mut due: BTreeMap<String, Groups> = BTreeMap::new();
+        for (name, group) in all {
             // What may have been sent is looked after at once; anything else waits for the others.
-            if let Some(at) = told.get(&name)
-                && group.iter().all(|kept| kept.sending.is_none())
-            {
-                later(at.plus_millis(GATHER_MS));
+            let sending = group.iter().any(|kept| kept.sending.is_some());
+            let gathered = book.told.get(&name).filter(|_| !sending).map(|at| at.plus_millis(gather_ms));
+            if let Some(at) = gathered.or_else(|| book.again.get(&name).copied()) {
+                next = Some(next.map_or(at, |n| n.min(at)));
                 continue;
             }
-            match self.tell(&group).await? {
+            let connection = &name.0;
+            // The end of a round is a moment to look again.
+            let room = due.contains_key(connection) || book.busy.len() + due.len() < rooms;
+            if !book.busy.contains(connection) && room {
+                due.entry(connection.clone()).or_default().insert(name, group);
+            }
+        }
+        Ok((due, next))
+    }
+
+    /// Tells what is due over one connection.
+    async fn tell_over(&self, groups: Groups) -> Result<Vec<(Reason, Outcome)>, journal::Error> {
+        let mut outcomes = Vec::with_capacity(groups.len());
+        let limits = &self.services.limits;
+        for (name, group) in groups {
+            let outcome = match self.tell(&group).await? {
                 Told::Yes => {
                     pass(Point::Told);
-                    self.services.notices.forget(&group)?;
-                    told.insert(name, self.services.clock.now());
+                    Outcome::Told(self.services.clock.now())
                 }
                 Told::Never(why) => {
                     tracing::error!(reason = %name.2, channel = %name.1, %why, "nobody could be told");
-                    self.services.notices.forget(&group)?;
+                    Outcome::Over
                 }
                 Told::Later(why) => {
+                    let now = self.services.clock.now();
                     let oldest = group.iter().map(|kept| kept.notice.at).min().unwrap_or(now);
-                    if now.millis_since(oldest) > GIVEN_UP_MS {
-                        tracing::error!(reason = %name.2, channel = %name.1, %why, "nobody could be told in a day");
-                        self.services.notices.forget(&group)?;
+                    if now.millis_since(oldest) > limits.notices_given_up_ms {
+                        tracing::error!(reason = %name.2, channel = %name.1, %why, "nobody could be told in time");
+                        Outcome::Over
                     } else {
-                        later(self.services.clock.now().plus_millis(AGAIN_MS));
+                        Outcome::Again(now.plus_millis(limits.notices_again_ms))
                     }
                 }
+            };
+            if !matches!(outcome, Outcome::Again(_)) {
+                self.services.notices.forget(&group)?;
             }
+            outcomes.push((name, outcome));
         }
-        Ok(next)
+        Ok(outcomes)
     }
 
     /// One message for all of these, under the name of the one that may have been sent before, else of the first.

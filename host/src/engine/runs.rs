@@ -187,30 +187,24 @@ impl Engine {
         Ok(Loaded { port, state, decisions, granted })
     }
 
-    /// What a run pins, and its definition. Of one that was blocked, what was pinned when it began.
+    /// What a run pins, and its definition: what was pinned last, when it was let begin or went on on another one.
     pub(super) fn pins_of(&self, run: RunId) -> Result<(Pins, Arc<Definition>), LoadError> {
         let journal = &self.services.journal;
         let first = journal.entries(run, 0, 1)?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
-        let read = |pins: Value| -> Result<Pins, LoadError> {
-            serde_json::from_value(pins)
-                .map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
+        let mut pins = aside::read_pins(pins)?;
+        let later = match journal.get::<Summary>(&key::summary(run)) {
+            Ok(summary) => match summary.and_then(|summary| summary.pins_at) {
+                Some(seq) => self.pinned_later(run, seq, Some(seq))?,
+                None if pins.blocked => self.pinned_later(run, 1, None)?,
+                None => None,
+            },
+            // What the summary would say has to be looked for.
+            Err(error) if !error.is_fatal() => self.pinned_later(run, 1, None)?,
+            Err(error) => return Err(error.into()),
         };
-        let mut pins = read(pins)?;
-        let mut seq = 1;
-        while pins.blocked {
-            let page = journal.entries(run, seq, 100)?;
-            let Some((last, _)) = page.last() else { break };
-            seq = last + 1;
-            for (_, entry) in page {
-                let Entry::Decision { events } = entry else { continue };
-                for content in events {
-                    let mut event = journal.value(content)?;
-                    if event["event"] == "unblocked" {
-                        pins = read(event["pins"].take())?;
-                    }
-                }
-            }
+        if let Some((_, later)) = later {
+            pins = later;
         }
         let definition = self
             .services
@@ -306,6 +300,9 @@ impl Engine {
         if matches!(cause, Cause::Resume) && self.is_aside(run) {
             return self.take_back(run).await.map(|()| true);
         }
+        if matches!(cause, Cause::Kill) && self.is_aside(run) {
+            return self.give_up(run).await.map(|()| true);
+        }
         let (tell, told) = oneshot::channel();
         let settle = by.map(|by| Settle { calls: BTreeMap::new(), by });
         self.send(run, Signal { cause, acknowledge: Some(tell), settle }).await?;
@@ -339,8 +336,12 @@ impl Engine {
         if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
             return Err(LoadError::Damaged(reason.clone()));
         }
+        let is_over = summary.status.is_final();
         let (opening, live) = self.opening(run, summary);
         let loaded = match self.load(run, opening).await {
+            Ok(loaded) if is_over && loaded.state.ended().is_none() => {
+                return Err(LoadError::Damaged("the run was given up, and its log does not say its end".to_owned()));
+            }
             Ok(loaded) => loaded,
             Err(error) => {
                 if error.is_of_the_run() {
@@ -395,7 +396,7 @@ impl Engine {
     }
 
     /// What the plugins of a run's actions were granted when it was accepted.
-    fn granted(&self, pins: &Pins) -> Result<Granted, LoadError> {
+    pub(super) fn granted(&self, pins: &Pins) -> Result<Granted, LoadError> {
         let mut granted = Granted::new();
         for pinned in &pins.actions {
             let grants = self.services.plugins.grants(pinned.plugin, pinned.grants)?;

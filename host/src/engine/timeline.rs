@@ -189,6 +189,9 @@ impl Reader {
             Event::CallRetried { frame, at } => {
                 self.push(out, "call.retried", self.tasks.get(frame).cloned(), Some(*at), json!({}));
             }
+            Event::Redefined { at, pins } => {
+                self.push(out, "run.redefined", None, Some(*at), json!({ "version": pins.get("version") }));
+            }
             Event::Reopened { at } => self.push(out, "run.retried", None, Some(*at), json!({})),
             Event::Blocked { at, diagnostics } => {
                 self.push(out, "run.blocked", None, Some(*at), json!({ "diagnostics": diagnostics }));

@@ -110,6 +110,9 @@ pub(crate) enum Entry {
         /// When it is sent again, under a new intent; absent when it is not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
+        /// Whether it may have happened all the same, and sending it again leaves what one sending leaves.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeats: bool,
     },
     /// A read and its answer. Durable no later than the next intent of the same action.
     Read {

@@ -113,6 +113,9 @@ pub(crate) struct Summary {
     /// The trigger's idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotency_key: Option<String>,
+    /// The number of the entry with what is pinned from there on, where that is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pins_at: Option<u64>,
     /// The key that the definition gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) own_key: Option<String>,

@@ -37,7 +37,7 @@ pub(crate) use package::{Error, Package};
 use instance::State;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What a sandbox is made of.
 #[derive(Debug, Clone)]

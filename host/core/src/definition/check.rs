@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Call, Delay, Source, Task, TaskKind, Workflow};
+use super::{Call, Compensate, Delay, Source, Task, TaskKind, Workflow};
 use crate::diagnostic::{Diagnostic, code, nearest};
 use crate::expression::{Error, Evaluator, Template, Text};
 
@@ -75,9 +75,15 @@ impl Check<'_> {
         let at = Some(task);
         match &task.kind {
             TaskKind::Do(_) | TaskKind::Fork { .. } => {}
-            TaskKind::Call(Call { arguments, connection, .. }) => {
-                self.template(at, Some(arguments), scope);
-                self.text(at, connection.as_ref(), scope);
+            TaskKind::Call(call) => {
+                let compensating = match &task.extras.compensate {
+                    Some(Compensate::Call(call)) => Some(call),
+                    Some(Compensate::Named(_)) | None => None,
+                };
+                for Call { arguments, connection, .. } in [Some(call), compensating].into_iter().flatten() {
+                    self.template(at, Some(arguments), scope);
+                    self.text(at, connection.as_ref(), scope);
+                }
             }
             TaskKind::Set(template) | TaskKind::Raise(template) => self.template(at, Some(template), scope),
             TaskKind::Wait(delay) => self.delay(at, Some(delay), scope),

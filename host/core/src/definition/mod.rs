@@ -286,8 +286,28 @@ pub struct TaskExtras {
     pub best_effort: bool,
     /// `noRollbackAfter`.
     pub no_rollback_after: bool,
-    /// `compensate`: the reference of another action, as written.
-    pub compensate: Option<String>,
+    /// `compensate` of a `call`.
+    pub compensate: Option<Compensate>,
+}
+
+/// What takes back the change of a call, in place of the inverse that its action's manifest declares.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Compensate {
+    /// This action, with the input that the success of the action names.
+    Named(ActionReference),
+    /// This call. Its arguments, and which connection, are evaluated when the task has ended well: `.` is what the action
+    /// answered. Where it says no connection, it acts on the one of the call that it takes back.
+    Call(Call),
+}
+
+impl Compensate {
+    /// The action.
+    #[must_use]
+    pub const fn reference(&self) -> &ActionReference {
+        match self {
+            Self::Named(reference) | Self::Call(Call { reference, .. }) => reference,
+        }
+    }
 }
 
 /// What a task does.
@@ -337,8 +357,10 @@ impl fmt::Display for ActionReference {
 }
 
 /// A `call`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Call {
+    /// JSON pointer of the mapping in which `call` and `with` stand.
+    pub pointer: String,
     /// What is called.
     pub reference: ActionReference,
     /// `with` without `connection`.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::definition::{Compensate, TaskKind, Workflow};
 use crate::expression::{Content, Evaluator, Text};
-use crate::requirement::{Connection, Kind};
+use crate::requirement::{Connection, Kind, Permission};
 
 /// The type of a table's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,7 +87,8 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     /// In the order of semantics: the trigger, the binding, the name, the only one of an accepted kind.
     /// A name that only tables have is never taken for another connection than the one of that name.
-    pub(super) fn resolve(&self, alias: Option<&str>, only_tabled: bool, accepted: &[Kind]) -> Resolution {
+    /// Of several that fit, one that may only read is not meant where something `acts`.
+    pub(super) fn resolve(&self, alias: Option<&str>, only_tabled: bool, accepted: &[Kind], acts: bool) -> Resolution {
         let named = |name: &str| self.present.iter().position(|c| c.name == name);
         if let Some(alias) = alias {
             for (table, by) in [(self.trigger, NamedBy::Trigger), (self.bindings, NamedBy::Binding)] {
@@ -103,7 +105,11 @@ impl Names<'_> {
             }
         }
         let fits = |c: &Connection| accepted.is_empty() || accepted.contains(&c.kind);
-        let fitting: Vec<usize> = (0..self.present.len()).filter(|i| fits(&self.present[*i])).collect();
+        let mut fitting: Vec<usize> = (0..self.present.len()).filter(|i| fits(&self.present[*i])).collect();
+        let able = |i: &usize| self.present[*i].permission == Permission::Act;
+        if acts && fitting.len() > 1 && fitting.iter().any(able) {
+            fitting.retain(able);
+        }
         match fitting[..] {
             _ if self.present.is_empty() => Resolution::Missing,
             [] => Resolution::Nothing,
@@ -139,6 +145,29 @@ pub(super) fn choice(connection: Option<&Text>, evaluator: &dyn Evaluator, table
         }
     }
     Choice::Aliases { written, tabled }
+}
+
+/// The aliases by which a workflow names connections: those that it declares, that its calls can give, and where its
+/// people are told.
+#[must_use]
+pub fn aliases(workflow: &Workflow, evaluator: &dyn Evaluator, tables: &BTreeMap<String, Table>) -> BTreeSet<String> {
+    let extras = &workflow.extras;
+    let mut all: BTreeSet<String> = extras.connections.keys().cloned().collect();
+    all.extend(extras.notify.iter().map(|notify| notify.connection.clone()));
+    for task in &workflow.tasks {
+        let TaskKind::Call(call) = &task.kind else { continue };
+        let own = match &task.extras.compensate {
+            Some(Compensate::Call(call)) => call.connection.as_ref(),
+            Some(Compensate::Named(_)) | None => None,
+        };
+        for connection in [call.connection.as_ref(), own].into_iter().flatten() {
+            if let Choice::Aliases { written, tabled } = choice(Some(connection), evaluator, tables) {
+                all.extend(written);
+                all.extend(tabled);
+            }
+        }
+    }
+    all
 }
 
 /// What stands in the column of `{"table": NAME, "column": COLUMN}`.

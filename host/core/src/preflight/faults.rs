@@ -6,7 +6,7 @@ use super::alias::{self, Choice, NamedBy, Resolution};
 use super::flow::Reach;
 use super::say::{self, AUTHOR, OPERATOR, Subject};
 use super::whole::Judge;
-use crate::definition::Task;
+use crate::definition::Call;
 use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, code, nearest};
 use crate::requirement::{Connection, Kind};
 
@@ -136,8 +136,8 @@ impl Judge<'_> {
         }
     }
 
-    pub(super) fn choice_fault(&self, subject: &Subject, choice: &Choice, task: &Task) -> Diagnostic {
-        let place = self.question.source.place(&format!("{}/with/connection", task.pointer));
+    pub(super) fn choice_fault(&self, subject: &Subject, choice: &Choice, call: &Call) -> Diagnostic {
+        let place = self.question.source.place(&format!("{}/with/connection", call.pointer));
         let subject = Subject { place: place.or_else(|| subject.place.clone()), reach: Reach::All, ..subject.clone() };
         match choice {
             Choice::TableUnknown(table) => self.unknown_table(&subject, table),

@@ -29,7 +29,7 @@ mod site;
 mod times;
 mod whole;
 
-pub use alias::{Column, Table};
+pub use alias::{Column, Table, aliases};
 pub use call::{CallQuestion, judge_call};
 pub use host_call::resolver;
 pub use installed::{Missing, Plugin, Plugins, Resolved};

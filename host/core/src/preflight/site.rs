@@ -12,7 +12,7 @@ use super::outline::{self, Role, Step};
 use super::say::{self, AUTHOR, Subject};
 use super::times::times;
 use super::whole::{Chosen, Judge, NOTIFY_POINTER, Target, missing_action};
-use crate::definition::{ActionReference, Task, parse_reference};
+use crate::definition::{ActionReference, Call, Compensate, Task, TaskKind};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, code};
 use crate::manifest::{Action, DeclaredCall, Effect};
 use crate::requirement::{Arguments, Connection, Kind};
@@ -62,7 +62,7 @@ impl Judge<'_> {
                 }
             }
             fault => {
-                let fault = self.choice_fault(&subject, fault, task);
+                let fault = self.choice_fault(&subject, fault, call);
                 self.diagnostics.push(fault);
                 return;
             }
@@ -98,7 +98,7 @@ impl Judge<'_> {
             subject.reach = visit.reach;
         }
         self.step(&subject, &stepping);
-        self.inverse(&subject, &stepping);
+        self.inverse(&subject, &stepping, guards);
     }
 
     fn accepted_if_declared(&self, alias: &str) -> Vec<Kind> {
@@ -139,7 +139,7 @@ impl Judge<'_> {
             said.extend(
                 host_call::foreign_workspaces(stepping.fields, connection)
                     .into_iter()
-                    .map(|(field, id)| self.foreign_workspace(subject, task, field, id, connection)),
+                    .map(|(field, id)| self.foreign_workspace(subject, (task, role), field, id, connection)),
             );
             connections.push(outline::on_connection(&judgement, connection, self.question.rules));
         }
@@ -161,13 +161,17 @@ impl Judge<'_> {
     fn foreign_workspace(
         &self,
         subject: &Subject,
-        task: &Task,
+        (task, role): (&Task, Role),
         field: &str,
         id: &str,
         connection: &Connection,
     ) -> Diagnostic {
         let own = connection.workspace_id.as_deref().unwrap_or_default();
-        let place = self.question.source.place(&format!("{}/with/{field}", task.pointer));
+        let with = match (&task.kind, role, &task.extras.compensate) {
+            (_, Role::Inverse, Some(Compensate::Call(call))) | (TaskKind::Call(call), _, _) => &call.pointer,
+            _ => &task.pointer,
+        };
+        let place = self.question.source.place(&format!("{with}/with/{field}"));
         let subject = Subject { place: place.or_else(|| subject.place.clone()), ..subject.clone() };
         Diagnostic {
             connection: Some(connection.name.clone()),
@@ -182,19 +186,36 @@ impl Judge<'_> {
         }
     }
 
-    fn inverse(&mut self, subject: &Subject, stepping: &Stepping<'_>) {
+    fn inverse(&mut self, subject: &Subject, stepping: &Stepping<'_>, guards: &Guards<'_>) {
         let (task, of) = (stepping.task, stepping.resolved);
+        let own = match &task.extras.compensate {
+            Some(Compensate::Call(call)) => Some(call),
+            Some(Compensate::Named(_)) | None => None,
+        };
         let reference = match &task.extras.compensate {
-            Some(written) => match parse_reference(written) {
-                Ok(reference) => reference,
-                // The parser has said what is wrong with it.
-                Err(_) => return,
-            },
+            Some(compensate) => compensate.reference().clone(),
             None => match &of.action().inverse {
                 // Pinned to the plugin that answered: its own manifest says what undoes it.
                 Some(inverse) => ActionReference { action: inverse.clone(), ..of.reference.clone() },
                 None => return,
             },
+        };
+        let undone = &of.reference.action;
+        let mut subject = Subject {
+            what: format!("`{}`, which undoes `{undone}`,", reference.action),
+            prefix: "is undone by an action that ",
+            action: Some(reference.to_string()),
+            plugin: Some(reference.plugin.clone()),
+            ..subject.clone()
+        };
+        if let Some(call) = own {
+            // What the file says itself is marked where it says it.
+            subject.prefix = "";
+            subject.place = self.question.source.place(&format!("{}/call", call.pointer));
+        }
+        // An alias that leads nowhere is a fault of the file, whoever asks for the rollback.
+        let Ok(own_targets) = own.map(|call| self.compensating_targets(&subject, task, call)).transpose() else {
+            return;
         };
         if !self.question.workflow.extras.rolls_back() {
             // Nothing asks for it. Whoever has a run taken back later finds what there is.
@@ -203,25 +224,22 @@ impl Judge<'_> {
             }
             return;
         }
-        let undone = &of.reference.action;
-        let subject = Subject {
-            what: format!("`{}`, which undoes `{undone}`,", reference.action),
-            prefix: "is undone by an action that ",
-            action: Some(reference.to_string()),
-            plugin: Some(reference.plugin.clone()),
-            ..subject.clone()
-        };
         match self.question.plugins.resolve(&reference) {
             Ok(resolved) => {
                 self.actions.insert(reference, resolved.reference.clone());
-                // Its input comes from the answer of what it undoes: nothing is looked up for it.
+                // Of an input that comes from the answer of what it undoes nothing is known, and nothing looked up.
+                let fields = own.map_or_else(Vec::new, |call| {
+                    host_call::marked_fields(resolved.action(), call, guards, &Data::Unknown)
+                });
+                let (reads, input) = (host_call::reads(&fields), host_call::known_input(&fields));
                 let inverse = Stepping {
                     role: Role::Inverse,
                     resolved: &resolved,
+                    targets: own_targets.as_ref().and_then(Option::as_deref).unwrap_or(stepping.targets),
                     times: (0, stepping.times.1),
-                    fields: &[],
-                    reads: &[],
-                    input: &Value::Null,
+                    fields: &fields,
+                    reads: &reads,
+                    input: &input,
                     ..*stepping
                 };
                 self.step(&subject, &inverse);
@@ -231,7 +249,33 @@ impl Judge<'_> {
                 let message = format!("{}, which is to undo `{undone}`", found.message);
                 let of_manifest = task.extras.compensate.is_none();
                 let who = if of_manifest { Some("whoever writes the plugin".to_owned()) } else { found.who.clone() };
-                self.diagnostics.push(Diagnostic { message, who, ..found });
+                let place = if own.is_some() { subject.place } else { found.place.clone() };
+                self.diagnostics.push(Diagnostic { message, who, place, ..found });
+            }
+        }
+    }
+
+    /// Where a compensating call acts; none: where the call acted that it takes back. `Err` when that cannot be told, and
+    /// it is said.
+    #[expect(clippy::type_complexity, reason = "the targets of a step, as they stand there")]
+    fn compensating_targets(
+        &mut self,
+        subject: &Subject,
+        task: &Task,
+        call: &Call,
+    ) -> Result<Option<Vec<(Target, Vec<Kind>)>>, ()> {
+        let site = self.sites.iter().find(|s| s.compensates && s.task.index == task.index);
+        let Some((choice, aliases)) = site.map(|s| (s.choice.clone(), s.aliases.clone())) else { return Ok(None) };
+        match choice {
+            Choice::Only => Ok(None),
+            Choice::Aliases { .. } => {
+                let targets = aliases.iter().map(|a| (self.target(a, subject), self.accepted_if_declared(a)));
+                Ok(Some(targets.collect()))
+            }
+            fault => {
+                let fault = self.choice_fault(subject, &fault, call);
+                self.diagnostics.push(fault);
+                Err(())
             }
         }
     }

@@ -14,9 +14,9 @@ use super::judgement::{self, Facts};
 use super::outline::{self, Outline};
 use super::say::{self, OPERATOR, Subject};
 use super::{Plan, Question, Report, When};
-use crate::definition::{ActionReference, Call, Delay, Task, TaskKind, WhenFull};
+use crate::definition::{ActionReference, Call, Compensate, Delay, Task, TaskKind, WhenFull};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, Severity, code, nearest};
-use crate::manifest::Action;
+use crate::manifest::{Action, Effect};
 use crate::requirement::{Arguments, Connection, Kind, Permission};
 use crate::schema::{Schema, check_arguments};
 
@@ -35,6 +35,9 @@ pub(super) fn judge(question: &Question<'_>) -> Report {
     judge.triggers();
     for index in 0..judge.sites.len() {
         judge.arguments(index);
+        if judge.sites[index].compensates {
+            continue;
+        }
         if let Some(visit) = &visits[judge.sites[index].task.index.0 as usize] {
             judge.site(index, visit, &visits, &guards);
         }
@@ -52,6 +55,8 @@ pub(super) struct Site<'a> {
     pub(super) choice: Choice,
     /// The alias that stands for `with` without `connection`, if the file declares just one.
     pub(super) aliases: BTreeSet<String>,
+    /// Whether it is not what the task does, but what takes that back.
+    pub(super) compensates: bool,
 }
 
 pub(super) struct Judge<'a> {
@@ -107,7 +112,17 @@ impl<'a> Judge<'a> {
                 Choice::Only if declared.len() == 1 => declared.keys().cloned().collect(),
                 _ => BTreeSet::new(),
             };
-            sites.push(Site { task, call, resolved, choice, aliases });
+            sites.push(Site { task, call, resolved, choice, aliases, compensates: false });
+            if let Some(Compensate::Call(call)) = &task.extras.compensate {
+                let resolved = question.plugins.resolve(&call.reference).ok();
+                let choice = alias::choice(call.connection.as_ref(), question.evaluator, question.tables);
+                let aliases = match &choice {
+                    Choice::Aliases { written, tabled } => written.union(tabled).cloned().collect(),
+                    // It acts where the call acted that it takes back.
+                    _ => BTreeSet::new(),
+                };
+                sites.push(Site { task, call, resolved, choice, aliases, compensates: true });
+            }
         }
         Self {
             question,
@@ -166,6 +181,11 @@ impl<'a> Judge<'a> {
         kinds.unwrap_or_default()
     }
 
+    /// Whether an action that uses an alias changes anything.
+    fn acts(&self, alias: &str) -> bool {
+        self.uses(alias).any(|(action, _)| action.effect != Effect::Read)
+    }
+
     fn aliases(&mut self) {
         let extras = &self.question.workflow.extras;
         let mut all: BTreeSet<String> = extras.connections.keys().cloned().collect();
@@ -179,7 +199,7 @@ impl<'a> Judge<'a> {
                     .sites
                     .iter()
                     .any(|s| matches!(&s.choice, Choice::Aliases { written, .. } if written.contains(&alias)));
-            let resolution = self.names().resolve(Some(&alias), !written, &accepted);
+            let resolution = self.names().resolve(Some(&alias), !written, &accepted, self.acts(&alias));
             self.resolutions.insert(alias, (resolution, accepted));
         }
     }
@@ -361,7 +381,7 @@ impl<'a> Judge<'a> {
         let accepted = self.accepted(alias);
         let resolution = match self.resolutions.get(alias) {
             Some((resolution, _)) => resolution.clone(),
-            None => self.names().resolve(Some(alias), false, &accepted),
+            None => self.names().resolve(Some(alias), false, &accepted, self.acts(alias)),
         };
         match resolution {
             Resolution::To(index) => Target::Connection(index),
@@ -382,7 +402,7 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn only(&mut self, subject: &Subject, resolved: &Resolved, accepted: &[Kind]) -> Target {
-        match self.names().resolve(None, false, accepted) {
+        match self.names().resolve(None, false, accepted, resolved.action().effect != Effect::Read) {
             Resolution::To(index) => Target::Connection(index),
             Resolution::Nothing => {
                 self.nearest(&[(resolved.action(), Some(resolved))]).map_or(Target::None, Target::Nearest)

@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 use super::event::{Ending, FrameId};
 use super::frame::{Body, Calling, Phase};
 use super::state::{Failed, Rollback, Stands, State, Undoing};
+use crate::definition::TaskIndex;
 use crate::fault::Fault;
 use crate::time::Timestamp;
+
+/// A call parked for this may have been carried out: it goes on in its attempt, which finds that out first.
+pub(super) const OUTCOME_UNKNOWN: &str = "outcome-unknown";
 
 impl State {
     /// Keeps the tree as it is now, unless a fault that is still on its way up did so already.
@@ -26,6 +30,38 @@ impl State {
             && self.stopping.is_empty()
             && self.rollback.is_none()
             && self.ledger.iter().all(|entry| entry.fate.is_none())
+    }
+
+    /// Whether the run can go on from its failed or parked tasks on another definition: nothing of it is under way,
+    /// ends or is in doubt.
+    #[must_use]
+    pub fn can_redefine(&self) -> bool {
+        if self.can_reopen() {
+            return true;
+        }
+        let open = self.ended.is_none() && self.ending.is_none() && self.halted.is_none() && self.rollback.is_none();
+        let rests = |call: &Calling| call.parked.as_ref().is_some_and(|reason| reason.code() != OUTCOME_UNKNOWN);
+        open && self.calls().next().is_some() && self.calls().all(|(_, call)| rests(call)) && self.stopping.is_empty()
+    }
+
+    /// Tasks whose call is parked are entered anew: what they do is another definition's now.
+    pub(super) fn redefine(&mut self) {
+        let parked: Vec<FrameId> = self.calls().filter(|(_, call)| call.parked.is_some()).map(|(id, _)| id).collect();
+        if self.failed.is_some() || parked.is_empty() {
+            return;
+        }
+        self.retried += 1;
+        for frame in parked {
+            self.step_back(frame);
+        }
+    }
+
+    /// The tasks that have begun and not ended.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = TaskIndex> {
+        self.frames.values().filter_map(|frame| match &frame.body {
+            Body::Task(task) => Some(task.task),
+            Body::List(_) => None,
+        })
     }
 
     /// The tree stands again as it was before the failed task began.

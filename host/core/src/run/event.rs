@@ -92,12 +92,15 @@ impl Account {
 }
 
 /// See [`Effect::undo`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Undo {
     /// An action of the same plugin; of a task with `compensate`, what stands there.
     pub action: String,
     /// Its input.
     pub input: Value,
+    /// The name of the connection, where it is not the one of the call that it takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
 }
 
 /// What became of a change when the run was rolled back.
@@ -344,6 +347,13 @@ pub enum Event {
     Reopened {
         /// When.
         at: Timestamp,
+    },
+    /// The run goes on on another definition, to which everything recorded fits.
+    Redefined {
+        /// When.
+        at: Timestamp,
+        /// What is pinned from now on, in the shell's form.
+        pins: Arc<Value>,
     },
     /// The run will end like this as soon as calls that were under way have ended. An ended run that is rolled back
     /// later ends once more.

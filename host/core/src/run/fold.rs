@@ -105,6 +105,7 @@ impl State {
                 self.halted = Some((*at, fault.clone()));
                 self.clear();
             }
+            Event::Redefined { .. } => self.redefine(),
             Event::Reopened { at } => self.reopen(*at),
             Event::Ending { ending, rollback, .. } => {
                 self.ending = Some(ending.clone());

@@ -7,7 +7,7 @@ use super::event::{Account, Effect, Fate};
 use super::frame::Calling;
 use super::key::ExecutionKey;
 use super::state::State;
-use crate::definition::{ActionReference, OFFBOARDING, Task, parse_reference};
+use crate::definition::{ActionReference, OFFBOARDING, Task};
 use crate::fault::Fault;
 
 /// One change that this run made, or may have made.
@@ -36,8 +36,8 @@ fn is_zero(number: &u32) -> bool {
 
 /// How a change is taken back.
 pub(super) enum Inverse {
-    /// By calling this.
-    Call(ActionReference, Value),
+    /// By calling this, on this connection.
+    Call(ActionReference, Option<String>, Value),
     /// By nothing, and nobody expects it: the action says everything and has no inverse.
     Nothing,
     /// By a person: it is not known how, or not even whether it was this run.
@@ -131,7 +131,7 @@ impl State {
             return fault("undo-unknown", detail);
         };
         let reference = match compensate {
-            Some(written) => parse_reference(written).ok(),
+            Some(compensate) => Some(compensate.reference().clone()),
             None => action.map(|a| ActionReference {
                 action: undo.action.clone(),
                 version: a.version.clone(),
@@ -157,7 +157,8 @@ impl State {
             fault.instance = Some(entry.key.pointer.clone());
             return Inverse::Person(fault);
         }
-        Inverse::Call(reference, undo.input.clone())
+        let connection = undo.connection.as_ref().or(entry.connection.as_ref());
+        Inverse::Call(reference, connection.cloned(), undo.input.clone())
     }
 
     /// The key under which the inverse of a change is called: no pointer of a task ends like this.

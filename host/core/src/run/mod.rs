@@ -22,6 +22,7 @@ mod notice;
 mod once;
 mod pending;
 mod place;
+mod redefine;
 mod state;
 
 pub use decide::{Cause, Input, Returned, decide, decide_and_apply};
@@ -33,6 +34,7 @@ pub use notice::{About, Notice};
 pub use once::{OwnKey, own_key};
 pub use pending::{Command, Status, Waiting, pending};
 pub use place::Group;
+pub use redefine::{Difference, Replay};
 pub use state::{SNAPSHOT_VERSION, State};
 
 use crate::definition::{ActionReference, Workflow};

@@ -7,7 +7,7 @@ use crate::definition::{Call, Source, Task};
 use crate::diagnostic::{Diagnostic, HttpRemedy, Needs, Remedy, code};
 use crate::expression::{Content, Template};
 
-/// Compares the arguments of `task`, which is the call `call`, with `schema`.
+/// Compares the arguments of `call`, which is what `task` does or what takes that back, with `schema`.
 ///
 /// Everything reported is wrong whatever the expressions give: a field that the action does not take, one that it
 /// needs and that is not there, a literal that does not fit. What depends on an expression's result is not judged.
@@ -89,7 +89,7 @@ fn is_certain(violation: &Violation, open: &[String]) -> bool {
 }
 
 fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) -> Diagnostic {
-    let with = format!("{}/with", task.pointer);
+    let with = format!("{}/with", call.pointer);
     let pointer = format!("{with}{}", violation.pointer);
     let action = call.reference.to_string();
     let field = violation.pointer.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
@@ -122,7 +122,7 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
         // Marked where it should be written, or, where nothing is, at the call.
         What::Missing => {
             let parent = &pointer[..pointer.rfind('/').unwrap_or(0)];
-            source.key_place(parent).or_else(|| source.place(&format!("{}/call", task.pointer)))
+            source.key_place(parent).or_else(|| source.place(&format!("{}/call", call.pointer)))
         }
         What::Invalid => source.place(&pointer),
     }

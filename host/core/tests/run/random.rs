@@ -79,7 +79,7 @@ impl Outside {
             self.of.insert(key, number);
             self.standing.insert(number);
             let what = call.action.action.trim_start_matches("add.");
-            let undo = Undo { action: format!("remove.{what}"), input: json!({ "change": number }) };
+            let undo = Undo { action: format!("remove.{what}"), input: json!({ "change": number }), connection: None };
             let effect = Effect { changed: true, undo: Some(undo), reused: known.is_some(), ..Effect::default() };
             return Cause::Returned { frame, result: Returned::Ok { output: json!(null), effect } };
         }

@@ -51,6 +51,8 @@ pub(super) struct Entry {
     never_resend: bool,
     #[serde(default)]
     done: Vec<String>,
+    #[serde(default)]
+    said: Vec<String>,
     required: Vec<String>,
     optional: Vec<String>,
 }
@@ -99,6 +101,7 @@ impl Entry {
             asks: self.ask,
             never_resend_without_readback: self.never_resend,
             already_done: self.done,
+            said_by_slack: self.said,
             required: self.required,
             optional: self.optional,
         })

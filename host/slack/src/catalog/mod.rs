@@ -213,6 +213,9 @@ pub struct Method {
     pub never_resend_without_readback: bool,
     /// Answers that say that what was asked for already holds: error codes, or statuses of SCIM.
     pub already_done: Vec<String>,
+    /// What the answer of a call that was carried out has and nobody knows but Slack: JSON pointers. From Slack's
+    /// documentation of each method whose repetition is not harmless.
+    pub said_by_slack: Vec<String>,
     /// Arguments without which Slack refuses.
     pub required: Vec<String>,
     /// The other arguments.

@@ -167,8 +167,29 @@ async fn bindings_name_connections_that_are_there() {
         .iter()
         .map(|d| d["pointer"].clone())
         .collect();
-    assert_eq!(pointers, ["/n", "/No", "/No", "/org"]);
+    assert_eq!(pointers, ["/n", "/No", "/No", "/org", "/org"]);
     world.put(path, "[]").await.problem(400, "request-invalid");
     world.put(path, "{}").await.ok(200);
     assert_eq!(world.get(path).await.ok(200), json!({}));
+}
+
+#[tokio::test]
+async fn bindings_name_aliases_that_the_workflow_has() {
+    let world = World::new().await;
+    let text = SENDER.replace("with: {channel", "with: {connection: head-office, channel");
+    world.put("/v1/workflows/people/sender", text).await.ok(201);
+    let path = "/v1/workflows/people/sender/bindings";
+    let refused = |alias: &str| {
+        let (world, body) = (&world, json!({ alias: "acme" }).to_string());
+        async move {
+            let problem = world.put(path, body).await.problem(400, "request-invalid");
+            problem["diagnostics"].as_array().unwrap().iter().map(|d| d["message"].to_string()).collect::<String>()
+        }
+    };
+    let near = refused("head-ofice").await;
+    assert!(near.contains("no alias `head-ofice`; did you mean `head-office`?"), "{near}");
+    let far = refused("zzz").await;
+    assert!(far.contains("no alias `zzz`; it has `head-office`"), "{far}");
+    let its_own = refused("head-office").await;
+    assert!(!its_own.contains("no alias"), "{its_own}");
 }

@@ -54,8 +54,10 @@ async fn connections_are_what_slack_says_and_never_show_tokens() {
     for answer in [&made, &other, &unknown, &wrong, &shown, &listed] {
         assert!(!answer.text.contains("xoxb-"), "{}", answer.text);
     }
-    let path = "/v1/workflows/people/greeter/bindings";
-    world.apply().await;
+    let path = "/v1/workflows/people/greets/bindings";
+    let text = "document: {dsl: 1.0.3, namespace: people, name: greets, version: 1.0.0, metadata: {bellhop: \
+                {connections: {org: {optional: true}}}}}\ndo:\n  - a: {set: {a: 1}}\n";
+    world.put("/v1/workflows/people/greets", text).await.ok(201);
     world.put(path, json!({ "org": "acme-hq" }).to_string()).await.ok(200);
     assert_eq!(world.get(path).await.ok(200), json!({ "org": "acme-hq" }));
     assert_eq!(world.call("DELETE", "/v1/connections/acme-hq", &[], "").await.status, 204);

@@ -126,7 +126,7 @@ pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -
                 output: done.output,
                 effect: Effect {
                     changed: done.changed,
-                    undo: done.undo.map(|u| Undo { action: u.action, input: u.input }),
+                    undo: done.undo.map(|u| Undo { action: u.action, input: u.input, connection: None }),
                     ..Effect::default()
                 },
             }),

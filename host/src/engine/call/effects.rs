@@ -418,7 +418,7 @@ impl<E: Execution> Scope<E> {
                 return self.record(&key, answer).await.map(|a| a.result);
             }
         };
-        let place = Place::Call(key);
+        let place = Place::Call(key.clone());
         // The run may have been put down while this call waited.
         let mut held = self.services.waiting.claim(self.run, &place);
         let mut attempts = held.as_ref().map_or(0, |held| held.attempts);
@@ -450,15 +450,15 @@ impl<E: Execution> Scope<E> {
                 .port
                 .step(&step, intent, |open| {
                     let (scope, stamped, hash, stamp) = (self.clone(), &stamped, hash.clone(), &stamp);
-                    let arguments = &arguments;
+                    let (arguments, key) = (&arguments, key.clone());
                     async move {
                         match open {
                             Some(intent) => {
                                 let since = scope.services.began;
-                                scope.resolve(method, arguments, &intent, stamp, since, hash).await
+                                scope.resolve(method, arguments, &intent, stamp, since, &key, hash).await
                             }
                             None if !may_send => End::Stopped,
-                            None => scope.send(method, arguments, stamped, stamp, hash).await,
+                            None => scope.send(method, arguments, stamped, stamp, &key, hash).await,
                         }
                     }
                 })
@@ -504,6 +504,7 @@ impl<E: Execution> Scope<E> {
         arguments: &Value,
         stamped: &Value,
         stamp: &str,
+        key: &CallKey,
         hash: String,
     ) -> End<Answer> {
         let at = self.port.now();
@@ -552,7 +553,7 @@ impl<E: Execution> Scope<E> {
                     function: method.function.clone(),
                     connection: self.connection.facts.name.clone(),
                 };
-                self.resolve(method, arguments, &intent, stamp, self.services.clock.monotonic(), hash).await
+                self.resolve(method, arguments, &intent, stamp, self.services.clock.monotonic(), key, hash).await
             }
         }
     }

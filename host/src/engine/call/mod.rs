@@ -333,6 +333,10 @@ impl<E: Execution> Attempt<E> {
             // What the slices before did in an earlier life is not counted anew.
             self.deeds.note_slices();
         }
+        // Nor is the doubt about a call that was sent again.
+        if self.port.has_repeated(&self.call.key, self.call.attempt) {
+            self.deeds.note_repeated();
+        }
         loop {
             tries += 1;
             let scope = self.scope(action, grants, connection);
@@ -464,10 +468,15 @@ impl<E: Execution> Attempt<E> {
 
     async fn keep_slice(&self, slice: &Slice) -> Result<(), CallEnd> {
         let kept = slice.clone();
-        match self.port.step(&self.slice_key(slice.number), None, |_| async move { End::Done(kept) }).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.stopped(Stopped::Failed(error))),
-        }
+        let kept = self.port.step(&self.slice_key(slice.number), None, |_| async move { End::Done(kept) }).await;
+        // A process that dies repeats no more than one slice.
+        let settled = match kept {
+            Ok(_) => self.port.settled().await,
+            Err(error) => Err(error),
+        };
+        settled
+            .and_then(|()| self.port.leave_behind(&self.call.key, self.call.attempt, slice.first_call, &self.facts))
+            .map_err(|error| self.stopped(Stopped::Failed(error)))
     }
 
     fn interpret(&self, action: &Action, answered: Result<String, String>) -> Interpreted {

@@ -67,6 +67,7 @@ pub(crate) async fn read_back(gateway: &Gateway, connection: &Connected, doubt: 
 impl<E: Execution> Scope<E> {
     /// Finds out what became of a write that was perhaps carried out; `ended` is when its connection ended, or this
     /// process began after the one that held it, as the clock counts that nobody sets.
+    #[expect(clippy::too_many_arguments, reason = "a call with all that is known of it, named at both callers")]
     pub(super) async fn resolve(
         &self,
         method: &'static Method,
@@ -74,11 +75,11 @@ impl<E: Execution> Scope<E> {
         intent: &Intent,
         stamp: &str,
         ended: Duration,
+        key: &CallKey,
         hash: String,
     ) -> End<Answer> {
         if intent.hash != hash && !planted(Plant::IgnoreHash) {
-            let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: 0 };
-            return End::Doubt(self.nondeterministic(&key));
+            return End::Doubt(self.nondeterministic(key));
         }
         if planted(Plant::ResendUnseen) {
             return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
@@ -108,14 +109,14 @@ impl<E: Execution> Scope<E> {
                 End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
             }
             Verdict::Repeat => {
-                self.deeds.note_repeated();
+                self.repeat(key);
                 End::NotSent {
                     reason: "sending it again leaves what one sending leaves".to_owned(),
                     retry_at: Some(self.port.now()),
                 }
             }
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                self.deeds.note_repeated();
+                self.repeat(key);
                 End::NotSent {
                     reason: format!("{why}; the task says `onUnknown: resend`"),
                     retry_at: Some(self.port.now()),
@@ -132,6 +133,13 @@ impl<E: Execution> Scope<E> {
                 End::Doubt(fault)
             }
         }
+    }
+
+    /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
+    /// it was, in whichever life of the process it comes.
+    fn repeat(&self, key: &CallKey) {
+        self.deeds.note_repeated();
+        self.port.repeats(key);
     }
 
     /// What this attempt had read of the thing that the write changes.

@@ -10,6 +10,7 @@ use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
+mod behind;
 mod log;
 
 use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
@@ -146,10 +147,10 @@ impl Local {
     /// Whether an attempt at an execution has any call below `ordinal` on record.
     pub(crate) fn has_called(&self, execution: &ExecutionKey, attempt: u32, ordinal: u32) -> bool {
         let log = self.log();
-        log.open
-            .keys()
-            .chain(log.ends.keys())
-            .any(|call| call.execution == *execution && call.attempt == attempt && call.ordinal < ordinal)
+        let of_it = |call: &&CallKey| call.execution == *execution && call.attempt == attempt;
+        // What lies behind a slice has called.
+        log.slices.keys().any(|call| of_it(&call))
+            || log.open.keys().chain(log.ends.keys()).filter(of_it).any(|call| call.ordinal < ordinal)
     }
 
     /// The calls that were begun and have no end.
@@ -276,7 +277,8 @@ impl Local {
         let now = self.clock.now();
         let summary =
             summary::after(&log.summary, state, now, |value| self.journal.content(write, value)).map_err(failed)?;
-        if summary.status != log.summary.status || summary.waiting != log.summary.waiting || state.ended().is_some() {
+        let changed = summary.status != log.summary.status || summary.waiting != log.summary.waiting;
+        if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
             write.put(&key::summary(self.run), &summary).map_err(failed)?;
         }
         let place = place_of(state);
@@ -543,7 +545,9 @@ impl Execution for Local {
             End::NotSent { reason, retry_at } => {
                 // A read that was not sent left nothing behind to be told about.
                 if had_intent {
+                    let repeats = log.takes_repeat(call_key);
                     let entry = Entry::NotSent {
+                        repeats,
                         key: call_key.execution.to_string(),
                         attempt: call_key.attempt,
                         ordinal: call_key.ordinal,
@@ -561,6 +565,24 @@ impl Execution for Local {
 
     fn recall(&self) -> Result<(), Error> {
         self.log().recall(&self.journal, self.run).map_err(failed)
+    }
+
+    fn repeats(&self, key: &CallKey) {
+        self.log().repeating.insert(key.clone());
+    }
+
+    fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
+        self.log().has_repeated(execution, attempt)
+    }
+
+    fn leave_behind(
+        &self,
+        execution: &ExecutionKey,
+        attempt: u32,
+        first: u32,
+        facts: &Arc<Facts>,
+    ) -> Result<(), Error> {
+        self.behind(execution, attempt, first, facts)
     }
 
     fn timer(&self, at: Option<Timestamp>) {

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Cause, Event, ExecutionKey, State};
+use bellhop_core::run::{Cause, Event, ExecutionKey, Facts, State};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -253,6 +253,27 @@ pub(crate) trait Execution: Send + Sync + 'static {
     /// Earlier attempts at an action are about to be asked for. A port that keeps only what open actions need finds the
     /// rest of the log now.
     fn recall(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What ends a call next was perhaps carried out, and it is sent again all the same. Kept with that end.
+    fn repeats(&self, _key: &CallKey) {}
+
+    /// Whether a call of this attempt at an execution, or of one before it, was sent again though it was perhaps carried
+    /// out.
+    fn has_repeated(&self, _execution: &ExecutionKey, _attempt: u32) -> bool {
+        false
+    }
+
+    /// The calls of an attempt before `first` are behind a slice: they are not asked for again unless a later attempt
+    /// recalls them, and taking the run up does not read them.
+    fn leave_behind(
+        &self,
+        _execution: &ExecutionKey,
+        _attempt: u32,
+        _first: u32,
+        _facts: &Arc<Facts>,
+    ) -> Result<(), Error> {
         Ok(())
     }
 

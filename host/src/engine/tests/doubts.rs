@@ -1,7 +1,7 @@
 //! What a person says of a call in doubt, what reading back may take for it, and what a run's plugins may do.
 
 use bellhop_core::requirement::{Grant, Permission};
-use bellhop_core::run::Status;
+use bellhop_core::run::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
@@ -279,4 +279,59 @@ fn what_is_on_its_way_beside_a_doubt_is_not_settled_with_it() {
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     assert_eq!(slack.messages(), ["left", "right"]);
     assert_eq!(slack.count("chat.postMessage"), 3);
+}
+
+/// A person is in a channel by an invitation of which nobody heard; it is sent again and answered that it was done. The
+/// process dies at its `at`-th commit after the first sending. Gives whether it did.
+fn invited_twice(at: Option<u64>) -> bool {
+    let slack = Slack::start();
+    let person = json!({"add_user": {
+        "id": "U0NEW", "name": "new", "email": "new@acme.example", "workspaces": {"T0HQ": "member"},
+    }});
+    slack.control("POST", "world", &json!([person]));
+    slack.fault(&json!({ "method": "conversations.invite", "action": "cut_after_accept" }));
+    let unread = json!({"refuse": {"error": "internal_error"}});
+    slack.fault(&json!({ "method": "conversations.members", "times": 0, "action": unread }));
+    let mut life = Life::start(fresh(), &slack);
+    let workflow = life.apply(
+        "
+  - invite:
+      call: channel.invite:1@slack
+      with: {connection: team, channel: C0HQIT, user: U0NEW}
+      metadata: {bellhop: {onUnknown: resend}}
+  - rest: {wait: {hours: 1}}",
+    );
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until("it is sent", || slack.count("conversations.invite") > 0);
+    if let Some(at) = at {
+        life.store.die_at(at);
+    }
+    let done = life.unless_dead(async {
+        while life.status(run) != Status::Waiting {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+    let died = life.store.is_dead() || done.is_none();
+    if died {
+        life = Life::start(life.die(usize::MAX), &slack);
+    }
+    life.until_status(run, Status::Waiting);
+    assert_eq!(slack.count("conversations.invite"), 2, "{at:?}");
+    // The second sending found the person there. That the first one did it is as likely as anything.
+    assert!(life.wait(life.engine().signal(run, Cause::CancelAndUndo)).unwrap());
+    life.until_status(run, Status::Parked);
+    let waiting = life.view(run).waiting.unwrap().to_string();
+    assert!(waiting.contains("undo-doubtful"), "{at:?}: {waiting}");
+    died
+}
+
+#[test]
+fn that_a_change_may_be_ours_is_known_whenever_the_host_dies() {
+    assert!(!invited_twice(None));
+    let mut deaths = 0;
+    while invited_twice(Some(deaths + 1)) {
+        deaths += 1;
+    }
+    // The end of the first sending, the second intent, its outcome, the decision.
+    assert!(deaths >= 3, "only {deaths} deaths");
 }

@@ -162,6 +162,7 @@ impl Stage for LocalStage {
                 error: None,
                 output: None,
                 idempotency_key: None,
+                pins_at: None,
                 own_key: None,
             };
             let mut write = Write::new();

@@ -281,3 +281,102 @@ fn names_in_tables_become_ids_where_the_connections_know_one() {
     assert_eq!(life.wait(life.engine().resolve_table(&mut table)).ids, 0);
     assert_eq!(slack.requests().len(), asked);
 }
+
+#[test]
+fn a_run_that_nobody_can_mend_is_given_up() {
+    let slack = Slack::start();
+    let (memory, damaged, whole) = two(&slack);
+    for damage in [key::event(damaged, 1), key::event(damaged, 0)] {
+        let memory = memory.crash(usize::MAX);
+        let original = memory.get(damage.bytes()).unwrap().unwrap();
+        let mut batch = Batch::new();
+        batch.put(damage.bytes(), b"no record".as_slice());
+        memory.commit(batch).unwrap();
+        let slack = Slack::start();
+        let life = Life::start(memory.crash(usize::MAX), &slack);
+        assert_eq!(life.ended(whole).unwrap().status, Status::Completed);
+        shown_as_poisoned(&life, damaged);
+        // Any other end would have to read it.
+        for cause in [Cause::Cancel, Cause::CancelAndUndo] {
+            let refused = life.wait(life.engine().signal(damaged, cause));
+            assert!(matches!(refused, Err(LoadError::Damaged(_))), "{refused:?}");
+        }
+        assert!(life.wait(life.engine().signal(damaged, Cause::Kill)).unwrap());
+        let given_up = |life: &Life| {
+            let view = life.view(damaged);
+            assert_eq!((view.status, view.waiting), (Status::Cancelled, None));
+            assert!(view.error.unwrap()["type"].as_str().unwrap().ends_with("/run-poisoned"));
+            assert!(view.ended_at.is_some());
+            assert_eq!(life.journal().open_runs(10, None).unwrap().len(), 0);
+        };
+        given_up(&life);
+        life.until("its place is free", || life.engine().runs.places.open() == 0);
+        // Also when it could be read again: it does not go on by anybody's wish.
+        let life = Life::start(life.die(usize::MAX), &slack);
+        let mut batch = Batch::new();
+        batch.put(damage.bytes(), original.to_vec());
+        life.store.commit(batch).unwrap();
+        for cause in [Cause::Undo, Cause::Retry] {
+            let refused = life.wait(life.engine().signal(damaged, cause));
+            assert!(matches!(refused, Err(LoadError::Damaged(_))), "{refused:?}");
+        }
+        given_up(&life);
+        assert_eq!(slack.messages(), ["whole"]);
+    }
+}
+
+#[test]
+fn what_lists_show_of_a_run_is_made_again_from_its_log() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let labels = std::collections::BTreeMap::from([("ticket".to_owned(), "HR-9".to_owned())]);
+    let order = crate::engine::accept::Trigger { labels, ..trigger(&workflow, json!({ "text": "a" }), HQ, Some("k")) };
+    let run = life.started(order.clone());
+    slack.happened(held);
+    let before = life.view(run);
+    let mut batch = Batch::new();
+    batch.put(key::summary(run).bytes(), b"no record".as_slice());
+    life.store.commit(batch).unwrap();
+    let life = Life::start(life.die(usize::MAX), &slack);
+    life.wait(life.engine().signal(run, Cause::Resume)).unwrap();
+    let after = life.ended(run).unwrap();
+    assert_eq!(after.status, Status::Completed);
+    assert_eq!((&after.labels, &after.version), (&before.labels, &before.version));
+    assert_eq!(after.labels["ticket"], "HR-9");
+    // The key goes in its time: the run knows it again.
+    assert_eq!(expiries(&life), 1);
+    assert_eq!(life.started(order), run);
+}
+
+#[test]
+fn a_connection_that_is_slow_holds_up_no_news_over_another() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let run = |name: &str, connection: &str, channel: &str| {
+        let text = format!(
+            "document: {{dsl: 1.0.3, namespace: test, name: {name}, version: 1.0.0, metadata: {{bellhop: \
+             {{onFault: {{notify: {{connection: {connection}, channel: {channel}}}}}}}}}}}\ndo:\n  - fail: {{raise: \
+             {{error: {{type: 'https://example.com/e', status: 500, title: {name}}}}}}}\n"
+        );
+        let (definition, _, faults) = definitions::read("workflow.yaml", &text);
+        let definition = definition.unwrap_or_else(|| panic!("{faults:?}"));
+        let workflow = definition.workflow.document.name.clone();
+        let services = &life.engine().services;
+        let now = services.clock.now();
+        let put = services.definitions.put(&workflow, definition, "workflow.yaml", &text, &Expect::Any, now);
+        life.wait(put).unwrap();
+        let run = life.started(trigger(&workflow, json!({}), &[], None));
+        assert_eq!(life.ended(run).unwrap().status, Status::Faulted);
+    };
+    let slow = json!({ "method": "chat.postMessage", "match": {"channel": "C0HQIT"}, "action": "hold_before_accept" });
+    let held = slack.fault(&slow);
+    run("slow", "poor", "C0HQIT");
+    slack.happened(held);
+    run("quick", "hq", "C0HQGENERAL");
+    life.until("the other is told", || slack.messages().iter().any(|text| text.contains("quick")));
+    assert!(!slack.messages().iter().any(|text| text.contains("slow")));
+    slack.release(held, "answer");
+    life.until("both are told", || slack.messages().len() == 2);
+}

@@ -97,6 +97,7 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 attempt: 1,
                 ordinal: 2,
                 reason: "rate-limited".to_owned(),
+                repeats: false,
                 retry_at: Some(at),
             },
         ),

@@ -61,6 +61,7 @@ fn record(journal: &Journal, n: u64) {
         waiting: None,
         error: None,
         output: None,
+        pins_at: None,
         idempotency_key: None,
         own_key: None,
     };

@@ -137,6 +137,7 @@ fn runs_are_listed_newest_first_by_pages() {
     for number in 0..25 {
         let summary = Summary {
             idempotency_key: None,
+            pins_at: None,
             own_key: None,
             status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
             namespace: "people".to_owned(),

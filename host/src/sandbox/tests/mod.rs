@@ -2,7 +2,7 @@ mod evaluator;
 mod hostile;
 mod refused;
 mod wasi;
-mod wat;
+pub(crate) mod wat;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};

@@ -5,25 +5,25 @@ use std::fmt::Write as _;
 
 /// A plugin in WebAssembly text.
 #[derive(Clone)]
-pub(super) struct Plugin<'a> {
+pub(crate) struct Plugin<'a> {
     /// Capability functions that it imports; called as `$chat.post-message (args, length, answer area)`.
-    pub(super) imports: &'a [&'a str],
+    pub(crate) imports: &'a [&'a str],
     /// Their package.
-    pub(super) package: &'a str,
+    pub(crate) package: &'a str,
     /// The body of `run`: `$input` and `$length` are there, the result is the address of a result (`$ok` makes one).
-    pub(super) run: &'a str,
+    pub(crate) run: &'a str,
     /// The text that `describe` answers.
-    pub(super) description: &'a str,
+    pub(crate) description: &'a str,
     /// More items of the core module.
-    pub(super) items: &'a str,
+    pub(crate) items: &'a str,
     /// Imports of the core module.
-    pub(super) core: &'a str,
+    pub(crate) core: &'a str,
     /// Imports, instances and aliases in the component, before the core module.
-    pub(super) outer: &'a str,
+    pub(crate) outer: &'a str,
     /// More arguments of the core module's instantiation: `(export "name" (func $f))`.
-    pub(super) given: &'a str,
+    pub(crate) given: &'a str,
     /// Pages of memory at the start.
-    pub(super) pages: u32,
+    pub(crate) pages: u32,
 }
 
 impl Default for Plugin<'_> {
@@ -44,7 +44,7 @@ impl Default for Plugin<'_> {
 
 impl Plugin<'_> {
     /// The component's bytes.
-    pub(super) fn build(&self) -> Vec<u8> {
+    pub(crate) fn build(&self) -> Vec<u8> {
         let text = self.text();
         wat::parse_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
     }

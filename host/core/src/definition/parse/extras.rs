@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::name::is_plugin_name;
-use super::{At, Reader, parse_reference};
+use super::{At, Reader};
 use crate::definition::{
-    Concurrency, DeclaredConnection, Extras, GroupScope, NotifyTarget, TaskExtras, WhenFull, duration,
+    Compensate, Concurrency, DeclaredConnection, Extras, GroupScope, NotifyTarget, TaskExtras, WhenFull, duration,
 };
 use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Template, Text, program_of};
@@ -300,16 +300,24 @@ impl<'a> Reader<'a> {
             if let Some(at) = at.get("onRetry") {
                 extras.retry_again = self.word(&at, &["again"]).is_some();
             }
-            if let Some(at) = at.get("compensate")
-                && let Some(text) = self.text(&at)
-            {
-                match parse_reference(text) {
-                    Ok(_) => extras.compensate = Some(text.to_owned()),
-                    Err((message, help)) => self.fault(code::INVALID_CALL, &at, message, Some(help)),
-                }
-            }
+            extras.compensate = at.get("compensate").and_then(|at| self.compensate(&at));
         }
         extras
+    }
+
+    /// `ACTION`, or `{call: ACTION, with: …}`.
+    fn compensate(&mut self, at: &At<'a>) -> Option<Compensate> {
+        if let Some(text) = at.value.as_str() {
+            return self.reference(at, text).map(Compensate::Named);
+        }
+        let map = self.mapping(at, "an action (NAME:VERSION@PLUGIN), or a mapping with `call` and `with`")?;
+        self.known_keys(at, map, &["call", "with"]);
+        let called = self.required(at, "call")?;
+        let call = self.call(at, &called)?;
+        Some(match at.get("with") {
+            Some(_) => Compensate::Call(call),
+            None => Compensate::Named(call.reference),
+        })
     }
 
     /// The items of a list of declarations.

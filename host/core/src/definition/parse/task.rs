@@ -285,7 +285,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn call(&mut self, task: &At<'a>, at: &At<'a>) -> Option<Call> {
+    /// A `call` and its `with`, both keys of `task`.
+    pub(super) fn call(&mut self, task: &At<'a>, at: &At<'a>) -> Option<Call> {
         let text = self.text(at)?;
         let reference = self.reference(at, text);
         let mut arguments = Template::Object(Vec::new());
@@ -305,10 +306,10 @@ impl<'a> Reader<'a> {
             }
             arguments = Template::Object(fields);
         }
-        Some(Call { reference: reference?, arguments, connection })
+        Some(Call { pointer: task.pointer.clone(), reference: reference?, arguments, connection })
     }
 
-    fn reference(&mut self, at: &At<'a>, text: &'a str) -> Option<crate::definition::ActionReference> {
+    pub(super) fn reference(&mut self, at: &At<'a>, text: &'a str) -> Option<crate::definition::ActionReference> {
         if PROTOCOLS.contains(&text) {
             self.unsupported_value(at, &format!("`call: {text}`"), text);
             return None;

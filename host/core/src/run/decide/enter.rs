@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Decider, asking, located};
-use crate::definition::{Call, Delay, TaskIndex, TaskKind};
+use crate::definition::{ActionReference, Call, Delay, TaskIndex, TaskKind};
 use crate::fault::Fault;
+use crate::run::Action;
 use crate::run::arguments::{Asked, Asking};
 use crate::run::event::{Block, Event, FrameId};
 use crate::run::frame::{Forking, Phase, Role, Running};
@@ -199,31 +200,17 @@ impl Decider<'_> {
                 format!("`{}` is not among the actions pinned for this run", call.reference),
             )
         })?;
-        let alias = match &call.connection {
-            None => facts.chosen.get(&running.key.pointer).map(|a| Value::from(a.as_str())),
-            Some(text) => Some(self.evaluate(frame, &Asked::Text(text), seen, &running.input)?),
-        };
-        let connection = match alias {
-            None => None,
-            Some(Value::String(alias)) => match facts.connections.get(&alias) {
-                Some(connection) => Some(connection.name.clone()),
-                None => {
-                    return Err(Fault::of_code("connection-unknown", 404, format!("there is no connection `{alias}`")));
-                }
+        let connection = match &call.connection {
+            None => match facts.chosen.get(&running.key.pointer) {
+                Some(alias) => Some(self.connection_of(&Value::from(alias.as_str()))?),
+                None => None,
             },
-            Some(other) => {
-                return Err(Fault::of_code(
-                    "connection-unknown",
-                    400,
-                    format!("{other} is not the name of a connection"),
-                ));
+            Some(text) => {
+                Some(self.connection_of(&self.evaluate(frame, &Asked::Text(text), seen, &running.input)?)?)
             }
         };
         let arguments = self.evaluate(frame, &Asked::Template(&call.arguments), seen, &running.input)?;
-        let violations = action.input.validate(&arguments);
-        if !violations.is_empty() {
-            return Err(crate::run::fault::of_violations(&format!("the input of `{}`", call.reference), &violations));
-        }
+        check_input(&call.reference, action, &arguments)?;
         self.emit(Event::CallScheduled {
             frame,
             attempt: self.state.next_attempt(frame),
@@ -232,6 +219,18 @@ impl Decider<'_> {
             arguments: Arc::new(arguments),
         });
         Ok(())
+    }
+
+    /// The name of the connection that an alias means.
+    pub(super) fn connection_of(&self, alias: &Value) -> Result<String, Fault> {
+        let Value::String(alias) = alias else {
+            let detail = format!("{alias} is not the name of a connection");
+            return Err(Fault::of_code("connection-unknown", 400, detail));
+        };
+        let connection = self.state.facts().connections.get(alias);
+        connection
+            .map(|c| c.name.clone())
+            .ok_or_else(|| Fault::of_code("connection-unknown", 404, format!("there is no connection `{alias}`")))
     }
 
     fn schedule_wait(
@@ -260,6 +259,15 @@ impl Decider<'_> {
             None => self.join(frame, running),
         }
     }
+}
+
+/// Whether an action takes that input.
+pub(super) fn check_input(reference: &ActionReference, action: &Action, input: &Value) -> Result<(), Fault> {
+    let violations = action.input.validate(input);
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(crate::run::fault::of_violations(&format!("the input of `{reference}`"), &violations))
 }
 
 /// A condition's value.

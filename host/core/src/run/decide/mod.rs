@@ -17,6 +17,7 @@ use crate::id::RunId;
 use crate::time::Timestamp;
 
 mod catch;
+mod compensate;
 mod enter;
 mod leave;
 mod operator;
@@ -102,6 +103,12 @@ pub enum Cause {
     Kill,
     /// Somebody wants what failed or is parked tried again.
     Retry,
+    /// As [`Cause::Retry`], on a newer definition, against which [`super::Replay`] has held what is recorded. The state's
+    /// facts have been replaced before.
+    Redefine {
+        /// What is pinned from now on.
+        pins: Arc<Value>,
+    },
     /// Somebody wants what an ended run changed taken back.
     Undo,
     /// In the place of [`Cause::Start`]: preflight refused the run, and it was accepted all the same.
@@ -148,7 +155,7 @@ pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Ev
 /// As [`decide`], with the state after the events, which deciding has made anyway; none when nothing follows.
 #[must_use]
 pub fn decide_and_apply(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Option<(Vec<Event>, State)> {
-    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Undo) {
+    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Redefine { .. } | Cause::Undo) {
         return None;
     }
     let mut decider =
@@ -236,6 +243,7 @@ impl Decider<'_> {
                 }
             }
             Cause::Retry => self.retry(),
+            Cause::Redefine { pins } => self.redefine(pins),
             Cause::Undo => self.undo(),
             Cause::Suspend => {
                 if !self.state.suspended {
@@ -325,10 +333,11 @@ impl Decider<'_> {
 
     fn returned(&mut self, frame: FrameId, result: &Returned) {
         if self.state.stopping.contains_key(&frame) {
-            let effect = match result {
+            let mut effect = match result {
                 Returned::Ok { effect, .. } | Returned::Broken { effect, .. } => Some(effect.clone()),
                 Returned::Fault(_) => None,
             };
+            self.forget_compensation(frame, &mut effect);
             self.emit(Event::CallStopped { frame, effect });
             return;
         }
@@ -510,7 +519,9 @@ impl Decider<'_> {
         let Some(running) = self.state.running(frame).cloned() else { return };
         let (workflow, index) = self.task(running.task);
         let task = workflow.task(index);
-        let evaluated = self.outcome_of(frame, task, &running, raw_output);
+        let mut effect = effect;
+        let compensated = effect.as_mut().map_or(Ok(()), |e| self.compensate(frame, task, &running, &raw_output, e));
+        let evaluated = compensated.and_then(|()| self.outcome_of(frame, task, &running, raw_output));
         match evaluated {
             Ok((output, context)) => {
                 let then = chosen.unwrap_or_else(|| task.then.clone());
@@ -521,21 +532,8 @@ impl Decider<'_> {
                     self.finish(&last);
                 }
             }
-            Err(fault) => {
-                // What the action did is done, whatever becomes of its output: the ledger has it.
-                if let Some(effect) = effect {
-                    self.emit(Event::TaskFaulted {
-                        frame,
-                        at: self.at,
-                        fault: located(fault.clone(), task),
-                        stopping: true,
-                        effect: None,
-                    });
-                    self.emit(Event::CallStopped { frame, effect: Some(effect) });
-                    return self.unwind(running_parent(&self.state, frame, &running), &running, located(fault, task));
-                }
-                self.raise(frame, fault, false);
-            }
+            // What the action did is done, whatever becomes of its output: the ledger has it.
+            Err(fault) => self.raise_after(frame, fault, false, effect),
         }
     }
 
@@ -586,8 +584,4 @@ impl Decider<'_> {
 fn located(mut fault: Fault, task: &Task) -> Fault {
     fault.instance.get_or_insert_with(|| task.pointer.clone());
     fault
-}
-
-fn running_parent(state: &State, frame: FrameId, _running: &super::frame::Running) -> Option<FrameId> {
-    state.frames.get(&frame).and_then(|f| f.parent)
 }

@@ -1,14 +1,16 @@
 //! What people ask of a run.
 
+use std::sync::Arc;
+
+use serde_json::Value;
+
 use super::Decider;
 use crate::fault::Fault;
 use crate::id::RunId;
+use crate::run::again::OUTCOME_UNKNOWN;
 use crate::run::event::{Ending, Event, Fate, FrameId};
 use crate::run::frame::Calling;
 use crate::run::state::Stands;
-
-/// A call parked for this may have been carried out: it goes on in its attempt, which finds that out first.
-const OUTCOME_UNKNOWN: &str = "outcome-unknown";
 
 impl Decider<'_> {
     /// The run is to end.
@@ -99,6 +101,18 @@ impl Decider<'_> {
         let incomplete = self.state.undoing().filter(|u| matches!(u.stands, Stands::Incomplete(_)));
         if let Some(entry) = incomplete.map(|u| u.entry) {
             self.call_inverse(entry);
+        }
+    }
+
+    /// The same, on a newer definition.
+    pub(super) fn redefine(&mut self, pins: &Arc<Value>) {
+        if !self.state.can_redefine() {
+            return;
+        }
+        let reopens = self.state.can_reopen();
+        self.emit(Event::Redefined { at: self.at, pins: pins.clone() });
+        if reopens {
+            self.emit(Event::Reopened { at: self.at });
         }
     }
 

@@ -59,13 +59,13 @@ impl Decider<'_> {
     /// Calls the inverse of a change, if it has one to call.
     pub(super) fn call_inverse(&mut self, position: u32) {
         let Some(entry) = self.state.ledger.get(position as usize) else { return };
-        let Inverse::Call(action, input) = self.state.inverse_of(entry) else { return };
+        let Inverse::Call(action, connection, input) = self.state.inverse_of(entry) else { return };
         let event = Event::UndoScheduled {
             frame: self.next_frame(),
             entry: position,
             attempt: entry.attempts + 1,
             action,
-            connection: entry.connection.clone(),
+            connection,
             arguments: Arc::new(input),
         };
         self.emit(event);

@@ -46,6 +46,10 @@ pub(super) struct Log {
     pub(super) place: Option<journal::Place>,
     /// Of the first so many entries only what the snapshot says is known.
     unread: u64,
+    /// Open calls that are sent again whatever became of them.
+    pub(super) repeating: HashSet<CallKey>,
+    /// Attempts at executions of which a call was.
+    repeated: HashSet<(ExecutionKey, u32)>,
 }
 
 /// A call as it is kept: the execution, the attempt, the ordinal.
@@ -60,6 +64,8 @@ struct Index {
     open: Vec<(Call, Intent)>,
     ends: Vec<(Call, u64)>,
     slices: Vec<(Call, u64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    repeated: Vec<(String, u32)>,
 }
 
 /// A log that was read, and the state from which it is to be folded on.
@@ -96,6 +102,8 @@ impl Log {
             summary,
             place: None,
             unread: 0,
+            repeating: HashSet::new(),
+            repeated: HashSet::new(),
         }
     }
 
@@ -124,6 +132,8 @@ impl Log {
             |((execution, attempt, ordinal), seq): (Call, u64)| Some((call_of(&execution, attempt, ordinal)?, seq));
         log.ends = index.ends.into_iter().filter_map(place).collect();
         log.slices = index.slices.into_iter().filter_map(place).collect();
+        let repeated = index.repeated.into_iter();
+        log.repeated = repeated.filter_map(|(e, attempt)| Some((e.parse().ok()?, attempt))).collect();
         let open = index.open.into_iter();
         log.open =
             open.filter_map(|((e, attempt, ordinal), intent)| Some((call_of(&e, attempt, ordinal)?, intent))).collect();
@@ -186,6 +196,27 @@ impl Log {
         Ok(())
     }
 
+    /// Whether the end of this call, which is written now, says that it was perhaps carried out.
+    pub(super) fn takes_repeat(&mut self, call: &CallKey) -> bool {
+        let repeats = self.repeating.remove(call);
+        if repeats {
+            self.repeated.insert((call.execution.clone(), call.attempt));
+        }
+        repeats
+    }
+
+    /// See [`super::super::Execution::has_repeated`].
+    pub(super) fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
+        self.repeated.iter().any(|(of, number)| of == execution && *number <= attempt)
+    }
+
+    /// Forgets where the ends of these calls stand; [`Self::recall`] finds them again.
+    pub(super) fn leave_behind(&mut self, execution: &ExecutionKey, attempt: u32, first: u32) {
+        self.ends.retain(|call, _| call.execution != *execution || call.attempt != attempt || call.ordinal >= first);
+        self.ends.shrink_to_fit();
+        self.unread = self.seq;
+    }
+
     /// What a snapshot of `state` keeps of the log: what its open actions may be asked for, and how much came before.
     pub(super) fn index(&self, state: &State, decisions: u64) -> Value {
         let executions: HashSet<&ExecutionKey> = state.calls().map(|(_, call)| &call.key).collect();
@@ -204,6 +235,7 @@ impl Log {
             open: self.open.iter().map(|(call, intent)| (kept(call), intent.clone())).collect(),
             ends: places(&self.ends),
             slices: places(&self.slices),
+            repeated: self.repeated.iter().map(|(execution, attempt)| (execution.to_string(), *attempt)).collect(),
         };
         serde_json::to_value(index).unwrap_or(Value::Null)
     }
@@ -233,9 +265,12 @@ impl Log {
                     self.ends.insert(call, seq);
                 }
             }
-            Entry::NotSent { key, attempt, ordinal, .. } => {
+            Entry::NotSent { key, attempt, ordinal, repeats, .. } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
                     self.open.remove(&call);
+                    if *repeats {
+                        self.repeated.insert((call.execution, call.attempt));
+                    }
                 }
             }
             Entry::Resolved { key, attempt, ordinal, how, .. } => {

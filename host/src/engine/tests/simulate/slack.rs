@@ -208,7 +208,7 @@ fn page(name: &str, items: Vec<(String, Value)>, arguments: &Value) -> Value {
     let cursor = text(arguments, "cursor");
     let mut left = items.into_iter().filter(|(key, _)| cursor.is_empty() || *key > cursor);
     let shown: Vec<(String, Value)> = left.by_ref().take(PAGE).collect();
-    let next = left.next().and(shown.last()).map(|(key, _)| key.clone()).unwrap_or_default();
+    let next = left.next().and_then(|_| shown.last()).map(|(key, _)| key.clone()).unwrap_or_default();
     let shown: Vec<Value> = shown.into_iter().map(|(_, value)| value).collect();
     json!({"ok": true, name: shown, "has_more": !next.is_empty(), "response_metadata": {"next_cursor": next}})
 }

@@ -301,7 +301,9 @@ impl Story {
                     let same = |o: &&Order| order.key.is_some() && o.key == order.key && o.answer.is_some();
                     state.orders.iter().filter(same).find_map(|o| o.answer.filter(|other| *other != run))
                 };
-                if let Some(other) = other {
+                // A day after the end of its run a key means nothing any more, and a clock that is set makes a day of a moment.
+                let over = process.world.lock().clock_set;
+                if let Some(other) = other.filter(|_| !over) {
                     process.world.broken(format!("the key {:?} started {run} and {other}", order.key));
                 }
                 let mut state = process.world.lock();
@@ -398,8 +400,6 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: key,
-        by: None,
-        by: None,
         inline: None,
     }
 }

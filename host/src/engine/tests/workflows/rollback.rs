@@ -73,6 +73,27 @@ async fn a_fault_takes_back_what_the_run_changed_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_the_file_s_own_takes_back_what_has_no_inverse() {
+    let world = World::with_hq().await;
+    let mut welcome = tell("C0HQGENERAL")["tell"].take();
+    welcome["output"] = json!({ "as": "null" });
+    welcome["metadata"]["bellhop"]["compensate"] = json!({
+        "call": "message.update:1@slack",
+        "with": { "channel": "${ .channel }", "ts": "${ .ts }", "text": "${ \"withdrawn for \" + $input.who }" },
+    });
+    let extras = json!({ "onFault": { "rollback": "completed" } });
+    let name = world.file(extras, json!([{ "welcome": welcome }, join(), tell("C0NOWHERE")])).await;
+    let (run, view) = world.run(&name, json!({ "who": "4711" })).await;
+    assert_eq!(view.status, Status::Faulted);
+    let texts = world.texts("C0HQGENERAL");
+    assert!(texts.contains(&"withdrawn for 4711".to_owned()), "{texts:?}\n{:#?}", world.story(run).await);
+    assert!(!texts.contains(&"hello".to_owned()), "{texts:?}");
+    let expected = ["chat.postMessage", "usergroups.users.update", "usergroups.users.update", "chat.update"];
+    assert_eq!(world.changes(0), expected, "{:#?}", world.story(run).await);
+    world.assert_keys_once();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_person_who_was_in_before_stays_in() {
     let world = World::with_hq().await;
     let first = world.file(json!({}), json!([join()])).await;
