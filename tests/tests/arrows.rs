@@ -266,6 +266,7 @@ fn a_room_without_a_row_and_hidden_ways_are_seen() {
 const CORE_DIRECT: &[(&str, &str)] = &[
     ("jiff", "calendars and time zones, told the time"),
     ("jsonschema", "JSON Schema 2020-12, without its resolver of remote references"),
+    ("rpds", "maps and vectors of which copies share what is the same"),
     ("saphyr-parser", "YAML as events with positions"),
     ("serde", "derives"),
     ("serde_json", "values"),

@@ -11,22 +11,19 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
 mod behind;
+mod beside;
 mod log;
 
 use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
 use crate::clock::Clock;
+use crate::engine::driver;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
-use crate::engine::{driver, retention, summary};
 use crate::faults::{Plant, Point, pass, planted};
-use crate::journal::{self, Entry, Journal, Place, Ticket, Write, key};
+use crate::journal::{self, Entry, Journal, Ticket, Write};
 use crate::limits::Limits;
+use beside::place_of;
 use log::Log;
-
-/// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
-/// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
-/// would otherwise write that again with each few of them.
-const SNAPSHOT_EVENTS: u64 = 256;
 
 /// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
 /// taken for a store that failed. Half of what the embedded store takes.
@@ -263,70 +260,6 @@ impl Local {
         Ok(())
     }
 
-    /// What can be made again from a state and is written with it: summary, timer, snapshot, the mark of an open run.
-    fn beside(&self, log: &mut Log, number: u64, write: &mut Write, state: &State) -> Result<(), Error> {
-        let (stored, wanted) = log.timer;
-        if stored != wanted {
-            if let Some(at) = stored {
-                write.delete(&key::timer(at, self.run, 0));
-            }
-            if let Some(at) = wanted {
-                write.put(&key::timer(at, self.run, 0), &Value::Null).map_err(failed)?;
-            }
-        }
-        let now = self.clock.now();
-        let summary =
-            summary::after(&log.summary, state, now, |value| self.journal.content(write, value)).map_err(failed)?;
-        let changed = summary.status != log.summary.status || summary.waiting != log.summary.waiting;
-        if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
-            write.put(&key::summary(self.run), &summary).map_err(failed)?;
-        }
-        let place = place_of(state);
-        let reopened = state.ended().is_none() && log.summary.status.is_final();
-        if state.ended().is_none() && (reopened || place != log.place) {
-            let open = journal::Open { place: place.clone(), ..journal::Open::default() };
-            write.put(&key::open(self.run), &open).map_err(failed)?;
-        }
-        log.place = place;
-        if let Some((at, _)) = state.ended() {
-            write.delete(&key::open(self.run));
-            write.delete(&key::snapshot(self.run));
-            summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
-            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
-            retention::keep_until(write, self.run, at, kept_ms).map_err(failed)?;
-        } else if rests(state)
-            || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
-        {
-            let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
-            let snapshot = journal::Snapshot {
-                seq: log.seq + 1,
-                // Never by digest: it replaces the one before it, and that one must leave nothing behind.
-                state: journal::Content::Value(value),
-                log: Some(log.index(state, number + 1)),
-            };
-            let before = write.bytes() as u64;
-            write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
-            log.snapshot_events = state.events;
-            log.snapshot_in_write = write.bytes() as u64 - before;
-            log.snapshot_due_bytes = log.bytes + log.snapshot_in_write;
-        }
-        log.summary = summary;
-        Ok(())
-    }
-
-    /// Writes the run's summary as `state` has it, whatever was written before.
-    pub(crate) fn refresh(&self, state: &State) -> Result<(), Error> {
-        let mut log = self.log();
-        let mut write = Write::new();
-        let now = self.clock.now();
-        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))
-            .map_err(failed)?;
-        write.put(&key::summary(self.run), &summary).map_err(failed)?;
-        log.last = self.journal.commit(write.of(self.run)).map_err(failed)?;
-        log.summary = summary;
-        Ok(())
-    }
-
     fn kept_answer(&self, seq: u64) -> Result<Option<Value>, Error> {
         let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
         let Some((found, entry)) = page.into_iter().next() else { return Ok(None) };
@@ -427,16 +360,6 @@ fn text(value: Value) -> String {
         Value::String(text) => text,
         other => other.to_string(),
     }
-}
-
-fn place_of(state: &State) -> Option<Place> {
-    state.group().map(|(group, admitted)| Place { group: group.clone(), admitted })
-}
-
-/// Whether the run waits for nobody but time or a person: it will leave memory.
-fn rests(state: &State) -> bool {
-    use bellhop_core::run::Status;
-    matches!(state.status(), Status::Waiting | Status::Parked | Status::Suspended)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]

@@ -68,20 +68,28 @@ fn pager(pages: usize) -> Vec<u8> {
     plugin.build()
 }
 
-/// Starts an action of so many pages.
-fn start(life: &Life, pages: usize) -> RunId {
+/// Starts an action of so many pages; gives what stood in the store before.
+fn start(life: &Life, pages: usize) -> (RunId, usize) {
     let services = &life.engine().services;
     let bytes = pager(pages);
     life.wait(services.plugins.install(&bytes, None, &services.gateway.rules, services.clock.now())).unwrap();
     let workflow =
         life.apply(&format!("\n  - read: {{call: 'pages.read:1@pager-{pages}', with: {{connection: team}}}}"));
-    life.started(trigger(&workflow, json!({}), HQ, None))
+    let before = stored(life);
+    (life.started(trigger(&workflow, json!({}), HQ, None)), before)
 }
 
 /// What stands in the store, in bytes.
 fn stored(life: &Life) -> usize {
-    let items = life.store.scan(&[], &[], usize::MAX).unwrap().items;
-    items.iter().map(|(key, value)| key.len() + value.len()).sum()
+    let (mut from, mut bytes) = (Vec::new(), 0);
+    loop {
+        let page = life.store.scan(&from, &[], usize::MAX).unwrap();
+        bytes += page.items.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        match page.next {
+            Some(next) => from = next.to_vec(),
+            None => return bytes,
+        }
+    }
 }
 
 fn slices(life: &Life, run: RunId) -> usize {
@@ -99,8 +107,7 @@ fn work_and_journal_grow_with_the_pages_and_a_snapshot_does_not() {
     let grown = |pages: usize| {
         let slack = Slack::start();
         let life = Life::start(fresh(), &slack);
-        let before = stored(&life);
-        let run = start(&life, pages);
+        let (run, before) = start(&life, pages);
         let mut snapshots = Vec::new();
         while life.status(run) == Status::Running {
             let kept = life.store.get(key::snapshot(run).bytes()).unwrap();
@@ -128,7 +135,7 @@ fn who_dies_in_the_middle_is_followed_from_the_last_slice() {
     for keep in [usize::MAX, 0] {
         let slack = Slack::start();
         let life = Life::start(fresh(), &slack);
-        let run = start(&life, 2_000);
+        let (run, _) = start(&life, 2_000);
         life.until("most pages are read", || slack.count(METHOD) > 1_850);
         let memory = life.die(keep);
         let before = slack.count(METHOD);

@@ -154,10 +154,12 @@ fn a_run_comes_to_the_same_over_both_ports() {
     for seed in 0..number("SEEDS").unwrap_or(SEEDS) {
         let (by_replay, broken) = ports::replayed(seed, Vec::new());
         assert_eq!(broken, [] as [String; 0], "seed {seed}");
-        if !ports::races(&Story::of(seed).first_definition()) {
+        let definition = Story::of(seed).first_definition();
+        let stopped = ports::is_together(&definition) && by_replay.status != Some(Status::Completed);
+        if !ports::races(&definition) && !stopped {
             let (by_journal, broken) = ports::local(seed);
             assert_eq!(broken, [] as [String; 0], "seed {seed}");
-            assert_eq!(by_journal.status, by_replay.status, "seed {seed}");
+            assert_eq!(by_journal.status, by_replay.status, "seed {seed}: {by_journal:?}, {by_replay:?}");
             assert_eq!(ports::count(&by_journal.facts), ports::count(&by_replay.facts), "seed {seed}");
             compared += 1;
         }

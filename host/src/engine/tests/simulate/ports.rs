@@ -191,6 +191,12 @@ pub(super) fn races(definition: &Value) -> bool {
     text.contains("\"timeout\"") || text.contains("\"compete\":true") || text.contains("wild.tell")
 }
 
+/// Whether several things are under way at once: where one of them fails, the others are stopped wherever they are.
+pub(super) fn is_together(definition: &Value) -> bool {
+    let text = definition.to_string();
+    text.contains("\"fork\"") || text.contains("\"concurrency\"")
+}
+
 /// Deaths of a process that replays, anywhere in its log.
 pub(super) fn deaths(seed: u64, lines: usize) -> Vec<Death> {
     let mut dice = Dice::of(seed, "replay");
