@@ -220,7 +220,11 @@ impl Cell {
             let after = self.slack.requests();
             // What was under way ends; nothing begins.
             let begun = |(method, _): &&(String, Option<String>)| method == POST || method == UPDATE;
-            let own = usize::from(phase == Phase::Budget) * 2;
+            let own = match phase {
+                Phase::Budget => 2,
+                Phase::Intent | Phase::Answered => 1,
+                Phase::Sent | Phase::Between | Phase::Timer | Phase::Rollback => 0,
+            };
             assert!(after[before..].iter().filter(begun).count() <= own, "{phase:?}: {after:?}");
             assert_eq!(self.life.status(self.run), Status::Suspended, "{phase:?}");
             let resumed = self.tell(Cause::Resume);
