@@ -116,8 +116,8 @@ impl Cell {
             }
             Phase::Between => {
                 let told = cell.tell(Cause::Suspend);
-                cell.go();
                 cell.told(told);
+                cell.go();
                 cell.life.until_status(run, Status::Suspended);
                 cell.life.until("it has left", || cell.life.engine().runs.live() == 0);
             }
@@ -197,8 +197,12 @@ impl Cell {
             Act::CancelAndUndo => Cause::CancelAndUndo,
             Act::Kill => Cause::Kill,
         });
-        self.linger();
         let by_store = matches!(self.held, Held::ByStore);
+        if by_store {
+            self.linger();
+        } else {
+            self.life.until("it is decided", || told.is_finished());
+        }
         self.go();
         if by_store {
             self.life.store.sync(usize::MAX);
