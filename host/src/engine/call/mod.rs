@@ -257,7 +257,13 @@ impl<E: Execution> Attempt<E> {
             || {
                 let others = keys.iter().filter_map(|key| Some((key, self.services.keys.held_by_another(key, owner)?)));
                 for (key, other) in others {
-                    self.port.note(format!("waits for `{key}`, which the run {other} is changing"));
+                    // One that is parked and whose task nobody waits for any more lets go when the person has decided.
+                    let who = if other == self.run() {
+                        "another action of this run holds".to_owned()
+                    } else {
+                        format!("the run {other} is changing")
+                    };
+                    self.port.note(format!("waits for `{key}`, which {who}"));
                 }
                 let (held, keys, owner) = (self.services.keys.clone(), keys.to_vec(), owner.clone());
                 let all: Turn = Box::pin(async move {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellhop_core::run::{Cause, Command, FrameId, Group, Notice, State, Status, pending};
 use futures_util::future::BoxFuture;
@@ -24,15 +25,18 @@ use crate::limits::Limits;
 /// How often a person helps.
 const HELPS_MAX: u32 = 40;
 
+/// After what time somebody looks.
+const PATIENCE: Duration = Duration::from_secs(100_000);
+
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Came {
-    pub(super) status: Option<Status>,
+struct Came {
+    status: Option<Status>,
     /// What Slack did, in no order.
-    pub(super) facts: Vec<String>,
-    pub(super) lines: usize,
+    facts: Vec<String>,
+    lines: usize,
     /// For what it waits, if it did not end.
-    pub(super) waits: String,
+    waits: String,
 }
 
 /// The real callers of actions, over an engine that has no groups of its own.
@@ -83,7 +87,7 @@ fn story(seed: u64) -> (Arc<Story>, Arc<World>) {
 }
 
 /// Over the journal.
-pub(super) fn local(seed: u64) -> (Came, Vec<String>) {
+fn local(seed: u64) -> (Came, Vec<String>) {
     let (story, world) = story(seed);
     let result = Arc::new(std::sync::Mutex::new(None));
     let (kept, limits) = (result.clone(), story.limits.clone());
@@ -92,7 +96,7 @@ pub(super) fn local(seed: u64) -> (Came, Vec<String>) {
         process.engine.start().await.unwrap();
         let run = process.engine.trigger(story.first_order()).await.unwrap().run;
         for help in 0..HELPS_MAX {
-            let limit = process.engine.services.clock.sleep(std::time::Duration::from_secs(100_000));
+            let limit = process.engine.services.clock.sleep(PATIENCE);
             let view = process.engine.wait(run, limit).await.unwrap().unwrap();
             if view.status.is_final() || help + 1 == HELPS_MAX {
                 *kept.lock().unwrap() = Some(view.status);
@@ -110,7 +114,7 @@ pub(super) fn local(seed: u64) -> (Came, Vec<String>) {
 }
 
 /// Over a log that is replayed, in a process that dies where it is said.
-pub(super) fn replayed(seed: u64, mut deaths: Vec<Death>) -> (Came, Vec<String>) {
+fn replayed(seed: u64, mut deaths: Vec<Death>) -> (Came, Vec<String>) {
     let (story, world) = story(seed);
     // Accepted as ever, and carried by nobody: the other port does that.
     let limits = Limits { live_runs_max: 0, ..story.limits.clone() };
@@ -166,8 +170,28 @@ async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, de
     let invoker = Replayed { caller, inbox: inbox.clone() };
     let mut state = State::new(facts);
     let mut decisions = driver::fold(port.as_ref(), &mut state, 0).await.unwrap();
+    let help = || {
+        world.lock().calm = true;
+        let _there = inbox.send(signal(Cause::Retry));
+    };
     for _ in 0..HELPS_MAX {
-        let carried = driver::drive(port.as_ref(), &invoker, engine.services.decider.as_ref(), state, decisions).await;
+        let driving = driver::drive(port.as_ref(), &invoker, engine.services.decider.as_ref(), state, decisions);
+        tokio::pin!(driving);
+        let mut helped = 0;
+        let carried = loop {
+            tokio::select! {
+                biased;
+                carried = &mut driving => break carried,
+                () = engine.services.clock.sleep(PATIENCE) => {}
+            }
+            // Something is under way and comes to no end: it may wait for what a parked action of the same run holds.
+            helped += 1;
+            if helped > HELPS_MAX {
+                log.lock().unwrap().status = None;
+                return Left::Over;
+            }
+            help();
+        };
         log.lock().unwrap().lines = port.lines();
         let Ok(carried) = carried else { return Left::Died };
         (state, decisions) = (carried.state, carried.decisions);
@@ -179,26 +203,25 @@ async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, de
         if pending(&state).iter().any(|command| matches!(command, Command::Wake { .. })) {
             continue;
         }
-        world.lock().calm = true;
-        let _there = inbox.send(signal(Cause::Retry));
+        help();
     }
     Left::Over
 }
 
 /// Whether what happens depends on who is a millisecond earlier.
-pub(super) fn races(definition: &Value) -> bool {
+fn races(definition: &Value) -> bool {
     let text = definition.to_string();
     text.contains("\"timeout\"") || text.contains("\"compete\":true") || text.contains("wild.tell")
 }
 
 /// Whether several things are under way at once: where one of them fails, the others are stopped wherever they are.
-pub(super) fn is_together(definition: &Value) -> bool {
+fn is_together(definition: &Value) -> bool {
     let text = definition.to_string();
     text.contains("\"fork\"") || text.contains("\"concurrency\"")
 }
 
 /// Deaths of a process that replays, anywhere in its log.
-pub(super) fn deaths(seed: u64, lines: usize) -> Vec<Death> {
+fn deaths(seed: u64, lines: usize) -> Vec<Death> {
     let mut dice = Dice::of(seed, "replay");
     let mut at: Vec<usize> =
         (0..dice.between(1, 3)).map(|_| usize::try_from(dice.below(lines as u64)).unwrap()).collect();
@@ -208,11 +231,51 @@ pub(super) fn deaths(seed: u64, lines: usize) -> Vec<Death> {
     at.into_iter().map(|line| Death { line, kept: dice.chance(50) }).collect()
 }
 
-/// For whoever compares: by how many.
-pub(super) fn count(facts: &[String]) -> BTreeMap<&str, usize> {
+/// For whoever compares: by how many. Where a file allows that something is sent again without asking, how often that
+/// happens depends on when what was lost is looked for.
+fn count(facts: &[String]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for fact in facts {
-        *counts.entry(fact.as_str()).or_insert(0) += 1;
+        let times = counts.entry(fact.as_str()).or_insert(0);
+        *times = if fact.contains("resend") { 1 } else { *times + 1 };
     }
     counts
+}
+
+/// What was seen of one seed.
+#[derive(Default)]
+pub(super) struct Both {
+    /// What should not be.
+    pub(super) breaks: Vec<String>,
+    pub(super) compared: bool,
+    pub(super) deaths: usize,
+}
+
+/// Plays the run of a seed over both ports, and over the one that replays once more, with deaths.
+pub(super) fn both(seed: u64) -> Both {
+    let (by_replay, mut breaks) = replayed(seed, Vec::new());
+    let definition = Story::of(seed).first_definition();
+    let stopped = is_together(&definition) && by_replay.status != Some(Status::Completed);
+    let compared = !races(&definition) && !stopped;
+    if compared {
+        let (by_journal, broken) = local(seed);
+        breaks.extend(broken);
+        if by_journal.status != by_replay.status || count(&by_journal.facts) != count(&by_replay.facts) {
+            breaks.push(format!("over the journal {by_journal:?}, over a log {by_replay:?}"));
+        }
+    }
+    let deaths = deaths(seed, by_replay.lines.max(1));
+    let (after, broken) = replayed(seed, deaths.clone());
+    breaks.extend(broken);
+    for (fact, times) in count(&after.facts) {
+        if times > 1 && fact.starts_with("message") {
+            breaks.push(format!("with {deaths:?}, {times} times: {fact}"));
+        }
+    }
+    // One that is parked waits for a person, and there is none here.
+    let stuck = after.status == Some(Status::Parked) || by_replay.status.is_some_and(|s| !s.is_final());
+    if !stuck && !after.status.is_some_and(Status::is_final) {
+        breaks.push(format!("with {deaths:?} it does not end: {after:?}"));
+    }
+    Both { breaks, compared, deaths: deaths.len() }
 }
