@@ -1,22 +1,18 @@
 //! One life of a process: the whole engine in one thread, on a store that can die, at the door of a world that stays.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bellhop_core::id::RunId;
-use bellhop_core::requirement::{Connection, Kind, Permission, Plan, TokenKind};
-use bellhop_slack::client::{Client, Options as ClientOptions, Secret};
+use bellhop_slack::client::{Client, Options as ClientOptions};
 
 use super::super::dying::Dying;
 use super::dice::Dice;
 use super::guest::{Guests, manifest};
 use super::world::{Door, World};
-use crate::clock::Clock as _;
 use crate::engine::connections::Secrets;
 use crate::engine::entropy::Entropy;
 use crate::engine::execution::local::{Local, Read};
-use crate::engine::gateway::Connected;
 use crate::engine::{Engine, Options, driver};
 use crate::journal::memory::Memory;
 use crate::journal::{Journal, Summary, key};
@@ -153,20 +149,7 @@ fn equip(engine: &mut Arc<Engine>, world: &Arc<World>, store: &Arc<Dying>, seed:
     let services = Arc::get_mut(&mut inner.services).expect("nobody else has them yet");
     services.entropy = Arc::new(Entropy::seeded(seed));
     services.gateway.way = Some(Arc::new(Door { world: world.clone(), store: store.clone() }));
-    let facts = Connection {
-        name: "hq".to_owned(),
-        kind: Kind::Workspace,
-        permission: Permission::Act,
-        plan: Some(Plan::BusinessPlus),
-        plan_unknown_because: None,
-        checked_at: Some(world.time.now()),
-        tokens: BTreeMap::from([(TokenKind::Bot, None)]),
-        assumed: false,
-        workspace_id: Some("T01".to_owned()),
-        enterprise_id: None,
-    };
-    let tokens = BTreeMap::from([(TokenKind::Bot, Secret::new("xoxb-simulated".to_owned()))]);
-    services.gateway.put(Connected { facts, acting: None, tokens });
+    super::lack::connect(world, &services.gateway);
     let script = Arc::new(Guests { world: world.clone() });
     services.plugins.put_script(manifest(), script, &services.gateway.rules);
 }
