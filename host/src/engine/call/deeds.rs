@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellhop_core::run::{Account, Effect, Returned};
 
-use crate::engine::execution::{Answer, How};
+use crate::engine::execution::Answer;
 
 /// See the module.
 #[derive(Default)]
@@ -26,12 +26,10 @@ impl Deeds {
         if !answer.writes {
             return;
         }
-        // Slack may have refused to do again what it had done.
-        self.repeated.fetch_or(answer.how == How::Again, Ordering::Relaxed);
         if answer.result.is_ok() {
             self.wrote.store(true, Ordering::Relaxed);
-            self.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
-            self.perhaps.fetch_or(answer.how == How::Holds, Ordering::Relaxed);
+            self.reused.fetch_or(answer.how.is_reused(), Ordering::Relaxed);
+            self.perhaps.fetch_or(answer.how.holds(), Ordering::Relaxed);
         }
     }
 
@@ -43,11 +41,6 @@ impl Deeds {
     /// A write is about to be sent again though an earlier sending may have been carried out.
     pub(super) fn note_repeated(&self) {
         self.repeated.store(true, Ordering::Relaxed);
-    }
-
-    /// How a write that Slack answers now is recorded.
-    pub(super) fn how_sent(&self) -> How {
-        if self.repeated.load(Ordering::Relaxed) { How::Again } else { How::Sent }
     }
 
     /// Whether a write was carried out.
