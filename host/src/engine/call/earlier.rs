@@ -1,7 +1,8 @@
 //! What earlier attempts at an action carried out, which a later one is answered from (semantics 1, "Retry").
 //!
-//! A write is found again by its place, and, since an attempt reads anew and may come to the same write a call earlier or
-//! later than the one before it, by its request. Each success answers once.
+//! A write is found again by its place. Since an attempt reads anew, and may come to the same write a call earlier or later
+//! than the one before it, one that finds no success at its place is answered from the same request elsewhere. Each success
+//! answers once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +37,11 @@ impl Earlier {
     pub(super) fn answered(&mut self, hash: &str, ordinal: u32) {
         self.used.extend(self.find(hash, ordinal));
     }
+
+    /// Whether this attempt did not come to everything again that was carried out before it.
+    fn leaves_any(&self) -> bool {
+        self.done.values().map(BTreeSet::len).sum::<usize>() > self.used.len()
+    }
 }
 
 impl<E: Execution> Scope<E> {
@@ -66,6 +72,19 @@ impl<E: Execution> Scope<E> {
         Ok(earlier)
     }
 
+    /// Whether earlier attempts carried out something that this one, which has made its calls up to `ordinal`, was not
+    /// answered from: then what it says that it changed is not all.
+    pub(super) async fn leaves_earlier(&self, ordinal: u32) -> Result<bool, Stopped> {
+        if self.attempt == 1 {
+            return Ok(false);
+        }
+        let mut earlier = self.earlier.lock().await;
+        if earlier.is_none() {
+            *earlier = Some(self.load_earlier(ordinal).await?);
+        }
+        Ok(earlier.as_ref().is_some_and(Earlier::leaves_any))
+    }
+
     fn place(&self, (attempt, ordinal): Place) -> CallKey {
         CallKey { execution: self.execution.clone(), attempt, ordinal }
     }
@@ -87,7 +106,6 @@ impl<E: Execution> Scope<E> {
             Stopped::Park(fault)
         };
         let name = &request.method.name;
-        let mut differs = None;
         for attempt in (1..self.attempt).rev() {
             let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
             if open {
@@ -95,32 +113,26 @@ impl<E: Execution> Scope<E> {
                 let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
                 return Err(parked("outcome-unknown", 500, detail));
             }
-            let carried_out = kept.filter(|kept| kept.writes && kept.result.is_ok());
-            if let Some(kept) = carried_out {
-                if planted(Plant::IgnoreHash) {
-                    return Ok(Some(Answer { how: How::Reused, ..kept }));
-                }
-                // The hash is of the function's name too.
-                differs = (kept.hash != request.hash).then_some(attempt);
+            let Some(kept) = kept.filter(|kept| kept.writes && kept.result.is_ok()) else { continue };
+            // The hash is of the function's name too.
+            if kept.hash == request.hash || planted(Plant::IgnoreHash) {
                 break;
             }
-        }
-        if let Some((attempt, at)) = earlier.find(&request.hash, ordinal)
-            && let Some(kept) = self.kept(&self.place((attempt, at))).await?
-        {
-            earlier.used.insert((attempt, at));
-            let how = if kept.how == How::Holds { How::ReusedHolds } else { How::Reused };
-            return Ok(Some(Answer { how, ..kept }));
-        }
-        match differs {
-            Some(attempt) if !self.retry_again => {
-                let detail = format!(
-                    "{name} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice"
-                );
-                Err(parked("retry-differs", 409, detail))
+            if self.retry_again {
+                return Ok(None);
             }
-            _ => Ok(None),
+            let detail = format!(
+                "{name} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice"
+            );
+            return Err(parked("retry-differs", 409, detail));
         }
+        let Some((attempt, at)) = earlier.find(&request.hash, ordinal) else { return Ok(None) };
+        earlier.used.insert((attempt, at));
+        let kept = self.kept(&self.place((attempt, at))).await?;
+        Ok(kept.map(|kept| {
+            let how = if kept.how == How::Holds { How::ReusedHolds } else { How::Reused };
+            Answer { how, ..kept }
+        }))
     }
 }
 

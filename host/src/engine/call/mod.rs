@@ -412,9 +412,7 @@ impl<E: Execution> Attempt<E> {
                         tries = 0;
                         continue;
                     }
-                    // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let effect = self.deeds.cut_short();
-                    return CallEnd::Returned(Returned::Ok { output: Value::Null, effect });
+                    return self.cut_short();
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
                 (Some(Err(trap @ Trap::Cpu { .. })), _) => {
@@ -431,7 +429,15 @@ impl<E: Execution> Attempt<E> {
                     return CallEnd::Returned(Returned::Fault(Fault::of_code(code, 500, trap.to_string())));
                 }
                 (Some(Ok(answered)), _) => match self.interpret(action, answered) {
-                    Interpreted::End(end) => return end,
+                    Interpreted::End(end) => {
+                        match scope.leaves_earlier(first + made.load(Ordering::Relaxed)).await {
+                            Ok(true) => self.deeds.note_left(),
+                            Ok(false) => {}
+                            Err(stopped) => return self.stopped(stopped),
+                        }
+                        return end;
+                    }
+                    Interpreted::Again(_) if stopping => return self.cut_short(),
                     Interpreted::Again(state) => {
                         let number = slice.as_ref().map_or(0, |s| s.number + 1);
                         let next = Slice { number, state, first_call: first + made.load(Ordering::Relaxed) };
@@ -466,13 +472,16 @@ impl<E: Execution> Attempt<E> {
 
     /// The end of a call that was stopped before it did anything in this life.
     fn nothing_done(&self) -> CallEnd {
-        let effect = if self.port.has_repeated(&self.call.key, self.call.attempt) {
+        if self.port.has_repeated(&self.call.key, self.call.attempt) {
             self.deeds.note_repeated();
-            self.deeds.cut_short()
-        } else {
-            Effect::default()
-        };
-        CallEnd::Returned(Returned::Ok { output: Value::Null, effect })
+            return self.cut_short();
+        }
+        CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect::default() })
+    }
+
+    /// Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
+    fn cut_short(&self) -> CallEnd {
+        CallEnd::Returned(Returned::Ok { output: Value::Null, effect: self.deeds.cut_short() })
     }
 
     fn slice_key(&self, number: u32) -> StepKey {

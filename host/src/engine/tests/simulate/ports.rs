@@ -241,13 +241,13 @@ fn deaths(seed: u64, lines: usize) -> Vec<Death> {
     at.into_iter().map(|line| Death { line, kept: dice.chance(50) }).collect()
 }
 
-/// For whoever compares: by how many. Where a file allows that something is sent again without asking, how often that
-/// happens depends on when what was lost is looked for.
+/// For whoever compares: by how many. Where a file allows that something is sent again, how often that happens depends on
+/// what is read, and when.
 fn count(facts: &[String]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for fact in facts {
         let times = counts.entry(fact.as_str()).or_insert(0);
-        *times = if fact.contains("resend") { 1 } else { *times + 1 };
+        *times = if fact.contains("resend") || fact.contains("again") { 1 } else { *times + 1 };
     }
     counts
 }
