@@ -355,7 +355,7 @@ impl World {
             for line in log.lines() {
                 match line {
                     Line::Intent(key, intent) => drop(open.insert(key, intent.hash)),
-                    Line::Done(key, _) | Line::NotSent(key) => drop(open.remove(&key)),
+                    Line::Done(key, _) | Line::NotSent(key, _) => drop(open.remove(&key)),
                 }
             }
             if !open.values().any(|open| *open == hash) {
