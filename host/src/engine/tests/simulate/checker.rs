@@ -74,7 +74,7 @@ pub(super) async fn check(process: &Process, story: &Story) {
         lost.push(format!("{user} was in {place} before anything ran, and is not there any more"));
     }
     groups(world, story, &mut lost);
-    super::lack::check(world, story.lacking.as_ref(), &mut lost);
+    super::lack::check(world, story, &mut lost);
     super::kept::check(process, story, &mut lost);
     for what in lost {
         world.broken(what);

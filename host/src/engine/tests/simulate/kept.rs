@@ -37,7 +37,7 @@ impl Times {
             } else {
                 Limits::default().idempotency_kept_ms
             },
-            own_s: [(); 2].map(|()| dice.chance(40).then(|| dice.between(20, 300))),
+            own_s: [(); 2].map(|()| dice.chance(40).then(|| dice.between(20, 3_000))),
         })
     }
 

@@ -1,12 +1,14 @@
 //! What the connection lacks at first: runs that are refused for it are kept, and begin by themselves once an operator
 //! has put it right.
 
+use bellhop_core::id::RunId;
 use bellhop_core::requirement::{Connection, Kind, Permission, Plan, TokenKind};
 use bellhop_slack::client::Secret;
 use serde_json::Value;
 
 use super::dice::Dice;
 use super::life::Process;
+use super::story::Story;
 use super::world::World;
 use crate::clock::Clock as _;
 use crate::engine::gateway::{Connected, Gateway};
@@ -89,7 +91,10 @@ pub(super) fn remedy(process: &Process, told: bool) {
 }
 
 /// Whoever was blocked began when it could, and not before.
-pub(super) fn check(world: &World, lacking: Option<&Lacking>, lost: &mut Vec<String>) {
+pub(super) fn check(world: &World, story: &Story, lost: &mut Vec<String>) {
+    let lacking = story.lacking.as_ref();
+    let needing: Vec<RunId> =
+        world.lock().promised.keys().copied().filter(|run| story.needs_everything(*run)).collect();
     let mut state = world.lock();
     let (Some(lacking), Some(remedied), false) = (lacking, state.remedied_ms, state.clock_set) else { return };
     let within = if lacking.told { TOLD_MS } else { UNTOLD_MS } + DEATH_MS * u64::from(state.life);
@@ -101,6 +106,10 @@ pub(super) fn check(world: &World, lacking: Option<&Lacking>, lost: &mut Vec<Str
     for (run, promised) in &state.promised {
         let at = |kind: &str| promised.events.values().find(|e| e["type"] == kind).and_then(|e| time(&e["at"]));
         blocked += u64::from(at("run.blocked").is_some());
+        let early = |at: &u64| *at < remedied && needing.contains(run);
+        if let Some(begun) = at("run.started").filter(early) {
+            lost.push(format!("{run} started {} ms before what it lacked was there", remedied - begun));
+        }
         let (Some(since), Some(begun)) = (at("run.blocked"), at("run.unblocked")) else { continue };
         if begun < remedied {
             lost.push(format!("{run} began {} ms before what it lacked was there", remedied - begun));

@@ -1,10 +1,12 @@
 //! One life of a process: the whole engine in one thread, on a store that can die, at the door of a world that stays.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bellhop_core::id::RunId;
 use bellhop_slack::client::{Client, Options as ClientOptions};
+use bellhop_slack::limiter::Closed;
 
 use super::super::dying::Dying;
 use super::dice::Dice;
@@ -78,7 +80,7 @@ where
     Fut: Future<Output = Left>,
 {
     let ground = ground();
-    world.lock().begin_life();
+    world.lock().begin_life(&closed(&memory));
     let life = world.lock().life;
     let mut dice = Dice::of(world.seed, format!("life {life}"));
     let store = Arc::new(Dying::over(memory));
@@ -141,6 +143,14 @@ where
     // It takes a moment until somebody starts it again.
     world.time.pass(dice.between(1, 3_000));
     (store.left(keep), left)
+}
+
+/// Of which methods and channels it is on the disk that Slack wants to be left alone.
+fn closed(memory: &Memory) -> BTreeSet<String> {
+    let range = key::all(key::Space::Limiter);
+    let journal = Journal::new(Arc::new(memory.crash(usize::MAX)));
+    let listed = journal.list::<Closed>(key::Space::Limiter, &range, 1_000).unwrap().items;
+    listed.into_iter().map(|(_, c)| format!("{} {}", c.key.bucket, c.key.channel.unwrap_or_default())).collect()
 }
 
 /// Puts a simulation's parts in the places of those that reach outside.

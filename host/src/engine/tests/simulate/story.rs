@@ -316,6 +316,16 @@ impl Story {
         }
     }
 
+    /// Whether a run cannot do without what a connection may lack: it calls, whatever its input is.
+    pub(super) fn needs_everything(&self, run: RunId) -> bool {
+        let state = self.lock();
+        let order = state.orders.iter().find(|order| order.answer == Some(run));
+        order.is_some_and(|order| {
+            let tasks = self.definitions[order.definition]["do"].to_string();
+            tasks.contains("\"call\"") && !tasks.contains("\"if\"") && !tasks.contains("\"switch\"")
+        })
+    }
+
     /// Between two looks at the runs.
     pub(super) fn look(&self, calm: bool) -> Duration {
         Duration::from_secs(match (calm, &self.times) {

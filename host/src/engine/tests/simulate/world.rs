@@ -1,6 +1,6 @@
 //! Everything that outlives a process: time, Slack, what goes wrong on the way there, what was told and promised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -200,10 +200,11 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A process starts. How long Slack wants to be left alone was written down by the one before, if it came to that.
-    pub(super) fn begin_life(&mut self) {
+    /// A process starts. How long Slack wants to be left alone was written down by the one before, if it came to that:
+    /// for those it has to be.
+    pub(super) fn begin_life(&mut self, written_down: &BTreeSet<String>) {
         self.life += 1;
-        self.closed.clear();
+        self.closed.retain(|bucket, _| written_down.contains(bucket));
         for promised in self.promised.values_mut().filter(|promised| promised.asking > 0) {
             // Nobody heard what came of it.
             (promised.asking, promised.ended) = (0, None);
