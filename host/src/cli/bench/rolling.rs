@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::{Figures, Options, clock};
 use crate::cli::child::{Outcome, failed};
 use crate::journal::sled::{self, Sled};
-use crate::journal::{Answer, Content, Entry, Journal, Store, Summary, Write, key};
+use crate::journal::store::Store;
+use crate::journal::{Answer, Content, Entry, Journal, Summary, Write, key};
 
 /// When the first run began; each begins a millisecond after the one before.
 const BEGAN_MS: u64 = 1_767_600_000_000;
