@@ -342,7 +342,12 @@ impl World {
         if stamp.is_some_and(|stamp| stamp.starts_with("notice/")) {
             return;
         }
-        if self.lock().lack.is_some() {
+        // With the clock gone forward, what is known of the connection is old, and nobody is refused for it.
+        let lacks = {
+            let state = self.lock();
+            state.lack.is_some() && !state.clock_set
+        };
+        if lacks {
             return self.broken(format!("{} left, and the connection may not do that yet", method.name));
         }
         let mut asked = arguments.clone();
