@@ -100,8 +100,7 @@ impl<E: Execution> Scope<E> {
             *earlier = Some(self.load_earlier(ordinal).await?);
         }
         let Some(earlier) = earlier.as_mut() else { return Ok(None) };
-        let parked = |code: &str, status: u16, detail: String| {
-            let mut fault = Fault::of_code(code, status, detail);
+        let parked = |mut fault: Fault| {
             fault.instance = Some(self.execution.pointer.clone());
             Stopped::Park(fault)
         };
@@ -111,7 +110,7 @@ impl<E: Execution> Scope<E> {
             if open {
                 // A person had it tried again though nobody knows what became of it.
                 let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
-                return Err(parked("outcome-unknown", 500, detail));
+                return Err(parked(Fault::of_code("outcome-unknown", 500, detail)));
             }
             let Some(kept) = kept.filter(|kept| kept.writes && kept.result.is_ok()) else { continue };
             // The hash is of the function's name too.
@@ -124,7 +123,7 @@ impl<E: Execution> Scope<E> {
             let detail = format!(
                 "{name} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice"
             );
-            return Err(parked("retry-differs", 409, detail));
+            return Err(parked(Fault::of_code("retry-differs", 409, detail)));
         }
         let Some((attempt, at)) = earlier.find(&request.hash, ordinal) else { return Ok(None) };
         earlier.used.insert((attempt, at));
