@@ -14,7 +14,7 @@ mod toolchain;
 
 /// A fifth of a run's time went to the system's allocator; `ARCHITECTURE.md` has the figures.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     let mut arguments = std::env::args_os().skip(1);

@@ -250,7 +250,7 @@ impl<C: Clock> Limiter<C> {
         let mut state = self.inner.lock();
         state.sweep(now_us);
         let restarted_at_us = state.restarted_at_us;
-        let rates: Box<[Rate]> =
+        let rates: Arc<[Rate]> =
             method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
         for (key, &rate) in keys.iter().zip(rates.iter()) {
             if !state.buckets.contains_key(key) && state.buckets.len() >= options.buckets_max {
@@ -288,6 +288,7 @@ impl<C: Clock> Limiter<C> {
             tokio::spawn(drive(Arc::clone(&self.inner), first, Arc::clone(&bell)));
             (Queue::default(), bell)
         });
+        let (keys, rates) = queue.shared(keys, rates);
         queue.push(lane, run, Waiter { ticket, keys: Arc::clone(&keys), rates, tell });
         bell.notify_one();
         drop(state);

@@ -15,9 +15,9 @@ const FAST_IN_A_ROW_MAX: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ticket: u64,
-    /// Shared with the reservation: ten thousand may wait.
+    /// Shared with the reservation, and with those beside it that wait for the same: ten thousand may wait.
     pub(super) keys: Arc<[Key]>,
-    pub(super) rates: Box<[Rate]>,
+    pub(super) rates: Arc<[Rate]>,
     pub(super) tell: oneshot::Sender<()>,
 }
 
@@ -33,6 +33,8 @@ pub(super) struct Queue {
     slow: Turns,
     fast_in_a_row: u8,
     length: usize,
+    /// For what the last one came.
+    last: Option<(Arc<[Key]>, Arc<[Rate]>)>,
 }
 
 /// Who is next, or when to look again.
@@ -90,6 +92,14 @@ impl Turns {
 impl Queue {
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// The same buckets and rates, in the memory that the one before holds if it came for the same.
+    pub(super) fn shared(&mut self, keys: Arc<[Key]>, rates: Arc<[Rate]>) -> (Arc<[Key]>, Arc<[Rate]>) {
+        match &self.last {
+            Some((before, at)) if *before == keys && *at == rates => (Arc::clone(before), Arc::clone(at)),
+            _ => self.last.insert((keys, rates)).clone(),
+        }
     }
 
     fn turns(&mut self, lane: Lane) -> &mut Turns {
