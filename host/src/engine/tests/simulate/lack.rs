@@ -93,8 +93,9 @@ pub(super) fn remedy(process: &Process, told: bool) {
 /// Whoever was blocked began when it could, and not before.
 pub(super) fn check(world: &World, story: &Story, lost: &mut Vec<String>) {
     let lacking = story.lacking.as_ref();
-    let needing: Vec<RunId> =
-        world.lock().promised.keys().copied().filter(|run| story.needs_everything(*run)).collect();
+    // Whether a call that may be made needs the rest is seen only when it is made.
+    let mut needing: Vec<RunId> = world.lock().promised.keys().copied().collect();
+    needing.retain(|run| lacking.is_some_and(|l| l.what == Lack::Connection) && story.needs_everything(*run));
     let mut state = world.lock();
     let (Some(lacking), Some(remedied), false) = (lacking, state.remedied_ms, state.clock_set) else { return };
     let within = if lacking.told { TOLD_MS } else { UNTOLD_MS } + DEATH_MS * u64::from(state.life);
