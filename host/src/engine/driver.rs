@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Calling, Cause, Command, Event, FrameId, Group, Input, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, Event, Fate, FrameId, Group, Input, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -251,6 +251,9 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
                 && let Event::TaskCompleted { effect, .. } = &mut event
             {
                 *effect = None;
+            }
+            if planted(Plant::UndoAgain) && matches!(event, Event::Settled { fate: Fate::Undone, .. }) {
+                continue;
             }
             state.apply(&event);
         }

@@ -314,7 +314,7 @@ impl<E: Execution> Scope<E> {
                 fault.instance = Some(self.execution.pointer.clone());
                 return Err(Stopped::Park(fault));
             }
-            let Some(earlier) = kept else { continue };
+            let Some(earlier) = kept.filter(|_| !planted(Plant::UndoAgain)) else { continue };
             if !earlier.writes || earlier.result.is_err() {
                 continue;
             }
