@@ -10,7 +10,7 @@ BELLHOP_RELEASE := $(TARGET)/release/bellhop
 SLACK := target/plugins/slack.wasm
 
 # How much `make faults` does: quick, full, or all, which plays those pairs of points one by one, too, that are the same
-# case. KILLS=1000, SEED=N and SCENARIO=NAME go to it as well.
+# case. KILLS=1000, SEED=N and SCENARIOS=NAME,NAME go to it as well.
 FAULTS ?= full
 FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
 
@@ -49,7 +49,7 @@ check: setup
 # What is built for these two can be made to die; afterwards the ordinary program is put back.
 faults: setup
 	@status=0; $(FAULTS_TEST) $(FAULTS) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(SCENARIO),--scenario $(SCENARIO)) || status=$$?; \
+	  $(if $(SCENARIOS),--scenarios $(SCENARIOS)) || status=$$?; \
 	$(CARGO) build --quiet --workspace --bin bellhop; exit $$status
 
 mutants: setup

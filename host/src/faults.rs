@@ -6,10 +6,10 @@
 //!
 //! Between two points there may be nothing that outlives the process and nothing that anybody outside could notice. What
 //! comes after a death at the one is then what comes after a death at the other, and they are one *place*: a place begins
-//! at the first point after something was written or asked, or may have been heard by whoever waited for it, and ends
-//! where the next begins. While Slack has a request, each point is a place of its own, since nobody here knows when Slack
-//! does what it is asked. How far the file beside the store got that says what was synchronised makes no place: it may
-//! lag behind, and is only compared.
+//! at the first point after something was written, or asked, or an answer left, and ends where the next begins. While
+//! Slack has a request, each point is a place of its own, since nobody here knows when Slack does what it is asked. How
+//! far the file beside the store got that says what was synchronised makes no place: it may lag behind, and is only
+//! compared.
 
 /// Places at which a life may end. What is said of each is how things stand there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,15 +177,12 @@ mod switched_on {
         if passed.points == orders.die_at || (begins && passed.places == orders.die_at_place) {
             std::process::abort();
         }
-        match point {
-            // Whoever waited for it goes on, and may tell others.
-            Point::Unacknowledged | Point::Unanswered => passed.news = true,
-            Point::Unsent => passed.asked += 1,
-            _ => {}
+        if point == Point::Unsent {
+            passed.asked += 1;
         }
     }
 
-    pub(crate) fn kept() {
+    pub(crate) fn news() {
         PASSED.lock().unwrap_or_else(PoisonError::into_inner).news = true;
     }
 
@@ -196,17 +193,17 @@ mod switched_on {
 }
 
 #[cfg(feature = "faults")]
-pub(crate) use switched_on::{kept, pass, planted};
+pub(crate) use switched_on::{news, pass, planted};
 
 /// Dies here if that was ordered.
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
 pub(crate) const fn pass(_: Point) {}
 
-/// Something was written beside the store that outlives the process: what follows is another place.
+/// Something was written beside the store that outlives the process, or an answer leaves: what follows is another place.
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
-pub(crate) const fn kept() {}
+pub(crate) const fn news() {}
 
 /// Whether this mistake is to be made.
 #[cfg(not(feature = "faults"))]

@@ -217,7 +217,7 @@ impl Connections {
     ) -> Result<Arc<Connected>, Error> {
         let name = stored.facts.name.clone();
         self.secrets.write(&name, &tokens)?;
-        faults::kept();
+        faults::news();
         let mut write = Write::new();
         write.put(&key::connection(&name), &stored)?;
         let ticket = self.journal.commit(write)?;

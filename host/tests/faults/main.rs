@@ -2,7 +2,7 @@
 //! the runs say. A table says what was tried; a broken promise ends this with an error.
 //!
 //! ```text
-//! faults [quick|full|all|mutants] [--kills N] [--seed N] [--only PHASE] [--scenario NAME]
+//! faults [quick|full|all|mutants] [--kills N] [--seed N] [--only PHASE] [--scenarios NAME,…]
 //! ```
 //!
 //! `full` plays pairs of points that are the same case once: where nothing that lasts happened between two points, a
@@ -69,8 +69,8 @@ const QUICK: Extent = Extent {
 
 struct Table {
     only: Option<String>,
-    /// Only this one's points and pairs.
-    scenario: Option<String>,
+    /// Only the points and pairs of these.
+    scenarios: Option<String>,
     failed: Vec<String>,
 }
 
@@ -135,10 +135,15 @@ fn planted(table: &mut Table) -> Outcome<()> {
 }
 
 /// Every pair of points that there is time for; a row for each scenario.
-fn pairs(stages: &mut [Stage], extent: &Extent, scenario: Option<&str>, dice: &mut Dice) -> Outcome<String> {
+fn pairs(
+    stages: &mut [Stage],
+    extent: &Extent,
+    is_wanted: impl Fn(&Scenario) -> bool,
+    dice: &mut Dice,
+) -> Outcome<String> {
     let until = extent.pairs_s_max.map(in_seconds);
     let mut all = Vec::new();
-    for scenario in extent.pairs_of.iter().filter(|s| scenario.is_none_or(|name| s.name == name)) {
+    for scenario in extent.pairs_of.iter().filter(|scenario| is_wanted(scenario)) {
         all.push(Pairs::of(&mut stages[0], scenario, extent.pairs, dice)?);
     }
     // So that as many as possible are whole where the time is short.
@@ -165,9 +170,9 @@ fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
     let stages = stages.as_mut_slice();
     let mut dice = Dice::of(seed);
     // The longest first.
-    let scenario = table.scenario.take();
-    let scenario = scenario.as_deref();
-    let mut scenarios: Vec<_> = ALL.iter().filter(|s| scenario.is_none_or(|name| s.name == name)).collect();
+    let wanted = table.scenarios.take();
+    let is_wanted = |scenario: &Scenario| wanted.as_ref().is_none_or(|all| all.split(',').any(|n| n == scenario.name));
+    let mut scenarios: Vec<_> = ALL.iter().filter(|scenario| is_wanted(scenario)).collect();
     scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.effects));
     let every = Every { first: 1 + dice.below(extent.step), step: extent.step };
     table.phase("every point", || {
@@ -178,7 +183,7 @@ fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
         let part = if every.step == 1 { String::new() } else { format!(" (each {} apart)", every.step) };
         Ok(told(points.iter().map(|(name, points)| format!("{name} {points}"))) + &part)
     });
-    table.phase("every pair of points", || pairs(stages, extent, scenario, &mut dice));
+    table.phase("every pair of points", || pairs(stages, extent, is_wanted, &mut dice));
     let stage = &mut stages[0];
     table.phase("every point, without reading back", || {
         let doubts = doubt::singles(stage, extent.step)?;
@@ -217,7 +222,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let mut extent = FULL;
     let mut seed = u64::from(std::process::id());
-    let mut table = Table { only: None, scenario: None, failed: Vec::new() };
+    let mut table = Table { only: None, scenarios: None, failed: Vec::new() };
     let mut plant = false;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
@@ -229,11 +234,11 @@ fn main() -> ExitCode {
             "--kills" => extent.kills = value().parse().unwrap_or(extent.kills),
             "--seed" => seed = value().parse().unwrap_or(seed),
             "--only" => table.only = Some(value()),
-            "--scenario" => table.scenario = Some(value()),
+            "--scenarios" => table.scenarios = Some(value()),
             other => {
                 eprintln!(
                     "`{other}` is not understood: faults [quick|full|all|mutants] [--kills N] [--seed N] [--only PHASE] \
-                     [--scenario NAME]"
+                     [--scenarios NAME,…]"
                 );
                 return ExitCode::from(2);
             }

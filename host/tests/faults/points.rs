@@ -194,6 +194,7 @@ impl Pairs {
             }
             let trial = trial(stage, self.scenario, reference, &[(self.death)(first), (self.death)(second)]);
             if let Err(why) = trial {
+                println!("        {}", why.lines().next().unwrap_or_default());
                 self.lock().failed.push(why);
                 if stage.died < 2 {
                     break true;

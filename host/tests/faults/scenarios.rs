@@ -237,7 +237,7 @@ pub(crate) fn effect(line: &Value) -> String {
     let args = &line["args"];
     let word = |name: &str| args[name].as_str().unwrap_or_default();
     let what = match method {
-        "chat.postMessage" => format!("{} {}", word("channel"), without_ids(word("text"))),
+        "chat.postMessage" => format!("{} {}", word("channel"), without_ids(word("text")).replace('\n', " ")),
         "usergroups.users.update" => format!("{} {}", word("usergroup"), word("users")),
         "conversations.invite" => format!("{} {}", word("channel"), word("users")),
         "conversations.kick" => format!("{} {}", word("channel"), word("user")),
