@@ -32,15 +32,8 @@ pub(super) struct Export {
     /// These runs, in this order; all where none is named
     #[arg(value_name = "RUN", conflicts_with_all = ["status", "workflow", "label"])]
     ids: Vec<String>,
-    /// Only those that stand so: running, waiting, blocked, parked, suspended, cancelling, completed, faulted, cancelled
-    #[arg(long, value_name = "STATUS")]
-    status: Option<String>,
-    /// Only those of this workflow
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    workflow: Option<String>,
-    /// Only those with this label
-    #[arg(long, value_name = "NAME=VALUE")]
-    label: Option<String>,
+    #[command(flatten)]
+    which: runs::Which,
 }
 
 pub(super) fn run(wanted: &Export, context: &Context) -> Result<Exit, Failure> {
@@ -52,13 +45,13 @@ pub(super) fn run(wanted: &Export, context: &Context) -> Result<Exit, Failure> {
     if !wanted.ids.is_empty() {
         return Ok(Exit::Done);
     }
-    let label = wanted.label.as_deref().map(runs::label).transpose()?;
+    let filters = wanted.which.filters()?;
     let (limit, mut cursor) = (RUNS.to_string(), None::<String>);
     loop {
-        let filters =
-            [("status", &wanted.status), ("workflow", &wanted.workflow), ("label", &label), ("cursor", &cursor)];
-        let filters = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
-        let page = client.get(&format!("/v1/runs{}", query(filters.chain([("limit", limit.as_str())]))))?.body;
+        let filters = filters.iter().map(|(name, value)| (*name, value.as_str()));
+        let place = cursor.as_deref().map(|cursor| ("cursor", cursor));
+        let path = format!("/v1/runs{}", query(filters.chain(place).chain([("limit", limit.as_str())])));
+        let page = client.get(&path)?.body;
         for run in page.get("result").and_then(Value::as_array).into_iter().flatten() {
             one(context, &client, run)?;
         }

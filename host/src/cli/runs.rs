@@ -38,6 +38,16 @@ pub(super) enum Runs {
 /// `bellhop runs list`
 #[derive(Debug, Args)]
 pub(super) struct List {
+    #[command(flatten)]
+    which: Which,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+}
+
+/// Which runs of a list are meant: those that fit all that is said.
+#[derive(Debug, Args)]
+pub(super) struct Which {
     /// Only those that stand so: running, waiting, blocked, parked, suspended, cancelling, completed, faulted, cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
@@ -47,9 +57,15 @@ pub(super) struct List {
     /// Only those with this label
     #[arg(long, value_name = "NAME=VALUE")]
     label: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
+}
+
+impl Which {
+    /// The filters as a host takes them.
+    pub(super) fn filters(&self) -> Result<Vec<(&'static str, String)>, Failure> {
+        let label = self.label.as_deref().map(label).transpose()?;
+        let filters = [("status", self.status.clone()), ("workflow", self.workflow.clone()), ("label", label)];
+        Ok(filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+    }
 }
 
 /// One run.
@@ -110,9 +126,8 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
     match arguments {
         Runs::List(list) => {
             let limit = list.limit.clamp(1, 200).to_string();
-            let label = list.label.as_deref().map(label).transpose()?;
-            let filters = [("status", &list.status), ("workflow", &list.workflow), ("label", &label)];
-            let filters = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+            let filters = list.which.filters()?;
+            let filters = filters.iter().map(|(name, value)| (*name, value.as_str()));
             let path = format!("/v1/runs{}", query(filters.chain([("limit", limit.as_str())])));
             let shown = [
                 ("RUN", "/id"),
@@ -163,7 +178,7 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
 }
 
 /// `NAME=VALUE`, as a host's filter has it.
-pub(super) fn label(text: &str) -> Result<String, Failure> {
+fn label(text: &str) -> Result<String, Failure> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok(format!("{name}:{value}")),
         _ => Err(Failure::usage(format!("--label {text}: write NAME=VALUE"))),

@@ -37,6 +37,24 @@ struct Held {
     queue: VecDeque<(Owner, oneshot::Sender<()>)>,
 }
 
+/// Somebody in the queue of a key.
+struct Turn<'k> {
+    keys: &'k Keys,
+    key: &'k str,
+    owner: &'k Owner,
+    told: oneshot::Receiver<()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.told.close();
+        // Its turn came, and it was stopped before it heard of it.
+        if self.told.try_recv().is_ok() {
+            self.keys.release(self.key, self.owner);
+        }
+    }
+}
+
 /// All keys. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Keys {
@@ -69,10 +87,11 @@ impl Keys {
         }
     }
 
-    /// Waits in turn until `owner` holds `key`. Dropping the future gives up the turn.
+    /// Waits in turn until `owner` holds `key`. Dropping the future gives up the turn, or the key if it was given and not
+    /// taken yet.
     pub(crate) async fn acquire(&self, key: &str, owner: &Owner) {
         loop {
-            let turn = {
+            let mut turn = {
                 let mut all = self.lock();
                 let held = all.entry(key.to_owned()).or_default();
                 let over: Vec<Owner> = held.parked.iter().filter(|parked| owner.is_after(parked)).cloned().collect();
@@ -87,9 +106,9 @@ impl Keys {
                 }
                 let (tell, told) = oneshot::channel();
                 held.queue.push_back((owner.clone(), tell));
-                told
+                Turn { keys: self, key, owner, told }
             };
-            if turn.await.is_ok() {
+            if (&mut turn.told).await.is_ok() {
                 return;
             }
         }
@@ -135,6 +154,8 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
     use bellhop_core::time::Timestamp;
 
@@ -163,6 +184,21 @@ mod tests {
         keys.acquire("k", &Owner { attempt: 3, ..owner(1) }).await;
         keys.release("k", &next);
         assert_eq!(keys.lock()["k"].owners, [Owner { attempt: 3, ..owner(1) }]);
+    }
+
+    #[tokio::test]
+    async fn who_is_stopped_as_its_turn_comes_lets_the_next_have_it() {
+        let keys = Keys::default();
+        keys.acquire("k", &owner(1)).await;
+        let (second, third) = (owner(2), owner(3));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut stopped = Box::pin(keys.acquire("k", &second));
+        assert!(stopped.as_mut().poll(&mut context).is_pending());
+        let mut next = Box::pin(keys.acquire("k", &third));
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        keys.release("k", &owner(1));
+        drop(stopped);
+        assert!(next.as_mut().poll(&mut context).is_ready());
     }
 
     #[tokio::test]

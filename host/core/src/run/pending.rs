@@ -142,7 +142,8 @@ pub fn pending(state: &State) -> Vec<Command> {
     }
     for (frame, task) in tasks(state) {
         let due = match &task.phase {
-            Phase::Calling(call) if call.parked.is_none() => {
+            // An attempt begins when what the one before it had sent has come to its end: it may be answered from that.
+            Phase::Calling(call) if call.parked.is_none() && !state.stopping.values().any(|s| s.key == call.key) => {
                 commands.push(Command::Invoke { frame, call: call.clone() });
                 None
             }

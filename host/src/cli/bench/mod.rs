@@ -8,6 +8,7 @@ mod crowd;
 mod durable;
 mod ladder;
 mod machine;
+mod rolling;
 mod starting;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,9 @@ pub(crate) struct Options {
     /// Items of one loop
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     pub(crate) items: u32,
+    /// Runs that are written while old ones are removed
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000)]
+    pub(crate) rolling: u32,
     /// Where the figures go
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     pub(crate) output_file: PathBuf,
@@ -86,6 +90,7 @@ const GOALS: &[Goal] = &[
     most("sleepers_late_ms", 1_000.0),
     most("waiting_rss_over_idle_mb", 40.0),
     most("run3_full_ratio", 1.2),
+    most("rolling_disk_ratio", 1.2),
 ];
 
 #[allow(clippy::disallowed_methods, reason = "measuring time is what this is for")]
@@ -120,6 +125,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     durable::measure(options, folder.path(), &mut figures).await?;
     starting::measure(options, folder.path(), &mut figures).await?;
     crowd::measure(options, folder.path(), &mut figures).await?;
+    rolling::measure(options, folder.path(), &mut figures).await?;
     report(&figures);
     std::fs::write(&options.output_file, serde_json::to_string_pretty(&figures)?)?;
     println!("\nwritten to {}", options.output_file.display());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellhop_core::run::{Account, Effect, Returned};
 
-use crate::engine::execution::{Answer, How};
+use crate::engine::execution::Answer;
 
 /// See the module.
 #[derive(Default)]
@@ -14,6 +14,8 @@ pub(super) struct Deeds {
     wrote: AtomicBool,
     /// A write was answered from an earlier attempt's success.
     reused: AtomicBool,
+    /// Earlier attempts carried out more than this one came to again.
+    left: AtomicBool,
     /// A write was sent again though an earlier sending may have been carried out.
     repeated: AtomicBool,
     /// What a write asked for was so when it was read back, and perhaps before.
@@ -26,12 +28,10 @@ impl Deeds {
         if !answer.writes {
             return;
         }
-        // Slack may have refused to do again what it had done.
-        self.repeated.fetch_or(answer.how == How::Again, Ordering::Relaxed);
         if answer.result.is_ok() {
             self.wrote.store(true, Ordering::Relaxed);
-            self.reused.fetch_or(answer.how == How::Reused, Ordering::Relaxed);
-            self.perhaps.fetch_or(answer.how == How::Holds, Ordering::Relaxed);
+            self.reused.fetch_or(answer.how.is_reused(), Ordering::Relaxed);
+            self.perhaps.fetch_or(answer.how.holds(), Ordering::Relaxed);
         }
     }
 
@@ -40,14 +40,14 @@ impl Deeds {
         self.wrote.store(true, Ordering::Relaxed);
     }
 
+    /// What the action says that it changed is not all that its attempts changed.
+    pub(super) fn note_left(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     /// A write is about to be sent again though an earlier sending may have been carried out.
     pub(super) fn note_repeated(&self) {
         self.repeated.store(true, Ordering::Relaxed);
-    }
-
-    /// How a write that Slack answers now is recorded.
-    pub(super) fn how_sent(&self) -> How {
-        if self.repeated.load(Ordering::Relaxed) { How::Again } else { How::Sent }
     }
 
     /// Whether a write was carried out.
@@ -67,7 +67,8 @@ impl Deeds {
     /// An action's own account, with what is known here.
     pub(super) fn accounted(&self, returned: Returned) -> Returned {
         let did = |deed: &AtomicBool| deed.load(Ordering::Relaxed);
-        let reused = did(&self.reused);
+        // The change is the one that the earlier attempt has in the ledger only if it is all of it.
+        let reused = did(&self.reused) && !did(&self.left);
         match returned {
             Returned::Ok { output, mut effect } => {
                 effect.reused = reused;

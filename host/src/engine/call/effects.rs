@@ -10,9 +10,6 @@ use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{CallQuestion, judge_call};
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, ExecutionKey};
-use bellhop_slack::catalog::Method;
-use bellhop_slack::client::{Failure, Unknown};
-use bellhop_slack::limiter::{Lane, Limiter};
 use bellhop_slack::reconcile;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -20,13 +17,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::deeds::Deeds;
-use super::stamp::{request_text, sends_again, stamp};
+use super::earlier::Earlier;
+use super::request::Request;
+use super::stamp::request_text;
 use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
-use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
-use crate::engine::gateway::{Connected, SlackClock};
-use crate::engine::waiting::{Activity, Place, Turn, Wait, Wanted};
+use crate::engine::execution::{Answer, CallKey, End, Execution, StepKey};
+use crate::engine::gateway::Connected;
+use crate::engine::waiting::Activity;
 use crate::faults::{Plant, planted};
 use crate::sandbox::{Halt, Host};
 
@@ -52,6 +51,8 @@ pub(super) struct Scope<E> {
     pub(super) halted: Mutex<Option<Stopped>>,
     /// The last read of this attempt that tells what was there before a write, with what was asked.
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
+    /// What attempts before this one carried out; loaded with the first write of an attempt that is not the first.
+    pub(super) earlier: tokio::sync::Mutex<Option<Earlier>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
     /// The guest does again what an earlier life has on record, and has not come to the end of that.
@@ -163,32 +164,28 @@ impl<E: Execution> Scope<E> {
         };
         let hash = Digest::of(request_text(function, &arguments).as_bytes()).to_string();
         let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal };
-        if reconcile::tells_what_was_before(method) {
-            let answered = self.clone().answered(method, arguments.clone(), key, hash).await;
-            if let Ok(Ok(text)) = &answered {
-                let body = serde_json::from_str(text).unwrap_or(Value::Null);
-                *self.before.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((method.name.as_str(), arguments, body));
-            }
-            return answered;
+        let asked = reconcile::tells_what_was_before(method).then(|| arguments.clone());
+        let answered = self.clone().answered(Request { method, arguments, key, hash }).await;
+        if let (Some(asked), Ok(Ok(text))) = (asked, &answered) {
+            let body = serde_json::from_str(text).unwrap_or(Value::Null);
+            *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some((method.name.as_str(), asked, body));
         }
-        self.answered(method, arguments, key, hash).await
+        answered
     }
 
     /// From the record, or by the host's refusal, or by Slack.
-    async fn answered(
-        self: Arc<Self>,
-        method: &'static Method,
-        arguments: Value,
-        key: CallKey,
-        hash: String,
-    ) -> Result<Result<String, String>, Stopped> {
-        let function = method.function.as_str();
+    async fn answered(self: Arc<Self>, request: Request) -> Result<Result<String, String>, Stopped> {
+        let Request { method, arguments, key, hash } = &request;
         // What is recorded is answered from the record: it was judged and done when it was recorded.
-        let (kept, open) = self.look(&key).await?;
+        let (kept, open) = self.look(key).await?;
         if let Some(answer) = kept {
-            if answer.hash != hash && !planted(Plant::IgnoreHash) {
-                return Err(Stopped::Park(self.nondeterministic(&key)));
+            if answer.hash != *hash && !planted(Plant::IgnoreHash) {
+                return Err(Stopped::Park(self.nondeterministic(key)));
+            }
+            if answer.how.is_reused()
+                && let Some(earlier) = self.earlier.lock().await.as_mut()
+            {
+                earlier.answered(hash, key.ordinal);
             }
             self.deeds.note(&answer);
             return Ok(answer.result);
@@ -196,50 +193,40 @@ impl<E: Execution> Scope<E> {
         self.replays.store(false, Ordering::Relaxed);
         if open {
             // It was judged before it was sent, and what has changed since does not unsend it.
-            return self.begin(method, arguments, key, hash).await;
+            return self.begin(request).await;
         }
-        if let Some(earlier) = self.earlier_success(&key, method, &hash).await? {
-            self.deeds.note(&earlier);
-            let answer = Answer { how: How::Reused, ..earlier };
+        if let Some(answer) = self.earlier_success(&request).await? {
             self.deeds.note(&answer);
-            return self.record(&key, answer).await.map(|a| a.result);
+            return self.record(key, answer).await.map(|a| a.result);
         }
-        let names = channels::names(&self, method, &arguments, key.ordinal).await?;
+        let names = channels::names(&self, method, arguments, key.ordinal).await?;
         let question = CallQuestion {
             action: &self.action.manifest,
             plugin: &self.plugin,
-            function,
+            function: &method.function,
             connection: &self.connection.facts,
             rules: &self.services.gateway.rules,
             grants: &self.grants,
-            arguments: &arguments,
+            arguments,
             names: &names,
             now: self.port.now(),
         };
         if let Err(diagnostic) = judge_call(&question) {
-            let refused = Err(answer::refusal(&diagnostic));
-            let answer =
-                Answer { hash, function: function.to_owned(), writes: false, result: refused, how: How::Denied };
-            return self.record(&key, answer).await.map(|a| a.result);
+            let denied = request.denied(answer::refusal(&diagnostic));
+            return self.record(key, denied).await.map(|a| a.result);
         }
-        self.begin(method, arguments, key, hash).await
+        self.begin(request).await
     }
 
-    async fn begin(
-        self: Arc<Self>,
-        method: &'static Method,
-        arguments: Value,
-        key: CallKey,
-        hash: String,
-    ) -> Result<Result<String, String>, Stopped> {
-        if !method.writes {
-            return self.perform(method, arguments, key, hash).await;
+    async fn begin(self: Arc<Self>, request: Request) -> Result<Result<String, String>, Stopped> {
+        if !request.method.writes {
+            return self.perform(request).await;
         }
         // A write goes on when the guest is dropped: a call that was sent is never abandoned.
         let (tell, told) = tokio::sync::oneshot::channel();
         let scope = self.clone();
         let task = tokio::spawn(async move {
-            let ended = scope.perform(method, arguments, key, hash).await;
+            let ended = scope.perform(request).await;
             // The guest may be gone; the outcome is on record all the same, or there is none.
             tell.send(ended).err().and_then(Result::err)
         });
@@ -254,7 +241,7 @@ impl<E: Execution> Scope<E> {
     }
 
     /// What is kept under `key`, and whether an intent is that has no end.
-    async fn look(&self, key: &CallKey) -> Result<(Option<Answer>, bool), Stopped> {
+    pub(super) async fn look(&self, key: &CallKey) -> Result<(Option<Answer>, bool), Stopped> {
         let step = StepKey::Call(key.clone());
         let open = AtomicBool::new(false);
         let looked = self.port.step::<Answer, _, _>(&step, None, |intent| {
@@ -297,48 +284,6 @@ impl<E: Execution> Scope<E> {
         }
     }
 
-    /// The answer of an earlier attempt that did the same already (semantics 1, "Retry").
-    async fn earlier_success(&self, key: &CallKey, method: &Method, hash: &str) -> Result<Option<Answer>, Stopped> {
-        if !method.writes {
-            return Ok(None);
-        }
-        for attempt in (1..self.attempt).rev() {
-            let (kept, open) = self.look(&CallKey { attempt, ..key.clone() }).await?;
-            if open {
-                // A person had it tried again though nobody knows what became of it.
-                let mut fault = Fault::of_code(
-                    "outcome-unknown",
-                    500,
-                    format!("{} was sent in attempt {attempt}, and what became of it is not known", method.name),
-                );
-                fault.instance = Some(self.execution.pointer.clone());
-                return Err(Stopped::Park(fault));
-            }
-            let Some(earlier) = kept.filter(|_| !planted(Plant::UndoAgain)) else { continue };
-            if !earlier.writes || earlier.result.is_err() {
-                continue;
-            }
-            // The hash is of the function's name too.
-            if earlier.hash == hash || planted(Plant::IgnoreHash) {
-                return Ok(Some(earlier));
-            }
-            if self.retry_again {
-                return Ok(None);
-            }
-            let mut fault = Fault::of_code(
-                "retry-differs",
-                409,
-                format!(
-                    "{} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice",
-                    method.name
-                ),
-            );
-            fault.instance = Some(self.execution.pointer.clone());
-            return Err(Stopped::Park(fault));
-        }
-        Ok(None)
-    }
-
     pub(super) fn nondeterministic(&self, key: &CallKey) -> Fault {
         let mut fault = Fault::of_code(
             "nondeterministic-plugin",
@@ -359,202 +304,6 @@ impl<E: Execution> Scope<E> {
             biased;
             done = work => Some(done),
             _ = wish.wait_for(|w| *w != Wish::Run) => None,
-        }
-    }
-
-    /// Queues for Slack's budget; false when the call is to stop instead.
-    async fn has_budget(
-        &self,
-        method: &Method,
-        arguments: &Value,
-        place: &Place,
-        attempts: u64,
-    ) -> Result<bool, Stopped> {
-        if *self.wish.borrow() != Wish::Run {
-            return Ok(false);
-        }
-        let lane = if self.fast { Lane::Fast } else { Lane::Slow };
-        let limiter = &self.services.gateway.limiter;
-        let reservation = limiter
-            .reserve(method, arguments, self.connection.owner(), self.run, lane)
-            .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
-        if reservation.wait_ms() >= 1_000 {
-            self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
-        }
-        if reservation.wait_ms() == 0 {
-            return Ok(self.unless_stopped(reservation.granted()).await.is_some());
-        }
-        let turn: Turn = Box::pin(async move { drop(reservation.granted().await) });
-        Ok(self.waits(place, (Wanted::Turn, attempts), turn).await)
-    }
-
-    fn is_closed(&self, method: &Method, arguments: &Value) -> bool {
-        let keys = Limiter::<SlackClock>::keys(method, arguments, self.connection.owner());
-        keys.first().is_some_and(|key| self.services.gateway.limiter.closed(key).is_some())
-    }
-
-    /// Waits for a turn; false when the call is to stop instead.
-    async fn waits(&self, place: &Place, wanted: (Wanted, u64), turn: Turn) -> bool {
-        let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
-        self.unless_stopped(wait).await.is_some()
-    }
-
-    async fn perform(
-        self: Arc<Self>,
-        method: &'static Method,
-        arguments: Value,
-        key: CallKey,
-        hash: String,
-    ) -> Result<Result<String, String>, Stopped> {
-        let step = StepKey::Call(key.clone());
-        let again = method.writes && sends_again(self.port.as_ref(), &key).await.map_err(Stopped::Failed)?;
-        let stamp = stamp(self.run, &key, again);
-        let stamped = match reconcile::stamp(method, &arguments, &stamp) {
-            Ok(stamped) => stamped,
-            Err(unstampable) => {
-                let result = Err(answer::error("invalid-arguments", &unstampable.to_string(), "fatal", None, None));
-                let answer =
-                    Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied };
-                return self.record(&key, answer).await.map(|a| a.result);
-            }
-        };
-        let place = Place::Call(key.clone());
-        // The run may have been put down while this call waited.
-        let mut held = self.services.waiting.claim(self.run, &place);
-        let mut attempts = held.as_ref().map_or(0, |held| held.attempts);
-        loop {
-            if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
-                && !self.waits(&place, (Wanted::Backoff, attempts), backoff.turn()).await
-            {
-                return Err(Stopped::PutDown);
-            }
-            let may_send = match held.take() {
-                Some(held) => {
-                    let has_turn = self.waits(&place, (Wanted::Turn, attempts), held.turn()).await;
-                    // It took the run some time to come back: Slack may want to be left alone since.
-                    if has_turn && self.is_closed(method, &arguments) {
-                        self.has_budget(method, &arguments, &place, attempts).await?
-                    } else {
-                        has_turn
-                    }
-                }
-                None => self.has_budget(method, &arguments, &place, attempts).await?,
-            };
-            let intent = (method.writes && may_send).then(|| Intent {
-                hash: hash.clone(),
-                at: self.port.now(),
-                function: method.function.clone(),
-                connection: self.connection.facts.name.clone(),
-            });
-            let end = self
-                .port
-                .step(&step, intent, |open| {
-                    let (scope, stamped, hash, stamp) = (self.clone(), &stamped, hash.clone(), &stamp);
-                    let (arguments, key) = (&arguments, key.clone());
-                    async move {
-                        match open {
-                            Some(intent) => {
-                                let since = scope.services.began;
-                                scope.resolve(method, arguments, &intent, stamp, since, &key, hash).await
-                            }
-                            None if !may_send => End::Stopped,
-                            None => scope.send(method, arguments, stamped, stamp, &key, hash).await,
-                        }
-                    }
-                })
-                .await
-                .map_err(Stopped::Failed)?;
-            match end {
-                End::Done(answer) => {
-                    self.deeds.note(&answer);
-                    return Ok(answer.result);
-                }
-                End::Doubt(fault) => return Err(Stopped::Park(fault)),
-                End::Stopped => return Err(Stopped::PutDown),
-                End::NotSent { reason, retry_at } => {
-                    attempts += 1;
-                    if attempts >= self.services.limits.slack_attempts_max {
-                        let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
-                        let mut fault = Fault::of_code("slack-unavailable", 503, detail);
-                        fault.instance = Some(self.execution.pointer.clone());
-                        return Err(Stopped::Park(fault));
-                    }
-                    let backoff = 250_u64
-                        .checked_shl(u32::try_from(attempts).unwrap_or(u32::MAX))
-                        .unwrap_or(u64::MAX)
-                        .min(self.services.limits.slack_backoff_ms_max);
-                    let jittered = backoff / 2 + self.port.entropy() % (backoff / 2 + 1);
-                    let now = self.port.now();
-                    let at = retry_at.map_or_else(|| now.plus_millis(jittered), |at| at.max(now));
-                    self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
-                    let clock = self.services.clock.clone();
-                    let backoff: Turn = Box::pin(async move { clock.sleep_until(at).await });
-                    if !self.waits(&place, (Wanted::Backoff, attempts), backoff).await {
-                        return Err(Stopped::PutDown);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sends, and resolves what came of it if that cannot be told.
-    async fn send(
-        &self,
-        method: &'static Method,
-        arguments: &Value,
-        stamped: &Value,
-        stamp: &str,
-        key: &CallKey,
-        hash: String,
-    ) -> End<Answer> {
-        let at = self.port.now();
-        let sent = self.services.gateway.send(&self.connection, method, stamped).await;
-        match sent {
-            Ok(answered) => {
-                let result = answer::to_guest(method, &answered, self.services.limits.guest_answer_bytes_max);
-                End::Done(Answer {
-                    hash,
-                    function: method.function.clone(),
-                    writes: method.writes,
-                    result,
-                    how: self.deeds.how_sent(),
-                })
-            }
-            Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => End::NotSent {
-                reason: reason.to_string(),
-                retry_at: retry_after_ms
-                    .filter(|_| !planted(Plant::IgnoreRetryAfter))
-                    .map(|ms| self.port.now().plus_millis(ms)),
-            },
-            Err(Failure::NotSent { reason, .. }) => {
-                let result = Err(answer::error("invalid-arguments", &reason.to_string(), "fatal", None, None));
-                End::Done(Answer { hash, function: method.function.clone(), writes: false, result, how: How::Denied })
-            }
-            Err(Failure::Unknown { reason }) if !method.writes => {
-                if let Unknown::TooLarge { .. } = reason {
-                    let message = format!("{reason}: ask for smaller pages");
-                    let result = Err(answer::error("answer-too-large", &message, "fatal", None, None));
-                    return End::Done(Answer {
-                        hash,
-                        function: method.function.clone(),
-                        writes: false,
-                        result,
-                        how: How::Sent,
-                    });
-                }
-                // A read may simply be asked again.
-                End::NotSent { reason: reason.to_string(), retry_at: None }
-            }
-            Err(Failure::Unknown { reason }) => {
-                self.port.note(format!("{} was sent and its outcome is unknown: {reason}", method.name));
-                let intent = Intent {
-                    hash: hash.clone(),
-                    at,
-                    function: method.function.clone(),
-                    connection: self.connection.facts.name.clone(),
-                };
-                self.resolve(method, arguments, &intent, stamp, self.services.clock.monotonic(), key, hash).await
-            }
         }
     }
 }

@@ -18,9 +18,12 @@ use tracing::Instrument as _;
 mod answer;
 mod channels;
 mod deeds;
+mod earlier;
 mod effects;
 mod names;
+mod request;
 mod resolve;
+mod sending;
 mod stamp;
 
 pub(crate) use names::{Known, Named};
@@ -228,7 +231,7 @@ impl<E: Execution> Attempt<E> {
             for key in &keys {
                 self.services.keys.release(key, &owner);
             }
-            return nothing_done();
+            return self.nothing_done();
         }
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
         let end = match end {
@@ -304,6 +307,7 @@ impl<E: Execution> Attempt<E> {
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
             before: Mutex::new(None),
+            earlier: tokio::sync::Mutex::default(),
             deeds: self.deeds.clone(),
             replays: AtomicBool::new(false),
             mask: self.facts.mask(),
@@ -402,9 +406,13 @@ impl<E: Execution> Attempt<E> {
                     if *self.wish.borrow() == Wish::PutDown {
                         return CallEnd::PutDown;
                     }
-                    // Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
-                    let effect = self.deeds.cut_short();
-                    return CallEnd::Returned(Returned::Ok { output: Value::Null, effect });
+                    if !stopping && self.deeds.has_written() {
+                        // What is on record may be all that it does: it is asked once more, answered from the record
+                        // alone, since it knows how to take its change back.
+                        tries = 0;
+                        continue;
+                    }
+                    return self.cut_short();
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
                 (Some(Err(trap @ Trap::Cpu { .. })), _) => {
@@ -421,7 +429,15 @@ impl<E: Execution> Attempt<E> {
                     return CallEnd::Returned(Returned::Fault(Fault::of_code(code, 500, trap.to_string())));
                 }
                 (Some(Ok(answered)), _) => match self.interpret(action, answered) {
-                    Interpreted::End(end) => return end,
+                    Interpreted::End(end) => {
+                        match scope.leaves_earlier(first + made.load(Ordering::Relaxed)).await {
+                            Ok(true) => self.deeds.note_left(),
+                            Ok(false) => {}
+                            Err(stopped) => return self.stopped(stopped),
+                        }
+                        return end;
+                    }
+                    Interpreted::Again(_) if stopping => return self.cut_short(),
                     Interpreted::Again(state) => {
                         let number = slice.as_ref().map_or(0, |s| s.number + 1);
                         let next = Slice { number, state, first_call: first + made.load(Ordering::Relaxed) };
@@ -440,7 +456,7 @@ impl<E: Execution> Attempt<E> {
         match stopped {
             Stopped::Park(fault) => CallEnd::Park(fault),
             // Nobody waits for it, and it had not begun.
-            Stopped::PutDown if *self.wish.borrow() == Wish::Stop => nothing_done(),
+            Stopped::PutDown if *self.wish.borrow() == Wish::Stop => self.nothing_done(),
             Stopped::PutDown => CallEnd::PutDown,
             Stopped::Failed(error) => {
                 if !matches!(error, execution::Error::TooLarge { .. }) {
@@ -452,6 +468,20 @@ impl<E: Execution> Attempt<E> {
                 CallEnd::Park(reason)
             }
         }
+    }
+
+    /// The end of a call that was stopped before it did anything in this life.
+    fn nothing_done(&self) -> CallEnd {
+        if self.port.has_repeated(&self.call.key, self.call.attempt) {
+            self.deeds.note_repeated();
+            return self.cut_short();
+        }
+        CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect::default() })
+    }
+
+    /// Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
+    fn cut_short(&self) -> CallEnd {
+        CallEnd::Returned(Returned::Ok { output: Value::Null, effect: self.deeds.cut_short() })
     }
 
     fn slice_key(&self, number: u32) -> StepKey {
@@ -511,11 +541,6 @@ enum Interpreted {
     End(CallEnd),
     /// The action wants to go on in a new slice, with this state.
     Again(Value),
-}
-
-/// The end of a call that was stopped before it did anything.
-fn nothing_done() -> CallEnd {
-    CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect::default() })
 }
 
 /// The same for every replay of one attempt.

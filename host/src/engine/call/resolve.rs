@@ -11,8 +11,9 @@ use bellhop_slack::reconcile::{self, Question, Step, Verdict};
 use serde_json::Value;
 
 use super::effects::Scope;
+use super::request::Request;
 use super::stamp::request_text;
-use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent};
+use crate::engine::execution::{Answer, End, Execution, How, Intent};
 use crate::engine::gateway::{Connected, Gateway};
 use crate::faults::{Plant, planted};
 use crate::journal::Write;
@@ -67,22 +68,20 @@ pub(crate) async fn read_back(gateway: &Gateway, connection: &Connected, doubt: 
 impl<E: Execution> Scope<E> {
     /// Finds out what became of a write that was perhaps carried out; `ended` is when its connection ended, or this
     /// process began after the one that held it, as the clock counts that nobody sets.
-    #[expect(clippy::too_many_arguments, reason = "a call with all that is known of it, named at both callers")]
     pub(super) async fn resolve(
         &self,
-        method: &'static Method,
-        arguments: &Value,
+        request: &Request,
         intent: &Intent,
         stamp: &str,
         ended: Duration,
-        key: &CallKey,
-        hash: String,
     ) -> End<Answer> {
-        if intent.hash != hash && !planted(Plant::IgnoreHash) {
+        let Request { method, arguments, key, hash } = request;
+        if intent.hash != *hash && !planted(Plant::IgnoreHash) {
             return End::Doubt(self.nondeterministic(key));
         }
+        let as_planted = || End::not_sent("planted".to_owned(), Some(self.port.now()));
         if planted(Plant::ResendUnseen) {
-            return End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) };
+            return as_planted();
         }
         self.services.quiet_since(ended).await;
         self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
@@ -93,34 +92,20 @@ impl<E: Execution> Scope<E> {
         match found {
             Verdict::Found(body) => {
                 self.port.note(format!("{} had been carried out: found by reading back", method.name));
-                let result = Ok(body.to_string());
-                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Found })
+                End::Done(request.answer(Ok(body.to_string()), How::Found))
             }
             Verdict::Holds(body) => {
                 self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
-                let result = Ok(body.to_string());
-                End::Done(Answer { hash, function: method.function.clone(), writes: true, result, how: How::Holds })
+                End::Done(request.answer(Ok(body.to_string()), How::Holds))
             }
-            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => {
-                End::NotSent { reason: "planted".to_owned(), retry_at: Some(self.port.now()) }
-            }
+            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => as_planted(),
             Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
-                End::NotSent { reason: "read back: nothing is there".to_owned(), retry_at: Some(self.port.now()) }
+                End::not_sent("read back: nothing is there".to_owned(), Some(self.port.now()))
             }
-            Verdict::Repeat => {
-                self.repeat(key);
-                End::NotSent {
-                    reason: "sending it again leaves what one sending leaves".to_owned(),
-                    retry_at: Some(self.port.now()),
-                }
-            }
+            Verdict::Repeat => self.repeat("sending it again leaves what one sending leaves".to_owned()),
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
-                self.repeat(key);
-                End::NotSent {
-                    reason: format!("{why}; the task says `onUnknown: resend`"),
-                    retry_at: Some(self.port.now()),
-                }
+                self.repeat(format!("{why}; the task says `onUnknown: resend`"))
             }
             Verdict::CannotTell(why) => {
                 self.keep_request(method, arguments);
@@ -137,9 +122,9 @@ impl<E: Execution> Scope<E> {
 
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
     /// it was, in whichever life of the process it comes.
-    fn repeat(&self, key: &CallKey) {
+    fn repeat(&self, reason: String) -> End<Answer> {
         self.deeds.note_repeated();
-        self.port.repeats(key);
+        End::NotSent { reason, retry_at: Some(self.port.now()), repeats: true }
     }
 
     /// What this attempt had read of the thing that the write changes.

@@ -270,7 +270,7 @@ impl Local {
             Entry::Outcome { answer, hash, how, .. } => (answer, hash, how, true),
             Entry::Read { answer, hash, how, .. } => {
                 // Of a write that an earlier attempt made there is no intent in this one.
-                let writes = how == How::Reused.as_str();
+                let writes = [How::Reused, How::ReusedHolds].iter().any(|reused| reused.as_str() == how);
                 (answer, hash, how, writes)
             }
             Entry::Resolved { how: journal::Resolution::Done(answer), hash, .. } => {
@@ -465,12 +465,14 @@ impl Execution for Local {
                 log.open.remove(call_key);
                 log.ends.insert(call_key.clone(), seq);
             }
-            End::NotSent { reason, retry_at } => {
+            End::NotSent { reason, retry_at, repeats } => {
                 // A read that was not sent left nothing behind to be told about.
                 if had_intent {
-                    let repeats = log.takes_repeat(call_key);
+                    if *repeats {
+                        log.repeats(call_key);
+                    }
                     let entry = Entry::NotSent {
-                        repeats,
+                        repeats: *repeats,
                         key: call_key.execution.to_string(),
                         attempt: call_key.attempt,
                         ordinal: call_key.ordinal,
@@ -488,10 +490,6 @@ impl Execution for Local {
 
     fn recall(&self) -> Result<(), Error> {
         self.log().recall(&self.journal, self.run).map_err(failed)
-    }
-
-    fn repeats(&self, key: &CallKey) {
-        self.log().repeating.insert(key.clone());
     }
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {

@@ -81,17 +81,26 @@ pub(crate) struct Intent {
 pub(crate) enum End<T> {
     /// With this. Recorded: the step is never done again.
     Done(T),
-    /// Nothing was done, certainly. Recorded; the same key may be tried again, with a new intent.
+    /// Nothing was done that counts. Recorded; the same key may be tried again, with a new intent.
     NotSent {
         /// Why, in a few words.
         reason: String,
         /// Not before.
         retry_at: Option<Timestamp>,
+        /// Perhaps it was done all the same: it is repeated, and what that is answered does not say whose the change is.
+        repeats: bool,
     },
     /// Nobody can tell. Not recorded: the intent stays open and the run parks.
     Doubt(Fault),
     /// Given up before anything was sent or learnt, because the process is stopping. Not recorded.
     Stopped,
+}
+
+impl<T> End<T> {
+    /// Nothing was done, and it may be tried again from `retry_at` on.
+    pub(crate) const fn not_sent(reason: String, retry_at: Option<Timestamp>) -> Self {
+        Self::NotSent { reason, retry_at, repeats: false }
+    }
 }
 
 /// Something that a step can give, in the form in which it is kept.
@@ -154,12 +163,12 @@ pub(crate) enum How {
     Found,
     /// The same, and whether it was so before nobody can tell: perhaps no change of this run.
     Holds,
-    /// Slack answered, and an earlier sending of the same may have been carried out.
-    Again,
     /// The host refused, nothing was sent.
     Denied,
     /// An earlier attempt had done the same already.
     Reused,
+    /// An earlier attempt found that it is so, perhaps since before.
+    ReusedHolds,
 }
 
 impl How {
@@ -169,10 +178,20 @@ impl How {
             Self::Sent => "sent",
             Self::Found => "found",
             Self::Holds => "holds",
-            Self::Again => "again",
             Self::Denied => "denied",
             Self::Reused => "reused",
+            Self::ReusedHolds => "reused-holds",
         }
+    }
+
+    /// Whether it is an earlier attempt's.
+    pub(crate) const fn is_reused(self) -> bool {
+        matches!(self, Self::Reused | Self::ReusedHolds)
+    }
+
+    /// Whether perhaps nothing was changed.
+    pub(crate) const fn holds(self) -> bool {
+        matches!(self, Self::Holds | Self::ReusedHolds)
     }
 }
 
@@ -256,14 +275,8 @@ pub(crate) trait Execution: Send + Sync + 'static {
         Ok(())
     }
 
-    /// What ends a call next was perhaps carried out, and it is sent again all the same. Kept with that end.
-    fn repeats(&self, _key: &CallKey) {}
-
-    /// Whether a call of this attempt at an execution, or of one before it, was sent again though it was perhaps carried
-    /// out.
-    fn has_repeated(&self, _execution: &ExecutionKey, _attempt: u32) -> bool {
-        false
-    }
+    /// Whether a call of this attempt at an execution, or of one before it, ended with [`End::NotSent`] that repeats.
+    fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool;
 
     /// The calls of an attempt before `first` are behind a slice: they are not asked for again unless a later attempt
     /// recalls them, and taking the run up does not read them.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bellhop_core::run::ExecutionKey;
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -22,8 +23,8 @@ pub(crate) enum Line {
     Intent(StepKey, Intent),
     /// What it gave.
     Done(StepKey, Value),
-    /// It surely did not happen.
-    NotSent(StepKey),
+    /// It surely did not happen, or it is repeated though it perhaps did.
+    NotSent(StepKey, bool),
 }
 
 /// Where a process dies: with the line that would be the n-th, counted from 0.
@@ -121,7 +122,7 @@ impl Execution for Replay {
                     Line::Intent(k, intent) => {
                         open.insert(k, intent);
                     }
-                    Line::NotSent(k) => {
+                    Line::NotSent(k, _) => {
                         open.remove(k);
                     }
                     Line::Done(k, value) => {
@@ -146,10 +147,15 @@ impl Execution for Replay {
         let end = call(open).await;
         match &end {
             End::Done(value) => self.add(Line::Done(key.clone(), value.to_record()))?,
-            End::NotSent { .. } if had_intent => self.add(Line::NotSent(key.clone()))?,
+            End::NotSent { repeats, .. } if had_intent => self.add(Line::NotSent(key.clone(), *repeats))?,
             End::NotSent { .. } | End::Doubt(_) | End::Stopped => {}
         }
         Ok(end)
+    }
+
+    fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
+        let is_of = |key: &StepKey| matches!(key, StepKey::Call(call) if call.execution == *execution && call.attempt <= attempt);
+        self.book().lines.iter().any(|line| matches!(line, Line::NotSent(key, true) if is_of(key)))
     }
 
     fn timer(&self, at: Option<Timestamp>) {

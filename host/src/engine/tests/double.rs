@@ -298,7 +298,7 @@ fn answered(hash: &str, result: Result<String, String>, how: How) -> End<Answer>
 }
 
 fn not_sent(reason: &str) -> End<Answer> {
-    End::NotSent { reason: reason.to_owned(), retry_at: None }
+    End::not_sent(reason.to_owned(), None)
 }
 
 fn result_of(answer: Answer) -> Result<Value, String> {

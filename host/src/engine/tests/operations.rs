@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellhop_core::definition::WorkflowName;
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Status};
 use serde_json::{Value, json};
@@ -64,6 +65,8 @@ struct Cell {
     slack: Slack,
     life: Life,
     clock: Manual,
+    /// A workflow that only lets time pass.
+    pause: WorkflowName,
     run: RunId,
     held: Held,
 }
@@ -76,6 +79,7 @@ impl Cell {
         let life = Life::start_at(fresh(), Limits::default(), Arc::new(clock.clone()), &slack);
         let tasks = if matches!(phase, Phase::Timer | Phase::Rollback) { SLEEPS } else { PLAIN };
         let workflow = life.apply(tasks);
+        let pause = life.apply("\n  - pause: {wait: {hours: 2}}");
         let hold = |method: &str, nth: u64| {
             slack.fault(&json!({ "method": method, "nth": nth, "action": "hold_before_accept" }))
         };
@@ -86,12 +90,12 @@ impl Cell {
             );
             slack.fault(&json!({ "method": POST, "action": { "rate_limit": { "retry_after": 60 } } }));
             life.started(trigger(&other, json!({}), HQ, None));
-            life.until("the door is closed", || slack.count(POST) == 1);
+            life.until("the door is closed", || life.engine().services.gateway.limiter.snapshot().len() == 1);
         }
         let sent = matches!(phase, Phase::Sent | Phase::Between | Phase::Answered).then(|| hold(POST, 1));
         let join = (phase == Phase::Intent).then(|| hold(UPDATE, 1));
         let run = life.started(trigger(&workflow, json!({ "user": PERSON }), HQ, None));
-        let mut cell = Self { slack, life, clock, run, held: Held::Nothing };
+        let mut cell = Self { slack, life, clock, pause, run, held: Held::Nothing };
         if let Some(fault) = sent.or(join) {
             cell.slack.happened(fault);
             cell.held = Held::ByFault(fault);
@@ -100,7 +104,8 @@ impl Cell {
             Phase::Sent => {}
             Phase::Budget => {
                 cell.begun("tell");
-                cell.linger();
+                let limiter = &cell.life.engine().services.gateway.limiter;
+                cell.life.until("it waits at the door", || limiter.waiting() == 1);
                 assert_eq!(cell.slack.count(POST), 1, "the door is open");
             }
             Phase::Intent | Phase::Answered => {
@@ -111,7 +116,6 @@ impl Cell {
                 let written = if phase == Phase::Intent { "tell" } else { "last" };
                 cell.begun(written);
                 cell.life.until("the intent is written", || cell.life.store.commits() >= before + 3);
-                cell.linger();
                 cell.held = Held::ByStore;
             }
             Phase::Between => {
@@ -156,11 +160,6 @@ impl Cell {
         self.life.until(task, begun);
     }
 
-    /// Long enough for what must not happen.
-    fn linger(&self) {
-        self.life.wait(async { tokio::time::sleep(Duration::from_millis(50)).await });
-    }
-
     fn tell(&self, cause: Cause) -> tokio::task::JoinHandle<bool> {
         let (engine, run) = (self.life.engine().clone(), self.run);
         self.life.spawn(async move { engine.signal(run, cause).await.unwrap() })
@@ -169,6 +168,27 @@ impl Cell {
     /// Waits until the run has decided about a message.
     fn told(&self, told: tokio::task::JoinHandle<bool>) -> bool {
         self.life.wait(told).unwrap()
+    }
+
+    /// The same, where the store may wait to be told.
+    fn done(&self, told: tokio::task::JoinHandle<bool>) {
+        self.life.until("it is durable", || {
+            self.life.store.sync(usize::MAX);
+            told.is_finished()
+        });
+        self.told(told);
+    }
+
+    /// Starts another run, where the store may wait to be told.
+    fn begin(&self) -> RunId {
+        let engine = self.life.engine().clone();
+        let order = trigger(&self.pause, json!({}), &[], None);
+        let begun = self.life.spawn(async move { engine.trigger(order).await.unwrap().run });
+        self.life.until("it is durable", || {
+            self.life.store.sync(usize::MAX);
+            begun.is_finished()
+        });
+        self.life.wait(begun).unwrap()
     }
 
     /// Lets go what holds the run.
@@ -190,6 +210,7 @@ impl Cell {
 
     /// Does it, lets the run go on, and gives how it ended, what it said, and whether the person is in the group.
     fn act(mut self, phase: Phase, act: Act) -> (Status, Vec<String>, bool) {
+        let commits = self.life.store.commits();
         let told = self.tell(match act {
             Act::Suspend => Cause::Suspend,
             Act::Resume => Cause::Resume,
@@ -198,29 +219,25 @@ impl Cell {
             Act::Kill => Cause::Kill,
         });
         let by_store = matches!(self.held, Held::ByStore);
-        if by_store {
-            self.linger();
-        } else {
-            self.life.until("it is decided", || told.is_finished());
-        }
+        // Nobody hears of a decision that is not durable; that it is written shows in the store. To let a run go on that
+        // goes on decides nothing.
+        let written = || by_store && (act == Act::Resume || self.life.store.commits() > commits);
+        self.life.until("it is decided", || told.is_finished() || written());
         self.go();
         if by_store {
             self.life.store.sync(usize::MAX);
         }
-        while !told.is_finished() {
-            self.life.store.sync(usize::MAX);
-            self.linger();
-        }
-        self.told(told);
+        self.done(told);
         if act == Act::Suspend && phase != Phase::Rollback {
             self.until(Status::Suspended);
             let before = self.slack.requests().len();
-            for _ in 0..50 {
+            // Longer than anything that this one waits for.
+            let other = self.begin();
+            self.life.until("the other one is over", || {
                 self.life.store.sync(usize::MAX);
                 self.clock.advance(Duration::from_secs(120));
-                self.life.wait(tokio::task::yield_now());
-            }
-            self.linger();
+                self.life.status(other) == Status::Completed
+            });
             let after = self.slack.requests();
             // What was under way ends; nothing begins.
             let begun = |(method, _): &&(String, Option<String>)| method == POST || method == UPDATE;
@@ -231,11 +248,7 @@ impl Cell {
             };
             assert!(after[before..].iter().filter(begun).count() <= own, "{phase:?}: {after:?}");
             assert_eq!(self.life.status(self.run), Status::Suspended, "{phase:?}");
-            let resumed = self.tell(Cause::Resume);
-            while !resumed.is_finished() {
-                self.life.store.sync(usize::MAX);
-                self.linger();
-            }
+            self.done(self.tell(Cause::Resume));
         } else if act == Act::Resume && phase == Phase::Between {
             // It was suspended to come here.
         }

@@ -318,7 +318,7 @@ impl Stage for ReplayStage {
         for line in lines {
             match line {
                 Line::Intent(..) => records.intents += 1,
-                Line::NotSent(_) => records.not_sent += 1,
+                Line::NotSent(..) => records.not_sent += 1,
                 Line::Done(StepKey::Decision(_), value) => {
                     let events: Vec<Event> = serde_json::from_value(value).unwrap();
                     records.events.extend(events);

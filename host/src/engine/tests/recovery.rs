@@ -72,6 +72,25 @@ fn fifty_who_join_a_group_at_once_are_fifty_members_also_when_the_host_dies() {
     }
 }
 
+/// Its plugin is stopped where it waits for Slack. What Slack answers then is all that it does, so it can say how that is
+/// taken back.
+#[test]
+fn what_was_on_its_way_when_its_run_was_cancelled_is_taken_back() {
+    let slack = Slack::start();
+    let person = newcomers(&slack, 1).remove(0);
+    let before = members(&slack);
+    let withheld = slack.fault(&json!({ "method": "usergroups.users.update", "action": "accept_then_withhold" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ADD);
+    let run = life.started(trigger(&workflow, json!({ "user": person }), HQ, None));
+    slack.happened(withheld);
+    assert!(members(&slack).contains(&person));
+    assert!(life.wait(life.engine().signal(run, Cause::CancelAndUndo)).unwrap());
+    slack.release(withheld, "answer");
+    assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
+    assert_eq!(members(&slack), before);
+}
+
 /// A group whose key is held by a parked run, and another run that waits for it.
 fn held_by_a_parked_run(slack: &Slack) -> (Life, bellhop_core::id::RunId, bellhop_core::id::RunId, Vec<String>) {
     let people = newcomers(slack, 2);

@@ -15,7 +15,7 @@ use crate::engine::definitions::{self, Expect, PutError};
 use crate::engine::runs::LoadError;
 use crate::journal::memory::Memory;
 use crate::journal::store::Batch;
-use crate::journal::{Journal, Open, Store as _, Write, key};
+use crate::journal::{Journal, Open, Store, Write, key};
 use crate::limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -171,6 +171,19 @@ fn two(slack: &Slack) -> (Memory, RunId, RunId) {
     (life.die(usize::MAX), damaged, whole)
 }
 
+/// Puts something unreadable in the place of a record, and gives what stood there.
+fn damage(store: &impl Store, record: &key::Key) -> Vec<u8> {
+    let original = store.get(record.bytes()).unwrap().unwrap().to_vec();
+    put(store, record, b"no record");
+    original
+}
+
+fn put(store: &impl Store, record: &key::Key, value: &[u8]) {
+    let mut batch = Batch::new();
+    batch.put(record.bytes(), value);
+    store.commit(batch).unwrap();
+}
+
 fn shown_as_poisoned(life: &Life, run: RunId) {
     let view = life.view(run);
     assert_eq!(view.status, Status::Parked, "{view:?}");
@@ -185,29 +198,24 @@ fn shown_as_poisoned(life: &Life, run: RunId) {
 fn a_damaged_run_is_shown_as_parked_and_hides_no_other() {
     let slack = Slack::start();
     let (memory, damaged, whole) = two(&slack);
-    for damage in [key::event(damaged, 1), key::event(damaged, 0), key::summary(damaged)] {
+    for record in [key::event(damaged, 1), key::event(damaged, 0), key::summary(damaged)] {
         let memory = memory.crash(usize::MAX);
-        let original = memory.get(damage.bytes()).unwrap().unwrap();
-        let mut batch = Batch::new();
-        batch.put(damage.bytes(), b"no record".as_slice());
-        memory.commit(batch).unwrap();
+        let original = damage(&memory, &record);
         let slack = Slack::start();
         let life = Life::start(memory.crash(usize::MAX), &slack);
         assert_eq!(life.ended(whole).unwrap().status, Status::Completed);
         shown_as_poisoned(&life, damaged);
         let (views, _) = life.wait(life.engine().run_list(None, 10, |_| true)).unwrap();
-        assert_eq!(views.len(), 2, "{damage:?}: {views:?}");
-        if damage.space() == key::Space::Event {
+        assert_eq!(views.len(), 2, "{record:?}: {views:?}");
+        if record.space() == key::Space::Event {
             // Nobody has mended it: it stays where it is.
             let refused = life.wait(life.engine().signal(damaged, Cause::Resume));
             assert!(matches!(refused, Err(LoadError::Damaged(_))), "{refused:?}");
             shown_as_poisoned(&life, damaged);
-            let mut batch = Batch::new();
-            batch.put(damage.bytes(), original.to_vec());
-            life.store.commit(batch).unwrap();
+            put(&*life.store, &record, &original);
         }
         life.wait(life.engine().signal(damaged, Cause::Resume)).unwrap();
-        assert_eq!(life.ended(damaged).unwrap().status, Status::Completed, "{damage:?}");
+        assert_eq!(life.ended(damaged).unwrap().status, Status::Completed, "{record:?}");
         assert_eq!(slack.messages().len(), 2);
     }
 }
@@ -243,17 +251,12 @@ fn a_run_that_cannot_be_woken_is_shown_so_and_goes_on_once_it_can_be() {
     let workflow = life.apply(SLEEP);
     let run = life.started(trigger(&workflow, json!({}), &[], None));
     life.until_status(run, Status::Waiting);
-    let damage = key::event(run, 0);
-    let original = life.store.get(damage.bytes()).unwrap().unwrap();
-    let mut batch = Batch::new();
-    batch.put(damage.bytes(), b"no record".as_slice());
-    life.store.commit(batch).unwrap();
+    let record = key::event(run, 0);
+    let original = damage(&*life.store, &record);
     clock.advance(2 * DAY);
     life.until_status(run, Status::Parked);
     shown_as_poisoned(&life, run);
-    let mut batch = Batch::new();
-    batch.put(damage.bytes(), original.to_vec());
-    life.store.commit(batch).unwrap();
+    put(&*life.store, &record, &original);
     // By the next start, without a word of anybody's.
     let life = start(life.die(usize::MAX));
     life.until_status(run, Status::Completed);
@@ -287,12 +290,9 @@ fn names_in_tables_become_ids_where_the_connections_know_one() {
 fn a_run_that_nobody_can_mend_is_given_up() {
     let slack = Slack::start();
     let (memory, damaged, whole) = two(&slack);
-    for damage in [key::event(damaged, 1), key::event(damaged, 0)] {
+    for record in [key::event(damaged, 1), key::event(damaged, 0)] {
         let memory = memory.crash(usize::MAX);
-        let original = memory.get(damage.bytes()).unwrap().unwrap();
-        let mut batch = Batch::new();
-        batch.put(damage.bytes(), b"no record".as_slice());
-        memory.commit(batch).unwrap();
+        let original = damage(&memory, &record);
         let slack = Slack::start();
         let life = Life::start(memory.crash(usize::MAX), &slack);
         assert_eq!(life.ended(whole).unwrap().status, Status::Completed);
@@ -314,9 +314,7 @@ fn a_run_that_nobody_can_mend_is_given_up() {
         life.until("its place is free", || life.engine().runs.places.open() == 0);
         // Also when it could be read again: it does not go on by anybody's wish.
         let life = Life::start(life.die(usize::MAX), &slack);
-        let mut batch = Batch::new();
-        batch.put(damage.bytes(), original.to_vec());
-        life.store.commit(batch).unwrap();
+        put(&*life.store, &record, &original);
         for cause in [Cause::Undo, Cause::Retry] {
             let refused = life.wait(life.engine().signal(damaged, cause));
             assert!(matches!(refused, Err(LoadError::Damaged(_))), "{refused:?}");
@@ -337,9 +335,7 @@ fn what_lists_show_of_a_run_is_made_again_from_its_log() {
     let run = life.started(order.clone());
     slack.happened(held);
     let before = life.view(run);
-    let mut batch = Batch::new();
-    batch.put(key::summary(run).bytes(), b"no record".as_slice());
-    life.store.commit(batch).unwrap();
+    damage(&*life.store, &key::summary(run));
     let life = Life::start(life.die(usize::MAX), &slack);
     life.wait(life.engine().signal(run, Cause::Resume)).unwrap();
     let after = life.ended(run).unwrap();

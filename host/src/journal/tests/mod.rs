@@ -7,7 +7,6 @@ mod damage;
 mod golden;
 mod group;
 mod keys;
-mod rolling;
 mod typed;
 
 use std::collections::BTreeMap;

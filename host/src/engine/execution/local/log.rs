@@ -46,9 +46,7 @@ pub(super) struct Log {
     pub(super) place: Option<journal::Place>,
     /// Of the first so many entries only what the snapshot says is known.
     unread: u64,
-    /// Open calls that are sent again whatever became of them.
-    pub(super) repeating: HashSet<CallKey>,
-    /// Attempts at executions of which a call was.
+    /// Attempts at executions of which a call was repeated though it was perhaps carried out.
     repeated: HashSet<(ExecutionKey, u32)>,
 }
 
@@ -102,7 +100,6 @@ impl Log {
             summary,
             place: None,
             unread: 0,
-            repeating: HashSet::new(),
             repeated: HashSet::new(),
         }
     }
@@ -196,13 +193,9 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the end of this call, which is written now, says that it was perhaps carried out.
-    pub(super) fn takes_repeat(&mut self, call: &CallKey) -> bool {
-        let repeats = self.repeating.remove(call);
-        if repeats {
-            self.repeated.insert((call.execution.clone(), call.attempt));
-        }
-        repeats
+    /// This call was perhaps carried out, and is repeated.
+    pub(super) fn repeats(&mut self, call: &CallKey) {
+        self.repeated.insert((call.execution.clone(), call.attempt));
     }
 
     /// See [`super::super::Execution::has_repeated`].
@@ -269,7 +262,7 @@ impl Log {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
                     self.open.remove(&call);
                     if *repeats {
-                        self.repeated.insert((call.execution, call.attempt));
+                        self.repeats(&call);
                     }
                 }
             }

@@ -8,8 +8,9 @@ use bellhop_core::run::Status;
 use serde_json::Value;
 
 use super::life::Process;
+use super::people::told;
 use super::slack::{Fact, Line};
-use super::story::{Story, told};
+use super::story::Story;
 use super::world::{GuestSpan, World};
 use crate::journal::{Answer, Entry, Resolution};
 
@@ -42,7 +43,7 @@ pub(super) async fn check(process: &Process, story: &Story) {
     let promised: BTreeSet<RunId> = world.lock().promised.keys().copied().collect();
     for run in &promised {
         if !runs.contains(run) {
-            world.broken(format!("{run} was accepted and is forgotten"));
+            super::kept::gone(world, story, *run);
         }
     }
     if runs.len() > promised.len() + story.unanswered() {
@@ -73,6 +74,8 @@ pub(super) async fn check(process: &Process, story: &Story) {
         lost.push(format!("{user} was in {place} before anything ran, and is not there any more"));
     }
     groups(world, story, &mut lost);
+    super::lack::check(world, story, &mut lost);
+    super::kept::check(process, story, &mut lost);
     for what in lost {
         world.broken(what);
     }
@@ -83,8 +86,14 @@ pub(super) async fn check(process: &Process, story: &Story) {
     let changes = changes(world, &ledger, &owners);
     let undone = undone(&ledger, &changes);
     for run in &promised {
+        let (gone, whole) = world.lock().promised.get(run).map_or((false, true), |p| (p.gone, p.is_told_whole()));
+        if !whole {
+            continue;
+        }
         let entries: Vec<Entry> = journal.entries(*run, 0, 4_000).unwrap().into_iter().map(|(_, e)| e).collect();
-        known(world, *run, statuses.get(run).copied(), &entries, &ledger);
+        if !gone {
+            known(world, *run, statuses.get(run).copied(), &entries, &ledger);
+        }
         taken_back(world, *run, &changes, &undone);
         in_order(world, *run, &changes, &undone);
     }
@@ -100,8 +109,8 @@ fn groups(world: &World, story: &Story, lost: &mut Vec<String>) {
     let mut turns: BTreeMap<&str, Vec<(jiff::Timestamp, jiff::Timestamp, u64, RunId)>> = BTreeMap::new();
     for (run, promised) in &state.promised {
         let all = |kind: &str| promised.events.values().filter(|e| e["type"] == kind).collect::<Vec<_>>();
-        // One that goes on after its end has had its turn.
-        if !all("run.retried").is_empty() {
+        // One that goes on after its end has had its turn, and of one that is gone nobody may have seen the end.
+        if !all("run.retried").is_empty() || !promised.is_told_whole() {
             continue;
         }
         let ends = ["run.completed", "run.faulted", "run.cancelled"];

@@ -1,22 +1,20 @@
 //! One life of a process: the whole engine in one thread, on a store that can die, at the door of a world that stays.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bellhop_core::id::RunId;
-use bellhop_core::requirement::{Connection, Kind, Permission, Plan, TokenKind};
-use bellhop_slack::client::{Client, Options as ClientOptions, Secret};
+use bellhop_slack::client::{Client, Options as ClientOptions};
+use bellhop_slack::limiter::Closed;
 
 use super::super::dying::Dying;
 use super::dice::Dice;
 use super::guest::{Guests, manifest};
 use super::world::{Door, World};
-use crate::clock::Clock as _;
 use crate::engine::connections::Secrets;
 use crate::engine::entropy::Entropy;
 use crate::engine::execution::local::{Local, Read};
-use crate::engine::gateway::Connected;
 use crate::engine::{Engine, Options, driver};
 use crate::journal::memory::Memory;
 use crate::journal::{Journal, Summary, key};
@@ -82,7 +80,7 @@ where
     Fut: Future<Output = Left>,
 {
     let ground = ground();
-    world.lock().begin_life();
+    world.lock().begin_life(&closed(&memory));
     let life = world.lock().life;
     let mut dice = Dice::of(world.seed, format!("life {life}"));
     let store = Arc::new(Dying::over(memory));
@@ -147,26 +145,21 @@ where
     (store.left(keep), left)
 }
 
+/// Of which methods and channels it is on the disk that Slack wants to be left alone.
+fn closed(memory: &Memory) -> BTreeSet<String> {
+    let range = key::all(key::Space::Limiter);
+    let journal = Journal::new(Arc::new(memory.crash(usize::MAX)));
+    let listed = journal.list::<Closed>(key::Space::Limiter, &range, 1_000).unwrap().items;
+    listed.into_iter().map(|(_, c)| format!("{} {}", c.key.bucket, c.key.channel.unwrap_or_default())).collect()
+}
+
 /// Puts a simulation's parts in the places of those that reach outside.
 fn equip(engine: &mut Arc<Engine>, world: &Arc<World>, store: &Arc<Dying>, seed: u64) {
     let inner = Arc::get_mut(engine).expect("nobody else has it yet");
     let services = Arc::get_mut(&mut inner.services).expect("nobody else has them yet");
     services.entropy = Arc::new(Entropy::seeded(seed));
     services.gateway.way = Some(Arc::new(Door { world: world.clone(), store: store.clone() }));
-    let facts = Connection {
-        name: "hq".to_owned(),
-        kind: Kind::Workspace,
-        permission: Permission::Act,
-        plan: Some(Plan::BusinessPlus),
-        plan_unknown_because: None,
-        checked_at: Some(world.time.now()),
-        tokens: BTreeMap::from([(TokenKind::Bot, None)]),
-        assumed: false,
-        workspace_id: Some("T01".to_owned()),
-        enterprise_id: None,
-    };
-    let tokens = BTreeMap::from([(TokenKind::Bot, Secret::new("xoxb-simulated".to_owned()))]);
-    services.gateway.put(Connected { facts, acting: None, tokens });
+    super::lack::connect(world, &services.gateway);
     let script = Arc::new(Guests { world: world.clone() });
     services.plugins.put_script(manifest(), script, &services.gateway.rules);
 }

@@ -11,7 +11,10 @@ mod checker;
 mod dice;
 mod found;
 mod guest;
+mod kept;
+mod lack;
 mod life;
+mod people;
 mod ports;
 mod slack;
 mod story;
@@ -43,6 +46,7 @@ fn play(seed: u64) -> Played {
     let mut deaths = std::mem::take(&mut story.deaths);
     let story = Arc::new(story);
     let world = Arc::new(World::new(seed, story.swarm.clone()));
+    world.lock().lack = story.lacking.as_ref().map(|lacking| lacking.what);
     let mut memory = Memory::manual();
     for _ in 0..LIVES_MAX {
         let share = story.clone();
@@ -124,6 +128,10 @@ fn worlds_keep_their_promises() {
     shown.sort();
     if let Some((_, text)) = shown.first() {
         println!("{text}");
+    }
+    for (seed, text) in shown.iter().skip(1).take(50) {
+        let promises = text.lines().rev().skip(1).take_while(|line| line.starts_with("  ")).map(str::trim_start);
+        promises.for_each(|what| println!("seed {seed}: {what}"));
     }
     println!("{}", counts.table(count, clock.monotonic()));
     let broken = counts.broken;

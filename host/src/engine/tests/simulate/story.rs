@@ -8,11 +8,14 @@ use std::time::Duration;
 use bellhop_core::definition::WorkflowName;
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Cause, Status};
+use bellhop_core::run::Status;
 use serde_json::{Value, json};
 
 use super::dice::Dice;
+use super::kept::{self, Owed, Times};
+use super::lack::{self, Lacking};
 use super::life::{Death, Left, Process};
+use super::people::{follow, wished};
 use super::world::{Swarm, short};
 use crate::engine::accept::{Refused, Trigger};
 use crate::engine::definitions::{self, Expect};
@@ -23,6 +26,8 @@ use crate::limits::Limits;
 pub(super) const USERS: usize = 10;
 /// Rounds in which everybody helps before a run counts as lost.
 const ROUNDS_MAX: u32 = 60;
+/// What a world takes in which runs go in time.
+const LONG_MS: u64 = 2_000_000;
 
 /// What somebody wants of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,10 @@ enum Happening {
         run: u64,
         wish: Wish,
     },
+    /// What the connection lacks is put right, and perhaps the host is told.
+    Remedy {
+        told: bool,
+    },
     /// The machine's clock is set, so far off.
     Clock(i64),
     Drain,
@@ -55,6 +64,8 @@ struct Order {
     definition: usize,
     key: Option<String>,
     input: Value,
+    /// Who is refused waits until what is missing is there.
+    block: bool,
     asked: bool,
     /// A process died without an answer to it.
     lost: bool,
@@ -73,6 +84,8 @@ pub(super) struct Story {
     pub(super) swarm: Swarm,
     pub(super) limits: Limits,
     pub(super) deaths: VecDeque<Death>,
+    pub(super) lacking: Option<Lacking>,
+    times: Option<Times>,
     state: Mutex<State>,
     end_ms: u64,
 }
@@ -98,31 +111,53 @@ impl Story {
             slow_guest: some(&mut dice, 15, 15),
         };
         let count = dice.between(1, 2);
-        let definitions: Vec<Value> =
+        let mut definitions: Vec<Value> =
             (0..count).map(|n| super::workflow::definition(&mut dice, usize::try_from(n).unwrap())).collect();
-        let runs = dice.between(1, 4);
+        let times = Times::of(seed);
+        for (number, definition) in definitions.iter_mut().enumerate() {
+            times.iter().for_each(|times| times.tell(number, definition));
+        }
+        let mut runs = dice.between(1, 4);
+        // Where runs go in time, they come in time.
+        let mut early = 20_000;
+        if times.is_some() {
+            (runs, early) = (runs + 2, LONG_MS);
+        }
+        let mut large = Dice::of(seed, "large");
         let mut happenings = Vec::new();
         let mut orders: Vec<Order> = Vec::new();
         for number in 0..runs {
             let users: Vec<String> = (0..USERS).map(|n| format!("U{number}{n}X")).collect();
-            let order = Order {
+            let mut order = Order {
                 definition: usize::try_from(dice.below(count)).unwrap(),
                 key: dice.chance(70).then(|| format!("key-{number}")),
                 input: json!({"users": users, "group": *dice.pick(&["a", "b"])}),
+                block: large.chance(80),
                 asked: false,
                 lost: false,
                 answer: None,
             };
-            happenings.push((dice.below(20_000), Happening::Trigger(orders.len())));
+            if times.is_some() && large.chance(30) {
+                // More than stands in a record.
+                order.input["large"] = json!("x".repeat(17_000));
+            }
+            happenings.push((dice.below(early), Happening::Trigger(orders.len())));
             // The same, asked for twice.
-            if order.key.is_some() && dice.chance(20) {
+            if order.key.is_some() && dice.chance(if times.is_some() { 60 } else { 20 }) {
                 orders.push(order.clone());
-                happenings.push((dice.below(20_000), Happening::Trigger(orders.len())));
+                happenings.push((dice.below(early), Happening::Trigger(orders.len())));
             }
             orders.push(order);
         }
         let wishes = some(&mut dice, 65, 8);
-        let span = *dice.pick(&[15_000, 60_000, 400_000]);
+        let mut span = *dice.pick(&[15_000, 60_000, 400_000]);
+        if times.is_some() {
+            span = LONG_MS;
+        }
+        let lacking = Lacking::of(seed, span);
+        if let Some(Lacking { until_ms, told, .. }) = lacking {
+            happenings.push((until_ms, Happening::Remedy { told }));
+        }
         let all = [
             Wish::Cancel,
             Wish::CancelAndUndo,
@@ -169,8 +204,12 @@ impl Story {
             limits.waiting_runs_max = dice.between(1, 2);
             limits.waiting_ms_max = dice.between(1, 2_000);
         }
+        if let Some(times) = &times {
+            (limits.runs_kept_ms, limits.idempotency_kept_ms) = (times.runs_ms, times.keys_ms);
+        }
         let state = State { happenings: happenings.into(), orders, applied: false, rounds: 0 };
-        Self { definitions, swarm, limits, deaths, state: Mutex::new(state), end_ms: span + 25_000 }
+        let (state, end_ms) = (Mutex::new(state), span + 25_000);
+        Self { definitions, swarm, limits, deaths, lacking, times, state, end_ms }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -202,7 +241,7 @@ impl Story {
             process.world.broken(format!("the engine does not start: {error}"));
             return Left::Over;
         }
-        tokio::spawn(follow(process.clone()));
+        tokio::spawn(follow(self.clone(), process.clone()));
         let again: Vec<usize> = {
             let mut state = self.lock();
             for order in &mut state.orders {
@@ -230,6 +269,7 @@ impl Story {
                         tokio::spawn(wished(process.clone(), run, wish));
                     }
                 }
+                Happening::Remedy { told } => lack::remedy(&process, told),
                 Happening::Clock(off) => {
                     process.world.say(format!("the clock is set: {off} ms off"));
                     process.world.lock().clock_set = true;
@@ -253,7 +293,46 @@ impl Story {
     pub(super) fn owners(&self) -> Vec<(String, RunId)> {
         let state = self.lock();
         let first = |order: &Order| order.input["users"][0].as_str().map(|user| user[..2].to_owned());
-        state.orders.iter().filter_map(|order| Some((first(order)?, order.answer?))).collect()
+        let all: Vec<(String, RunId)> =
+            state.orders.iter().filter_map(|order| Some((first(order)?, order.answer?))).collect();
+        // Where a key has meant two runs, either may have been the one.
+        let is_one = |(users, run): &&(String, RunId)| all.iter().all(|(u, r)| u != users || r == run);
+        all.iter().filter(is_one).cloned().collect()
+    }
+
+    /// How long a run stays after its end.
+    pub(super) fn owed(&self, run: RunId) -> Owed {
+        let state = self.lock();
+        let order = state.orders.iter().find(|order| order.answer == Some(run));
+        let own = order.and_then(|order| {
+            self.definitions[order.definition].pointer("/document/metadata/bellhop/retention/seconds")?.as_u64()
+        });
+        let key = order.and_then(|order| order.key.as_ref());
+        Owed {
+            own_ms: own.map_or(self.limits.runs_kept_ms, |seconds| seconds * 1_000),
+            key_ms: key.map_or(0, |_| self.limits.idempotency_kept_ms),
+            shared: key.is_some()
+                && state.orders.iter().any(|o| o.key.as_ref() == key && o.answer.is_some_and(|other| other != run)),
+        }
+    }
+
+    /// Whether a run cannot do without what a connection may lack: it calls, whatever its input is.
+    pub(super) fn needs_everything(&self, run: RunId) -> bool {
+        let state = self.lock();
+        let order = state.orders.iter().find(|order| order.answer == Some(run));
+        order.is_some_and(|order| {
+            let tasks = self.definitions[order.definition]["do"].to_string();
+            tasks.contains("\"call\"") && !tasks.contains("\"if\"") && !tasks.contains("\"switch\"")
+        })
+    }
+
+    /// Between two looks at the runs.
+    pub(super) fn look(&self, calm: bool) -> Duration {
+        Duration::from_secs(match (calm, &self.times) {
+            (false, None) => 5,
+            (_, Some(_)) => 10,
+            (true, None) => 900,
+        })
     }
 
     pub(super) async fn apply(&self, process: &Process) {
@@ -283,7 +362,8 @@ impl Story {
             state.orders[number].clone()
         };
         process.world.say(format!("order {number}: w{} {:?}", order.definition, order.key));
-        let answer = process.engine.trigger(order.trigger()).await;
+        let lacked = process.world.lock().lack.is_some();
+        let answer = process.engine.trigger_or(order.trigger(), order.block).await;
         if process.store.is_dead() {
             return;
         }
@@ -301,15 +381,23 @@ impl Story {
                     let same = |o: &&Order| order.key.is_some() && o.key == order.key && o.answer.is_some();
                     state.orders.iter().filter(same).find_map(|o| o.answer.filter(|other| *other != run))
                 };
-                // A day after the end of its run a key means nothing any more, and a clock that is set makes a day of a moment.
-                let over = process.world.lock().clock_set;
-                if let Some(other) = other.filter(|_| !over) {
+                if let Some(other) = other
+                    && !kept::key_is_over(&process.world, other, self.limits.idempotency_kept_ms)
+                {
                     process.world.broken(format!("the key {:?} started {run} and {other}", order.key));
                 }
+                let now = process.world.time.true_ms();
                 let mut state = process.world.lock();
                 state.counts.runs += u64::from(!state.promised.contains_key(&run));
                 let promised = state.promised.entry(run).or_default();
                 promised.records = promised.records.max(1);
+                if !accepted.replayed {
+                    promised.open_ms = now;
+                }
+            }
+            Err(Refused::Preflight(_)) if lacked && !order.block => {
+                process.world.say(format!("order {number} is refused for what is lacking"));
+                self.lock().orders[number].asked = false;
             }
             Err(Refused::GroupFull(_) | Refused::Unavailable(_)) => {
                 process.world.say(format!("order {number} is refused"));
@@ -325,7 +413,9 @@ impl Story {
             process.world.lock().promised.iter().map(|(run, p)| (*run, p.records)).collect();
         for (run, records) in promised {
             let found = process.engine.services.journal.entries(run, 0, 4_000).unwrap().len() as u64;
-            if found < records {
+            if found == 0 {
+                kept::gone(&process.world, self, run);
+            } else if found < records {
                 process.world.broken(format!("{run} had {records} durable records, and has {found}"));
             }
         }
@@ -415,148 +505,4 @@ pub(super) async fn apply(process: &Process, definition: &Value) {
     let now = services.clock.now();
     let put = services.definitions.put(&name, read, "workflow.json", &text, &Expect::Any, now).await;
     assert!(put.is_ok() || process.store.is_dead(), "{:?}", put.err());
-}
-
-/// A person asks for something, and hears whether it was decided.
-async fn wished(process: Process, run: RunId, wish: Wish) {
-    let Process { world, engine, store } = &process;
-    let cause = match wish {
-        Wish::Cancel => Cause::Cancel,
-        Wish::CancelAndUndo => Cause::CancelAndUndo,
-        Wish::Suspend => Cause::Suspend,
-        Wish::Resume => Cause::Resume,
-        Wish::Retry => Cause::Retry,
-        Wish::Undo => Cause::Undo,
-        Wish::Kill => Cause::Kill,
-        Wish::Resolve => return resolved(&process, run).await,
-    };
-    world.lock().counts.operations += 1;
-    world.say(format!("{wish:?} of {}", short(run)));
-    if matches!(wish, Wish::Retry | Wish::Undo) {
-        // From now on it may go on after its end, whether or not anybody hears of it.
-        if let Some(promised) = world.lock().promised.get_mut(&run) {
-            promised.asking += 1;
-            promised.cancelled_at = None;
-        }
-    }
-    if wish == Wish::Kill
-        && let Some(promised) = world.lock().promised.get_mut(&run)
-    {
-        promised.killed = true;
-    }
-    let done = engine.signal(run, cause).await;
-    if store.is_dead() {
-        return;
-    }
-    world.say(format!("{wish:?} of {}: {done:?}", short(run)));
-    let records = engine.services.journal.entries(run, 0, 4_000).unwrap().len() as u64;
-    let mut state = world.lock();
-    let state = &mut *state;
-    let Some(promised) = state.promised.get_mut(&run) else { return };
-    if matches!(wish, Wish::Retry | Wish::Undo) {
-        promised.asking -= 1;
-        promised.ended = None;
-    }
-    if !matches!(done, Ok(true)) {
-        return;
-    }
-    match wish {
-        Wish::Cancel | Wish::CancelAndUndo | Wish::Kill => {
-            state.counts.cancels += 1;
-            promised.rollback |= wish == Wish::CancelAndUndo;
-            promised.cancelled_at.get_or_insert(records);
-            promised.cancelled = true;
-        }
-        Wish::Undo => promised.rollback = true,
-        Wish::Retry | Wish::Suspend | Wish::Resume | Wish::Resolve => {}
-    }
-}
-
-/// A person looks at Slack and says what became of what is in doubt.
-async fn resolved(process: &Process, run: RunId) {
-    let Process { world, engine, store } = process;
-    if !engine.summary(run).is_ok_and(|s| s.is_some_and(|s| s.status == Status::Parked)) {
-        return;
-    }
-    world.lock().counts.operations += 1;
-    // Nobody says anything before what is on its way is there.
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    world.take_up_late();
-    let Ok(doubts) = engine.doubts(run, None).await else { return };
-    let truth: Vec<bool> = {
-        let state = world.lock();
-        doubts.iter().map(|doubt| state.slack.accepted(&doubt.stamp)).collect()
-    };
-    let done = truth.first().copied().unwrap_or(false);
-    let plain = truth.iter().all(|t| *t == done) && doubts.iter().all(|d| d.intent.function == "chat.post-message");
-    if let Some(promised) = world.lock().promised.get_mut(&run) {
-        // Of anything but a message nobody can be sure, and what is left of a rollback stays.
-        promised.meddled |= !plain || doubts.is_empty();
-    }
-    world.say(format!("resolve {}: done {done}, {} doubts, plain {plain}", short(run), doubts.len()));
-    let said = engine.resolve(run, None, done, None, "a person".to_owned()).await;
-    if !store.is_dead() {
-        world.say(format!("resolve {}: {said:?}", short(run)));
-    }
-}
-
-/// Follows every run that was answered, and looks at how it stands.
-async fn follow(process: Process) {
-    let Process { world, engine, store } = &process;
-    let mut followers = BTreeMap::new();
-    loop {
-        let runs: Vec<RunId> = world.lock().promised.keys().copied().collect();
-        for run in runs {
-            if !followers.contains_key(&run)
-                && let Ok(Some(follower)) = engine.follow(run, 0)
-            {
-                followers.insert(run, follower);
-            }
-            let Some(follower) = followers.get_mut(&run) else { continue };
-            while let Ok(Some(events)) = engine.next_events(follower, 50).await {
-                if store.is_dead() {
-                    return;
-                }
-                told(&process, run, events.into_iter().map(|e| (e.id, serde_json::to_value(&e).unwrap())).collect());
-            }
-            let Ok(Some(view)) = engine.run_view(run).await else { continue };
-            if store.is_dead() {
-                return;
-            }
-            let status = view.status.as_str().to_owned();
-            let mut state = world.lock();
-            let Some(promised) = state.promised.get_mut(&run) else { continue };
-            match &promised.ended {
-                _ if promised.asking > 0 => promised.ended = None,
-                Some(ended) if *ended != status => {
-                    let what = format!("{run} was told to be {ended}, and is {status} without anybody's asking");
-                    drop(state);
-                    world.broken(what);
-                }
-                _ => promised.ended = view.status.is_final().then_some(status),
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(if world.lock().calm { 900 } else { 5 })).await;
-    }
-}
-
-/// Events came to somebody.
-pub(super) fn told(process: &Process, run: RunId, events: Vec<(u64, Value)>) {
-    let mut wrong = Vec::new();
-    {
-        let mut state = process.world.lock();
-        let Some(promised) = state.promised.get_mut(&run) else { return };
-        for (id, event) in events {
-            match promised.events.get(&id) {
-                Some(known) if *known != event => wrong.push(format!("{run} event {id}: told {known}, then {event}")),
-                Some(_) => {}
-                None => {
-                    promised.events.insert(id, event);
-                }
-            }
-        }
-    }
-    for what in wrong {
-        process.world.broken(what);
-    }
 }

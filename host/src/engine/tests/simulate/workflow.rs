@@ -135,12 +135,14 @@ impl Maker<'_> {
         }
         let mut call = json!({"call": format!("{action}:1@sim"), "with": with});
         if self.dice.chance(8) {
+            // An attempt that comes to something else in its place sends that.
             call["metadata"]["bellhop"]["onRetry"] = json!("again");
+            call["with"]["text"] = json!(format!("t{} again", self.made));
         }
         if self.dice.chance(8) {
             // Whoever says this takes it twice rather than not at all.
             call["metadata"]["bellhop"]["onUnknown"] = json!("resend");
-            call["with"]["text"] = json!(format!("t{} resend", self.made));
+            call["with"]["text"] = json!(format!("{} resend", call["with"]["text"].as_str().unwrap_or_default()));
         }
         if action == "post.add" && self.dice.chance(15) {
             call["metadata"]["bellhop"]["compensate"] = json!("post.remove:1@sim");

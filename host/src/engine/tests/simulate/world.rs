@@ -1,11 +1,12 @@
 //! Everything that outlives a process: time, Slack, what goes wrong on the way there, what was told and promised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
+use bellhop_core::run::Status;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{Answer, Failure, NotSent, Unknown};
 use futures_util::future::BoxFuture;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use super::super::dying::Dying;
 use super::dice::Dice;
+use super::lack::Lack;
 use super::slack::Slack;
 use super::time::Time;
 use crate::engine::execution::replay::{Line, Replay};
@@ -77,6 +79,25 @@ pub(super) struct Promised {
     pub(super) asking: u32,
     /// It was told to have ended, and nobody has asked for more since.
     pub(super) ended: Option<String>,
+    /// Somebody has asked for something of it.
+    pub(super) touched: bool,
+    /// When it was seen, or known, to be open last.
+    pub(super) open_ms: u64,
+    /// When it ended first, and last, as it was told.
+    pub(super) first_ended_ms: Option<u64>,
+    pub(super) ended_ms: Option<u64>,
+    /// It was to go on after its end.
+    pub(super) again: bool,
+    /// There is no such run any more.
+    pub(super) gone: bool,
+}
+
+impl Promised {
+    /// Whether all of it was told: of one that is gone, its end may not have been.
+    pub(super) fn is_told_whole(&self) -> bool {
+        let ends = ["run.completed", "run.faulted", "run.cancelled"];
+        !self.gone || self.events.values().next_back().is_some_and(|last| ends.iter().any(|end| last["type"] == *end))
+    }
 }
 
 /// Numbers for the table.
@@ -91,12 +112,15 @@ pub(super) struct Counts {
     pub(super) requests: u64,
     pub(super) effects: u64,
     pub(super) unknown: u64,
+    pub(super) blocked: u64,
+    pub(super) forgotten: u64,
     pub(super) broken: u64,
 }
 
 impl Counts {
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { runs, crashes, drains, operations, cancels, records, requests, effects, unknown, broken } = other;
+        let Self { runs, crashes, drains, operations, cancels, records, requests, effects, unknown, .. } = other;
+        let Self { blocked, forgotten, broken, .. } = other;
         self.runs += runs;
         self.crashes += crashes;
         self.drains += drains;
@@ -106,6 +130,8 @@ impl Counts {
         self.requests += requests;
         self.effects += effects;
         self.unknown += unknown;
+        self.blocked += blocked;
+        self.forgotten += forgotten;
         self.broken += broken;
     }
 
@@ -122,6 +148,8 @@ impl Counts {
             ("requests to Slack", self.requests),
             ("unknown outcomes", self.unknown),
             ("effects", self.effects),
+            ("blocked runs", self.blocked),
+            ("runs removed in time", self.forgotten),
             ("broken promises", self.broken),
             ("seconds", took.as_secs()),
         ];
@@ -141,6 +169,7 @@ struct SeenIntent {
 struct Seen {
     next: u64,
     open: BTreeMap<String, SeenIntent>,
+    blocked: bool,
 }
 
 pub(super) struct State {
@@ -151,6 +180,9 @@ pub(super) struct State {
     closed: BTreeMap<String, (u64, u64)>,
     /// The log in which intents are, where that is not the store.
     pub(super) log: Option<Arc<Replay>>,
+    /// What the connection lacks now, and when it was put right.
+    pub(super) lack: Option<Lack>,
+    pub(super) remedied_ms: Option<u64>,
     /// Somebody has set the machine's clock.
     pub(super) clock_set: bool,
     /// How often each request was made.
@@ -168,10 +200,11 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A process starts. How long Slack wants to be left alone was written down by the one before, if it came to that.
-    pub(super) fn begin_life(&mut self) {
+    /// A process starts. How long Slack wants to be left alone was written down by the one before, if it came to that:
+    /// for those it has to be.
+    pub(super) fn begin_life(&mut self, written_down: &BTreeSet<String>) {
         self.life += 1;
-        self.closed.clear();
+        self.closed.retain(|bucket, _| written_down.contains(bucket));
         for promised in self.promised.values_mut().filter(|promised| promised.asking > 0) {
             // Nobody heard what came of it.
             (promised.asking, promised.ended) = (0, None);
@@ -202,6 +235,8 @@ impl World {
             late: Vec::new(),
             closed: BTreeMap::new(),
             log: None,
+            lack: None,
+            remedied_ms: None,
             clock_set: false,
             times: BTreeMap::new(),
             seen: BTreeMap::new(),
@@ -307,6 +342,14 @@ impl World {
         if stamp.is_some_and(|stamp| stamp.starts_with("notice/")) {
             return;
         }
+        // With the clock gone forward, what is known of the connection is old, and nobody is refused for it.
+        let lacks = {
+            let state = self.lock();
+            state.lack.is_some() && !state.clock_set
+        };
+        if lacks {
+            return self.broken(format!("{} left, and the connection may not do that yet", method.name));
+        }
         let mut asked = arguments.clone();
         if let Some(fields) = asked.as_object_mut() {
             fields.remove("metadata");
@@ -318,7 +361,7 @@ impl World {
             for line in log.lines() {
                 match line {
                     Line::Intent(key, intent) => drop(open.insert(key, intent.hash)),
-                    Line::Done(key, _) | Line::NotSent(key) => drop(open.remove(&key)),
+                    Line::Done(key, _) | Line::NotSent(key, _) => drop(open.remove(&key)),
                 }
             }
             if !open.values().any(|open| *open == hash) {
@@ -335,17 +378,20 @@ impl World {
             }
             if let Some(intent) = seen.open.values_mut().find(|intent| intent.hash == hash && !intent.used) {
                 intent.used = true;
-                found = Some((*run, intent.undoes, seen.next));
+                found = Some((*run, intent.undoes, seen.blocked));
                 break;
             }
         }
-        let Some((run, undoes, _)) = found else {
+        let Some((run, undoes, blocked)) = found else {
             drop(state);
             return self.broken(format!("{} {asked} left, and no intent of its own is on the disk", method.name));
         };
         let promised = state.promised.get(&run);
         let cancelled = promised.and_then(|p| p.cancelled_at).filter(|_| !undoes);
         drop(state);
+        if blocked {
+            self.broken(format!("{run} is blocked, and sent {}", method.name));
+        }
         if let Some(records) = cancelled {
             // What had its intent when the cancelling was acknowledged may still go out.
             let journal = Journal::new(Arc::new(store.left(0)));
@@ -362,8 +408,9 @@ impl World {
         let journal = Journal::new(Arc::new(store.left(0)));
         let runs = journal.runs(None, 200).unwrap().items;
         let mut state = self.lock();
-        for (run, _) in runs {
+        for (run, summary) in runs {
             let seen = state.seen.entry(run).or_default();
+            seen.blocked = summary.is_ok_and(|summary| summary.status == Status::Blocked);
             for (seq, entry) in journal.entries(run, seen.next, 4_000).unwrap() {
                 seen.next = seq + 1;
                 match entry {

@@ -1,0 +1,164 @@
+//! What earlier attempts at an action carried out, which a later one is answered from (semantics 1, "Retry").
+//!
+//! A write is found again by its place. Since an attempt reads anew, and may come to the same write a call earlier or later
+//! than the one before it, one that finds no success at its place is answered from the same request elsewhere. Each success
+//! answers once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellhop_core::fault::Fault;
+
+use super::effects::{Scope, Stopped};
+use super::request::Request;
+use crate::engine::execution::{Answer, CallKey, Execution, How};
+use crate::faults::{Plant, planted};
+
+/// A call of an earlier attempt: its attempt, its ordinal.
+type Place = (u32, u32);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Earlier {
+    /// The writes that were carried out, by their request's hash.
+    done: BTreeMap<String, BTreeSet<Place>>,
+    /// Those of them that answered a call of this attempt.
+    used: BTreeSet<Place>,
+}
+
+impl Earlier {
+    /// Which success answers a call with this `hash` at `ordinal`: the one at its place, of the last attempt that has one;
+    /// else the first that is left.
+    fn find(&self, hash: &str, ordinal: u32) -> Option<Place> {
+        let mut left = self.done.get(hash)?.iter().filter(|place| !self.used.contains(place));
+        left.clone().rev().find(|(_, at)| *at == ordinal).or_else(|| left.next()).copied()
+    }
+
+    /// A call of this attempt with this `hash` was answered from an earlier one.
+    pub(super) fn answered(&mut self, hash: &str, ordinal: u32) {
+        self.used.extend(self.find(hash, ordinal));
+    }
+
+    /// Whether this attempt did not come to everything again that was carried out before it.
+    fn leaves_any(&self) -> bool {
+        self.done.values().map(BTreeSet::len).sum::<usize>() > self.used.len()
+    }
+}
+
+impl<E: Execution> Scope<E> {
+    /// Everything that there is when this attempt comes to the call `ordinal`.
+    async fn load_earlier(&self, ordinal: u32) -> Result<Earlier, Stopped> {
+        let mut earlier = Earlier::default();
+        for attempt in 1..self.attempt {
+            for ordinal in 0.. {
+                let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
+                match kept {
+                    Some(_) if planted(Plant::UndoAgain) => {}
+                    // What this one was answered from is counted where it was carried out.
+                    Some(answer) if answer.writes && answer.result.is_ok() && !answer.how.is_reused() => {
+                        earlier.done.entry(answer.hash).or_default().insert((attempt, ordinal));
+                    }
+                    None if !open => break,
+                    Some(_) | None => {}
+                }
+            }
+        }
+        // What this attempt has on record from before: an earlier slice's is not asked for again.
+        for ordinal in 0..ordinal {
+            if let Some(answer) = self.kept(&self.place((self.attempt, ordinal))).await?
+                && answer.how.is_reused()
+            {
+                earlier.answered(&answer.hash, ordinal);
+            }
+        }
+        Ok(earlier)
+    }
+
+    /// Whether earlier attempts carried out something that this one, which has made its calls up to `ordinal`, was not
+    /// answered from: then what it says that it changed is not all.
+    pub(super) async fn leaves_earlier(&self, ordinal: u32) -> Result<bool, Stopped> {
+        if self.attempt == 1 {
+            return Ok(false);
+        }
+        let mut earlier = self.earlier.lock().await;
+        if earlier.is_none() {
+            *earlier = Some(self.load_earlier(ordinal).await?);
+        }
+        Ok(earlier.as_ref().is_some_and(Earlier::leaves_any))
+    }
+
+    fn place(&self, (attempt, ordinal): Place) -> CallKey {
+        CallKey { execution: self.execution.clone(), attempt, ordinal }
+    }
+
+    /// The answer of an earlier attempt that did the same already, as this one keeps it.
+    pub(super) async fn earlier_success(&self, request: &Request) -> Result<Option<Answer>, Stopped> {
+        if !request.method.writes || self.attempt == 1 {
+            return Ok(None);
+        }
+        let ordinal = request.key.ordinal;
+        let mut earlier = self.earlier.lock().await;
+        if earlier.is_none() {
+            *earlier = Some(self.load_earlier(ordinal).await?);
+        }
+        let Some(earlier) = earlier.as_mut() else { return Ok(None) };
+        let parked = |mut fault: Fault| {
+            fault.instance = Some(self.execution.pointer.clone());
+            Stopped::Park(fault)
+        };
+        let name = &request.method.name;
+        for attempt in (1..self.attempt).rev() {
+            let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
+            if open {
+                // A person had it tried again though nobody knows what became of it.
+                let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
+                return Err(parked(Fault::of_code("outcome-unknown", 500, detail)));
+            }
+            let Some(kept) = kept.filter(|kept| kept.writes && kept.result.is_ok()) else { continue };
+            // The hash is of the function's name too.
+            if kept.hash == request.hash || planted(Plant::IgnoreHash) {
+                break;
+            }
+            if self.retry_again {
+                return Ok(None);
+            }
+            let detail = format!(
+                "{name} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice"
+            );
+            return Err(parked(Fault::of_code("retry-differs", 409, detail)));
+        }
+        let Some((attempt, at)) = earlier.find(&request.hash, ordinal) else { return Ok(None) };
+        earlier.used.insert((attempt, at));
+        let kept = self.kept(&self.place((attempt, at))).await?;
+        Ok(kept.map(|kept| {
+            let how = if kept.how == How::Holds { How::ReusedHolds } else { How::Reused };
+            Answer { how, ..kept }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn earlier(done: &[(&str, Place)]) -> Earlier {
+        let mut earlier = Earlier::default();
+        for (hash, place) in done {
+            earlier.done.entry((*hash).to_owned()).or_default().insert(*place);
+        }
+        earlier
+    }
+
+    #[test]
+    fn a_success_answers_once_at_its_place_before_others() {
+        let mut earlier = earlier(&[("a", (1, 2)), ("a", (1, 4)), ("b", (1, 3)), ("a", (2, 4))]);
+        assert_eq!(earlier.find("a", 4), Some((2, 4)), "the last attempt's");
+        earlier.answered("a", 4);
+        assert_eq!(earlier.find("a", 4), Some((1, 4)));
+        earlier.answered("a", 4);
+        assert_eq!(earlier.find("a", 4), Some((1, 2)), "moved");
+        earlier.answered("a", 4);
+        assert_eq!(earlier.find("a", 4), None, "all have answered");
+        assert_eq!(earlier.find("b", 0), Some((1, 3)));
+        assert_eq!(earlier.find("c", 0), None);
+    }
+}
