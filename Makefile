@@ -9,7 +9,8 @@ BELLHOP := $(TARGET)/debug/bellhop
 BELLHOP_RELEASE := $(TARGET)/release/bellhop
 SLACK := target/plugins/slack.wasm
 
-# How much `make faults` does: full or quick. KILLS=1000 and SEED=N go to it as well.
+# How much `make faults` does: quick, full, or all, which plays those pairs of points one by one, too, that are the same
+# case. KILLS=1000, SEED=N and SCENARIOS=NAME,NAME go to it as well.
 FAULTS ?= full
 FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
 
@@ -22,7 +23,7 @@ help:
 	@echo 'make plugins  build the Slack actions to $(SLACK)'
 	@echo 'make simulate SEEDS=10000   play so many random worlds, with faults and crashes; SEED=17 plays one and shows it'
 	@echo 'make bench    measure, in a release build'
-	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick, KILLS=1000, SEED=N)'
+	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick or all, KILLS=1000, SEED=N)'
 	@echo 'make mutants  plant one mistake after the other: each has to be caught'
 	@echo 'make setup    the toolchain for guests; the others do it too'
 
@@ -47,7 +48,8 @@ check: setup
 
 # What is built for these two can be made to die; afterwards the ordinary program is put back.
 faults: setup
-	@status=0; $(FAULTS_TEST) $(FAULTS) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) || status=$$?; \
+	@status=0; $(FAULTS_TEST) $(FAULTS) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(SCENARIOS),--scenarios $(SCENARIOS)) || status=$$?; \
 	$(CARGO) build --quiet --workspace --bin bellhop; exit $$status
 
 mutants: setup

@@ -1,8 +1,15 @@
 //! Where the program can be made to die, and mistakes that can be planted in it: what `make faults` and `make mutants`
 //! switch on to see that every promise holds, and that a broken one is noticed.
 //!
-//! Only with the feature `faults`, which no release has; without it both functions are nothing, and no name of a point or
+//! Only with the feature `faults`, which no release has; without it these functions are nothing, and no name of a point or
 //! of a mistake is in the program.
+//!
+//! Between two points there may be nothing that outlives the process and nothing that anybody outside could notice. What
+//! comes after a death at the one is then what comes after a death at the other, and they are one *place*: a place begins
+//! at the first point after something was written, or asked, or an answer left, and ends where the next begins. While
+//! Slack has a request, each point is a place of its own, since nobody here knows when Slack does what it is asked. How
+//! far the file beside the store got that says what was synchronised makes no place: it may lag behind, and is only
+//! compared.
 
 /// Places at which a life may end. What is said of each is how things stand there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +69,8 @@ pub(crate) enum Plant {
     ClaimWhatWasSo,
     /// A run that is taken up does not know what it did.
     ForgetLedger,
+    /// A run that is taken up takes back once more what it had taken back.
+    UndoAgain,
     /// A key is not kept with the run that it started.
     ForgetIdempotencyKey,
     /// The timers in the store are not read at a start.
@@ -88,32 +97,51 @@ pub(crate) enum Plant {
 mod switched_on {
     use std::fs::File;
     use std::io::Write as _;
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, OnceLock, PoisonError};
 
     use super::{Plant, Point};
 
     /// The process aborts at the passage of this number, counted from 1 over all points.
     const DIE_AT: &str = "BELLHOP_FAULTS_DIE_AT";
-    /// The name of each point that is passed is appended to this file, a line each.
+    /// The process aborts where the place of this number begins, counted from 1.
+    const DIE_AT_PLACE: &str = "BELLHOP_FAULTS_DIE_AT_PLACE";
+    /// The name of each point that is passed is appended to this file, a line each; that of one at which a place begins
+    /// comes after [`PLACE`].
     const TRACE: &str = "BELLHOP_FAULTS_TRACE";
+    const PLACE: &str = "* ";
     /// The mistake that is made: a name of [`Plant`] in lower case with dashes.
     const PLANT: &str = "BELLHOP_FAULTS_PLANT";
 
     struct Orders {
         die_at: u64,
+        die_at_place: u64,
         trace: Option<File>,
         plant: String,
     }
 
     fn orders() -> &'static Orders {
         static ORDERS: OnceLock<Orders> = OnceLock::new();
+        let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(0);
         ORDERS.get_or_init(|| Orders {
-            die_at: std::env::var(DIE_AT).ok().and_then(|number| number.parse().ok()).unwrap_or(0),
+            die_at: number(DIE_AT),
+            die_at_place: number(DIE_AT_PLACE),
             trace: std::env::var_os(TRACE).and_then(|path| File::options().create(true).append(true).open(path).ok()),
             plant: std::env::var(PLANT).unwrap_or_default(),
         })
     }
+
+    /// How far this life has come.
+    struct Passed {
+        points: u64,
+        places: u64,
+        /// Requests that Slack has.
+        asked: u64,
+        /// Something is not as it was at the last point.
+        news: bool,
+    }
+
+    /// Held over a whole passage, so that the order of the points is that of their numbers.
+    static PASSED: Mutex<Passed> = Mutex::new(Passed { points: 0, places: 0, asked: 0, news: true });
 
     /// `TakeAll` as `take-all`.
     pub(super) fn dashed(name: &str) -> String {
@@ -128,16 +156,34 @@ mod switched_on {
     }
 
     pub(crate) fn pass(point: Point) {
-        static PASSED: AtomicU64 = AtomicU64::new(0);
         let orders = orders();
-        let number = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some(mut trace) = orders.trace.as_ref() {
-            // One write, so that the lines of two threads do not mix. One that is lost shows as a wrong count.
-            let _lost = trace.write_all(format!("{}\n", dashed(&format!("{point:?}"))).as_bytes());
+        let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
+        match point {
+            Point::Unsynced => passed.news = true,
+            Point::Answered => {
+                passed.asked = passed.asked.saturating_sub(1);
+                passed.news = true;
+            }
+            _ => {}
         }
-        if number == orders.die_at {
+        let begins = std::mem::take(&mut passed.news) || passed.asked > 0;
+        passed.points += 1;
+        passed.places += u64::from(begins);
+        if let Some(mut trace) = orders.trace.as_ref() {
+            let mark = if begins { PLACE } else { "" };
+            // One that is lost shows as a wrong count.
+            let _lost = trace.write_all(format!("{mark}{}\n", dashed(&format!("{point:?}"))).as_bytes());
+        }
+        if passed.points == orders.die_at || (begins && passed.places == orders.die_at_place) {
             std::process::abort();
         }
+        if point == Point::Unsent {
+            passed.asked += 1;
+        }
+    }
+
+    pub(crate) fn news() {
+        PASSED.lock().unwrap_or_else(PoisonError::into_inner).news = true;
     }
 
     pub(crate) fn planted(plant: Plant) -> bool {
@@ -147,12 +193,17 @@ mod switched_on {
 }
 
 #[cfg(feature = "faults")]
-pub(crate) use switched_on::{pass, planted};
+pub(crate) use switched_on::{news, pass, planted};
 
 /// Dies here if that was ordered.
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
 pub(crate) const fn pass(_: Point) {}
+
+/// Something was written beside the store that outlives the process, or an answer leaves: what follows is another place.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub(crate) const fn news() {}
 
 /// Whether this mistake is to be made.
 #[cfg(not(feature = "faults"))]

@@ -23,6 +23,7 @@ use super::auth::{self, Needs, Peer};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens};
+use crate::faults;
 
 /// A method of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,6 +258,7 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         answer.headers_mut().insert(REQUEST_ID, value);
     }
+    faults::news();
     answer
 }
 

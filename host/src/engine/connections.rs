@@ -13,6 +13,7 @@ use bellhop_slack::limiter::Closed;
 use serde::{Deserialize, Serialize};
 
 use super::gateway::{Connected, Gateway};
+use crate::faults;
 use crate::journal::{self, Journal, Write, key};
 
 /// Why a connection cannot be kept or read.
@@ -216,6 +217,7 @@ impl Connections {
     ) -> Result<Arc<Connected>, Error> {
         let name = stored.facts.name.clone();
         self.secrets.write(&name, &tokens)?;
+        faults::news();
         let mut write = Write::new();
         write.put(&key::connection(&name), &stored)?;
         let ticket = self.journal.commit(write)?;

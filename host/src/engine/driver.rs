@@ -1,13 +1,13 @@
 //! Carries one run: has what is pending under way, brings what happens to the core, keeps what it decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Calling, Cause, Command, Event, FrameId, Group, Input, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, Event, Fate, FrameId, Group, Input, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -57,8 +57,8 @@ pub(crate) trait Invoker: Send + Sync + 'static {
     /// Asks the owner of a group for a place. What it says comes as a message.
     fn admit(&self, _group: Group) {}
 
-    /// Hands a notice to whoever tells people. After Ok it is not forgotten.
-    fn notify(&self, _notice: Notice) -> BoxFuture<'static, Result<(), Error>> {
+    /// Hands a notice to whoever tells people. After Ok it is not forgotten. `again`: an earlier life may have done so.
+    fn notify(&self, _notice: Notice, _again: bool) -> BoxFuture<'static, Result<(), Error>> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -98,6 +98,7 @@ pub(crate) async fn drive<E: Execution>(
     let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
     let mut calls: FuturesUnordered<UnderWay> = FuturesUnordered::new();
     let (mut draining, mut asked) = (false, false);
+    let mut taken_up = notices(&state);
     let mut state = Arc::new(state);
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
@@ -124,7 +125,8 @@ pub(crate) async fn drive<E: Execution>(
                 Command::Invoke { .. } | Command::Admit { .. } | Command::Wake { .. } => {}
             }
         }
-        if draining && calls.is_empty() {
+        // What is left to hand over when a run is put down looks later as if it had been, and the process had died.
+        if draining && calls.is_empty() && notice.is_none() {
             port.settled().await?;
             return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
         }
@@ -141,11 +143,11 @@ pub(crate) async fn drive<E: Execution>(
             }
         } else if start && !draining {
             (Cause::Start, None)
-        } else if let Some(notice) = notice.filter(|_| !draining) {
+        } else if let Some(notice) = notice {
             // What is handed over is on record before it leaves.
             port.settled().await?;
             let number = notice.number;
-            invoker.notify(notice).await?;
+            invoker.notify(notice, taken_up.remove(&number)).await?;
             pass(Point::HandedOver);
             (Cause::Noticed { number }, None)
         } else {
@@ -228,6 +230,19 @@ fn begin(
     calls.push(Box::pin(async move { (frame, future.await) }));
 }
 
+/// The notices that are to be handed over.
+fn notices(state: &State) -> BTreeSet<u32> {
+    let number = |command| match command {
+        Command::Notify { notice } => Some(notice.number),
+        Command::Start
+        | Command::Invoke { .. }
+        | Command::Stop { .. }
+        | Command::Admit { .. }
+        | Command::Wake { .. } => None,
+    };
+    run::pending(state).into_iter().filter_map(number).collect()
+}
+
 /// When the run is to be woken.
 pub(crate) fn wake(state: &State) -> Option<Timestamp> {
     run::pending(state).into_iter().find_map(|command| match command {
@@ -251,6 +266,9 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
                 && let Event::TaskCompleted { effect, .. } = &mut event
             {
                 *effect = None;
+            }
+            if planted(Plant::UndoAgain) && matches!(event, Event::Settled { fate: Fate::Undone, .. }) {
+                continue;
             }
             state.apply(&event);
         }

@@ -78,9 +78,17 @@ impl Notices {
     }
 
     /// Takes a notice over. After Ok it is durable.
-    pub(crate) async fn take(&self, run: RunId, notice: Notice) -> Result<(), journal::Error> {
+    ///
+    /// One that is handed over `again` may be here already, and then stays as it is: it may be on its way. Or it was, and
+    /// was told and forgotten: it is looked for before it is told.
+    pub(crate) async fn take(&self, run: RunId, notice: Notice, again: bool) -> Result<(), journal::Error> {
+        let key = key_of(run, notice.number);
+        if again && self.journal.get::<Kept>(&key)?.is_some() {
+            return Ok(());
+        }
+        let sending = again.then_some(notice.at);
         let mut write = Write::new();
-        write.put(&key_of(run, notice.number), &Kept { run, notice, sending: None })?;
+        write.put(&key, &Kept { run, notice, sending })?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await?;
         self.bell.notify_one();
@@ -362,4 +370,37 @@ fn text(first: &Kept, group: &[Kept]) -> String {
     let more = if others.len() > named.len() { ", …" } else { "" };
     let runs = if others.len() == 1 { "run" } else { "runs" };
     format!("{}\nand {} more {runs} for the same reason: {}{more}", first.notice.text, others.len(), named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use bellhop_core::run::About;
+
+    use super::*;
+    use crate::journal::memory::Memory;
+
+    /// A process that dies between the handing over and the run's knowledge of it leaves a run that hands over again,
+    /// while the notice is on its way, or after it was told and forgotten.
+    #[tokio::test]
+    async fn what_is_handed_over_again_is_looked_for() {
+        let at = Timestamp::from_millis(7);
+        let run = RunId::new(at, 1);
+        let text = |text: &str| text.to_owned();
+        let (reason, connection, channel) = (text("r"), text("hq"), text("C0"));
+        let notice = Notice { number: 0, at, about: About::Blocked, reason, connection, channel, text: text("t") };
+        let notices = Notices::new(Journal::new(Arc::new(Memory::new())));
+        let sending = || notices.all().unwrap().first().map(|kept| kept.sending);
+        notices.take(run, notice.clone(), false).await.unwrap();
+        assert_eq!(sending(), Some(None));
+        let sent = Timestamp::from_millis(9);
+        let mut write = Write::new();
+        write.put(&key_of(run, 0), &Kept { run, notice: notice.clone(), sending: Some(sent) }).unwrap();
+        notices.journal.commit(write).unwrap();
+        notices.take(run, notice.clone(), true).await.unwrap();
+        assert_eq!(sending(), Some(Some(sent)));
+        notices.forget(&notices.all().unwrap()).unwrap();
+        assert_eq!(sending(), None);
+        notices.take(run, notice, true).await.unwrap();
+        assert_eq!(sending(), Some(Some(at)));
+    }
 }

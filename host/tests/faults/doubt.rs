@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stage::{Outcome, Stage, Start};
+use crate::stage::{Death, Outcome, Stage, Start};
 
 /// So many writes each life of the scenario makes.
 const WRITES: usize = 3;
@@ -72,7 +72,7 @@ fn say(stage: &mut Stage, run: &str, view: &Value) -> Outcome<()> {
 }
 
 fn trial(stage: &mut Stage, point: u64) -> Outcome<bool> {
-    stage.begin(&[point])?;
+    stage.begin(&[Death::AtPoint(point)])?;
     let run = stage.run(&Start::of("it/doubtful", "the only one", &json!({})))?;
     let mut parked = 0;
     loop {
@@ -104,7 +104,8 @@ pub(crate) fn singles(stage: &mut Stage, stride: u64) -> Outcome<Doubts> {
     let mut point = 1;
     loop {
         let parked = trial(stage, point);
-        let parked = parked.map_err(|why| format!("died at {}: {why}\n{}", stage.ends(&[point]), stage.log()))?;
+        let parked = parked
+            .map_err(|why| format!("died at {}: {why}\n{}", stage.ends(&[Death::AtPoint(point)]), stage.log()))?;
         if stage.died == 0 {
             break;
         }

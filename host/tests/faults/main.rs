@@ -2,8 +2,11 @@
 //! the runs say. A table says what was tried; a broken promise ends this with an error.
 //!
 //! ```text
-//! faults [full|quick|mutants] [--kills N] [--seed N] [--only PHASE]
+//! faults [quick|full|all|mutants] [--kills N] [--seed N] [--only PHASE] [--scenarios NAME,…]
 //! ```
+//!
+//! `full` plays pairs of points that are the same case once: where nothing that lasts happened between two points, a
+//! death at the one is a death at the other (`host/src/faults.rs` says what a place is). `all` plays each.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 #[path = "../bellhop/mod.rs"]
@@ -22,19 +25,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellhop::hosted::now;
 use crowd::Dice;
-use points::{Every, Pairs, in_seconds};
+use points::{Every, Pairs, Tried, in_seconds};
 use scenarios::{ALL, PLAIN, Scenario};
-use stage::{Outcome, Stage};
+use stage::{Death, Outcome, Stage};
 
 /// Hosts that die at the same time: what they do is mostly waiting for the disk and for each other.
 const WORKERS: usize = 3;
 
 /// How much is done.
 struct Extent {
-    /// For the pairs of the first scenario, in seconds; there is more than enough for all of them.
-    pairs_s: u64,
-    /// For those of each of the others.
-    other_pairs_s: u64,
+    /// Whose pairs of points are played.
+    pairs_of: &'static [Scenario],
+    /// What of these pairs is counted.
+    pairs: fn(u64) -> Death,
+    /// What is left of them after so long is left out, and the table says so.
+    pairs_s_max: Option<u64>,
     kills: u64,
     kills_of_adds: u64,
     onboardings: u64,
@@ -42,11 +47,30 @@ struct Extent {
     step: u64,
 }
 
-const FULL: Extent = Extent { pairs_s: 900, other_pairs_s: 15, kills: 300, kills_of_adds: 12, onboardings: 5, step: 1 };
-const QUICK: Extent = Extent { pairs_s: 6, other_pairs_s: 0, kills: 30, kills_of_adds: 4, onboardings: 1, step: 3 };
+const FULL: Extent = Extent {
+    pairs_of: ALL,
+    pairs: Death::AtPlace,
+    pairs_s_max: Some(480),
+    kills: 300,
+    kills_of_adds: 12,
+    onboardings: 5,
+    step: 1,
+};
+const EVERYTHING: Extent = Extent { pairs: Death::AtPoint, pairs_s_max: None, ..FULL };
+const QUICK: Extent = Extent {
+    pairs_of: &[PLAIN],
+    pairs: Death::AtPlace,
+    pairs_s_max: Some(6),
+    kills: 30,
+    kills_of_adds: 4,
+    onboardings: 1,
+    step: 3,
+};
 
 struct Table {
     only: Option<String>,
+    /// Only the points and pairs of these.
+    scenarios: Option<String>,
     failed: Vec<String>,
 }
 
@@ -110,37 +134,56 @@ fn planted(table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
+/// Every pair of points that there is time for; a row for each scenario.
+fn pairs(
+    stages: &mut [Stage],
+    extent: &Extent,
+    is_wanted: impl Fn(&Scenario) -> bool,
+    dice: &mut Dice,
+) -> Outcome<String> {
+    let until = extent.pairs_s_max.map(in_seconds);
+    let mut all = Vec::new();
+    for scenario in extent.pairs_of.iter().filter(|scenario| is_wanted(scenario)) {
+        all.push(Pairs::of(&mut stages[0], scenario, extent.pairs, dice)?);
+    }
+    // So that as many as possible are whole where the time is short.
+    all.sort_by_key(Pairs::firsts);
+    println!("{}", points::HEAD);
+    share(stages, &[(); WORKERS], |stage, ()| all.iter().try_for_each(|pairs| pairs.work(stage, until)))?;
+    let parts: Vec<&Pairs> = all.iter().filter(|pairs| !pairs.is_whole()).collect();
+    parts.iter().for_each(|pairs| println!("{}", pairs.row()));
+    let tried: Vec<Tried> = all.iter().map(Pairs::tried).collect();
+    let failed: Vec<&str> = tried.iter().flat_map(|tried| &tried.failed).map(String::as_str).collect();
+    if !failed.is_empty() {
+        return Err(failed.join("\n\n"));
+    }
+    let (played, are): (u64, u64) = (tried.iter().map(|t| t.played).sum(), tried.iter().map(|t| t.are).sum());
+    let left = match parts.as_slice() {
+        [] => "none is left out".to_owned(),
+        parts => format!("only a part of {}", told(parts.iter().map(|pairs| pairs.name().to_owned()))),
+    };
+    Ok(format!("{played} played, which are {are} pairs; {left}"))
+}
+
 fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
     let mut stages = stages()?;
     let stages = stages.as_mut_slice();
     let mut dice = Dice::of(seed);
     // The longest first.
-    let mut scenarios: Vec<&'static Scenario> = ALL.iter().collect();
+    let wanted = table.scenarios.take();
+    let is_wanted = |scenario: &Scenario| wanted.as_ref().is_none_or(|all| all.split(',').any(|n| n == scenario.name));
+    let mut scenarios: Vec<_> = ALL.iter().filter(|scenario| is_wanted(scenario)).collect();
     scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.effects));
-    let mut points: BTreeMap<&str, u64> = BTreeMap::new();
     let every = Every { first: 1 + dice.below(extent.step), step: extent.step };
     table.phase("every point", || {
         let single = |stage: &mut Stage, scenario: &&'static Scenario| {
             points::singles(stage, scenario, every).map(|points| (scenario.name, points))
         };
-        points.extend(share(stages, &scenarios, single)?);
+        let points: BTreeMap<&str, u64> = share(stages, &scenarios, single)?.into_iter().collect();
         let part = if every.step == 1 { String::new() } else { format!(" (each {} apart)", every.step) };
         Ok(told(points.iter().map(|(name, points)| format!("{name} {points}"))) + &part)
     });
-    table.phase("every pair of points", || {
-        let mut all = Vec::new();
-        // The first of all has time for every pair, the others share what is given to them.
-        for scenario in ALL {
-            let main = scenario.name == PLAIN.name;
-            let seconds = if main { extent.pairs_s } else { extent.other_pairs_s };
-            let points = points.get(scenario.name).map(|tried| tried * every.step).filter(|_| seconds > 0);
-            let Some(points) = points else { continue };
-            let (pairs, until) = (Pairs::of(scenario, points, &mut dice), in_seconds(seconds));
-            share(stages, &[(); WORKERS], |stage, ()| pairs.work(stage, until))?;
-            all.push(pairs.told());
-        }
-        Ok(told(all.into_iter()))
-    });
+    table.phase("every pair of points", || pairs(stages, extent, is_wanted, &mut dice));
     let stage = &mut stages[0];
     table.phase("every point, without reading back", || {
         let doubts = doubt::singles(stage, extent.step)?;
@@ -179,20 +222,23 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let mut extent = FULL;
     let mut seed = u64::from(std::process::id());
-    let mut table = Table { only: None, failed: Vec::new() };
+    let mut table = Table { only: None, scenarios: None, failed: Vec::new() };
     let mut plant = false;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
         match argument.as_str() {
             "full" => extent = FULL,
             "quick" => extent = QUICK,
+            "all" => extent = EVERYTHING,
             "mutants" => plant = true,
             "--kills" => extent.kills = value().parse().unwrap_or(extent.kills),
             "--seed" => seed = value().parse().unwrap_or(seed),
             "--only" => table.only = Some(value()),
+            "--scenarios" => table.scenarios = Some(value()),
             other => {
                 eprintln!(
-                    "`{other}` is not understood: faults [full|quick|mutants] [--kills N] [--seed N] [--only PHASE]"
+                    "`{other}` is not understood: faults [quick|full|all|mutants] [--kills N] [--seed N] [--only PHASE] \
+                     [--scenarios NAME,…]"
                 );
                 return ExitCode::from(2);
             }

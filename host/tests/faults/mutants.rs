@@ -38,6 +38,7 @@ const PLANTS: &[(&str, By)] = &[
     ("drop-exclusive-key", By::Adds),
     ("claim-what-was-so", By::Points("rollback")),
     ("forget-ledger", By::Points("rollback")),
+    ("undo-again", By::Points("undone")),
     ("forget-idempotency-key", By::Points("plain")),
     ("forget-timers", By::Points("timer")),
     ("keep-place", By::Points("queue")),

@@ -1,12 +1,13 @@
 //! A life that ends at a point, at every point in turn; and a second one that ends at every point of its recovery.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::bellhop::hosted::now;
 use crate::crowd::Dice;
 use crate::scenarios::Scenario;
-use crate::stage::{Outcome, Seen, Stage};
+use crate::stage::{Death, Outcome, Seen, Stage};
 
 /// What an undisturbed life leaves.
 pub(crate) fn reference(stage: &mut Stage, scenario: &Scenario) -> Outcome<Seen> {
@@ -25,7 +26,7 @@ pub(crate) fn reference(stage: &mut Stage, scenario: &Scenario) -> Outcome<Seen>
     Ok(seen)
 }
 
-fn play(stage: &mut Stage, scenario: &Scenario, deaths: &[u64]) -> Outcome<Seen> {
+fn play(stage: &mut Stage, scenario: &Scenario, deaths: &[Death]) -> Outcome<Seen> {
     stage.begin(deaths)?;
     let told = (scenario.script)(stage)?;
     stage.finish(told)
@@ -33,7 +34,7 @@ fn play(stage: &mut Stage, scenario: &Scenario, deaths: &[u64]) -> Outcome<Seen>
 
 /// One trial: lives that end at `deaths`, and whether what is left is what an undisturbed life leaves. Gives how many
 /// lives did end there.
-fn trial(stage: &mut Stage, scenario: &Scenario, reference: &Seen, deaths: &[u64]) -> Outcome<usize> {
+fn trial(stage: &mut Stage, scenario: &Scenario, reference: &Seen, deaths: &[Death]) -> Outcome<usize> {
     let seen = play(stage, scenario, deaths);
     let place = || format!("{}: died at {}", scenario.name, stage.ends(deaths));
     let seen = seen.map_err(|why| format!("{}: {why}", place()))?;
@@ -77,62 +78,172 @@ pub(crate) const EVERY: Every = Every { first: 1, step: 1 };
 pub(crate) fn singles(stage: &mut Stage, scenario: &Scenario, every: Every) -> Outcome<u64> {
     let reference = reference(stage, scenario)?;
     let (mut point, mut tried) = (every.first, 0);
-    while trial(stage, scenario, &reference, &[point])? > 0 {
+    while trial(stage, scenario, &reference, &[Death::AtPoint(point)])? > 0 {
         point += every.step;
         tried += 1;
     }
     Ok(tried)
 }
 
-/// What is tried of all pairs: after a life that ended at a point, another that ends at each point of its recovery.
+/// So many pairs of one scenario may break a promise before its others are left out.
+const FAILED_MAX: usize = 5;
+
+/// The pairs of one scenario: after a life that ended somewhere, another that ends everywhere in its recovery.
 #[derive(Debug)]
 pub(crate) struct Pairs {
     scenario: &'static Scenario,
-    /// The first points, in the order in which they are tried.
+    /// What is counted: each point, or each place once for all of its points.
+    death: fn(u64) -> Death,
+    /// How many points each place of an undisturbed life has.
+    places: Vec<u64>,
+    /// Where the first lives end, in the order in which that is tried.
     order: Vec<u64>,
     next: AtomicUsize,
-    /// First points after which every point of the recovery was tried.
-    done: AtomicUsize,
-    pairs: AtomicU64,
+    tried: Mutex<Tried>,
 }
+
+/// What came of them so far.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tried {
+    /// Pairs that were played.
+    pub(crate) played: u64,
+    /// Pairs of points that these are.
+    pub(crate) are: u64,
+    /// Ends of a first life after which every end of the second was tried.
+    firsts: usize,
+    /// Of all who worked on it.
+    spent: Duration,
+    pub(crate) failed: Vec<String>,
+}
+
+/// What [`Pairs::row`] gives.
+pub(crate) const HEAD: &str = "        scenario     points  places   played  are pairs  firsts   seconds";
 
 impl Pairs {
     /// In an order that the dice choose: where there is no time for all, another part is tried each time.
-    pub(crate) fn of(scenario: &'static Scenario, points: u64, dice: &mut Dice) -> Self {
-        let mut order: Vec<u64> = (1..=points).collect();
+    pub(crate) fn of(
+        stage: &mut Stage,
+        scenario: &'static Scenario,
+        death: fn(u64) -> Death,
+        dice: &mut Dice,
+    ) -> Outcome<Self> {
+        reference(stage, scenario)?;
+        let places = stage.places(1);
+        let firsts = match death(1) {
+            Death::AtPoint(_) => places.iter().sum(),
+            Death::AtPlace(_) => places.len() as u64,
+        };
+        let mut order: Vec<u64> = (1..=firsts).collect();
         for last in (1..order.len()).rev() {
             order.swap(last, usize::try_from(dice.below(last as u64 + 1)).unwrap_or(0));
         }
-        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { scenario, order, next, done, pairs: AtomicU64::new(0) }
+        Ok(Self { scenario, death, places, order, next: AtomicUsize::new(0), tried: Mutex::default() })
     }
 
-    /// Works on it until everything is tried or the time is over. Several may do so.
-    pub(crate) fn work(&self, stage: &mut Stage, until: Instant) -> Outcome<()> {
+    pub(crate) fn name(&self) -> &'static str {
+        self.scenario.name
+    }
+
+    /// How many first lives there are, to begin with the scenario that has the fewest.
+    pub(crate) fn firsts(&self) -> usize {
+        self.order.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tried> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tried(&self) -> Tried {
+        self.lock().clone()
+    }
+
+    /// Whether each was played, itself or as one with another.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lock().firsts == self.order.len()
+    }
+
+    /// Works on it until everything is tried or the time is over. Several may do so; the last one prints the row.
+    pub(crate) fn work(&self, stage: &mut Stage, until: Option<Instant>) -> Outcome<()> {
+        let is_over = || until.is_some_and(|until| now() > until) || self.lock().failed.len() >= FAILED_MAX;
+        if is_over() || self.next.load(Ordering::SeqCst) >= self.order.len() {
+            return Ok(());
+        }
         let reference = reference(stage, self.scenario)?;
-        while let Some(first) = self.order.get(self.next.fetch_add(1, Ordering::SeqCst)) {
-            let mut second = 1;
-            // Two when both lives ended where they should. A life has not always as many points as another.
-            while trial(stage, self.scenario, &reference, &[*first, second])? > 1 {
-                self.pairs.fetch_add(1, Ordering::SeqCst);
-                second += 1;
-                if now() > until {
-                    return Ok(());
-                }
+        while !is_over()
+            && let Some(first) = self.order.get(self.next.fetch_add(1, Ordering::SeqCst))
+        {
+            let began = now();
+            let whole = self.after(stage, &reference, *first, is_over);
+            let mut tried = self.lock();
+            tried.spent += began.elapsed();
+            tried.firsts += usize::from(whole);
+            drop(tried);
+            if whole && self.is_whole() {
+                println!("{}", self.row());
             }
-            self.done.fetch_add(1, Ordering::SeqCst);
         }
         Ok(())
     }
 
-    /// What came of it, in words.
-    pub(crate) fn told(&self) -> String {
-        let (pairs, done) = (self.pairs.load(Ordering::SeqCst), self.done.load(Ordering::SeqCst));
-        let part = match (done, self.order.len()) {
-            (done, all) if done == all => "all".to_owned(),
-            (done, all) => format!("{done} of {all} first points"),
+    /// A first life that ends there, and a second one that ends everywhere. False when the time was over before.
+    fn after(&self, stage: &mut Stage, reference: &Seen, first: u64, is_over: impl Fn() -> bool) -> bool {
+        let (mut second, mut is_last) = (1, false);
+        let whole = loop {
+            if is_over() {
+                break false;
+            }
+            let trial = trial(stage, self.scenario, reference, &[(self.death)(first), (self.death)(second)]);
+            if let Err(why) = trial {
+                println!("        {}", why.lines().next().unwrap_or_default());
+                self.lock().failed.push(why);
+                if stage.died < 2 {
+                    break true;
+                }
+            } else if stage.died < 2 {
+                // A life has not always as many points as another: it is the last one if another says so as well.
+                if is_last {
+                    break true;
+                }
+                is_last = true;
+                continue;
+            }
+            is_last = false;
+            self.lock().played += 1;
+            second += 1;
         };
-        format!("{} {pairs} ({part})", self.scenario.name)
+        let ended = usize::try_from(second - 1).unwrap_or(usize::MAX);
+        let points = match self.death_is_a_place(first) {
+            Some(points) => points * stage.places(2).iter().take(ended).sum::<u64>(),
+            None => second - 1,
+        };
+        self.lock().are += points;
+        whole
+    }
+
+    /// How many points the first life's end is, where places are counted.
+    fn death_is_a_place(&self, first: u64) -> Option<u64> {
+        match (self.death)(first) {
+            Death::AtPoint(_) => None,
+            Death::AtPlace(number) => {
+                Some(usize::try_from(number - 1).ok().and_then(|n| self.places.get(n).copied()).unwrap_or(1))
+            }
+        }
+    }
+
+    /// A line of the table.
+    pub(crate) fn row(&self) -> String {
+        let tried = self.tried();
+        let (points, places): (u64, usize) = (self.places.iter().sum(), self.places.len());
+        let seconds = tried.spent.as_secs_f32() / crate::WORKERS as f32;
+        let failed = if tried.failed.is_empty() { String::new() } else { format!("  {} BROKEN", tried.failed.len()) };
+        format!(
+            "        {:<12} {points:>6}  {places:>6}  {:>7}  {:>9}  {:>3}/{:<3}  {seconds:>7.1}{failed}",
+            self.scenario.name,
+            tried.played,
+            tried.are,
+            tried.firsts,
+            self.order.len(),
+        )
     }
 }
 

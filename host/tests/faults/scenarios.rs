@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "onboarding", script: onboarding, effects: 8 },
     Scenario { name: "timer", script: timer, effects: 2 },
     Scenario { name: "rollback", script: rollback, effects: 5 },
+    Scenario { name: "undone", script: undone, effects: 5 },
     Scenario { name: "cancel", script: cancel, effects: 2 },
     Scenario { name: "queue", script: queue, effects: 4 },
     Scenario { name: "supersede", script: supersede, effects: 2 },
@@ -76,6 +77,21 @@ do:
   - there: { call: 'channel.invite:1@slack', with: { connection: plus, channel: C0PLUSIT, user: U0PLUSADMIN } }
   - join: { call: 'usergroup.add-user:1@slack', with: { connection: plus, usergroup: S0PLUSIT, user: U0PLUSMEMBER } }
   - tell: { call: 'message.send:1@slack', with: { connection: plus, channel: C0PLUSIT, text: done } }
+  - fail: { raise: { error: { type: 'https://example.com/no', status: 400, title: No } } }
+",
+    ),
+    (
+        "undone",
+        "\
+document:
+  dsl: 1.0.3
+  namespace: it
+  name: undone
+  version: 1.0.0
+  metadata: { bellhop: { onFault: { rollback: completed } } }
+do:
+  - first: { call: 'usergroup.add-user:1@slack', with: { connection: plus, usergroup: S0PLUSENGINEERING, user: U0PLUSOWNER } }
+  - second: { call: 'usergroup.add-user:1@slack', with: { connection: plus, usergroup: S0PLUSIT, user: U0PLUSOWNER } }
   - fail: { raise: { error: { type: 'https://example.com/no', status: 400, title: No } } }
 ",
     ),
@@ -221,7 +237,7 @@ pub(crate) fn effect(line: &Value) -> String {
     let args = &line["args"];
     let word = |name: &str| args[name].as_str().unwrap_or_default();
     let what = match method {
-        "chat.postMessage" => format!("{} {}", word("channel"), without_ids(word("text"))),
+        "chat.postMessage" => format!("{} {}", word("channel"), without_ids(word("text")).replace('\n', " ")),
         "usergroups.users.update" => format!("{} {}", word("usergroup"), word("users")),
         "conversations.invite" => format!("{} {}", word("channel"), word("users")),
         "conversations.kick" => format!("{} {}", word("channel"), word("user")),
@@ -314,6 +330,21 @@ fn timer(stage: &mut Stage) -> Outcome<Value> {
 fn rollback(stage: &mut Stage) -> Outcome<Value> {
     let run = stage.run(&Start::of("it/rollback", "the only one", &json!({})))?;
     Ok(end_of(&with_a_person(stage, &run)?))
+}
+
+/// Somebody comes into a group by hand after the run has taken them out of it, and before it has taken back everything:
+/// they stay, for a change is taken back once.
+fn undone(stage: &mut Stage) -> Outcome<Value> {
+    // The newest change is taken back first. Where the request for the other one is, that is on record.
+    let older = json!({ "usergroup": "S0PLUSENGINEERING", "users": "U0PLUSADMIN,U0PLUSMEMBER" });
+    let held = json!({ "method": "usergroups.users.update", "match": older, "action": "hold_before_accept" });
+    let held = stage.order(&held)?;
+    let run = stage.run(&Start::of("it/undone", "the only one", &json!({})))?;
+    stage.happened(held)?;
+    let again = json!({ "usergroup": "S0PLUSIT", "users": "U0PLUSADMIN,U0PLUSOWNER" });
+    stage.by_hand("xoxp-plus-owner", "usergroups.users.update", &again, "")?;
+    stage.release(held)?;
+    Ok(end_of(&stage.ended(&run)?))
 }
 
 /// Cancelled while Slack has done what was asked and has not said so. The plugin was stopped before it could say how that

@@ -17,8 +17,8 @@ pub(crate) type Outcome<T> = Result<T, String>;
 
 /// Slack's budget, multiplied: nothing here is about it.
 const BUDGET_SCALE: &str = "1000";
-/// Nothing that these runs do takes as long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing that these runs do takes as long, on a machine that has other things to do as well.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The same where a mistake is planted: what it brings to a stop is not waited for as long.
 const PATIENCE_WITH_A_PLANT: Duration = Duration::from_secs(6);
 /// The next look at something that tells nobody when it changes.
@@ -37,6 +37,16 @@ pub(crate) struct Seen {
     pub(crate) world: Value,
 }
 
+/// Where a life ends, counted from 1. The program says what is a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Death {
+    AtPoint(u64),
+    AtPlace(u64),
+}
+
+/// What comes before the name of a point at which a place begins.
+const PLACE: &str = "* ";
+
 /// See the module.
 pub(crate) struct Stage {
     place: Place,
@@ -49,7 +59,7 @@ pub(crate) struct Stage {
     host: Option<Started>,
     address: String,
     /// Where the coming lives end; those after them go on.
-    deaths: VecDeque<u64>,
+    deaths: VecDeque<Death>,
     /// How many have ended where they were ordered to.
     pub(crate) died: usize,
     lives: usize,
@@ -195,12 +205,15 @@ impl Stage {
     }
 
     /// Begins anew: Slack as it always begins, the data as they were set up, the coming lives ending at these points.
-    pub(crate) fn begin(&mut self, deaths: &[u64]) -> Outcome<()> {
+    pub(crate) fn begin(&mut self, deaths: &[Death]) -> Outcome<()> {
         self.host = None;
         self.slack_post("reset", &Value::Null)?;
         self.arrange()?;
         let _absent = std::fs::remove_dir_all(self.data());
         let _absent = std::fs::remove_file(self.place.path("stderr.log"));
+        for life in 1..=self.lives {
+            let _absent = std::fs::remove_file(self.place.path(&format!("trace-{}-{life}", self.trials)));
+        }
         self.trials += 1;
         copy(&self.template(), &self.data()).map_err(|e| e.to_string())?;
         self.deaths = deaths.iter().copied().collect();
@@ -213,11 +226,15 @@ impl Stage {
     fn start(&mut self) -> Outcome<()> {
         loop {
             self.lives += 1;
-            let (die_at, trace) = (self.deaths.pop_front(), self.trace());
-            let die_at_text = die_at.map(|n| n.to_string()).unwrap_or_default();
+            let (death, trace) = (self.deaths.pop_front(), self.trace());
+            let (die_at, number) = match death {
+                Some(Death::AtPoint(number)) => ("BELLHOP_FAULTS_DIE_AT", number.to_string()),
+                Some(Death::AtPlace(number)) => ("BELLHOP_FAULTS_DIE_AT_PLACE", number.to_string()),
+                None => ("BELLHOP_FAULTS_DIE_AT", String::new()),
+            };
             let (slack_url, data) = (format!("http://{}", self.slack), self.data().to_string_lossy().into_owned());
             let arguments = serve(&self.address, &slack_url, &data);
-            let mut orders = vec![("BELLHOP_FAULTS_DIE_AT", die_at_text.as_str()), ("BELLHOP_FAULTS_TRACE", &trace)];
+            let mut orders = vec![(die_at, number.as_str()), ("BELLHOP_FAULTS_TRACE", &trace)];
             orders.extend(self.plant.as_deref().map(|plant| ("BELLHOP_FAULTS_PLANT", plant)));
             let mut host = match &self.calls_to {
                 Some(file) => traced::start(&self.place, file, &arguments, &orders),
@@ -234,7 +251,7 @@ impl Stage {
                 }
             }
             let code = host.wait();
-            if code != BY_SIGNAL || die_at.is_none() {
+            if code != BY_SIGNAL || death.is_none() {
                 return Err(format!("the host ended with {code} before it listened\n{}", self.log()));
             }
             self.died += 1;
@@ -307,18 +324,41 @@ impl Stage {
         std::fs::read_to_string(self.place.path("stderr.log")).unwrap_or_default().contains("panicked at")
     }
 
-    /// The points that a life passed, counted from 1.
-    pub(crate) fn passed(&self, life: usize) -> Vec<String> {
+    fn trace_of(&self, life: usize) -> Vec<String> {
         let trace = self.place.path(&format!("trace-{}-{life}", self.trials));
         std::fs::read_to_string(trace).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
+    /// The points that a life passed, counted from 1.
+    pub(crate) fn passed(&self, life: usize) -> Vec<String> {
+        let name = |line: &String| line.strip_prefix(PLACE).unwrap_or(line).to_owned();
+        self.trace_of(life).iter().map(name).collect()
+    }
+
+    /// How many points each place has that a life passed.
+    pub(crate) fn places(&self, life: usize) -> Vec<u64> {
+        let mut places = Vec::new();
+        for line in self.trace_of(life) {
+            match places.last_mut() {
+                Some(points) if !line.starts_with(PLACE) => *points += 1,
+                _ => places.push(1),
+            }
+        }
+        places
+    }
+
     /// Where the lives of this trial ended, by name.
-    pub(crate) fn ends(&self, deaths: &[u64]) -> String {
-        let end = |(life, death): (usize, &u64)| {
-            let passed = self.passed(life + 1);
-            let at = usize::try_from(*death).ok().and_then(|n| passed.get(n.checked_sub(1)?).cloned());
-            format!("{death} ({})", at.unwrap_or_else(|| "never".to_owned()))
+    pub(crate) fn ends(&self, deaths: &[Death]) -> String {
+        let end = |(life, death): (usize, &Death)| {
+            let trace = self.trace_of(life + 1);
+            let mut points: Box<dyn Iterator<Item = &str>> = match death {
+                Death::AtPoint(_) => Box::new(trace.iter().map(|line| line.strip_prefix(PLACE).unwrap_or(line))),
+                Death::AtPlace(_) => Box::new(trace.iter().filter_map(|line| line.strip_prefix(PLACE))),
+            };
+            let (Death::AtPoint(number) | Death::AtPlace(number)) = death;
+            let at = usize::try_from(*number).ok().and_then(|n| points.nth(n.checked_sub(1)?));
+            let kind = if matches!(death, Death::AtPlace(_)) { "place " } else { "" };
+            format!("{kind}{number} ({})", at.unwrap_or("never"))
         };
         deaths.iter().enumerate().map(end).collect::<Vec<_>>().join(", then ")
     }

@@ -102,10 +102,10 @@ impl<E: Execution> Invoker for Caller<E> {
         self.services.post(messages);
     }
 
-    fn notify(&self, notice: Notice) -> BoxFuture<'static, Result<(), execution::Error>> {
+    fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
         let (services, run) = (self.services.clone(), self.facts.run);
         Box::pin(async move {
-            services.notices.take(run, notice).await.map_err(|e| execution::Error::Journal(e.to_string()))
+            services.notices.take(run, notice, again).await.map_err(|e| execution::Error::Journal(e.to_string()))
         })
     }
 }

@@ -61,8 +61,8 @@ impl Invoker for Replayed {
         let _there = self.inbox.send(signal(Cause::Admitted));
     }
 
-    fn notify(&self, notice: Notice) -> BoxFuture<'static, Result<(), execution::Error>> {
-        self.caller.notify(notice)
+    fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
+        self.caller.notify(notice, again)
     }
 }
 
