@@ -467,18 +467,18 @@ impl Engine {
         if summary.status == Status::Blocked {
             self.blocked.add(run);
         }
-        if matches!(summary.status, Status::Waiting | Status::Blocked) {
+        if summary.status == Status::Waiting {
             return Ok(None);
         }
         let was_aside = aside::is_poisoned(&summary);
-        let rests = !was_aside && matches!(summary.status, Status::Parked | Status::Suspended);
+        let rests = !was_aside && matches!(summary.status, Status::Blocked | Status::Parked | Status::Suspended);
         let (opening, live) = self.opening(run, summary);
         let loaded = self.load(run, opening).await?;
         if was_aside {
             self.shown_as_it_is(&loaded)?;
         }
         self.restore_keys(&loaded).await?;
-        // Beside what is parked, or ends before a pause, something may be under way.
+        // Beside what is parked, or ends before a pause, something may be under way; people are told that a run is blocked.
         Ok((!rests || Self::is_under_way(&loaded.state)).then_some((loaded, live)))
     }
 

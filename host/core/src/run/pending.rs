@@ -198,7 +198,8 @@ impl State {
         if self.suspended {
             return Status::Suspended;
         }
-        if self.queues() && self.ending.is_none() {
+        // What is to be told is under way.
+        if self.queues() && self.ending.is_none() && self.notices.is_empty() {
             return Status::Waiting;
         }
         let calling = self.started_at.is_none() || !self.notices.is_empty() || self.calls().next().is_some();
