@@ -85,7 +85,7 @@ impl Default for Limits {
             expression_instances_max: 16,
             guest_memory_bytes_max: 64 << 20,
             table_elements_max: 20_000,
-            warm_slots_max: 8,
+            warm_slots_max: 32,
             component_bytes_max: 64 << 20,
             compile_cpu_s_max: 120,
             compile_memory_bytes_max: 4 << 30,
