@@ -49,7 +49,8 @@ impl Engine {
                 None => return Ok(Fate::Kept),
                 Some(until) if until > now => return Ok(Fate::KeptUntil(until)),
                 Some(_) if self.runs.is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
-                Some(_) => {}
+                // A key goes before its run: it never answers with one that is gone.
+                Some(_) => self.unbind(run, &summary)?,
             },
             // A part of it is gone already.
             Ok(None) => {}
@@ -67,6 +68,28 @@ impl Engine {
         }
     }
 
+    /// Removes the keys for which a run answers.
+    fn unbind(&self, run: RunId, summary: &Summary) -> Result<(), journal::Error> {
+        let mut write = Write::new();
+        for key in self.bound_to(run, summary)? {
+            write.delete(&key);
+        }
+        if !write.is_empty() {
+            self.services.journal.commit(write)?;
+        }
+        Ok(())
+    }
+
+    fn bound_to(&self, run: RunId, summary: &Summary) -> Result<Vec<Key>, journal::Error> {
+        let mut keys = Vec::new();
+        for key in summary::bindings(summary) {
+            if readable(self.services.journal.get::<Bound>(&key))?.is_some_and(|bound| bound.run == run) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
     /// Until when a run is kept; none as long as it has not ended. One that answers for a key is kept as long as the key.
     fn kept_until(
         &self,
@@ -76,11 +99,8 @@ impl Engine {
     ) -> Result<Option<Timestamp>, journal::Error> {
         let Some(ended_at) = summary.ended_at else { return Ok(None) };
         let mut kept_ms = self.own_retention(run).unwrap_or(runs_kept_ms);
-        for bound in summary::bindings(summary) {
-            let bound = readable(self.services.journal.get::<Bound>(&bound))?;
-            if bound.is_some_and(|bound| bound.run == run) {
-                kept_ms = kept_ms.max(self.services.limits.idempotency_kept_ms);
-            }
+        if !self.bound_to(run, summary)?.is_empty() {
+            kept_ms = kept_ms.max(self.services.limits.idempotency_kept_ms);
         }
         Ok(Some(ended_at.plus_millis(kept_ms)))
     }

@@ -347,8 +347,8 @@ fn undone(stage: &mut Stage) -> Outcome<Value> {
     Ok(end_of(&stage.ended(&run)?))
 }
 
-/// Cancelled while Slack has done what was asked and has not said so. The plugin was stopped before it could say how that
-/// is taken back: a person does it, unless the plugin has said so in a later life.
+/// Cancelled while Slack has done what was asked and has not said so. What is on record then is all that the plugin does, so
+/// it says how that is taken back; after a crash nobody may be able to tell whose the change was, and a person decides.
 fn cancel(stage: &mut Stage) -> Outcome<Value> {
     let held = stage.order(&json!({ "method": "conversations.invite", "action": "accept_then_withhold" }))?;
     let run = stage.run(&Start::of("it/cancel", "the only one", &json!({})))?;

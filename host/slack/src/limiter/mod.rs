@@ -288,7 +288,7 @@ impl<C: Clock> Limiter<C> {
             tokio::spawn(drive(Arc::clone(&self.inner), first, Arc::clone(&bell)));
             (Queue::default(), bell)
         });
-        let (keys, rates) = queue.shared(keys, rates);
+        let (keys, rates) = queue.shared((keys, rates));
         queue.push(lane, run, Waiter { ticket, keys: Arc::clone(&keys), rates, tell });
         bell.notify_one();
         drop(state);

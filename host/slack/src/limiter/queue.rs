@@ -21,6 +21,9 @@ pub(super) struct Waiter {
     pub(super) tell: oneshot::Sender<()>,
 }
 
+/// Buckets, and their rates.
+pub(super) type Wanted = (Arc<[Key]>, Arc<[Rate]>);
+
 #[derive(Debug, Default)]
 struct Turns {
     order: VecDeque<RunId>,
@@ -34,7 +37,7 @@ pub(super) struct Queue {
     fast_in_a_row: u8,
     length: usize,
     /// For what the last one came.
-    last: Option<(Arc<[Key]>, Arc<[Rate]>)>,
+    last: Option<Wanted>,
 }
 
 /// Who is next, or when to look again.
@@ -95,10 +98,10 @@ impl Queue {
     }
 
     /// The same buckets and rates, in the memory that the one before holds if it came for the same.
-    pub(super) fn shared(&mut self, keys: Arc<[Key]>, rates: Arc<[Rate]>) -> (Arc<[Key]>, Arc<[Rate]>) {
+    pub(super) fn shared(&mut self, wanted: Wanted) -> Wanted {
         match &self.last {
-            Some((before, at)) if *before == keys && *at == rates => (Arc::clone(before), Arc::clone(at)),
-            _ => self.last.insert((keys, rates)).clone(),
+            Some(before) if *before == wanted => before.clone(),
+            _ => self.last.insert(wanted).clone(),
         }
     }
 

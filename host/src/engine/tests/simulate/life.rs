@@ -1,6 +1,6 @@
 //! One life of a process: the whole engine in one thread, on a store that can die, at the door of a world that stays.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -145,12 +145,13 @@ where
     (store.left(keep), left)
 }
 
-/// Of which methods and channels it is on the disk that Slack wants to be left alone.
-fn closed(memory: &Memory) -> BTreeSet<String> {
+/// Of which methods and channels it is on the disk that Slack wants to be left alone, and until when.
+fn closed(memory: &Memory) -> BTreeMap<String, u64> {
     let range = key::all(key::Space::Limiter);
     let journal = Journal::new(Arc::new(memory.crash(usize::MAX)));
     let listed = journal.list::<Closed>(key::Space::Limiter, &range, 1_000).unwrap().items;
-    listed.into_iter().map(|(_, c)| format!("{} {}", c.key.bucket, c.key.channel.unwrap_or_default())).collect()
+    let name = |c: &Closed| format!("{} {}", c.key.bucket, c.key.channel.as_deref().unwrap_or_default());
+    listed.into_iter().map(|(_, c)| (name(&c), c.until_ms)).collect()
 }
 
 /// Puts a simulation's parts in the places of those that reach outside.

@@ -1,6 +1,6 @@
 //! Everything that outlives a process: time, Slack, what goes wrong on the way there, what was told and promised.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -202,9 +202,12 @@ pub(super) struct State {
 impl State {
     /// A process starts. How long Slack wants to be left alone was written down by the one before, if it came to that:
     /// for those it has to be.
-    pub(super) fn begin_life(&mut self, written_down: &BTreeSet<String>) {
+    pub(super) fn begin_life(&mut self, written_down: &BTreeMap<String, u64>) {
         self.life += 1;
-        self.closed.retain(|bucket, _| written_down.contains(bucket));
+        for (bucket, (_, until)) in &mut self.closed {
+            // What is there may be what Slack wanted before it wanted more.
+            *until = (*until).min(written_down.get(bucket).copied().unwrap_or_default());
+        }
         for promised in self.promised.values_mut().filter(|promised| promised.asking > 0) {
             // Nobody heard what came of it.
             (promised.asking, promised.ended) = (0, None);
