@@ -322,7 +322,8 @@ impl Story {
         let order = state.orders.iter().find(|order| order.answer == Some(run));
         order.is_some_and(|order| {
             let tasks = self.definitions[order.definition]["do"].to_string();
-            tasks.contains("\"call\"") && !tasks.contains("\"if\"") && !tasks.contains("\"switch\"")
+            let perhaps = ["\"if\"", "\"switch\"", "\"bestEffort\"", "\"raise\""];
+            tasks.contains("\"call\"") && !perhaps.iter().any(|word| tasks.contains(word))
         })
     }
 
