@@ -126,22 +126,29 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     starting::measure(options, folder.path(), &mut figures).await?;
     crowd::measure(options, folder.path(), &mut figures).await?;
     rolling::measure(options, folder.path(), &mut figures).await?;
-    report(&figures);
+    let missed = report(&figures);
     std::fs::write(&options.output_file, serde_json::to_string_pretty(&figures)?)?;
     println!("\nwritten to {}", options.output_file.display());
-    Ok(())
+    if missed.is_empty() { Ok(()) } else { failed(format!("not what we want: {}", missed.join(", "))) }
 }
 
-fn report(figures: &Figures) {
+/// Prints the figures; gives the names of those that do not reach their goal.
+fn report(figures: &Figures) -> Vec<&'static str> {
+    let mut missed = Vec::new();
     println!("\n{:<28}{:>14}   goal", "figure", "value");
     for (name, value) in figures {
         let goal = GOALS.iter().find(|goal| goal.figure == *name).map(|goal| {
+            // What could not be measured is no number, and meets nothing.
             let met = if goal.least { *value >= goal.value } else { *value <= goal.value };
+            if !met {
+                missed.push(*name);
+            }
             let bound = if goal.least { "at least" } else { "at most" };
             format!("{bound} {}{}", goal.value, if met { "" } else { "  MISSED" })
         });
         println!("{name:<28}{value:>14.3}   {}", goal.unwrap_or_default());
     }
+    missed
 }
 
 /// What the host will be started with, as the program itself says where it is started: from here, with this
