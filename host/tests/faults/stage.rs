@@ -17,8 +17,8 @@ pub(crate) type Outcome<T> = Result<T, String>;
 
 /// Slack's budget, multiplied: nothing here is about it.
 const BUDGET_SCALE: &str = "1000";
-/// Nothing that these runs do takes as long, on a machine that has other things to do as well.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing that these runs do takes as long.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The same where a mistake is planted: what it brings to a stop is not waited for as long.
 const PATIENCE_WITH_A_PLANT: Duration = Duration::from_secs(6);
 /// The next look at something that tells nobody when it changes.

@@ -118,7 +118,7 @@ pub fn pending(state: &State) -> Vec<Command> {
     let mut commands: Vec<Command> = state
         .stopping
         .iter()
-        .filter(|(_, call)| call.parked.is_none())
+        .filter(|(_, call)| call.parked.is_none() && is_first(state, call))
         .map(|(frame, call)| Command::Stop { frame: *frame, call: call.clone() })
         .collect();
     commands.extend(state.notices.values().map(|notice| Command::Notify { notice: notice.clone() }));
@@ -142,8 +142,7 @@ pub fn pending(state: &State) -> Vec<Command> {
     }
     for (frame, task) in tasks(state) {
         let due = match &task.phase {
-            // An attempt begins when what the one before it had sent has come to its end: it may be answered from that.
-            Phase::Calling(call) if call.parked.is_none() && !state.stopping.values().any(|s| s.key == call.key) => {
+            Phase::Calling(call) if call.parked.is_none() && is_first(state, call) => {
                 commands.push(Command::Invoke { frame, call: call.clone() });
                 None
             }
@@ -162,6 +161,12 @@ pub fn pending(state: &State) -> Vec<Command> {
         commands.push(Command::Wake { at });
     }
     commands
+}
+
+/// Whether no earlier attempt is being stopped. One begins when what the one before had sent has come to its end: it may be
+/// answered from that.
+fn is_first(state: &State, call: &Calling) -> bool {
+    !state.stopping.values().any(|other| other.key == call.key && other.attempt < call.attempt)
 }
 
 fn tasks(state: &State) -> impl Iterator<Item = (FrameId, &Running)> {

@@ -1,6 +1,5 @@
 //! What the operating system says: file systems, disks, memory, processor time, system calls.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use tokio::process::Command;
@@ -37,37 +36,13 @@ pub(super) fn file_system(folder: &Path) -> String {
         .map_or_else(|| "unknown".to_owned(), |(_, kind)| kind)
 }
 
-/// Memory that a process has in use, in MiB. A page of a file counts once, however often it is mapped: the memories of a
-/// plugin's guests begin as the same few pages of its file, and the system's own count has these once for every guest.
+/// Memory that a process has in use, in MiB.
 pub(super) fn resident_mb(pid: u32) -> f64 {
-    let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/smaps")) else { return f64::NAN };
-    let (mut own_kib, mut of_files, mut place) = (0.0, BTreeMap::<(String, String), f64>::new(), None);
-    let (mut rss_kib, mut own) = (0.0, 0.0);
-    for line in maps.lines().chain(["0-0 - 0 0 0"]) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let kib = || words.get(1).and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
-        match words.first() {
-            Some(&"Rss:") => rss_kib = kib(),
-            Some(&"Anonymous:") => own = kib(),
-            Some(first) if !first.ends_with(':') => {
-                // A region begins: the one before it is complete.
-                match place.take() {
-                    Some(place) => {
-                        own_kib += own;
-                        let once = of_files.entry(place).or_default();
-                        *once = f64::max(*once, rss_kib - own);
-                    }
-                    None => own_kib += rss_kib,
-                }
-                (rss_kib, own) = (0.0, 0.0);
-                // Addresses, rights, offset, device, inode.
-                let (offset, inode) = (words.get(2).unwrap_or(&""), words.get(4).unwrap_or(&"0"));
-                place = (*inode != "0").then(|| ((*inode).to_owned(), (*offset).to_owned()));
-            }
-            _ => {}
-        }
-    }
-    (own_kib + of_files.values().sum::<f64>()) / 1024.0
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:")?.trim().trim_end_matches(" kB").trim().parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0
 }
 
 /// Seconds of processor time that a process has used.

@@ -90,7 +90,7 @@ const GOALS: &[Goal] = &[
     most("sleepers_late_ms", 1_000.0),
     most("waiting_rss_over_idle_mb", 40.0),
     most("run3_full_ratio", 1.2),
-    // Of twice as many runs written, with as many kept: files that took no room again would have twice the size.
+    // Of three times as many runs written, with as many kept: files that took no room again would be three times as large.
     most("rolling_disk_ratio", 1.5),
 ];
 

@@ -47,7 +47,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
         }
         journal.durable(journal.tip()).await?;
         last = bytes_in(&folder)?;
-        if number == BLOCKS / 2 {
+        if number == KEPT {
             full = last;
         }
     }
@@ -55,7 +55,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let (full, last) = (full as f64, last as f64);
     println!(
-        "{} runs written with {} kept, in {:.0} s: the files are {:.0} MB half way and {:.0} MB in the end",
+        "{} runs written with {} kept, in {:.0} s: the files are {:.0} MB at first and {:.0} MB in the end",
         block * BLOCKS,
         block * KEPT,
         began.elapsed().as_secs_f64(),

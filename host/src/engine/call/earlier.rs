@@ -5,6 +5,7 @@
 //! answers once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::fault::Fault;
 
@@ -33,9 +34,17 @@ impl Earlier {
         left.clone().rev().find(|(_, at)| *at == ordinal).or_else(|| left.next()).copied()
     }
 
+    /// The same; it answers no other call any more.
+    fn take(&mut self, hash: &str, ordinal: u32) -> Option<Place> {
+        let place = self.find(hash, ordinal)?;
+        self.used.insert(place);
+        Some(place)
+    }
+
     /// A call of this attempt with this `hash` was answered from an earlier one.
     pub(super) fn answered(&mut self, hash: &str, ordinal: u32) {
-        self.used.extend(self.find(hash, ordinal));
+        // Which one follows from the order of the calls.
+        let _place = self.take(hash, ordinal);
     }
 
     /// Whether this attempt did not come to everything again that was carried out before it.
@@ -79,11 +88,13 @@ impl<E: Execution> Scope<E> {
         if self.attempt == 1 {
             return Ok(false);
         }
-        let mut earlier = self.earlier.lock().await;
-        if earlier.is_none() {
-            *earlier = Some(self.load_earlier(ordinal).await?);
-        }
-        Ok(earlier.as_ref().is_some_and(Earlier::leaves_any))
+        Ok(self.earlier(ordinal).await?.leaves_any())
+    }
+
+    /// What there is of earlier attempts; loaded when this one comes to the call `ordinal`, if it is not yet.
+    async fn earlier(&self, ordinal: u32) -> Result<MutexGuard<'_, Earlier>, Stopped> {
+        let load = || async { Ok(Mutex::new(self.load_earlier(ordinal).await?)) };
+        Ok(self.earlier.get_or_try_init(load).await?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn place(&self, (attempt, ordinal): Place) -> CallKey {
@@ -96,11 +107,6 @@ impl<E: Execution> Scope<E> {
             return Ok(None);
         }
         let ordinal = request.key.ordinal;
-        let mut earlier = self.earlier.lock().await;
-        if earlier.is_none() {
-            *earlier = Some(self.load_earlier(ordinal).await?);
-        }
-        let Some(earlier) = earlier.as_mut() else { return Ok(None) };
         let parked = |mut fault: Fault| {
             fault.instance = Some(self.execution.pointer.clone());
             Stopped::Park(fault)
@@ -126,9 +132,8 @@ impl<E: Execution> Scope<E> {
             );
             return Err(parked(Fault::of_code("retry-differs", 409, detail)));
         }
-        let Some((attempt, at)) = earlier.find(&request.hash, ordinal) else { return Ok(None) };
-        earlier.used.insert((attempt, at));
-        let kept = self.kept(&self.place((attempt, at))).await?;
+        let Some(place) = self.earlier(ordinal).await?.take(&request.hash, ordinal) else { return Ok(None) };
+        let kept = self.kept(&self.place(place)).await?;
         Ok(kept.map(|kept| {
             let how = if kept.how == How::Holds { How::ReusedHolds } else { How::Reused };
             Answer { how, ..kept }

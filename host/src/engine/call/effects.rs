@@ -13,7 +13,7 @@ use bellhop_core::run::{Action, ExecutionKey};
 use bellhop_slack::reconcile;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 
 use super::deeds::Deeds;
@@ -52,7 +52,7 @@ pub(super) struct Scope<E> {
     /// The last read of this attempt that tells what was there before a write, with what was asked.
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
     /// What attempts before this one carried out; loaded with the first write of an attempt that is not the first.
-    pub(super) earlier: tokio::sync::Mutex<Option<Earlier>>,
+    pub(super) earlier: OnceCell<Mutex<Earlier>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
     /// The guest does again what an earlier life has on record, and has not come to the end of that.
@@ -183,9 +183,9 @@ impl<E: Execution> Scope<E> {
                 return Err(Stopped::Park(self.nondeterministic(key)));
             }
             if answer.how.is_reused()
-                && let Some(earlier) = self.earlier.lock().await.as_mut()
+                && let Some(earlier) = self.earlier.get()
             {
-                earlier.answered(hash, key.ordinal);
+                earlier.lock().unwrap_or_else(PoisonError::into_inner).answered(hash, key.ordinal);
             }
             self.deeds.note(&answer);
             return Ok(answer.result);

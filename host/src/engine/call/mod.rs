@@ -12,7 +12,7 @@ use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tracing::Instrument as _;
 
 mod answer;
@@ -307,7 +307,7 @@ impl<E: Execution> Attempt<E> {
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
             before: Mutex::new(None),
-            earlier: tokio::sync::Mutex::default(),
+            earlier: OnceCell::new(),
             deeds: self.deeds.clone(),
             replays: AtomicBool::new(false),
             mask: self.facts.mask(),
