@@ -52,7 +52,7 @@ fn reserve(limiter: &Limiter<TestClock>, name: &str, arguments: &Value, n: u64, 
 fn note(reservation: Reservation<TestClock>, clock: &TestClock, label: &str, log: &Log) -> tokio::task::JoinHandle<()> {
     let (clock, label, log) = (clock.clone(), label.to_owned(), Arc::clone(log));
     tokio::spawn(async move {
-        let permit = reservation.granted().await;
+        let permit = reservation.await;
         log.lock().unwrap().push((clock.now_ms() - EPOCH_MS, label, permit.keys().to_vec()));
     })
 }
@@ -184,22 +184,22 @@ async fn who_drops_a_reservation_loses_nobody_a_token() {
     drop(reserve(&limiter, name, &json!({}), 1, Lane::Slow));
     let first = reserve(&limiter, name, &json!({}), 1, Lane::Slow);
     assert_eq!(first.wait_ms(), 0);
-    let permit = first.granted().await;
+    let permit = first.await;
     // Waiting and dropped: the next goes at that minute.
     let second = reserve(&limiter, name, &json!({}), 1, Lane::Slow);
     let third = reserve(&limiter, name, &json!({}), 1, Lane::Slow);
     assert_eq!((second.wait_ms(), third.wait_ms(), limiter.waiting()), (60_000, 120_000, 2));
-    let begun = tokio::time::timeout(Duration::from_secs(30), second.granted()).await;
+    let begun = tokio::time::timeout(Duration::from_secs(30), second).await;
     assert!(begun.is_err(), "it waited, and was dropped by the timeout");
     assert_eq!(limiter.waiting(), 1);
-    let third = third.granted().await;
+    let third = third.await;
     assert_eq!(clock.now_ms() - EPOCH_MS, 60_000);
     // Given back: at once for the next.
     third.give_back();
     assert_eq!(reserve(&limiter, name, &json!({}), 1, Lane::Slow).wait_ms(), 0);
     drop(permit);
     // Granted while nobody looked, then dropped: not lost either.
-    let spent = reserve(&limiter, name, &json!({}), 1, Lane::Slow).granted().await;
+    let spent = reserve(&limiter, name, &json!({}), 1, Lane::Slow).await;
     let unseen = reserve(&limiter, name, &json!({}), 1, Lane::Slow);
     tokio::time::sleep(Duration::from_secs(61)).await;
     drop(unseen);
@@ -211,7 +211,7 @@ async fn who_drops_a_reservation_loses_nobody_a_token() {
 async fn retry_after_closes_and_outlives_a_restart() {
     let clock = TestClock::new();
     let limiter = Limiter::new(Options::default(), clock.clone());
-    let permit = reserve(&limiter, "users.list", &json!({}), 1, Lane::Slow).granted().await;
+    let permit = reserve(&limiter, "users.list", &json!({}), 1, Lane::Slow).await;
     limiter.close(permit.keys(), 90_000);
     assert_eq!(reserve(&limiter, "users.list", &json!({}), 1, Lane::Fast).wait_ms(), 90_000);
     assert_eq!(reserve(&limiter, "users.info", &json!({}), 1, Lane::Slow).wait_ms(), 0, "another method goes on");
@@ -242,7 +242,7 @@ async fn organisations_share_and_connections_do_not() {
     }
     // Creating and deleting accounts is one budget.
     for _ in 0..20 {
-        let _spent = reserve(&limiter, "scim.v2.post.Users", &json!({}), 1, Lane::Slow).granted().await;
+        let _spent = reserve(&limiter, "scim.v2.post.Users", &json!({}), 1, Lane::Slow).await;
     }
     assert!(reserve(&limiter, "scim.v2.delete.Users.id", &json!({"id": "U1"}), 1, Lane::Slow).wait_ms() > 0);
 }
@@ -265,7 +265,7 @@ async fn a_full_queue_refuses() {
 async fn a_clock_set_back_shuts_no_bucket() {
     let clock = TestClock::new();
     let limiter = Limiter::new(Options::default(), clock.clone());
-    let _spent = reserve(&limiter, "admin.teams.create", &json!({}), 1, Lane::Slow).granted().await;
+    let _spent = reserve(&limiter, "admin.teams.create", &json!({}), 1, Lane::Slow).await;
     *clock.1.lock().unwrap() = 3_000_000;
     assert!(reserve(&limiter, "admin.teams.create", &json!({}), 1, Lane::Slow).wait_ms() <= 60_000);
 }
@@ -279,6 +279,6 @@ async fn reserving_costs_little() {
         let arguments = json!({"channel": format!("C{}", n % 5_000)});
         let reservation = reserve(&limiter, "chat.postMessage", &arguments, n % 64, Lane::Slow);
         assert_eq!(reservation.wait_ms(), 0);
-        let _spent = reservation.granted().await;
+        let _spent = reservation.await;
     }
 }

@@ -212,7 +212,7 @@ impl Gateway {
         loop {
             let reserved = self.limiter.reserve(method, arguments, connection.owner(), run, limiter::Lane::Fast);
             match reserved {
-                Ok(reservation) => drop(reservation.granted().await),
+                Ok(reservation) => drop(reservation.await),
                 Err(full) => return Err(not_sent(full.to_string())),
             }
             match self.send(connection, method, arguments).await {

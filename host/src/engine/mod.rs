@@ -244,6 +244,7 @@ impl Engine {
         let engine = self.clone();
         tokio::spawn(async move { engine.carry_messages(messages).await });
         tokio::spawn(self.clone().put_down_those_who_wait());
+        tokio::spawn(self.clone().wake_those_whose_turn_it_is());
         tokio::spawn(self.clone().sweep_for_ever());
         self.ready.store(true, Ordering::Release);
         Ok(found)

@@ -321,7 +321,7 @@ impl Engine {
             return Ok(Told::Never("the message cannot be stamped".to_owned()));
         };
         match gateway.limiter.reserve(method, &arguments, connection.owner(), first.run, Lane::Fast) {
-            Ok(reservation) => drop(reservation.granted().await),
+            Ok(reservation) => drop(reservation.await),
             Err(full) => return Ok(Told::Later(full.to_string())),
         }
         let at = self.services.clock.now();

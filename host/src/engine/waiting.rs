@@ -9,13 +9,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Command, ExecutionKey, State, pending};
 use bellhop_core::time::Timestamp;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
 use super::driver::Wish;
 use super::execution::CallKey;
@@ -54,9 +53,11 @@ pub(super) enum Wanted {
     Backoff,
 }
 
-/// A turn that is kept for a run that was put down. Dropping it gives the turn up.
+/// A turn that is kept for a run that was put down. Dropping it gives the turn up. No task of its own waits for it, so
+/// that ten thousand take little: see [`Bell`].
 pub(super) struct Held {
-    task: JoinHandle<()>,
+    /// None when it has come, and the run was told.
+    turn: Option<Turn>,
     /// Sends of the call so far.
     pub(super) attempts: u64,
     /// What it waits for.
@@ -65,17 +66,42 @@ pub(super) struct Held {
 
 impl Held {
     /// Goes on waiting.
-    pub(super) fn turn(mut self) -> Turn {
-        Box::pin(async move {
-            // It neither panics nor is aborted while somebody waits for it.
-            let _over = (&mut self.task).await;
-        })
+    pub(super) fn turn(self) -> Turn {
+        self.turn.unwrap_or_else(|| Box::pin(std::future::ready(())))
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.task.abort();
+/// Wakes whoever looks after the turns that are kept: one of this run's has moved.
+struct Bell {
+    run: RunId,
+    rung: Arc<Rung>,
+}
+
+/// Runs whose bells rang, and what wakes the one who looks.
+#[derive(Default)]
+struct Rung(Mutex<Vec<RunId>>, Notify);
+
+impl Rung {
+    /// Takes no other lock: bells are rung from under those of the queues.
+    fn ring(&self, run: RunId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+        self.1.notify_one();
+    }
+
+    async fn all(&self) -> Vec<RunId> {
+        loop {
+            let rung = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+            if !rung.is_empty() {
+                return rung;
+            }
+            self.1.notified().await;
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.ring(self.run);
     }
 }
 
@@ -91,6 +117,10 @@ struct Book {
     /// Those that began to wait first come first.
     idle: BTreeMap<u64, Idle>,
     serial: u64,
+    /// Those that were told to go, and whose actions have not ended yet.
+    leaving: u64,
+    /// Actions that have begun, and neither wait nor have sent anything yet.
+    entering: u64,
     held: HashMap<RunId, Vec<(Place, Held)>>,
 }
 
@@ -98,6 +128,9 @@ struct Book {
 #[derive(Clone, Default)]
 pub(crate) struct Waiting {
     inner: Arc<(Mutex<Book>, Notify)>,
+    rung: Arc<Rung>,
+    /// Fewer are leaving.
+    room: Arc<Notify>,
 }
 
 impl Waiting {
@@ -122,6 +155,28 @@ impl Waiting {
         self.book().held.get(&run).is_some_and(|held| held.iter().any(|(place, _)| place.action() == action))
     }
 
+    /// Keeps a turn for a run that leaves memory.
+    fn keep(&self, run: RunId, place: Place, held: Held) {
+        self.book().held.entry(run).or_insert_with(|| Vec::with_capacity(1)).push((place, held));
+        // Whoever looks has it ring the bell from now on.
+        self.rung.ring(run);
+    }
+
+    /// Whether the turn of any that is kept for the run has come by now.
+    fn has_come(&self, run: RunId) -> bool {
+        let waker = Waker::from(Arc::new(Bell { run, rung: self.rung.clone() }));
+        let mut context = Context::from_waker(&waker);
+        let mut book = self.book();
+        let mut come = false;
+        for (_, held) in book.held.get_mut(&run).into_iter().flatten() {
+            if held.turn.as_mut().is_some_and(|turn| turn.as_mut().poll(&mut context).is_ready()) {
+                held.turn = None;
+                come = true;
+            }
+        }
+        come
+    }
+
     /// The run has ended: it gives up whatever it waited for.
     pub(super) fn forget(&self, run: RunId) {
         let given_up = self.book().held.remove(&run);
@@ -139,6 +194,39 @@ impl Waiting {
         serial
     }
 
+    /// It waits no longer; whether it was told to go.
+    fn strike(&self, serial: u64) -> bool {
+        let was_there = self.book().idle.remove(&serial).is_some();
+        self.room.notify_one();
+        !was_there
+    }
+
+    /// One that was told to go has gone, or goes on.
+    fn has_gone(&self) {
+        let mut book = self.book();
+        book.leaving = book.leaving.saturating_sub(1);
+        drop(book);
+        self.room.notify_one();
+    }
+
+    /// Ready when an action may begin that may come to wait; until it does, or needs to no more, it counts as one that
+    /// waits.
+    pub(super) async fn has_room(&self, limits: &Limits) -> Entering {
+        let max = limits.waiting_runs_max.saturating_add(limits.leaving_runs_max);
+        let enters = || {
+            let mut book = self.book();
+            let has_room = book.entering + book.leaving + (book.idle.len() as u64) < max;
+            book.entering += u64::from(has_room);
+            has_room
+        };
+        while !enters() {
+            self.room.notified().await;
+        }
+        // There may be room for another.
+        self.room.notify_one();
+        Entering(self.clone())
+    }
+
     /// The next run that has to go: the one that waits longest, when there are too many or it has waited too long.
     async fn next_to_go(&self, clock: &dyn Clock, limits: &Limits) -> RunId {
         loop {
@@ -153,6 +241,7 @@ impl Waiting {
                         if (crowded || until <= clock.now())
                             && let Some(idle) = book.idle.remove(&serial)
                         {
+                            book.leaving += 1;
                             return idle.run;
                         }
                         Some(until)
@@ -179,6 +268,33 @@ impl Waiting {
     }
 }
 
+/// See [`Waiting::has_room`].
+pub(super) struct Entering(Waiting);
+
+impl Drop for Entering {
+    fn drop(&mut self) {
+        let mut book = self.0.book();
+        book.entering = book.entering.saturating_sub(1);
+        drop(book);
+        self.0.room.notify_one();
+    }
+}
+
+/// Where an action comes in.
+#[derive(Default)]
+pub(super) struct Entrance(Mutex<Option<Entering>>);
+
+impl Entrance {
+    pub(super) fn comes(&self, entering: Option<Entering>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = entering;
+    }
+
+    /// It waits, which is counted by itself, or is about to send.
+    pub(super) fn passed(&self) {
+        self.comes(None);
+    }
+}
+
 /// What one run's actions do in this life of its driver: so many are under way, and so many of them wait.
 pub(super) struct Activity {
     run: RunId,
@@ -193,6 +309,8 @@ struct Counts {
     under_way: u32,
     waiting: u32,
     enlisted: Option<u64>,
+    /// It was told to go.
+    leaving: bool,
 }
 
 impl Activity {
@@ -222,9 +340,28 @@ impl Activity {
             }
             Some(serial) if !idle => {
                 counts.enlisted = None;
-                self.services.waiting.book().idle.remove(&serial);
+                if self.services.waiting.strike(serial) {
+                    // Counted once, however often it is told.
+                    if counts.leaving {
+                        self.services.waiting.has_gone();
+                    }
+                    counts.leaving = true;
+                }
             }
             _ => {}
+        }
+        // Their guests are in memory until then.
+        if counts.leaving && counts.under_way == 0 {
+            counts.leaving = false;
+            self.services.waiting.has_gone();
+        }
+    }
+
+    /// One of its actions has had its turn: if the run was told to go, that came too late.
+    pub(super) fn goes_on(&self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut counts.leaving) {
+            self.services.waiting.has_gone();
         }
     }
 }
@@ -286,20 +423,8 @@ impl Drop for Wait {
             return;
         }
         let Some(turn) = self.turn.take() else { return };
-        let (run, post) = (self.doing.activity.run, services.messages.clone());
-        let task = tokio::spawn(async move {
-            turn.await;
-            // The engine has the other end as long as anything runs.
-            let _gone = post.send((run, Cause::Wake));
-        });
-        let held = Held { task, attempts: self.attempts, wanted: self.wanted };
-        services
-            .waiting
-            .book()
-            .held
-            .entry(run)
-            .or_insert_with(|| Vec::with_capacity(1))
-            .push((self.place.clone(), held));
+        let held = Held { turn: Some(turn), attempts: self.attempts, wanted: self.wanted };
+        services.waiting.keep(self.doing.activity.run, self.place.clone(), held);
     }
 }
 
@@ -325,6 +450,24 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             self.runs.put_down(run);
+        }
+    }
+
+    /// Wakes the runs whose turns have come while they were put down.
+    pub(super) async fn wake_those_whose_turn_it_is(self: Arc<Self>) {
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            let rung = tokio::select! {
+                biased;
+                rung = self.services.waiting.rung.all() => rung,
+                _ = drain.wait_for(|drain| *drain) => return,
+            };
+            for run in rung {
+                if self.services.waiting.has_come(run) {
+                    // The engine has the other end as long as anything runs.
+                    let _gone = self.services.messages.send((run, Cause::Wake));
+                }
+            }
         }
     }
 }

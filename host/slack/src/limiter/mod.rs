@@ -8,7 +8,9 @@ mod queue;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use bellhop_core::id::RunId;
 use serde::{Deserialize, Serialize};
@@ -232,8 +234,8 @@ impl<C: Clock> Limiter<C> {
             .collect()
     }
 
-    /// Queues for one call. Must be called inside a tokio runtime. Dropping what it returns, or the future of
-    /// [`Reservation::granted`], withdraws: no token is lost.
+    /// Queues for one call. Must be called inside a tokio runtime. Dropping what it returns withdraws: no
+    /// token is lost.
     ///
     /// # Errors
     /// [`Full`] when too many wait.
@@ -378,7 +380,7 @@ fn grant(state: &mut State, key: &Key, now_us: u64) -> Option<u64> {
     }
 }
 
-/// A place in the queue, or a token already.
+/// A place in the queue, or a token already. It is its own future, so that to wait takes no memory beside it.
 #[must_use = "dropping it withdraws"]
 pub struct Reservation<C> {
     /// None once the permit has been handed on.
@@ -413,15 +415,20 @@ impl<C> Reservation<C> {
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
+}
 
-    /// Waits for the token.
-    pub async fn granted(mut self) -> Permit<C> {
+/// Ready when the token is there. Polled on after that, it never is again.
+impl<C> Future for Reservation<C> {
+    type Output = Permit<C>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit<C>> {
         if let Some(told) = &mut self.told {
             // The sender goes away only when the runtime does.
-            let _ = told.await;
+            let _told = ready!(Pin::new(told).poll(context));
             self.told = None;
         }
-        Permit { inner: self.inner.take(), keys: Arc::clone(&self.keys) }
+        let Some(inner) = self.inner.take() else { return Poll::Pending };
+        Poll::Ready(Permit { inner: Some(inner), keys: Arc::clone(&self.keys) })
     }
 }
 

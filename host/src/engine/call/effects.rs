@@ -25,7 +25,7 @@ use crate::engine::Services;
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, End, Execution, StepKey};
 use crate::engine::gateway::Connected;
-use crate::engine::waiting::Activity;
+use crate::engine::waiting::{Activity, Entrance};
 use crate::faults::{Plant, planted};
 use crate::sandbox::{Halt, Host};
 
@@ -55,6 +55,7 @@ pub(super) struct Scope<E> {
     pub(super) earlier: OnceCell<Mutex<Earlier>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
+    pub(super) entrance: Arc<Entrance>,
     /// The guest does again what an earlier life has on record, and has not come to the end of that.
     pub(super) replays: AtomicBool,
     /// What nobody is shown.

@@ -37,7 +37,7 @@ use super::execution::local::Local;
 use super::execution::{self, Answer, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use super::plugins::Guest;
-use super::waiting::{Activity, Held, Place, Turn, Wait, Wanted};
+use super::waiting::{Activity, Entrance, Held, Place, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
@@ -76,6 +76,7 @@ impl<E: Execution> Invoker for Caller<E> {
             call,
             wish,
             deeds: Arc::default(),
+            entrance: Arc::default(),
         };
         let call = &attempt.call;
         let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
@@ -119,6 +120,7 @@ struct Attempt<E> {
     call: Calling,
     wish: watch::Receiver<Wish>,
     deeds: Arc<Deeds>,
+    entrance: Arc<Entrance>,
 }
 
 /// The keys that an action holds while it runs. `arguments` have ids where the file has names: two names of one thing
@@ -233,7 +235,16 @@ impl<E: Execution> Attempt<E> {
             }
             return self.nothing_done();
         }
+        let mut wish = self.wish.clone();
+        let entering = tokio::select! {
+            biased;
+            entering = self.services.waiting.has_room(&self.services.limits) => Some(entering),
+            // The guest's first call finds that it is not wanted.
+            _ = wish.wait_for(|w| *w != Wish::Run) => None,
+        };
+        self.entrance.comes(entering);
         let end = self.run_guest(&action, &package, &grants, &connection, &arguments).await;
+        self.entrance.passed();
         let end = match end {
             CallEnd::Returned(returned) => CallEnd::Returned(self.deeds.accounted(returned)),
             other => other,
@@ -309,6 +320,7 @@ impl<E: Execution> Attempt<E> {
             before: Mutex::new(None),
             earlier: OnceCell::new(),
             deeds: self.deeds.clone(),
+            entrance: self.entrance.clone(),
             replays: AtomicBool::new(false),
             mask: self.facts.mask(),
         })

@@ -1,10 +1,13 @@
 //! A call's way to Slack: budget, intent, the sending itself, and when it is tried again (semantics 1).
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bellhop_core::fault::Fault;
 use bellhop_slack::client::{Failure, Unknown};
-use bellhop_slack::limiter::{Lane, Limiter};
+use bellhop_slack::limiter::{Lane, Limiter, Reservation};
 use bellhop_slack::reconcile;
 use serde_json::Value;
 
@@ -17,6 +20,17 @@ use crate::engine::execution::{Answer, End, Execution, How, StepKey};
 use crate::engine::gateway::SlackClock;
 use crate::engine::waiting::{Place, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
+
+/// A turn at Slack's budget, in as little memory as it takes.
+struct Budget(Reservation<SlackClock>);
+
+impl Future for Budget {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(context).map(drop)
+    }
+}
 
 impl<E: Execution> Scope<E> {
     /// Queues for Slack's budget; false when the call is to stop instead.
@@ -38,9 +52,9 @@ impl<E: Execution> Scope<E> {
             self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
         }
         if reservation.wait_ms() == 0 {
-            return Ok(self.unless_stopped(reservation.granted()).await.is_some());
+            return Ok(self.unless_stopped(reservation).await.is_some());
         }
-        let turn: Turn = Box::pin(async move { drop(reservation.granted().await) });
+        let turn: Turn = Box::pin(Budget(reservation));
         Ok(self.waits(place, (Wanted::Turn, attempts), turn).await)
     }
 
@@ -52,6 +66,7 @@ impl<E: Execution> Scope<E> {
     /// Waits for a turn; false when the call is to stop instead.
     async fn waits(&self, place: &Place, wanted: (Wanted, u64), turn: Turn) -> bool {
         let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
+        self.entrance.passed();
         self.unless_stopped(wait).await.is_some()
     }
 
@@ -90,6 +105,10 @@ impl<E: Execution> Scope<E> {
                 }
                 None => self.has_budget(&request, &place, attempts).await?,
             };
+            self.entrance.passed();
+            if may_send {
+                self.activity.goes_on();
+            }
             let connection = &self.connection.facts.name;
             let intent = (method.writes && may_send).then(|| request.intent(connection, self.port.now()));
             let end = self

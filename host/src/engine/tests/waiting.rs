@@ -1,6 +1,8 @@
 //! Runs that only wait make room for others, and are taken up again when it is their turn.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Status};
@@ -9,6 +11,7 @@ use serde_json::json;
 
 use super::life::{Life, Slack, fresh, trigger};
 use crate::clock::Manual;
+use crate::engine::waiting::{Entering, Waiting};
 use crate::limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -73,6 +76,33 @@ fn runs_that_only_wait_are_put_down_and_each_message_is_sent_once() {
     assert_eq!(sent, wanted);
     slack.check_once("after all");
     life.until("nothing is left behind", || life.engine().services.waiting.count() == (0, 0) && in_memory(&life) == 0);
+}
+
+/// However many come at once, only so many have a guest.
+#[test]
+fn an_action_begins_when_there_is_room_for_it() {
+    let waiting = Waiting::default();
+    let limits = Limits { waiting_runs_max: 2, leaving_runs_max: 1, ..Limits::default() };
+    let mut context = Context::from_waker(Waker::noop());
+    let mut ask = |asking: &mut Pin<Box<dyn Future<Output = Entering>>>| match asking.as_mut().poll(&mut context) {
+        Poll::Ready(entering) => Some(entering),
+        Poll::Pending => None,
+    };
+    let all = (0..6).map(|_| -> Pin<Box<dyn Future<Output = Entering>>> {
+        let (waiting, limits) = (waiting.clone(), limits.clone());
+        Box::pin(async move { waiting.has_room(&limits).await })
+    });
+    let mut asking: Vec<_> = all.collect();
+    let mut entered: Vec<_> = asking.iter_mut().filter_map(&mut ask).collect();
+    assert_eq!(entered.len(), 3);
+    asking.drain(..3);
+    entered.truncate(1);
+    let next: Vec<_> = asking.iter_mut().filter_map(&mut ask).collect();
+    assert_eq!(next.len(), 2, "two have left");
+    asking.drain(..2);
+    assert!(ask(&mut asking[0]).is_none());
+    drop((entered, next));
+    assert!(ask(&mut asking[0]).is_some());
 }
 
 #[test]

@@ -203,6 +203,7 @@ impl Story {
             // Whoever waits for a turn is put down soon, and taken up again.
             limits.waiting_runs_max = dice.between(1, 2);
             limits.waiting_ms_max = dice.between(1, 2_000);
+            limits.leaving_runs_max = 1;
         }
         if let Some(times) = &times {
             (limits.runs_kept_ms, limits.idempotency_kept_ms) = (times.runs_ms, times.keys_ms);
