@@ -10,7 +10,7 @@ BELLHOP_RELEASE := $(TARGET)/release/bellhop
 SLACK := target/plugins/slack.wasm
 
 # How much `make faults` does: quick, full, or all, which plays those pairs of points one by one, too, that are the same
-# case. KILLS=1000, SEED=N and SCENARIOS=NAME,NAME go to it as well.
+# case. KILLS=1000, SEED=N and SCENARIOS=NAME,NAME go to it as well; pairs of scenarios that are named are all played.
 FAULTS ?= full
 FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
 

@@ -39,7 +39,7 @@ struct Extent {
     pairs_of: &'static [Scenario],
     /// What of these pairs is counted.
     pairs: fn(u64) -> Death,
-    /// What is left of them after so long is left out, and the table says so.
+    /// What is left of them after so long is left out, and the table says so; unless scenarios are named.
     pairs_s_max: Option<u64>,
     kills: u64,
     kills_of_adds: u64,
@@ -72,6 +72,8 @@ struct Table {
     only: Option<String>,
     /// Only the points and pairs of these.
     scenarios: Option<String>,
+    /// Phases that were done.
+    done: usize,
     failed: Vec<String>,
 }
 
@@ -81,6 +83,7 @@ impl Table {
         if self.only.as_deref().is_some_and(|only| !name.contains(only)) {
             return;
         }
+        self.done += 1;
         let began = now();
         let (mark, text) = match work() {
             Ok(text) => ("ok", text),
@@ -140,9 +143,11 @@ fn pairs(
     stages: &mut [Stage],
     extent: &Extent,
     is_wanted: impl Fn(&Scenario) -> bool,
+    named: bool,
     dice: &mut Dice,
 ) -> Outcome<String> {
-    let until = extent.pairs_s_max.map(in_seconds);
+    // Who names some wants all of theirs.
+    let until = extent.pairs_s_max.filter(|_| !named || extent.step > 1).map(in_seconds);
     let mut all = Vec::new();
     for scenario in extent.pairs_of.iter().filter(|scenario| is_wanted(scenario)) {
         // Those of the first of all, where there is time, are played one by one: what stands for what is held against it.
@@ -187,7 +192,7 @@ fn all(extent: &Extent, seed: u64, table: &mut Table) -> Outcome<()> {
         let part = if every.step == 1 { String::new() } else { format!(" (each {} apart)", every.step) };
         Ok(told(points.iter().map(|(name, points)| format!("{name} {points}"))) + &part)
     });
-    table.phase("every pair of points", || pairs(stages, extent, is_wanted, &mut dice));
+    table.phase("every pair of points", || pairs(stages, extent, is_wanted, wanted.is_some(), &mut dice));
     let stage = &mut stages[0];
     table.phase("every point, without reading back", || {
         let doubts = doubt::singles(stage, extent.step)?;
@@ -226,17 +231,26 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let mut extent = FULL;
     let mut seed = u64::from(std::process::id());
-    let mut table = Table { only: None, scenarios: None, failed: Vec::new() };
+    let mut table = Table { only: None, scenarios: None, done: 0, failed: Vec::new() };
     let mut plant = false;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
+        let number = |text: String| {
+            text.parse::<u64>().map_err(|_| eprintln!("`{argument}` takes a number instead of `{text}`"))
+        };
         match argument.as_str() {
             "full" => extent = FULL,
             "quick" => extent = QUICK,
             "all" => extent = EVERYTHING,
             "mutants" => plant = true,
-            "--kills" => extent.kills = value().parse().unwrap_or(extent.kills),
-            "--seed" => seed = value().parse().unwrap_or(seed),
+            "--kills" => match number(value()) {
+                Ok(kills) => extent.kills = kills,
+                Err(()) => return ExitCode::from(2),
+            },
+            "--seed" => match number(value()) {
+                Ok(chosen) => seed = chosen,
+                Err(()) => return ExitCode::from(2),
+            },
             "--only" => table.only = Some(value()),
             "--scenarios" => {
                 let names = value();
@@ -261,6 +275,10 @@ fn main() -> ExitCode {
     let done = if plant { planted(&mut table) } else { all(&extent, seed, &mut table) };
     if let Err(why) = done {
         table.failed.push(why);
+    }
+    if table.done == 0 {
+        eprintln!("nothing was done: no phase has such a name");
+        return ExitCode::from(2);
     }
     println!("{:.0} s in all", began.elapsed().as_secs_f32());
     for failed in &table.failed {

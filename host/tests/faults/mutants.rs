@@ -77,6 +77,9 @@ impl By {
 /// Plants each in turn; gives how many were found, or which were not.
 pub(crate) fn all(stages: &mut [Stage], only: Option<&str>) -> Outcome<String> {
     let wanted: Vec<_> = PLANTS.iter().filter(|(plant, _)| only.is_none_or(|only| plant.contains(only))).collect();
+    if wanted.is_empty() {
+        return Err("no planted mistake has such a name".to_owned());
+    }
     let found = crate::share(stages, &wanted, |stage, (plant, by)| {
         let began = now();
         if matches!(by, By::Calls) && !traced::is_possible() {
