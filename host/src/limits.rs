@@ -100,9 +100,9 @@ limits! {
     guest_answer_bytes_max = 1 << 20, 4 << 20, "one answer to a guest: ask for smaller pages";
     guest_output_bytes_max = 1 << 20, 4 << 20, "an action's output: it becomes a task's output in the journal";
     waiting_runs_max = 32, 1_000, "runs kept in memory, with their guests, while all of their actions wait for a turn; the rest are put down and run again from what is on record";
-    leaving_runs_max = 8, 1_000, "such runs beyond that, until they are put down, with those that may become ones: when there are so many no action begins, so that a crowd has few guests at once";
     waiting_bytes_max = 256 << 20, 8 << 30, "memory of those guests";
     waiting_ms_max = 30_000, 3_600_000, "such a run is put down after it has waited so long, even where there is room";
+    leaving_runs_max = 8, 1_000, "runs beyond those that may stay, until they are put down, and actions that have begun and may come to wait: while there are so many none begins, so that a crowd has few guests at once";
     concurrent_calls_max = 256, 1_000, "actions with an instance at once: slots of the pool, each with its memory reserved";
     expression_cpu_ms_max = 50, 1_000, "one evaluation: every hostile expression ends here";
     slack_response_bytes_max = 8 << 20, 64 << 20, "a Slack answer, for the host's own calls; a guest gets less";

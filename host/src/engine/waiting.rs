@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Command, ExecutionKey, State, pending};
 use bellhop_core::time::Timestamp;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 
 use super::driver::Wish;
 use super::execution::CallKey;
@@ -71,37 +71,17 @@ impl Held {
     }
 }
 
-/// Wakes whoever looks after the turns that are kept: one of this run's has moved.
+/// Tells whoever looks after the turns that are kept that one of this run's has moved. Takes no lock of ours: it is rung
+/// from under those of the queues.
 struct Bell {
     run: RunId,
-    rung: Arc<Rung>,
-}
-
-/// Runs whose bells rang, and what wakes the one who looks.
-#[derive(Default)]
-struct Rung(Mutex<Vec<RunId>>, Notify);
-
-impl Rung {
-    /// Takes no other lock: bells are rung from under those of the queues.
-    fn ring(&self, run: RunId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(run);
-        self.1.notify_one();
-    }
-
-    async fn all(&self) -> Vec<RunId> {
-        loop {
-            let rung = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-            if !rung.is_empty() {
-                return rung;
-            }
-            self.1.notified().await;
-        }
-    }
+    rung: mpsc::UnboundedSender<RunId>,
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.rung.ring(self.run);
+        // Nobody looks any more when the process is about to stop.
+        let _gone = self.rung.send(self.run);
     }
 }
 
@@ -125,12 +105,21 @@ struct Book {
 }
 
 /// All who wait. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Waiting {
     inner: Arc<(Mutex<Book>, Notify)>,
-    rung: Arc<Rung>,
     /// Fewer are leaving.
     room: Arc<Notify>,
+    /// What [`Bell`]s tell, and the other end for the one who looks.
+    rung: mpsc::UnboundedSender<RunId>,
+    bells: Arc<AsyncMutex<mpsc::UnboundedReceiver<RunId>>>,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        let (rung, bells) = mpsc::unbounded_channel();
+        Self { inner: Arc::default(), room: Arc::default(), rung, bells: Arc::new(AsyncMutex::new(bells)) }
+    }
 }
 
 impl Waiting {
@@ -158,8 +147,8 @@ impl Waiting {
     /// Keeps a turn for a run that leaves memory.
     fn keep(&self, run: RunId, place: Place, held: Held) {
         self.book().held.entry(run).or_insert_with(|| Vec::with_capacity(1)).push((place, held));
-        // Whoever looks has it ring the bell from now on.
-        self.rung.ring(run);
+        // Whoever looks has it ring the bell from now on; nobody does when the process is about to stop.
+        let _gone = self.rung.send(run);
     }
 
     /// Whether the turn of any that is kept for the run has come by now.
@@ -456,17 +445,16 @@ impl Engine {
     /// Wakes the runs whose turns have come while they were put down.
     pub(super) async fn wake_those_whose_turn_it_is(self: Arc<Self>) {
         let mut drain = self.services.drain.subscribe();
+        let mut bells = self.services.waiting.bells.lock().await;
         loop {
-            let rung = tokio::select! {
+            let run = tokio::select! {
                 biased;
-                rung = self.services.waiting.rung.all() => rung,
+                Some(run) = bells.recv() => run,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
-            for run in rung {
-                if self.services.waiting.has_come(run) {
-                    // The engine has the other end as long as anything runs.
-                    let _gone = self.services.messages.send((run, Cause::Wake));
-                }
+            if self.services.waiting.has_come(run) {
+                // The engine has the other end as long as anything runs.
+                let _gone = self.services.messages.send((run, Cause::Wake));
             }
         }
     }
