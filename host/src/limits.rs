@@ -88,17 +88,23 @@ pub(crate) enum Error {
 }
 
 limits! {
-    input_bytes_max = 1 << 20, 4 << 20, "a run's input: held in memory while the run is open, and in every snapshot";
+    value_bytes_max = 1 << 20, 1 << 20, "a value as JSON, wherever it comes from: what is put around it has to fit into a record, and a record into a batch of the store";
+    input_bytes_max = 1 << 20, 1 << 20, "a run's input: held in memory while the run is open, and in every snapshot";
     run_events_max = 100_000, 1_000_000, "records of one run: a fold at waking reads them all";
     run_journal_bytes_max = 64 << 20, 256 << 20, "bytes of one run's journal, likewise";
+    decision_ms_max = 100, 1_000, "one decision of a run that has more to decide than a short one takes: then what it has decided is recorded, and others have their turn";
+    decision_events_max = 2_000, 20_000, "events of one decision: they stand in one record";
+    decision_bytes_max = 4 << 20, 8 << 20, "bytes of these: the last step may add some megabytes, and a batch of the store takes 40";
+    decision_evaluations_max = 2_000, 20_000, "expressions that one decision evaluates";
+    decisions_max = 500, 10_000, "such decisions in a row without a wait or a call: a run that goes round and round is ended";
     open_runs_max = 1_000_000, 10_000_000, "runs that have not ended: each is a key read at start";
     live_runs_max = 256, 100_000, "runs in memory at once, while they do something: as many as can have a guest; more wait for a place";
     guest_memory_bytes_max = 64 << 20, 256 << 20, "linear memory of one action: what a Python interpreter needs, doubled";
     guest_cpu_ms_max = 1_000, 10_000, "computing between two calls; a retry of a slow machine counts as one of three";
     guest_calls_max = 200, 1_000, "calls of one slice of an action: what a replay must feed back";
     guest_answers_bytes_max = 8 << 20, 32 << 20, "bytes of answers of one slice, likewise";
-    guest_answer_bytes_max = 1 << 20, 4 << 20, "one answer to a guest: ask for smaller pages";
-    guest_output_bytes_max = 1 << 20, 4 << 20, "an action's output: it becomes a task's output in the journal";
+    guest_answer_bytes_max = 1 << 20, 1 << 20, "one answer to a guest: ask for smaller pages";
+    guest_output_bytes_max = 1 << 20, 1 << 20, "an action's output: it becomes a task's output in the journal";
     waiting_runs_max = 32, 1_000, "runs kept in memory, with their guests, while all of their actions wait for a turn; the rest are put down and run again from what is on record";
     waiting_bytes_max = 256 << 20, 8 << 30, "memory of those guests";
     waiting_ms_max = 30_000, 3_600_000, "such a run is put down after it has waited so long, even where there is room";
@@ -127,6 +133,6 @@ limits! {
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
-    table_bytes_max = 1 << 20, 16 << 20, "an operator's table: it is given to expressions whole";
+    table_bytes_max = 1 << 20, 1 << 20, "an operator's table: it is given to expressions whole";
     definition_versions_max = 10_000, 1_000_000, "versions of one workflow";
 }

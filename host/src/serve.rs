@@ -201,20 +201,26 @@ impl Host {
     pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let engine = self.engine.clone();
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(crate::api::serve(
-            engine.clone(),
-            self.listener,
-            crate::api::Options::default(),
-            async move {
+        let http = Threads::new()?;
+        let (serves, listener) = (engine.clone(), self.listener.into_std()?);
+        let serving = http.spawn(async move {
+            let listener = TcpListener::from_std(listener)?;
+            crate::api::serve(serves, listener, crate::api::Options::default(), async move {
                 // Dropped or told: either way it is over.
                 let _over = stopped.await;
-            },
-        ));
-        let open_runs = engine.start().await?;
-        tracing::info!(address = %self.address, open_runs, "ready");
+            })
+            .await
+            .map_err(Error::from)
+        });
         let mut fatal = engine.services.fatal.subscribe();
+        let works = async {
+            let open_runs = engine.start().await?;
+            tracing::info!(address = %self.address, open_runs, "ready");
+            std::future::pending::<Result<(), Error>>().await
+        };
         tokio::select! {
             () = stop => {}
+            ended = works => ended?,
             failed = fatal.wait_for(Option::is_some) => {
                 let reason = failed.ok().and_then(|f| f.clone()).unwrap_or_default();
                 return Err(Error::Store(reason));
@@ -227,7 +233,37 @@ impl Host {
         if !whole {
             tracing::warn!("some calls are still open: the next start resolves them");
         }
+        engine.end_life().map_err(|e| Error::Store(e.to_string()))?;
         engine.services.journal.close().map_err(|e| Error::Store(e.to_string()))
+    }
+}
+
+/// The threads that answer over HTTP. They carry no run, so that whatever runs compute, somebody answers.
+struct Threads(Option<tokio::runtime::Runtime>);
+
+/// Two: one may wait for the store.
+const HTTP_THREADS: usize = 2;
+
+impl Threads {
+    fn new() -> std::io::Result<Self> {
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        threads.worker_threads(HTTP_THREADS).thread_name("http").enable_all().build().map(|threads| Self(Some(threads)))
+    }
+
+    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+        match &self.0 {
+            Some(threads) => threads.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for them would hold up a process that is to end.
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
     }
 }
 

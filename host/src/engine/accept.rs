@@ -10,7 +10,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
 use bellhop_core::requirement::Connection;
-use bellhop_core::run::{self, Cause, Event, Facts, Input, OwnKey, State, Status};
+use bellhop_core::run::{self, Cause, Event, Facts, OwnKey, State, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -423,8 +423,8 @@ impl Engine {
         if state.facts().workflow.extras.concurrency.is_none() {
             return Ok(());
         }
-        let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Start };
-        match run::decide(state, &input, self.services.evaluator.as_ref()).first() {
+        let decided = self.services.deciding.at_once(state, self.services.clock.now(), Cause::Start);
+        match decided.as_ref().and_then(|decided| decided.events.first()) {
             Some(Event::Queued { group, .. }) if self.services.groups.refuses(group) => {
                 Err(Refused::GroupFull(state.facts().mask().text(&group.name)))
             }

@@ -9,14 +9,14 @@ use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::id::RunId;
 use bellhop_core::preflight::{Plan, When};
 use bellhop_core::requirement::Connection;
-use bellhop_core::run::{self, Cause, Input, State, Status};
+use bellhop_core::run::{Cause, State, Status};
 use serde_json::Value;
 
 use super::Engine;
 use super::accept::{PinnedAction, Pins, Refused, Trigger};
 use super::call::Granted;
 use super::definitions::Definition;
-use super::execution::{Decision, End, Error, Execution as _, StepKey};
+use super::execution::{Decision, Execution as _};
 use super::runs::{LoadError, Loaded};
 use crate::faults::{Point, pass};
 use crate::journal::{Entry, Write};
@@ -107,14 +107,16 @@ impl Engine {
         write: &mut Write,
     ) -> Result<Entry, Refused> {
         let diagnostics = Arc::new(serde_json::to_value(diagnostics).unwrap_or(Value::Null));
-        let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Block { diagnostics } };
-        let events = run::decide(state, &input, self.services.evaluator.as_ref());
-        let mut kept = Vec::with_capacity(events.len());
-        for event in &events {
-            state.apply(event);
+        let cause = Cause::Block { diagnostics };
+        let Some(decided) = self.services.deciding.at_once(state, self.services.clock.now(), cause) else {
+            return Ok(Entry::Decision { events: Vec::new() });
+        };
+        let mut kept = Vec::with_capacity(decided.events.len());
+        for event in &decided.events {
             let event = serde_json::to_value(event).unwrap_or(Value::Null);
             kept.push(self.services.journal.content(write, event)?);
         }
+        *state = decided.after;
         Ok(Entry::Decision { events: kept })
     }
 
@@ -183,23 +185,16 @@ impl Engine {
         let facts = self.facts(&new, &definition, input, &tables)?;
 
         let (opening, live) = self.opening(run, summary);
-        let Loaded { port, mut state, decisions, .. } = self.load(run, opening).await?;
+        let Loaded { port, state, decisions, .. } = self.load(run, opening).await?;
         port.pins_next(&new.version);
         let pins = Arc::new(serde_json::to_value(&new).unwrap_or(Value::Null));
-        let input = Input { at: port.now(), entropy: port.entropy(), cause: Cause::Unblock { pins } };
-        let events = run::decide(&state, &input, self.services.evaluator.as_ref());
-        if events.is_empty() {
+        let cause = Cause::Unblock { pins };
+        let Some(decided) = self.services.deciding.decide(&state, port.now(), port.entropy(), cause).await else {
             return Ok(true);
-        }
-        for event in &events {
-            state.apply(event);
-        }
+        };
         pass(Point::Unblocked);
-        let decision = Decision { events, after: Some(Arc::new(state.clone())) };
-        let kept = port.step(&StepKey::Decision(decisions), None, |_| async move { End::Done(decision) }).await?;
-        if !matches!(kept, End::Done(_)) {
-            return Err(Error::Journal("a decision was not kept".to_owned()).into());
-        }
+        let state = decided.after;
+        port.keep(decisions, Decision { events: decided.events, after: Some(Arc::new(state.clone())) }).await?;
         let state = state.with_facts(facts);
         self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted });
         Ok(true)

@@ -16,6 +16,7 @@ mod aside;
 mod blocked;
 mod call;
 pub(crate) mod connections;
+mod deciding;
 pub(crate) mod definitions;
 mod driver;
 pub(crate) mod entropy;
@@ -28,6 +29,7 @@ mod groups;
 mod notices;
 mod places;
 pub(crate) mod plugins;
+mod recovery;
 pub(crate) mod redefine;
 pub(crate) mod resolve;
 mod retention;
@@ -69,10 +71,12 @@ pub(crate) struct Services {
     pub(crate) waiting: waiting::Waiting,
     /// What owners of shared facts tell runs.
     pub(crate) messages: mpsc::UnboundedSender<groups::Message>,
-    /// For whoever asks over HTTP: holds up nobody else.
+    /// Holds up nobody else while it evaluates.
     pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
-    /// For runs' decisions, each of which is a few evaluations under the same budget.
-    pub(crate) decider: Arc<dyn Evaluator + Send + Sync>,
+    /// Where runs' decisions are made.
+    pub(crate) deciding: deciding::Deciding,
+    /// Where runs are carried, whoever has them begin: those who answer over HTTP have threads of their own.
+    pub(crate) runtime: std::sync::OnceLock<tokio::runtime::Handle>,
     pub(crate) counters: Counters,
     /// When this process began, by [`Clock::monotonic`]: one that held a sent call before has ended by then.
     pub(crate) began: Duration,
@@ -94,6 +98,11 @@ pub(crate) struct Counters {
 }
 
 impl Services {
+    /// Has `task` go on where runs are carried.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.get_or_init(tokio::runtime::Handle::current).spawn(task);
+    }
+
     /// Has runs told.
     pub(crate) fn post(&self, messages: Vec<groups::Message>) {
         for message in messages {
@@ -196,6 +205,8 @@ impl Engine {
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
         let (sender, messages) = mpsc::unbounded_channel();
+        let evaluator: Arc<dyn Evaluator + Send + Sync> =
+            Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
             groups: groups::Groups::default(),
             waiting: waiting::Waiting::default(),
@@ -206,8 +217,9 @@ impl Engine {
             keys: exclusive::Keys::default(),
             names: call::Known::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
-            evaluator: Arc::new(evaluating::Aside::new(expressions.clone(), clock.clone())),
-            decider: Arc::new(expressions),
+            deciding: deciding::Deciding::new(evaluator.clone(), clock.clone(), &limits),
+            evaluator,
+            runtime: std::sync::OnceLock::new(),
             counters: Counters::default(),
             began: clock.monotonic(),
             entropy: Arc::new(entropy::Entropy::new()),
@@ -233,6 +245,7 @@ impl Engine {
 
     /// Takes up the open runs and starts the timers; ready after Ok.
     pub(crate) async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
+        self.services.runtime.get_or_init(tokio::runtime::Handle::current);
         let found = self.recover().await?;
         let engine = self.clone();
         tokio::spawn(async move { engine.wake_when_due().await });

@@ -102,7 +102,7 @@ impl Engine {
         }
         let Some(run) = self.runs.places.next() else { return };
         let engine = self.clone();
-        tokio::spawn(async move { engine.wake(run).await });
+        self.services.spawn(async move { engine.wake(run).await });
     }
 }
 

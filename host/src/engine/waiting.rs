@@ -422,7 +422,7 @@ impl Services {
     pub(super) fn only_waits(&self, run: RunId, state: &State) -> bool {
         pending(state).iter().all(|command| match command {
             Command::Invoke { call, .. } => self.waiting.holds(run, &call.key),
-            Command::Start | Command::Stop { .. } | Command::Notify { .. } => false,
+            Command::Start | Command::GoOn | Command::Stop { .. } | Command::Notify { .. } => false,
             Command::Admit { .. } | Command::Wake { .. } => true,
         })
     }

@@ -61,9 +61,9 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Open {
-    /// How many recoveries began with this run and did not come to their end.
-    #[serde(default)]
-    pub(crate) recoveries: u32,
+    /// The run ended a process that carried nothing else: no start reads it until a person says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) deadly: bool,
     /// The group that the run has asked to be in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<Place>,

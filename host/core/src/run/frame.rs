@@ -26,6 +26,22 @@ pub(super) struct Frame {
     pub(super) body: Body,
 }
 
+impl Frame {
+    /// How many values it holds, its own names and numbers counted as two.
+    pub(super) fn values_held(&self) -> u64 {
+        let inner = match &self.body {
+            Body::List(_) => 1,
+            Body::Task(task) => match &task.phase {
+                Phase::Looping(looping) => looping.items.len() + looping.results.size() + looping.contexts.size() + 3,
+                Phase::Forking(forking) => forking.results.len() + forking.contexts.len() + 2,
+                Phase::Entered | Phase::Block | Phase::Waiting { .. } => 2,
+                Phase::Calling(_) | Phase::Trying(_) => 4,
+            },
+        };
+        (inner + self.variables.len() + usize::from(self.context.is_some()) + 2) as u64
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Body {

@@ -1,16 +1,13 @@
-//! What has to be left of a run's records, so that whatever it changed can be taken back and its end be written.
+//! What has to be left of a run's records, so that whatever it changed can be taken back.
 
 use super::state::State;
 use crate::value;
 
-/// Records of an end: what is stopped, noted and told.
-const END_RECORDS: u64 = 64;
-const END_BYTES: u64 = 256 << 10;
 /// Records of one change that is taken back: two decisions, two reads, an intent, an outcome, and one more try.
 const CHANGE_RECORDS: u64 = 8;
 const CHANGE_BYTES: u64 = 4 << 10;
 
-/// Records and bytes that are kept for ending a run.
+/// Records and bytes that are kept free.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reserve {
     /// Records.
@@ -20,13 +17,12 @@ pub struct Reserve {
 }
 
 impl State {
-    /// What ending this run now, with everything taken back that stands, may add to its records. It grows with the
-    /// ledger, because a run that had grown too large to be rolled back would leave behind what it changed.
+    /// What taking back everything that stands may add to the run's records. It grows with the ledger, because a run that
+    /// had grown too large to be rolled back would leave behind what it changed.
     #[must_use]
     pub fn reserve(&self) -> Reserve {
         let standing = self.ledger.iter().filter(|entry| entry.fate.is_none());
-        let end = Reserve { records: END_RECORDS, bytes: END_BYTES };
-        standing.fold(end, |sum, entry| Reserve {
+        standing.fold(Reserve::default(), |sum, entry| Reserve {
             records: sum.records + CHANGE_RECORDS,
             bytes: sum.bytes
                 + CHANGE_BYTES

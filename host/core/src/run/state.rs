@@ -166,6 +166,24 @@ impl State {
         self.unfinished > 0
     }
 
+    /// Whether it can still be ended for having grown too large: it does not end already, and no person decides how.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        !self.ends() && self.halted.is_none()
+    }
+
+    /// No fewer bytes than it has as JSON, if none of its values has more than `value_bytes`.
+    #[must_use]
+    pub fn bytes_at_most(&self, value_bytes: u64) -> u64 {
+        let held = |frames: &BTreeMap<FrameId, Frame>| -> u64 {
+            frames.values().map(|frame| frame.values_held()).fold(0, u64::saturating_add)
+        };
+        let failed = self.failed.as_ref().map_or(0, |failed| held(&failed.frames));
+        let calls = (self.stopping.len() + self.ledger.len() + self.notices.len()) as u64;
+        let values = held(&self.frames).saturating_add(failed).saturating_add(calls).saturating_add(8);
+        values.saturating_mul(value_bytes.saturating_add(512))
+    }
+
     /// Whether the run is on its way to an end that is decided, or there.
     #[must_use]
     pub const fn ends(&self) -> bool {

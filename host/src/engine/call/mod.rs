@@ -107,7 +107,7 @@ impl<E: Execution> Invoker for Caller<E> {
     fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
         let (services, run) = (self.services.clone(), self.facts.run);
         Box::pin(async move {
-            services.notices.take(run, notice, again).await.map_err(|e| execution::Error::Journal(e.to_string()))
+            Ok(services.notices.take(run, notice, again).await?)
         })
     }
 }
@@ -458,15 +458,7 @@ impl<E: Execution> Attempt<E> {
             // Nobody waits for it, and it had not begun.
             Stopped::PutDown if *self.wish.borrow() == Wish::Stop => self.nothing_done(),
             Stopped::PutDown => CallEnd::PutDown,
-            Stopped::Failed(error) => {
-                if !matches!(error, execution::Error::TooLarge { .. }) {
-                    return CallEnd::Failed(error);
-                }
-                // What was begun is on record; what would come next needs more room than a run has.
-                let mut reason = Fault::of_code("run-too-large", 400, error.to_string());
-                reason.instance = Some(self.call.key.pointer.clone());
-                CallEnd::Park(reason)
-            }
+            Stopped::Failed(error) => CallEnd::Failed(error),
         }
     }
 

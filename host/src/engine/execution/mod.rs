@@ -15,6 +15,8 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::journal::{self, store};
+
 pub(crate) mod local;
 #[cfg(test)]
 pub(crate) mod replay;
@@ -109,10 +111,6 @@ pub(crate) trait Recorded: Sized + Send {
     fn to_record(&self) -> Value;
     /// From what was kept; none when it cannot be read.
     fn from_record(value: Value) -> Option<Self>;
-    /// The run's state after it, for a decision.
-    fn after(&self) -> Option<&State> {
-        None
-    }
 }
 
 /// A decision.
@@ -131,9 +129,6 @@ impl Recorded for Decision {
     }
     fn from_record(value: Value) -> Option<Self> {
         Some(Self { events: serde_json::from_value(value).ok()?, after: None })
-    }
-    fn after(&self) -> Option<&State> {
-        self.after.as_deref()
     }
 }
 
@@ -247,20 +242,48 @@ impl Recorded for Answer {
     }
 }
 
-/// Why the port cannot go on. Both end the driver; the run goes on at the next start.
-#[derive(Debug, thiserror::Error)]
+/// Why the port did not do what it was asked; split by what becomes of the run and of the host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// The journal failed: nothing may be acknowledged any more.
-    #[error("the journal failed: {0}")]
-    Journal(String),
-    /// The run's journal has reached its limit.
-    #[error("the run's journal has {events} records and {bytes} bytes, more than a run may have")]
+    /// The run's records, with what ending it needs, have come to their limit; nothing was kept. The run is ended, in order.
+    #[error("the run has {records} records of {bytes} bytes, and the rest of its limit is kept for ending it")]
     TooLarge {
         /// Records.
-        events: u64,
+        records: u64,
         /// Bytes.
         bytes: u64,
     },
+    /// What is recorded of this run cannot be read, or what it wants recorded can never be written. The run is set
+    /// aside with this reason; the host and all other runs go on.
+    #[error("{0}")]
+    OfTheRun(String),
+    /// The store takes nothing at this moment: the run leaves memory and comes back when it does.
+    #[error("the store takes nothing at this moment: {0}")]
+    Later(String),
+    /// The process is stopping: the run goes on at the next start.
+    #[error("the process is stopping")]
+    Stopping,
+    /// The store failed: nothing may be acknowledged any more, and the process ends.
+    #[error("the store failed: {0}")]
+    Store(String),
+}
+
+impl From<journal::Error> for Error {
+    fn from(error: journal::Error) -> Self {
+        match &error {
+            journal::Error::Store(store::Error::Fatal { .. }) => Self::Store(error.to_string()),
+            journal::Error::Store(store::Error::Closed) => Self::Stopping,
+            journal::Error::Store(store::Error::Full { .. }) => Self::Later(error.to_string()),
+            journal::Error::Store(store::Error::TooLarge { .. } | store::Error::Corrupt { .. })
+            | journal::Error::Record(_) => Self::OfTheRun(error.to_string()),
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        journal::Error::from(error).into()
+    }
 }
 
 /// A message to a run from outside it.
@@ -311,6 +334,15 @@ pub(crate) trait Execution: Send + Sync + 'static {
         T: Recorded,
         F: FnOnce(Option<Intent>) -> Fut + Send,
         Fut: Future<Output = End<T>> + Send;
+
+    /// Keeps the decision with this number. After Ok it is in the run's log, and survives the process once
+    /// [`Execution::settled`] returns.
+    fn keep(&self, number: u64, decision: Decision) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The records and bytes of the run, once these have come so near to their limit that the rest is needed for ending
+    /// a run that stands like this. What a run adds while it ends is within that; what is beyond it is
+    /// [`Error::OfTheRun`].
+    fn outgrown(&self, state: &State) -> Result<Option<(u64, u64)>, Error>;
 
     /// Earlier attempts at an action are about to be asked for. A port that keeps only what open actions need finds the
     /// rest of the log now.

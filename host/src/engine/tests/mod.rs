@@ -31,6 +31,7 @@ mod dying;
 mod letting_out;
 mod life;
 mod once;
+mod outgrown;
 mod operations;
 mod ports;
 mod recovery;

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use bellhop_core::definition::WhenFull;
 use bellhop_core::id::RunId;
+use bellhop_core::run::{Group, Status};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::journal::entry::{Answer, Content, Entry};
-use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Summary, Write};
+use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Place, Snapshot, Summary, Write};
 use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
 use crate::journal::store::Store;
-use bellhop_core::run::Status;
 
 fn run(number: u64) -> RunId {
     RunId::new(Timestamp::from_millis(1_000 + number), u128::from(number))
@@ -27,13 +28,18 @@ fn memory() -> (Arc<Memory>, Journal) {
     (Arc::clone(&store), Journal::new(store))
 }
 
+fn group() -> Group {
+    Group { name: "a group".to_owned(), limit: 1, when_full: WhenFull::Queue }
+}
+
 #[test]
 fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     let (_, journal) = memory();
     let mut seq = 0;
     for round in 0..10 {
         let mut write = Write::new();
-        write.put(&key::open(run(1)), &Open { recoveries: round, ..Open::default() }).unwrap();
+        let place = Place { group: group(), admitted: round == 9 };
+        write.put(&key::open(run(1)), &Open { place: Some(place), ..Open::default() }).unwrap();
         journal.append(run(1), &mut seq, &[note(round), note("and")], write).unwrap();
     }
     journal.append(run(2), &mut 0, &[note("other")], Write::new()).unwrap();
@@ -42,7 +48,8 @@ fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     assert_eq!(entries, [(17, note("and")), (18, note(9)), (19, note("and"))]);
     assert_eq!(journal.entries(run(1), 0, 3).unwrap().len(), 3);
     assert_eq!(journal.entries(run(1), 20, 3).unwrap(), []);
-    assert_eq!(journal.open_runs(10, None).unwrap(), [(run(1), Open { recoveries: 9, ..Open::default() })]);
+    let last = Open { place: Some(Place { group: group(), admitted: true }), ..Open::default() };
+    assert_eq!(journal.open_runs(10, None).unwrap(), [(run(1), last)]);
     assert_eq!(journal.open_runs(10, Some(run(1))).unwrap(), []);
 }
 

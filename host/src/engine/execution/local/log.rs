@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{ExecutionKey, Facts, State};
+use bellhop_core::run::{ExecutionKey, Facts, Reserve, State};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,8 +39,10 @@ pub(super) struct Log {
     pub(super) snapshot_events: u64,
     /// The run's bytes from which on another is worth its own.
     pub(super) snapshot_due_bytes: u64,
-    /// Of what is about to be written, the bytes of a snapshot.
-    pub(super) snapshot_in_write: u64,
+    /// What is kept for ending the run.
+    pub(super) reserve: Reserve,
+    /// Whether the run is on its way to an end that is decided.
+    pub(super) is_ending: bool,
     pub(super) summary: journal::Summary,
     /// The place in a group that the run's mark names.
     pub(super) place: Option<journal::Place>,
@@ -95,7 +97,8 @@ impl Log {
             timer: (None, None),
             snapshot_events: 0,
             snapshot_due_bytes: 0,
-            snapshot_in_write: 0,
+            reserve: Reserve::default(),
+            is_ending: false,
             summary,
             place: None,
             unread: 0,
@@ -371,7 +374,7 @@ pub(super) fn weight(entry: &Entry) -> u64 {
 
 fn content_weight(content: &journal::Content) -> u64 {
     match content {
-        journal::Content::Value(value) => value.to_string().len() as u64,
+        journal::Content::Value(value) => bellhop_core::value::size(value).bytes,
         journal::Content::Stored { bytes, .. } => *bytes,
     }
 }
