@@ -234,6 +234,7 @@ impl Engine {
     /// Takes up the open runs and starts the timers; ready after Ok.
     pub(crate) async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
         let found = self.recover().await?;
+        self.forget_removed_plugins().await?;
         let engine = self.clone();
         tokio::spawn(async move { engine.wake_when_due().await });
         let engine = self.clone();

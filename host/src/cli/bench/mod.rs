@@ -230,7 +230,8 @@ impl Bench {
         let bench = Self { http, slack, host, token, arguments, log, ledger: ledger.into() };
         bench.ready(clock()).await?;
         let plugin = std::fs::read(&options.plugin)?;
-        let install = bench.http.post(bench.url("/v1/plugins")).header("Content-Type", "application/wasm");
+        let install =
+            bench.http.post(bench.url("/v1/plugins?grantAll=true")).header("Content-Type", "application/wasm");
         bench.send(install.body(plugin)).await?;
         let hq =
             json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act", "tokens": { "bot": "xoxb-hq" } });
