@@ -280,9 +280,9 @@ async fn author_10_what_was_removed_goes_from_the_store_when_no_run_names_it() {
     let (_slack, world) = connected().await;
     let plugins = &world.engine.services.plugins;
     let journal = &world.engine.services.journal;
-    let component = component(&manifest("acme", "acme-tools", "1.0.0"));
-    let digest = bellhop_core::digest::Digest::of(&component);
-    world.install("?grantAll=true", component.clone()).await.ok(201);
+    let bytes = component(&manifest("acme", "acme-tools", "1.0.0"));
+    let digest = bellhop_core::digest::Digest::of(&bytes);
+    world.install("?grantAll=true", bytes.clone()).await.ok(201);
     world.put("/v1/workflows/it/calls", caller("it", "acme-tools")).await.ok(201);
     let run = world.start("it/calls", json!({})).await;
     world.post(&format!("/v1/runs/{run}/cancel"), &json!({})).await;
@@ -300,13 +300,13 @@ async fn author_10_what_was_removed_goes_from_the_store_when_no_run_names_it() {
     assert_eq!(world.engine.forget_removed_plugins().await.unwrap(), 0);
     assert!(journal.blob(digest).unwrap().is_some() && plugins.pinned(digest, "it.does").is_some());
     // One that no run names goes.
-    let other = super::plugins::component(&manifest("acme", "other", "1.0.0"));
+    let other = component(&manifest("acme", "other", "1.0.0"));
     let other_digest = bellhop_core::digest::Digest::of(&other);
     world.install("", other.clone()).await.ok(201);
     world.call("DELETE", "/v1/plugins/other", &[], "").await.ok(200);
     assert_eq!(world.engine.forget_removed_plugins().await.unwrap(), 1);
     assert!(journal.blob(other_digest).unwrap().is_none() && plugins.pinned(other_digest, "it.does").is_none());
     world.install("", other).await.ok(201);
-    world.install("", component).await.ok(201);
+    world.install("", bytes).await.ok(201);
     assert_eq!(world.installed().await, ["acme-tools 1.0.0", "other 1.0.0"]);
 }
