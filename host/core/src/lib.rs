@@ -6,6 +6,7 @@
 //! as [`requirement::Rules`].
 #![forbid(unsafe_code)]
 
+pub mod cost;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
@@ -19,3 +20,4 @@ pub mod requirement;
 pub mod run;
 pub mod schema;
 pub mod time;
+pub mod value;

@@ -387,7 +387,8 @@ impl Engine {
         }
         let mut doubts = Vec::new();
         for (key, intent) in port.open_calls() {
-            if parked.contains(&(key.execution.clone(), key.attempt)) {
+            // A later attempt is parked for what an earlier one had sent, too.
+            if parked.iter().any(|(execution, attempt)| *execution == key.execution && key.attempt <= *attempt) {
                 let stamp = call::stamp(run, &key, call::sends_again(&port, &key).await?);
                 doubts.push(InDoubt { key, intent, stamp });
             }

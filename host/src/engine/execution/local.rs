@@ -14,7 +14,7 @@ mod behind;
 mod beside;
 mod log;
 
-use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
+use super::{Answer, Attempted, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
 use crate::clock::Clock;
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
@@ -216,10 +216,10 @@ impl Local {
                 by: settle.by.clone(),
             };
             let seq = log.seq;
-            self.append(&mut log, &[entry], write)?;
-            log.open.remove(call);
-            if answer.is_some() {
-                log.ends.insert(call.clone(), seq);
+            self.append(&mut log, std::slice::from_ref(&entry), write)?;
+            match answer {
+                Some(_) => log.end(call.clone(), seq, &entry),
+                None => log.reopen(call, false),
             }
         }
         Ok(())
@@ -461,16 +461,12 @@ impl Execution for Local {
                 let mut write = Write::new();
                 let entry = self.ended(&mut write, call_key, answer.to_record(), had_intent)?;
                 let seq = log.seq;
-                self.append(&mut log, &[entry], write)?;
-                log.open.remove(call_key);
-                log.ends.insert(call_key.clone(), seq);
+                self.append(&mut log, std::slice::from_ref(&entry), write)?;
+                log.end(call_key.clone(), seq, &entry);
             }
             End::NotSent { reason, retry_at, repeats } => {
                 // A read that was not sent left nothing behind to be told about.
                 if had_intent {
-                    if *repeats {
-                        log.repeats(call_key);
-                    }
                     let entry = Entry::NotSent {
                         repeats: *repeats,
                         key: call_key.execution.to_string(),
@@ -480,7 +476,7 @@ impl Execution for Local {
                         retry_at: *retry_at,
                     };
                     self.append(&mut log, &[entry], Write::new())?;
-                    log.open.remove(call_key);
+                    log.reopen(call_key, *repeats);
                 }
             }
             End::Doubt(_) | End::Stopped => {}
@@ -494,6 +490,14 @@ impl Execution for Local {
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
         self.log().has_repeated(execution, attempt)
+    }
+
+    fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32> {
+        self.log().calls(execution, attempt)
+    }
+
+    fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted {
+        self.log().attempted(execution, attempt)
     }
 
     fn leave_behind(

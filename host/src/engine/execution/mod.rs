@@ -193,6 +193,49 @@ impl How {
     pub(crate) const fn holds(self) -> bool {
         matches!(self, Self::Holds | Self::ReusedHolds)
     }
+
+    /// From what was kept; none for a word of another version.
+    pub(crate) fn from_kept(text: &str) -> Option<Self> {
+        let all = [Self::Sent, Self::Found, Self::Holds, Self::Denied, Self::Reused, Self::ReusedHolds];
+        all.into_iter().find(|how| how.as_str() == text)
+    }
+}
+
+/// What the records of one attempt at an execution say of it, over all of its slices and lives of the process. A slice
+/// forgets where its calls stand in the log, and never this: a retry, a person and a rollback ask for it later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Attempted {
+    /// A write was carried out, or answered from an earlier attempt that had carried it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) wrote: bool,
+    /// A write was answered from an earlier attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) reused: bool,
+    /// What a write asked for was so when it was read back, and perhaps before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) perhaps: bool,
+    /// A write was sent again though an earlier sending may have been carried out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) repeated: bool,
+}
+
+impl Attempted {
+    /// What a write that ended well adds.
+    pub(crate) const fn by_write(how: How) -> Self {
+        Self { wrote: true, reused: how.is_reused(), perhaps: how.holds(), repeated: false }
+    }
+
+    /// With what another record says.
+    #[must_use]
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            wrote: self.wrote || other.wrote,
+            reused: self.reused || other.reused,
+            perhaps: self.perhaps || other.perhaps,
+            repeated: self.repeated || other.repeated,
+        }
+    }
 }
 
 impl Recorded for Answer {
@@ -277,6 +320,14 @@ pub(crate) trait Execution: Send + Sync + 'static {
 
     /// Whether a call of this attempt at an execution, or of one before it, ended with [`End::NotSent`] that repeats.
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool;
+
+    /// The ordinals of the calls that an attempt at an execution has on record, with an end or open, in their order. Of
+    /// an attempt before the last, and of what lies behind a slice, only after [`Self::recall`].
+    fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32>;
+
+    /// What an attempt at an execution has on record as done, what lies behind its slices included. Of an attempt before
+    /// the last only after [`Self::recall`].
+    fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted;
 
     /// The calls of an attempt before `first` are behind a slice: they are not asked for again unless a later attempt
     /// recalls them, and taking the run up does not read them.

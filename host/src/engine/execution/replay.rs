@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 
-use super::{End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+use super::{Answer, Attempted, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +156,39 @@ impl Execution for Replay {
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
         let is_of = |key: &StepKey| matches!(key, StepKey::Call(call) if call.execution == *execution && call.attempt <= attempt);
         self.book().lines.iter().any(|line| matches!(line, Line::NotSent(key, true) if is_of(key)))
+    }
+
+    fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32> {
+        let mut found = std::collections::BTreeSet::new();
+        for line in &self.book().lines {
+            let (Line::Intent(key, _) | Line::Done(key, _) | Line::NotSent(key, _)) = line;
+            let StepKey::Call(call) = key else { continue };
+            if call.execution == *execution && call.attempt == attempt {
+                match line {
+                    Line::NotSent(..) => found.remove(&call.ordinal),
+                    Line::Intent(..) | Line::Done(..) => found.insert(call.ordinal),
+                };
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted {
+        let is_of = |key: &StepKey| matches!(key, StepKey::Call(call) if call.execution == *execution && call.attempt == attempt);
+        let mut all = Attempted::default();
+        for line in &self.book().lines {
+            match line {
+                Line::Done(key, value) if is_of(key) => {
+                    let answer = Answer::from_record(value.clone());
+                    if let Some(answer) = answer.filter(|answer| answer.writes && answer.result.is_ok()) {
+                        all = all.and(Attempted::by_write(answer.how));
+                    }
+                }
+                Line::NotSent(key, true) if is_of(key) => all.repeated = true,
+                _ => {}
+            }
+        }
+        all
     }
 
     fn timer(&self, at: Option<Timestamp>) {

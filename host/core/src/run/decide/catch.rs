@@ -22,7 +22,7 @@ impl Decider<'_> {
         let Some(running) = self.state.running(frame).cloned() else { return };
         let fault = {
             let (workflow, index) = self.task(running.task);
-            located(fault, workflow.task(index))
+            located(fault.bounded(), workflow.task(index))
         };
         let parent = self.state.frames.get(&frame).and_then(|f| f.parent);
         self.emit(Event::TaskFaulted { frame, at: self.at, fault: fault.clone(), stopping, effect });
@@ -71,8 +71,7 @@ impl Decider<'_> {
             Ok(Answer::Handle) => {
                 self.emit(Event::Caught { frame, fault });
                 if definition.handler.is_empty() {
-                    let output = running.input.as_ref().clone();
-                    self.complete(frame, output, None, None);
+                    self.complete(frame, running.input, None, None);
                 }
             }
             Ok(Answer::Retry(until)) => {
@@ -106,15 +105,8 @@ impl Decider<'_> {
         let holds = |text: &Option<crate::expression::Text>, unless_said: bool| match text {
             None => Ok(unless_said),
             Some(text) => {
-                let mut state = self.state.clone();
-                if let Some(found) = state.frames.get_mut(&frame) {
-                    found.variables.insert(definition.variable.clone(), std::sync::Arc::new(error.clone()));
-                }
-                let scope =
-                    crate::run::arguments::Scope { state: &state, frame: Some(frame), evaluator: self.evaluator };
-                let value = scope
-                    .evaluate(&Asked::Text(text), Some(seen), &running.input)
-                    .map_err(|e| crate::run::fault::of_expression(&e))?;
+                let variables = [(definition.variable.as_str(), &error)];
+                let value = self.evaluate_with(frame, &Asked::Text(text), &variables, seen, &running.input)?;
                 truth(&value, &text.pointer)
             }
         };

@@ -78,7 +78,7 @@ impl Decider<'_> {
             Returned::Ok { .. } => {
                 return self.emit(Event::Settled { entry, at: self.at, fate: Fate::Undone });
             }
-            Returned::Fault(fault) | Returned::Broken { fault, .. } => fault.clone(),
+            Returned::Fault(fault) | Returned::Broken { fault, .. } => fault.clone().bounded(),
         };
         if tries >= TRIES_MAX {
             return self.incomplete(entry, &fault);
