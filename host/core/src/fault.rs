@@ -11,16 +11,21 @@ pub const ERROR_BASE: &str = "https://bellhop.dev/errors/";
 /// The root of the URIs that the definition language's specification (1.0.3, "Errors") gives to its own classes.
 pub const STANDARD_BASE: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
 
-/// The codes that only the host says, of a run or of a plugin: what a plugin's own error would read like otherwise.
+/// The codes that only the host says, of a run, a call or a plugin: under one of them a plugin's own error would be taken
+/// for the host's.
 pub const RESERVED: &[&str] = &[
     "action-unknown",
+    "connection-missing",
+    "connection-unknown",
     "group-full",
     "group-invalid",
     "input-invalid",
     "internal",
     "name-unresolved",
     "nondeterministic-plugin",
+    "outcome-unknown",
     "plugin-error",
+    "plugin-no-progress",
     "plugin-output-invalid",
     "plugin-timeout",
     "plugin-trapped",
