@@ -147,13 +147,14 @@ pub(super) async fn grant(mut request: Request) -> Result<Response, Problem> {
     form.finish()?;
     let name = request.part("name").to_owned();
     let (app, by) = (request.app.clone(), request.caller.name());
-    let body = work::to_the_end(async move {
+    let handle = tokio::runtime::Handle::current();
+    let body = work::heavy(&request.app, move || {
         let services = &app.engine.services;
         let rules = &services.gateway.rules;
         let connections = connections(&app);
         let version = version.as_deref();
         let change = Change { name: &name, version, add: &add, remove: &remove, rules, connections: &connections };
-        let changed = services.plugins.grant(&change).await?;
+        let changed = handle.block_on(services.plugins.grant(&change))?;
         tracing::info!(by, plugin = name, ?add, ?remove, "the grants of a plugin were changed");
         Ok(json!({ "result": changed.iter().map(|installed| shown(installed, rules)).collect::<Vec<_>>() }))
     })

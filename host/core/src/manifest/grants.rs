@@ -1,7 +1,7 @@
 //! Grants, looked at when they are given: one that would allow nothing is a mistake, and nobody would notice it before a
 //! run faults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Manifest;
 use super::report::quoted;
@@ -10,6 +10,8 @@ use crate::requirement::{Grant, GrantError, Method, Rules};
 
 /// Most grants of one plugin.
 pub const GRANTS_MAX: usize = 1_000;
+/// At most so many wrong ones are told.
+const FAULTS_MAX: usize = 50;
 /// Who grants.
 const OPERATOR: &str = "the operator of this host";
 
@@ -36,9 +38,10 @@ pub fn declared(manifest: &Manifest, rules: &Rules) -> Vec<Grant> {
 /// The methods that the actions declare, as the provider writes them, sorted.
 #[must_use]
 pub fn methods<'r>(manifest: &Manifest, rules: &'r Rules) -> Vec<&'r str> {
+    let names: HashMap<&str, &str> =
+        rules.methods.values().map(|method| (method.function.as_str(), method.name.as_str())).collect();
     let functions = manifest.actions.iter().flat_map(|action| action.functions());
-    let methods: BTreeSet<&str> =
-        functions.filter_map(|function| rules.by_function(function)).map(|method| method.name.as_str()).collect();
+    let methods: BTreeSet<&str> = functions.filter_map(|function| names.get(function).copied()).collect();
     methods.into_iter().collect()
 }
 
@@ -57,12 +60,14 @@ pub fn missing<'r>(manifest: &Manifest, grants: &[Grant], rules: &'r Rules) -> V
 /// Every text that is no grant, or would allow nothing, with what was probably meant.
 pub fn grants(texts: &[String], at: &str, granting: &Granting<'_>) -> Result<Vec<Grant>, Vec<Diagnostic>> {
     if texts.len() > GRANTS_MAX {
-        let message = format!("{} grants are given, a plugin has at most {GRANTS_MAX}", texts.len());
-        return Err(vec![invalid(at, message, "grant methods without a pattern")]);
+        return Err(vec![too_many(texts.len(), at)]);
     }
     let mut found = BTreeSet::new();
     let mut faults = Vec::new();
     for (index, text) in texts.iter().enumerate() {
+        if faults.len() >= FAULTS_MAX {
+            break;
+        }
         match read(text, granting.rules) {
             Ok((grant, method)) => {
                 let why = would_allow(&grant, method, granting).into_iter();
@@ -82,7 +87,14 @@ pub fn misspelt(texts: &[String], at: &str, rules: &Rules) -> Vec<Diagnostic> {
         let (message, fix) = read(text, rules).err()?;
         Some(invalid(&format!("{at}/{index}"), message, fix))
     });
-    faults.collect()
+    faults.take(FAULTS_MAX).collect()
+}
+
+/// The fault of more grants than are looked at.
+#[must_use]
+pub fn too_many(grants: usize, at: &str) -> Diagnostic {
+    let message = format!("{grants} grants are named, a plugin has at most {GRANTS_MAX}");
+    invalid(at, message, "grant methods without a pattern")
 }
 
 /// A grant of a method that there is; else what is wrong, and what was meant.
@@ -150,10 +162,10 @@ fn would_allow(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Vec<(
 /// A method that the plugin can never call is granted in vain.
 fn of_no_use(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Option<(String, String)> {
     let Granting { manifest, imports, rules, .. } = *granting;
-    let declared = methods(manifest, rules);
-    if declared.contains(&method.name.as_str()) {
+    if manifest.actions.iter().any(|action| action.functions().any(|function| function == method.function)) {
         return None;
     }
+    let declared = methods(manifest, rules);
     let why = if imports.contains(&method.function) { "no action of it declares" } else { "it does not import" };
     let message = format!("`{grant}`: plugin `{}` never calls {}, which {why}", manifest.name, method.name);
     let fix = match nearest(&method.name, declared.iter().copied()) {
@@ -173,6 +185,9 @@ pub fn given(texts: &[String], at: &str, plugin: &str, present: &[Grant]) -> Res
     let mut faults = Vec::new();
     let shown: Vec<String> = present.iter().map(ToString::to_string).collect();
     for (index, text) in texts.iter().enumerate() {
+        if faults.len() >= FAULTS_MAX {
+            break;
+        }
         // However it was written, it is compared as it is shown.
         match text.parse::<Grant>().ok().filter(|grant| present.contains(grant)) {
             Some(grant) => found.push(grant),

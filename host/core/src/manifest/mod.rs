@@ -7,7 +7,7 @@ mod grants;
 mod report;
 
 pub use check::{ACTIONS_MAX, Checked, check};
-pub use grants::{GRANTS_MAX, Granting, declared, given, grants, methods, missing, misspelt};
+pub use grants::{GRANTS_MAX, Granting, declared, given, grants, methods, missing, misspelt, too_many};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -56,6 +56,17 @@ impl World {
         self.call("POST", &format!("/v1/plugins{query}"), &WASM, bytes).await
     }
 
+    /// What the next start reads: name, version and grants.
+    async fn next_start(&self) -> Vec<String> {
+        let (sandbox, _) = held().await;
+        let plugins = crate::engine::plugins::Plugins::read(self.engine.services.journal.clone(), sandbox).unwrap();
+        let of = |p: &Arc<crate::engine::plugins::Installed>| {
+            let grants: Vec<String> = p.grants.iter().map(ToString::to_string).collect();
+            format!("{} {}: {}", p.stored.manifest.name, p.stored.manifest.version, grants.join(", "))
+        };
+        plugins.all().iter().map(of).collect()
+    }
+
     async fn installed(&self) -> Vec<String> {
         let listed = self.get("/v1/plugins").await.ok(200);
         let of = |p: &Value| format!("{} {}", p["name"].as_str().unwrap(), p["version"].as_str().unwrap());
@@ -174,6 +185,11 @@ async fn author_5_remedies_add_up() {
     let grants: Vec<&Value> = after["result"].as_array().unwrap().iter().map(|p| &p["grants"]).collect();
     assert_eq!(grants[0], &json!(["chat.postMessage@hq"]), "the newest first: {after}");
     assert_eq!(grants[1].as_array().unwrap().len(), 4);
+    let kept = [
+        "acme-tools 1.0.0: chat.postMessage, chat.postMessage@hq, users.lookupByEmail, users.lookupByEmail@hq",
+        "acme-tools 2.0.0: chat.postMessage@hq",
+    ];
+    assert_eq!(world.next_start().await, kept);
     let one = json!({ "remove": ["chat.postMessage@hq"], "version": "1.0.0" });
     assert_eq!(world.post(path, &one).await.ok(200)["result"].as_array().unwrap().len(), 1);
     world.post(path, &one).await.problem(422, "grant-invalid");
@@ -203,6 +219,12 @@ async fn author_9_grants_are_looked_at_when_they_are_given() {
     let pointers: Vec<&Value> = problem["diagnostics"].as_array().unwrap().iter().map(|d| &d["pointer"]).collect();
     assert_eq!(pointers, ["/remove/0", "/add/1"]);
     assert_eq!(world.get("/v1/plugins").await.ok(200)["result"][0]["grants"], json!([]), "all of it or nothing");
+    let many: Vec<String> = (0..1_001).map(|n| format!("chat.postMessage:C{n}")).collect();
+    let problem = world.post(path, &json!({ "add": many })).await.problem(422, "grant-invalid");
+    assert_eq!(problem["diagnostics"].as_array().unwrap().len(), 1, "{problem}");
+    let wrong: Vec<String> = (0..1_000).map(|n| format!("chat.postMesage{n}")).collect();
+    let problem = world.post(path, &json!({ "add": wrong })).await.problem(422, "grant-invalid");
+    assert_eq!(problem["diagnostics"].as_array().unwrap().len(), 50);
     world.post(path, &json!({})).await.problem(400, "request-invalid");
     world.post(path, &json!({ "ad": ["users.info"] })).await.problem(400, "request-invalid");
     let unknown = world.post("/v1/plugins/acme-tool/grant", &json!({ "add": ["users.info"] })).await;
@@ -267,6 +289,9 @@ async fn author_10_a_plugin_that_nobody_needs_is_removed() {
     assert_eq!(removed["removed"], json!([{ "name": "acme-tools", "version": "1.0.0", "publisher": "acme" }]));
     assert_eq!(world.installed().await, ["acme-tools 1.0.1"]);
     world.call("DELETE", "/v1/plugins/acme-tools/1.0.0", &[], "").await.problem(404, "version-unknown");
+
+    let kept = ["acme-tools 1.0.1: chat.postMessage, users.lookupByEmail"];
+    assert_eq!(world.next_start().await, kept, "what was removed stays so");
 
     // What ended runs pin is still told, and the version can come back, as another binary too, without old grants.
     world.get(&format!("/v1/runs/{}", runs[0])).await.ok(200);

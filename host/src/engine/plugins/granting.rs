@@ -12,6 +12,9 @@ use bellhop_core::requirement::{Grant, Rules};
 use super::{Installed, Plugins, kept};
 use crate::journal::{self, Write};
 
+/// At most about so many wrong ones are told.
+const FAULTS_MAX: usize = 50;
+
 /// A change of grants. What is neither added nor removed stays.
 pub(crate) struct Change<'a> {
     /// The plugin.
@@ -111,6 +114,11 @@ impl Plugins {
 /// What each version is granted after the change.
 fn changed(versions: &[Arc<Installed>], change: &Change<'_>) -> Result<Vec<Vec<Grant>>, GrantError> {
     let mut faults = Vec::new();
+    for (list, at) in [(change.add, "/add"), (change.remove, "/remove")] {
+        if list.len() > manifest::GRANTS_MAX {
+            return Err(GrantError::Invalid(vec![manifest::too_many(list.len(), at)]));
+        }
+    }
     let mut anew: Vec<BTreeSet<Grant>> =
         versions.iter().map(|installed| installed.grants.iter().cloned().collect()).collect();
     // A grant has to be of use to one version; the others do without it.
@@ -134,17 +142,8 @@ fn changed(versions: &[Arc<Installed>], change: &Change<'_>) -> Result<Vec<Vec<G
             Ok(())
         });
     }
-    if let Some(many) = anew.iter().find(|grants| grants.len() > manifest::GRANTS_MAX) {
-        let texts: Vec<String> = many.iter().map(ToString::to_string).collect();
-        let Some(first) = versions.first() else { return Ok(Vec::new()) };
-        let granting = Granting {
-            manifest: &first.stored.manifest,
-            imports: &[],
-            rules: change.rules,
-            connections: change.connections,
-        };
-        faults.extend(manifest::grants(&texts, "/add", &granting).err().into_iter().flatten());
-    }
+    let too_many = anew.iter().find(|grants| grants.len() > manifest::GRANTS_MAX);
+    faults.extend(too_many.map(|many| manifest::too_many(many.len(), "/add")));
     if faults.is_empty() {
         Ok(anew.into_iter().map(|grants| grants.into_iter().collect()).collect())
     } else {
@@ -161,6 +160,9 @@ fn each(
     faults: &mut Vec<Diagnostic>,
     act: impl Fn(&[String], &str, &Installed, &mut BTreeSet<Grant>) -> Result<(), Vec<Diagnostic>>,
 ) {
+    if faults.len() >= FAULTS_MAX {
+        return;
+    }
     let (place, index) = at.rsplit_once('/').unwrap_or((at, "0"));
     let mut refused = None;
     let mut done = false;
