@@ -11,6 +11,43 @@ pub const ERROR_BASE: &str = "https://bellhop.dev/errors/";
 /// The root of the URIs that the definition language's specification (1.0.3, "Errors") gives to its own classes.
 pub const STANDARD_BASE: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
 
+/// The codes that only the host says, of a run, a call or a plugin: under one of them a plugin's own error would be taken
+/// for the host's.
+pub const RESERVED: &[&str] = &[
+    "action-unknown",
+    "connection-missing",
+    "connection-unknown",
+    "group-full",
+    "group-invalid",
+    "input-invalid",
+    "internal",
+    "name-unresolved",
+    "nondeterministic-plugin",
+    "outcome-unknown",
+    "plugin-error",
+    "plugin-no-progress",
+    "plugin-output-invalid",
+    "plugin-timeout",
+    "plugin-trapped",
+    "plugin-unavailable",
+    "plugin-unknown",
+    "preflight-refused",
+    "raise-invalid",
+    "retry-differs",
+    "rollback-incomplete",
+    "run-poisoned",
+    "run-too-large",
+    "undo-doubtful",
+    "undo-undeclared",
+    "undo-unknown",
+];
+
+/// Whether a code is one of [`RESERVED`].
+#[must_use]
+pub fn is_reserved(code: &str) -> bool {
+    RESERVED.contains(&code)
+}
+
 /// A fault in the form of RFC 9457, as the definition language prescribes for `catch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fault {

@@ -18,7 +18,7 @@ use bellhop_core::id::RequestId;
 use crate::engine::accept::Refused;
 use crate::engine::connections::{self, ConnectError};
 use crate::engine::definitions::PutError;
-use crate::engine::plugins::InstallError;
+use crate::engine::plugins::{GrantError, InstallError, RemoveError};
 use crate::engine::runs::LoadError;
 use crate::journal;
 
@@ -80,6 +80,10 @@ kinds! {
         "see which there are: bellhop tables list; put it: bellhop tables put NAME FILE";
     CONNECTION_UNKNOWN = "connection-unknown", 404, "There is no such connection",
         "see which there are: bellhop connections list; make it: bellhop connect slack";
+    PLUGIN_UNKNOWN = "plugin-unknown", 404, "No such plugin is installed",
+        "see which there are: bellhop plugin list; install it: bellhop plugin install FILE";
+    VERSION_UNKNOWN = "version-unknown", 404, "The plugin is not installed in such a version",
+        "see which there are: bellhop plugin list";
     ACTION_UNKNOWN = "action-unknown", 404, "The plugin has no such action",
         "see which there are: GET /v1/actions";
     TOKEN_UNKNOWN = "token-unknown", 404, "There is no such token",
@@ -103,6 +107,10 @@ kinds! {
         "give what changed a version of its own";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name",
         "choose another name, or send `?replace=true`";
+    PLUGIN_PUBLISHER_DIFFERS = "plugin-publisher-differs", 409, "The plugin's name belongs to another publisher",
+        "install the plugin under a name of its own; if it is to take this one: bellhop plugin install FILE --replace-publisher";
+    PLUGIN_IN_USE = "plugin-in-use", 409, "The plugin is needed by what is there",
+        "end what is named, or register workflows that do without the plugin, then remove it";
     TOO_MANY_VERSIONS = "too-many-versions", 409, "The workflow has as many versions as it may have",
         "raise `definition_versions_max` in bellhop.toml, or use another workflow name";
     PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects",
@@ -120,6 +128,8 @@ kinds! {
         "put it at the address that its document names";
     PLUGIN_REFUSED = "plugin-refused", 422, "The plugin cannot be installed",
         "see what it is: bellhop plugin inspect FILE";
+    GRANT_INVALID = "grant-invalid", 422, "A grant that would allow nothing",
+        "do what the diagnostics say, then send it again";
     CONNECTION_REFUSED = "connection-refused", 422, "The connection cannot be made of these tokens",
         "connect with tokens that Slack takes, as what they are";
     ANSWER_NEEDED = "answer-needed", 422, "What Slack answered has to be said",
@@ -400,28 +410,73 @@ impl From<PutError> for Problem {
 
 impl From<InstallError> for Problem {
     fn from(error: InstallError) -> Self {
+        const REFUSED: &str = "nothing was installed: the plugin is refused";
         let detail = error.to_string();
-        let refused = |texts: Vec<String>, remedy: &str| {
-            let code = bellhop_core::diagnostic::Code(PLUGIN_REFUSED.code);
-            let said = |text: String| {
-                let mut diagnostic = Diagnostic::error(code, text).with_help(remedy);
-                diagnostic.who = Some("whoever writes the plugin".to_owned());
-                diagnostic
-            };
-            Self::new(PLUGIN_REFUSED, "nothing was installed: the plugin is refused")
-                .with_diagnostics(texts.into_iter().map(said).collect())
-        };
         match error {
             InstallError::Refused(refusal) | InstallError::Sandbox(crate::sandbox::Error::Refused(refusal)) => {
-                refused(vec![refusal.to_string()], refusal.remedy())
+                let code = bellhop_core::diagnostic::Code(PLUGIN_REFUSED.code);
+                let mut diagnostic = Diagnostic::error(code, refusal.to_string()).with_help(refusal.remedy());
+                diagnostic.who = Some("whoever writes the plugin".to_owned());
+                Self::new(PLUGIN_REFUSED, REFUSED).with_diagnostics(vec![diagnostic])
             }
-            InstallError::Manifest(texts) => refused(texts, crate::engine::plugins::MANIFEST_REMEDY),
-            InstallError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
+            InstallError::Manifest(faults) => Self::new(PLUGIN_REFUSED, REFUSED).with_diagnostics(faults),
+            InstallError::Grants(faults) => {
+                Self::new(GRANT_INVALID, "nothing was installed: what is to be granted is refused")
+                    .with_diagnostics(faults)
+            }
+            InstallError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail)
+                .with_remedy("give what changed a version of its own, or remove the version first: bellhop plugin remove NAME@VERSION"),
+            InstallError::PublisherDiffers { name, owner, publisher, versions } => {
+                Self::new(PLUGIN_PUBLISHER_DIFFERS, format!("nothing was installed: {detail}"))
+                    .with("plugin", name)
+                    .with("publisher", publisher)
+                    .with("owner", owner)
+                    .with("versions", versions)
+            }
             InstallError::Sandbox(crate::sandbox::Error::Unavailable(cause)) => {
                 tracing::error!(%cause, "the sandbox cannot prepare a plugin");
                 Self::later(UNAVAILABLE, "the plugin cannot be compiled now", Duration::from_secs(10))
             }
             InstallError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<GrantError> for Problem {
+    fn from(error: GrantError) -> Self {
+        let detail = error.to_string();
+        match error {
+            GrantError::Unknown { nearest, .. } => {
+                let problem = Self::new(PLUGIN_UNKNOWN, detail);
+                match nearest {
+                    Some(near) => problem.with_remedy(format!("did you mean `{near}`?")),
+                    None => problem,
+                }
+            }
+            GrantError::VersionUnknown { installed, .. } => {
+                let remedy = format!("name one that is there: {}", installed.join(", "));
+                Self::new(VERSION_UNKNOWN, detail).with("installed", installed).with_remedy(remedy)
+            }
+            GrantError::Invalid(faults) => Self::new(GRANT_INVALID, detail).with_diagnostics(faults),
+            GrantError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<RemoveError> for Problem {
+    fn from(error: RemoveError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RemoveError::Named(error) => error.into(),
+            RemoveError::InUse { uses, .. } => {
+                let runs: Vec<String> = uses.runs.iter().map(ToString::to_string).collect();
+                Self::new(PLUGIN_IN_USE, format!("nothing was removed: {detail}"))
+                    .with("runs", runs)
+                    .with("runs_more", uses.runs_more)
+                    .with("workflows", uses.workflows)
+                    .with("workflows_more", uses.workflows_more)
+            }
+            RemoveError::Journal(error) => error.into(),
         }
     }
 }

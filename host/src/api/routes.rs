@@ -99,6 +99,7 @@ const SEE: Needs = Needs::One(&["runs:read", "workflows:write"]);
 const READ: Needs = Needs::One(&["runs:read"]);
 const OPERATE: Needs = Needs::One(&["runs:operate"]);
 const WRITE: Needs = Needs::One(&["workflows:write"]);
+const INSTALL: Needs = Needs::One(&["plugins:install"]);
 const CONNECT: Needs = Needs::One(&["connections:admin"]);
 
 routes! {
@@ -132,7 +133,11 @@ routes! {
     Post "/v1/connections/{name}/test" CONNECT, Starting => connections::test;
     Post "/v1/connection-links" CONNECT, Starting => connections::link;
     // Plugins.
-    Post "/v1/plugins" Needs::One(&["plugins:install"]), Starting => plugins::install;
+    Post "/v1/plugins" INSTALL, Starting => plugins::install;
+    Get "/v1/plugins/{name}" Needs::One(&["plugins:install", "runs:read", "workflows:write"]), Starting => plugins::show;
+    Delete "/v1/plugins/{name}" INSTALL, Starting => plugins::remove;
+    Delete "/v1/plugins/{name}/{version}" INSTALL, Starting => plugins::remove;
+    Post "/v1/plugins/{name}/grant" INSTALL, Starting => plugins::grant;
     Get "/v1/plugins" Needs::One(&["plugins:install", "runs:read", "workflows:write"]), Starting => plugins::list;
     Get "/v1/actions" Needs::One(&["plugins:install", "runs:read", "workflows:write"]), Starting => actions::list;
     Post "/v1/actions/{name}/runs" Needs::One(&["runs:start"]), Ready => actions::run;

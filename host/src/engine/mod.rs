@@ -247,6 +247,7 @@ impl Engine {
     pub(crate) async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
         self.services.runtime.get_or_init(tokio::runtime::Handle::current);
         let found = self.recover().await?;
+        self.forget_removed_plugins().await?;
         let engine = self.clone();
         tokio::spawn(async move { engine.wake_when_due().await });
         let engine = self.clone();

@@ -4,6 +4,7 @@ mod auth;
 mod definitions;
 mod events;
 mod operating;
+mod plugins;
 mod refusals;
 mod runs;
 mod slack;

@@ -170,10 +170,10 @@ impl<E: Execution> Scope<E> {
                 End::not_sent(reason.to_string(), wait_ms.map(|ms| self.port.now().plus_millis(ms)))
             }
             Err(Failure::NotSent { reason, .. }) => {
-                End::Done(request.refused("invalid-arguments", &reason.to_string()))
+                End::Done(request.refused("invalid-arguments", &format!("{}: {reason}", method.name)))
             }
             Err(Failure::Unknown { reason: reason @ Unknown::TooLarge { .. } }) if !method.writes => {
-                let message = format!("{reason}: ask for smaller pages");
+                let message = format!("{}: {reason}: ask for smaller pages", method.name);
                 let error = answer::error("answer-too-large", &message, "fatal", None, None);
                 End::Done(request.answer(Err(error), How::Sent))
             }
