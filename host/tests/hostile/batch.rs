@@ -64,7 +64,8 @@ pub(crate) fn play_all(cases: &[Case], numbers: &[usize], bounds: Bounds, until:
         }
         let found = one_by_one(cases, &attempt.begun, bounds, until);
         let is_named = !found.is_empty();
-        played.keep(attempt.ended.into_iter().filter(|(number, ended)| ended.is_err() && !trouble_ends(ended, number, &found)).collect());
+        let own = |(number, ended): &(usize, Result<(), String>)| !is_of_the_host(*number, ended, &found);
+        played.keep(attempt.ended.into_iter().filter(own).collect());
         played.broken.extend(found);
         if !is_named {
             played.together = Some((attempt.begun, trouble));
@@ -74,9 +75,9 @@ pub(crate) fn play_all(cases: &[Case], numbers: &[usize], bounds: Bounds, until:
 }
 
 /// A case that ended badly because the host went away is told of by what ended the host.
-fn trouble_ends(ended: &Result<(), String>, number: &usize, found: &BTreeMap<usize, String>) -> bool {
-    let broke_off = ["no connection", "no answer", "the host is down", "closed without", "breaks off"];
-    found.contains_key(number) || ended.as_ref().is_err_and(|why| broke_off.iter().any(|text| why.contains(text)))
+fn is_of_the_host(number: usize, ended: &Result<(), String>, found: &BTreeMap<usize, String>) -> bool {
+    let broke_off = ["no connection", "no answer", "the host is down", "closed without", "breaks off", "reset"];
+    found.contains_key(&number) || ended.as_ref().is_err_and(|why| broke_off.iter().any(|text| why.contains(text)))
 }
 
 fn is_over(until: Option<Instant>) -> bool {
@@ -152,7 +153,8 @@ fn attempt(cases: &[Case], numbers: &[usize], bounds: Bounds, lanes: usize, unti
                         break;
                     }
                     shared.lock().unwrap().begun.push(*number);
-                    let ended = play::play(&world, case);
+                    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play::play(&world, case)));
+                    let ended = played.unwrap_or_else(|_| Err("the harness itself panics".to_owned()));
                     if lanes == 1 {
                         std::thread::sleep(AFTERWARDS);
                     }

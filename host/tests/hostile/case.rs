@@ -277,7 +277,7 @@ impl Case {
         if self.tries.is_empty() {
             return fails("does not say what it tries");
         }
-        if self.flow.is_null() == self.is.is_empty() && !self.flow.is_null() {
+        if !self.flow.is_null() && self.is.is_empty() {
             return fails("has a flow and does not say which ends are right");
         }
         if self.flow.is_null() && self.step.is_empty() {

@@ -34,7 +34,7 @@ mod watch;
 mod wire;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -120,7 +120,35 @@ fn batches(cases: &[Case]) -> Vec<Vec<usize>> {
     by_limits.into_values().flat_map(|numbers| numbers.chunks(BATCH).map(<[usize]>::to_vec).collect::<Vec<_>>()).collect()
 }
 
+/// What the harness itself promises, held before it is believed.
+fn hold_to_its_word() {
+    let kinds = generate::kinds();
+    let names: BTreeSet<&str> = kinds.iter().map(|kind| kind.name.as_str()).collect();
+    assert_eq!(names.len(), kinds.len(), "two kinds have one name");
+    for number in 0..kinds.len() as u64 {
+        assert_eq!(generate::made(&kinds, 7, number), generate::made(&kinds, 7, number), "a seed is one case");
+    }
+    let right = |is: &str| vec![is.to_owned()];
+    for (end, is, fits) in [
+        ("completed", "completed", true),
+        ("faulted run-too-large", "faulted run-too-large", true),
+        ("faulted run-too-large", "completed", false),
+        ("faulted run-too-large", "faulted documented", true),
+        ("422 definition-invalid invalid-schema", "422 invalid-schema", true),
+        ("running", "documented", false),
+        ("500 internal", "documented", false),
+        ("500 internal", "4xx", false),
+        ("parked person run-poisoned", "documented", false),
+        ("parked person no-such-code-there-is", "documented", false),
+        ("404", "documented", false),
+        ("202", "documented", true),
+    ] {
+        assert_eq!(ends::wrong(end, &right(is)).is_none(), fits, "`{end}` against `{is}`");
+    }
+}
+
 fn main() -> ExitCode {
+    hold_to_its_word();
     let options = match options(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => return ExitCode::SUCCESS,

@@ -275,7 +275,7 @@ impl Play<'_> {
     }
 
     fn requests(&mut self, step: &Step) -> Result<(), String> {
-        let Step::Send { method, path, body, kind, headers, token, times, together, is, keep, shows, lacks } = step
+        let Step::Send { method, path, body, kind, headers, token, times, together, is, keep, shows, absent, lacks } = step
         else {
             return Err("no request".to_owned());
         };
