@@ -10,12 +10,22 @@ use crate::bounds::Bounds;
 use crate::case::Case;
 use crate::play;
 use crate::watch::Seen;
-use crate::world::World;
+use crate::world::{Prepared, World};
 
 /// Cases of one host at the same time.
 const LANES: usize = 4;
 /// What a case has set going may show so long afterwards, when cases are played one by one.
 const AFTERWARDS: Duration = Duration::from_millis(300);
+
+/// What every batch has.
+#[derive(Clone, Copy)]
+pub(crate) struct Stage<'a> {
+    pub(crate) cases: &'a [Case],
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) bounds: Bounds,
+    /// Nothing is begun after this.
+    pub(crate) until: Option<Instant>,
+}
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -40,12 +50,13 @@ struct Attempt {
     seen: Seen,
 }
 
-/// Plays cases with the same limits, by their numbers. Those whose turn would come after `until` are left out.
-pub(crate) fn play_all(cases: &[Case], numbers: &[usize], bounds: Bounds, until: Option<Instant>) -> Played {
+/// Plays cases with the same limits, by their numbers. Those whose turn would come too late are left out.
+pub(crate) fn play_all(stage: &Stage<'_>, numbers: &[usize]) -> Played {
+    let until = stage.until;
     let mut played = Played::default();
     let mut left = numbers.to_vec();
     while !left.is_empty() && !is_over(until) {
-        let attempt = attempt(cases, &left, bounds, LANES, until);
+        let attempt = attempt(stage, &left, LANES);
         played.seen.add(&attempt.seen);
         left.retain(|number| !attempt.begun.contains(number));
         played.cases += attempt.begun.len();
@@ -62,7 +73,7 @@ pub(crate) fn play_all(cases: &[Case], numbers: &[usize], bounds: Bounds, until:
             played.broken.insert(only, trouble);
             continue;
         }
-        let found = one_by_one(cases, &attempt.begun, bounds, until);
+        let found = one_by_one(stage, &attempt.begun);
         let is_named = !found.is_empty();
         let own = |(number, ended): &(usize, Result<(), String>)| !is_of_the_host(*number, ended, &found);
         played.keep(attempt.ended.into_iter().filter(own).collect());
@@ -102,28 +113,31 @@ impl Seen {
 }
 
 /// Each case of a broken batch after the other: those that break a host, which is then exchanged.
-fn one_by_one(cases: &[Case], numbers: &[usize], bounds: Bounds, until: Option<Instant>) -> BTreeMap<usize, String> {
+fn one_by_one(stage: &Stage<'_>, numbers: &[usize]) -> BTreeMap<usize, String> {
     let mut broken = BTreeMap::new();
     let mut left = numbers.to_vec();
-    while !left.is_empty() && !is_over(until) {
-        let attempt = attempt(cases, &left, bounds, 1, until);
+    while !left.is_empty() && !is_over(stage.until) {
+        let attempt = attempt(stage, &left, 1);
         if attempt.begun.is_empty() {
             break;
         }
         left.retain(|number| !attempt.begun.contains(number));
         broken.extend(attempt.ended.into_iter().filter_map(|(number, ended)| Some((number, ended.err()?))));
         if let (Some(trouble), Some(last)) = (attempt.trouble, attempt.begun.last()) {
-            broken.insert(*last, trouble);
+            // What is said of a run is its case's; what is said of the host is that of the case that it just had.
+            let named = attempt.begun.iter().find(|number| trouble.contains(&format!(" of {}", stage.cases[**number].name)));
+            broken.insert(*named.unwrap_or(last), trouble);
         }
     }
     broken
 }
 
-fn attempt(cases: &[Case], numbers: &[usize], bounds: Bounds, lanes: usize, until: Option<Instant>) -> Attempt {
+fn attempt(stage: &Stage<'_>, numbers: &[usize], lanes: usize) -> Attempt {
+    let Stage { cases, bounds, until, .. } = *stage;
     let mut attempt = Attempt { ended: BTreeMap::new(), begun: Vec::new(), trouble: None, seen: Seen::default() };
     let Some(first) = numbers.first() else { return attempt };
     let memory_mb = numbers.iter().filter_map(|number| cases[*number].memory_mb).max().unwrap_or(0);
-    let world = match World::start(&cases[*first].limits, bounds, memory_mb.max(bounds.memory_mb_max)) {
+    let world = match World::start(stage.prepared, &cases[*first].limits, bounds, memory_mb.max(bounds.memory_mb_max)) {
         Ok(world) => world,
         Err(why) => {
             attempt.trouble = Some(format!("no host could be made ready: {why}"));

@@ -64,7 +64,7 @@ pub(crate) fn build(step: &Step) -> Result<Vec<u8>, String> {
         return Err(format!("the texts of the plugin {name} have {at} bytes"));
     }
     written.push_str(items);
-    let description = described(name, calls, manifest).to_string();
+    let description = in_ascii(&described(name, calls, manifest).to_string());
     let imports: Vec<&str> = calls.iter().map(String::as_str).collect();
     let run = run.as_deref().unwrap_or("(call $say.fine)").to_owned();
     let pages = *pages;
@@ -77,6 +77,20 @@ pub(crate) fn build(step: &Step) -> Result<Vec<u8>, String> {
             .build()
     })
     .map_err(|_| format!("the plugin {name} is no WebAssembly text"))
+}
+
+/// JSON without a character that a reader of WebAssembly text takes offence at.
+fn in_ascii(json: &str) -> String {
+    json.chars().fold(String::new(), |mut out, c| {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                let _written = write!(out, "\\u{unit:04x}");
+            });
+        }
+        out
+    })
 }
 
 fn escaped(text: &str) -> String {

@@ -38,10 +38,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
+use batch::Stage;
 use bellhop::hosted::now;
 use bounds::{Bounds, FULL, QUICK};
 use case::Case;
 use report::Report;
+use world::Prepared;
 
 /// The seed where none is given: the same cases for everybody.
 const SEED: u64 = 1;
@@ -111,13 +113,13 @@ fn cases(options: &Options) -> Result<Vec<Case>, String> {
     Ok(all)
 }
 
-/// Numbers of cases that share a host: those with the same limits, in their order.
+/// Numbers of cases that share a host: those with the same limits and the same bound of memory, in their order.
 fn batches(cases: &[Case]) -> Vec<Vec<usize>> {
-    let mut by_limits: BTreeMap<&BTreeMap<String, u64>, Vec<usize>> = BTreeMap::new();
+    let mut alike: BTreeMap<(&BTreeMap<String, u64>, Option<u64>), Vec<usize>> = BTreeMap::new();
     for (number, case) in cases.iter().enumerate() {
-        by_limits.entry(&case.limits).or_default().push(number);
+        alike.entry((&case.limits, case.memory_mb)).or_default().push(number);
     }
-    by_limits.into_values().flat_map(|numbers| numbers.chunks(BATCH).map(<[usize]>::to_vec).collect::<Vec<_>>()).collect()
+    alike.into_values().flat_map(|numbers| numbers.chunks(BATCH).map(<[usize]>::to_vec).collect::<Vec<_>>()).collect()
 }
 
 /// What the harness itself promises, held before it is believed.
@@ -168,13 +170,21 @@ fn main() -> ExitCode {
     let until = options.bounds.in_all_max.filter(|_| options.case.is_none()).map(|max| began + max);
     let mut report = Report::new(&cases, options.seed, options.is_full);
     println!("seed {}; {}", options.seed, options.bounds.told());
+    let prepared = match Prepared::make(options.bounds) {
+        Ok(prepared) => prepared,
+        Err(why) => {
+            println!("no host could be made ready: {why}\nhostile: 0 cases, 1 broken");
+            return ExitCode::FAILURE;
+        }
+    };
+    let stage = Stage { cases: &cases, prepared: &prepared, bounds: options.bounds, until };
     for numbers in batches(&cases) {
         if until.is_some_and(|until| now() >= until) {
             report.left_out(numbers.len());
             continue;
         }
         let wanted = numbers.len();
-        let played = batch::play_all(&cases, &numbers, options.bounds, until);
+        let played = batch::play_all(&stage, &numbers);
         report.left_out(wanted.saturating_sub(played.cases));
         report.take(played);
     }

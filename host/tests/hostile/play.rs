@@ -196,7 +196,7 @@ impl Play<'_> {
             let run = view["id"].as_str().ok_or("an accepted run has no id")?.to_owned();
             *last.lock().unwrap() = Some(run.clone());
             if leave {
-                self.world.remember(&run, "running");
+                self.world.remember(&run, "running", &self.case.name);
                 return Ok(());
             }
             self.ended(&run, view, is)
@@ -218,7 +218,7 @@ impl Play<'_> {
             }
             view = self.world.get(&path, self.until)?;
         }
-        self.world.remember(run, view["status"].as_str().unwrap_or_default());
+        self.world.remember(run, view["status"].as_str().unwrap_or_default(), &self.case.name);
         right(&ends::of_run(&view), is, "completed").map_err(|why| format!("{why}: {}", short(&view["error"].to_string())))
     }
 
@@ -235,7 +235,7 @@ impl Play<'_> {
             let view = self.world.get(&format!("/v1/runs/{run}"), until)?;
             let end = ends::of_run(&view);
             let wrong = ends::wrong(&end, is);
-            self.world.remember(run, view["status"].as_str().unwrap_or_default());
+            self.world.remember(run, view["status"].as_str().unwrap_or_default(), &self.case.name);
             match wrong {
                 None => return Ok(()),
                 Some(why) if now() + LOOK_AGAIN >= until => return Err(format!("after {within_s} s {why}")),

@@ -52,8 +52,8 @@ pub(crate) struct World {
     lives: Mutex<u64>,
     host: Mutex<Option<Started>>,
     watch: Arc<Watch>,
-    /// Runs that have to be there at the end, with how they were last seen.
-    remembered: Mutex<BTreeMap<String, String>>,
+    /// Runs that have to be there at the end, with how they were last seen and the case that started them.
+    remembered: Mutex<BTreeMap<String, (String, String)>>,
     /// It goes last: a host that still runs has somebody to talk to.
     _simulator: Started,
 }
@@ -85,9 +85,59 @@ fn listening(mut started: Started) -> Result<(Started, String, Option<String>), 
     }
 }
 
+/// A host's folder with all that every host has, and its first token.
+pub(crate) struct Prepared {
+    folder: tempfile::TempDir,
+    token: String,
+}
+
+impl Prepared {
+    /// Lets one host install the Slack actions, make the connections and register what others run; compiling is the long
+    /// part of that.
+    pub(crate) fn make(bounds: Bounds) -> Result<Self, String> {
+        let world = World::bare(&BTreeMap::new(), bounds, bounds.memory_mb_max)?;
+        let life = world.live(PREPARED_IN)?;
+        world.prepare(&life)?;
+        world.terminated(DRAIN_MAX)?;
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        copy(Path::new(&world.place.path("data")), &folder.path().join("data")).map_err(|e| e.to_string())?;
+        Ok(Self { folder, token: life.token })
+    }
+}
+
+/// A folder with its rights, which the host looks at.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in from.read_dir()? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), to)?;
+        }
+    }
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())
+}
+
 impl World {
     /// Starts both and makes the host ready, with these lines under `[limits]`.
-    pub(crate) fn start(limits: &BTreeMap<String, u64>, bounds: Bounds, memory_mb_max: u64) -> Result<Self, String> {
+    pub(crate) fn start(
+        prepared: &Prepared,
+        limits: &BTreeMap<String, u64>,
+        bounds: Bounds,
+        memory_mb_max: u64,
+    ) -> Result<Self, String> {
+        let world = Self::bare(limits, bounds, memory_mb_max)?;
+        copy(&prepared.folder.path().join("data"), Path::new(&world.place.path("data"))).map_err(|e| e.to_string())?;
+        prepared.token.clone_into(&mut world.token.lock().unwrap());
+        let life = world.live(bounds.ready_max)?;
+        world.watch.set(Some(life));
+        Ok(world)
+    }
+
+    /// A simulated Slack and an empty folder.
+    fn bare(limits: &BTreeMap<String, u64>, bounds: Bounds, memory_mb_max: u64) -> Result<Self, String> {
         let place = Place::new();
         let mut settings = String::from("[limits]\n");
         for (name, value) in limits {
@@ -97,7 +147,7 @@ impl World {
         let ledger = place.path("ledger.jsonl");
         let simulator = place.start(&["slack-simulator", "--budget-scale", BUDGET_SCALE, "--ledger", &ledger]);
         let (simulator, slack, _) = listening(simulator)?;
-        let world = Self {
+        Ok(Self {
             place,
             slack,
             bounds,
@@ -107,11 +157,7 @@ impl World {
             watch: Watch::begin(bounds, memory_mb_max),
             remembered: Mutex::default(),
             _simulator: simulator,
-        };
-        let life = world.live(PREPARED_IN)?;
-        world.prepare(&life)?;
-        world.watch.set(Some(life));
-        Ok(world)
+        })
     }
 
     /// A new process on the folder, once it is ready. It is not watched yet.
@@ -140,7 +186,8 @@ impl World {
                 _ => std::thread::sleep(Duration::from_millis(10)),
             }
         }
-        Ok(Life { address, token: self.token.lock().unwrap().clone(), pid, number })
+        let token = self.token.lock().unwrap().clone();
+        Ok(Life { address, token, pid, number })
     }
 
     fn prepare(&self, life: &Life) -> Result<(), String> {
@@ -239,8 +286,8 @@ impl World {
     }
 
     /// A run that has to be there, and to stand as documented, after the next start.
-    pub(crate) fn remember(&self, run: &str, status: &str) {
-        self.remembered.lock().unwrap().insert(run.to_owned(), status.to_owned());
+    pub(crate) fn remember(&self, run: &str, status: &str, case: &str) {
+        self.remembered.lock().unwrap().insert(run.to_owned(), (status.to_owned(), case.to_owned()));
     }
 
     /// SIGKILL, and a new start.
@@ -284,8 +331,10 @@ impl World {
         std::thread::sleep(LIVES_ON);
         let until = now() + self.bounds.ready_max;
         let remembered = self.remembered.lock().unwrap().clone();
-        for (run, status) in remembered {
-            let view = self.get(&format!("/v1/runs/{run}"), until).map_err(|why| format!("after a kill: {why}"))?;
+        for (run, (status, case)) in remembered {
+            let run = format!("{run} of {case}");
+            let id = run.split(' ').next().unwrap_or_default();
+            let view = self.get(&format!("/v1/runs/{id}"), until).map_err(|why| format!("{run}, after a kill: {why}"))?;
             let stands = view["status"].as_str().unwrap_or_default();
             let has_ended = |status: &str| ["completed", "faulted", "cancelled"].contains(&status);
             if has_ended(&status) && stands != status {

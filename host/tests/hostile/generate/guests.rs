@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Kind, ends, steps};
-use crate::case::Step;
+use crate::case::{Case, Step};
 use crate::dice::Dice;
 
 struct Guest {
@@ -184,7 +184,9 @@ pub(super) fn kinds() -> Vec<Kind> {
                     },
                     Step::Act { plugin, input: json!({}), times, keep: None, is: ends(guest.is) },
                 ];
-                steps(format!("a plugin that {name}, {how}"), step)
+                // So many guests may have their memories at the same time.
+                let memory_mb = (times > 1).then_some(2_000);
+                Case { memory_mb, ..steps(format!("a plugin that {name}, {how}"), step) }
             }));
         }
     }

@@ -143,7 +143,8 @@ pub(super) fn kinds() -> Vec<Kind> {
         }));
         all.push(Kind::new(format!("schema/{name}/action"), move |dice| {
             let (schema, input) = make(dice);
-            let plugin = format!("schema-{name}");
+            // A version of a plugin does not change, and each case has a schema of its own.
+            let plugin = format!("s{}-{name}", dice.from_to(0, 999_999_999));
             let small = schema.to_string().len() < 5_000;
             let schema = if small { schema } else { json!({ "type": "object" }) };
             let step = vec![
@@ -155,9 +156,9 @@ pub(super) fn kinds() -> Vec<Kind> {
                     calls: vec![],
                     manifest: std::iter::once(("/actions/0/input".to_owned(), schema)).collect(),
                     pages: 2,
-                    // Of the same name and version with another schema, a later one is refused.
-                    is: ends(&["201", "200", "422 documented", "409 version-immutable"]),
+                    is: ends(&["2xx", "422 documented"]),
                 },
+                // What was not installed cannot act, which is said too.
                 Step::Act { plugin, input, times: 1, keep: None, is: ends(&["documented"]) },
             ];
             steps(format!("an action whose input's schema is of the kind {name}"), step)
