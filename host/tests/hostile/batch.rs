@@ -10,7 +10,7 @@ use crate::bounds::Bounds;
 use crate::case::Case;
 use crate::play;
 use crate::watch::Seen;
-use crate::world::{Prepared, World};
+use crate::world::{Needs, Prepared, World};
 
 /// Cases of one host at the same time.
 const LANES: usize = 4;
@@ -50,7 +50,7 @@ struct Attempt {
     seen: Seen,
 }
 
-/// Plays cases with the same limits, by their numbers. Those whose turn would come too late are left out.
+/// Plays cases with the same needs, by their numbers. Those whose turn would come too late are left out.
 pub(crate) fn play_all(stage: &Stage<'_>, numbers: &[usize]) -> Played {
     let until = stage.until;
     let mut played = Played::default();
@@ -136,8 +136,13 @@ fn attempt(stage: &Stage<'_>, numbers: &[usize], lanes: usize) -> Attempt {
     let Stage { cases, bounds, until, .. } = *stage;
     let mut attempt = Attempt { ended: BTreeMap::new(), begun: Vec::new(), trouble: None, seen: Seen::default() };
     let Some(first) = numbers.first() else { return attempt };
-    let memory_mb = numbers.iter().filter_map(|number| cases[*number].memory_mb).max().unwrap_or(0);
-    let world = match World::start(stage.prepared, &cases[*first].limits, bounds, memory_mb.max(bounds.memory_mb_max)) {
+    let first = &cases[*first];
+    let needs = Needs {
+        limits: &first.limits,
+        memory_mb_max: first.memory_mb.unwrap_or(bounds.memory_mb_max),
+        disk_mb: first.disk_mb,
+    };
+    let world = match World::start(stage.prepared, needs, bounds) {
         Ok(world) => world,
         Err(why) => {
             attempt.trouble = Some(format!("no host could be made ready: {why}"));

@@ -33,6 +33,9 @@ pub(crate) struct Case {
     /// The host's memory may go up to this instead of the bound of the form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_mb: Option<u64>,
+    /// The host's folder is on a disk of its own, of this size. Where nothing may be mounted, the case is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_mb: Option<u64>,
     /// It has ended after so long, or is broken.
     #[serde(default = "a_minute", skip_serializing_if = "is_a_minute")]
     pub(crate) within_s: u64,
@@ -219,6 +222,10 @@ pub(crate) enum Step {
     Kill,
     /// SIGTERM: it ends by itself within this time, without an error, and starts again.
     Terminate { within_s: u64 },
+    /// Fills the disk of a case with `disk_mb`, until so much is left.
+    Fill { leave_mb: u64 },
+    /// Takes away what filled it.
+    Empty,
     /// Lets time pass, while the host is watched.
     Pause { ms: u64 },
     /// The host's log has no line that begins so.

@@ -113,11 +113,11 @@ fn cases(options: &Options) -> Result<Vec<Case>, String> {
     Ok(all)
 }
 
-/// Numbers of cases that share a host: those with the same limits and the same bound of memory, in their order.
+/// Numbers of cases that share a host: those with the same limits and the same bounds of memory and disk, in their order.
 fn batches(cases: &[Case]) -> Vec<Vec<usize>> {
-    let mut alike: BTreeMap<(&BTreeMap<String, u64>, Option<u64>), Vec<usize>> = BTreeMap::new();
+    let mut alike: BTreeMap<(&BTreeMap<String, u64>, [Option<u64>; 2]), Vec<usize>> = BTreeMap::new();
     for (number, case) in cases.iter().enumerate() {
-        alike.entry((&case.limits, case.memory_mb)).or_default().push(number);
+        alike.entry((&case.limits, [case.memory_mb, case.disk_mb])).or_default().push(number);
     }
     alike.into_values().flat_map(|numbers| numbers.chunks(BATCH).map(<[usize]>::to_vec).collect::<Vec<_>>()).collect()
 }
@@ -166,6 +166,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let mut cases = cases;
+    if cases.iter().any(|case| case.disk_mb.is_some()) && !world::can_mount() {
+        println!("nothing may be mounted here: the cases of a full disk are left out");
+        cases.retain(|case| case.disk_mb.is_none());
+    }
     let began = now();
     let until = options.bounds.in_all_max.filter(|_| options.case.is_none()).map(|max| began + max);
     let mut report = Report::new(&cases, options.seed, options.is_full);

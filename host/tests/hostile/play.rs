@@ -109,6 +109,8 @@ impl Play<'_> {
             }
             Step::Kill => self.world.kill(),
             Step::Terminate { within_s } => self.world.terminate(Duration::from_secs(*within_s)),
+            Step::Fill { leave_mb } => self.world.fill(*leave_mb),
+            Step::Empty => self.world.empty(),
             Step::Pause { ms } => {
                 std::thread::sleep(Duration::from_millis(*ms));
                 Ok(())

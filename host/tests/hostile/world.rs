@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -43,8 +43,18 @@ pub(crate) fn take_plugin(file: &str) {
     PLUGIN.get_or_init(|| file.to_owned());
 }
 
+/// What cases of one host have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs<'a> {
+    pub(crate) limits: &'a BTreeMap<String, u64>,
+    pub(crate) memory_mb_max: u64,
+    pub(crate) disk_mb: Option<u64>,
+}
+
 pub(crate) struct World {
     pub(crate) place: Place,
+    /// Something is mounted at the host's folder.
+    is_mounted: bool,
     /// `host:port` of the simulator.
     pub(crate) slack: String,
     bounds: Bounds,
@@ -95,7 +105,9 @@ impl Prepared {
     /// Lets one host install the Slack actions, make the connections and register what others run; compiling is the long
     /// part of that.
     pub(crate) fn make(bounds: Bounds) -> Result<Self, String> {
-        let world = World::bare(&BTreeMap::new(), bounds, bounds.memory_mb_max)?;
+        let limits = BTreeMap::new();
+        let needs = Needs { limits: &limits, memory_mb_max: bounds.memory_mb_max, disk_mb: None };
+        let world = World::bare(needs, bounds)?;
         let life = world.live(PREPARED_IN)?;
         world.prepare(&life)?;
         world.terminated(DRAIN_MAX)?;
@@ -121,14 +133,13 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 impl World {
-    /// Starts both and makes the host ready, with these lines under `[limits]`.
-    pub(crate) fn start(
-        prepared: &Prepared,
-        limits: &BTreeMap<String, u64>,
-        bounds: Bounds,
-        memory_mb_max: u64,
-    ) -> Result<Self, String> {
-        let world = Self::bare(limits, bounds, memory_mb_max)?;
+    /// Starts both and makes the host ready.
+    pub(crate) fn start(prepared: &Prepared, needs: Needs<'_>, bounds: Bounds) -> Result<Self, String> {
+        let mut world = Self::bare(needs, bounds)?;
+        if let Some(mb) = needs.disk_mb {
+            mount(&world.place.path("data"), mb)?;
+            world.is_mounted = true;
+        }
         copy(&prepared.folder.path().join("data"), Path::new(&world.place.path("data"))).map_err(|e| e.to_string())?;
         prepared.token.clone_into(&mut world.token.lock().unwrap());
         let life = world.live(bounds.ready_max)?;
@@ -137,10 +148,10 @@ impl World {
     }
 
     /// A simulated Slack and an empty folder.
-    fn bare(limits: &BTreeMap<String, u64>, bounds: Bounds, memory_mb_max: u64) -> Result<Self, String> {
+    fn bare(needs: Needs<'_>, bounds: Bounds) -> Result<Self, String> {
         let place = Place::new();
         let mut settings = String::from("[limits]\n");
-        for (name, value) in limits {
+        for (name, value) in needs.limits {
             let _written = writeln!(settings, "{name} = {value}");
         }
         place.write("bellhop.toml", &settings);
@@ -149,12 +160,13 @@ impl World {
         let (simulator, slack, _) = listening(simulator)?;
         Ok(Self {
             place,
+            is_mounted: false,
             slack,
             bounds,
             token: Mutex::default(),
             lives: Mutex::default(),
             host: Mutex::default(),
-            watch: Watch::begin(bounds, memory_mb_max),
+            watch: Watch::begin(bounds, needs.memory_mb_max),
             remembered: Mutex::default(),
             _simulator: simulator,
         })
@@ -269,6 +281,29 @@ impl World {
         self.watch.is_in_trouble() || self.has_died()
     }
 
+    /// The file that takes the room on a disk of its own.
+    fn filler(&self) -> std::path::PathBuf {
+        Path::new(&self.place.path("data")).join("filler")
+    }
+
+    /// Writes until so much room is left.
+    pub(crate) fn fill(&self, leave_mb: u64) -> Result<(), String> {
+        use std::io::Write as _;
+        if !self.is_mounted {
+            return Err("the case has no `disk_mb`".to_owned());
+        }
+        let mut file = std::fs::File::create(self.filler()).map_err(|e| e.to_string())?;
+        let part = vec![7; 1 << 20];
+        while file.write_all(&part).is_ok() {}
+        let written = file.metadata().map_err(|e| e.to_string())?.len();
+        file.set_len(written.saturating_sub(leave_mb << 20)).map_err(|e| e.to_string())
+    }
+
+    /// Gives the room back.
+    pub(crate) fn empty(&self) -> Result<(), String> {
+        std::fs::remove_file(self.filler()).map_err(|e| e.to_string())
+    }
+
     /// The end of the host's log.
     fn last_words(&self) -> String {
         let log = self.log();
@@ -355,7 +390,35 @@ impl Drop for World {
     fn drop(&mut self) {
         self.watch.set(None);
         self.watch.end();
+        drop(self.host.lock().unwrap().take());
+        if self.is_mounted {
+            let _gone = Command::new("umount").arg("-l").arg(self.place.path("data")).status();
+        }
     }
+}
+
+/// A disk of that size, in memory, at a folder.
+fn mount(folder: &str, mb: u64) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &format!("size={mb}m,mode=0700"), "tmpfs", folder]);
+    match mount.stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`mount` ends with {status}")),
+        Err(error) => Err(format!("`mount`: {error}")),
+    }
+}
+
+/// Whether disks can be made here.
+pub(crate) fn can_mount() -> bool {
+    tempfile::tempdir().is_ok_and(|folder| {
+        let folder = folder.path().to_string_lossy().into_owned();
+        let can = mount(&folder, 1).is_ok();
+        if can {
+            let _gone = Command::new("umount").arg("-l").arg(&folder).status();
+        }
+        can
+    })
 }
 
 /// The address at which the Slack actions are installed with all that they declare granted.

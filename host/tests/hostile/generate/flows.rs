@@ -86,12 +86,12 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("bulk-slow", |dice| {
-        let items = dice.from_to(100, 6_000);
+        let items = dice.from_to(100, 1_500);
         let work = expression("reduce range(30000) as $i (0; . + $i)");
         (format!("do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, do: [ {{ s: {{ set: {{ v: {work} }} }} }} ] }} }} ]\n"), ANY)
     }),
     ("parallel-slow", |dice| {
-        let items = dice.from_to(100, 1_500);
+        let items = dice.from_to(100, 800);
         let work = expression("reduce range(30000) as $i (0; . + $i)");
         (
             format!(
@@ -239,7 +239,7 @@ const FLOWS: &[Flow] = &[
         let work = expression("reduce range(20000) as $i (0; . + $i)");
         (
             format!(
-                "do: [ {{ a: {{ timeout: {{ after: {{ milliseconds: 300 }} }}, do: [ {{ f: {{ for: {{ each: i, in: '${{ [range(5000)] }}' }}, do: [ {{ s: {{ set: {{ v: {work} }} }} }} ] }} }} ] }} }} ]\n"
+                "do: [ {{ a: {{ timeout: {{ after: {{ milliseconds: 300 }} }}, do: [ {{ f: {{ for: {{ each: i, in: '${{ [range(1500)] }}' }}, do: [ {{ s: {{ set: {{ v: {work} }} }} }} ] }} }} ] }} }} ]\n"
             ),
             ANY,
         )
@@ -275,7 +275,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         if let Some((_, make)) = FLOWS.iter().find(|(flow, _)| *flow == name) {
             all.push(Kind::new(format!("flow/{name}/at-once"), move |dice| {
                 let (text, is) = make(dice);
-                Case { within_s: 120, times: 4, ..flow(format!("the flow {name}, four times at once"), text, is) }
+                Case { within_s: 120, times: 3, ..flow(format!("the flow {name}, three times at once"), text, is) }
             }));
         }
     }
