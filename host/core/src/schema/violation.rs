@@ -5,7 +5,7 @@ use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
 use crate::definition::source::escape_pointer;
-use crate::diagnostic::nearest;
+use crate::diagnostic::{Code, code, nearest};
 
 /// The class of a [`Violation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum What {
     Missing,
     /// A value that does not fit.
     Invalid,
+    /// A value that cannot be compared with the schema within the budget; whether it fits is not known.
+    TooCostly,
 }
 
 /// One way in which an instance does not fit.
@@ -33,6 +35,38 @@ pub struct Violation {
     pub expected: Option<String>,
     /// The field or value that was probably meant.
     pub suggestion: Option<String>,
+}
+
+impl Violation {
+    /// The code under which it is told where a value that does not fit has the code `otherwise`.
+    #[must_use]
+    pub fn code(&self, otherwise: Code) -> Code {
+        if self.what == What::TooCostly { code::SCHEMA_TOO_COSTLY } else { otherwise }
+    }
+
+    pub(super) fn too_costly() -> Self {
+        Self {
+            what: What::TooCostly,
+            expected: Some("a smaller value, or a schema with fewer choices and patterns".to_owned()),
+            ..Self::whole("the value would take too long to compare with the schema")
+        }
+    }
+
+    /// The value does not fit, and telling where would take too long.
+    pub(super) fn somewhere() -> Self {
+        Self::whole("the value does not fit, and is too large to tell every place where")
+    }
+
+    fn whole(message: &str) -> Self {
+        Self {
+            pointer: String::new(),
+            schema_pointer: String::new(),
+            what: What::Invalid,
+            message: message.to_owned(),
+            expected: None,
+            suggestion: None,
+        }
+    }
 }
 
 /// The message of a schema that the metaschema refuses.
@@ -68,13 +102,13 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let known = parent().and_then(|p| p.get("properties")).and_then(Value::as_object);
-            for field in unexpected {
+            for field in unexpected.iter().take(super::VIOLATIONS_MAX) {
                 let near = known.and_then(|k| nearest(field, k.keys().map(String::as_str))).map(str::to_owned);
                 violations.push(Violation {
                     pointer: format!("{pointer}/{}", escape_pointer(field)),
                     schema_pointer: schema_pointer.clone(),
                     what: What::Unknown,
-                    message: format!("{name} has no field `{field}`"),
+                    message: format!("{name} has no field `{}`", shortened(field)),
                     expected: known.map(|k| one_of(k.keys().map(String::as_str))),
                     suggestion: near,
                 });
@@ -244,16 +278,15 @@ fn json_word(value: &Value) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    if text.chars().count() <= 80 {
-        text.to_owned()
-    } else {
-        format!("{}…", text.chars().take(80).collect::<String>())
+    match text.char_indices().nth(80) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
 fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let words: Vec<&str> = words.collect();
-    let shown: Vec<String> = words.iter().take(12).map(|w| format!("`{w}`")).collect();
+    let shown: Vec<String> = words.iter().take(12).map(|w| format!("`{}`", shortened(w))).collect();
     let more = if words.len() > 12 { format!(" and {} more", words.len() - 12) } else { String::new() };
     if shown.len() == 1 { shown.concat() } else { format!("one of {}{more}", shown.join(", ")) }
 }
@@ -263,6 +296,6 @@ fn last(pointer: &str) -> String {
     match pointer.rsplit('/').next() {
         None | Some("") => "the value".to_owned(),
         Some(segment) if segment.bytes().all(|b| b.is_ascii_digit()) => format!("item {segment}"),
-        Some(segment) => format!("`{}`", segment.replace("~1", "/").replace("~0", "~")),
+        Some(segment) => format!("`{}`", shortened(&segment.replace("~1", "/").replace("~0", "~"))),
     }
 }
