@@ -145,7 +145,7 @@ fn long() -> Vec<(&'static str, Value, Value)> {
         (
             "names",
             json!({"propertyNames": {"allOf": [{"pattern": "^f"}, {"pattern": "[0-9]$"}, {"minLength": 2}]}}),
-            Value::Object(many),
+            Value::Object(many.clone()),
         ),
         ("an automaton that grows", json!({"pattern": "(a|b)*a(a|b){200}c"}), text.clone()),
         ("a large repetition", json!({"pattern": "^([ab]{1,50}){1,50}$"}), text.clone()),
@@ -165,6 +165,16 @@ fn long() -> Vec<(&'static str, Value, Value)> {
             "counted",
             json!({"contains": {"not": {}}, "minContains": 0, "maxContains": 3, "items": {"type": "integer"}}),
             numbers.clone(),
+        ),
+        (
+            "all wrong below a long name",
+            json!({"additionalProperties": {"items": {"type": "string"}}}),
+            json!({"n".repeat(400_000): (0..100_000).collect::<Vec<_>>()}),
+        ),
+        (
+            "all unknown below a long name",
+            json!({"additionalProperties": {"additionalProperties": false}}),
+            json!({"n".repeat(400_000): many}),
         ),
         ("all wrong", json!({"items": {"type": "string"}}), numbers.clone()),
         ("all wrong forms", json!({"items": {"anyOf": [{"type": "string"}, {"type": "null"}]}}), numbers),
@@ -203,6 +213,7 @@ fn schemas_themselves_are_read_in_bounded_time() {
         ("patterns", repeated("^[a-z]+[0-9]{1,20}x?", 200)),
         ("patterns of classes", repeated(r"\p{L}{1,20}", 200)),
         ("patterns that grow", repeated("(a|b)*a(a|b){12}", 200)),
+        ("long names", (0..3).fold(json!({"properties": (0..1_000).map(|n| (format!("p{n}"), json!({"type": "string"}))).collect::<Map<_, _>>()}), |inner, _| json!({"properties": {"n".repeat(50_000): inner}}))),
         ("nested", (0..90).fold(json!({}), |inner, _| json!({"unevaluatedProperties": inner}))),
         ("left over", json!({"$defs": {"x": {"allOf": steps}}, "prefixItems": users})),
     ] {

@@ -8,7 +8,7 @@ use super::node::{Node, Own};
 use super::pattern::Pattern;
 use super::{
     BYTES_MAX, DEPTH_MAX, DIALECT, Fault, PATTERN_BYTES_MAX, PATTERN_MEMORY_TOGETHER_MAX, PATTERNS_MAX, PLACES_MAX,
-    STEPS_AT_ONE_PLACE_MAX, STEPS_OF_UNEVALUATED_MAX, SUBSCHEMAS_MAX, depth,
+    POINTERS_BYTES_MAX, STEPS_AT_ONE_PLACE_MAX, STEPS_OF_UNEVALUATED_MAX, SUBSCHEMAS_MAX, depth,
 };
 use crate::definition::source::escape_pointer;
 
@@ -40,6 +40,8 @@ struct Graph {
     patterns: usize,
     /// What they take, in bytes.
     pattern_memory: usize,
+    /// The length of the pointers to all keywords so far.
+    pointer_bytes: usize,
 }
 
 /// What is known of a schema before it is compiled.
@@ -105,11 +107,22 @@ impl Graph {
     /// Adds the schema at `pointer` and all below; at most [`DEPTH_MAX`] levels.
     fn add(&mut self, schema: &Value, pointer: &str) -> usize {
         let index = self.nodes.len();
+        if self.pointer_bytes > POINTERS_BYTES_MAX {
+            return index;
+        }
         self.nodes.push(Node { pointer: pointer.to_owned(), ..Node::default() });
         if index > SUBSCHEMAS_MAX {
             return index;
         }
         self.by_pointer.insert(pointer.to_owned(), index);
+        self.pointer_bytes += pointer.len() * (1 + schema.as_object().map_or(0, Map::len));
+        if self.pointer_bytes > POINTERS_BYTES_MAX {
+            if !self.faults.iter().any(|fault| fault.too_costly) {
+                let message = "the names of fields down to here are too long: each keyword below them repeats them";
+                self.push(Fault::too_costly(&pointer.chars().take(200).collect::<String>(), message));
+            }
+            return index;
+        }
         let Value::Object(map) = schema else {
             if !schema.is_boolean() {
                 self.fault(pointer, "a schema is an object, `true` or `false`");

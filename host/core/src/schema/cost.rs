@@ -25,6 +25,9 @@ pub(super) enum For {
 /// What a keyword takes that makes an error, beside one that only says no.
 const UNITS_OF_ERROR: u64 = 8;
 
+/// The digits of an item's position.
+const DIGITS: usize = 6;
+
 /// A place of the instance: a value, or a field's name.
 #[derive(Clone, Copy)]
 enum At<'v> {
@@ -35,6 +38,8 @@ enum At<'v> {
 struct Count<'s> {
     nodes: &'s [Node],
     left: u64,
+    /// The length of the pointer to the place: each error has one of its own.
+    path_bytes: u64,
     /// States that the patterns have made, by their number.
     known: Vec<u64>,
 }
@@ -50,7 +55,7 @@ pub(super) fn count(
     what: For,
     budget: u64,
 ) -> Result<u64, TooCostly> {
-    let mut count = Count { nodes, left: budget, known: vec![0; patterns] };
+    let mut count = Count { nodes, left: budget, path_bytes: 0, known: vec![0; patterns] };
     count.node(0, At::Value(instance), what)?;
     Ok(budget - count.left)
 }
@@ -58,6 +63,20 @@ pub(super) fn count(
 impl<'s> Count<'s> {
     fn spend(&mut self, units: u64) -> Result<(), TooCostly> {
         self.left = self.left.checked_sub(units).ok_or(TooCostly)?;
+        Ok(())
+    }
+
+    /// What one keyword takes here.
+    fn each(&self, what: For) -> u64 {
+        if what == For::Telling { UNITS_OF_ERROR + self.path_bytes / 16 } else { 1 }
+    }
+
+    /// The node for a child of the place that is so many bytes away.
+    fn below(&mut self, node: usize, at: At<'_>, what: For, bytes: usize) -> Result<(), TooCostly> {
+        let bytes = 1 + bytes as u64;
+        self.path_bytes += bytes;
+        self.node(node, at, what)?;
+        self.path_bytes -= bytes;
         Ok(())
     }
 
@@ -70,8 +89,7 @@ impl<'s> Count<'s> {
     fn node(&mut self, node: usize, at: At<'_>, what: For) -> Result<(), TooCostly> {
         let nodes: &'s [Node] = self.nodes;
         let node = &nodes[node];
-        let each = if what == For::Telling { UNITS_OF_ERROR } else { 1 };
-        self.spend(1 + node.own.keywords.saturating_mul(each) + node.own.values)?;
+        self.spend(1 + node.own.keywords.saturating_mul(self.each(what)) + node.own.values)?;
         for &target in &node.all {
             self.node(target, at, what)?;
         }
@@ -112,7 +130,7 @@ impl<'s> Count<'s> {
         }
         for (position, item) in items.iter().enumerate() {
             if let Some(target) = node.prefix.get(position).copied().or(node.items) {
-                self.node(target, At::Value(item), what)?;
+                self.below(target, At::Value(item), what, DIGITS)?;
             }
             if let Some(target) = node.contains {
                 self.node(target, At::Value(item), For::Asking)?;
@@ -121,7 +139,7 @@ impl<'s> Count<'s> {
         if let Some(target) = node.unevaluated_items {
             self.marked(node, at, what)?;
             for item in items {
-                self.node(target, At::Value(item), what)?;
+                self.below(target, At::Value(item), what, DIGITS)?;
             }
         }
         Ok(())
@@ -134,8 +152,7 @@ impl<'s> Count<'s> {
         fields: &serde_json::Map<String, Value>,
         what: For,
     ) -> Result<(), TooCostly> {
-        let each = if what == For::Telling { UNITS_OF_ERROR } else { 1 };
-        self.spend(node.own.names.saturating_mul(each) + node.properties.len() as u64)?;
+        self.spend(node.own.names.saturating_mul(self.each(what)) + node.properties.len() as u64)?;
         for (name, target) in &node.dependent {
             self.spend(1)?;
             if fields.contains_key(name) {
@@ -145,19 +162,19 @@ impl<'s> Count<'s> {
         let looks = !node.properties.is_empty() || node.additional.is_some();
         for (name, value) in fields {
             if looks {
-                self.spend(1 + name.len() as u64 / 16)?;
+                self.spend(self.each(what) + name.len() as u64 / 16)?;
             }
             match node.properties.get(name) {
-                Some(target) => self.node(*target, At::Value(value), what)?,
+                Some(target) => self.below(*target, At::Value(value), what, name.len())?,
                 None => {
                     if let Some(target) = node.additional {
-                        self.node(target, At::Value(value), what)?;
+                        self.below(target, At::Value(value), what, name.len())?;
                     }
                 }
             }
             for (pattern, target) in &node.patterns {
                 self.matching(pattern, name)?;
-                self.node(*target, At::Value(value), what)?;
+                self.below(*target, At::Value(value), what, name.len())?;
             }
             if let Some(target) = node.names {
                 self.node(target, At::Name(name), what)?;
@@ -165,8 +182,8 @@ impl<'s> Count<'s> {
         }
         if let Some(target) = node.unevaluated_properties {
             self.marked(node, at, what)?;
-            for value in fields.values() {
-                self.node(target, At::Value(value), what)?;
+            for (name, value) in fields {
+                self.below(target, At::Value(value), what, name.len())?;
             }
         }
         Ok(())

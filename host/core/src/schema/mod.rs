@@ -49,6 +49,8 @@ pub const UNITS_MAX: u64 = 1_000_000;
 const UNITS_OF_TELLING_MAX: u64 = 1_000_000;
 /// Links of chains of subschemas over all levels of an instance; 2 MiB of stack hold more than twice as many.
 const STACK_LINKS_MAX: usize = 1_000;
+/// The pointers of all keywords of a schema, in bytes: each is kept with its keyword.
+const POINTERS_BYTES_MAX: usize = 8 << 20;
 /// Memory of all compiled regular expressions of a schema, in bytes.
 const PATTERN_MEMORY_TOGETHER_MAX: usize = 4 << 20;
 /// At most so many violations of one instance are reported.
@@ -112,7 +114,7 @@ impl Schema {
     pub fn compile(schema: &Value) -> Result<Self, Vec<Fault>> {
         let bounds = bounds::check(schema).map_err(|mut faults| {
             // The rest of what is wrong, if the schema is not too large to be looked at.
-            if !faults.iter().any(|f| f.pointer.is_empty()) {
+            if !faults.iter().any(|f| f.pointer.is_empty() || f.too_costly) {
                 let known = faults.len();
                 for fault in dialect_faults(schema) {
                     if !faults[..known].iter().any(|f| f.pointer == fault.pointer) {

@@ -94,7 +94,7 @@ const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "strin
 
 /// Appends what `error` says.
 pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: &mut Vec<Violation>) {
-    let pointer = error.instance_path().as_str().to_owned();
+    let pointer = cut(error.instance_path().as_str(), POINTER_BYTES_MAX);
     let schema_pointer = error.schema_path().as_str().to_owned();
     let parent = || schema.pointer(&schema_pointer[..schema_pointer.rfind('/').unwrap_or(0)]);
     let name = last(&pointer);
@@ -105,7 +105,7 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
             for field in unexpected.iter().take(super::VIOLATIONS_MAX) {
                 let near = known.and_then(|k| nearest(field, k.keys().map(String::as_str))).map(str::to_owned);
                 violations.push(Violation {
-                    pointer: format!("{pointer}/{}", escape_pointer(field)),
+                    pointer: cut(&format!("{pointer}/{}", escape_pointer(field)), POINTER_BYTES_MAX),
                     schema_pointer: schema_pointer.clone(),
                     what: What::Unknown,
                     message: format!("{name} has no field `{}`", shortened(field)),
@@ -120,8 +120,8 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
                 pointer: format!("{pointer}/{}", escape_pointer(field)),
                 schema_pointer,
                 what: What::Missing,
-                message: format!("{name} needs a field `{field}`"),
-                expected: Some(format!("a field `{field}`")),
+                message: format!("{name} needs a field `{}`", shortened(field)),
+                expected: Some(format!("a field `{}`", shortened(field))),
                 suggestion: None,
             });
         }
@@ -270,6 +270,18 @@ fn with_article(kind: JsonType) -> &'static str {
         JsonType::Array => "a list",
         JsonType::Object => "an object",
     }
+}
+
+/// Longer pointers are cut: names of fields can be as long as the value.
+const POINTER_BYTES_MAX: usize = 2_000;
+
+/// At most so many bytes, and a sign where there were more.
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// A value of the schema, short.
