@@ -137,10 +137,11 @@ impl Plugins {
         while let Some(page) = range {
             let listed = journal.list::<Stored>(key::Space::Plugin, &page, 500)?;
             for (_, stored) in listed.items {
-                let granted: Vec<Grant> =
-                    journal.get(&key::grant(&stored.manifest.name, &stored.manifest.version))?.unwrap_or_default();
+                let granted = journal.get(&key::grant(&stored.manifest.name, &stored.manifest.version));
+                // Grants that cannot be read allow nothing.
+                let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
                 if let Ok(installed) = compile(stored, granted.into()) {
-                    if journal.blob(installed.granted)?.is_none() {
+                    if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
                         // Of a version that did not pin them.
                         let mut write = Write::new();
                         write.blob(&kept(&installed.grants));
@@ -191,7 +192,8 @@ impl Plugins {
                 return Ok(Some(grants.clone()));
             }
         }
-        let Some(bytes) = self.journal.blob(granted)? else { return Ok(None) };
+        let fact = || "the grants of a plugin that a run was accepted with".to_owned();
+        let Some(bytes) = self.journal.blob_of(granted, fact)? else { return Ok(None) };
         let Ok(grants) = serde_json::from_slice::<Vec<Grant>>(&bytes) else { return Ok(None) };
         let grants: Arc<[Grant]> = grants.into();
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -266,11 +268,13 @@ impl Plugins {
         };
         let stored = Stored { inspection, manifest, installed_at: now };
         let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
-        let there: Option<Stored> = self.journal.get(&key::plugin(&name, &version))?;
+        // One whose record is damaged is installed anew.
+        let there: Option<Stored> = journal::damaged_is_none(self.journal.get(&key::plugin(&name, &version)))?;
         if there.is_some_and(|there| there.inspection.digest != stored.inspection.digest) {
             return Err(InstallError::Immutable { name, version });
         }
         let installed = compile(stored, grants).map_err(InstallError::Manifest)?;
+        self.journal.room()?;
         let mut write = Write::new();
         write.blob(bytes);
         write.put(&key::plugin(&name, &version), &installed.stored)?;
@@ -322,7 +326,9 @@ pub(crate) fn compile(stored: Stored, grants: Arc<[Grant]>) -> Result<Installed,
             Schema::compile(document)
                 .map_err(|found| {
                     let first = found.first().map(|f| format!("{}: {}", f.pointer, f.message)).unwrap_or_default();
-                    faults.push(format!("the {what} schema of `{}` is invalid: {first}", action.name));
+                    let is =
+                        if found.iter().any(|f| f.too_costly) { "too costly (schema-too-costly)" } else { "invalid" };
+                    faults.push(format!("the {what} schema of `{}` is {is}: {first}", action.name));
                 })
                 .ok()
         };

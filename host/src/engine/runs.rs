@@ -488,7 +488,11 @@ impl Engine {
         if journal.open_runs(1, None)?.is_empty() {
             return Ok(false);
         }
-        let careful = journal.get::<Value>(&key::host(RECOVERING))?.is_some();
+        let careful = match journal.get::<Value>(&key::host(RECOVERING)) {
+            // It is there.
+            Err(error) if error.is_damage() => true,
+            found => found?.is_some(),
+        };
         let mut write = Write::new();
         write.put(&key::host(RECOVERING), &Value::Null)?;
         let ticket = journal.commit(write)?;

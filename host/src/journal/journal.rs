@@ -1,7 +1,7 @@
 //! Typed records over a store.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::damage::{Book, Damage};
 use super::entry::{Content, Entry};
 use super::key::{self, Key, Parts, Range, Space};
 use super::record;
@@ -31,6 +32,14 @@ pub(crate) enum Error {
     /// A record; see [`record::Error`].
     #[error(transparent)]
     Record(#[from] record::Error),
+    /// A fact of no run is not what was written. Refuse what needs it (`storage-damaged`), naming it; go on otherwise.
+    #[error("{fact} cannot be read, since what is stored of it is damaged: {reason}")]
+    Damaged {
+        /// Which, for people.
+        fact: String,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
 }
 
 impl Error {
@@ -39,8 +48,26 @@ impl Error {
         matches!(self, Self::Store(store::Error::Fatal { .. }))
     }
 
+    /// Whether what is stored under one key is not what was written: other keys can be read.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::Record(record::Error::Corrupt { .. })
+                | Self::Store(store::Error::Corrupt { .. })
+        )
+    }
+
     fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
         record::Error::Corrupt { key: key.to_string(), reason: reason.as_ref().into() }.into()
+    }
+}
+
+/// What is damaged is as good as not there, for whoever writes it anew or can do without.
+pub(crate) fn damaged_is_none<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(error) if error.is_damage() => Ok(None),
+        read => read,
     }
 }
 
@@ -67,6 +94,11 @@ pub(crate) struct Open {
     /// The group that the run has asked to be in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<Place>,
+}
+
+impl Open {
+    /// More than there ever are: the run is set aside unread.
+    pub(crate) const UNREAD: u32 = u32::MAX;
 }
 
 /// See [`Open::place`].
@@ -216,6 +248,9 @@ pub(crate) struct Journal {
     store: Arc<dyn Store>,
     /// Held by whoever names blobs from the look whether they are there to the write; alone by whoever removes some.
     naming: Arc<RwLock<()>>,
+    /// Runs that a person gave an order while the disk lacked room: they do not wait for it.
+    ordered: Arc<Mutex<HashSet<RunId>>>,
+    damages: Arc<Book>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -227,12 +262,13 @@ impl std::fmt::Debug for Journal {
 impl Journal {
     /// A journal over `store`.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, naming: Arc::default() }
+        Self { store, naming: Arc::default(), ordered: Arc::default(), damages: Arc::default() }
     }
 
     /// Accepts the write as the next in order; see [`Store::commit`].
     pub(crate) fn commit(&self, write: Write) -> Result<Ticket, Error> {
         let Write { mut batch, run, contents } = write;
+        self.damages.mended(batch.changes.iter().map(|(key, _)| &**key));
         if contents.is_empty() {
             return Ok(self.store.commit(batch)?);
         }
@@ -253,6 +289,34 @@ impl Journal {
         Ok(self.store.commit(batch)?)
     }
 
+    /// Whether something may begin.
+    ///
+    /// # Errors
+    /// [`store::Error::NoRoom`]: the disk has no room but for what is kept for ends.
+    pub(crate) fn room(&self) -> Result<(), Error> {
+        match self.store.stats().lack {
+            None => Ok(()),
+            Some(store::Lack { free, wanted }) => Err(store::Error::NoRoom { free, wanted }.into()),
+        }
+    }
+
+    /// Whether the run does what a person ordered while the disk lacks room.
+    pub(crate) fn is_ordered(&self, run: RunId) -> bool {
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner).contains(&run)
+    }
+
+    /// Remembers who does what a person ordered, for as long as the disk lacks room.
+    fn note_orders(&self, run: RunId, entries: &[Entry]) {
+        if entries.iter().any(|entry| matches!(entry, Entry::Note { by: Some(_), .. })) {
+            let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.room().is_ok() {
+                ordered.clear();
+            } else {
+                ordered.insert(run);
+            }
+        }
+    }
+
     /// Removes what is kept of a run, at most about `limit` records at a time, first that which shows it; gives the
     /// write's ticket, and whether nothing is left. Blobs go that nobody else names.
     ///
@@ -267,8 +331,8 @@ impl Journal {
         }
         let range = key::events(run, 0);
         let page = self.store.scan(&range.from, &range.to, limit)?;
-        for (key, _) in &page.items {
-            batch.delete(key.to_vec());
+        for key in page.keys() {
+            batch.delete(key);
         }
         if page.next.is_some() {
             return Ok((self.store.commit(batch)?, false));
@@ -276,13 +340,13 @@ impl Journal {
         let _alone = self.naming.write().unwrap_or_else(PoisonError::into_inner);
         let range = key::namings(run);
         let named = self.store.scan(&range.from, &range.to, limit)?;
-        for (bytes, _) in &named.items {
+        for bytes in &named.keys() {
             let digest = Parts::of(Space::Naming, bytes).and_then(|mut parts| parts.run().and_then(|_| parts.digest()));
             let digest = digest.ok_or_else(|| bad_key(bytes))?;
             let all = key::references(digest);
             let own = key::reference(digest, Some(run));
-            let others = self.store.scan(&all.from, &all.to, 2)?.items;
-            if others.iter().all(|(key, _)| key[..] == *own.bytes()) {
+            let others = self.store.scan(&all.from, &all.to, 2)?.keys();
+            if others.iter().all(|key| key[..] == *own.bytes()) {
                 batch.delete(key::blob(digest).bytes());
             }
             batch.delete(own.bytes());
@@ -314,6 +378,7 @@ impl Journal {
     /// Adds `entries` to the run's log from number `*seq` on, together with what is in `write`, and moves `*seq` on.
     ///
     /// After an error nothing was written and `*seq` is as it was. One task appends to a run at a time: it owns `*seq`.
+    /// A run's first entries are refused while the disk lacks room.
     pub(crate) fn append(
         &self,
         run: RunId,
@@ -321,6 +386,10 @@ impl Journal {
         entries: &[Entry],
         mut write: Write,
     ) -> Result<Ticket, Error> {
+        if *seq == 0 {
+            self.room()?;
+        }
+        self.note_orders(run, entries);
         let mut next = *seq;
         for entry in entries {
             let key = key::event(run, next);
@@ -337,7 +406,7 @@ impl Journal {
     /// A gap is an error: a log that lost an entry must not be folded.
     pub(crate) fn entries(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>, Error> {
         let range = key::events(run, from);
-        let page = self.store.scan(&range.from, &range.to, limit)?;
+        let page = self.store.scan(&range.from, &range.to, limit)?.whole()?;
         let mut entries = Vec::with_capacity(page.items.len());
         for (expected, (key, value)) in (from..).zip(&page.items) {
             let mut parts = Parts::of(Space::Event, key);
@@ -355,7 +424,55 @@ impl Journal {
         self.get(&key::snapshot(run))
     }
 
-    /// At most `limit` runs that have not ended, by id, behind `after`.
+    /// Facts of no run that were found damaged and were not written anew.
+    pub(crate) fn damages(&self) -> Vec<Damage> {
+        self.damages.all()
+    }
+
+    /// Whether the fact of `key` is one of them.
+    pub(crate) fn is_damaged(&self, key: &Key) -> bool {
+        self.damages.has(key.bytes())
+    }
+
+    /// Reads the facts of no run of which there are few, so that damage is known before something needs them.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) fn look_through(&self) -> Result<(), Error> {
+        const SPACES: [Space; 11] = [
+            Space::Workflow,
+            Space::WorkflowCurrent,
+            Space::Bindings,
+            Space::Table,
+            Space::TableCurrent,
+            Space::Connection,
+            Space::Plugin,
+            Space::Grant,
+            Space::Token,
+            Space::Limiter,
+            Space::Host,
+        ];
+        for space in SPACES {
+            let mut range = Some(key::all(space));
+            while let Some(page) = range {
+                range = match self.list::<serde::de::IgnoredAny>(space, &page, SCAN_ITEMS_MAX) {
+                    Ok(listed) => listed.next,
+                    // A newer program's: whoever needs it is told.
+                    Err(Error::Record(_)) => None,
+                    Err(error) => return Err(error),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands outside the store and belongs to the fact of `key` cannot be read.
+    pub(crate) fn damaged_beside(&self, key: &Key, reason: &str) {
+        let _noted = self.damages.read(key.space(), key.bytes(), Error::corrupt(key, reason));
+    }
+
+    /// At most `limit` runs that have not ended, by id, behind `after`. A mark that is damaged says that its run is not
+    /// to be read ([`Open::UNREAD`]).
     pub(crate) fn open_runs(&self, limit: usize, after: Option<RunId>) -> Result<Vec<(RunId, Open)>, Error> {
         let mut range = key::all(Space::Open);
         if let Some(after) = after {
@@ -363,7 +480,11 @@ impl Journal {
         }
         self.collect(&range, limit, |key, value| {
             let run = Parts::of(Space::Open, key).and_then(|mut parts| parts.run()).ok_or_else(|| bad_key(key))?;
-            Ok((run, record::decode(Space::Open, key, value)?))
+            let open = record::decode(Space::Open, key, value).map_err(Error::from);
+            match open {
+                Err(error) if error.is_damage() => Ok((run, Open { recoveries: Open::UNREAD, place: None })),
+                open => Ok((run, open?)),
+            }
         })
     }
 
@@ -373,7 +494,11 @@ impl Journal {
             let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
             let timer = (|| Some((parts.number()?, parts.run()?, parts.number()?)))();
             let (at, run, n) = timer.ok_or_else(|| bad_key(key))?;
-            let value = record::decode(Space::Timer, key, value)?;
+            // A run is woken by its key alone, and then looks for itself: one that is not would sleep for ever.
+            let value = match record::decode(Space::Timer, key, value).map_err(Error::from) {
+                Err(error) if error.is_damage() => Value::Null,
+                value => value?,
+            };
             Ok(Timer { at: Timestamp::from_millis(at), run, n, value })
         })
     }
@@ -384,7 +509,7 @@ impl Journal {
         let range = range.unwrap_or_else(|| key::all(Space::Listing));
         let page = self.store.scan(&range.from, &range.to, limit)?;
         let mut items = Vec::with_capacity(page.items.len());
-        for (key, _) in &page.items {
+        for key in &page.keys() {
             let run = Parts::of(Space::Listing, key)
                 .and_then(|mut parts| parts.number().and_then(|_| parts.run()))
                 .ok_or_else(|| bad_key(key))?;
@@ -410,11 +535,15 @@ impl Journal {
 
     /// The record of `key`.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Error> {
-        let Some(value) = self.store.get(key.bytes())? else { return Ok(None) };
-        Ok(Some(record::decode(key.space(), key.bytes(), &value)?))
+        let read = self.store.get(key.bytes()).map_err(Error::from);
+        let read = read.and_then(|value| {
+            value.map(|value| record::decode(key.space(), key.bytes(), &value)).transpose().map_err(Error::from)
+        });
+        read.map_err(|error| self.damages.read(key.space(), key.bytes(), error))
     }
 
-    /// One page of the records in `range`, whose keys are all of `space`, with their keys.
+    /// One page of the records in `range`, whose keys are all of `space`, with their keys. What is damaged is left out;
+    /// [`Self::damages`] names it.
     pub(crate) fn list<T: DeserializeOwned>(
         &self,
         space: Space,
@@ -422,13 +551,38 @@ impl Journal {
         limit: usize,
     ) -> Result<Listed<(Bytes, T)>, Error> {
         let page = self.store.scan(&range.from, &range.to, limit)?;
+        for (key, reason) in page.damaged {
+            let error = store::Error::Corrupt { key: key::display(&key), reason };
+            self.leave_out(space, &key, error.into())?;
+        }
         let mut items = Vec::with_capacity(page.items.len());
         for (key, value) in page.items {
-            let value = record::decode(space, &key, &value)?;
-            items.push((key, value));
+            match record::decode(space, &key, &value) {
+                Ok(value) => items.push((key, value)),
+                Err(error) => self.leave_out(space, &key, error.into())?,
+            }
         }
         let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to.clone() });
         Ok(Listed { items, next })
+    }
+
+    /// Ok when it is damage.
+    fn leave_out(&self, space: Space, key: &[u8], error: Error) -> Result<(), Error> {
+        let error = self.damages.read(space, key, error);
+        if error.is_damage() { Ok(()) } else { Err(error) }
+    }
+
+    /// The bytes with this digest, which are what `fact` says: of no run.
+    pub(crate) fn blob_of(&self, digest: Digest, fact: impl FnOnce() -> String) -> Result<Option<Vec<u8>>, Error> {
+        self.blob(digest).map_err(|error| match error {
+            Error::Record(record::Error::Corrupt { reason, .. })
+            | Error::Store(store::Error::Corrupt { reason, .. }) => {
+                let fact = fact();
+                tracing::error!(%fact, %reason, "what is stored of this is damaged: what needs it is refused");
+                Error::Damaged { fact, reason }
+            }
+            error => error,
+        })
     }
 
     /// The bytes with this digest.
@@ -481,7 +635,11 @@ impl Journal {
         let mut from: Bytes = range.from.as_slice().into();
         while items.len() < limit {
             let page = self.store.scan(&from, &range.to, (limit - items.len()).min(SCAN_ITEMS_MAX))?;
-            for (key, value) in &page.items {
+            // A damaged value is read as none at all, which no record is.
+            let mut found = page.items;
+            found.extend(page.damaged.into_iter().map(|(key, _)| (key, Bytes::from([].as_slice()))));
+            found.sort();
+            for (key, value) in &found {
                 items.push(read(key, value)?);
             }
             match page.next {

@@ -330,3 +330,32 @@ fn a_full_disk_stops_the_store_and_loses_nothing_acknowledged() {
     put(&store, b"more", b"v");
     store.close().unwrap();
 }
+
+/// One value that is not what was written costs only itself, in lists too.
+#[test]
+fn a_damaged_value_is_left_out_of_a_scan_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for key in [b"a", b"b", b"c"] {
+        put(&store, key, b"value");
+    }
+    store.close().unwrap();
+    drop(store);
+    {
+        let tree = ::sled::Config::new().path(dir.path()).flush_every_ms(None).open().unwrap();
+        let mut head = tree.get(b"\x01b").unwrap().unwrap().to_vec();
+        *head.last_mut().unwrap() ^= 1;
+        tree.insert(b"\x01b", head).unwrap();
+        tree.flush().unwrap();
+    }
+    let options = Options { verify_bytes_max: 0, ..Options::new(dir.path()) };
+    let store = Sled::open(&options, Box::new(|_| {})).unwrap();
+    let page = store.scan(b"", b"", 10).unwrap();
+    let keys: Vec<&[u8]> = page.items.iter().map(|(key, _)| &**key).collect();
+    assert_eq!(keys, [b"a", b"c"]);
+    assert_eq!(page.damaged.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), [b"b"]);
+    assert!(matches!(page.whole(), Err(Error::Corrupt { .. })));
+    assert!(matches!(store.get(b"b"), Err(Error::Corrupt { .. })));
+    put(&store, b"b", b"anew");
+    assert_eq!(store.scan(b"", b"", 10).unwrap().whole().unwrap().items.len(), 3);
+}
