@@ -224,6 +224,15 @@ fn schemas_themselves_are_read_in_bounded_time() {
     }
 }
 
+/// A keyword of earlier dialects that the library would follow.
+#[test]
+fn attack_b3_what_is_not_counted_is_not_compared_with() {
+    let schema =
+        chain(40, json!({"type": "string"}), |next| json!({"dependencies": {"s": {"properties": {"s": next}}}}));
+    let faults = Schema::compile(&schema).unwrap_err();
+    assert!(faults[0].message.contains("`dependencies` is not supported"), "{faults:?}");
+}
+
 #[test]
 fn what_is_ordinary_is_compared() {
     let person = json!({

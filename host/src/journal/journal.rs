@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::damage::{Book, Damage};
+use super::damage::Book;
 use super::entry::{Content, Entry};
 use super::key::{self, Key, Parts, Range, Space};
 use super::record;
@@ -58,7 +58,7 @@ impl Error {
         )
     }
 
-    fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
+    pub(super) fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
         record::Error::Corrupt { key: key.to_string(), reason: reason.as_ref().into() }.into()
     }
 }
@@ -245,12 +245,12 @@ impl Write {
 /// The journal. Cloning it is cheap; all clones are one journal.
 #[derive(Clone)]
 pub(crate) struct Journal {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     /// Held by whoever names blobs from the look whether they are there to the write; alone by whoever removes some.
     naming: Arc<RwLock<()>>,
     /// Runs that a person gave an order while the disk lacked room: they do not wait for it.
-    ordered: Arc<Mutex<HashSet<RunId>>>,
-    damages: Arc<Book>,
+    pub(super) ordered: Arc<Mutex<HashSet<RunId>>>,
+    pub(super) damages: Arc<Book>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -287,34 +287,6 @@ impl Journal {
             }
         }
         Ok(self.store.commit(batch)?)
-    }
-
-    /// Whether something may begin.
-    ///
-    /// # Errors
-    /// [`store::Error::NoRoom`]: the disk has no room but for what is kept for ends.
-    pub(crate) fn room(&self) -> Result<(), Error> {
-        match self.store.stats().lack {
-            None => Ok(()),
-            Some(store::Lack { free, wanted }) => Err(store::Error::NoRoom { free, wanted }.into()),
-        }
-    }
-
-    /// Whether the run does what a person ordered while the disk lacks room.
-    pub(crate) fn is_ordered(&self, run: RunId) -> bool {
-        self.ordered.lock().unwrap_or_else(PoisonError::into_inner).contains(&run)
-    }
-
-    /// Remembers who does what a person ordered, for as long as the disk lacks room.
-    fn note_orders(&self, run: RunId, entries: &[Entry]) {
-        if entries.iter().any(|entry| matches!(entry, Entry::Note { by: Some(_), .. })) {
-            let mut ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.room().is_ok() {
-                ordered.clear();
-            } else {
-                ordered.insert(run);
-            }
-        }
     }
 
     /// Removes what is kept of a run, at most about `limit` records at a time, first that which shows it; gives the
@@ -424,53 +396,6 @@ impl Journal {
         self.get(&key::snapshot(run))
     }
 
-    /// Facts of no run that were found damaged and were not written anew.
-    pub(crate) fn damages(&self) -> Vec<Damage> {
-        self.damages.all()
-    }
-
-    /// Whether the fact of `key` is one of them.
-    pub(crate) fn is_damaged(&self, key: &Key) -> bool {
-        self.damages.has(key.bytes())
-    }
-
-    /// Reads the facts of no run of which there are few, so that damage is known before something needs them.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub(crate) fn look_through(&self) -> Result<(), Error> {
-        const SPACES: [Space; 11] = [
-            Space::Workflow,
-            Space::WorkflowCurrent,
-            Space::Bindings,
-            Space::Table,
-            Space::TableCurrent,
-            Space::Connection,
-            Space::Plugin,
-            Space::Grant,
-            Space::Token,
-            Space::Limiter,
-            Space::Host,
-        ];
-        for space in SPACES {
-            let mut range = Some(key::all(space));
-            while let Some(page) = range {
-                range = match self.list::<serde::de::IgnoredAny>(space, &page, SCAN_ITEMS_MAX) {
-                    Ok(listed) => listed.next,
-                    // A newer program's: whoever needs it is told.
-                    Err(Error::Record(_)) => None,
-                    Err(error) => return Err(error),
-                };
-            }
-        }
-        Ok(())
-    }
-
-    /// What stands outside the store and belongs to the fact of `key` cannot be read.
-    pub(crate) fn damaged_beside(&self, key: &Key, reason: &str) {
-        let _noted = self.damages.read(key.space(), key.bytes(), Error::corrupt(key, reason));
-    }
-
     /// At most `limit` runs that have not ended, by id, behind `after`. A mark that is damaged says that its run is not
     /// to be read ([`Open::UNREAD`]).
     pub(crate) fn open_runs(&self, limit: usize, after: Option<RunId>) -> Result<Vec<(RunId, Open)>, Error> {
@@ -564,25 +489,6 @@ impl Journal {
         }
         let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to.clone() });
         Ok(Listed { items, next })
-    }
-
-    /// Ok when it is damage.
-    fn leave_out(&self, space: Space, key: &[u8], error: Error) -> Result<(), Error> {
-        let error = self.damages.read(space, key, error);
-        if error.is_damage() { Ok(()) } else { Err(error) }
-    }
-
-    /// The bytes with this digest, which are what `fact` says: of no run.
-    pub(crate) fn blob_of(&self, digest: Digest, fact: impl FnOnce() -> String) -> Result<Option<Vec<u8>>, Error> {
-        self.blob(digest).map_err(|error| match error {
-            Error::Record(record::Error::Corrupt { reason, .. })
-            | Error::Store(store::Error::Corrupt { reason, .. }) => {
-                let fact = fact();
-                tracing::error!(%fact, %reason, "what is stored of this is damaged: what needs it is refused");
-                Error::Damaged { fact, reason }
-            }
-            error => error,
-        })
     }
 
     /// The bytes with this digest.

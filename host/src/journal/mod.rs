@@ -6,6 +6,7 @@
 mod damage;
 pub(crate) mod entry;
 mod group;
+mod health;
 #[allow(clippy::module_inception, reason = "the journal itself, beside its port, keys and records")]
 pub(crate) mod journal;
 pub(crate) mod key;

@@ -28,8 +28,10 @@ const SINGLE: [&str; 11] = [
 ];
 const LISTS: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const MAPPINGS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
-/// Keywords that another vocabulary or an indirection would need.
-const REFUSED: [&str; 5] = ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$vocabulary"];
+/// Keywords that another vocabulary or an indirection would need, and one of earlier dialects that the library takes all
+/// the same: what is not counted here must not be compared with.
+const REFUSED: [&str; 6] =
+    ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$vocabulary", "dependencies"];
 
 #[derive(Default)]
 struct Graph {

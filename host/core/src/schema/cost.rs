@@ -22,8 +22,18 @@ pub(super) enum For {
     Telling,
 }
 
+impl For {
+    /// What is told is asked for first.
+    fn times(self) -> u64 {
+        match self {
+            Self::Asking => 1,
+            Self::Telling => 2,
+        }
+    }
+}
+
 /// What a keyword takes that makes an error, beside one that only says no.
-const UNITS_OF_ERROR: u64 = 8;
+const UNITS_OF_ERROR: u64 = 12;
 
 /// The digits of an item's position.
 const DIGITS: usize = 6;
@@ -89,7 +99,8 @@ impl<'s> Count<'s> {
     fn node(&mut self, node: usize, at: At<'_>, what: For) -> Result<(), TooCostly> {
         let nodes: &'s [Node] = self.nodes;
         let node = &nodes[node];
-        self.spend(1 + node.own.keywords.saturating_mul(self.each(what)) + node.own.values)?;
+        let times = what.times();
+        self.spend(1 + node.own.keywords.saturating_mul(self.each(what)) + node.own.values.saturating_mul(times))?;
         for &target in &node.all {
             self.node(target, at, what)?;
         }
@@ -100,11 +111,13 @@ impl<'s> Count<'s> {
             }
         }
         for &target in &node.asked {
-            self.node(target, at, For::Asking)?;
+            for _ in 0..times {
+                self.node(target, at, For::Asking)?;
+            }
         }
         match at {
-            At::Name(text) => self.text(node, text),
-            At::Value(Value::String(text)) => self.text(node, text),
+            At::Name(text) => (0..times).try_for_each(|_| self.text(node, text)),
+            At::Value(Value::String(text)) => (0..times).try_for_each(|_| self.text(node, text)),
             At::Value(Value::Array(items)) => self.items(node, at, items, what),
             At::Value(Value::Object(fields)) => self.fields(node, at, fields, what),
             At::Value(Value::Null | Value::Bool(_) | Value::Number(_)) => Ok(()),
@@ -126,14 +139,16 @@ impl<'s> Count<'s> {
 
     fn items(&mut self, node: &Node, at: At<'_>, items: &[Value], what: For) -> Result<(), TooCostly> {
         if node.own.unique {
-            self.spend(comparisons(items))?;
+            self.spend(comparisons(items).saturating_mul(what.times()))?;
         }
         for (position, item) in items.iter().enumerate() {
             if let Some(target) = node.prefix.get(position).copied().or(node.items) {
                 self.below(target, At::Value(item), what, DIGITS)?;
             }
             if let Some(target) = node.contains {
-                self.node(target, At::Value(item), For::Asking)?;
+                for _ in 0..what.times() {
+                    self.node(target, At::Value(item), For::Asking)?;
+                }
             }
         }
         if let Some(target) = node.unevaluated_items {
@@ -191,8 +206,7 @@ impl<'s> Count<'s> {
 
     /// Finding out what was evaluated; twice where it is to be told what was not.
     fn marked(&mut self, node: &Node, at: At<'_>, what: For) -> Result<(), TooCostly> {
-        self.mark(node, at)?;
-        if what == For::Telling { self.mark(node, at) } else { Ok(()) }
+        (0..what.times()).try_for_each(|_| self.mark(node, at))
     }
 
     /// The branches are asked whether they fit, and each is gone through for what it evaluates.
@@ -230,7 +244,7 @@ impl<'s> Count<'s> {
 }
 
 /// Hashing and keeping one node of an item.
-const UNITS_OF_HASH: u64 = 6;
+const UNITS_OF_HASH: u64 = 10;
 /// Lists longer than this are compared by a hash.
 const COMPARED_MAX: u64 = 15;
 

@@ -44,9 +44,9 @@ pub const PLACES_MAX: u64 = 50_000;
 const STEPS_OF_UNEVALUATED_MAX: u64 = 10_000;
 /// What one check may take, in units. Measured with the libraries optimised, on values made to take long, a unit takes 3
 /// to 30 ns: a check of all of them, the count before it and telling what does not fit end within 50 ms.
-pub const UNITS_MAX: u64 = 1_000_000;
+pub const UNITS_MAX: u64 = 2_000_000;
 /// What telling every violation may take; where it takes more, only that there is one is told.
-const UNITS_OF_TELLING_MAX: u64 = 1_000_000;
+const UNITS_OF_TELLING_MAX: u64 = 2_000_000;
 /// Links of chains of subschemas over all levels of an instance; 2 MiB of stack hold more than twice as many.
 const STACK_LINKS_MAX: usize = 1_000;
 /// The pointers of all keywords of a schema, in bytes: each is kept with its keyword.

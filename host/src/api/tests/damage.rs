@@ -71,7 +71,7 @@ async fn with_damaged(key: impl FnOnce(&str) -> Key) -> (World, String) {
     let before = over(&store).await;
     before.apply().await;
     let table = json!({ "columns": { "name": "text" }, "rows": { "a": { "name": "x" } } });
-    before.call("PUT", "/v1/tables/teams", &[], table.to_string()).await.ok(201);
+    before.call("PUT", "/v1/tables/teams", &[], table.to_string()).await.ok(200);
     let body = json!({ "input": { "name": "Ada" } }).to_string();
     let path = "/v1/workflows/people/greeter/runs";
     before.call("POST", path, &[("idempotency-key", "once")], body).await.ok(202);
