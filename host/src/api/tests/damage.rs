@@ -120,6 +120,8 @@ async fn damaged_bindings_a_table_and_an_idempotency_key_refuse_what_needs_them(
     let (world, _) = with_damaged(|_| key::bindings("people", "greeter")).await;
     goes_on(&world, "bindings").await;
     world.post(STARTS, &json!({ "input": { "name": "Ada" } })).await.problem(500, "storage-damaged");
+    world.put("/v1/workflows/people/greeter/bindings", "{}").await.ok(200);
+    world.start("people/greeter", json!({ "name": "Ada" })).await;
 
     let (world, _) = with_damaged(|_| key::table_current("teams")).await;
     goes_on(&world, "table").await;
@@ -153,8 +155,10 @@ async fn a_damaged_connection_or_plugin_is_named_where_it_is_missed() {
         let (world, _) = with_damaged(|_| key).await;
         goes_on(&world, kind).await;
         let caller = "document: {dsl: '1.0.3', namespace: people, name: caller, version: 1.0.0}\ndo:\n  - say: {call: 'message.send:1@slack', with: {channel: C1, text: Hi}}\n";
-        let refused = world.put("/v1/workflows/people/caller", caller).await;
-        assert!(refused.text.contains("storage-damaged"), "{}", refused.text);
+        world.put("/v1/workflows/people/caller", caller).await.ok(201);
+        let refused = world.post("/v1/workflows/people/caller/runs", &json!({})).await;
+        let refused = refused.problem(422, "preflight-refused");
+        assert!(refused["diagnostics"].to_string().contains("storage-damaged"), "{refused}");
     }
 }
 
@@ -164,12 +168,14 @@ async fn damage_that_nobody_needs_keeps_nothing_from_starting() {
     for (key, kind) in [
         (key::limiter("some-bucket"), "rate-limit"),
         (key::host(&format!("notice {run} 0000000001")), "host"),
-        (key::host("recovering"), "host"),
         (key::host("runs-kept-ms"), "host"),
     ] {
         let (world, _) = with_damaged(|_| key).await;
         goes_on(&world, kind).await;
     }
+    // It is written anew at each start.
+    let (world, _) = with_damaged(|_| key::host("recovering")).await;
+    assert_eq!(world.get("/readyz").await.ok(200), json!({ "status": "ready" }));
     // Of a run that is none any more: it is woken, and is not there.
     let (world, _) = with_damaged(|_| key::timer(NOW, run, 0)).await;
     world.get("/readyz").await.ok(200);

@@ -20,7 +20,7 @@ const TASKS: &str = "
 
 /// Turns of whoever looks at the room.
 fn a_while(life: &Life) {
-    life.wait(tokio::time::sleep(std::time::Duration::from_millis(600)));
+    life.wait(async { tokio::time::sleep(std::time::Duration::from_millis(600)).await });
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn attack_what_is_due_is_woken_when_there_is_room() {
     let slack = Slack::start();
     let life = Life::start(fresh(), &slack);
     let workflow = life.apply("\n  - sleep: {wait: {milliseconds: 300}}\n  - say: {set: {said: true}}");
-    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    let run = life.started(trigger(&workflow, json!({}), &[], None));
     life.until_status(run, Status::Waiting);
     life.store.lacks(LACK);
     a_while(&life);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::journal::store::{Error, Room};
+use crate::journal::store::Room;
 
 /// Where the store is and how much it may use.
 #[derive(Debug, Clone)]
@@ -14,9 +14,9 @@ pub(crate) struct Options {
     pub(crate) dir: PathBuf,
     /// Memory for pages of the tree.
     pub(crate) cache_bytes: u64,
-    /// Batches that may wait; more is [`Error::Full`].
+    /// Batches that may wait; more is refused as full.
     pub(crate) queue_batches_max: usize,
-    /// Bytes that may wait; more is [`Error::Full`].
+    /// Bytes that may wait; more is refused as full.
     pub(crate) queue_bytes_max: usize,
     /// Batches written as one group.
     pub(crate) group_batches_max: usize,
