@@ -35,6 +35,8 @@ impl For {
 /// What a keyword takes that makes an error, beside one that only says no.
 const UNITS_OF_ERROR: u64 = 12;
 
+/// Remembering that a field was evaluated.
+const UNITS_OF_MARK: u64 = 6;
 /// The digits of an item's position.
 const DIGITS: usize = 6;
 
@@ -216,7 +218,7 @@ impl<'s> Count<'s> {
         match at {
             At::Value(Value::Object(fields)) => {
                 for (name, value) in fields {
-                    self.spend(2 + name.len() as u64 / 16)?;
+                    self.spend(UNITS_OF_MARK + name.len() as u64 / 16)?;
                     for (pattern, _) in &node.patterns {
                         self.matching(pattern, name)?;
                     }
