@@ -158,6 +158,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let failed = tell.clone();
     let mut store_options = journal::sled::Options::new(options.data_dir.join("store"));
     store_options.cache_bytes = options.limits.store_cache_bytes;
+    store_options.reserve_bytes = options.limits.disk_reserve_bytes;
     let on_fatal = Box::new(move |error: &journal::store::Error| {
         failed.send_replace(Some(error.to_string()));
     });

@@ -120,6 +120,8 @@ kinds! {
         "do what the diagnostics say, then send the same request again";
     INPUT_INVALID = "input-invalid", 422, "The input does not fit the workflow's schema",
         "send an input that fits";
+    SCHEMA_TOO_COSTLY = "schema-too-costly", 422, "Comparing the input with its schema would take too long",
+        "send a smaller input, or have the schema made simpler";
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The idempotency key was used with another body",
         "send the body of the first time, or another key";
     DEFINITION_INVALID = "definition-invalid", 422, "The definition has faults",
@@ -139,6 +141,8 @@ kinds! {
         "look for the request's id in the log of the host";
     RUN_POISONED = "run-poisoned", 500, "The run cannot be taken up and is set aside",
         "look for the run's id in the log of the host, mend what is missing and resume the run; or give it up: bellhop runs cancel RUN --force";
+    STORAGE_DAMAGED = "storage-damaged", 500, "What is stored of something that the request needs is damaged",
+        "put it anew, or restore a backup of the data folder; everything else goes on";
     NOT_SUPPORTED = "not-supported", 501, "This version does not carry this out",
         "leave it out";
     NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up",
@@ -149,6 +153,8 @@ kinds! {
         "send it again after the time in `Retry-After`";
     STORE_FULL = "store-full", 503, "More waits to be written than may wait",
         "send it again after the time in `Retry-After`";
+    DISK_FULL = "disk-full", 503, "The store's disk has too little room for anything new",
+        "send it again after the time in `Retry-After`; the operator makes room on the disk of the data folder";
     UNAVAILABLE = "unavailable", 503, "The host cannot take this now",
         "send it again after the time in `Retry-After`";
     SLACK_UNAVAILABLE = "slack-unavailable", 503, "Slack did not answer",
@@ -326,10 +332,22 @@ impl From<journal::Error> for Problem {
                 "nothing was kept: more waits to be written than may wait",
                 Duration::from_secs(1),
             ),
+            journal::Error::Store(error @ journal::store::Error::NoRoom { .. }) => {
+                Self::later(DISK_FULL, format!("nothing was kept: {error}"), Duration::from_secs(30))
+            }
             journal::Error::Store(journal::store::Error::TooLarge { what, bytes, bytes_max }) => Self::new(
                 BODY_TOO_LARGE,
                 format!("nothing was kept: {what} would have {bytes} bytes, at most {bytes_max} can be stored"),
             ),
+            journal::Error::Damaged { fact, reason } => {
+                tracing::error!(%fact, %reason, "a request needs what is damaged");
+                Self::new(STORAGE_DAMAGED, format!("nothing was changed: {fact} cannot be read"))
+                    .with("fact", fact.as_str())
+            }
+            error if error.is_damage() => {
+                tracing::error!(%error, "a request needs what is damaged");
+                Self::new(STORAGE_DAMAGED, "nothing was changed: a record that this needs cannot be read")
+            }
             _ => Self::internal(&error),
         }
     }
@@ -358,9 +376,7 @@ impl From<Refused> for Problem {
                 Self::new(IDEMPOTENCY_KEY_REUSED, format!("with another body, this key started the run {run}"))
                     .with("run", run.to_string())
             }
-            Refused::Input(diagnostics) => {
-                Self::new(INPUT_INVALID, "nothing was started: the input does not fit").with_diagnostics(diagnostics)
-            }
+            Refused::Input(diagnostics) => Self::input("nothing was started: the input does not fit", diagnostics),
             Refused::Preflight(diagnostics) => Self::preflight(diagnostics),
             Refused::TooMany { max } => Self::later(
                 TOO_MANY_RUNS,
@@ -374,6 +390,15 @@ impl From<Refused> for Problem {
 }
 
 impl Problem {
+    /// An input that does not fit, or of which that cannot be found out in time.
+    pub(crate) fn input(detail: &str, diagnostics: Vec<Diagnostic>) -> Self {
+        if diagnostics.iter().any(|d| d.code.0 == SCHEMA_TOO_COSTLY.code) {
+            let detail = "nothing was started: comparing the input with its schema would take too long";
+            return Self::new(SCHEMA_TOO_COSTLY, detail).with_diagnostics(diagnostics);
+        }
+        Self::new(INPUT_INVALID, detail).with_diagnostics(diagnostics)
+    }
+
     /// What is missing, all of it.
     pub(crate) fn preflight(diagnostics: Vec<Diagnostic>) -> Self {
         let errors = diagnostics.iter().filter(|d| d.is_error()).count();

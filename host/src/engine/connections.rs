@@ -155,7 +155,11 @@ impl Connections {
         while let Some(page) = range {
             let listed = journal.list::<Stored>(key::Space::Connection, &page, 1_000)?;
             for (_, Stored { facts, acting }) in listed.items {
-                let tokens = secrets.read(&facts.name)?;
+                // Without its tokens it can do nothing, and keeps no other from being used.
+                let tokens = secrets.read(&facts.name).unwrap_or_else(|error| {
+                    journal.damaged_beside(&key::connection(&facts.name), &error.to_string());
+                    BTreeMap::new()
+                });
                 gateway.put(Connected { facts, acting, tokens });
             }
             range = listed.next;
@@ -216,6 +220,7 @@ impl Connections {
         tokens: BTreeMap<TokenKind, Secret>,
     ) -> Result<Arc<Connected>, Error> {
         let name = stored.facts.name.clone();
+        self.journal.room()?;
         self.secrets.write(&name, &tokens)?;
         faults::news();
         let mut write = Write::new();

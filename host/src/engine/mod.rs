@@ -193,6 +193,7 @@ impl Engine {
         // A host that has runs behind it does not know what it has used of Slack's budget.
         // A run that cannot be read is one all the same, and must not keep the host from starting.
         let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
+        journal.look_through()?;
         let mut closed = connections::closed(&journal, clock.now())?;
         if planted(Plant::ForgetRetryAfter) {
             closed.clear();
@@ -295,7 +296,12 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             match due {
-                Ok(run) => self.wake(run).await,
+                Ok(run) => {
+                    if !self.has_room().await {
+                        return;
+                    }
+                    self.wake(run).await;
+                }
                 Err(error) => {
                     tracing::error!(%error, "the timers cannot be read");
                     self.services.fatal.send_replace(Some(error.to_string()));
@@ -303,6 +309,19 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Waits while the disk lacks room; false when the process is stopping. What is due stays due in the store.
+    async fn has_room(&self) -> bool {
+        let mut drain = self.services.drain.subscribe();
+        while self.services.journal.room().is_err() {
+            tokio::select! {
+                biased;
+                _ = drain.wait_for(|drain| *drain) => return false,
+                () = self.services.clock.sleep(Duration::from_millis(250)) => {}
+            }
+        }
+        true
     }
 
     /// Whether open runs are folded or indexed and timers and keys are there.

@@ -115,10 +115,12 @@ impl Plugins {
         while let Some(page) = range {
             let listed = journal.list::<Stored>(key::Space::Plugin, &page, 500)?;
             for (_, stored) in listed.items {
-                let granted: Vec<Grant> = journal.get(&stored.grant_key())?.unwrap_or_default();
+                let granted = journal.get(&stored.grant_key());
+                // Grants that cannot be read allow nothing.
+                let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
                 // What a host took once it goes on to run, though it would be refused today.
                 if let Some(installed) = compile(stored, granted.into()) {
-                    if journal.blob(installed.granted)?.is_none() {
+                    if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
                         // Of a version that did not pin them.
                         let mut write = Write::new();
                         write.blob(&kept(&installed.grants));
@@ -169,7 +171,8 @@ impl Plugins {
                 return Ok(Some(grants.clone()));
             }
         }
-        let Some(bytes) = self.journal.blob(granted)? else { return Ok(None) };
+        let fact = || "the grants of a plugin that a run was accepted with".to_owned();
+        let Some(bytes) = self.journal.blob_of(granted, fact)? else { return Ok(None) };
         let Ok(grants) = serde_json::from_slice::<Vec<Grant>>(&bytes) else { return Ok(None) };
         let grants: Arc<[Grant]> = grants.into();
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);

@@ -114,7 +114,7 @@ impl Engine {
 /// A record that cannot be read is as good as none: nobody can use it.
 pub(super) fn readable<T>(read: Result<Option<T>, journal::Error>) -> Result<Option<T>, journal::Error> {
     match read {
-        Err(journal::Error::Record(_)) => Ok(None),
+        Err(journal::Error::Record(_) | journal::Error::Damaged { .. }) => Ok(None),
         other => other,
     }
 }

@@ -101,6 +101,7 @@ impl Tokens {
             Stored { id: TokenId::new(now, entropy), name: name.to_owned(), scopes, created_at: now, expires_at };
         let mut write = Write::new();
         write.put(&key::token(Digest::of(secret.as_bytes())), &stored)?;
+        // Also on a full disk: it is few bytes, and without a token nobody could do anything about that.
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await?;
         Ok((stored, secret))

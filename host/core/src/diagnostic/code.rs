@@ -39,6 +39,7 @@ table! {
     INVALID_VERSION = "invalid-version": "A version that is not a semantic version";
     INVALID_DURATION = "invalid-duration": "A duration that cannot be read";
     INVALID_SCHEMA = "invalid-schema": "A JSON Schema that is invalid or larger than is allowed";
+    SCHEMA_TOO_COSTLY = "schema-too-costly": "Comparing a value with a JSON Schema would take too long";
     NOT_SUPPORTED = "not-supported": "A part of the language that this version does not carry out";
     UNKNOWN_TASK_KIND = "unknown-task-kind": "A task that says nothing known to do";
     AMBIGUOUS_TASK = "ambiguous-task": "One item of a list holds two tasks, or one task two kinds";

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::expression;
 use crate::fault::{Fault, STANDARD_BASE};
-use crate::schema::Violation;
+use crate::schema::{Violation, What};
 use crate::value;
 
 /// An expression that has no value.
@@ -43,6 +43,10 @@ pub(super) fn run_too_large(detail: String) -> Fault {
 
 /// Data that breaks a schema (DSL 1.0.3, standard error "validation", status 400).
 pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
+    if violations.iter().any(|violation| violation.what == What::TooCostly) {
+        let detail = format!("{what} would take too long to compare with its schema");
+        return Fault::of_code("schema-too-costly", 422, detail);
+    }
     let shown: Vec<String> = violations
         .iter()
         .take(10)

@@ -25,6 +25,9 @@ use crate::limits::Limits;
 use beside::place_of;
 use log::Log;
 
+/// How often a run looks whether the disk has room.
+const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
 /// taken for a store that failed. Half of what the embedded store takes.
 const QUEUE_BATCHES_HIGH: usize = 8_192;
@@ -172,6 +175,28 @@ impl Local {
             };
             self.journal.durable(tip).await?;
         }
+    }
+
+    /// Waits until something may be sent: while the disk lacks room, runs wait. False when the process is stopping, or
+    /// when a person has given the run an order meanwhile: what is to be sent is then asked for anew, if at all.
+    async fn may_send(&self) -> bool {
+        let mut drain = self.drain.clone();
+        let mut has_waited = false;
+        while self.journal.room().is_err() {
+            if *drain.borrow_and_update() {
+                return false;
+            }
+            if self.journal.is_ordered(self.run) {
+                return !has_waited;
+            }
+            has_waited = true;
+            tokio::select! {
+                biased;
+                _ = drain.changed() => {}
+                () = self.clock.sleep(ROOM_AGAIN) => {}
+            }
+        }
+        true
     }
 
     /// Whether an attempt at an execution has any call below `ordinal` on record.
@@ -516,6 +541,9 @@ impl Execution for Local {
                 end
             }
             Some(intent) => {
+                if !self.may_send().await {
+                    return Ok(End::Stopped);
+                }
                 self.intend(call_key, intent).await?;
                 call(None).await
             }

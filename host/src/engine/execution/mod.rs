@@ -273,9 +273,12 @@ impl From<journal::Error> for Error {
         match &error {
             journal::Error::Store(store::Error::Fatal { .. }) => Self::Store(error.to_string()),
             journal::Error::Store(store::Error::Closed) => Self::Stopping,
-            journal::Error::Store(store::Error::Full { .. }) => Self::Later(error.to_string()),
+            journal::Error::Store(store::Error::Full { .. } | store::Error::NoRoom { .. }) => {
+                Self::Later(error.to_string())
+            }
             journal::Error::Store(store::Error::TooLarge { .. } | store::Error::Corrupt { .. })
-            | journal::Error::Record(_) => Self::OfTheRun(error.to_string()),
+            | journal::Error::Record(_)
+            | journal::Error::Damaged { .. } => Self::OfTheRun(error.to_string()),
         }
     }
 }

@@ -128,6 +128,7 @@ impl Plugins {
         }
         // The check has compiled the schemas once.
         let installed = compile(stored, grants.into()).ok_or(InstallError::Manifest(Vec::new()))?;
+        self.journal.room()?;
         let mut write = Write::new();
         write.blob(bytes);
         for old in &replaced {

@@ -25,6 +25,7 @@ use crate::sandbox::{self, CompileMode, Sandbox};
 use crate::toolchain;
 
 mod crash;
+mod disk;
 mod double;
 mod doubts;
 mod dying;

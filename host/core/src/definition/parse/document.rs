@@ -188,7 +188,7 @@ impl<'a> Reader<'a> {
             Err(faults) => {
                 for fault in faults {
                     let pointer = format!("{}{}", document.pointer, fault.pointer);
-                    let mut diagnostic = Diagnostic::error(code::INVALID_SCHEMA, fault.message);
+                    let mut diagnostic = Diagnostic::error(fault.code(), fault.message);
                     diagnostic.place = self.source.nearest_place(&pointer);
                     self.push(diagnostic, &pointer);
                 }
