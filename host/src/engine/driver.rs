@@ -188,7 +188,8 @@ pub(crate) async fn drive<E: Execution>(
             }
         };
         let woken = matches!(cause, Cause::Wake);
-        let input = Input { at: port.now(), entropy: port.entropy(), cause };
+        let at = port.now();
+        let input = Input { at, entropy: port.entropy(), cause };
         let decided = run::decide_and_apply(&state, &input, evaluator);
         let has_decided = decided.is_some();
         if let Some((events, after)) = decided {
@@ -201,8 +202,9 @@ pub(crate) async fn drive<E: Execution>(
                 return Err(Error::Journal("a decision was not kept".to_owned()));
             }
             decisions += 1;
-        } else if woken {
-            // The clock was set back since: the time has yet to come again.
+        } else if woken && wake(&state).is_some_and(|time| time > at) {
+            // The clock was set back since: the time has yet to come again. A time that has come and leads to no decision
+            // is not given again, because nothing would be different then.
             port.rearm();
         }
         if let Some(acknowledge) = acknowledge {

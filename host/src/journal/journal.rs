@@ -121,19 +121,6 @@ pub(crate) struct Summary {
     pub(crate) own_key: Option<String>,
 }
 
-/// Something due.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Timer {
-    /// When.
-    pub(crate) at: Timestamp,
-    /// Whose.
-    pub(crate) run: RunId,
-    /// Which of the run's timers at this time.
-    pub(crate) n: u64,
-    /// What to do, in the engine's form.
-    pub(crate) value: Value,
-}
-
 /// What one page of a list has, and whether there may be more.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Listed<T> {
@@ -367,14 +354,23 @@ impl Journal {
         })
     }
 
-    /// At most `limit` timers due at or before `until`, by time.
-    pub(crate) fn timers_due(&self, until: Timestamp, limit: usize) -> Result<Vec<Timer>, Error> {
-        self.collect(&key::timers(until), limit, |key, value| {
+    /// At most `limit` timers behind the one of a time and a run, by time and run; without one, the first of all. A timer's
+    /// key says everything: its record is not looked at.
+    pub(crate) fn timers_behind(
+        &self,
+        last: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, Error> {
+        let all = key::all(Space::Timer);
+        let range = match last {
+            Some((at, run)) => all.after(&key::timer(at, run, u64::MAX)),
+            None => all,
+        };
+        self.collect(&range, limit, |key, _| {
             let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
-            let timer = (|| Some((parts.number()?, parts.run()?, parts.number()?)))();
-            let (at, run, n) = timer.ok_or_else(|| bad_key(key))?;
-            let value = record::decode(Space::Timer, key, value)?;
-            Ok(Timer { at: Timestamp::from_millis(at), run, n, value })
+            let timer = (|| Some((parts.number()?, parts.run()?)))();
+            let (at, run) = timer.ok_or_else(|| bad_key(key))?;
+            Ok((Timestamp::from_millis(at), run))
         })
     }
 

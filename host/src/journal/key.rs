@@ -380,12 +380,6 @@ pub(crate) fn events(run: RunId, seq: u64) -> Range {
     Range { from: event(run, seq).bytes, to: after_prefix(&Key::new(Space::Event).run(run).bytes) }
 }
 
-/// Every timer due at or before `until`.
-pub(crate) fn timers(until: Timestamp) -> Range {
-    let to = Key::new(Space::Timer).number(until.as_millis());
-    Range { from: vec![Space::Timer.byte()], to: after_prefix(&to.bytes) }
-}
-
 /// Every expiry at or before `until`.
 pub(crate) fn expiries(until: Timestamp) -> Range {
     let to = Key::new(Space::Expiry).number(until.as_millis());

@@ -512,7 +512,7 @@ impl Execution for Local {
 
     fn rearm(&self) {
         if let Some(at) = self.log().timer.0 {
-            self.timers.set(at, self.run);
+            self.timers.set_again(at, self.run);
         }
     }
 

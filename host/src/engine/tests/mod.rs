@@ -42,6 +42,7 @@ mod slices;
 mod timers;
 mod upkeep;
 mod waiting;
+mod waking;
 mod workflows;
 
 /// A host without HTTP, on a store in memory.

@@ -124,11 +124,12 @@ fn timers_come_due_by_time() {
         write.put(&key::timer(at(due), run(owner), n), &json!({"wake": due})).unwrap();
     }
     journal.commit(write).unwrap();
-    let due: Vec<_> = journal.timers_due(at(200), 10).unwrap().into_iter().map(|t| (t.at, t.run, t.n)).collect();
-    assert_eq!(due, [(at(100), run(1), 9), (at(100), run(2), 0), (at(100), run(2), 1), (at(200), run(1), 0)]);
-    assert_eq!(journal.timers_due(at(99), 10).unwrap(), []);
-    assert_eq!(journal.timers_due(at(u64::MAX), 2).unwrap().len(), 2);
-    assert_eq!(journal.timers_due(at(100), 1).unwrap()[0].value, json!({"wake": 100}));
+    let all = [(at(100), run(1)), (at(100), run(2)), (at(100), run(2)), (at(200), run(1)), (at(300), run(1))];
+    assert_eq!(journal.timers_behind(None, 10).unwrap(), all);
+    assert_eq!(journal.timers_behind(None, 2).unwrap(), all[..2]);
+    assert_eq!(journal.timers_behind(Some((at(100), run(1))), 10).unwrap(), all[1..]);
+    assert_eq!(journal.timers_behind(Some((at(100), run(2))), 1).unwrap(), all[3..4]);
+    assert_eq!(journal.timers_behind(Some((at(300), run(1))), 10).unwrap(), []);
 }
 
 #[test]
