@@ -133,23 +133,19 @@ impl Plugins {
     /// Reads what is installed. Nothing is compiled or instantiated until it is called.
     pub(crate) fn read(journal: Journal, sandbox: Sandbox) -> Result<Self, journal::Error> {
         let mut inner = Inner::default();
-        let mut range = Some(key::all(key::Space::Plugin));
-        while let Some(page) = range {
-            let listed = journal.list::<Stored>(key::Space::Plugin, &page, 500)?;
-            for (_, stored) in listed.items {
-                let granted: Vec<Grant> =
-                    journal.get(&key::grant(&stored.manifest.name, &stored.manifest.version))?.unwrap_or_default();
-                if let Ok(installed) = compile(stored, granted.into()) {
-                    if journal.blob(installed.granted)?.is_none() {
-                        // Of a version that did not pin them.
-                        let mut write = Write::new();
-                        write.blob(&kept(&installed.grants));
-                        journal.commit(write)?;
-                    }
-                    inner.add(installed);
+        for read in journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin)) {
+            let (_, stored) = read?;
+            let granted: Vec<Grant> =
+                journal.get(&key::grant(&stored.manifest.name, &stored.manifest.version))?.unwrap_or_default();
+            if let Ok(installed) = compile(stored, granted.into()) {
+                if journal.blob(installed.granted)?.is_none() {
+                    // Of a version that did not pin them.
+                    let mut write = Write::new();
+                    write.blob(&kept(&installed.grants));
+                    journal.commit(write)?;
                 }
+                inner.add(installed);
             }
-            range = listed.next;
         }
         inner.refresh();
         Ok(Self { journal, sandbox, inner: RwLock::new(inner) })

@@ -1,4 +1,5 @@
-//! Removes what may go: idempotency keys and whole runs some time after a run's end, and what is over of rate limits.
+//! Removes what may go: idempotency keys and whole runs some time after a run's end, tokens some time after theirs, and
+//! what is over of rate limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,9 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         if let Err(error) = self.keep_by_limits().await {
             tracing::warn!(%error, "how long ended runs are kept is not as the limits say");
+        }
+        if let Err(error) = self.tokens.sweep_all(self.services.clock.now(), self.services.limits.ended_tokens_kept_ms) {
+            tracing::warn!(%error, "tokens that have ended cannot be removed");
         }
         loop {
             match self.sweep().await {
@@ -106,6 +110,15 @@ impl Engine {
                 }
                 _ => Fate::Gone,
             },
+            Space::Token => {
+                let kept_ms = self.services.limits.ended_tokens_kept_ms;
+                match readable(self.tokens.sweep(subject, now, kept_ms).map(Some))?.flatten() {
+                    Some(until) => Fate::KeptUntil(until),
+                    None if journal.get::<Value>(subject).is_ok_and(|found| found.is_none()) => Fate::Gone,
+                    // It has no end any more, or cannot be read: that is for a person to look at.
+                    None => Fate::Kept,
+                }
+            }
             _ => Fate::Gone,
         })
     }

@@ -106,7 +106,7 @@ impl Engine {
         let asking = RunId::new(services.clock.now(), services.entropy.next_wide());
         let mut found = Vec::new();
         for _ in 0..PAGES_MAX {
-            let answer = match services.gateway.read(connection, asked, &arguments, asking, 2).await {
+            let answer = match services.gateway.read(connection, asked, &arguments, asking).await {
                 Ok(answer) if answer.ok => answer.body,
                 Ok(answer) => {
                     tracing::info!(connection = %connection.facts.name, method, error = ?answer.error,

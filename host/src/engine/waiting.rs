@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Command, ExecutionKey, State, pending};
@@ -49,8 +50,19 @@ impl Place {
 pub(super) enum Wanted {
     /// Keys, or Slack's budget: with its turn it has them.
     Turn,
-    /// The time to try again: then it has yet to queue.
+    /// The time to try again, or to read back again: then it has yet to queue.
     Backoff,
+}
+
+/// What a call that waits has behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Progress {
+    /// Sends so far.
+    pub(super) sends: u64,
+    /// Since when it is tried to find out what became of the last of them, by [`Clock::monotonic`]; none: that is known.
+    pub(super) in_doubt_since: Option<Duration>,
+    /// How often that failed.
+    pub(super) reads: u64,
 }
 
 /// A turn that is kept for a run that was put down. Dropping it gives the turn up. No task of its own waits for it, so
@@ -58,8 +70,8 @@ pub(super) enum Wanted {
 pub(super) struct Held {
     /// None when it has come, and the run was told.
     turn: Option<Turn>,
-    /// Sends of the call so far.
-    pub(super) attempts: u64,
+    /// What the call has behind it.
+    pub(super) progress: Progress,
     /// What it waits for.
     pub(super) wanted: Wanted,
 }
@@ -374,7 +386,7 @@ impl Drop for Doing {
 pub(super) struct Wait {
     turn: Option<Turn>,
     place: Place,
-    attempts: u64,
+    progress: Progress,
     wanted: Wanted,
     wish: watch::Receiver<Wish>,
     doing: Doing,
@@ -385,10 +397,10 @@ impl Wait {
         activity: &Arc<Activity>,
         wish: &watch::Receiver<Wish>,
         place: Place,
-        (wanted, attempts): (Wanted, u64),
+        (wanted, progress): (Wanted, Progress),
         turn: Turn,
     ) -> Self {
-        Self { turn: Some(turn), place, attempts, wanted, wish: wish.clone(), doing: activity.waits() }
+        Self { turn: Some(turn), place, progress, wanted, wish: wish.clone(), doing: activity.waits() }
     }
 }
 
@@ -412,7 +424,7 @@ impl Drop for Wait {
             return;
         }
         let Some(turn) = self.turn.take() else { return };
-        let held = Held { turn: Some(turn), attempts: self.attempts, wanted: self.wanted };
+        let held = Held { turn: Some(turn), progress: self.progress, wanted: self.wanted };
         services.waiting.keep(self.doing.activity.run, self.place.clone(), held);
     }
 }

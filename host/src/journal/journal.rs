@@ -1,6 +1,7 @@
 //! Typed records over a store.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
@@ -18,6 +19,9 @@ use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ti
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Records of a list that are in memory at one time.
+const LIST_PAGE: usize = 256;
 
 /// The record of a key that says everything.
 const NOTHING: &[u8] = b"null";
@@ -121,7 +125,8 @@ pub(crate) struct Summary {
     pub(crate) own_key: Option<String>,
 }
 
-/// What one page of a list has, and whether there may be more.
+/// What one page of a list has, and where it goes on: for a client that is shown a cursor. Whoever wants all has
+/// [`Journal::list`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Listed<T> {
     /// The items, in the order of their keys.
@@ -410,21 +415,18 @@ impl Journal {
         Ok(Some(record::decode(key.space(), key.bytes(), &value)?))
     }
 
-    /// One page of the records in `range`, whose keys are all of `space`, with their keys.
-    pub(crate) fn list<T: DeserializeOwned>(
-        &self,
-        space: Space,
-        range: &Range,
-        limit: usize,
-    ) -> Result<Listed<(Bytes, T)>, Error> {
-        let page = self.store.scan(&range.from, &range.to, limit)?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for (key, value) in page.items {
-            let value = record::decode(space, &key, &value)?;
-            items.push((key, value));
+    /// The records in `range`, whose keys are all of `space`, with their keys, in the order of these.
+    ///
+    /// They are read page by page as they are asked for: a list may be long, and no caller can take its first page for all
+    /// of it. What is written meanwhile behind the place where the list is read may be in it or not.
+    pub(crate) fn list<T: DeserializeOwned>(&self, space: Space, range: &Range) -> Records<T> {
+        Records {
+            journal: self.clone(),
+            space,
+            page: Vec::new().into_iter(),
+            rest: Some(range.clone()),
+            record: PhantomData,
         }
-        let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to.clone() });
-        Ok(Listed { items, next })
     }
 
     /// The bytes with this digest.
@@ -486,6 +488,38 @@ impl Journal {
             }
         }
         Ok(items)
+    }
+}
+
+/// Records of a list; see [`Journal::list`]. An item is an error where its record is damaged, and the next is what comes
+/// behind it; after an error of the store there is none.
+#[must_use = "nothing is read before it is asked for"]
+pub(crate) struct Records<T> {
+    journal: Journal,
+    space: Space,
+    page: std::vec::IntoIter<(Bytes, Bytes)>,
+    rest: Option<Range>,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Records<T> {
+    type Item = Result<(Bytes, T), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((key, value)) = self.page.next() {
+                let record = record::decode(self.space, &key, &value);
+                return Some(record.map(|record| (key, record)).map_err(Error::from));
+            }
+            let Range { from, to } = self.rest.take()?;
+            match self.journal.store.scan(&from, &to, LIST_PAGE) {
+                Ok(page) => {
+                    self.rest = page.next.map(|next| Range { from: next.to_vec(), to });
+                    self.page = page.items.into_iter();
+                }
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
     }
 }
 

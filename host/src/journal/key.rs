@@ -333,6 +333,14 @@ pub(crate) fn host(name: &str) -> Key {
     Key::new(Space::Host).text(name)
 }
 
+/// All facts of this installation whose names begin so.
+pub(crate) fn host_named(prefix: &str) -> Range {
+    let mut name = Key::new(Space::Host).text(prefix);
+    // Without the mark that ends a text.
+    name.bytes.truncate(name.bytes.len().saturating_sub(2));
+    Range::prefixed(&name)
+}
+
 /// Keys `from <= key < to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Range {

@@ -483,7 +483,7 @@ impl Execution for Local {
                     log.open.remove(call_key);
                 }
             }
-            End::Doubt(_) | End::Stopped => {}
+            End::Doubt(_) | End::Unread { .. } | End::Stopped => {}
         }
         Ok(end)
     }

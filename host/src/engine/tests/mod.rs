@@ -32,6 +32,7 @@ mod letting_out;
 mod life;
 mod once;
 mod operations;
+mod outages;
 mod ports;
 mod recovery;
 mod redefine;
