@@ -69,7 +69,7 @@ impl Evaluator for Aside {
 }
 
 /// Does `work`, which may take long, here, while others do what this thread has to do besides.
-fn beside<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn beside<T>(work: impl FnOnce() -> T) -> T {
     let several = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if several { tokio::task::block_in_place(work) } else { work() }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) mod accept;
 mod aside;
-mod blocked;
+pub(crate) mod blocked;
 mod call;
 pub(crate) mod connections;
 pub(crate) mod definitions;

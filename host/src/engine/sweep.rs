@@ -16,6 +16,8 @@ use crate::journal::{self, Write, key};
 
 /// Removed in one batch: others' writes come in between.
 const SLICE: usize = 500;
+/// Before something that could not be removed is tried again.
+const AGAIN_MS: u64 = 3_600_000;
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_secs(600);
 
@@ -65,8 +67,16 @@ impl Engine {
             for (at, subject) in expired {
                 write.delete(&key::expiry(at, &subject));
                 let fate = match run_of(&subject) {
-                    Some(run) => self.forget(run, now).await?,
-                    None => self.fate(&subject, now)?,
+                    Some(run) => self.forget(run, now).await,
+                    None => self.fate(&subject, now),
+                };
+                let fate = match fate {
+                    // What cannot be removed does not keep what comes after it from being removed.
+                    Err(error) if !error.is_fatal() => {
+                        tracing::warn!(%error, "something that may go cannot be removed, and is tried again later");
+                        Fate::KeptUntil(now.plus_millis(AGAIN_MS))
+                    }
+                    fate => fate?,
                 };
                 match fate {
                     // Gone already, with everything else of it.

@@ -113,6 +113,8 @@ struct Book {
     leaving: u64,
     /// Actions that have begun, and neither wait nor have sent anything yet.
     entering: u64,
+    /// Actions that are to stop, and stay in memory until it is known what became of what they sent.
+    lingering: u64,
     held: HashMap<RunId, Vec<(Place, Held)>>,
 }
 
@@ -228,6 +230,17 @@ impl Waiting {
         Entering(self.clone())
     }
 
+    /// Room for an action that is to stop and whose last call is in doubt, unless there are as many of them as there may be
+    /// runs that wait: they are not put down.
+    pub(super) fn lingers(&self, limits: &Limits) -> Option<Lingering> {
+        let mut book = self.book();
+        if book.lingering >= limits.waiting_runs_max {
+            return None;
+        }
+        book.lingering += 1;
+        Some(Lingering(self.clone()))
+    }
+
     /// The next run that has to go: the one that waits longest, when there are too many or it has waited too long.
     async fn next_to_go(&self, clock: &dyn Clock, limits: &Limits) -> RunId {
         loop {
@@ -278,6 +291,16 @@ impl Drop for Entering {
         book.entering = book.entering.saturating_sub(1);
         drop(book);
         self.0.room.notify_one();
+    }
+}
+
+/// See [`Waiting::lingers`].
+pub(super) struct Lingering(Waiting);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let mut book = self.0.book();
+        book.lingering = book.lingering.saturating_sub(1);
     }
 }
 

@@ -166,17 +166,18 @@ impl<E: Execution> Scope<E> {
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
                 self.repeat(format!("{why}; the task says `onUnknown: resend`"))
             }
-            Verdict::CannotTell(why) => {
-                self.keep_request(method, arguments);
-                let mut fault = Fault::of_code(
-                    "outcome-unknown",
-                    500,
-                    format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name),
-                );
-                fault.instance = Some(self.execution.pointer.clone());
-                End::Doubt(fault)
-            }
+            Verdict::CannotTell(why) => End::Doubt(self.unknown(request, &why)),
         }
+    }
+
+    /// Why a run is parked that has sent a call of which nobody can tell what became. Its request is kept for the person
+    /// who will.
+    pub(super) fn unknown(&self, Request { method, arguments, .. }: &Request, why: &str) -> Fault {
+        self.keep_request(method, arguments);
+        let detail = format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name);
+        let mut fault = Fault::of_code("outcome-unknown", 500, detail);
+        fault.instance = Some(self.execution.pointer.clone());
+        fault
     }
 
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose

@@ -85,8 +85,14 @@ impl<E: Execution> Scope<E> {
     }
 
     /// Waits until it is time to read back again. What was sent is followed to its end also when nobody waits for the
-    /// action any more, because only then is it known what the action has changed.
-    async fn stays_in_doubt(&self, place: &Place, progress: Progress, at: Timestamp) -> Result<(), Stopped> {
+    /// action any more, because only then is it known what the action has changed. Only so many of these stay in memory;
+    /// for others a person looks.
+    async fn stays_in_doubt(
+        &self,
+        request: &Request,
+        (place, progress): (&Place, Progress),
+        (reason, at): (&str, Timestamp),
+    ) -> Result<(), Stopped> {
         if self.backs_off(place, progress, at).await {
             return Ok(());
         }
@@ -94,6 +100,12 @@ impl<E: Execution> Scope<E> {
             return Err(Stopped::PutDown);
         }
         let mut drain = self.services.drain.subscribe();
+        if *drain.borrow_and_update() {
+            return Err(Stopped::Unread);
+        }
+        let Some(_lingering) = self.services.waiting.lingers(&self.services.limits) else {
+            return Err(Stopped::Park(self.unknown(request, reason)));
+        };
         tokio::select! {
             biased;
             _ = drain.wait_for(|drain| *drain) => Err(Stopped::Unread),
@@ -244,7 +256,7 @@ impl<E: Execution> Scope<E> {
                     progress.reads += 1;
                     let at = self.again_at(progress.reads, retry_at);
                     self.port.note(format!("what became of {} is looked for again at {at}: {reason}", method.name));
-                    self.stays_in_doubt(&place, progress, at).await?;
+                    self.stays_in_doubt(&request, (&place, progress), (&reason, at)).await?;
                 }
             }
         }

@@ -40,6 +40,7 @@ mod retention;
 mod scenarios;
 mod simulate;
 mod slices;
+mod telling;
 mod timers;
 mod upkeep;
 mod waiting;

@@ -170,6 +170,27 @@ fn house_a8_a_run_that_is_cancelled_meanwhile_ends_when_it_is_known_what_it_did(
     assert_eq!(outage.slack.messages(), ["cancelled"]);
 }
 
+/// They are not put down, since they are to end: so only a few stay in memory.
+#[test]
+fn house_a8_of_a_crowd_that_is_cancelled_meanwhile_only_a_few_stay_in_memory() {
+    let limits = Limits { waiting_runs_max: 2, ..Limits::default() };
+    let outage = Outage::begin(5, limits);
+    let life = outage.life(fresh());
+    let workflow = life.apply(ONE);
+    let runs: Vec<RunId> =
+        (0..5).map(|n| life.started(trigger(&workflow, json!({ "text": format!("m{n}") }), HQ, None))).collect();
+    outage.until(&life, "each was looked for in vain", || outage.reads() >= 4 * 5);
+    for run in &runs {
+        assert!(life.wait(life.engine().signal(*run, Cause::Cancel)).unwrap());
+    }
+    let parked = || runs.iter().filter(|run| was_parked(&life, **run)).count();
+    outage.until(&life, "the others are parked", || parked() == 3 && life.engine().runs.live() == 2);
+    outage.ends();
+    let cancelled = || runs.iter().filter(|run| life.status(**run) == Status::Cancelled).count();
+    outage.until(&life, "those that stayed have ended", || cancelled() == 2);
+    assert_eq!(outage.slack.messages().len(), 5);
+}
+
 #[test]
 fn house_a8_what_is_read_waits_out_an_outage_as_what_is_sent_does() {
     let slack = Slack::start();
