@@ -102,7 +102,9 @@ impl Notices {
         for read in self.journal.list::<Kept>(Space::Host, &key::host_named(PREFIX)) {
             match read {
                 Ok((_, kept)) => self.note(&kept),
-                Err(journal::Error::Record(error)) => tracing::error!(%error, "a notice cannot be read: nobody is told"),
+                Err(journal::Error::Record(error)) => {
+                    tracing::error!(%error, "a notice cannot be read: nobody is told")
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -37,7 +37,8 @@ impl Engine {
         if let Err(error) = self.keep_by_limits().await {
             tracing::warn!(%error, "how long ended runs are kept is not as the limits say");
         }
-        if let Err(error) = self.tokens.sweep_all(self.services.clock.now(), self.services.limits.ended_tokens_kept_ms) {
+        if let Err(error) = self.tokens.sweep_all(self.services.clock.now(), self.services.limits.ended_tokens_kept_ms)
+        {
             tracing::warn!(%error, "tokens that have ended cannot be removed");
         }
         loop {

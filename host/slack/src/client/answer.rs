@@ -129,7 +129,9 @@ impl Failure {
             Self::NotSent { reason, .. } => reason.may_succeed_later(),
             Self::Unknown { reason: Unknown::TooLarge { .. } } => false,
             Self::Unknown { reason: Unknown::Status(status) } => *status >= 500,
-            Self::Unknown { reason: Unknown::Deadline | Unknown::Cut | Unknown::Unreadable(_) | Unknown::Slack(_) } => true,
+            Self::Unknown { reason: Unknown::Deadline | Unknown::Cut | Unknown::Unreadable(_) | Unknown::Slack(_) } => {
+                true
+            }
         }
     }
 

@@ -325,11 +325,14 @@ async fn find<E: Execution>(scope: &Scope<E>, name: &Name<'_>, input: &Value) ->
         }
         match answer.body["response_metadata"]["next_cursor"].as_str() {
             Some(cursor) if !cursor.is_empty() => arguments["cursor"] = Value::from(cursor),
-            _ => break,
+            _ => {
+                let near = nearest(&plain, seen.iter().map(String::as_str)).map(str::to_owned);
+                return Err(not_found(scope, name, "the connection sees none of that name", near));
+            }
         }
     }
-    let near = nearest(&plain, seen.iter().map(String::as_str)).map(str::to_owned);
-    Err(not_found(scope, name, "the connection sees none of that name", near))
+    let why = format!("none of the first {PAGES_MAX} pages of {method} has it, and no more are read: give its id");
+    Err(not_found(scope, name, &why, None))
 }
 
 /// The filter by which SCIM finds the account with an e-mail. A JSON string is what a filter takes as its value: written

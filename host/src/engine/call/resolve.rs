@@ -80,7 +80,11 @@ pub(crate) async fn read_back(
             Err(failure) => {
                 let why = format!("reading back with {}: {failure}", asked.name);
                 let retry_after_ms = failure.retry_after_ms();
-                return if failure.may_pass() { Err(Later { why, retry_after_ms }) } else { Ok(Verdict::CannotTell(why)) };
+                return if failure.may_pass() {
+                    Err(Later { why, retry_after_ms })
+                } else {
+                    Ok(Verdict::CannotTell(why))
+                };
             }
         };
         match reconciler.next(&answer) {

@@ -210,6 +210,9 @@ impl<E: Execution> Scope<E> {
             return Err(Stopped::PutDown);
         }
         loop {
+            if in_doubt && *self.services.drain.borrow() {
+                return Err(Stopped::Unread);
+            }
             let may_send = !in_doubt && self.has_turn(&request, &place, progress, held.take()).await?;
             self.entrance.passed();
             if may_send || in_doubt {
@@ -222,9 +225,7 @@ impl<E: Execution> Scope<E> {
                 .port
                 .step(&step, intent, |open| async {
                     match open {
-                        Some(intent) => {
-                            self.resolve(&request, &intent, &stamp, self.services.began, patient).await
-                        }
+                        Some(intent) => self.resolve(&request, &intent, &stamp, self.services.began, patient).await,
                         None if !may_send => End::Stopped,
                         None => self.send(&request, &stamped, &stamp).await,
                     }

@@ -63,7 +63,8 @@ impl Outage {
 }
 
 fn was_parked(life: &Life, run: RunId) -> bool {
-    let parked = |entry: &Entry| matches!(entry, Entry::Decision { events } if json!(events).to_string().contains("parked"));
+    let parked =
+        |entry: &Entry| matches!(entry, Entry::Decision { events } if json!(events).to_string().contains("parked"));
     life.entries(run).iter().any(parked)
 }
 
@@ -76,9 +77,8 @@ fn house_a8_a_network_that_is_away_for_half_a_minute_parks_none_of_fifty_writes(
     let runs: Vec<RunId> =
         (0..50).map(|n| life.started(trigger(&workflow, json!({ "text": format!("m{n}") }), HQ, None))).collect();
     outage.until(&life, "each was looked for in vain", || outage.reads() >= 4 * 50);
-    let away = outage.until(&life, "half a minute is over", || {
-        crate::clock::Clock::now(&outage.clock) >= START.plus_millis(30_000)
-    });
+    let away = outage
+        .until(&life, "half a minute is over", || crate::clock::Clock::now(&outage.clock) >= START.plus_millis(30_000));
     assert!(away <= Duration::from_secs(30));
     life.until("most are put down", || life.engine().services.waiting.count().1 > 0);
     outage.ends();
@@ -209,9 +209,10 @@ fn house_a8_what_is_read_waits_out_an_outage_as_what_is_sent_does() {
     let run = life.started(trigger(&by_name, json!({}), HQ, None));
     outage.until(&life, "it was looked up in vain", || outage.slack.count("conversations.list") >= 4);
     assert_eq!(life.status(run), Status::Running);
-    let shown = life.entries(run).iter().any(
-        |entry| matches!(entry, Entry::Note { text, .. } if text.contains("conversations.list is tried again")),
-    );
+    let shown = life
+        .entries(run)
+        .iter()
+        .any(|entry| matches!(entry, Entry::Note { text, .. } if text.contains("conversations.list is tried again")));
     assert!(shown, "nobody sees for what it waits");
     outage.ends();
     outage.until(&life, "it has ended", || life.status(run).is_final());

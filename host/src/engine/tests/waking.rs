@@ -213,8 +213,7 @@ fn house_a5_many_more_runs_are_due_than_may_be_in_memory_and_each_wakes_once() {
     let life = Life::start_at(fresh(), limits, Arc::new(clock.clone()), &slack);
     let workflow = life.apply("\n  - rest: {wait: {hours: 1}}");
     let left = || life.engine().services.counters.left.load(std::sync::atomic::Ordering::Relaxed);
-    let runs: Vec<RunId> =
-        (0..RUNS).map(|_| life.started(trigger(&workflow, json!({}), &[], None))).collect();
+    let runs: Vec<RunId> = (0..RUNS).map(|_| life.started(trigger(&workflow, json!({}), &[], None))).collect();
     life.until("all rest", || life.engine().runs.live() == 0 && left() == RUNS);
     let before = life.store.scanned();
     clock.advance(Duration::from_secs(3_600));

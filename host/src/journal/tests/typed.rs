@@ -235,8 +235,10 @@ fn house_a9_a_list_has_everything_however_long_it_is() {
         seen += 1;
     }
     assert_eq!((seen, all().count()), (5_000, 0));
-    let named: Result<Vec<String>, _> =
-        journal.list::<String>(Space::Host, &key::host_named("notice ")).map(|read| read.map(|(_, name)| name)).collect();
+    let named: Result<Vec<String>, _> = journal
+        .list::<String>(Space::Host, &key::host_named("notice "))
+        .map(|read| read.map(|(_, name)| name))
+        .collect();
     assert_eq!(named.unwrap(), ["notice 1", "notice 2"]);
     assert_eq!(journal.list::<String>(Space::Host, &key::host_named("notice")).count(), 5);
 }
