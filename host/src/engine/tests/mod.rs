@@ -30,6 +30,7 @@ mod doubts;
 mod dying;
 mod letting_out;
 mod life;
+mod naming;
 mod once;
 mod operations;
 mod outages;
