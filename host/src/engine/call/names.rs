@@ -242,6 +242,8 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
                     Err(Unresolved::Fault(_)) if named.may_be_id(&name) => name.clone(),
                     found => found?,
                 };
+                // Another run may have found it meanwhile.
+                scope.gives_up_turn(&key);
                 let answer = Answer {
                     hash: Digest::of(format!("{named:?}\n{name}").as_bytes()).to_string(),
                     function: "name".to_owned(),

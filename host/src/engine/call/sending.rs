@@ -163,6 +163,12 @@ impl<E: Execution> Scope<E> {
         }
     }
 
+    /// What was kept for a call while its run was put down is not waited for any more: the call got on without it. What is
+    /// left would look as if the call still waited.
+    pub(super) fn gives_up_turn(&self, key: &CallKey) {
+        drop(self.services.waiting.claim(self.run, &Place::Call(key.clone())));
+    }
+
     /// Waits for the turn to send, from where an earlier life of the driver left off; false when the call is to stop.
     async fn has_turn(
         &self,

@@ -219,3 +219,25 @@ fn house_a8_what_is_read_waits_out_an_outage_as_what_is_sent_does() {
     assert_eq!(life.status(run), Status::Completed, "{:?}", life.view(run));
     assert_eq!(outage.slack.messages(), ["by-name"]);
 }
+
+/// One of them finds the name for both: the other does not look as if it still waited.
+#[test]
+fn house_a8_runs_that_wait_for_the_same_name_leave_nothing_behind() {
+    let slack = Slack::start();
+    slack.fault(&json!({ "method": "conversations.*", "times": 0, "action": "cut_before" }));
+    let limits = Limits { waiting_runs_max: 1, ..Limits::default() };
+    let outage = Outage { slack, clock: Manual::new(START), limits };
+    let life = outage.life(fresh());
+    let by_name = life.apply(
+        "
+  - one: {call: message.send:1@slack, with: {connection: team, channel: '#it', text: '${ .text }'}}
+  - rest: {wait: {days: 30}}",
+    );
+    let runs: Vec<RunId> =
+        (0..4).map(|n| life.started(trigger(&by_name, json!({ "text": format!("m{n}") }), HQ, None))).collect();
+    outage.until(&life, "most are put down", || life.engine().services.waiting.count().1 >= 3);
+    outage.ends();
+    outage.until(&life, "all rest", || runs.iter().all(|run| life.status(*run) == Status::Waiting));
+    assert_eq!(outage.slack.messages().len(), 4);
+    life.until("nothing is left behind", || life.engine().services.waiting.count() == (0, 0));
+}
