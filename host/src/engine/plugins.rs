@@ -9,7 +9,7 @@ use bellhop_core::manifest::Manifest;
 use bellhop_core::preflight::{Plugin, Plugins as Known};
 use bellhop_core::requirement::{Grant, Rules};
 use bellhop_core::run::Action;
-use bellhop_core::schema::Schema;
+use bellhop_core::schema::{PATTERNS_TOGETHER_MAX, Schema};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -321,7 +321,15 @@ fn kept(grants: &[Grant]) -> Vec<u8> {
 pub(crate) fn compile(stored: Stored, grants: Arc<[Grant]>) -> Result<Installed, Vec<String>> {
     let mut faults = Vec::new();
     let mut actions = BTreeMap::new();
+    let mut patterns = 0;
     for action in &stored.manifest.actions {
+        if patterns > PATTERNS_TOGETHER_MAX {
+            faults.push(format!(
+                "the schemas before those of `{}` have more than {PATTERNS_TOGETHER_MAX} patterns: schema-too-costly",
+                action.name
+            ));
+            break;
+        }
         let mut schema = |what: &str, document: &serde_json::Value| {
             Schema::compile(document)
                 .map_err(|found| {
@@ -334,6 +342,7 @@ pub(crate) fn compile(stored: Stored, grants: Arc<[Grant]>) -> Result<Installed,
         };
         let (input, output) = (schema("input", &action.input), schema("output", &action.output));
         if let (Some(input), Some(output)) = (input, output) {
+            patterns += input.patterns() + output.patterns();
             let compiled = Action {
                 plugin: stored.inspection.digest,
                 version: stored.manifest.version.clone(),
