@@ -251,7 +251,12 @@ impl Engine {
     pub(crate) async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
         self.services.runtime.get_or_init(tokio::runtime::Handle::current);
         let found = self.recover().await?;
-        self.forget_removed_plugins().await?;
+        match self.forget_removed_plugins().await {
+            Ok(_) => {}
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            // They cost a place on the disk and nothing else; the next start tries again.
+            Err(error) => tracing::warn!(%error, "plugins that were removed are still kept"),
+        }
         let engine = self.clone();
         tokio::spawn(async move { engine.wake_when_due().await });
         let engine = self.clone();

@@ -128,13 +128,17 @@ fn schema(at: &At<'_>, report: &mut Report) {
         report.fault(code::SCHEMA_TOO_COSTLY, &at.pointer, message, "use fewer patterns");
     }
     for fault in compiled.err().into_iter().flatten() {
-        let message = format!("the {} schema of {} is invalid: {}", at.title(), report.subject(), fault.message);
-        report.fault(
-            fault.code(),
-            &format!("{}{}", at.pointer, fault.pointer),
-            message,
-            "write JSON Schema 2020-12, within this host's limits",
-        );
+        let (code, is, fix) = if fault.too_costly {
+            (
+                code::SCHEMA_TOO_COSTLY,
+                "takes too long to compare with",
+                "describe less of the value, or in fewer branches",
+            )
+        } else {
+            (code::INVALID_SCHEMA, "is invalid", "write JSON Schema 2020-12, within this host's limits")
+        };
+        let message = format!("the {} schema of {} {is}: {}", at.title(), report.subject(), fault.message);
+        report.fault(code, &format!("{}{}", at.pointer, fault.pointer), message, fix);
     }
 }
 

@@ -92,6 +92,7 @@ impl Plugins {
         let _one = self.changing.lock().await;
         let versions = self.named(change.name, change.version)?;
         let anew = changed(&versions, change)?;
+        self.journal.room()?;
         let mut write = Write::new();
         for (installed, grants) in versions.iter().zip(&anew) {
             write.put(&installed.stored.grant_key(), grants)?;
