@@ -119,6 +119,9 @@ pub(crate) struct Summary {
     /// The key that the definition gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) own_key: Option<String>,
+    /// Whether the run cannot be taken up and is set aside. What it is parked with says so in words only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) poisoned: bool,
 }
 
 /// Something due.

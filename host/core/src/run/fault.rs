@@ -40,6 +40,8 @@ pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
         instance: None,
         slack: None,
         details: None,
+        class: None,
+        retry_after_ms: None,
     }
 }
 
@@ -53,5 +55,7 @@ pub(super) fn of_timeout(what: &str) -> Fault {
         instance: None,
         slack: None,
         details: None,
+        class: None,
+        retry_after_ms: None,
     }
 }

@@ -26,7 +26,7 @@ mod redefine;
 mod state;
 
 pub use decide::{Cause, Input, Returned, decide, decide_and_apply};
-pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables};
+pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables, Why};
 pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};
 pub use ledger::LedgerEntry;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::run::Why;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::reconcile::{self, Question, Step, Verdict};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::effects::Scope;
 use super::request::Request;
 use super::stamp::request_text;
-use crate::engine::execution::{Answer, End, Execution, How, Intent};
+use crate::engine::execution::{Answer, End, Execution, How, Intent, Parking};
 use crate::engine::gateway::{Connected, Gateway};
 use crate::faults::{Plant, planted};
 use crate::journal::Write;
@@ -109,13 +110,12 @@ impl<E: Execution> Scope<E> {
             }
             Verdict::CannotTell(why) => {
                 self.keep_request(method, arguments);
-                let mut fault = Fault::of_code(
+                let fault = Fault::of_code(
                     "outcome-unknown",
                     500,
                     format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name),
                 );
-                fault.instance = Some(self.execution.pointer.clone());
-                End::Doubt(fault)
+                End::Doubt(Parking::at(&self.execution.pointer, Why::Doubt, fault))
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bellhop_core::fault::Fault;
+use bellhop_core::run::Why;
 use bellhop_slack::client::{Failure, Unknown};
 use bellhop_slack::limiter::{Lane, Limiter, Reservation};
 use bellhop_slack::reconcile;
@@ -47,7 +48,7 @@ impl<E: Execution> Scope<E> {
         let limiter = &self.services.gateway.limiter;
         let reservation = limiter
             .reserve(method, arguments, self.connection.owner(), self.run, lane)
-            .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
+            .map_err(|full| self.park(Why::Unavailable, Fault::of_code("rate-limited", 429, full.to_string())))?;
         if reservation.wait_ms() >= 1_000 {
             self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
         }
@@ -133,9 +134,7 @@ impl<E: Execution> Scope<E> {
                     attempts += 1;
                     if attempts >= self.services.limits.slack_attempts_max {
                         let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
-                        let mut fault = Fault::of_code("slack-unavailable", 503, detail);
-                        fault.instance = Some(self.execution.pointer.clone());
-                        return Err(Stopped::Park(fault));
+                        return Err(self.park(Why::Unavailable, Fault::of_code("slack-unavailable", 503, detail)));
                     }
                     let backoff = 250_u64
                         .checked_shl(u32::try_from(attempts).unwrap_or(u32::MAX))

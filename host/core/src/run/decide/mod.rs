@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::EVENTS_PER_DECISION_MAX;
 use super::arguments::{Asked, Asking, Scope};
-use super::event::{Effect, Ending, Event, FrameId};
+use super::event::{Effect, Ending, Event, FrameId, Why};
 use super::fault as faults;
 use super::frame::Phase;
 use super::state::State;
@@ -76,8 +76,10 @@ pub enum Cause {
     Park {
         /// Whose.
         frame: FrameId,
-        /// Why.
+        /// Why, in words.
         reason: Fault,
+        /// Why, for what follows from it.
+        why: Why,
         /// Whether it had changed something before.
         wrote: bool,
     },
@@ -201,14 +203,14 @@ impl Decider<'_> {
             Cause::Start => self.start(),
             Cause::Wake => self.wake(),
             Cause::Returned { frame, result } => self.returned(*frame, result),
-            Cause::Park { frame, reason, wrote } => {
+            Cause::Park { frame, reason, why, wrote } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
                     if self.state.killed {
                         // Nobody waits for an answer.
                         return self.emit(Event::CallStopped { frame: *frame, effect: None });
                     }
                     let (frame, at, reason) = (*frame, self.at, reason.clone());
-                    self.emit(Event::Parked { frame, at, reason, wrote: *wrote });
+                    self.emit(Event::Parked { frame, at, reason, why: *why, wrote: *wrote });
                 }
             }
             Cause::Unpark { frame } => {

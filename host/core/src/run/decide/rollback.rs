@@ -62,6 +62,7 @@ impl Decider<'_> {
         let Inverse::Call(action, connection, input) = self.state.inverse_of(entry) else { return };
         let event = Event::UndoScheduled {
             frame: self.next_frame(),
+            at: self.at,
             entry: position,
             attempt: entry.attempts + 1,
             action,
@@ -84,7 +85,8 @@ impl Decider<'_> {
             return self.incomplete(entry, &fault);
         }
         let wait = BACKOFF_FIRST_MS << (2 * tries.saturating_sub(1)).min(20);
-        let until = self.at.plus_millis(wait / 2 + self.entropy % (wait / 2 + 1));
+        let backoff = wait / 2 + self.entropy % (wait / 2 + 1);
+        let until = self.at.plus_millis(backoff.max(fault.retry_after_ms.unwrap_or(0)));
         self.emit(Event::UndoRetryScheduled { entry, fault, until });
     }
 

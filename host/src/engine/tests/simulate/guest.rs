@@ -94,7 +94,7 @@ impl Script for Guests {
     fn run(&self, action: &str, input: &str, host: Box<dyn Host>) -> BoxFuture<'static, Ended> {
         let request: Value = serde_json::from_str(input).unwrap();
         let text = |pointer: &str| request.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (run, task) = (text("/context/run"), text("/context/task"));
+        let (run, task) = (text("/context/run"), text("/context/execution"));
         let world = self.world.clone();
         let place = {
             let mut state = world.lock();
@@ -157,7 +157,7 @@ fn unchanged(output: &Value) -> Value {
 }
 
 fn error(code: &str) -> Stop {
-    Stop::Error(json!({"code": code, "message": "as the script says", "class": "fatal"}).to_string())
+    Stop::Error(json!({"code": code, "message": "as the script says", "class": "retry"}).to_string())
 }
 
 /// Slack's own word in an error of a call.
