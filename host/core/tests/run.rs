@@ -19,8 +19,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
 use bellhop_core::run::{
-    self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State, Undo,
-    Why,
+    self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State, Undo, Why,
 };
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;

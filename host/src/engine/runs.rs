@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::{self, Cause, Command, ExecutionKey, State, Status};
-use serde_json::Value;
 use futures_util::FutureExt as _;
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 

@@ -65,7 +65,7 @@ mod plugin;
 pub use bellhop_plugin_macros::{action, input, output};
 
 pub use action::{Action, Alternative, Answer, Effect, ErrorCode, Exclusive, Licence, Spec};
-pub use context::{Connection, Context, Kind};
+pub use context::{Connection, Context, Kind, Limits};
 pub use done::Done;
 pub use failure::{Class, Failure};
 pub use plugin::{Entry, Plugin};

@@ -313,7 +313,11 @@ mod tests {
     fn end(text: &str, declared: &[(&str, u16)], told: &[&str]) -> Meaning {
         let declared: Vec<DeclaredError> = declared
             .iter()
-            .map(|(code, status)| DeclaredError { code: (*code).to_owned(), status: *status, description: String::new() })
+            .map(|(code, status)| DeclaredError {
+                code: (*code).to_owned(),
+                status: *status,
+                description: String::new(),
+            })
             .collect();
         let told = told.iter().map(|code| (*code).to_owned()).collect();
         meaning(Err(text.to_owned()), |code| status_of(code, &declared, &told))
@@ -377,7 +381,8 @@ mod tests {
 
     #[test]
     fn author_c5_an_error_of_plain_text_is_shown() {
-        for text in ["the frobnicator is jammed", "\"the frobnicator is jammed\"", "{\"message\":\"jammed\"}", "[]", ""] {
+        for text in ["the frobnicator is jammed", "\"the frobnicator is jammed\"", "{\"message\":\"jammed\"}", "[]", ""]
+        {
             let Meaning::Broken(detail) = end(text, &[], &[]) else { panic!("{text}") };
             assert!(detail.contains(&format!("`{text}`")), "{detail}");
         }

@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use super::deeds::Deeds;
 use super::earlier::Earlier;
 use super::request::Request;
-use super::stamp::request_text;
 use super::said::{self, Lines};
+use super::stamp::request_text;
 use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
@@ -158,7 +158,13 @@ impl<E: Execution> Scope<E> {
         let hash = Digest::of(hashed.as_bytes()).to_string();
         let refused = |code: &str, message: String| {
             let error = answer::error(code, &message, "fatal", None, None);
-            Answer { hash: hash.clone(), function: function.to_owned(), writes: false, result: Err(error), how: How::Denied }
+            Answer {
+                hash: hash.clone(),
+                function: function.to_owned(),
+                writes: false,
+                result: Err(error),
+                how: How::Denied,
+            }
         };
         let arguments = match parsed {
             Ok(value @ Value::Object(_)) => value,
@@ -201,11 +207,7 @@ impl<E: Execution> Scope<E> {
 
     /// From the record, or by the host's refusal, or by Slack. What is not on record is refused where the guest may have
     /// no more answers.
-    async fn answered(
-        self: Arc<Self>,
-        request: Request,
-        may_answer: bool,
-    ) -> Result<Result<String, String>, Stopped> {
+    async fn answered(self: Arc<Self>, request: Request, may_answer: bool) -> Result<Result<String, String>, Stopped> {
         let Request { method, arguments, key, hash } = &request;
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(key).await?;

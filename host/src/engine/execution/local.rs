@@ -578,8 +578,26 @@ mod tests {
     #[test]
     fn house_a14_a_guest_is_given_the_same_text_at_a_replay() {
         for given in [
-            "1e3", "1.0", "-0", "007", "1 ", " 1", "null", "true", "\"quoted\"", "\"\\u0061\"", "", "{\"b\":1,\"a\":2}",
-            "{\"a\":1,\"a\":2}", "{\"a\": 1}", "[1,2]", "[1, 2]", "18446744073709551616", "C0HQGENERAL", "{", "1e999",
+            "1e3",
+            "1.0",
+            "-0",
+            "007",
+            "1 ",
+            " 1",
+            "null",
+            "true",
+            "\"quoted\"",
+            "\"\\u0061\"",
+            "",
+            "{\"b\":1,\"a\":2}",
+            "{\"a\":1,\"a\":2}",
+            "{\"a\": 1}",
+            "[1,2]",
+            "[1, 2]",
+            "18446744073709551616",
+            "C0HQGENERAL",
+            "{",
+            "1e999",
         ] {
             assert_eq!(text(kept_text(given)), given);
             // As it is read back from the store.

@@ -24,6 +24,8 @@ use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
 use crate::toolchain;
 
+mod carried;
+mod contract;
 mod crash;
 mod double;
 mod doubts;

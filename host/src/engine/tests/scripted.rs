@@ -113,12 +113,14 @@ impl Script<'_> {
                 Err(text) => (1, text),
             };
             let (at, length) = texts.place(text);
-            writeln!(body, "(return (call $result (i32.const {kind}) (i32.const {at}) (i32.const {length})))))").unwrap();
+            writeln!(body, "(return (call $result (i32.const {kind}) (i32.const {at}) (i32.const {length})))))")
+                .unwrap();
         }
         body.push_str("(unreachable)");
         let imports = self.imports();
         let manifest = self.manifest().to_string();
-        Plugin { imports: &imports, run: &body, description: &manifest, items: &texts.data, ..Plugin::default() }.build()
+        Plugin { imports: &imports, run: &body, description: &manifest, items: &texts.data, ..Plugin::default() }
+            .build()
     }
 }
 
