@@ -182,8 +182,9 @@ impl Reader {
                 let pointer = self.workflow.tasks.get(task.0 as usize).map(|t| t.pointer.clone());
                 self.push(out, "task.tolerated", pointer, *at, json!({ "error": fault }));
             }
-            Event::Parked { frame, at, reason, .. } => {
-                self.push(out, "run.parked", self.tasks.get(frame).cloned(), Some(*at), json!({ "reason": reason }));
+            Event::Parked { frame, at, reason, why, .. } => {
+                let data = json!({ "reason": reason, "why": why });
+                self.push(out, "run.parked", self.tasks.get(frame).cloned(), Some(*at), data);
             }
             Event::Unparked { frame, at } => {
                 self.push(out, "run.unparked", self.tasks.get(frame).cloned(), Some(*at), json!({}));

@@ -1,7 +1,7 @@
 //! What guests say: each line once, whatever is replayed, and none that can be taken for a line of the host's.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,31 +14,32 @@ use crate::engine::execution::CallKey;
 /// it waits says them again when it comes back, before it makes the call that it waits for.
 #[derive(Default)]
 pub(crate) struct Said {
-    /// A slice is known by its first call.
-    lines: Mutex<BTreeMap<(RunId, CallKey), u32>>,
+    /// By run; a slice is known by its first call.
+    lines: Mutex<HashMap<RunId, BTreeMap<CallKey, u32>>>,
 }
 
 impl Said {
     /// The attempt is over: nothing of it is said again.
     pub(super) fn forget(&self, run: RunId, execution: &ExecutionKey, attempt: u32) {
-        let of = |ordinal| (run, CallKey { execution: execution.clone(), attempt, ordinal });
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let slices: Vec<_> = lines.range(of(0)..=of(u32::MAX)).map(|(slice, _)| slice.clone()).collect();
-        for slice in slices {
-            lines.remove(&slice);
+        let Some(slices) = lines.get_mut(&run) else { return };
+        slices.retain(|slice, _| slice.execution != *execution || slice.attempt != attempt);
+        if slices.is_empty() {
+            lines.remove(&run);
         }
     }
 
     /// Nothing of the run is under way any more.
     pub(super) fn forget_all(&self, run: RunId) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| *of != run);
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 }
 
 /// The lines of one guest.
 pub(super) struct Lines {
     all: Arc<Said>,
-    slice: (RunId, CallKey),
+    run: RunId,
+    slice: CallKey,
     /// How many were said before this guest was begun.
     before: u32,
     count: u32,
@@ -47,9 +48,10 @@ pub(super) struct Lines {
 impl Lines {
     /// A guest begins, or begins again, the slice whose first call is `slice`.
     pub(super) fn begin(all: &Arc<Said>, run: RunId, slice: CallKey) -> Self {
-        let slice = (run, slice);
-        let before = all.lines.lock().unwrap_or_else(PoisonError::into_inner).get(&slice).copied().unwrap_or(0);
-        Self { all: all.clone(), slice, before, count: 0 }
+        let lines = all.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = lines.get(&run).and_then(|slices| slices.get(&slice)).copied().unwrap_or(0);
+        drop(lines);
+        Self { all: all.clone(), run, slice, before, count: 0 }
     }
 
     /// The guest says a line; whether it has not said it before.
@@ -59,7 +61,7 @@ impl Lines {
             return false;
         }
         let mut lines = self.all.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.insert(self.slice.clone(), self.count);
+        lines.entry(self.run).or_default().insert(self.slice.clone(), self.count);
         true
     }
 }

@@ -227,7 +227,8 @@ fn house_a7_each_earlier_success_answers_once_over_slices_and_lives() {
         script.install(&life);
         let workflow = retried(&life, name, 2);
         slack.fault(&json!({ "method": "users.list", "action": { "refuse": { "error": "access_denied" } } }));
-        let held = slack.fault(&json!({ "method": "users.list", "nth": 2, "action": "hold_before_accept" }));
+        // The first rule takes the first attempt's, this one the second's.
+        let held = slack.fault(&json!({ "method": "users.list", "action": "hold_before_accept" }));
         let run = life.started(trigger(&workflow, json!({}), HQ, None));
         slack.happened(held);
         assert_eq!(slack.messages(), ["once"], "the first was sent again");
