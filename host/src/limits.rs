@@ -102,6 +102,7 @@ limits! {
     guest_memory_bytes_max = 64 << 20, 256 << 20, "linear memory of one action: what a Python interpreter needs, doubled";
     guest_cpu_ms_max = 1_000, 10_000, "computing between two calls; a retry of a slow machine counts as one of three";
     guest_calls_max = 200, 1_000, "calls of one slice of an action: what a replay must feed back";
+    guest_idle_slices_max = 20, 1_000, "times in a row that an action may ask to be called again without a call or with the state that it had: what gets nowhere ends";
     guest_answers_bytes_max = 8 << 20, 32 << 20, "bytes of answers of one slice, likewise";
     guest_answer_bytes_max = 1 << 20, 1 << 20, "one answer to a guest: ask for smaller pages";
     guest_output_bytes_max = 1 << 20, 1 << 20, "an action's output: it becomes a task's output in the journal";

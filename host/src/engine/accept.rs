@@ -305,6 +305,7 @@ impl Engine {
             idempotency_key: trigger.idempotency_key.clone(),
             pins_at: None,
             own_key: own.as_ref().map(|own| own.key.clone()),
+            poisoned: false,
         };
         write.put(&key::listing(now, run), &Value::Null)?;
         write.put(&key::open(run), &Open::default())?;
@@ -333,9 +334,13 @@ impl Engine {
         let bytes = write.bytes() as u64;
         let mut seq = 0;
         entries.insert(0, accepted);
+        // From here on the run is in lists. Whoever sends it a message waits until it is with its driver: two drivers would
+        // write one log.
+        let taking_up = self.loading.lock(run.to_string()).await;
         let ticket = journal.append(run, &mut seq, &entries, write)?;
         place.keep();
         if blocked {
+            drop(taking_up);
             journal.durable(ticket).await.map_err(journal::Error::from)?;
             self.blocked.add(run);
             let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
@@ -347,6 +352,7 @@ impl Engine {
         }
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
         self.begin(run, Begun { state, granted, ticket, bytes, summary });
+        drop(taking_up);
         if !planted(Plant::AnswerUnsynced) {
             journal.durable(ticket).await.map_err(journal::Error::from)?;
         }

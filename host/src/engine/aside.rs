@@ -22,14 +22,14 @@ const RUN_POISONED: &str = "run-poisoned";
 
 /// Whether a summary says that its run was set aside.
 pub(super) fn is_poisoned(summary: &Summary) -> bool {
-    let reason = summary.waiting.as_ref().and_then(|waiting| waiting.pointer("/reason/type")).and_then(Value::as_str);
-    reason.and_then(|kind| kind.rsplit('/').next()) == Some(RUN_POISONED)
+    summary.poisoned
 }
 
 fn poisoned(summary: &mut Summary, reason: &str) {
     let mut fault = Fault::of_code(RUN_POISONED, 500, format!("the run cannot be taken up: {reason}"));
     fault.title = Some("The run cannot be taken up and is set aside".to_owned());
     summary.status = Status::Parked;
+    summary.poisoned = true;
     summary.waiting = Some(json!({ "on": "person", "reason": fault }));
 }
 
@@ -190,6 +190,7 @@ impl Engine {
         let mut write = Write::new();
         if !summary.status.is_final() {
             let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
+            summary.poisoned = false;
             summary.error = reason.map(|reason| self.services.journal.content(&mut write, reason)).transpose()?;
             (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
             super::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
@@ -229,6 +230,7 @@ fn summary_of(namespace: String, name: String, version: String, started_at: Time
         idempotency_key: None,
         pins_at: None,
         own_key: None,
+        poisoned: false,
     }
 }
 

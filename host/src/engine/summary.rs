@@ -44,6 +44,8 @@ pub(crate) fn after(
     let mut summary = before.clone();
     summary.status = state.status();
     summary.updated_at = now;
+    // Whoever has a state to show has taken the run up.
+    summary.poisoned = false;
     summary.waiting = state.waiting().and_then(|w| serde_json::to_value(w).ok()).map(|w| mask.value(w));
     // A run that ended can go on: what it ended with is no more.
     (summary.error, summary.output, summary.ended_at) = (None, None, None);

@@ -150,6 +150,9 @@ pub(crate) struct Summary {
     /// The key that the definition gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) own_key: Option<String>,
+    /// Whether the run cannot be taken up and is set aside. What it is parked with says so in words only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) poisoned: bool,
 }
 
 /// What one page of a list has, and where it goes on: for a client that is shown a cursor. Whoever wants all has

@@ -30,7 +30,7 @@ mod weight;
 
 pub use budget::{Budget, Spent};
 pub use decide::{Cause, Decided, Input, Returned, decide};
-pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables};
+pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables, Why};
 pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};
 pub use ledger::LedgerEntry;

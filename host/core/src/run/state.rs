@@ -51,6 +51,9 @@ pub struct State {
     pub(super) halted: Option<(Timestamp, Fault)>,
     /// Whether a task with `noRollbackAfter` has begun.
     pub(super) committed: bool,
+    /// When executions began that are entered anew because a person has them tried again, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) starts: BTreeMap<String, Timestamp>,
     /// How often a person had something tried again: each such time raises the numbers of all attempts to come.
     pub(super) retried: u32,
     /// Whether, and how far, what was changed is being taken back.
@@ -130,6 +133,7 @@ impl State {
             failed: None,
             halted: None,
             committed: false,
+            starts: BTreeMap::new(),
             retried: 0,
             rollback: None,
             killed: false,

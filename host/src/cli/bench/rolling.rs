@@ -118,6 +118,7 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
         pins_at: None,
         idempotency_key: None,
         own_key: None,
+        poisoned: false,
     };
     let mut seq = 0;
     let mut write = Write::new();

@@ -248,7 +248,7 @@ impl Local {
 
     async fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
         let text = asked_for(cause).to_owned();
-        let asked = Entry::Note { level: "info".to_owned(), text, by: Some(settle.by.clone()) };
+        let asked = Entry::Note { at: self.clock.now(), level: "info".to_owned(), text, by: Some(settle.by.clone()) };
         self.written(|log| self.append(log, std::slice::from_ref(&asked), Write::new())).await?;
         for (call, answer) in &settle.calls {
             self.written(|log| self.settle_one(log, call, answer.as_ref(), &settle.by)).await?;
@@ -415,10 +415,8 @@ impl Local {
     /// The entry of a call's end.
     fn ended(&self, write: &mut Write, call: &CallKey, answer: &Answer, intent: bool) -> Result<Entry, Error> {
         let hash = digest(&answer.hash)?;
-        // The guest gets text; JSON text is kept as JSON, so that equal values are stored once and people can read it.
         let kept = |write: &mut Write, text: &str| -> Result<journal::Content, Error> {
-            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-            Ok(self.journal.content(write, value)?)
+            Ok(self.journal.content(write, kept_text(text))?)
         };
         let how = answer.how.as_str().to_owned();
         let (key, attempt, ordinal) = (call.execution.to_string(), call.attempt, call.ordinal);
@@ -430,7 +428,7 @@ impl Local {
             Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
         } else {
             let function = Some(answer.function.clone()).filter(|function| !function.is_empty());
-            Entry::Read { key, attempt, ordinal, hash, answer: content, how, function }
+            Entry::Read { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how, function }
         })
     }
 }
@@ -449,6 +447,13 @@ fn asked_for(cause: &Cause) -> &'static str {
         Cause::Settle { done: false, .. } => "for what is in doubt to count as not done",
         _ => "for something",
     }
+}
+
+/// Text as it is kept. The guest gets text; what is JSON and is written out again as it stands is kept as JSON, so that
+/// equal values are stored once and people can read it. Anything else, as a name that happens to be a number, is text.
+fn kept_text(text: &str) -> Value {
+    let json = serde_json::from_str(text).ok().filter(|json: &Value| !json.is_string() && json.to_string() == text);
+    json.unwrap_or_else(|| Value::from(text))
 }
 
 /// Text as the guest got it: kept JSON written out again.
@@ -560,6 +565,7 @@ impl Execution for Local {
                 // A read that was not sent left nothing behind to be told about.
                 if had_intent {
                     let entry = Entry::NotSent {
+                        at: self.clock.now(),
                         repeats: *repeats,
                         key: call_key.execution.to_string(),
                         attempt: call_key.attempt,
@@ -660,7 +666,7 @@ impl Execution for Local {
     }
 
     fn note(&self, text: String) {
-        let entry = Entry::Note { level: "info".to_owned(), text, by: None };
+        let entry = Entry::Note { at: self.clock.now(), level: "info".to_owned(), text, by: None };
         let mut log = self.log();
         if self.check_size(&log).is_err() {
             return;
@@ -675,5 +681,42 @@ impl Execution for Local {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn house_a14_a_guest_is_given_the_same_text_at_a_replay() {
+        for given in [
+            "1e3",
+            "1.0",
+            "-0",
+            "007",
+            "1 ",
+            " 1",
+            "null",
+            "true",
+            "\"quoted\"",
+            "\"\\u0061\"",
+            "",
+            "{\"b\":1,\"a\":2}",
+            "{\"a\":1,\"a\":2}",
+            "{\"a\": 1}",
+            "[1,2]",
+            "[1, 2]",
+            "18446744073709551616",
+            "C0HQGENERAL",
+            "{",
+            "1e999",
+        ] {
+            assert_eq!(text(kept_text(given)), given);
+            // As it is read back from the store.
+            let stored: Value = serde_json::from_str(&kept_text(given).to_string()).unwrap();
+            assert_eq!(text(stored), given, "read back");
+        }
+        assert!(kept_text("{\"ok\":true}").is_object(), "what people can read stays so");
     }
 }

@@ -164,6 +164,7 @@ impl Stage for LocalStage {
                 idempotency_key: None,
                 pins_at: None,
                 own_key: None,
+                poisoned: false,
             };
             let mut write = Write::new();
             write.put(&key::summary(self.run()), &summary).unwrap();
