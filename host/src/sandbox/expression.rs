@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
-use bellhop_core::expression::{Error, Evaluator, Inspection};
+use bellhop_core::cost::Cost;
+use bellhop_core::expression::{self, Error, Evaluator, Inspection};
 use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
@@ -210,8 +211,8 @@ impl Expressions {
     }
 }
 
-impl Evaluator for Expressions {
-    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
+impl Expressions {
+    fn value(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
         let known = self.inner.known(program)?;
         let inspection = known.as_ref().as_ref().map_err(Clone::clone)?;
         let arguments = read_by(inspection, arguments)?;
@@ -220,6 +221,12 @@ impl Evaluator for Expressions {
             if inspection.paths.iter().all(|path| path.starts_with('$')) { "null".to_owned() } else { to_json(input)? };
         let text = self.inner.enter(|guest| guest.evaluate(program, &arguments, &input))?;
         serde_json::from_str(&text).map_err(|e| invalid(format!("the result cannot be read: {e}")))
+    }
+}
+
+impl Evaluator for Expressions {
+    fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> expression::Answer {
+        expression::Answer { result: self.value(program, arguments, input), cost: Cost::ZERO }
     }
 
     fn inspect(&self, program: &str) -> Result<Inspection, Error> {
