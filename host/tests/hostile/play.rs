@@ -236,7 +236,7 @@ impl Play<'_> {
         loop {
             let view = self.world.get(&format!("/v1/runs/{run}"), until)?;
             let end = ends::of_run(&view);
-            let wrong = ends::wrong(&end, is);
+            let wrong = ends::judged(&end, is);
             self.world.remember(run, view["status"].as_str().unwrap_or_default(), &self.case.name);
             match wrong {
                 None => return Ok(()),

@@ -138,6 +138,7 @@ impl<'a> Report<'a> {
             self.seen.worst_other.as_millis(),
             self.seen.memory_mb
         );
+        println!("{}", crate::ends::told());
         if self.left_out > 0 {
             println!("{} cases are left out: there was no time for them", self.left_out);
         }

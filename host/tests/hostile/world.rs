@@ -428,14 +428,14 @@ fn granted(file: &str) -> Result<String, String> {
         return Ok(address.clone());
     }
     let asked = Command::new(program()).args(["plugin", "inspect", file, "--output", "json"]).output();
-    let told: Value = asked
-        .map_err(|e| e.to_string())
-        .and_then(|asked| serde_json::from_slice(&asked.stdout).map_err(|e| format!("`plugin inspect` tells {e}")))?;
+    let told = asked.map_err(|e| e.to_string())?.stdout;
+    let told: Value = serde_json::from_slice(&told).unwrap_or(Value::Null);
     let lists = told["actions"].as_array().into_iter().flatten().flat_map(|action| action["calls"].as_array());
     let methods = lists.flatten().flat_map(|call| call["methods"].as_array()).flatten();
     let methods: BTreeSet<String> = methods.filter_map(|m| m["method"].as_str()).map(str::to_owned).collect();
     if methods.is_empty() {
-        return Err(format!("`plugin inspect {file}` tells no methods"));
+        let told: String = told.to_string().chars().take(600).collect();
+        return Err(format!("`plugin inspect {file}` tells no methods: {told}"));
     }
     Ok(ADDRESS.get_or_init(|| guest::granting(methods.into_iter())).clone())
 }

@@ -86,12 +86,12 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("bulk-slow", |dice| {
-        let items = dice.from_to(100, 1_500);
+        let items = *dice.one(&[50_u64, 100, 200, 1_000]);
         let work = expression("reduce range(30000) as $i (0; . + $i)");
         (format!("do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, do: [ {{ s: {{ set: {{ v: {work} }} }} }} ] }} }} ]\n"), ANY)
     }),
     ("parallel-slow", |dice| {
-        let items = dice.from_to(100, 800);
+        let items = *dice.one(&[50_u64, 100, 400]);
         let work = expression("reduce range(30000) as $i (0; . + $i)");
         (
             format!(
