@@ -235,7 +235,9 @@ impl Plugins {
     pub(crate) fn put_script(&self, manifest: Manifest, script: Arc<dyn Script>, rules: &Rules) {
         let digest = Digest::of(manifest.name.as_bytes());
         let none = Vec::new;
-        let inspection = Inspection { digest, size: 0, imports: none(), wasi: none(), exports: none(), logs: false };
+        let (size, logs, memory_bytes_max) = (0, false, None);
+        let inspection =
+            Inspection { digest, size, imports: none(), wasi: none(), exports: none(), logs, memory_bytes_max };
         let grants = declared(&manifest, rules).into();
         let stored = Stored { inspection, manifest, installed_at: Timestamp::from_millis(0) };
         let installed = compile(stored, grants).expect("a script's manifest is a good one");
@@ -243,6 +245,17 @@ impl Plugins {
         inner.packages.insert(digest, Guest::Script(script));
         inner.add(installed);
         inner.refresh();
+    }
+
+    /// What a component is, read from its bytes, which takes a while for a large one.
+    pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
+        self.sandbox.inspect(bytes)
+    }
+
+    /// Compiles a component that [`Self::inspect`] has taken, so that [`Self::install`] finds it made. Dropped, it stops
+    /// compiling, unless another waits for the same: nobody compiles for a client that is gone.
+    pub(crate) async fn compile(&self, inspection: Inspection, bytes: &[u8]) -> Result<(), InstallError> {
+        self.sandbox.prepare_inspected(inspection, bytes).await.map(drop).map_err(InstallError::Sandbox)
     }
 
     /// Inspects, compiles, describes and keeps a plugin. After Ok it is durable and can be called.
