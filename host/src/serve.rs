@@ -364,4 +364,14 @@ mod tests {
             assert_eq!((limits.waiting_runs_max, limits.leaving_runs_max), (waiting, leaving), "{guests}");
         }
     }
+
+    #[test]
+    fn author_c4_the_largest_plugin_can_be_stored() {
+        let line = Limits::TABLE.iter().find(|line| line.name == "plugin_bytes_max").unwrap();
+        let value = crate::journal::store::VALUE_BYTES_MAX as u64;
+        assert!(line.cap + (64 << 10) < value && line.default <= line.cap, "{line:?} and values of {value} bytes");
+        let mut limits = Limits::default();
+        let error = limits.set("plugin_bytes_max", 64 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "`plugin_bytes_max` can be from 1 to 32505856, not 67108864");
+    }
 }

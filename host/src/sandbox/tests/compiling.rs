@@ -178,16 +178,6 @@ async fn author_c13_a_folder_that_is_removed_is_made_anew() {
 }
 
 #[test]
-fn author_c4_the_largest_plugin_can_be_stored() {
-    let line = crate::limits::Limits::TABLE.iter().find(|line| line.name == "plugin_bytes_max").unwrap();
-    let value = crate::journal::store::VALUE_BYTES_MAX as u64;
-    assert!(line.cap + (64 << 10) < value && line.default <= line.cap, "{line:?} and values of {value} bytes");
-    let mut limits = crate::limits::Limits::default();
-    let error = limits.set("plugin_bytes_max", 64 << 20).unwrap_err();
-    assert_eq!(error.to_string(), "`plugin_bytes_max` can be from 1 to 32505856, not 67108864");
-}
-
-#[test]
 fn author_c4_what_is_too_large_is_refused_by_its_limits_name() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = sandbox(&folder, |_| {});
