@@ -14,7 +14,7 @@ SLACK := target/plugins/slack.wasm
 FAULTS ?= full
 FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
 
-.PHONY: help setup build plugins demo test check simulate bench faults mutants
+.PHONY: help setup build plugins demo test check simulate bench faults mutants hostile
 
 help:
 	@echo 'make demo     watch a person join a Slack organisation and leave it again'
@@ -22,7 +22,8 @@ help:
 	@echo 'make check    formatting, lints and the fast tests'
 	@echo 'make plugins  build the Slack actions to $(SLACK)'
 	@echo 'make simulate SEEDS=10000   play so many random worlds, with faults and crashes; SEED=17 plays one and shows it'
-	@echo 'make bench    measure, in a release build'
+	@echo 'make bench    measure, in a release build; BEFORE=COMMIT plays each row against that commit; ONLY=ROW,ROW'
+	@echo 'make hostile  send a release build what tries to end, block, grow or fool it (CASES=10000, SEED=N, CASE=NAME)'
 	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick or all, KILLS=1000, SEED=N)'
 	@echo 'make mutants  plant one mistake after the other: each has to be caught'
 	@echo 'make setup    the toolchain for guests; the others do it too'
@@ -55,6 +56,13 @@ faults: setup
 mutants: setup
 	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(CARGO) build --quiet --workspace --bin bellhop; exit $$status
 
+# The harness is a test; what it drives is the release build. CASE=NAME plays one case, SEED=N the generated ones of that
+# seed, CASES=N so many of them.
+hostile: setup
+	$(CARGO) build --quiet --release -p bellhop
+	$(CARGO) test --quiet -p bellhop --test hostile -- full --program $(BELLHOP_RELEASE) \
+	  $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)')
+
 # One thread after the other, so that the tables stand alone. With BELLHOP_FAULTS_PLANT=NAME the mistake of that name is
 # made, and this fails if it is noticed, as it should.
 simulate: export SEEDS ?= 1000
@@ -62,7 +70,10 @@ simulate: setup
 	$(CARGO) test --quiet --workspace --bin bellhop $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
 	  --test-threads=1 --nocapture engine::tests::simulate::$(if $(SEED),worlds)
 
+# With BEFORE=COMMIT that commit is built in a work tree of its own, and each row is played by both programs in turn.
+# ONLY=ROW,ROW measures only these.
 bench: setup
+	$(if $(BEFORE),CARGO='$(CARGO)' .ci/before '$(BEFORE)')
 	$(CARGO) build --release -p bellhop
 	$(BELLHOP_RELEASE) plugin build plugins/slack --out $(SLACK)
-	$(BELLHOP_RELEASE) bench
+	$(BELLHOP_RELEASE) bench $(if $(BEFORE),--before target/before/bellhop) $(if $(ONLY),--only $(ONLY))

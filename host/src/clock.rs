@@ -26,6 +26,11 @@ pub(crate) trait Clock: Send + Sync + 'static {
 
     /// Ends when `span` of [`Clock::monotonic`] time has passed.
     fn sleep(&self, span: Duration) -> Sleep;
+
+    /// Ends after `span`, whatever time it is for runs: a wait of the process for itself.
+    fn pause(&self, span: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(span))
+    }
 }
 
 /// How often a long wait looks whether the machine's clock was set.

@@ -88,9 +88,15 @@ pub(crate) enum Error {
 }
 
 limits! {
-    input_bytes_max = 1 << 20, 4 << 20, "a run's input: held in memory while the run is open, and in every snapshot";
+    value_bytes_max = 1 << 20, 1 << 20, "a value as JSON, wherever it comes from: what is put around it has to fit into a record, and a record into a batch of the store";
+    input_bytes_max = 1 << 20, 1 << 20, "a run's input: held in memory while the run is open, and in every snapshot";
     run_events_max = 100_000, 1_000_000, "records of one run: a fold at waking reads them all";
     run_journal_bytes_max = 64 << 20, 256 << 20, "bytes of one run's journal, likewise";
+    decision_ms_max = 100, 1_000, "one decision of a run that has more to decide than a short one takes: then what it has decided is recorded, and others have their turn";
+    decision_events_max = 2_000, 20_000, "events of one decision: they stand in one record";
+    decision_bytes_max = 4 << 20, 8 << 20, "bytes of these: the last step may add some megabytes, and a batch of the store takes 40";
+    decision_evaluations_max = 2_000, 20_000, "expressions that one decision evaluates";
+    decisions_max = 500, 10_000, "such decisions in a row without a wait or a call: a run that goes round and round is ended";
     open_runs_max = 1_000_000, 10_000_000, "runs that have not ended: each is a key read at start";
     live_runs_max = 256, 100_000, "runs in memory at once, while they do something: as many as can have a guest; more wait for a place";
     guest_memory_bytes_max = 64 << 20, 256 << 20, "linear memory of one action: what a Python interpreter needs, doubled";
@@ -98,8 +104,8 @@ limits! {
     guest_cpu_ms_max = 1_000, 10_000, "processor time between two calls, of the guest alone; it has three tries";
     guest_calls_max = 200, 1_000, "calls of one slice of an action: what a replay must feed back";
     guest_answers_bytes_max = 8 << 20, 32 << 20, "bytes of answers of one slice, likewise";
-    guest_answer_bytes_max = 1 << 20, 4 << 20, "one answer to a guest: ask for smaller pages";
-    guest_output_bytes_max = 1 << 20, 4 << 20, "an action's output: it becomes a task's output in the journal";
+    guest_answer_bytes_max = 1 << 20, 1 << 20, "one answer to a guest: ask for smaller pages";
+    guest_output_bytes_max = 1 << 20, 1 << 20, "an action's output: it becomes a task's output in the journal";
     waiting_runs_max = 32, 1_000, "runs kept in memory, with their guests, while all of their actions wait for a turn; the rest are put down and run again from what is on record";
     waiting_bytes_max = 256 << 20, 8 << 30, "memory of those guests";
     waiting_ms_max = 30_000, 3_600_000, "such a run is put down after it has waited so long, even where there is room";
@@ -111,6 +117,8 @@ limits! {
     slack_attempts_max = 10, 100, "sends of one call that were surely not done, with backoff; then the run parks";
     slack_backoff_ms_max = 60_000, 900_000, "the longest wait between two of them";
     reconcile_delay_ms = 5_000, 60_000, "after a connection ended, before a read-back is believed (semantics 1)";
+    read_back_ms_max = 3_600_000, 86_400_000, "trying to read back what became of a write, while the network or Slack is away; then the run parks";
+    names_max = 500, 10_000, "names in one action's input that the host looks up: each is a request, and a record";
     body_bytes_max = 1 << 20, 16 << 20, "an HTTP body";
     plugin_bytes_max = 31 << 20, 31 << 20, "a plugin's file: a Python plugin has 18 MB, and one value of the store 32 MiB";
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
@@ -125,9 +133,11 @@ limits! {
     notices_again_ms = 30_000, 3_600_000, "between two attempts to tell people, when a failure may pass";
     notices_connections_max = 16, 1_000, "connections over which people are told at once: one that is slow holds up no other";
     blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
+    ended_tokens_kept_ms = 86_400_000, 2_592_000_000, "a token after its end, in lists: so that it is seen why something stopped working";
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
+    disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most a quarter of it: with less nothing begins and open runs wait; what people order uses it";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
-    table_bytes_max = 1 << 20, 16 << 20, "an operator's table: it is given to expressions whole";
+    table_bytes_max = 1 << 20, 1 << 20, "an operator's table: it is given to expressions whole";
     definition_versions_max = 10_000, 1_000_000, "versions of one workflow";
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bellhop_core::diagnostic::Diagnostic;
-use bellhop_core::requirement::{Kind, Permission, TokenKind};
+use bellhop_core::requirement::{Grant, Kind, Permission, TokenKind};
 use bellhop_slack::client::{self, Client, Secret};
 use tokio::net::TcpListener;
 
@@ -41,7 +41,7 @@ pub(crate) struct Options {
 pub(crate) struct Provision {
     /// Connections.
     pub(crate) connections: Vec<Declared>,
-    /// Components, each installed with a grant for everything that its actions declare.
+    /// Components, each installed and granted everything that its actions declare, which is said.
     pub(crate) plugins: Vec<PathBuf>,
     /// Whether every start prints a token, which ends after a day.
     pub(crate) token_each_start: bool,
@@ -100,8 +100,13 @@ pub(crate) enum Error {
         diagnostics: Vec<Diagnostic>,
     },
     /// A plugin that it was told of cannot be installed.
-    #[error("{0}")]
-    Plugin(String),
+    #[error("{message}")]
+    Plugin {
+        /// Which and why.
+        message: String,
+        /// All that is wrong with it.
+        diagnostics: Vec<Diagnostic>,
+    },
     /// HTTP.
     #[error(transparent)]
     Http(#[from] crate::api::Error),
@@ -163,6 +168,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let failed = tell.clone();
     let mut store_options = journal::sled::Options::new(options.data_dir.join("store"));
     store_options.cache_bytes = options.limits.store_cache_bytes;
+    store_options.reserve_bytes = options.limits.disk_reserve_bytes;
     let on_fatal = Box::new(move |error: &journal::store::Error| {
         failed.send_replace(Some(error.to_string()));
     });
@@ -212,20 +218,26 @@ impl Host {
     pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let engine = self.engine.clone();
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(crate::api::serve(
-            engine.clone(),
-            self.listener,
-            crate::api::Options::default(),
-            async move {
+        let http = Threads::new()?;
+        let (serves, listener) = (engine.clone(), self.listener.into_std()?);
+        let serving = http.spawn(async move {
+            let listener = TcpListener::from_std(listener)?;
+            crate::api::serve(serves, listener, crate::api::Options::default(), async move {
                 // Dropped or told: either way it is over.
                 let _over = stopped.await;
-            },
-        ));
-        let open_runs = engine.start().await?;
-        tracing::info!(address = %self.address, open_runs, "ready");
+            })
+            .await
+            .map_err(Error::from)
+        });
         let mut fatal = engine.services.fatal.subscribe();
+        let works = async {
+            let open_runs = engine.start().await?;
+            tracing::info!(address = %self.address, open_runs, "ready");
+            std::future::pending::<Result<(), Error>>().await
+        };
         tokio::select! {
             () = stop => {}
+            ended = works => ended?,
             failed = fatal.wait_for(Option::is_some) => {
                 let reason = failed.ok().and_then(|f| f.clone()).unwrap_or_default();
                 return Err(Error::Store(reason));
@@ -238,7 +250,37 @@ impl Host {
         if !whole {
             tracing::warn!("some calls are still open: the next start resolves them");
         }
+        engine.end_life().map_err(|e| Error::Store(e.to_string()))?;
         engine.services.journal.close().map_err(|e| Error::Store(e.to_string()))
+    }
+}
+
+/// The threads that answer over HTTP. They carry no run, so that whatever runs compute, somebody answers.
+struct Threads(Option<tokio::runtime::Runtime>);
+
+/// Two: one may wait for the store.
+const HTTP_THREADS: usize = 2;
+
+impl Threads {
+    fn new() -> std::io::Result<Self> {
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        threads.worker_threads(HTTP_THREADS).thread_name("http").enable_all().build().map(|threads| Self(Some(threads)))
+    }
+
+    fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+        match &self.0 {
+            Some(threads) => threads.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for them would hold up a process that is to end.
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
     }
 }
 
@@ -286,24 +328,49 @@ async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>,
     }
 }
 
+/// Installs a component with all that it declares; gives what there is to say of it.
+async fn install(engine: &Engine, file: &std::path::Path) -> Result<Vec<String>, Error> {
+    use engine::plugins::{InstallError, Order, Replace, Wanted};
+    let services = &engine.services;
+    let shown = file.display();
+    let refused = |message: String, diagnostics: Vec<Diagnostic>| Error::Plugin { message, diagnostics };
+    let bytes = std::fs::read(file).map_err(|e| refused(format!("{shown} cannot be read: {e}"), Vec::new()))?;
+    let order = Order {
+        bytes: &bytes,
+        grants: Wanted::Everything,
+        replace: Replace::Nobody,
+        rules: &services.gateway.rules,
+        connections: &[],
+        now: services.clock.now(),
+    };
+    match services.plugins.put(order).await {
+        Ok(done) => {
+            let manifest = &done.installed.stored.manifest;
+            let granted: Vec<&str> = done.installed.grants.iter().map(Grant::method).collect();
+            let granted = if granted.is_empty() { "nothing".to_owned() } else { granted.join(", ") };
+            Ok(vec![
+                format!("installed {} {} from {shown}", manifest.name, manifest.version),
+                format!("  granted all that it declares: {granted}"),
+            ])
+        }
+        // Runs that have begun pin the one that is there.
+        Err(error @ InstallError::Immutable { .. }) => Ok(vec![format!("left out {shown}: {error}")]),
+        Err(error) => {
+            let message = format!("{shown} cannot be installed: {error}");
+            let diagnostics = match error {
+                InstallError::Manifest(faults) | InstallError::Grants(faults) => faults,
+                _ => Vec::new(),
+            };
+            Err(refused(message, diagnostics))
+        }
+    }
+}
+
 /// Installs and connects what the host is to have. Ok says, in lines for people, what was new.
 async fn provide(engine: &Engine, provision: &Provision) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
-    let services = &engine.services;
     for file in &provision.plugins {
-        let shown = file.display();
-        let bytes = std::fs::read(file).map_err(|e| Error::Plugin(format!("{shown} cannot be read: {e}")))?;
-        match services.plugins.install(&bytes, None, &services.gateway.rules, services.clock.now()).await {
-            Ok((installed, _)) => {
-                let manifest = &installed.stored.manifest;
-                lines.push(format!("installed {} {} from {shown}", manifest.name, manifest.version));
-            }
-            // Runs that have begun pin the one that is there.
-            Err(error @ engine::plugins::InstallError::Immutable { .. }) => {
-                lines.push(format!("left out {shown}: {error}"));
-            }
-            Err(error) => return Err(Error::Plugin(format!("{shown} cannot be installed: {error}"))),
-        }
+        lines.extend(install(engine, file).await?);
     }
     for declared in &provision.connections {
         lines.extend(connect(engine, declared).await?);

@@ -77,7 +77,7 @@ impl Hosted {
 fn a_message_is_sent_and_its_story_told() {
     let hosted = Hosted::start();
     hosted.place.write("hello.yaml", WORKFLOW);
-    let installed = hosted.done(&["plugin", "install", bellhop::slack_plugin()]);
+    let installed = hosted.done(&["plugin", "install", bellhop::slack_plugin(), "--grant-all"]);
     assert_eq!(installed["name"], "slack");
     assert_eq!(hosted.done(&["plugin", "list"])["result"][0]["name"], "slack");
 
@@ -131,7 +131,7 @@ fn a_message_is_sent_and_its_story_told() {
 fn refusals_are_said_whole_and_end_with_their_codes() {
     let mut hosted = Hosted::start();
     hosted.place.write("hello.yaml", WORKFLOW);
-    hosted.done(&["plugin", "install", bellhop::slack_plugin()]);
+    hosted.done(&["plugin", "install", bellhop::slack_plugin(), "--grant-all"]);
     hosted.connect("grid-org", "acme", "xoxb-org");
     let (code, error, words) = hosted.refused(&["run", "hello.yaml", "--input", "{\"channel\": \"C1\"}"]);
     assert_eq!((code, error.as_str()), (3, "preflight-refused"), "{words}");
@@ -153,7 +153,7 @@ fn refusals_are_said_whole_and_end_with_their_codes() {
         (&["connections", "show", "acm"], 4, "connection-unknown"),
         (&["tables", "show", "access"], 4, "table-unknown"),
         (&["workflows", "bind", "it/hello", "slack=acm"], 3, "request-invalid"),
-        (&["plugin", "install", bellhop::slack_plugin(), "--grant", "chat.postMesage"], 3, "request-invalid"),
+        (&["plugin", "install", bellhop::slack_plugin(), "--grant", "chat.postMesage"], 3, "grant-invalid"),
         (&["token", "create", "--name", "x", "--scope", "runs:strat"], 3, "request-invalid"),
     ] {
         let (found, error, words) = hosted.refused(arguments);

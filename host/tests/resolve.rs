@@ -58,7 +58,7 @@ fn whoever_says_that_it_was_done_is_told_what_else_to_say() {
     let poor = json!({"token": "xoxb-poor", "kind": "bot", "user": "U0HQBOT", "workspace": "T0HQ", "scopes": scopes});
     control("world", json!([{ "add_token": poor }]));
     control("faults", json!({ "method": "chat.postMessage", "action": "cut_after_accept" }));
-    done(&["plugin", "install", bellhop::slack_plugin()]);
+    done(&["plugin", "install", bellhop::slack_plugin(), "--grant-all"]);
     place.write("token", "xoxb-poor\n");
     done(&["connect", "slack", "--kind", "grid-workspace", "--name", "poor", "--bot-token-file", "token"]);
     place.write("hello.yaml", WORKFLOW);

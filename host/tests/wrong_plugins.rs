@@ -49,7 +49,7 @@ fn calls(functions: &[&str]) -> Value {
 }
 
 fn install(hosted: &Hosted, plugin: &Plugin<'_>) -> bellhop::http::Answer {
-    hosted.send("POST", "/v1/plugins", "application/wasm", &plugin.build())
+    hosted.send("POST", "/v1/plugins?grantAll=true", "application/wasm", &plugin.build())
 }
 
 /// Runs the action until it has ended or waits for a person.
@@ -145,13 +145,120 @@ fn an_import_that_no_action_declares_is_marked() {
     let line = |import: &str| seen.stdout.lines().find(|l| l.contains(import)).unwrap_or_default().to_owned();
     assert!(line("chat.post-message").ends_with("! no action declares it"), "{}", seen.stdout);
     assert!(line("chat.update").ends_with("it.does"), "{}", seen.stdout);
-    let installed = hosted.run(&["plugin", "install", "idle.wasm"]);
+    let installed = hosted.run(&["plugin", "install", "idle.wasm", "--grant-all"]);
     assert_eq!(installed.code, 0, "{}", installed.stderr);
     assert!(installed.stdout.contains("! imports chat.post-message, which no action declares"), "{}", installed.stdout);
     let listed = hosted.done("GET", "/v1/plugins", None);
     let idle = listed["result"].as_array().unwrap().iter().find(|p| p["name"] == "idle").unwrap();
     assert_eq!(idle["undeclaredImports"], json!(["chat.post-message"]));
     assert_eq!(idle["grants"], json!(["chat.update"]), "what is not declared is not granted");
+}
+
+/// The words of a command that was printed, without the program's name.
+fn typed(command: &str) -> Vec<&str> {
+    command.split_whitespace().skip(1).collect()
+}
+
+#[test]
+fn author_5_what_is_printed_can_be_typed() {
+    let hosted = start();
+    let run = |arguments: &[&str]| hosted.run(arguments);
+    let description = manifest("idle", &calls(&["chat.post-message", "users.info"])).to_string();
+    let imports = &["chat.post-message", "users.info"];
+    let plugin = Plugin { imports, description: &description, ..Plugin::default() };
+    std::fs::write(hosted.place.path("idle.wasm"), plugin.build()).unwrap();
+    let installed = run(&["plugin", "install", "idle.wasm"]);
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    assert!(installed.stdout.contains("declared, not granted chat.postMessage"), "{}", installed.stdout);
+    let fix = |text: &str| text.lines().find_map(|line| line.split_once("missing: ")).map(|(_, fix)| fix.to_owned());
+    let granted = run(&typed(&fix(&installed.stdout).unwrap()));
+    assert_eq!(
+        (granted.code, granted.stdout.matches("granted ").count()),
+        (0, 2),
+        "{}{}",
+        granted.stdout,
+        granted.stderr
+    );
+    assert_eq!(fix(&granted.stdout), None);
+    let less = run(&["plugin", "grant", "idle", "--remove", "users.info", "--add", "users.info@plus"]);
+    assert!(less.stdout.contains("granted users.info@plus\n"), "{}{}", less.stdout, less.stderr);
+    let wrong = run(&["plugin", "grant", "idle", "--add", "users_info", "--remove", "chat.delete"]);
+    assert_eq!(wrong.code, 3, "{}", wrong.stdout);
+    assert!(
+        wrong.stderr.contains("did you mean `users.info`?") && wrong.stderr.contains("`chat.delete` is not granted")
+    );
+    assert_eq!(run(&["plugin", "grant", "idle"]).code, 2);
+    assert_eq!(run(&["plugin", "grant", "idel", "--add", "users.info"]).code, 4);
+
+    // Whose the name is.
+    let mut other = manifest("idle", &calls(&[]));
+    other["publisher"] = json!("somebody");
+    let other = other.to_string();
+    std::fs::write(hosted.place.path("other.wasm"), Plugin { description: &other, ..Plugin::default() }.build())
+        .unwrap();
+    let refused = run(&["plugin", "install", "other.wasm"]);
+    assert_eq!(refused.code, 4, "{}", refused.stdout);
+    assert!(
+        refused.stderr.contains("plugin-publisher-differs") && refused.stderr.contains("--replace-publisher"),
+        "{}",
+        refused.stderr
+    );
+    let replaced = run(&["plugin", "install", "--replace-publisher", "other.wasm"]);
+    assert!(
+        replaced.stdout.contains("replaced idle 1.0.0, published by nobody"),
+        "{}{}",
+        replaced.stdout,
+        replaced.stderr
+    );
+
+    let removed = run(&["plugin", "remove", "idle"]);
+    assert_eq!((removed.code, removed.stdout.as_str()), (0, "removed idle 1.0.0\n"), "{}", removed.stderr);
+    assert_eq!(run(&["plugin", "remove", "idle"]).code, 4);
+    let needed = run(&["plugin", "remove", "slack@1.0.0"]);
+    assert_eq!(needed.code, 4, "{}", needed.stdout);
+    assert!(needed.stderr.contains("it/good") && needed.stderr.contains("plugin-in-use"), "{}", needed.stderr);
+}
+
+#[test]
+fn author_13_inspect_says_where_it_looked_and_fits_a_terminal() {
+    let hosted = start();
+    let shown = hosted.run(&["plugin", "inspect", "slack"]);
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    let from = format!("slack 1.0.0, installed in the host at http://{}", hosted.address);
+    assert!(shown.stdout.contains(&from), "{}", shown.stdout);
+    let wide: Vec<&str> = shown.stdout.lines().filter(|line| line.chars().count() > 80).collect();
+    // Titles are the author's own, and words are not broken.
+    assert!(wide.iter().all(|line| line.contains("): ")), "{wide:#?}");
+    let unknown = hosted.run(&["plugin", "inspect", "slak"]);
+    assert_eq!(unknown.code, 4);
+    for part in ["the host at http://", "has none", "target/plugins", "did you mean `slack`?"] {
+        assert!(unknown.stderr.contains(part), "no `{part}` in {}", unknown.stderr);
+    }
+}
+
+/// A call that may be made and is not granted is told before it is refused.
+#[test]
+fn author_6_a_call_that_may_be_made_and_is_not_granted_is_a_warning() {
+    let hosted = start();
+    let description = manifest("idle", &calls(&["chat.post-message"])).to_string();
+    let plugin = Plugin { imports: &["chat.post-message"], description: &description, ..Plugin::default() };
+    assert_eq!(hosted.send("POST", "/v1/plugins", "application/wasm", &plugin.build()).status, 201);
+    let text = "document: {dsl: 1.0.3, namespace: it, name: idle, version: 1.0.0}\ndo:\n  - say: {call: 'it.does:1@idle', \
+                with: {connection: plus}}\n";
+    hosted.place.write("idle.yaml", text);
+    for arguments in [&["workflows", "apply", "idle.yaml"][..], &["run", "idle.yaml"]] {
+        let told = hosted.run(arguments);
+        assert_eq!(told.code, 0, "{}", told.stderr);
+        for part in [
+            "warning[capability-not-granted]",
+            "may call chat.postMessage",
+            "bellhop plugin grant idle --add chat.postMessage",
+        ] {
+            assert!(told.stderr.contains(part), "{arguments:?}: no `{part}` in {}", told.stderr);
+        }
+    }
+    let strict = hosted.send("PUT", "/v1/workflows/it/idle?strict=true", "application/yaml", text.as_bytes());
+    assert_eq!((strict.status, strict.json()["code"].as_str()), (422, Some("preflight-refused")), "{}", strict.text);
 }
 
 /// A plugin that is installed, what its action does, and what it may have sent.

@@ -266,6 +266,8 @@ fn a_room_without_a_row_and_hidden_ways_are_seen() {
 const CORE_DIRECT: &[(&str, &str)] = &[
     ("jiff", "calendars and time zones, told the time"),
     ("jsonschema", "JSON Schema 2020-12, without its resolver of remote references"),
+    ("jsonschema-regex", "what a pattern means to the engine that matches it"),
+    ("regex-automata", "how large the automaton of a pattern is"),
     ("rpds", "maps and vectors of which copies share what is the same"),
     ("saphyr-parser", "YAML as events with positions"),
     ("serde", "derives"),

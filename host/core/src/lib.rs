@@ -6,6 +6,8 @@
 //! as [`requirement::Rules`].
 #![forbid(unsafe_code)]
 
+pub mod backoff;
+pub mod cost;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
@@ -19,3 +21,4 @@ pub mod requirement;
 pub mod run;
 pub mod schema;
 pub mod time;
+pub mod value;

@@ -9,7 +9,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostic::nearest;
 use crate::time::Timestamp;
+
+/// No method's name has as many letters.
+const LETTERS_MAX: usize = 200;
 
 mod grant;
 
@@ -263,6 +267,9 @@ pub struct Method {
     pub who: String,
     /// Whether no plan can be read off beforehand (semantics 6), and why.
     pub unknown_because: Option<String>,
+    /// The names of the arguments that it takes; empty where they are not known.
+    #[serde(default)]
+    pub arguments: Vec<String>,
 }
 
 /// What is known of a provider's methods, by their names as the provider writes them.
@@ -277,5 +284,29 @@ impl Rules {
     #[must_use]
     pub fn by_function(&self, function: &str) -> Option<&Method> {
         self.methods.values().find(|m| m.function == function)
+    }
+
+    /// The method that a text most probably means: in any spelling of words (`conversations.setTopic`,
+    /// `conversations_set_topic`, `slack::conversations::set_topic`), else the nearest one, if any is near.
+    #[must_use]
+    pub fn meant(&self, text: &str) -> Option<&Method> {
+        let letters = |text: &str| -> String {
+            let kept = text.chars().filter(char::is_ascii_alphanumeric);
+            kept.take(LETTERS_MAX).map(|c| c.to_ascii_lowercase()).collect()
+        };
+        let wanted = letters(text);
+        let spelt = |wanted: &str| {
+            let mut methods = self.methods.values();
+            methods.find(|m| letters(&m.function) == wanted || letters(&m.name) == wanted)
+        };
+        let short = wanted.strip_prefix("slack").or_else(|| wanted.strip_prefix("bellhopslack"));
+        if let Some(found) = spelt(&wanted).or_else(|| spelt(short?)) {
+            return Some(found);
+        }
+        let function = nearest(text, self.methods.values().map(|m| m.function.as_str()));
+        match function {
+            Some(function) => self.by_function(function),
+            None => self.methods.get(nearest(text, self.methods.keys().map(String::as_str))?),
+        }
     }
 }

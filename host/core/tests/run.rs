@@ -5,7 +5,7 @@
 //! and the snapshot's text, `pending` of both is the same, and no two calls have the same key and attempt.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex};
 use bellhop_core::definition::{self, TaskKind};
 use bellhop_core::diagnostic;
 use bellhop_core::digest::Digest;
-use bellhop_core::expression::{Error, Evaluator, Inspection};
+use bellhop_core::cost::Cost;
+use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
-use bellhop_core::run::{
+use bellhop_core::run::{Budget, 
     self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State, Undo,
 };
 use bellhop_core::schema::Schema;
@@ -29,18 +30,22 @@ use serde_json::{Value, json};
 #[path = "run/random.rs"]
 mod random;
 
+/// What each evaluation is said to cost.
+const EVALUATION_COST: Cost = Cost::from_micros(10);
+
 /// The expression guest's own code, called natively.
 struct Jq(Mutex<bellhop_expression::Programs>);
 
 impl Evaluator for Jq {
-    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
+    fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Answer {
         let arguments: serde_json::Map<String, Value> =
             arguments.iter().map(|(n, v)| ((*n).to_owned(), (*v).clone())).collect();
         let mut programs = self.0.lock().unwrap();
-        match programs.evaluate(program, &Value::Object(arguments).to_string(), &input.to_string()) {
+        let result = match programs.evaluate(program, &Value::Object(arguments).to_string(), &input.to_string()) {
             Ok(text) => Ok(serde_json::from_str(&text).unwrap()),
             Err(error) => Err(serde_json::from_str(&serde_json::to_string(&error).unwrap()).unwrap()),
-        }
+        };
+        Answer { result, cost: EVALUATION_COST }
     }
     fn inspect(&self, _: &str) -> Result<Inspection, Error> {
         Ok(Inspection::default())
@@ -56,7 +61,35 @@ struct Script {
     tables: Value,
     #[serde(default)]
     kind: Option<Kind>,
+    #[serde(default)]
+    budget: Limits,
     steps: Vec<Step>,
+}
+
+/// What of the usual budget is otherwise.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    events: Option<usize>,
+    bytes: Option<u64>,
+    evaluations: Option<u32>,
+    cost_us: Option<u64>,
+    decisions: Option<u32>,
+    value_bytes: Option<u64>,
+}
+
+impl Limits {
+    fn budget(&self) -> Budget {
+        let usual = Budget::USUAL;
+        Budget {
+            events_max: self.events.unwrap_or(usual.events_max),
+            bytes_max: self.bytes.unwrap_or(usual.bytes_max),
+            evaluations_max: self.evaluations.unwrap_or(usual.evaluations_max),
+            cost_max: self.cost_us.map_or(usual.cost_max, Cost::from_micros),
+            decisions_max: self.decisions.unwrap_or(usual.decisions_max),
+            value_bytes_max: self.value_bytes.unwrap_or(usual.value_bytes_max),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -114,6 +147,10 @@ enum Step {
     },
     Noticed(u32),
     Start,
+    /// The decision before ended with its budget: it goes on, so many times; else by itself until the run rests.
+    GoOn(u32),
+    /// The run's records have come to their limit.
+    TooLarge,
     /// A person says what became of what is parked.
     Settle {
         #[serde(default)]
@@ -218,9 +255,19 @@ fn play(folder: &Path) -> String {
     let mut out = String::new();
     // A run that is accepted begins, unless the script says how it was accepted.
     let begins = !matches!(script.steps.first(), Some(Step::Block));
-    let causes = begins.then_some(None).into_iter().chain(script.steps.iter().map(Some));
-    for step in causes {
+    let mut steps: VecDeque<_> = begins.then_some(None).into_iter().chain(script.steps.iter().map(Some)).collect();
+    let by_hand = script.steps.iter().any(|step| matches!(step, Step::GoOn(_)));
+    let budget = script.budget.budget();
+    let mut again = 0;
+    while again > 0 || !steps.is_empty() {
+        let step = if again > 0 { Some(&Step::GoOn(1)) } else { steps.pop_front().flatten() };
+        again = match step {
+            Some(Step::GoOn(times)) if again == 0 => *times,
+            _ => again,
+        };
         let cause = match step {
+            Some(Step::GoOn(_)) => Cause::GoOn,
+            Some(Step::TooLarge) => Cause::TooLarge { records: 90_000, bytes: 60_000_000 },
             None => Cause::Start,
             Some(Step::Returns { task, output, unchanged, undo, account, reused }) => Cause::Returned {
                 frame: frame_of(&state, task),
@@ -261,7 +308,15 @@ fn play(folder: &Path) -> String {
             Some(Step::Suspend) => Cause::Suspend,
             Some(Step::Resume) => Cause::Resume,
         };
-        let events = run::decide(&state, &Input { at: now, entropy: 42, cause }, &evaluator);
+        let decided = run::decide(&state, &Input { at: now, entropy: 42, cause, budget }, &evaluator);
+        again = again.saturating_sub(1);
+        if !by_hand && decided.as_ref().is_some_and(|decided| decided.spent.is_some()) {
+            again = 1;
+        }
+        if let Some(decided) = &decided {
+            assert_eq!(decided.spent.is_some(), decided.after.is_unfinished());
+        }
+        let events = decided.map_or_else(Vec::new, |decided| decided.events);
         for (number, event) in events.iter().enumerate() {
             state.apply(event);
             // Of a very long decision the beginning and the end tell enough.
@@ -290,6 +345,7 @@ fn play(folder: &Path) -> String {
                     writeln!(out, "  > admit {}", serde_json::to_string(&group).unwrap()).unwrap();
                 }
                 Command::Notify { notice } => writeln!(out, "  > notify {} {}", notice.number, notice.reason).unwrap(),
+                Command::GoOn => writeln!(out, "  > go on").unwrap(),
                 Command::Wake { at } => writeln!(out, "  > wake at +{}", at.millis_since(start)).unwrap(),
             }
         }

@@ -153,7 +153,7 @@ fn fits(request: &Request, reference: &ActionReference, input: &Value) -> Result
             let pointer = format!("/input{}", violation.pointer);
             let place = if violation.pointer.is_empty() { "/" } else { violation.pointer.as_str() };
             let message = format!("the input at `{place}`: {}", violation.message);
-            let mut fault = form::fault(accept::code::INPUT_INVALID, &pointer, message);
+            let mut fault = form::fault(violation.code(accept::code::INPUT_INVALID), &pointer, message);
             fault.action = Some(reference.to_string());
             fault.needs = violation.expected.map(|text| Needs { text: Some(text), ..Needs::default() });
             match violation.suggestion {
@@ -165,8 +165,7 @@ fn fits(request: &Request, reference: &ActionReference, input: &Value) -> Result
     if faults.is_empty() {
         return Ok(());
     }
-    Err(Problem::new(problem::INPUT_INVALID, "nothing was started: the input does not fit the action")
-        .with_diagnostics(faults))
+    Err(Problem::input("nothing was started: the input does not fit the action", faults))
 }
 
 /// The action that the address names.

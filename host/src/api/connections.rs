@@ -14,6 +14,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
 use crate::engine::connections::New;
+use crate::journal::key;
 
 const NAME_CHARS_MAX: usize = 64;
 const TOKEN_KINDS: [TokenKind; 3] = [TokenKind::Bot, TokenKind::User, TokenKind::Audit];
@@ -25,6 +26,10 @@ fn is_name(name: &str) -> bool {
 
 fn unknown(app: &App, name: &str) -> Problem {
     let shown: String = name.chars().take(64).collect();
+    if app.engine.services.journal.is_damaged(&key::connection(name)) {
+        let detail = format!("the connection `{shown}` cannot be read: what is stored of it is damaged");
+        return Problem::new(problem::STORAGE_DAMAGED, detail).with_remedy("connect it anew: bellhop connect slack");
+    }
     let present = app.engine.services.gateway.connections();
     Problem::new(problem::CONNECTION_UNKNOWN, format!("there is no connection `{shown}`"))
         .with_nearest(name, present.iter().map(|c| c.facts.name.as_str()))

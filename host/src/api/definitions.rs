@@ -18,6 +18,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
 use crate::engine::definitions::{self, Current, Definition, Expect};
+use crate::journal::damaged_is_none;
 
 /// A definition's own limit is in the core; an HTTP body may have more (a JSON file is longer than its YAML).
 const FILE_NAME_CHARS_MAX: usize = 256;
@@ -76,7 +77,8 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     }
     let name = request.workflow();
     let app = request.app.clone();
-    let expect = expected(&request, app.engine.services.definitions.current(&name)?.as_ref())?;
+    let current = damaged_is_none(app.engine.services.definitions.current(&name))?;
+    let expect = expected(&request, current.as_ref())?;
     let bytes = request.ordinary().await?;
     let file = file.unwrap_or_else(|| format!("{name}.yaml"));
     let text = match bellhop_core::definition::Source::decode(&file, &bytes) {
@@ -210,8 +212,8 @@ pub(super) async fn bind(mut request: Request) -> Result<Response, Problem> {
     let definition = app.engine.services.definitions.find(&name, None)?.ok_or_else(|| unknown(&app, &name))?;
     let (mut form, bindings) = Form::whole_text_map(request.json().await?)?;
     let aliases = aliases_of(&app, definition).await?;
-    // What another version had stays as it was.
-    let bound = app.engine.services.definitions.bindings(&name)?;
+    // What another version had stays as it was; what is damaged is put anew.
+    let bound = damaged_is_none(app.engine.services.definitions.bindings(&name).map(Some))?.unwrap_or_default();
     if bindings.len() > BINDINGS_MAX {
         form.fault(fault(code::INVALID_VALUE, "", format!("a workflow has at most {BINDINGS_MAX} bindings")));
     }

@@ -1,5 +1,6 @@
 //! For whoever keeps the host running.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,8 +24,22 @@ pub(super) async fn health(request: Request) -> Result<Response, Problem> {
 
 /// `GET /readyz`.
 pub(super) async fn ready(request: Request) -> Result<Response, Problem> {
+    // Said first: a host that starts without room becomes ready when there is some.
+    request.app.engine.services.journal.room()?;
     must_be_ready(&request.app.engine)?;
-    answer::json(StatusCode::OK, &json!({ "status": "ready" }))
+    // Ready all the same: only what needs one of these is refused.
+    let mut damaged: BTreeMap<&str, u64> = BTreeMap::new();
+    for damage in request.app.engine.services.journal.damages() {
+        *damaged.entry(damage.kind()).or_default() += 1;
+    }
+    let mut body = json!({ "status": "ready" });
+    if !damaged.is_empty() {
+        // By kind alone: whoever asks has no token. The log has the names.
+        let code = problem::STORAGE_DAMAGED.code;
+        body["damaged"] =
+            damaged.iter().map(|(kind, count)| json!({ "code": code, "kind": kind, "count": count })).collect();
+    }
+    answer::json(StatusCode::OK, &body)
 }
 
 /// Ok when open runs are folded or indexed, timers and keys are there, and the host is not stopping.
@@ -48,7 +63,7 @@ pub(super) async fn metrics(request: Request) -> Result<Response, Problem> {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &services.counters;
     let (idle, kept) = services.waiting.count();
-    let lines: [(&str, &str, &str, u64); 18] = [
+    let lines: [(&str, &str, &str, u64); 20] = [
         ("runs_live", "gauge", "Runs in memory", app.engine.runs.live() as u64),
         ("runs_accepted_total", "counter", "Runs accepted since the start", load(&counters.accepted)),
         ("runs_left_total", "counter", "Runs that left memory since the start, ended or at rest", load(&counters.left)),
@@ -60,6 +75,8 @@ pub(super) async fn metrics(request: Request) -> Result<Response, Problem> {
         ("journal_written_bytes_total", "counter", "Bytes of keys and values written", journal.bytes),
         ("journal_queue_batches", "gauge", "Batches accepted and not yet durable", journal.queue_batches as u64),
         ("journal_queue_bytes", "gauge", "Their bytes", journal.queue_bytes as u64),
+        ("disk_lacks_room", "gauge", "1 while nothing begins for lack of room", u64::from(journal.lack.is_some())),
+        ("facts_damaged", "gauge", "Facts of no run that cannot be read", services.journal.damages().len() as u64),
         ("limiter_waiting", "gauge", "Calls that wait for Slack's budget", services.gateway.limiter.waiting() as u64),
         ("waiting_runs", "gauge", "Runs in memory that only wait for a turn", idle as u64),
         ("turns_kept", "gauge", "Turns kept for runs that were put down meanwhile", kept as u64),

@@ -1,4 +1,4 @@
-//! Plugins: installed with what the operator grants, and listed.
+//! Plugins: installed with what the operator grants, granted more or less, listed, removed.
 
 use std::sync::Arc;
 
@@ -7,19 +7,23 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use bellhop_core::diagnostic::nearest;
-use bellhop_core::requirement::Grant;
+use bellhop_core::manifest;
+use bellhop_core::requirement::Rules;
 
 use super::problem::{self, Problem};
 use super::request::Request;
-use super::{answer, pages, work};
-use crate::engine::plugins::{InstallError, Installed, examine};
+use super::{App, answer, pages, work};
+use crate::engine::plugins::{Change, InstallError, Installed, Order, Replace, Wanted};
 use crate::sandbox::Refusal;
 
-fn shown(installed: &Installed) -> Value {
+fn shown(installed: &Installed, rules: &Rules) -> Value {
     let stored = &installed.stored;
-    let undeclared =
-        examine(&stored.manifest, &stored.inspection.imports).map(|r| r.undeclared_imports).unwrap_or_default();
+    let declared = manifest::methods(&stored.manifest, rules);
+    let missing = manifest::missing(&stored.manifest, &installed.grants, rules);
+    let granted: Vec<&str> = declared.iter().copied().filter(|method| !missing.contains(method)).collect();
+    let functions: Vec<&str> = stored.manifest.actions.iter().flat_map(|action| action.functions()).collect();
+    let imports = &stored.inspection.imports;
+    let undeclared: Vec<&String> = imports.iter().filter(|import| !functions.contains(&import.as_str())).collect();
     json!({
         "name": stored.manifest.name,
         "version": stored.manifest.version,
@@ -27,30 +31,48 @@ fn shown(installed: &Installed) -> Value {
         "digest": stored.inspection.digest,
         "bytes": stored.inspection.size,
         "installedAt": stored.installed_at.to_string(),
-        "imports": stored.inspection.imports,
+        "imports": imports,
         "undeclaredImports": undeclared,
         "grants": installed.grants.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "declared": declared,
+        "granted": granted,
+        "missing": missing,
         "actions": stored.manifest.actions.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),
     })
 }
 
-/// `POST /v1/plugins?grant=…`: the component is the body. Without any `grant`, what the actions declare is granted.
+/// The names of the connections that are there.
+fn connections(app: &App) -> Vec<String> {
+    app.engine.services.gateway.connections().iter().map(|connected| connected.facts.name.clone()).collect()
+}
+
+/// `POST /v1/plugins?grant=…`: the component is the body. Without any `grant` nothing is granted; `grantAll=true` grants
+/// everything that the actions declare. `replacePublisher`: `true`, or the publisher whose name it may take.
 pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
-    let mut params = request.params(&["grant"])?;
-    let mut grants: Vec<Grant> = Vec::new();
-    let rules = &request.app.engine.services.gateway.rules;
-    for text in params.all("grant") {
-        match text.parse::<Grant>() {
-            Ok(grant) if rules.methods.contains_key(grant.method()) => grants.push(grant),
-            Ok(grant) => {
-                let near = nearest(grant.method(), rules.methods.keys().map(String::as_str));
-                let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                params.refused("grant", &format!("this host gives no method `{}` to plugins{hint}", grant.method()));
-            }
-            Err(error) => params.refused("grant", &error),
+    let mut params = request.params(&["grant", "grantAll", "replacePublisher"])?;
+    let grants = params.all("grant");
+    let all = params.flag("grantAll");
+    if all && !grants.is_empty() {
+        params.refused("grantAll", &"either everything is granted, or what `grant` says");
+    }
+    let wanted = match (all, grants.is_empty()) {
+        (true, _) => Wanted::Everything,
+        (false, true) => Wanted::Nothing,
+        (false, false) => Wanted::These(grants),
+    };
+    let replace = match params.one("replacePublisher").as_deref() {
+        None | Some("false") => Replace::Nobody,
+        Some("true") => Replace::Anybody,
+        Some(publisher) => Replace::Publisher(publisher.to_owned()),
+    };
+    params.finish()?;
+    if let Wanted::These(texts) = &wanted {
+        // What can be told without the component is told before it is read.
+        let faults = manifest::misspelt(texts, "/grant", &request.app.engine.services.gateway.rules);
+        if !faults.is_empty() {
+            return Err(InstallError::Grants(faults).into());
         }
     }
-    params.finish()?;
     if let Some(kind) = request.header(&CONTENT_TYPE)?
         && !matches!(kind.split(';').next().unwrap_or(kind).trim(), "application/wasm" | "application/octet-stream")
     {
@@ -65,6 +87,7 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
     }
     let bytes = request.bytes(bytes_max).await?;
     let app = request.app.clone();
+    let by = request.caller.name();
     let (looked_at, looking) = (bytes.clone(), app.clone());
     let inspection = work::heavy(&app, move || {
         Ok(looking.engine.services.plugins.inspect(&looked_at).map_err(InstallError::from)?)
@@ -76,20 +99,121 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
     // Reading 18 MB of a component takes a while in which this thread could answer others.
     let body = work::heavy(&request.app, move || {
         let services = &app.engine.services;
-        let grants = (!grants.is_empty()).then_some(grants);
-        let now = services.clock.now();
-        let (installed, remarks): (Arc<Installed>, _) =
-            handle.block_on(services.plugins.install(&bytes, grants, &services.gateway.rules, now))?;
+        let (rules, connections) = (&services.gateway.rules, connections(&app));
+        let order = Order {
+            bytes: &bytes,
+            grants: wanted,
+            replace,
+            rules,
+            connections: &connections,
+            now: services.clock.now(),
+        };
+        let done = handle.block_on(services.plugins.put(order))?;
+        let manifest = &done.installed.stored.manifest;
         tracing::info!(
-            plugin = installed.stored.manifest.name,
-            version = installed.stored.manifest.version,
-            undeclared = remarks.undeclared_imports.len(),
+            by,
+            plugin = manifest.name,
+            version = manifest.version,
+            publisher = manifest.publisher,
+            grants = done.installed.grants.len(),
+            warnings = done.warnings.len(),
             "a plugin was installed"
         );
-        Ok(shown(&installed))
+        for old in &done.replaced {
+            let old = &old.stored.manifest;
+            tracing::warn!(
+                by,
+                plugin = old.name,
+                version = old.version,
+                publisher = old.publisher,
+                new_publisher = manifest.publisher,
+                "a plugin was replaced by another publisher's"
+            );
+        }
+        let replaced: Vec<Value> = done.replaced.iter().map(|old| short(old)).collect();
+        let mut body = shown(&done.installed, rules);
+        if let Value::Object(fields) = &mut body {
+            fields.insert("replaced".to_owned(), json!(replaced));
+            fields.insert("diagnostics".to_owned(), json!(done.warnings));
+        }
+        Ok(body)
     })
     .await?;
     answer::json(StatusCode::CREATED, &body)
+}
+
+/// Which plugin it is.
+fn short(installed: &Installed) -> Value {
+    let manifest = &installed.stored.manifest;
+    json!({ "name": manifest.name, "version": manifest.version, "publisher": manifest.publisher })
+}
+
+/// `POST /v1/plugins/{name}/grant`: `{add, remove, version}`. What is neither added nor removed stays. Without `version`
+/// every version is granted what is of use to it.
+pub(super) async fn grant(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let mut form = request.form(&["add", "remove", "version"]).await?;
+    let (add, remove) = (form.texts("add"), form.texts("remove"));
+    let version = form.text("version");
+    if add.is_empty() && remove.is_empty() {
+        form.refuse("add", "name at least one grant to add or to remove");
+    }
+    form.finish()?;
+    let name = request.part("name").to_owned();
+    let (app, by) = (request.app.clone(), request.caller.name());
+    let handle = tokio::runtime::Handle::current();
+    let body = work::heavy(&request.app, move || {
+        let services = &app.engine.services;
+        let rules = &services.gateway.rules;
+        let connections = connections(&app);
+        let version = version.as_deref();
+        let change = Change { name: &name, version, add: &add, remove: &remove, rules, connections: &connections };
+        let changed = handle.block_on(services.plugins.grant(&change))?;
+        tracing::info!(by, plugin = name, ?add, ?remove, "the grants of a plugin were changed");
+        Ok(json!({ "result": changed.iter().map(|installed| shown(installed, rules)).collect::<Vec<_>>() }))
+    })
+    .await?;
+    answer::json(StatusCode::OK, &body)
+}
+
+/// `DELETE /v1/plugins/{name}` and `DELETE /v1/plugins/{name}/{version}`: refused while something needs it.
+pub(super) async fn remove(request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let name = request.part("name").to_owned();
+    let version = Some(request.part("version").to_owned()).filter(|version| !version.is_empty());
+    let (app, by) = (request.app.clone(), request.caller.name());
+    let handle = tokio::runtime::Handle::current();
+    // Every open run is looked at.
+    let body = work::heavy(&request.app, move || {
+        let gone: Vec<Arc<Installed>> = handle.block_on(app.engine.remove_plugin(&name, version.as_deref()))?;
+        for old in &gone {
+            let old = &old.stored.manifest;
+            tracing::info!(
+                by,
+                plugin = old.name,
+                version = old.version,
+                publisher = old.publisher,
+                "a plugin was removed"
+            );
+        }
+        Ok(json!({ "removed": gone.iter().map(|old| short(old)).collect::<Vec<_>>() }))
+    })
+    .await?;
+    answer::json(StatusCode::OK, &body)
+}
+
+/// `GET /v1/plugins/{name}`: every version, the newest first, with its manifest and what its binary says.
+pub(super) async fn show(request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    let services = &request.app.engine.services;
+    let versions = services.plugins.named(request.part("name"), None)?;
+    let whole = |installed: &Arc<Installed>| {
+        let mut body = shown(installed, &services.gateway.rules);
+        body["manifest"] = json!(installed.stored.manifest);
+        body["inspection"] = json!(installed.stored.inspection);
+        body
+    };
+    answer::json(StatusCode::OK, &json!({ "result": versions.iter().map(whole).collect::<Vec<_>>() }))
 }
 
 /// `GET /v1/plugins`.
@@ -99,6 +223,6 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let wanted = pages::wanted(&mut params, services.limits.list_items_max);
     params.finish()?;
     let key = |p: &Arc<Installed>| format!("{} {}", p.stored.manifest.name, p.stored.manifest.version);
-    let page = pages::of_all(services.plugins.all(), &wanted, key, |p| shown(p));
+    let page = pages::of_all(services.plugins.all(), &wanted, key, |p| shown(p, &services.gateway.rules));
     answer::json(StatusCode::OK, &page)
 }

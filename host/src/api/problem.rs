@@ -18,7 +18,7 @@ use bellhop_core::id::RequestId;
 use crate::engine::accept::Refused;
 use crate::engine::connections::{self, ConnectError};
 use crate::engine::definitions::PutError;
-use crate::engine::plugins::InstallError;
+use crate::engine::plugins::{GrantError, InstallError, RemoveError};
 use crate::engine::runs::LoadError;
 use crate::journal;
 
@@ -80,6 +80,10 @@ kinds! {
         "see which there are: bellhop tables list; put it: bellhop tables put NAME FILE";
     CONNECTION_UNKNOWN = "connection-unknown", 404, "There is no such connection",
         "see which there are: bellhop connections list; make it: bellhop connect slack";
+    PLUGIN_UNKNOWN = "plugin-unknown", 404, "No such plugin is installed",
+        "see which there are: bellhop plugin list; install it: bellhop plugin install FILE";
+    VERSION_UNKNOWN = "version-unknown", 404, "The plugin is not installed in such a version",
+        "see which there are: bellhop plugin list";
     ACTION_UNKNOWN = "action-unknown", 404, "The plugin has no such action",
         "see which there are: GET /v1/actions";
     TOKEN_UNKNOWN = "token-unknown", 404, "There is no such token",
@@ -103,6 +107,10 @@ kinds! {
         "give what changed a version of its own";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name",
         "choose another name, or send `?replace=true`";
+    PLUGIN_PUBLISHER_DIFFERS = "plugin-publisher-differs", 409, "The plugin's name belongs to another publisher",
+        "install the plugin under a name of its own; if it is to take this one: bellhop plugin install FILE --replace-publisher";
+    PLUGIN_IN_USE = "plugin-in-use", 409, "The plugin is needed by what is there",
+        "end what is named, or register workflows that do without the plugin, then remove it";
     TOO_MANY_VERSIONS = "too-many-versions", 409, "The workflow has as many versions as it may have",
         "raise `definition_versions_max` in bellhop.toml, or use another workflow name";
     PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects",
@@ -112,6 +120,8 @@ kinds! {
         "do what the diagnostics say, then send the same request again";
     INPUT_INVALID = "input-invalid", 422, "The input does not fit the workflow's schema",
         "send an input that fits";
+    SCHEMA_TOO_COSTLY = "schema-too-costly", 422, "Comparing the input with its schema would take too long",
+        "send a smaller input, or have the schema made simpler";
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused", 422, "The idempotency key was used with another body",
         "send the body of the first time, or another key";
     DEFINITION_INVALID = "definition-invalid", 422, "The definition has faults",
@@ -120,6 +130,8 @@ kinds! {
         "put it at the address that its document names";
     PLUGIN_REFUSED = "plugin-refused", 422, "The plugin cannot be installed",
         "see what it is: bellhop plugin inspect FILE";
+    GRANT_INVALID = "grant-invalid", 422, "A grant that would allow nothing",
+        "do what the diagnostics say, then send it again";
     CONNECTION_REFUSED = "connection-refused", 422, "The connection cannot be made of these tokens",
         "connect with tokens that Slack takes, as what they are";
     ANSWER_NEEDED = "answer-needed", 422, "What Slack answered has to be said",
@@ -129,6 +141,8 @@ kinds! {
         "look for the request's id in the log of the host";
     RUN_POISONED = "run-poisoned", 500, "The run cannot be taken up and is set aside",
         "look for the run's id in the log of the host, mend what is missing and resume the run; or give it up: bellhop runs cancel RUN --force";
+    STORAGE_DAMAGED = "storage-damaged", 500, "What is stored of something that the request needs is damaged",
+        "put it anew, or restore a backup of the data folder; everything else goes on";
     NOT_SUPPORTED = "not-supported", 501, "This version does not carry this out",
         "leave it out";
     NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up",
@@ -139,6 +153,8 @@ kinds! {
         "send it again after the time in `Retry-After`";
     STORE_FULL = "store-full", 503, "More waits to be written than may wait",
         "send it again after the time in `Retry-After`";
+    DISK_FULL = "disk-full", 503, "The store's disk has too little room for anything new",
+        "send it again after the time in `Retry-After`; the operator makes room on the disk of the data folder";
     UNAVAILABLE = "unavailable", 503, "The host cannot take this now",
         "send it again after the time in `Retry-After`";
     SLACK_UNAVAILABLE = "slack-unavailable", 503, "Slack did not answer",
@@ -316,10 +332,22 @@ impl From<journal::Error> for Problem {
                 "nothing was kept: more waits to be written than may wait",
                 Duration::from_secs(1),
             ),
+            journal::Error::Store(error @ journal::store::Error::NoRoom { .. }) => {
+                Self::later(DISK_FULL, format!("nothing was kept: {error}"), Duration::from_secs(30))
+            }
             journal::Error::Store(journal::store::Error::TooLarge { what, bytes, bytes_max }) => Self::new(
                 BODY_TOO_LARGE,
                 format!("nothing was kept: {what} would have {bytes} bytes, at most {bytes_max} can be stored"),
             ),
+            journal::Error::Damaged { fact, reason } => {
+                tracing::error!(%fact, %reason, "a request needs what is damaged");
+                Self::new(STORAGE_DAMAGED, format!("nothing was changed: {fact} cannot be read"))
+                    .with("fact", fact.as_str())
+            }
+            error if error.is_damage() => {
+                tracing::error!(%error, "a request needs what is damaged");
+                Self::new(STORAGE_DAMAGED, "nothing was changed: a record that this needs cannot be read")
+            }
             _ => Self::internal(&error),
         }
     }
@@ -348,9 +376,7 @@ impl From<Refused> for Problem {
                 Self::new(IDEMPOTENCY_KEY_REUSED, format!("with another body, this key started the run {run}"))
                     .with("run", run.to_string())
             }
-            Refused::Input(diagnostics) => {
-                Self::new(INPUT_INVALID, "nothing was started: the input does not fit").with_diagnostics(diagnostics)
-            }
+            Refused::Input(diagnostics) => Self::input("nothing was started: the input does not fit", diagnostics),
             Refused::Preflight(diagnostics) => Self::preflight(diagnostics),
             Refused::TooMany { max } => Self::later(
                 TOO_MANY_RUNS,
@@ -364,6 +390,15 @@ impl From<Refused> for Problem {
 }
 
 impl Problem {
+    /// An input that does not fit, or of which that cannot be found out in time.
+    pub(crate) fn input(detail: &str, diagnostics: Vec<Diagnostic>) -> Self {
+        if diagnostics.iter().any(|d| d.code.0 == SCHEMA_TOO_COSTLY.code) {
+            let detail = "nothing was started: comparing the input with its schema would take too long";
+            return Self::new(SCHEMA_TOO_COSTLY, detail).with_diagnostics(diagnostics);
+        }
+        Self::new(INPUT_INVALID, detail).with_diagnostics(diagnostics)
+    }
+
     /// What is missing, all of it.
     pub(crate) fn preflight(diagnostics: Vec<Diagnostic>) -> Self {
         let errors = diagnostics.iter().filter(|d| d.is_error()).count();
@@ -400,23 +435,29 @@ impl From<PutError> for Problem {
 
 impl From<InstallError> for Problem {
     fn from(error: InstallError) -> Self {
+        const REFUSED: &str = "nothing was installed: the plugin is refused";
         let detail = error.to_string();
-        let refused = |texts: Vec<String>, remedy: &str| {
-            let code = bellhop_core::diagnostic::Code(PLUGIN_REFUSED.code);
-            let said = |text: String| {
-                let mut diagnostic = Diagnostic::error(code, text).with_help(remedy);
-                diagnostic.who = Some("whoever writes the plugin".to_owned());
-                diagnostic
-            };
-            Self::new(PLUGIN_REFUSED, "nothing was installed: the plugin is refused")
-                .with_diagnostics(texts.into_iter().map(said).collect())
-        };
         match error {
             InstallError::Refused(refusal) | InstallError::Sandbox(crate::sandbox::Error::Refused(refusal)) => {
-                refused(vec![refusal.to_string()], refusal.remedy())
+                let code = bellhop_core::diagnostic::Code(PLUGIN_REFUSED.code);
+                let mut diagnostic = Diagnostic::error(code, refusal.to_string()).with_help(refusal.remedy());
+                diagnostic.who = Some("whoever writes the plugin".to_owned());
+                Self::new(PLUGIN_REFUSED, REFUSED).with_diagnostics(vec![diagnostic])
             }
-            InstallError::Manifest(texts) => refused(texts, crate::engine::plugins::MANIFEST_REMEDY),
-            InstallError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail),
+            InstallError::Manifest(faults) => Self::new(PLUGIN_REFUSED, REFUSED).with_diagnostics(faults),
+            InstallError::Grants(faults) => {
+                Self::new(GRANT_INVALID, "nothing was installed: what is to be granted is refused")
+                    .with_diagnostics(faults)
+            }
+            InstallError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail)
+                .with_remedy("give what changed a version of its own, or remove the version first: bellhop plugin remove NAME@VERSION"),
+            InstallError::PublisherDiffers { name, owner, publisher, versions } => {
+                Self::new(PLUGIN_PUBLISHER_DIFFERS, format!("nothing was installed: {detail}"))
+                    .with("plugin", name)
+                    .with("publisher", publisher)
+                    .with("owner", owner)
+                    .with("versions", versions)
+            }
             InstallError::Sandbox(crate::sandbox::Error::Unavailable(cause)) => {
                 tracing::error!(%cause, "the sandbox cannot prepare a plugin");
                 Self::later(UNAVAILABLE, "the plugin cannot be compiled now", Duration::from_secs(10))
@@ -425,6 +466,45 @@ impl From<InstallError> for Problem {
                 Self::later(UNAVAILABLE, cause, Duration::from_secs(10))
             }
             InstallError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<GrantError> for Problem {
+    fn from(error: GrantError) -> Self {
+        let detail = error.to_string();
+        match error {
+            GrantError::Unknown { nearest, .. } => {
+                let problem = Self::new(PLUGIN_UNKNOWN, detail);
+                match nearest {
+                    Some(near) => problem.with_remedy(format!("did you mean `{near}`?")),
+                    None => problem,
+                }
+            }
+            GrantError::VersionUnknown { installed, .. } => {
+                let remedy = format!("name one that is there: {}", installed.join(", "));
+                Self::new(VERSION_UNKNOWN, detail).with("installed", installed).with_remedy(remedy)
+            }
+            GrantError::Invalid(faults) => Self::new(GRANT_INVALID, detail).with_diagnostics(faults),
+            GrantError::Journal(error) => error.into(),
+        }
+    }
+}
+
+impl From<RemoveError> for Problem {
+    fn from(error: RemoveError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RemoveError::Named(error) => error.into(),
+            RemoveError::InUse { uses, .. } => {
+                let runs: Vec<String> = uses.runs.iter().map(ToString::to_string).collect();
+                Self::new(PLUGIN_IN_USE, format!("nothing was removed: {detail}"))
+                    .with("runs", runs)
+                    .with("runs_more", uses.runs_more)
+                    .with("workflows", uses.workflows)
+                    .with("workflows_more", uses.workflows_more)
+            }
+            RemoveError::Journal(error) => error.into(),
         }
     }
 }

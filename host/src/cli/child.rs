@@ -27,12 +27,22 @@ pub(super) struct Process {
 impl Process {
     /// Starts this program with `arguments` and waits until it says where it listens.
     pub(super) async fn start(arguments: &[&str], log: &Path) -> Outcome<Self> {
-        Self::launch(Command::new(std::env::current_exe()?), arguments, log).await
+        Self::start_program(&std::env::current_exe()?, arguments, log).await
     }
 
-    /// The same, by a command that gets this program and the arguments as its last ones.
-    pub(super) async fn start_by(mut command: Command, arguments: &[&str], log: &Path) -> Outcome<Self> {
-        command.arg(std::env::current_exe()?);
+    /// The same of another program.
+    pub(super) async fn start_program(program: &Path, arguments: &[&str], log: &Path) -> Outcome<Self> {
+        Self::launch(Command::new(program), arguments, log).await
+    }
+
+    /// Starts `command` with the program and the arguments as its last ones, and waits likewise.
+    pub(super) async fn start_by(
+        mut command: Command,
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+    ) -> Outcome<Self> {
+        command.arg(program);
         Self::launch(command, arguments, log).await
     }
 

@@ -226,8 +226,8 @@ impl Demo {
             ));
         };
         let size = bytes.len();
-        self.put_text("/v1/plugins", "application/wasm", bytes, "POST").await?;
-        println!("Installed the Slack actions ({size} bytes of WebAssembly).");
+        self.put_text("/v1/plugins?grantAll=true", "application/wasm", bytes, "POST").await?;
+        println!("Installed the Slack actions ({size} bytes of WebAssembly), and granted them all that they declare.");
         let org = json!({ "name": "acme", "kind": "grid-org", "permission": "act",
             "tokens": { "user": "xoxp-org-admin", "audit": "xoxp-org-owner", "bot": "xoxb-org" } });
         let hq = json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act",

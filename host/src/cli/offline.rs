@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bellhop_core::manifest::Manifest;
+use bellhop_core::manifest::{self, Manifest};
 use bellhop_core::preflight::{Plugin, Table};
 use bellhop_core::requirement::{Connection, Grant, Rules};
 use bellhop_slack::catalog::{self, Catalog};
@@ -13,11 +13,11 @@ use bellhop_slack::limiter::{self, Limiter};
 
 use super::output::{Exit, Failure, Out};
 use super::{Context, runtime};
-use crate::clock::{self, Clock as _};
+use crate::clock;
 use crate::engine::connections::{Connections, Secrets};
 use crate::engine::definitions::Definitions;
 use crate::engine::gateway::{Gateway, SlackClock};
-use crate::engine::plugins::{self, InstallError, MANIFEST_REMEDY, Plugins, declared, examine};
+use crate::engine::plugins::{self, Plugins};
 use crate::journal::{self, Journal};
 use crate::sandbox::expression::{Budget, Expressions};
 use crate::sandbox::{self, CompileMode, Inspection, Sandbox};
@@ -33,9 +33,13 @@ pub(super) struct Seen {
     pub(super) manifest: Manifest,
     /// Imports that no action declares.
     pub(super) undeclared: Vec<String>,
-    /// What was granted; where it is not installed, what would be unless the operator says otherwise.
+    /// What was granted; where it is not installed, all that it declares, since nobody has said yet.
     pub(super) grants: Vec<Grant>,
 }
+
+/// What helps whose manifest is refused.
+const MANIFEST_REMEDY: &str =
+    "mend each at the place that it names, a JSON pointer into the manifest; then build again";
 
 /// What is installed in a data directory that no host is using.
 #[derive(Default)]
@@ -93,31 +97,29 @@ impl Offline {
         self.runtime.block_on(Expressions::load(&self.sandbox, budget)).map_err(|e| refused(&e))
     }
 
-    /// Reads, inspects and describes a plugin's file.
+    /// Reads, inspects, describes and checks a plugin's file, as an installation would.
     pub(super) fn file(&self, path: &Path) -> Result<Seen, Failure> {
         let bytes = std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?;
-        let from = path.display().to_string();
-        self.look(&bytes, from.clone(), None)
-            .map_err(|failure| Failure { message: format!("{from}: {}", failure.message), ..failure })
+        self.bytes(&bytes, &path.display().to_string())
     }
 
-    fn look(&self, bytes: &[u8], from: String, grants: Option<&[Grant]>) -> Result<Seen, Failure> {
+    /// The same with a component that is called `from`.
+    pub(super) fn bytes(&self, bytes: &[u8], from: &str) -> Result<Seen, Failure> {
+        self.look(bytes, from).map_err(|failure| Failure { message: format!("{from}: {}", failure.message), ..failure })
+    }
+
+    fn look(&self, bytes: &[u8], from: &str) -> Result<Seen, Failure> {
         let package = self.runtime.block_on(self.sandbox.prepare(bytes)).map_err(|e| refused(&e))?;
         let described = self.runtime.block_on(package.describe()).map_err(|e| refusal(&e))?;
-        let manifest: Manifest = serde_json::from_value(described)
-            .map_err(|e| not_accepted(format!("the plugin's manifest is refused: {e}"), MANIFEST_REMEDY))?;
         let inspection = package.inspection().clone();
-        let remarks = examine(&manifest, &inspection.imports).map_err(|e| match e {
-            InstallError::Journal(_) | InstallError::Sandbox(_) => Failure::failed("plugin-unusable", e.to_string()),
-            _ => not_accepted(e.to_string(), MANIFEST_REMEDY),
+        let checked = manifest::check(&described, &inspection.imports, &self.rules).map_err(|faults| {
+            let many = if faults.len() == 1 { "a fault".to_owned() } else { format!("{} faults", faults.len()) };
+            let failure = not_accepted(format!("the plugin's manifest is refused: it has {many}"), MANIFEST_REMEDY);
+            failure.with_diagnostics(faults)
         })?;
-        let grants = grants.map_or_else(|| declared(&manifest, &self.rules), <[Grant]>::to_vec);
-        let installed_at = clock::System::new().now();
-        let stored = plugins::Stored { inspection: inspection.clone(), manifest: manifest.clone(), installed_at };
-        if let Err(faults) = plugins::compile(stored, grants.clone().into()) {
-            return Err(not_accepted(InstallError::Manifest(faults).to_string(), MANIFEST_REMEDY));
-        }
-        Ok(Seen { from, inspection, manifest, undeclared: remarks.undeclared_imports, grants })
+        // Of a warning the import that it is about is shown in its place.
+        let grants = manifest::declared(&checked.manifest, &self.rules);
+        Ok(Seen::of(from.to_owned(), inspection, checked.manifest, grants))
     }
 
     /// The plugins to judge with: `given`, else those of the data directory, else those built in the workspace.
@@ -158,10 +160,9 @@ impl Offline {
         let mut stored = Stored::default();
         let installed = Plugins::read(journal.clone(), self.sandbox.clone()).map_err(failed)?;
         for plugin in installed.all() {
-            let Some(bytes) = journal.blob(plugin.stored.inspection.digest).map_err(failed)? else { continue };
-            let Manifest { name, version, .. } = &plugin.stored.manifest;
-            let from = format!("{name} {version}, installed in {}", self.data_dir.display());
-            stored.plugins.push(self.look(&bytes, from, Some(&plugin.grants))?);
+            let plugins::Stored { inspection, manifest, .. } = plugin.stored.clone();
+            let from = format!("{} {}, installed in {}", manifest.name, manifest.version, self.data_dir.display());
+            stored.plugins.push(Seen::of(from, inspection, manifest, plugin.grants.to_vec()));
         }
         stored.connections = connections(journal)?;
         let definitions = Definitions::new(journal.clone());
@@ -186,16 +187,31 @@ fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
 }
 
 impl Seen {
+    fn of(from: String, inspection: Inspection, manifest: Manifest, grants: Vec<Grant>) -> Self {
+        let declares = |import: &String| {
+            manifest.actions.iter().any(|action| action.functions().any(|function| function == import))
+        };
+        let undeclared = inspection.imports.iter().filter(|import| !declares(import)).cloned().collect();
+        Self { from, inspection, manifest, undeclared, grants }
+    }
+
     /// As preflight wants it.
     pub(super) fn plugin(&self) -> Plugin {
         Plugin { manifest: Arc::new(self.manifest.clone()), grants: self.grants.clone().into() }
     }
 }
 
+/// Where whoever calls has cargo put its files, if anywhere else than usual.
+pub(super) fn target_dir() -> Option<PathBuf> {
+    let named = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"].into_iter().find_map(std::env::var_os);
+    named.filter(|target| !target.is_empty()).map(PathBuf::from)
+}
+
 /// The plugins that were built in the workspace around the current folder, by file name.
 pub(super) fn built() -> Vec<PathBuf> {
     let Ok(here) = std::env::current_dir() else { return Vec::new() };
-    let folder = here.ancestors().map(|folder| folder.join("target/plugins")).find(|folder| folder.is_dir());
+    let around = here.ancestors().map(|folder| folder.join("target/plugins"));
+    let folder = around.chain(target_dir().map(|target| target.join("plugins"))).find(|folder| folder.is_dir());
     let mut files: Vec<PathBuf> = folder
         .and_then(|folder| folder.read_dir().ok())
         .into_iter()

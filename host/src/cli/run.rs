@@ -44,6 +44,10 @@ pub(super) fn run(arguments: &Run, context: &Context) -> Result<Exit, Failure> {
     let mut version = arguments.workflow_version.clone();
     let path = if is_file(&arguments.workflow) {
         let applied = workflows::apply(&client, Path::new(&arguments.workflow))?;
+        if !context.out.is_json() {
+            // What blocks is said when the start is refused.
+            applied.say(context, |diagnostic| !diagnostic.is_error());
+        }
         version = version.or(Some(applied.version));
         workflow_path(&applied.name)?
     } else {

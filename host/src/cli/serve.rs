@@ -113,8 +113,9 @@ fn failure(error: &serve::Error) -> Failure {
                 .with_diagnostics(diagnostics.clone())
                 .with_help("look at the variables BELLHOP_CONNECTION_…: each names its connection")
         }
-        serve::Error::Plugin(_) => {
+        serve::Error::Plugin { diagnostics, .. } => {
             Failure { exit: Exit::Diagnostics, ..Failure::failed("plugin-refused", error.to_string()) }
+                .with_diagnostics(diagnostics.clone())
         }
         _ => Failure::failed("host-failed", error.to_string()),
     }

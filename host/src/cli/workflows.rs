@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use bellhop_core::definition::{self, Source};
+use bellhop_core::diagnostic::{Diagnostic, render};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::http::{Ask, Client, pairs, query, workflow_path};
 use super::output::{Exit, Failure};
-use super::{Context, browse};
+use super::{Context, browse, problem};
 
 /// `bellhop workflows`
 #[derive(Debug, Subcommand)]
@@ -69,6 +70,7 @@ pub(super) fn run(arguments: &Workflows, context: &Context) -> Result<Exit, Fail
                 let applied = apply(&client, file)?;
                 if !context.out.is_json() {
                     context.out.text(&format!("{}  {} {}", file.display(), applied.name, applied.version));
+                    applied.say(context, |_| true);
                 }
                 answers.push(applied.answer);
             }
@@ -96,6 +98,16 @@ pub(super) fn run(arguments: &Workflows, context: &Context) -> Result<Exit, Fail
             };
             context.out.answer(|| browse::thing(&answer.body), &answer.body);
             Ok(Exit::Done)
+        }
+    }
+}
+
+impl Applied {
+    /// Says what is missing for a run today, or may be missing at a call, as far as `wanted`.
+    pub(super) fn say(&self, context: &Context, wanted: impl Fn(&Diagnostic) -> bool) {
+        let said = self.answer.get("warnings").and_then(Value::as_array).into_iter().flatten();
+        for diagnostic in said.map(problem::diagnostic).filter(wanted) {
+            context.out.note(&render(&diagnostic));
         }
     }
 }

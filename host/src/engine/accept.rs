@@ -10,7 +10,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
 use bellhop_core::requirement::Connection;
-use bellhop_core::run::{self, Cause, Event, Facts, Input, OwnKey, State, Status};
+use bellhop_core::run::{self, Cause, Event, Facts, OwnKey, State, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +22,7 @@ use super::execution::Signal;
 use super::runs::Begun;
 use super::summary::{self, Bound};
 use crate::faults::{Plant, Point, pass, planted};
+use crate::journal::key::Space;
 use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
@@ -194,6 +195,8 @@ pub(crate) mod code {
     pub(crate) const INPUT_INVALID: Code = Code("input-invalid");
     /// The input is too large.
     pub(crate) const INPUT_TOO_LARGE: Code = Code("input-too-large");
+    /// What is needed may be there, and its record cannot be read.
+    pub(crate) const STORAGE_DAMAGED: Code = Code("storage-damaged");
 }
 
 impl Engine {
@@ -218,8 +221,6 @@ impl Engine {
                 Some(turn)
             }
         };
-        let max = self.services.limits.open_runs_max;
-        let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let definition = match &trigger.inline {
             Some(definition) => definition.clone(),
             None => {
@@ -244,6 +245,9 @@ impl Engine {
                 }
             }
         };
+        // A run that was started before is given also when no more may be open.
+        let max = self.services.limits.open_runs_max;
+        let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
         let blocked = report.plan.is_none();
         let Pinned { connections, chosen, actions, granted } = match &report.plan {
@@ -423,8 +427,8 @@ impl Engine {
         if state.facts().workflow.extras.concurrency.is_none() {
             return Ok(());
         }
-        let input = Input { at: self.services.clock.now(), entropy: 0, cause: Cause::Start };
-        match run::decide(state, &input, self.services.evaluator.as_ref()).first() {
+        let decided = self.services.deciding.at_once(state, self.services.clock.now(), Cause::Start);
+        match decided.as_ref().and_then(|decided| decided.events.first()) {
             Some(Event::Queued { group, .. }) if self.services.groups.refuses(group) => {
                 Err(Refused::GroupFull(state.facts().mask().text(&group.name)))
             }
@@ -452,8 +456,10 @@ impl Engine {
             .into_iter()
             .map(|violation| {
                 let place = if violation.pointer.is_empty() { "/" } else { violation.pointer.as_str() };
-                let mut diagnostic =
-                    Diagnostic::error(code::INPUT_INVALID, format!("the input at `{place}`: {}", violation.message));
+                let mut diagnostic = Diagnostic::error(
+                    violation.code(code::INPUT_INVALID),
+                    format!("the input at `{place}`: {}", violation.message),
+                );
                 diagnostic.pointer = Some(violation.pointer.clone());
                 diagnostic.needs =
                     violation.expected.clone().map(|text| Needs { text: Some(text), ..Needs::default() });
@@ -496,7 +502,7 @@ impl Engine {
         let plain: BTreeMap<String, Table> = tables.iter().map(|(n, (_, t))| (n.clone(), t.clone())).collect();
         let connections: Vec<Connection> =
             self.services.gateway.connections().iter().map(|c| c.facts.clone()).collect();
-        preflight::judge(&Question {
+        let mut report = preflight::judge(&Question {
             workflow: &definition.workflow,
             source: &definition.source,
             at,
@@ -510,6 +516,23 @@ impl Engine {
             now: self.services.clock.now(),
             strict: false,
             evaluator: self.services.evaluator.as_ref(),
+        });
+        if report.plan.is_none() {
+            report.diagnostics.extend(self.damages());
+        }
+        report
+    }
+
+    /// What may well be missing because its record is damaged.
+    fn damages(&self) -> impl Iterator<Item = Diagnostic> {
+        let damages = self.services.journal.damages().into_iter();
+        let needed = damages.filter(|d| matches!(d.space, Space::Connection | Space::Plugin | Space::Grant));
+        needed.map(|damage| {
+            let message = format!("{} cannot be read: what is stored of it is damaged", damage.fact);
+            let mut diagnostic = Diagnostic::error(code::STORAGE_DAMAGED, message)
+                .with_help("connect or install it anew, or restore a backup of the data folder");
+            diagnostic.who = Some("whoever keeps the host running".to_owned());
+            diagnostic
         })
     }
 

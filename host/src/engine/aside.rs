@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use super::accept::Pins;
+use super::execution;
 use super::runs::{LoadError, Loaded};
 use crate::journal::{self, Entry, Open, Summary, Write, key};
 
@@ -37,6 +38,8 @@ impl LoadError {
     fn shown(&self) -> String {
         match self {
             Self::Damaged(reason) => reason.clone(),
+            // Written by us, and of sizes alone.
+            Self::Port(execution::Error::TooLarge { .. }) => self.to_string(),
             _ => "what was recorded of it cannot be read; the host's log says what".to_owned(),
         }
     }
@@ -45,10 +48,15 @@ impl LoadError {
     pub(super) fn is_of_the_run(&self) -> bool {
         match self {
             Self::Unknown(_) => false,
-            Self::Damaged(_) | Self::Port(_) => true,
-            Self::Journal(error) => !error.is_fatal(),
+            Self::Damaged(_) => true,
+            Self::Port(error) => is_of_the_run(error),
+            Self::Journal(error) => is_of_the_run(&error.clone().into()),
         }
     }
+}
+
+fn is_of_the_run(error: &execution::Error) -> bool {
+    matches!(error, execution::Error::OfTheRun(_) | execution::Error::TooLarge { .. })
 }
 
 impl Engine {

@@ -154,15 +154,14 @@ impl Definitions {
 
     /// Whether a workflow has as many versions as it may have.
     fn is_full(&self, name: &WorkflowName) -> Result<bool, journal::Error> {
-        let mut range = Some(key::workflow_versions(&name.namespace, &name.name));
+        let range = key::workflow_versions(&name.namespace, &name.name);
         let mut found = 0;
-        while let Some(page) = range {
-            let listed = self.journal.list::<StoredVersion>(key::Space::Workflow, &page, 1_000)?;
-            found += listed.items.len() as u64;
+        for read in self.journal.list::<StoredVersion>(key::Space::Workflow, &range) {
+            read?;
+            found += 1;
             if found >= self.versions_max {
                 return Ok(true);
             }
-            range = listed.next;
         }
         Ok(false)
     }
@@ -182,9 +181,10 @@ impl Definitions {
             return Err(PutError::OtherName { document: document.name.clone(), address: address.clone() });
         }
         let _one = self.changing.lock().await;
-        let current = self.current(address)?;
+        // What is damaged is put anew.
+        let current = journal::damaged_is_none(self.current(address))?;
         let version_key = key::workflow(&address.namespace, &address.name, &document.version);
-        let stored: Option<StoredVersion> = self.journal.get(&version_key)?;
+        let stored: Option<StoredVersion> = journal::damaged_is_none(self.journal.get(&version_key))?;
         let met = match expect {
             Expect::Any => true,
             Expect::None => current.is_none(),
@@ -197,13 +197,15 @@ impl Definitions {
             if stored.digest != definition.digest {
                 return Err(PutError::Immutable { name: address.clone(), version: document.version.clone() });
             }
-            if current.as_ref().is_some_and(|c| c.digest == stored.digest) {
+            let is_whole = journal::damaged_is_none(self.journal.blob(stored.digest))?.is_some();
+            if is_whole && current.as_ref().is_some_and(|c| c.digest == stored.digest) {
                 return Ok((self.keep(definition), false));
             }
         }
         if stored.is_none() && self.is_full(address)? {
             return Err(PutError::TooMany { name: address.clone(), max: self.versions_max });
         }
+        self.journal.room()?;
         let mut write = Write::new();
         write.blob(text.as_bytes());
         let version = StoredVersion { digest: definition.digest, file: file.to_owned(), applied_at: now };
@@ -255,7 +257,8 @@ impl Definitions {
         if let Some(found) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
             return Ok(Some(found.clone()));
         }
-        let Some(bytes) = self.journal.blob(digest)? else { return Ok(None) };
+        let fact = || format!("the text of the definition `{file}`");
+        let Some(bytes) = self.journal.blob_of(digest, fact)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         Ok(read(file, &text).0.map(|definition| self.keep(definition)))
     }
@@ -276,6 +279,7 @@ impl Definitions {
         name: &WorkflowName,
         bindings: &BTreeMap<String, String>,
     ) -> Result<(), journal::Error> {
+        self.journal.room()?;
         let mut write = Write::new();
         write.put(&key::bindings(&name.namespace, &name.name), bindings)?;
         let ticket = self.journal.commit(write)?;
@@ -285,15 +289,11 @@ impl Definitions {
     /// All workflows: name, latest version.
     pub(crate) fn all(&self) -> Result<Vec<(WorkflowName, Current)>, journal::Error> {
         let mut found = Vec::new();
-        let mut range = Some(key::all(key::Space::WorkflowCurrent));
-        while let Some(page) = range {
-            let listed = self.journal.list::<Current>(key::Space::WorkflowCurrent, &page, 1_000)?;
-            for (bytes, current) in listed.items {
-                let name = key::Parts::of(key::Space::WorkflowCurrent, &bytes)
-                    .and_then(|mut parts| Some(WorkflowName { namespace: parts.text()?, name: parts.text()? }));
-                found.extend(name.map(|name| (name, current)));
-            }
-            range = listed.next;
+        for read in self.journal.list::<Current>(key::Space::WorkflowCurrent, &key::all(key::Space::WorkflowCurrent)) {
+            let (bytes, current) = read?;
+            let name = key::Parts::of(key::Space::WorkflowCurrent, &bytes)
+                .and_then(|mut parts| Some(WorkflowName { namespace: parts.text()?, name: parts.text()? }));
+            found.extend(name.map(|name| (name, current)));
         }
         Ok(found)
     }
@@ -301,13 +301,16 @@ impl Definitions {
     /// Puts a table's next version. After Ok it is durable; gives the version.
     pub(crate) async fn put_table(&self, name: &str, table: &Table) -> Result<u64, journal::Error> {
         let _one = self.changing.lock().await;
-        let current: Option<CurrentTable> = self.journal.get(&key::table_current(name))?;
+        // One whose record is damaged is put anew, from its first version on.
+        let current: Option<CurrentTable> = journal::damaged_is_none(self.journal.get(&key::table_current(name)))?;
         let text = serde_json::to_vec(table).unwrap_or_default();
         let digest = Digest::of(&text);
-        if let Some(current) = current.as_ref().filter(|c| c.digest == digest) {
+        let is_whole = journal::damaged_is_none(self.journal.blob(digest))?.is_some();
+        if let Some(current) = current.as_ref().filter(|c| is_whole && c.digest == digest) {
             return Ok(current.version);
         }
         let next = CurrentTable { version: current.map_or(1, |c| c.version + 1), digest };
+        self.journal.room()?;
         let mut write = Write::new();
         write.blob(&text);
         write.put(&key::table(name, next.version), &next)?;
@@ -325,21 +328,18 @@ impl Definitions {
 
     /// The table whose JSON has this digest.
     pub(crate) fn table_by_digest(&self, digest: Digest) -> Result<Option<Table>, journal::Error> {
-        let Some(bytes) = self.journal.blob(digest)? else { return Ok(None) };
+        let fact = || "the content of a table".to_owned();
+        let Some(bytes) = self.journal.blob_of(digest, fact)? else { return Ok(None) };
         Ok(serde_json::from_slice(&bytes).ok())
     }
 
     /// The names of all tables with their versions.
     pub(crate) fn tables(&self) -> Result<Vec<(String, CurrentTable)>, journal::Error> {
         let mut found = Vec::new();
-        let mut range = Some(key::all(key::Space::TableCurrent));
-        while let Some(page) = range {
-            let listed = self.journal.list::<CurrentTable>(key::Space::TableCurrent, &page, 1_000)?;
-            for (bytes, current) in listed.items {
-                let name = key::Parts::of(key::Space::TableCurrent, &bytes).and_then(|mut parts| parts.text());
-                found.extend(name.map(|name| (name, current)));
-            }
-            range = listed.next;
+        for read in self.journal.list::<CurrentTable>(key::Space::TableCurrent, &key::all(key::Space::TableCurrent)) {
+            let (bytes, current) = read?;
+            let name = key::Parts::of(key::Space::TableCurrent, &bytes).and_then(|mut parts| parts.text());
+            found.extend(name.map(|name| (name, current)));
         }
         Ok(found)
     }

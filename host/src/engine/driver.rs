@@ -5,15 +5,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bellhop_core::expression::Evaluator;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Calling, Cause, Command, Event, Fate, FrameId, Group, Input, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, Event, Fate, FrameId, Group, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
+use super::deciding::Deciding;
 use super::execution::{Decision, End, Error, Execution, Next, StepKey};
 use crate::faults::{Plant, Point, pass, planted};
 
@@ -91,7 +91,7 @@ type UnderWay = Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>;
 pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
-    evaluator: &(dyn Evaluator + Send + Sync),
+    deciding: &Deciding,
     state: State,
     mut decisions: u64,
 ) -> Result<Carried, Error> {
@@ -103,10 +103,11 @@ pub(crate) async fn drive<E: Execution>(
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
     loop {
-        let (mut start, mut notice) = (false, None);
+        let (mut start, mut goes_on, mut notice) = (false, false, None);
         for command in run::pending(&state) {
             match command {
                 Command::Start => start = true,
+                Command::GoOn => goes_on = !draining,
                 Command::Notify { notice: due } => notice = Some(due),
                 Command::Admit { group } if !asked && !draining => {
                     asked = true;
@@ -141,6 +142,8 @@ pub(crate) async fn drive<E: Execution>(
                     return Ok(Carried { left: Left::Ended, state: Arc::unwrap_or_clone(state), decisions });
                 }
             }
+        } else if let Some((records, bytes)) = port.outgrown(&state)? {
+            (Cause::TooLarge { records, bytes }, None)
         } else if start && !draining {
             (Cause::Start, None)
         } else if let Some(notice) = notice {
@@ -151,7 +154,7 @@ pub(crate) async fn drive<E: Execution>(
             pass(Point::HandedOver);
             (Cause::Noticed { number }, None)
         } else {
-            let resting = calls.is_empty();
+            let resting = calls.is_empty() && !goes_on;
             tokio::select! {
                 biased;
                 Some((frame, end)) = calls.next(), if !calls.is_empty() => {
@@ -161,6 +164,8 @@ pub(crate) async fn drive<E: Execution>(
                         CallEnd::Park(reason) => (Cause::Park { frame, reason, wrote: false }, None),
                         CallEnd::ParkPartway(reason) => (Cause::Park { frame, reason, wrote: true }, None),
                         CallEnd::PutDown => continue,
+                        // Nothing of the call was kept: it is stopped with everything else that is under way.
+                        CallEnd::Failed(Error::TooLarge { records, bytes }) => (Cause::TooLarge { records, bytes }, None),
                         CallEnd::Failed(error) => return Err(error),
                     }
                 }
@@ -184,25 +189,27 @@ pub(crate) async fn drive<E: Execution>(
                         }
                         continue;
                     }
-                }
+                },
+                // After everything that happened meanwhile: a run that computes can be cancelled, too.
+                () = std::future::ready(()), if goes_on => (Cause::GoOn, None),
             }
         };
         let woken = matches!(cause, Cause::Wake);
-        let input = Input { at: port.now(), entropy: port.entropy(), cause };
-        let decided = run::decide_and_apply(&state, &input, evaluator);
+        let at = port.now();
+        let decided = deciding.decide(&state, at, port.entropy(), cause).await;
         let has_decided = decided.is_some();
-        if let Some((events, after)) = decided {
-            state = Arc::new(after);
+        if let Some(decided) = decided {
+            state = Arc::new(decided.after);
             port.timer(wake(&state));
-            let decision = Decision { events, after: Some(state.clone()) };
-            let step = StepKey::Decision(decisions);
-            let kept = port.step(&step, None, |_| async move { End::Done(decision) }).await?;
-            if !matches!(kept, End::Done(_)) {
-                return Err(Error::Journal("a decision was not kept".to_owned()));
-            }
+            port.keep(decisions, Decision { events: decided.events, after: Some(state.clone()) }).await?;
             decisions += 1;
-        } else if woken {
-            // The clock was set back since: the time has yet to come again.
+            if state.is_unfinished() {
+                // Whoever else has something to do on this thread goes first.
+                tokio::task::yield_now().await;
+            }
+        } else if woken && wake(&state).is_some_and(|time| time > at) {
+            // The clock was set back since: the time has yet to come again. A time that has come and leads to no decision
+            // is not given again, because nothing would be different then.
             port.rearm();
         }
         if let Some(acknowledge) = acknowledge {
@@ -235,6 +242,7 @@ fn notices(state: &State) -> BTreeSet<u32> {
     let number = |command| match command {
         Command::Notify { notice } => Some(notice.number),
         Command::Start
+        | Command::GoOn
         | Command::Invoke { .. }
         | Command::Stop { .. }
         | Command::Admit { .. }
@@ -248,6 +256,7 @@ pub(crate) fn wake(state: &State) -> Option<Timestamp> {
     run::pending(state).into_iter().find_map(|command| match command {
         Command::Wake { at } => Some(at),
         Command::Start
+        | Command::GoOn
         | Command::Invoke { .. }
         | Command::Stop { .. }
         | Command::Admit { .. }

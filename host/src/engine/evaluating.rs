@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bellhop_core::expression::{Error, Evaluator, Inspection};
+use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
 use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -34,14 +34,14 @@ impl Aside {
 }
 
 impl Evaluator for Aside {
-    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
+    fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Answer {
         let mut hasher = DefaultHasher::new();
         program.hash(&mut hasher);
         let program_hash = hasher.finish();
         let quick = || self.quick.lock().unwrap_or_else(PoisonError::into_inner);
         let was_quick = quick().contains(&program_hash);
         let begun = self.clock.monotonic();
-        let work = || self.expressions.evaluate(program, arguments, input);
+        let work = || self.expressions.answer(program, arguments, input);
         let result = if was_quick { work() } else { beside(work) };
         let is_quick = self.clock.monotonic().saturating_sub(begun) <= QUICK;
         if is_quick != was_quick {
@@ -69,7 +69,7 @@ impl Evaluator for Aside {
 }
 
 /// Does `work`, which may take long, here, while others do what this thread has to do besides.
-fn beside<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn beside<T>(work: impl FnOnce() -> T) -> T {
     let several = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if several { tokio::task::block_in_place(work) } else { work() }
 }

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) mod accept;
 mod aside;
-mod blocked;
+pub(crate) mod blocked;
 mod call;
 pub(crate) mod connections;
+mod deciding;
 pub(crate) mod definitions;
 mod driver;
 pub(crate) mod entropy;
@@ -28,6 +29,7 @@ mod groups;
 mod notices;
 mod places;
 pub(crate) mod plugins;
+mod recovery;
 pub(crate) mod redefine;
 pub(crate) mod resolve;
 mod retention;
@@ -51,6 +53,9 @@ use crate::limits::Limits;
 use crate::sandbox::expression::Expressions;
 use crate::sandbox::{self, Sandbox};
 
+/// Until timers that could not be read are tried again.
+const TIMERS_AGAIN: Duration = Duration::from_secs(10);
+
 /// What all runs share.
 pub(crate) struct Services {
     pub(crate) journal: Journal,
@@ -69,10 +74,12 @@ pub(crate) struct Services {
     pub(crate) waiting: waiting::Waiting,
     /// What owners of shared facts tell runs.
     pub(crate) messages: mpsc::UnboundedSender<groups::Message>,
-    /// For whoever asks over HTTP: holds up nobody else.
+    /// Holds up nobody else while it evaluates.
     pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
-    /// For runs' decisions, each of which is a few evaluations under the same budget.
-    pub(crate) decider: Arc<dyn Evaluator + Send + Sync>,
+    /// Where runs' decisions are made.
+    pub(crate) deciding: deciding::Deciding,
+    /// Where runs are carried, whoever has them begin: those who answer over HTTP have threads of their own.
+    pub(crate) runtime: std::sync::OnceLock<tokio::runtime::Handle>,
     pub(crate) counters: Counters,
     /// When this process began, by [`Clock::monotonic`]: one that held a sent call before has ended by then.
     pub(crate) began: Duration,
@@ -94,6 +101,11 @@ pub(crate) struct Counters {
 }
 
 impl Services {
+    /// Has `task` go on where runs are carried.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.get_or_init(tokio::runtime::Handle::current).spawn(task);
+    }
+
     /// Has runs told.
     pub(crate) fn post(&self, messages: Vec<groups::Message>) {
         for message in messages {
@@ -184,6 +196,7 @@ impl Engine {
         // A host that has runs behind it does not know what it has used of Slack's budget.
         // A run that cannot be read is one all the same, and must not keep the host from starting.
         let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
+        journal.look_through()?;
         let mut closed = connections::closed(&journal, clock.now())?;
         if planted(Plant::ForgetRetryAfter) {
             closed.clear();
@@ -196,6 +209,8 @@ impl Engine {
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
         let (sender, messages) = mpsc::unbounded_channel();
+        let evaluator: Arc<dyn Evaluator + Send + Sync> =
+            Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
             groups: groups::Groups::default(),
             waiting: waiting::Waiting::default(),
@@ -206,8 +221,9 @@ impl Engine {
             keys: exclusive::Keys::default(),
             names: call::Known::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
-            evaluator: Arc::new(evaluating::Aside::new(expressions.clone(), clock.clone())),
-            decider: Arc::new(expressions),
+            deciding: deciding::Deciding::new(evaluator.clone(), clock.clone(), &limits),
+            evaluator,
+            runtime: std::sync::OnceLock::new(),
             counters: Counters::default(),
             began: clock.monotonic(),
             entropy: Arc::new(entropy::Entropy::new()),
@@ -233,7 +249,14 @@ impl Engine {
 
     /// Takes up the open runs and starts the timers; ready after Ok.
     pub(crate) async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
+        self.services.runtime.get_or_init(tokio::runtime::Handle::current);
         let found = self.recover().await?;
+        match self.forget_removed_plugins().await {
+            Ok(_) => {}
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            // They cost a place on the disk and nothing else; the next start tries again.
+            Err(error) => tracing::warn!(%error, "plugins that were removed are still kept"),
+        }
         let engine = self.clone();
         tokio::spawn(async move { engine.wake_when_due().await });
         let engine = self.clone();
@@ -281,14 +304,38 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             match due {
-                Ok(run) => self.wake(run).await,
-                Err(error) => {
+                Ok(run) => {
+                    if !self.has_room().await {
+                        return;
+                    }
+                    self.wake(run).await;
+                }
+                Err(error) if error.is_fatal() => {
                     tracing::error!(%error, "the timers cannot be read");
                     self.services.fatal.send_replace(Some(error.to_string()));
                     return;
                 }
+                Err(error) => {
+                    tracing::error!(%error, "the timers cannot be read; they are tried again");
+                    self.services.clock.sleep(TIMERS_AGAIN).await;
+                }
+            }
+            // When many are due, waking them may never have to wait for anything: others have their turn here.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits while the disk lacks room; false when the process is stopping. What is due stays due in the store.
+    async fn has_room(&self) -> bool {
+        let mut drain = self.services.drain.subscribe();
+        while self.services.journal.room().is_err() {
+            tokio::select! {
+                biased;
+                _ = drain.wait_for(|drain| *drain) => return false,
+                () = self.services.clock.sleep(Duration::from_millis(250)) => {}
             }
         }
+        true
     }
 
     /// Whether open runs are folded or indexed and timers and keys are there.

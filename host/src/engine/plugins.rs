@@ -7,14 +7,22 @@ use bellhop_core::definition::ActionReference;
 use bellhop_core::digest::Digest;
 use bellhop_core::manifest::Manifest;
 use bellhop_core::preflight::{Plugin, Plugins as Known};
-use bellhop_core::requirement::{Grant, Rules};
+use bellhop_core::requirement::Grant;
 use bellhop_core::run::Action;
-use bellhop_core::schema::Schema;
+use bellhop_core::schema::{PATTERNS_TOGETHER_MAX, Schema};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Journal, Write, key};
-use crate::sandbox::{self, Inspection, Package, Refusal, Sandbox};
+use crate::sandbox::{self, Inspection, Package, Sandbox};
+
+mod granting;
+mod install;
+mod remove;
+
+pub(crate) use granting::{Change, GrantError};
+pub(crate) use install::{InstallError, Order, Replace, Wanted};
+pub(crate) use remove::RemoveError;
 
 /// An installed plugin as stored. The component is a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +34,9 @@ pub(crate) struct Stored {
     pub(crate) manifest: Manifest,
     /// When.
     pub(crate) installed_at: Timestamp,
+    /// When it was removed, or another publisher took its name. Nothing new can call it; what runs pin of it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) removed_at: Option<Timestamp>,
 }
 
 /// One installed version.
@@ -39,34 +50,6 @@ pub(crate) struct Installed {
     /// Its actions, with their schemas compiled.
     pub(crate) actions: BTreeMap<String, Arc<Action>>,
 }
-
-/// Why a plugin was not installed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InstallError {
-    /// The binary is refused.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The manifest cannot be used.
-    #[error("the plugin's manifest is refused: {}", .0.join("; "))]
-    Manifest(Vec<String>),
-    /// That version is there with another binary.
-    #[error("version {version} of `{name}` is installed already with another binary")]
-    Immutable {
-        /// The plugin.
-        name: String,
-        /// The version.
-        version: String,
-    },
-    /// The sandbox cannot prepare it.
-    #[error(transparent)]
-    Sandbox(sandbox::Error),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] journal::Error),
-}
-
-/// What helps against [`InstallError::Manifest`].
-pub(crate) const MANIFEST_REMEDY: &str = "have the manifest say what the program does, with valid schemas";
 
 /// What runs a plugin's actions.
 #[derive(Clone)]
@@ -105,18 +88,13 @@ impl Guest {
     }
 }
 
-/// What was learnt at an installation, besides that it worked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Remarks {
-    /// Imports that no action declares.
-    pub(crate) undeclared_imports: Vec<String>,
-}
-
 /// What is installed. Preflight's view of it is kept ready.
 pub(crate) struct Plugins {
     journal: Journal,
     sandbox: Sandbox,
     inner: RwLock<Inner>,
+    /// One change at a time: what is checked of a name holds when it is written.
+    changing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -133,26 +111,24 @@ impl Plugins {
     /// Reads what is installed. Nothing is compiled or instantiated until it is called.
     pub(crate) fn read(journal: Journal, sandbox: Sandbox) -> Result<Self, journal::Error> {
         let mut inner = Inner::default();
-        let mut range = Some(key::all(key::Space::Plugin));
-        while let Some(page) = range {
-            let listed = journal.list::<Stored>(key::Space::Plugin, &page, 500)?;
-            for (_, stored) in listed.items {
-                let granted: Vec<Grant> =
-                    journal.get(&key::grant(&stored.manifest.name, &stored.manifest.version))?.unwrap_or_default();
-                if let Ok(installed) = compile(stored, granted.into()) {
-                    if journal.blob(installed.granted)?.is_none() {
-                        // Of a version that did not pin them.
-                        let mut write = Write::new();
-                        write.blob(&kept(&installed.grants));
-                        journal.commit(write)?;
-                    }
-                    inner.add(installed);
+        for read in journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin)) {
+            let (_, stored) = read?;
+            let granted = journal.get(&stored.grant_key());
+            // Grants that cannot be read allow nothing.
+            let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
+            // What a host took once it goes on to run, though it would be refused today.
+            if let Some(installed) = compile(stored, granted.into()) {
+                if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
+                    // Of a version that did not pin them.
+                    let mut write = Write::new();
+                    write.blob(&kept(&installed.grants));
+                    journal.commit(write)?;
                 }
+                inner.add(installed);
             }
-            range = listed.next;
         }
         inner.refresh();
-        Ok(Self { journal, sandbox, inner: RwLock::new(inner) })
+        Ok(Self { journal, sandbox, inner: RwLock::new(inner), changing: tokio::sync::Mutex::default() })
     }
 
     /// What preflight needs.
@@ -191,7 +167,8 @@ impl Plugins {
                 return Ok(Some(grants.clone()));
             }
         }
-        let Some(bytes) = self.journal.blob(granted)? else { return Ok(None) };
+        let fact = || "the grants of a plugin that a run was accepted with".to_owned();
+        let Some(bytes) = self.journal.blob_of(granted, fact)? else { return Ok(None) };
         let Ok(grants) = serde_json::from_slice::<Vec<Grant>>(&bytes) else { return Ok(None) };
         let grants: Arc<[Grant]> = grants.into();
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -230,73 +207,51 @@ impl Plugins {
         Ok(package)
     }
 
+    /// The versions of a plugin that can be called, by version.
+    fn of_name(&self, name: &str) -> Vec<Arc<Installed>> {
+        self.all().into_iter().filter(|installed| installed.stored.manifest.name == name).collect()
+    }
+
     /// Puts a script in the place of a plugin. Not kept: every process is given it anew.
     #[cfg(test)]
-    pub(crate) fn put_script(&self, manifest: Manifest, script: Arc<dyn Script>, rules: &Rules) {
+    pub(crate) fn put_script(
+        &self,
+        manifest: Manifest,
+        script: Arc<dyn Script>,
+        rules: &bellhop_core::requirement::Rules,
+    ) {
         let digest = Digest::of(manifest.name.as_bytes());
         let none = Vec::new;
         let (size, logs, memory_bytes_max) = (0, false, None);
         let inspection =
             Inspection { digest, size, imports: none(), wasi: none(), exports: none(), logs, memory_bytes_max };
-        let grants = declared(&manifest, rules).into();
-        let stored = Stored { inspection, manifest, installed_at: Timestamp::from_millis(0) };
+        let grants = bellhop_core::manifest::declared(&manifest, rules).into();
+        let stored = Stored { inspection, manifest, installed_at: Timestamp::from_millis(0), removed_at: None };
         let installed = compile(stored, grants).expect("a script's manifest is a good one");
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.packages.insert(digest, Guest::Script(script));
         inner.add(installed);
         inner.refresh();
     }
+}
 
-    /// What a component is, read from its bytes, which takes a while for a large one.
-    pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
-        self.sandbox.inspect(bytes)
+impl Stored {
+    /// Where it is kept. One that was removed makes room for another binary of that version.
+    fn key(&self) -> key::Key {
+        key::plugin(&self.manifest.name, &self.version_kept())
     }
 
-    /// Compiles a component that [`Self::inspect`] has taken, so that [`Self::install`] finds it made. Dropped, it stops
-    /// compiling, unless another waits for the same: nobody compiles for a client that is gone.
-    pub(crate) async fn compile(&self, inspection: Inspection, bytes: &[u8]) -> Result<(), InstallError> {
-        self.sandbox.prepare_inspected(inspection, bytes).await.map(drop).map_err(InstallError::Sandbox)
+    /// Where its grants are kept.
+    fn grant_key(&self) -> key::Key {
+        key::grant(&self.manifest.name, &self.version_kept())
     }
 
-    /// Inspects, compiles, describes and keeps a plugin. After Ok it is durable and can be called.
-    pub(crate) async fn install(
-        &self,
-        bytes: &[u8],
-        grants: Option<Vec<Grant>>,
-        rules: &Rules,
-        now: Timestamp,
-    ) -> Result<(Arc<Installed>, Remarks), InstallError> {
-        let inspection = self.sandbox.inspect(bytes)?;
-        let package = self.sandbox.prepare(bytes).await.map_err(InstallError::Sandbox)?;
-        let described = package.describe().await?;
-        let manifest: Manifest =
-            serde_json::from_value(described).map_err(|e| InstallError::Manifest(vec![e.to_string()]))?;
-        let remarks = examine(&manifest, &inspection.imports)?;
-        // Without a word of the operator's, what the actions declare is granted: that list was printed.
-        let grants: Arc<[Grant]> = match grants {
-            Some(grants) => grants.into(),
-            None => declared(&manifest, rules).into(),
-        };
-        let stored = Stored { inspection, manifest, installed_at: now };
-        let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
-        let there: Option<Stored> = self.journal.get(&key::plugin(&name, &version))?;
-        if there.is_some_and(|there| there.inspection.digest != stored.inspection.digest) {
-            return Err(InstallError::Immutable { name, version });
+    fn version_kept(&self) -> String {
+        match self.removed_at {
+            None => self.manifest.version.clone(),
+            // No version has this character.
+            Some(_) => format!("{}@{}", self.manifest.version, self.inspection.digest),
         }
-        let installed = compile(stored, grants).map_err(InstallError::Manifest)?;
-        let mut write = Write::new();
-        write.blob(bytes);
-        write.put(&key::plugin(&name, &version), &installed.stored)?;
-        write.put(&key::grant(&name, &version), &installed.grants)?;
-        write.blob(&kept(&installed.grants));
-        let ticket = self.journal.commit(write)?;
-        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        let digest = installed.stored.inspection.digest;
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        inner.packages.insert(digest, Guest::Component(package));
-        let installed = inner.add(installed);
-        inner.refresh();
-        Ok((installed, remarks))
     }
 }
 
@@ -304,14 +259,21 @@ impl Inner {
     fn add(&mut self, installed: Installed) -> Arc<Installed> {
         let installed = Arc::new(installed);
         let manifest = &installed.stored.manifest;
-        self.by_version.insert((manifest.name.clone(), manifest.version.clone()), installed.stored.inspection.digest);
+        let version = (manifest.name.clone(), manifest.version.clone());
+        let digest = installed.stored.inspection.digest;
+        if installed.stored.removed_at.is_none() {
+            self.by_version.insert(version, digest);
+        } else if self.by_version.get(&version) == Some(&digest) {
+            self.by_version.remove(&version);
+        }
         self.by_digest.insert(installed.stored.inspection.digest, installed.clone());
         self.grants.insert(installed.granted, installed.grants.clone());
         installed
     }
 
     fn refresh(&mut self) {
-        self.known = Arc::new(Known::of(self.by_digest.values().map(|installed| Plugin {
+        let callable = self.by_version.values().filter_map(|digest| self.by_digest.get(digest));
+        self.known = Arc::new(Known::of(callable.map(|installed| Plugin {
             manifest: Arc::new(installed.stored.manifest.clone()),
             grants: installed.grants.clone(),
         })));
@@ -326,67 +288,25 @@ fn kept(grants: &[Grant]) -> Vec<u8> {
     serde_json::to_vec(grants).unwrap_or_default()
 }
 
-/// Compiles an installed plugin's schemas; the texts say which are invalid.
-pub(crate) fn compile(stored: Stored, grants: Arc<[Grant]>) -> Result<Installed, Vec<String>> {
-    let mut faults = Vec::new();
+/// Compiles an installed plugin's schemas; none where one of them is invalid.
+fn compile(stored: Stored, grants: Arc<[Grant]>) -> Option<Installed> {
     let mut actions = BTreeMap::new();
+    let mut patterns = 0;
     for action in &stored.manifest.actions {
-        let mut schema = |what: &str, document: &serde_json::Value| {
-            Schema::compile(document)
-                .map_err(|found| {
-                    let first = found.first().map(|f| format!("{}: {}", f.pointer, f.message)).unwrap_or_default();
-                    faults.push(format!("the {what} schema of `{}` is invalid: {first}", action.name));
-                })
-                .ok()
-        };
-        let (input, output) = (schema("input", &action.input), schema("output", &action.output));
-        if let (Some(input), Some(output)) = (input, output) {
-            let compiled = Action {
-                plugin: stored.inspection.digest,
-                version: stored.manifest.version.clone(),
-                manifest: action.clone(),
-                input,
-                output,
-            };
-            actions.insert(action.name.clone(), Arc::new(compiled));
+        if patterns > PATTERNS_TOGETHER_MAX {
+            return None;
         }
+        let (input, output) = (Schema::compile(&action.input).ok()?, Schema::compile(&action.output).ok()?);
+        patterns += input.patterns() + output.patterns();
+        let compiled = Action {
+            plugin: stored.inspection.digest,
+            version: stored.manifest.version.clone(),
+            manifest: action.clone(),
+            input,
+            output,
+        };
+        actions.insert(action.name.clone(), Arc::new(compiled));
     }
     let granted = Digest::of(&kept(&grants));
-    if faults.is_empty() { Ok(Installed { stored, grants, granted, actions }) } else { Err(faults) }
-}
-
-/// Compares a manifest with the binary's imports: a declared call that the binary cannot make refuses the plugin.
-pub(crate) fn examine(manifest: &Manifest, imports: &[String]) -> Result<Remarks, InstallError> {
-    let mut faults = Vec::new();
-    let mut declared: Vec<&str> = Vec::new();
-    for action in &manifest.actions {
-        for call in action.calls.iter().flat_map(|alternative| &alternative.methods) {
-            declared.push(&call.function);
-            if !imports.contains(&call.function) {
-                faults
-                    .push(format!("`{}` declares `{}`, which the binary does not import", action.name, call.function));
-            }
-        }
-    }
-    if faults.is_empty() {
-        let undeclared_imports = imports.iter().filter(|i| !declared.contains(&i.as_str())).cloned().collect();
-        Ok(Remarks { undeclared_imports })
-    } else {
-        Err(InstallError::Manifest(faults))
-    }
-}
-
-/// A grant for every method that an action declares.
-pub(crate) fn declared(manifest: &Manifest, rules: &Rules) -> Vec<Grant> {
-    let mut grants: Vec<Grant> = manifest
-        .actions
-        .iter()
-        .flat_map(|action| &action.calls)
-        .flat_map(|alternative| &alternative.methods)
-        .filter_map(|call| rules.by_function(&call.function))
-        .filter_map(|method| Grant::of_method(&method.name).ok())
-        .collect();
-    grants.sort();
-    grants.dedup();
-    grants
+    Some(Installed { stored, grants, granted, actions })
 }

@@ -8,14 +8,14 @@ use bellhop_core::diagnostic::{Code, Diagnostic, Has, Needs, Retryable};
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::preflight::When;
-use bellhop_core::run::{self, Cause, Difference, Event, Input, Replay, State, Status};
+use bellhop_core::run::{Cause, Difference, Event, Replay, State, Status};
 use serde_json::Value;
 
 use super::Engine;
 use super::accept::{Pins, Refused, Tables, Trigger};
 use super::blocked::Pinned;
 use super::definitions::Definition;
-use super::execution::{Decision, End, Error, Execution as _, StepKey};
+use super::execution::{Decision, Execution as _};
 use super::runs::{LoadError, Loaded};
 use crate::journal::{self, Entry};
 
@@ -99,23 +99,21 @@ impl Engine {
 
         let was_ended = state.ended().is_some();
         let cause = Cause::Redefine { pins: Arc::new(serde_json::to_value(&new).unwrap_or(Value::Null)) };
-        let input = Input { at: port.now(), entropy: port.entropy(), cause };
-        let events = run::decide(&state, &input, self.services.evaluator.as_ref());
-        for event in &events {
-            state.apply(event);
-        }
+        let decided = self.services.deciding.decide(&state, port.now(), port.entropy(), cause).await;
         port.pins_next(&new.version);
-        let decision = Decision { events, after: Some(Arc::new(state.clone())) };
-        let kept = port.step(&StepKey::Decision(decisions), None, |_| async move { End::Done(decision) }).await;
-        if !matches!(kept.map_err(LoadError::from)?, End::Done(_)) {
-            return Err(LoadError::from(Error::Journal("a decision was not kept".to_owned())).into());
+        let mut decisions = decisions;
+        if let Some(decided) = decided {
+            state = decided.after;
+            let decision = Decision { events: decided.events, after: Some(Arc::new(state.clone())) };
+            port.keep(decisions, decision).await.map_err(LoadError::from)?;
+            decisions += 1;
         }
         if was_ended {
             self.runs.places.found(1);
         }
         tracing::info!(%run, version, "the run goes on with another version");
         let tip = self.services.journal.tip();
-        self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted });
+        self.take(run, live, Loaded { port, state, decisions, granted });
         self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
         Ok(true)
     }

@@ -115,7 +115,8 @@ impl Engine {
     pub(super) async fn keep_by_limits(&self) -> Result<(), journal::Error> {
         let journal = &self.services.journal;
         let kept_ms = self.services.limits.runs_kept_ms;
-        let before_ms = journal.get::<u64>(&key::host(KEPT_BY))?.unwrap_or_else(|| Limits::default().runs_kept_ms);
+        let before_ms =
+            readable(journal.get::<u64>(&key::host(KEPT_BY)))?.unwrap_or_else(|| Limits::default().runs_kept_ms);
         if before_ms == kept_ms {
             return Ok(());
         }

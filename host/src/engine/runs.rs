@@ -1,11 +1,11 @@
 //! The runs that are in memory: begun, woken, signalled, put down.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{self, Cause, Command, ExecutionKey, State, Status};
-use serde_json::Value;
+use bellhop_core::run::{self, Cause, Command, ExecutionKey, State};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
@@ -13,14 +13,12 @@ use super::accept::Pins;
 use super::call::{self, Caller, Granted};
 use super::definitions::Definition;
 use super::driver::{self, Left};
-use super::exclusive::Owner;
 use super::execution::local::{Local, Opening, Read};
 use super::execution::{self, CallKey, Execution as _, Intent, Settle, Signal};
 use super::places::Places;
 use super::waiting::Activity;
 use super::{Engine, aside};
-use crate::faults::{Plant, Point, pass, planted};
-use crate::journal::{self, Entry, Open, Summary, Ticket, Write, key};
+use crate::journal::{self, Entry, Summary, Ticket, key};
 
 /// A run that a driver carries.
 pub(super) struct Live {
@@ -36,13 +34,10 @@ pub(crate) struct Runs {
     /// Those that cannot be taken up in this process, with the reason.
     pub(super) aside: Mutex<HashMap<RunId, String>>,
     pub(super) places: Places,
+    /// Runs that are on their way into memory; see [`Runs::seat`].
+    pub(super) arriving: Arc<AtomicU64>,
     ended: Notify,
 }
-
-/// Present while a start reads open runs; see [`Engine::recover`].
-const RECOVERING: &str = "recovering";
-/// A run under whose mark so many starts died is not read again.
-const RECOVERIES_MAX: u32 = 2;
 
 /// Why a run could not be taken up.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +116,17 @@ impl Runs {
         }
     }
 
+    /// Waits until the run is not in memory.
+    pub(super) async fn left(&self, run: RunId) {
+        loop {
+            let ended = self.ended.notified();
+            if !self.is_live(run) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     /// Waits until none is in memory.
     pub(crate) async fn none(&self) {
         loop {
@@ -157,10 +163,12 @@ impl Engine {
     /// Carries a run that was just accepted, or has it wait in line for a place.
     pub(super) fn begin(self: &Arc<Self>, run: RunId, begun: Begun) {
         let Begun { state, granted, ticket, bytes, summary } = begun;
-        if self.runs.is_full(self.services.limits.live_runs_max) {
+        let seat = self.runs.seat(self.services.limits.live_runs_max);
+        // Those that wait in line came before it.
+        let Some(_seat) = seat.filter(|_| self.runs.places.has_no_line()) else {
             self.runs.places.line_up(run);
             return self.next_in_line();
-        }
+        };
         let (opening, live) = self.opening(run, summary);
         let port = Local::fresh(opening, ticket, bytes);
         self.runs.insert(run, live);
@@ -235,8 +243,8 @@ impl Engine {
                 activity: Activity::new(engine.services.clone(), run),
             };
             loop {
-                let evaluator = engine.services.decider.clone();
-                let carried = driver::drive(port.as_ref(), &caller, evaluator.as_ref(), state, decisions).await;
+                let deciding = &engine.services.deciding;
+                let carried = driver::drive(port.as_ref(), &caller, deciding, state, decisions).await;
                 let (left, after) = match carried {
                     Ok(carried) => (carried.left, Some((carried.state, carried.decisions))),
                     Err(error) => {
@@ -271,14 +279,23 @@ impl Engine {
                 return;
             }
         };
-        tokio::spawn(carrying.instrument(span));
+        self.services.spawn(carrying.instrument(span));
     }
 
+    /// The port of a run did not do what it was asked: of the run, of this moment, or of the store.
     fn failed(&self, run: RunId, error: &execution::Error) {
         match error {
-            execution::Error::TooLarge { .. } => tracing::error!(%run, %error, "the run is set aside"),
-            execution::Error::Journal(_) => {
-                tracing::error!(%run, %error, "the journal failed");
+            execution::Error::OfTheRun(_) | execution::Error::TooLarge { .. } => {
+                self.set_aside(run, &LoadError::Port(error.clone()));
+            }
+            execution::Error::Later(_) => {
+                tracing::warn!(%run, %error, "the run waits for the store");
+                self.services.post(vec![(run, Cause::Wake)]);
+            }
+            // It is taken up at the next start.
+            execution::Error::Stopping => tracing::debug!(%run, "the store is closed"),
+            execution::Error::Store(_) => {
+                tracing::error!(%run, %error, "the store failed");
                 self.services.fatal.send_replace(Some(error.to_string()));
             }
         }
@@ -309,8 +326,7 @@ impl Engine {
         let told = told.await;
         if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
             // Its driver went without looking. Whoever asked must ask again.
-            let stopped = "the process is stopping: nothing was decided about the run".to_owned();
-            return Err(execution::Error::Journal(stopped).into());
+            return Err(execution::Error::Stopping.into());
         }
         // Of a run that ended before it looked, nothing is left to decide.
         Ok(told.unwrap_or(false))
@@ -331,7 +347,8 @@ impl Engine {
         }
         let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
         if summary.status.is_final() && !matches!(signal.cause, Cause::Retry | Cause::Undo) {
-            return Ok(());
+            // A run that was given up unread has left its timer.
+            return Ok(self.services.timers.dismiss(run)?);
         }
         if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
             return Err(LoadError::Damaged(reason.clone()));
@@ -387,7 +404,8 @@ impl Engine {
         }
         let mut doubts = Vec::new();
         for (key, intent) in port.open_calls() {
-            if parked.contains(&(key.execution.clone(), key.attempt)) {
+            // A later attempt is parked for what an earlier one had sent, too.
+            if parked.iter().any(|(execution, attempt)| *execution == key.execution && key.attempt <= *attempt) {
                 let stamp = call::stamp(run, &key, call::sends_again(&port, &key).await?);
                 doubts.push(InDoubt { key, intent, stamp });
             }
@@ -406,131 +424,12 @@ impl Engine {
         Ok(granted)
     }
 
-    /// Takes up the open runs after a start: what was running goes on, what waits or is parked stays where it is, and
-    /// the keys of open actions are theirs again before anything new begins.
-    ///
-    /// A start that finds that the one before died in here marks each run before it reads it; a run under whose mark
-    /// two starts died is set aside, unread, and the host starts.
-    pub(super) async fn recover(self: &Arc<Self>) -> Result<u64, LoadError> {
-        let careful = self.begin_recovery().await?;
-        let mut after = None;
-        let mut found = 0;
-        let mut running = Vec::new();
-        loop {
-            let page = self.services.journal.open_runs(1_000, after)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (run, open) in page {
-                found += 1;
-                if let Some(place) = &open.place {
-                    self.services.groups.restore(run, &place.group, place.admitted);
-                }
-                if open.recoveries >= RECOVERIES_MAX {
-                    let reason = "reading it ended the process twice".to_owned();
-                    self.set_aside(run, &LoadError::Damaged(reason));
-                    continue;
-                }
-                if careful {
-                    self.mark(run, Open { recoveries: open.recoveries + 1, ..open.clone() }).await?;
-                }
-                pass(Point::FoundOpen);
-                match self.take_up(run).await {
-                    Ok(Some(_)) if planted(Plant::ForgetOpenRun) => {}
-                    Ok(None) => {}
-                    Ok(Some(_)) if running.len() as u64 >= self.services.limits.live_runs_max => {
-                        self.runs.places.line_up(run);
-                    }
-                    Ok(Some(taken)) => running.push((run, taken)),
-                    Err(error) if error.is_of_the_run() => self.set_aside(run, &error),
-                    Err(error) => return Err(error),
-                }
-                if careful {
-                    self.unmark(run, open)?;
-                }
-            }
-        }
-        let mut write = Write::new();
-        write.delete(&key::host(RECOVERING));
-        self.services.journal.commit(write)?;
-        self.runs.places.found(found);
-        for (run, (loaded, live)) in running {
-            self.runs.lock().insert(run, live);
-            self.carry(run, loaded);
-        }
-        self.services.post(self.services.groups.restored());
-        Ok(found)
-    }
-
-    /// Reads one open run, gives its actions their keys, and gives it back if it has anything to go on with.
-    async fn take_up(&self, run: RunId) -> Result<Option<(Loaded, Live)>, LoadError> {
-        let Some(summary) = self.services.journal.get::<Summary>(&key::summary(run))? else { return Ok(None) };
-        if summary.status == Status::Blocked {
-            self.blocked.add(run);
-        }
-        if summary.status == Status::Waiting {
-            return Ok(None);
-        }
-        let was_aside = aside::is_poisoned(&summary);
-        let rests = !was_aside && matches!(summary.status, Status::Blocked | Status::Parked | Status::Suspended);
-        let (opening, live) = self.opening(run, summary);
-        let loaded = self.load(run, opening).await?;
-        if was_aside {
-            self.shown_as_it_is(&loaded)?;
-        }
-        self.restore_keys(&loaded).await?;
-        // Beside what is parked, or ends before a pause, something may be under way; people are told that a run is blocked.
-        Ok((!rests || Self::is_under_way(&loaded.state)).then_some((loaded, live)))
-    }
-
-    /// Whether the start before this one ended in the middle of recovery. After Ok this one is marked.
-    async fn begin_recovery(&self) -> Result<bool, LoadError> {
-        let journal = &self.services.journal;
-        if journal.open_runs(1, None)?.is_empty() {
-            return Ok(false);
-        }
-        let careful = journal.get::<Value>(&key::host(RECOVERING))?.is_some();
-        let mut write = Write::new();
-        write.put(&key::host(RECOVERING), &Value::Null)?;
-        let ticket = journal.commit(write)?;
-        journal.durable(ticket).await.map_err(journal::Error::from)?;
-        Ok(careful)
-    }
-
-    /// Marks a run that is about to be read. Durable after Ok.
-    async fn mark(&self, run: RunId, open: Open) -> Result<(), LoadError> {
-        let mut write = Write::new();
-        write.put(&key::open(run), &open)?;
-        let ticket = self.services.journal.commit(write)?;
-        self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        Ok(())
-    }
-
-    fn unmark(&self, run: RunId, open: Open) -> Result<(), LoadError> {
-        let mut write = Write::new();
-        write.put(&key::open(run), &Open { recoveries: 0, ..open })?;
-        self.services.journal.commit(write)?;
-        Ok(())
-    }
-
-    pub(super) async fn restore_keys(&self, loaded: &Loaded) -> Result<(), LoadError> {
-        let state = &loaded.state;
-        for (_, call) in state.calls() {
-            let Some(action) = state.facts().actions.get(&call.action) else { continue };
-            let owner = Owner { run: state.facts().run, execution: call.key.clone(), attempt: call.attempt };
-            for key in call::keys_held(&loaded.port, action, call).await? {
-                self.services.keys.restore(&key, owner.clone());
-                if call.parked.is_some() {
-                    self.services.keys.park(&key, &owner);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.
     pub(crate) fn is_under_way(state: &State) -> bool {
         run::pending(state)
             .iter()
-            .any(|c| matches!(c, Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. }))
+            .any(|c| {
+                matches!(c, Command::GoOn | Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. })
+            })
     }
 }

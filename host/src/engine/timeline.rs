@@ -208,6 +208,8 @@ impl Reader {
             Event::Displaced { at, by } => {
                 self.push(out, "run.displaced", None, Some(*at), json!({ "by": by.to_string() }));
             }
+            // How a decision was cut into pieces concerns nobody who follows the run.
+            Event::Unfinished { .. } | Event::Rested {} => {}
             Event::Noticed { number } => self.push(out, "run.noticed", None, None, json!({ "notice": number })),
             Event::Killed { at } => self.push(out, "run.killed", None, Some(*at), json!({})),
             Event::Halted { at, fault } => {

@@ -4,6 +4,10 @@
 //! once, so that it outlives the process; it is synchronised, so that it outlives the machine, when somebody waits for
 //! it, and otherwise a moment later: what follows it, as an intent follows the outcome before it, shares its
 //! synchronisation. Until a group is in the store itself, readers find it here.
+//!
+//! The embedded store does not recover from a write that found no room. So the room is looked at before each group. With
+//! less than the reserve nothing begins any more ([`Stats::lack`]); what goes on uses it. With less than a quarter of
+//! that, the group stays where it is and everything that is accepted waits, until there is room.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -12,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::store::{Batch, Bytes, Durable, Error, Page, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
+use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
 use super::watermark::Watermark;
 use crate::faults::{Plant, Point, pass, planted};
 
@@ -40,7 +44,14 @@ pub(super) struct Limits {
     pub(super) group_bytes_max: usize,
     /// How long a written group is left unsynchronised for which nobody waits. Whoever waits ends it at once.
     pub(super) linger: Duration,
+    /// Bytes that are kept free on the disk for what goes on, though never more than a quarter of it.
+    pub(super) reserve_bytes: u64,
+    /// How often the room is looked at again while there is too little.
+    pub(super) look_again: Duration,
 }
+
+/// Tells the room on the disk; `None` when it cannot be told: then the store itself finds out.
+pub(crate) type Space = Box<dyn Fn() -> Option<Room> + Send + Sync>;
 
 /// So many groups, written one soon after the other and waited for by nobody, are synchronised however soon the next
 /// follows: more than an action writes between two intents.
@@ -104,9 +115,9 @@ impl State {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct Queue {
     limits: Limits,
+    space: Space,
     state: Mutex<State>,
     wake: Condvar,
     /// Held for writing while a group goes into the store, so that no reader sees half of one.
@@ -119,10 +130,12 @@ impl Queue {
     pub(super) fn start(
         medium: impl Medium,
         limits: Limits,
+        space: Space,
         on_fatal: OnFatal,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
         let queue = Arc::new(Self {
             limits,
+            space,
             state: Mutex::default(),
             wake: Condvar::new(),
             gate: RwLock::new(()),
@@ -218,7 +231,27 @@ impl Queue {
             bytes: state.bytes,
             queue_batches: state.queue_batches,
             queue_bytes: state.queue_bytes,
+            lack: self.lack(),
         }
+    }
+
+    /// The reserve, of a disk of that size.
+    fn reserve(&self, room: Room) -> u64 {
+        self.limits.reserve_bytes.min(room.total / 4)
+    }
+
+    fn lack(&self) -> Option<Lack> {
+        let room = (self.space)()?;
+        let wanted = self.reserve(room);
+        (room.free < wanted).then_some(Lack { free: room.free, wanted })
+    }
+
+    /// What is missing for writing so many bytes, such that the store never meets the end of the disk.
+    fn held(&self, bytes: usize) -> Option<Lack> {
+        let room = (self.space)()?;
+        // A page is written anew for each item of it, and the store's own files grow by whole segments.
+        let wanted = (self.reserve(room) / 4).saturating_add((bytes as u64).saturating_mul(2));
+        (room.free < wanted).then_some(Lack { free: room.free, wanted })
     }
 
     /// Accepts nothing more; the writer ends when everything accepted is written.
@@ -255,29 +288,54 @@ impl Queue {
     }
 
     /// What is next, in order; `None` when there will be no more.
-    fn next(&self) -> Option<Step> {
+    ///
+    /// # Errors
+    /// There is no room for what is to be written before the end.
+    fn next(&self) -> Result<Option<Step>, String> {
         let mut state = self.state();
         let mut has_lingered = false;
+        let mut is_told = false;
         loop {
             // Not before what is waited for is written; and not after more than that, or much work would delay all.
             let waited_for = state.wanted.is_some_and(|(first, _)| first <= state.written.last);
             let enough = state.written.groups >= UNSYNCED_GROUPS_MAX;
             if state.written.groups > 0 && (waited_for || has_lingered || enough) {
                 state.syncs_waited += u64::from(waited_for);
-                return Some(Step::Settle(std::mem::take(&mut state.written)));
+                return Ok(Some(Step::Settle(std::mem::take(&mut state.written))));
             }
-            if let Some(group) = state.sealed.front() {
-                return Some(Step::Write(Arc::clone(group)));
-            }
-            if state.open.batches > 0 {
-                return Some(Step::Write(state.seal()));
+            let next = state.sealed.front().map(|group| group.bytes);
+            let next = next.or_else(|| (state.open.batches > 0).then_some(state.open.bytes));
+            let held = next.and_then(|bytes| self.held(bytes));
+            if next.is_some() && held.is_none() {
+                if is_told {
+                    tracing::info!("the store's disk has room again: what waited is written");
+                }
+                let group = state.sealed.front().cloned().unwrap_or_else(|| state.seal());
+                return Ok(Some(Step::Write(group)));
             }
             if state.end.is_some() {
                 let written = std::mem::take(&mut state.written);
-                return (written.groups > 0).then_some(Step::Settle(written));
+                if written.groups > 0 {
+                    return Ok(Some(Step::Settle(written)));
+                }
+                return held.map_or(Ok(None), |lack| {
+                    let (waiting, Lack { free, wanted }) = (state.queue_batches, lack);
+                    Err(format!(
+                        "{waiting} batches that nobody was told of are not written: the disk has {free} bytes free, {wanted} are needed"
+                    ))
+                });
+            }
+            if let Some(Lack { free, wanted }) = held.filter(|_| !is_told) {
+                is_told = true;
+                tracing::warn!(free, wanted, "the store's disk is full: everything that is to be written waits");
             }
             state.idle = true;
-            if state.written.groups > 0 {
+            if held.is_some() {
+                let span = if state.written.groups > 0 { self.limits.linger } else { self.limits.look_again };
+                let waited = self.wake.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner);
+                state = waited.0;
+                has_lingered = state.written.groups > 0 && waited.1.timed_out();
+            } else if state.written.groups > 0 {
                 let waited = self.wake.wait_timeout(state, self.limits.linger).unwrap_or_else(PoisonError::into_inner);
                 state = waited.0;
                 has_lingered = waited.1.timed_out();
@@ -289,7 +347,7 @@ impl Queue {
     }
 
     fn write(&self, mut medium: impl Medium) -> Result<(), String> {
-        while let Some(step) = self.next() {
+        while let Some(step) = self.next()? {
             match step {
                 Step::Write(group) => {
                     {
@@ -345,7 +403,7 @@ pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// Lays pending changes over what the store has, both ascending, up to the limits of a scan.
 pub(super) fn merge(
-    stored: impl Iterator<Item = Result<(Bytes, Bytes), Error>>,
+    stored: impl Iterator<Item = Result<(Bytes, Result<Bytes, Arc<str>>), Error>>,
     pending: Changes,
     limit: usize,
 ) -> Result<Page, Error> {
@@ -370,7 +428,7 @@ pub(super) fn merge(
         };
         let (key, value) = if pending_first {
             match pending.next() {
-                Some((key, Some(value))) => (key, value),
+                Some((key, Some(value))) => (key, Ok(value)),
                 _ => continue,
             }
         } else {
@@ -379,11 +437,16 @@ pub(super) fn merge(
                 None => continue,
             }
         };
-        if page.items.len() >= limit || bytes >= SCAN_BYTES_MAX {
+        if page.items.len() + page.damaged.len() >= limit || bytes >= SCAN_BYTES_MAX {
             page.next = Some(key);
             return Ok(page);
         }
-        bytes += value.len();
-        page.items.push((key, value));
+        match value {
+            Ok(value) => {
+                bytes += value.len();
+                page.items.push((key, value));
+            }
+            Err(reason) => page.damaged.push((key, reason)),
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Typed records over a store.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashSet};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::damage::Book;
 use super::entry::{Content, Entry};
 use super::key::{self, Key, Parts, Range, Space};
 use super::record;
@@ -18,6 +20,9 @@ use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ti
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Records of a list that are in memory at one time.
+const LIST_PAGE: usize = 256;
 
 /// The record of a key that says everything.
 const NOTHING: &[u8] = b"null";
@@ -31,6 +36,14 @@ pub(crate) enum Error {
     /// A record; see [`record::Error`].
     #[error(transparent)]
     Record(#[from] record::Error),
+    /// A fact of no run is not what was written. Refuse what needs it (`storage-damaged`), naming it; go on otherwise.
+    #[error("{fact} cannot be read, since what is stored of it is damaged: {reason}")]
+    Damaged {
+        /// Which, for people.
+        fact: String,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
 }
 
 impl Error {
@@ -39,8 +52,26 @@ impl Error {
         matches!(self, Self::Store(store::Error::Fatal { .. }))
     }
 
-    fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
+    /// Whether what is stored under one key is not what was written: other keys can be read.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::Record(record::Error::Corrupt { .. })
+                | Self::Store(store::Error::Corrupt { .. })
+        )
+    }
+
+    pub(super) fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
         record::Error::Corrupt { key: key.to_string(), reason: reason.as_ref().into() }.into()
+    }
+}
+
+/// What is damaged is as good as not there, for whoever writes it anew or can do without.
+pub(crate) fn damaged_is_none<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(error) if error.is_damage() => Ok(None),
+        read => read,
     }
 }
 
@@ -61,9 +92,9 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Open {
-    /// How many recoveries began with this run and did not come to their end.
-    #[serde(default)]
-    pub(crate) recoveries: u32,
+    /// The run ended a process that carried nothing else: no start reads it until a person says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) deadly: bool,
     /// The group that the run has asked to be in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<Place>,
@@ -121,20 +152,8 @@ pub(crate) struct Summary {
     pub(crate) own_key: Option<String>,
 }
 
-/// Something due.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Timer {
-    /// When.
-    pub(crate) at: Timestamp,
-    /// Whose.
-    pub(crate) run: RunId,
-    /// Which of the run's timers at this time.
-    pub(crate) n: u64,
-    /// What to do, in the engine's form.
-    pub(crate) value: Value,
-}
-
-/// What one page of a list has, and whether there may be more.
+/// What one page of a list has, and where it goes on: for a client that is shown a cursor. Whoever wants all has
+/// [`Journal::list`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Listed<T> {
     /// The items, in the order of their keys.
@@ -213,9 +232,12 @@ impl Write {
 /// The journal. Cloning it is cheap; all clones are one journal.
 #[derive(Clone)]
 pub(crate) struct Journal {
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     /// Held by whoever names blobs from the look whether they are there to the write; alone by whoever removes some.
     naming: Arc<RwLock<()>>,
+    /// Runs that a person gave an order while the disk lacked room: they do not wait for it.
+    pub(super) ordered: Arc<Mutex<HashSet<RunId>>>,
+    pub(super) damages: Arc<Book>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -227,12 +249,13 @@ impl std::fmt::Debug for Journal {
 impl Journal {
     /// A journal over `store`.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, naming: Arc::default() }
+        Self { store, naming: Arc::default(), ordered: Arc::default(), damages: Arc::default() }
     }
 
     /// Accepts the write as the next in order; see [`Store::commit`].
     pub(crate) fn commit(&self, write: Write) -> Result<Ticket, Error> {
         let Write { mut batch, run, contents } = write;
+        self.damages.mended(batch.changes.iter().map(|(key, _)| &**key));
         if contents.is_empty() {
             return Ok(self.store.commit(batch)?);
         }
@@ -267,8 +290,8 @@ impl Journal {
         }
         let range = key::events(run, 0);
         let page = self.store.scan(&range.from, &range.to, limit)?;
-        for (key, _) in &page.items {
-            batch.delete(key.to_vec());
+        for key in page.keys() {
+            batch.delete(key);
         }
         if page.next.is_some() {
             return Ok((self.store.commit(batch)?, false));
@@ -276,13 +299,13 @@ impl Journal {
         let _alone = self.naming.write().unwrap_or_else(PoisonError::into_inner);
         let range = key::namings(run);
         let named = self.store.scan(&range.from, &range.to, limit)?;
-        for (bytes, _) in &named.items {
+        for bytes in &named.keys() {
             let digest = Parts::of(Space::Naming, bytes).and_then(|mut parts| parts.run().and_then(|_| parts.digest()));
             let digest = digest.ok_or_else(|| bad_key(bytes))?;
             let all = key::references(digest);
             let own = key::reference(digest, Some(run));
-            let others = self.store.scan(&all.from, &all.to, 2)?.items;
-            if others.iter().all(|(key, _)| key[..] == *own.bytes()) {
+            let others = self.store.scan(&all.from, &all.to, 2)?.keys();
+            if others.iter().all(|key| key[..] == *own.bytes()) {
                 batch.delete(key::blob(digest).bytes());
             }
             batch.delete(own.bytes());
@@ -314,6 +337,7 @@ impl Journal {
     /// Adds `entries` to the run's log from number `*seq` on, together with what is in `write`, and moves `*seq` on.
     ///
     /// After an error nothing was written and `*seq` is as it was. One task appends to a run at a time: it owns `*seq`.
+    /// A run's first entries are refused while the disk lacks room.
     pub(crate) fn append(
         &self,
         run: RunId,
@@ -321,6 +345,10 @@ impl Journal {
         entries: &[Entry],
         mut write: Write,
     ) -> Result<Ticket, Error> {
+        if *seq == 0 {
+            self.room()?;
+        }
+        self.note_orders(run, entries);
         let mut next = *seq;
         for entry in entries {
             let key = key::event(run, next);
@@ -337,7 +365,7 @@ impl Journal {
     /// A gap is an error: a log that lost an entry must not be folded.
     pub(crate) fn entries(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>, Error> {
         let range = key::events(run, from);
-        let page = self.store.scan(&range.from, &range.to, limit)?;
+        let page = self.store.scan(&range.from, &range.to, limit)?.whole()?;
         let mut entries = Vec::with_capacity(page.items.len());
         for (expected, (key, value)) in (from..).zip(&page.items) {
             let mut parts = Parts::of(Space::Event, key);
@@ -355,7 +383,8 @@ impl Journal {
         self.get(&key::snapshot(run))
     }
 
-    /// At most `limit` runs that have not ended, by id, behind `after`.
+    /// At most `limit` runs that have not ended, by id, behind `after`. A mark that is damaged says that its run is not
+    /// to be read ([`Open::deadly`]).
     pub(crate) fn open_runs(&self, limit: usize, after: Option<RunId>) -> Result<Vec<(RunId, Open)>, Error> {
         let mut range = key::all(Space::Open);
         if let Some(after) = after {
@@ -363,18 +392,31 @@ impl Journal {
         }
         self.collect(&range, limit, |key, value| {
             let run = Parts::of(Space::Open, key).and_then(|mut parts| parts.run()).ok_or_else(|| bad_key(key))?;
-            Ok((run, record::decode(Space::Open, key, value)?))
+            let open = record::decode(Space::Open, key, value).map_err(Error::from);
+            match open {
+                Err(error) if error.is_damage() => Ok((run, Open { deadly: true, place: None })),
+                open => Ok((run, open?)),
+            }
         })
     }
 
-    /// At most `limit` timers due at or before `until`, by time.
-    pub(crate) fn timers_due(&self, until: Timestamp, limit: usize) -> Result<Vec<Timer>, Error> {
-        self.collect(&key::timers(until), limit, |key, value| {
+    /// At most `limit` timers behind the one of a time and a run, by time and run; without one, the first of all. A timer's
+    /// key says everything: its record is not looked at.
+    pub(crate) fn timers_behind(
+        &self,
+        last: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, Error> {
+        let all = key::all(Space::Timer);
+        let range = match last {
+            Some((at, run)) => all.after(&key::timer(at, run, u64::MAX)),
+            None => all,
+        };
+        self.collect(&range, limit, |key, _| {
             let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
-            let timer = (|| Some((parts.number()?, parts.run()?, parts.number()?)))();
-            let (at, run, n) = timer.ok_or_else(|| bad_key(key))?;
-            let value = record::decode(Space::Timer, key, value)?;
-            Ok(Timer { at: Timestamp::from_millis(at), run, n, value })
+            let timer = (|| Some((parts.number()?, parts.run()?)))();
+            let (at, run) = timer.ok_or_else(|| bad_key(key))?;
+            Ok((Timestamp::from_millis(at), run))
         })
     }
 
@@ -384,7 +426,7 @@ impl Journal {
         let range = range.unwrap_or_else(|| key::all(Space::Listing));
         let page = self.store.scan(&range.from, &range.to, limit)?;
         let mut items = Vec::with_capacity(page.items.len());
-        for (key, _) in &page.items {
+        for key in &page.keys() {
             let run = Parts::of(Space::Listing, key)
                 .and_then(|mut parts| parts.number().and_then(|_| parts.run()))
                 .ok_or_else(|| bad_key(key))?;
@@ -410,25 +452,25 @@ impl Journal {
 
     /// The record of `key`.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Error> {
-        let Some(value) = self.store.get(key.bytes())? else { return Ok(None) };
-        Ok(Some(record::decode(key.space(), key.bytes(), &value)?))
+        let read = self.store.get(key.bytes()).map_err(Error::from);
+        let read = read.and_then(|value| {
+            value.map(|value| record::decode(key.space(), key.bytes(), &value)).transpose().map_err(Error::from)
+        });
+        read.map_err(|error| self.damages.read(key.space(), key.bytes(), error))
     }
 
-    /// One page of the records in `range`, whose keys are all of `space`, with their keys.
-    pub(crate) fn list<T: DeserializeOwned>(
-        &self,
-        space: Space,
-        range: &Range,
-        limit: usize,
-    ) -> Result<Listed<(Bytes, T)>, Error> {
-        let page = self.store.scan(&range.from, &range.to, limit)?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for (key, value) in page.items {
-            let value = record::decode(space, &key, &value)?;
-            items.push((key, value));
+    /// The records in `range`, whose keys are all of `space`, with their keys, in the order of these.
+    ///
+    /// They are read page by page as they are asked for: a list may be long, and no caller can take its first page for all
+    /// of it. What is written meanwhile behind the place where the list is read may be in it or not.
+    pub(crate) fn list<T: DeserializeOwned>(&self, space: Space, range: &Range) -> Records<T> {
+        Records {
+            journal: self.clone(),
+            space,
+            page: Vec::new().into_iter(),
+            rest: Some(range.clone()),
+            record: PhantomData,
         }
-        let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to.clone() });
-        Ok(Listed { items, next })
     }
 
     /// The bytes with this digest.
@@ -481,7 +523,11 @@ impl Journal {
         let mut from: Bytes = range.from.as_slice().into();
         while items.len() < limit {
             let page = self.store.scan(&from, &range.to, (limit - items.len()).min(SCAN_ITEMS_MAX))?;
-            for (key, value) in &page.items {
+            // A damaged value is read as none at all, which no record is.
+            let mut found = page.items;
+            found.extend(page.damaged.into_iter().map(|(key, _)| (key, Bytes::from([].as_slice()))));
+            found.sort();
+            for (key, value) in &found {
                 items.push(read(key, value)?);
             }
             match page.next {
@@ -490,6 +536,48 @@ impl Journal {
             }
         }
         Ok(items)
+    }
+}
+
+/// Records of a list; see [`Journal::list`]. What is damaged is left out, and [`Journal::damages`] names it; after an error
+/// of the store there is no more.
+#[must_use = "nothing is read before it is asked for"]
+pub(crate) struct Records<T> {
+    journal: Journal,
+    space: Space,
+    page: std::vec::IntoIter<(Bytes, Bytes)>,
+    rest: Option<Range>,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Records<T> {
+    type Item = Result<(Bytes, T), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((key, value)) = self.page.next() {
+                match record::decode(self.space, &key, &value) {
+                    Ok(record) => return Some(Ok((key, record))),
+                    Err(error) => match self.journal.leave_out(self.space, &key, error.into()) {
+                        Ok(()) => continue,
+                        Err(error) => return Some(Err(error)),
+                    },
+                }
+            }
+            let Range { from, to } = self.rest.take()?;
+            let page = match self.journal.store.scan(&from, &to, LIST_PAGE) {
+                Ok(page) => page,
+                Err(error) => return Some(Err(error.into())),
+            };
+            self.rest = page.next.map(|next| Range { from: next.to_vec(), to });
+            self.page = page.items.into_iter();
+            for (key, reason) in page.damaged {
+                let error = store::Error::Corrupt { key: key::display(&key), reason };
+                if let Err(error) = self.journal.leave_out(self.space, &key, error.into()) {
+                    return Some(Err(error));
+                }
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::group::{Changes, merge};
-use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
+use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Stats, Store, Ticket};
 use super::watermark::Watermark;
 
 /// Batches that may be accepted and not yet durable.
@@ -33,6 +33,7 @@ struct State {
     bytes: u64,
     syncs: u64,
     end: Option<Error>,
+    lack: Option<Lack>,
 }
 
 fn apply(image: &mut Image, batch: &Batch) {
@@ -107,6 +108,11 @@ impl Memory {
         Self::with(image, self.manual)
     }
 
+    /// Says from now on that the disk lacks room, or has it again.
+    pub(crate) fn lacks(&self, lack: Option<Lack>) {
+        self.state().lack = lack;
+    }
+
     /// Behaves from now on as if the disk had refused a write.
     pub(crate) fn fail(&self, reason: &str) {
         let why = Error::Fatal { reason: reason.into() };
@@ -167,7 +173,7 @@ impl Store for Memory {
         }
         let upper = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
         let range = state.live.range::<[u8], _>((Bound::Included(from), upper));
-        merge(range.map(|(key, value)| Ok((Arc::clone(key), Arc::clone(value)))), Changes::new(), limit)
+        merge(range.map(|(key, value)| Ok((Arc::clone(key), Ok(Arc::clone(value))))), Changes::new(), limit)
     }
 
     fn stats(&self) -> Stats {
@@ -180,6 +186,7 @@ impl Store for Memory {
             bytes: state.bytes,
             queue_batches: state.unsynced.len(),
             queue_bytes: state.unsynced.iter().map(Batch::bytes).sum(),
+            lack: state.lack,
         }
     }
 

@@ -3,8 +3,10 @@
 //! [`Journal`] is what the engine uses: typed records over a [`Store`], the storage port, with an implementation in
 //! memory and one in a folder ([`sled`]). It knows the core's ids, digests and times, and nothing else of the program.
 
+mod damage;
 pub(crate) mod entry;
 mod group;
+mod health;
 #[allow(clippy::module_inception, reason = "the journal itself, beside its port, keys and records")]
 pub(crate) mod journal;
 pub(crate) mod key;
@@ -19,7 +21,7 @@ mod watermark;
 mod tests;
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Error, Journal, Open, Place, Snapshot, Summary, Write};
+pub(crate) use journal::{Error, Journal, Open, Place, Snapshot, Summary, Write, damaged_is_none};
 #[cfg(test)]
 pub(crate) use store::Store;
 pub(crate) use store::Ticket;

@@ -31,11 +31,14 @@ use std::time::Duration;
 use ::sled::IVec;
 
 mod files;
+mod options;
 
-use super::group::{Changes, Limits, Medium, OnFatal, Queue, merge, panic_text};
+use super::group::{Changes, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
 use super::key;
 use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
 use crate::faults::{Plant, planted};
+
+pub(crate) use options::{Asked, OpenError, Options};
 
 /// The version of the layout described above, and of every key and record in it.
 pub(crate) const FORMAT: u32 = 1;
@@ -54,92 +57,6 @@ const LAYOUT: u8 = 1;
 /// Layout, checksum, length.
 const HEAD_BYTES: usize = 1 + 4 + 4;
 const HEAD_CONTENT_BYTES: usize = CHUNK_BYTES - HEAD_BYTES;
-
-/// Where the store is and how much it may use.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// The store's own folder; made when it is not there.
-    pub(crate) dir: PathBuf,
-    /// Memory for pages of the tree.
-    pub(crate) cache_bytes: u64,
-    /// Batches that may wait; more is [`Error::Full`].
-    pub(crate) queue_batches_max: usize,
-    /// Bytes that may wait; more is [`Error::Full`].
-    pub(crate) queue_bytes_max: usize,
-    /// Batches written as one group.
-    pub(crate) group_batches_max: usize,
-    /// Bytes written as one group; a single larger batch is a group of its own.
-    pub(crate) group_bytes_max: usize,
-    /// How long a group is left unsynchronised for which nobody waits: what follows it shares its synchronisation.
-    pub(crate) linger: Duration,
-    /// Opening verifies a store whose file is not larger than this.
-    pub(crate) verify_bytes_max: u64,
-}
-
-impl Options {
-    /// The defaults, for `dir`.
-    pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            cache_bytes: 32 * 1024 * 1024,
-            queue_batches_max: 16_384,
-            queue_bytes_max: 64 * 1024 * 1024,
-            group_batches_max: 1_024,
-            group_bytes_max: 4 * 1024 * 1024,
-            linger: Duration::from_millis(5),
-            verify_bytes_max: 64 * 1024 * 1024,
-        }
-    }
-}
-
-/// Why a store could not be opened; split by what the operator does next. The files are as they were before,
-/// except after `Damaged` and `Io`, where sled may have begun to recover.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    /// Another process has it: stop that one, or use another folder.
-    #[error("the store in {dir} is in use by another process{}", pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
-    InUse {
-        /// The store's folder.
-        dir: PathBuf,
-        /// Who has it, as far as it is known.
-        pid: Option<u32>,
-    },
-    /// A newer program wrote it: use that program's version or a later one.
-    #[error("the store in {dir} has format {found}, this program knows formats up to {known}: use a newer bellhop")]
-    NewerFormat {
-        /// The store's folder.
-        dir: PathBuf,
-        /// What it has.
-        found: u32,
-        /// The newest that this program knows.
-        known: u32,
-    },
-    /// The folder has something else in it: use another one.
-    #[error("{dir} is not a store of bellhop: {reason}")]
-    NotAStore {
-        /// The folder.
-        dir: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// What is there is not what was written: restore a backup.
-    #[error("the store in {dir} is damaged: {reason}")]
-    Damaged {
-        /// The store's folder.
-        dir: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The folder or a file in it could not be used: look at rights and space.
-    #[error("the store in {dir} cannot be opened")]
-    Io {
-        /// The store's folder.
-        dir: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// See the module.
 pub(crate) struct Sled {
@@ -166,7 +83,8 @@ impl Sled {
     /// `on_fatal` will be told, once, if the disk refuses a write later.
     pub(crate) fn open(options: &Options, on_fatal: OnFatal) -> Result<Self, OpenError> {
         let dir = &options.dir;
-        let io = |source| OpenError::Io { dir: dir.clone(), source };
+        let io = |source| OpenError::Io { dir: dir.clone(), file: dir.clone(), source };
+        let io_db = |source| OpenError::Io { dir: dir.clone(), file: dir.join("db"), source };
         let known_before = files::check_format(dir)?;
         files::make_dir(dir).map_err(io)?;
         let lock = files::lock(dir)?;
@@ -183,22 +101,34 @@ impl Sled {
         let (groups, groups_file) = open_groups(dir, &tree)?;
         files::sync_all(dir).map_err(io)?;
         files::finish(dir).map_err(io)?;
-        let file = File::options().read(true).write(true).open(dir.join("db")).map_err(io)?;
-        if file.metadata().map_err(io)?.len() <= options.verify_bytes_max {
+        let file = File::options().read(true).write(true).open(dir.join("db")).map_err(io_db)?;
+        if file.metadata().map_err(io_db)?.len() <= options.verify_bytes_max {
             catch_unwind(AssertUnwindSafe(|| verify(&tree)))
                 .map_err(|panic| damaged(dir, panic_text(&*panic)))?
                 .map_err(|why| damaged(dir, why))?;
         }
         let blobs = files::Watched::new(blobs);
-        let medium = Disk { tree: tree.clone(), file, blobs, groups, groups_file };
+        let medium = Disk { dir: dir.clone(), tree: tree.clone(), file, blobs, groups, groups_file };
         let limits = Limits {
             queue_batches_max: options.queue_batches_max,
             queue_bytes_max: options.queue_bytes_max,
             group_batches_max: options.group_batches_max,
             group_bytes_max: options.group_bytes_max,
             linger: options.linger,
+            reserve_bytes: options.reserve_bytes,
+            look_again: LOOK_AGAIN,
         };
-        let (queue, writer) = Queue::start(medium, limits, on_fatal).map_err(io)?;
+        let space: Space = match &options.space {
+            Some(Asked(asked)) => {
+                let asked = Arc::clone(asked);
+                Box::new(move || asked())
+            }
+            None => {
+                let dir = dir.clone();
+                Box::new(move || files::room(&dir))
+            }
+        };
+        let (queue, writer) = Queue::start(medium, limits, space, on_fatal).map_err(io)?;
         Ok(Self {
             queue,
             tree: RwLock::new(Some(tree)),
@@ -259,7 +189,11 @@ impl Store for Sled {
             let stored = tree.range(head_key(from)..upper).map(|item| {
                 let (physical, head) = item.map_err(|why| corrupt(from, why))?;
                 let key = &physical[1..];
-                Ok((Bytes::from(key), assemble(tree, key, &head)?))
+                match assemble(tree, key, &head) {
+                    Ok(value) => Ok((Bytes::from(key), Ok(value))),
+                    Err(Error::Corrupt { reason, .. }) => Ok((Bytes::from(key), Err(reason))),
+                    Err(error) => Err(error),
+                }
             });
             merge(stored, pending, limit)
         })
@@ -292,8 +226,12 @@ impl Drop for Sled {
     }
 }
 
+/// How often a disk that lacks room is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
 /// What the writing thread has.
 struct Disk {
+    dir: PathBuf,
     tree: ::sled::Tree,
     file: File,
     blobs: files::Watched,
@@ -301,8 +239,13 @@ struct Disk {
     groups_file: File,
 }
 
-impl Medium for Disk {
-    fn apply(&mut self, changes: &Changes) -> Result<(), String> {
+impl Disk {
+    /// What the system said of a file.
+    fn said(&self, file: &str, why: impl std::fmt::Display) -> String {
+        format!("{}: {why}", self.dir.join(file).display())
+    }
+
+    fn change(&mut self, changes: &Changes) -> Result<(), String> {
         let mut batch = ::sled::Batch::default();
         let mut groups = self.groups;
         for (key, value) in changes {
@@ -343,19 +286,25 @@ impl Medium for Disk {
         }
         Ok(())
     }
+}
+
+impl Medium for Disk {
+    fn apply(&mut self, changes: &Changes) -> Result<(), String> {
+        self.change(changes).map_err(|why| self.said("db", why))
+    }
 
     fn write(&mut self) -> Result<(), String> {
         // Before `settle`: a synchronisation alone would find sled's bytes still in memory.
-        self.tree.flush().map(drop).map_err(text)
+        self.tree.flush().map(drop).map_err(|why| self.said("db", why))
     }
 
     fn settle(&mut self) -> Result<(), String> {
         if !planted(Plant::SkipSync) {
-            self.file.sync_data().map_err(text)?;
+            self.file.sync_data().map_err(|why| self.said("db", why))?;
         }
         // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.
-        write_groups(&mut self.groups_file, self.groups.last).map_err(text)?;
-        if self.blobs.has_entries().map_err(text)? {
+        write_groups(&mut self.groups_file, self.groups.last).map_err(|why| self.said("groups", why))?;
+        if self.blobs.has_entries().map_err(|why| self.said("blobs", why))? {
             return Err("a page outgrew the file and went into `blobs/`, which is never synchronised".to_owned());
         }
         Ok(())
@@ -496,6 +445,14 @@ fn corrupt(key: &[u8], reason: impl std::fmt::Display) -> Error {
     Error::Corrupt { key: key::display(key), reason: reason.to_string().into() }
 }
 
+/// What sled said: of the system, or of what it found.
+fn of_sled(dir: &Path, why: ::sled::Error) -> OpenError {
+    match why {
+        ::sled::Error::Io(source) => OpenError::Io { dir: dir.to_owned(), file: dir.join("db"), source },
+        why => damaged(dir, why),
+    }
+}
+
 fn damaged(dir: &Path, reason: impl std::fmt::Display) -> OpenError {
     OpenError::Damaged { dir: dir.to_owned(), reason: reason.to_string() }
 }
@@ -515,8 +472,7 @@ fn open_tree(options: &Options) -> Result<::sled::Tree, OpenError> {
                 }
                 std::thread::sleep(files::LOCK_PAUSE);
             }
-            Err(::sled::Error::Io(source)) => return Err(OpenError::Io { dir: dir.clone(), source }),
-            Err(why) => return Err(damaged(dir, why)),
+            Err(why) => return Err(of_sled(dir, why)),
         }
     };
     let tree: ::sled::Tree = (*db).clone();
@@ -550,14 +506,14 @@ fn check_tree(dir: &Path, tree: &::sled::Tree) -> Result<(), OpenError> {
                 batch.insert(&[META, b'~', number], &[]);
             }
             let made = tree.apply_batch(batch).and_then(|()| tree.flush());
-            made.map(|_| ()).map_err(|why| damaged(dir, why))
+            made.map(|_| ()).map_err(|why| of_sled(dir, why))
         }
     }
 }
 
 /// Compares the number of the last group in the tree with the one beside it.
 fn open_groups(dir: &Path, tree: &::sled::Tree) -> Result<(Groups, File), OpenError> {
-    let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+    let io = |source| OpenError::Io { dir: dir.to_owned(), file: dir.join("groups"), source };
     let groups = Groups::of(tree).map_err(|why| damaged(dir, why))?;
     let path = dir.join("groups");
     let beside = match fs::read(&path) {

@@ -44,6 +44,15 @@ pub(crate) enum Error {
         /// What it may have.
         bytes_max: usize,
     },
+    /// The disk has no room but for what goes on: nothing was or will be written of what would begin. Refuse it (503);
+    /// when there is room again, nothing has to be started anew.
+    #[error("the store's disk has {free} bytes free, and nothing begins with less than {wanted}")]
+    NoRoom {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that have to be.
+        wanted: u64,
+    },
     /// The store was closed by this process: nothing of the batch was or will be written.
     #[error("the store is closed")]
     Closed,
@@ -135,8 +144,28 @@ impl fmt::Debug for Batch {
 pub(crate) struct Page {
     /// Keys with their values, ascending.
     pub(crate) items: Vec<(Bytes, Bytes)>,
+    /// Keys whose values are not what was written, with why.
+    pub(crate) damaged: Vec<(Bytes, Arc<str>)>,
     /// Where the next scan has to start; `None` when the range is exhausted.
     pub(crate) next: Option<Bytes>,
+}
+
+impl Page {
+    /// Every key, ascending, for whom the values do not matter.
+    pub(crate) fn keys(&self) -> Vec<Bytes> {
+        let damaged = self.damaged.iter().map(|(key, _)| key);
+        let mut keys: Vec<Bytes> = self.items.iter().map(|(key, _)| key).chain(damaged).cloned().collect();
+        keys.sort();
+        keys
+    }
+
+    /// The page, if everything in its range could be read.
+    pub(crate) fn whole(self) -> Result<Self, Error> {
+        match self.damaged.first() {
+            None => Ok(self),
+            Some((key, reason)) => Err(Error::Corrupt { key: super::key::display(key), reason: Arc::clone(reason) }),
+        }
+    }
 }
 
 /// Counters since the store was opened, and how full its queue is.
@@ -156,6 +185,26 @@ pub(crate) struct Stats {
     pub(crate) queue_batches: usize,
     /// Their bytes.
     pub(crate) queue_bytes: usize,
+    /// What the disk lacks now, when it lacks room.
+    pub(crate) lack: Option<Lack>,
+}
+
+/// The room of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Bytes that may still be written.
+    pub(crate) free: u64,
+    /// Bytes of the whole disk.
+    pub(crate) total: u64,
+}
+
+/// Too little room on the disk: nothing begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lack {
+    /// Bytes that are free.
+    pub(crate) free: u64,
+    /// Bytes that have to be.
+    pub(crate) wanted: u64,
 }
 
 /// An ordered map that outlives the process. Seven methods, and an eighth needs a written reason.
@@ -170,7 +219,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Accepts `batch` as the next in order and returns at once, without touching the disk.
     ///
     /// Dies before it returns: the batch is there whole or not at all. Dies after: the same, until the ticket is
-    /// [`durable`](Store::durable). After an error nothing of the batch is or will be there.
+    /// [`durable`](Store::durable), which waits for a disk that is at its end. After an error nothing of the batch is or
+    /// will be there.
     /// An empty batch is a barrier: its ticket is that of the last batch.
     fn commit(&self, batch: Batch) -> Result<Ticket, Error>;
 
@@ -189,6 +239,7 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// The first `limit` items with `from <= key < to` (an empty `to` means to the end), ascending, as of one point
     /// between two batches. Bounded also by [`SCAN_ITEMS_MAX`] and [`SCAN_BYTES_MAX`]; go on from [`Page::next`].
+    /// A value that is not what was written is not among the items but in [`Page::damaged`].
     /// Changes nothing; may block for reads of the disk.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error>;
 

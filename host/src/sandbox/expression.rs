@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
+use bellhop_core::cost::Cost;
 use bellhop_core::digest::Digest;
-use bellhop_core::expression::{Error, Evaluator, Inspection};
+use bellhop_core::expression::{self, Error, Evaluator, Inspection};
 use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
@@ -217,29 +218,14 @@ impl Expressions {
 }
 
 impl Expressions {
-    /// As [`Evaluator::evaluate`], and the processor time that it took here, in microseconds: the guest's, and what
-    /// going in and out of it cost. Waiting for a processor or for an instance is not a part of it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "decisions come to add up what their evaluations cost"))]
-    pub(crate) fn evaluate_costed(
-        &self,
-        program: &str,
-        arguments: &[(&str, &Value)],
-        input: &Value,
-    ) -> (Result<Value, Error>, u64) {
-        let clock = self.inner.shared.clock;
-        let begun = clock.now();
-        let answer = self.evaluate(program, arguments, input);
-        (answer, clock.now().saturating_sub(begun).div_ceil(1_000))
-    }
-
     /// Whether a program was inspected already, so that inspecting it again runs no guest.
     pub(crate) fn is_known(&self, program: &str) -> bool {
         self.inner.known.read().unwrap_or_else(PoisonError::into_inner).programs.contains_key(program)
     }
 }
 
-impl Evaluator for Expressions {
-    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
+impl Expressions {
+    fn value(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
         let known = self.inner.known(program)?;
         let inspection = known.as_ref().as_ref().map_err(Clone::clone)?;
         let arguments = read_by(inspection, arguments)?;
@@ -248,6 +234,18 @@ impl Evaluator for Expressions {
             if inspection.paths.iter().all(|path| path.starts_with('$')) { "null".to_owned() } else { to_json(input)? };
         let text = self.inner.enter(|guest| guest.evaluate(program, &arguments, &input))?;
         serde_json::from_str(&text).map_err(|e| invalid(format!("the result cannot be read: {e}")))
+    }
+}
+
+impl Evaluator for Expressions {
+    /// The cost is the processor time that it took here: the guest's, and what going in and out of it cost. Waiting for
+    /// a processor or for an instance is not a part of it.
+    fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> expression::Answer {
+        let clock = self.inner.shared.clock;
+        let begun = clock.now();
+        let result = self.value(program, arguments, input);
+        let spent_ns = clock.now().saturating_sub(begun);
+        expression::Answer { result, cost: Cost::from_micros(spent_ns.div_ceil(1_000)) }
     }
 
     fn inspect(&self, program: &str) -> Result<Inspection, Error> {

@@ -159,7 +159,7 @@ impl Hosted {
     /// Installs the Slack actions.
     pub(crate) fn install_slack(&self) {
         let bytes = std::fs::read(super::slack_plugin()).unwrap();
-        let answer = self.send("POST", "/v1/plugins", "application/wasm", &bytes);
+        let answer = self.send("POST", "/v1/plugins?grantAll=true", "application/wasm", &bytes);
         assert_eq!(answer.status, 201, "{}", answer.text);
     }
 

@@ -35,8 +35,21 @@ impl Done {
 /// Variables of this machine that a test must not see.
 const VARIABLES: [&str; 2] = ["BELLHOP_URL", "BELLHOP_TOKEN"];
 
+/// The program that is driven, where it is not the one that was built with the test.
+static OTHER: OnceLock<String> = OnceLock::new();
+
+/// Drives another build of the program from here on.
+pub(crate) fn drive(program: &str) {
+    OTHER.get_or_init(|| program.to_owned());
+}
+
+/// The program that is driven.
+pub(crate) fn program() -> &'static str {
+    OTHER.get().map_or(env!("CARGO_BIN_EXE_bellhop"), String::as_str)
+}
+
 fn command() -> Command {
-    command_of(env!("CARGO_BIN_EXE_bellhop"))
+    command_of(program())
 }
 
 fn command_of(program: &str) -> Command {
@@ -85,7 +98,7 @@ impl Place {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Started {
-        self.start_other(env!("CARGO_BIN_EXE_bellhop"), arguments, environment)
+        self.start_other(program(), arguments, environment)
     }
 
     /// Another program, in the same folder.

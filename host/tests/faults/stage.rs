@@ -171,7 +171,7 @@ impl Stage {
 
     fn install(&mut self) -> Outcome<()> {
         let plugin = std::fs::read(slack_plugin()).map_err(|e| e.to_string())?;
-        self.upload("POST", "/v1/plugins", "application/wasm", &plugin)?;
+        self.upload("POST", "/v1/plugins?grantAll=true", "application/wasm", &plugin)?;
         for connection in scenarios::connections() {
             self.done("POST", "/v1/connections", Some(&connection))?;
         }

@@ -53,7 +53,8 @@ pub struct Spec {
     pub exclusive: &'static [Exclusive],
     /// The error codes that it answers itself.
     pub errors: &'static [ErrorCode],
-    /// What it calls, by kind of connection. On a kind that no alternative names it cannot run.
+    /// What it calls, by kind of connection. On a kind that no alternative names it cannot run; one that calls nothing
+    /// has no alternative and runs on every kind.
     pub calls: &'static [Alternative],
 }
 
@@ -118,6 +119,9 @@ impl Spec {
     /// The alternative for a kind of connection.
     #[must_use]
     pub fn alternative(&self, kind: Kind) -> Option<&Alternative> {
+        if self.calls.is_empty() {
+            return Some(&Alternative { on: &Kind::ALL, always: &[], maybe: &[] });
+        }
         self.calls.iter().find(|alternative| alternative.on.contains(&kind))
     }
 

@@ -18,7 +18,7 @@ pub mod source;
 
 pub use check::check_expressions;
 pub(crate) use parse::kind_of;
-pub use parse::{is_plugin_name, is_variable_name, parse, parse_reference};
+pub use parse::{PURPOSES, is_action_name, is_plugin_name, is_variable_name, is_version, parse, parse_reference};
 pub use source::Source;
 
 /// A place of a task in a definition: index into [`Workflow::tasks`], stable for one digest.

@@ -39,6 +39,7 @@ table! {
     INVALID_VERSION = "invalid-version": "A version that is not a semantic version";
     INVALID_DURATION = "invalid-duration": "A duration that cannot be read";
     INVALID_SCHEMA = "invalid-schema": "A JSON Schema that is invalid or larger than is allowed";
+    SCHEMA_TOO_COSTLY = "schema-too-costly": "Comparing a value with a JSON Schema would take too long";
     NOT_SUPPORTED = "not-supported": "A part of the language that this version does not carry out";
     UNKNOWN_TASK_KIND = "unknown-task-kind": "A task that says nothing known to do";
     AMBIGUOUS_TASK = "ambiguous-task": "One item of a list holds two tasks, or one task two kinds";
@@ -55,6 +56,15 @@ table! {
     ARGUMENT_UNKNOWN = "argument-unknown": "`with` has a field that the action does not take";
     ARGUMENT_MISSING = "argument-missing": "`with` lacks a field that the action needs";
     ARGUMENT_INVALID = "argument-invalid": "`with` has a value that the action does not take";
+    // A plugin's manifest; what it shares with definitions stands above.
+    DUPLICATE_ENTRY = "duplicate-entry": "Two entries of a list stand for the same thing";
+    TOO_LONG = "too-long": "A text or a list is longer than is taken";
+    CHARACTER_INVALID = "character-invalid": "A text has a character that steers terminals or hides text";
+    INVERSE_UNKNOWN = "inverse-unknown": "An action's inverse is no action of its plugin";
+    FIELD_UNKNOWN = "field-unknown": "A pointer leads to no field of the action's input";
+    CODE_RESERVED = "code-reserved": "A plugin declares an error code that only the host says";
+    IMPORT_MISSING = "import-missing": "An action declares a call that its plugin's binary does not import";
+    IMPORT_UNDECLARED = "import-undeclared": "A plugin imports a call that none of its actions declares";
     // Preflight.
     PLAN_REQUIRED = "plan-required": "The kind or plan of the connection cannot do what the action calls";
     PERMISSION_READ_ONLY = "permission-read-only": "The action changes something and the connection is read only";
@@ -62,6 +72,7 @@ table! {
     SCOPE_MISSING = "scope-missing": "The token lacks a scope";
     SCOPE_RECOMMENDED = "scope-recommended": "A scope that only resolving an unknown outcome needs is not there";
     PURPOSE_NOT_ALLOWED = "purpose-not-allowed": "The action is not for the workflow's purpose";
+    GRANT_INVALID = "grant-invalid": "A grant that would allow nothing";
     CAPABILITY_NOT_GRANTED = "capability-not-granted": "The operator did not grant the method to the plugin";
     ACTION_UNKNOWN = "action-unknown": "The plugin has no such action";
     PLUGIN_UNKNOWN = "plugin-unknown": "No such plugin is installed";

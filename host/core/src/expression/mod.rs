@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cost::Cost;
+
 mod template;
 
 pub use template::{Content, Located, Template, Text, program_of};
@@ -12,14 +14,28 @@ pub use template::{Content, Located, Template, Text, program_of};
 /// Implementations are deterministic: the same program, arguments and input give the same answer, for one version
 /// of the evaluator. A state never depends on that, since every result is in an event.
 pub trait Evaluator {
-    /// Evaluates `program` on `input`.
+    /// Evaluates `program` on `input`, and says what that cost.
     ///
     /// `arguments` are the global variables without `$`; an implementation passes on only those that the program reads.
     /// No result at all is `null`; several are [`Error::Invalid`].
-    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error>;
+    fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Answer;
+
+    /// As [`Self::answer`], for those who do not add up costs.
+    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
+        self.answer(program, arguments, input).result
+    }
 
     /// What can be said of `program` without evaluating it.
     fn inspect(&self, program: &str) -> Result<Inspection, Error>;
+}
+
+/// What an evaluation gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The value, or why there is none.
+    pub result: Result<Value, Error>,
+    /// How long it kept its thread.
+    pub cost: Cost,
 }
 
 /// What static checks need of a program.

@@ -87,5 +87,14 @@ pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
     judge_method(action, &made, method, connection, facts, &mut findings);
     let judgement = Judgement { alternative: action.alternative(connection.kind), reads: &[], findings };
     let said = say::diagnostics(&subject, &judgement, connection, &[]);
-    said.into_iter().find(Diagnostic::is_error).map_or(Ok(()), |d| Err(Box::new(d)))
+    said.into_iter().find(Diagnostic::is_error).map_or(Ok(()), |d| Err(Box::new(named(d))))
+}
+
+/// A refusal whose message names the method: whoever reads a fault sees nothing else of it.
+fn named(refusal: Diagnostic) -> Diagnostic {
+    let message = match &refusal.label {
+        Some(label) => format!("{}: it {label}", refusal.message),
+        None => refusal.message.clone(),
+    };
+    Diagnostic { message, ..refusal }
 }

@@ -1,5 +1,6 @@
 //! The plugins that are installed, and which of their actions a reference means.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -109,6 +110,12 @@ impl Plugins {
     }
 }
 
+/// Which of two plugin versions is the newer one, as semantic versions are ordered. A text that is none is the oldest.
+#[must_use]
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    Version::of(a).cmp(&Version::of(b))
+}
+
 impl Version {
     fn of(text: &str) -> Self {
         let core = text.split(['-', '+']).next().unwrap_or(text);
@@ -129,10 +136,27 @@ impl Version {
 }
 
 impl Missing {
+    /// What may have been meant.
+    fn nearest(&self) -> Option<&str> {
+        match self {
+            Self::Plugin { nearest } | Self::Action { nearest, .. } => nearest.as_deref(),
+            Self::Version { .. } => None,
+        }
+    }
+
     /// The diagnostic for a reference that leads nowhere.
     #[must_use]
     pub fn diagnostic(&self, reference: &ActionReference) -> Diagnostic {
         let ActionReference { action, version, plugin } = reference;
+        let meant = self.nearest().map(|near| {
+            let meant = match self {
+                Self::Plugin { .. } => ActionReference { plugin: near.to_owned(), ..reference.clone() },
+                Self::Action { .. } | Self::Version { .. } => {
+                    ActionReference { action: near.to_owned(), ..reference.clone() }
+                }
+            };
+            Remedy { title: format!("did you mean `{near}`? Then call {meant}"), command: None, http: None }
+        });
         let (code, message, label, needs, remedy) = match self {
             Self::Plugin { nearest } => (
                 code::PLUGIN_UNKNOWN,
@@ -177,7 +201,7 @@ impl Missing {
                 Self::Action { .. } => "whoever writes the workflow".to_owned(),
                 Self::Plugin { .. } | Self::Version { .. } => "the operator of this host".to_owned(),
             }),
-            remedies: remedy.into_iter().collect(),
+            remedies: meant.into_iter().chain(remedy).collect(),
             ..Diagnostic::error(code, message)
         }
     }

@@ -308,6 +308,9 @@ pub(super) fn possible_kinds(action: &Action, facts: Facts<'_>) -> Vec<Kind> {
                 .is_some_and(|m| matches!(m.availability.get(&kind), Some(Availability::Yes | Availability::From(_))))
     };
     let mut kinds: Vec<Kind> = Vec::new();
+    if action.calls.is_empty() {
+        kinds.extend(Kind::ALL.iter().filter(|kind| facts.accepted.is_empty() || facts.accepted.contains(kind)));
+    }
     for alternative in &action.calls {
         for kind in &alternative.on {
             let accepted = facts.accepted.is_empty() || facts.accepted.contains(kind);

@@ -199,7 +199,7 @@ impl Group<'_> {
                     .findings
                     .iter()
                     .find_map(|f| f.method)
-                    .map_or_else(|| calls.clone(), |m| format!("{calls}, which {}", m.acts)),
+                    .map_or_else(|| calls.clone(), |m| format!("{calls}, {} {}", which(methods), m.acts)),
                 needs: Needs { plans: needed.clone(), title: Some(plans(needed)), ..Needs::default() },
                 has: connection.plan.map(|plan| Has { plan: Some(plan), ..Has::default() }),
                 who: Some(owner_of(connection.kind).to_owned()),
@@ -247,7 +247,7 @@ impl Group<'_> {
             },
             Lack::Grant => {
                 let plugin = subject.plugin.as_deref().unwrap_or_default();
-                let grants: Vec<String> = methods.iter().map(|m| format!("--grant {m}")).collect();
+                let grants: Vec<String> = methods.iter().map(|m| format!("--add {m}")).collect();
                 Words {
                     code: code::CAPABILITY_NOT_GRANTED,
                     label: format!("{calls}, which plugin `{plugin}` was not granted here"),
@@ -263,8 +263,12 @@ impl Group<'_> {
                     who: Some(OPERATOR.to_owned()),
                     remedies: vec![Remedy {
                         title: "grant it, if the plugin is to have it".to_owned(),
-                        command: Some(format!("bellhop plugin install {plugin}.wasm {}", grants.join(" "))),
-                        http: None,
+                        command: Some(format!("bellhop plugin grant {plugin} {}", grants.join(" "))),
+                        http: Some(HttpRemedy {
+                            method: "POST".to_owned(),
+                            path: format!("/v1/plugins/{plugin}/grant"),
+                            body: json!({ "add": methods }),
+                        }),
                     }],
                 }
             }

@@ -70,6 +70,8 @@ pub(super) struct Judge<'a> {
     pub(super) actions: BTreeMap<ActionReference, ActionReference>,
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) outline: Outline,
+    /// Of the actions that were looked at.
+    schemas: BTreeMap<ActionReference, Option<Schema>>,
     /// Aliases whose fault is already told.
     told: BTreeMap<String, Reach>,
 }
@@ -133,6 +135,7 @@ impl<'a> Judge<'a> {
             actions,
             diagnostics,
             outline: Outline::default(),
+            schemas: BTreeMap::new(),
             told: BTreeMap::new(),
         }
     }
@@ -277,9 +280,14 @@ impl<'a> Judge<'a> {
         let site = &self.sites[index];
         let judged = matches!(self.question.at, When::Check | When::Apply);
         let Some(resolved) = site.resolved.as_ref().filter(|_| judged) else { return };
-        // A plugin with an invalid schema is refused at its installation.
-        let Ok(schema) = Schema::compile(&resolved.action().input) else { return };
-        self.diagnostics.extend(check_arguments(self.question.source, site.task, site.call, &schema));
+        // Compiled once, however often the file calls the action. A plugin with an invalid schema is refused at its
+        // installation.
+        let schema = self
+            .schemas
+            .entry(resolved.reference.clone())
+            .or_insert_with(|| Schema::compile(&resolved.action().input).ok());
+        let Some(schema) = schema else { return };
+        self.diagnostics.extend(check_arguments(self.question.source, site.task, site.call, schema));
     }
 
     /// Whoever waits for a place in a group waits for what is in it.

@@ -106,8 +106,12 @@ impl State {
             }
         }
         let parent = self.frames.get(&frame).and_then(|f| f.parent);
+        let branch = self.running(frame).and_then(|task| task.branch);
         self.frames.retain(|id, _| !gone.contains(id));
         let Some(parent) = parent else { return };
+        if let Some(branch) = branch {
+            self.close_branch(parent, branch);
+        }
         self.with_list(parent, |list| {
             list.child = None;
             if let Some(entered) = list.position.and_then(|position| list.entered.get_mut(&position)) {

@@ -30,12 +30,24 @@ pub(super) struct Scope<'a> {
     pub(super) state: &'a State,
     pub(super) frame: Option<FrameId>,
     pub(super) evaluator: &'a dyn Evaluator,
+    /// Variables that stand in front of the frame's own.
+    pub(super) variables: &'a [(&'a str, &'a Value)],
 }
 
 /// Something that has a value.
 pub(super) enum Asked<'a> {
     Template(&'a Template),
     Text(&'a Text),
+}
+
+impl Asked<'_> {
+    /// What it gives, in words for a fault.
+    pub(super) const fn what(&self) -> &'static str {
+        match self {
+            Self::Template(_) => "what the task makes of its expressions",
+            Self::Text(_) => "what the expression gives",
+        }
+    }
 }
 
 impl Scope<'_> {
@@ -86,6 +98,10 @@ impl Scope<'_> {
                 arguments.retain(|(n, _)| n != name);
                 arguments.push((name, value));
             }
+        }
+        for (name, value) in self.variables {
+            arguments.retain(|(n, _)| n != name);
+            arguments.push((name, value));
         }
         match asked {
             Asked::Template(template) => template.evaluate(self.evaluator, &arguments, input),

@@ -470,6 +470,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         effect: Option<Effect>,
     },
+    /// The decision used up its budget before the run came to rest: it goes on from here.
+    Unfinished {
+        /// How many decisions in a row have ended so.
+        decisions: u32,
+    },
+    /// The run came to rest after such decisions.
+    Rested {},
     /// The run has ended.
     Ended {
         /// When.
@@ -477,6 +484,57 @@ pub enum Event {
         /// How.
         ending: Ending,
     },
+}
+
+impl Event {
+    /// The frames whose going on may change with it, besides those that it makes; and whether all may.
+    pub(super) const fn concerns(&self) -> ([Option<FrameId>; 2], bool) {
+        match self {
+            Self::TaskEntered { frame, parent, .. }
+            | Self::BlockEntered { frame, parent, .. }
+            | Self::IterationEntered { frame, parent, .. } => ([Some(*frame), Some(*parent)], false),
+            Self::TaskSkipped { parent, .. } | Self::Tolerated { parent, .. } => ([Some(*parent), None], false),
+            Self::LoopEntered { frame, .. }
+            | Self::IterationEnded { frame, .. }
+            | Self::ForkEntered { frame }
+            | Self::ContextMerged { frame, .. }
+            | Self::CallScheduled { frame, .. }
+            | Self::WaitScheduled { frame, .. }
+            | Self::TaskCompleted { frame, .. }
+            | Self::TaskFaulted { frame, .. }
+            | Self::Caught { frame, .. }
+            | Self::RetryScheduled { frame, .. }
+            | Self::Retried { frame, .. }
+            | Self::Parked { frame, .. }
+            | Self::Unparked { frame, .. }
+            | Self::CallRetried { frame, .. }
+            | Self::CallStopped { frame, .. } => ([Some(*frame), None], false),
+            Self::Started { .. }
+            | Self::Suspended { .. }
+            | Self::Resumed { .. }
+            | Self::TimedOut { .. }
+            | Self::Halted { .. }
+            | Self::Reopened { .. }
+            | Self::Redefined { .. }
+            | Self::Ending { .. }
+            | Self::RollbackBegun { .. }
+            | Self::UndoScheduled { .. }
+            | Self::UndoRetryScheduled { .. }
+            | Self::Settled { .. }
+            | Self::RollbackIncomplete { .. }
+            | Self::Blocked { .. }
+            | Self::Unblocked { .. }
+            | Self::Queued { .. }
+            | Self::Admitted { .. }
+            | Self::Displaced { .. }
+            | Self::NoticeDue { .. }
+            | Self::Noticed { .. }
+            | Self::Killed { .. }
+            | Self::Unfinished { .. }
+            | Self::Rested {}
+            | Self::Ended { .. } => ([None, None], true),
+        }
+    }
 }
 
 /// A field that is there is a value, `null` too: "no value" is a field that is not there.

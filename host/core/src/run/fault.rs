@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::expression;
 use crate::fault::{Fault, STANDARD_BASE};
-use crate::schema::Violation;
+use crate::schema::{Violation, What};
+use crate::value;
 
 /// An expression that has no value.
 pub(super) fn of_expression(located: &expression::Located) -> Fault {
@@ -25,8 +26,27 @@ pub(super) fn of_expression(located: &expression::Located) -> Fault {
     fault
 }
 
+/// A value that is larger than one may be.
+pub(super) fn too_large(what: &str, bytes: u64, bytes_max: u64) -> Fault {
+    of_value(what, value::Error::TooLarge { bytes, bytes_max })
+}
+
+/// A value that is larger, or deeper, than one may be.
+pub(super) fn of_value(what: &str, error: value::Error) -> Fault {
+    Fault::of_code(error.code(), 400, format!("{what}: {error}"))
+}
+
+/// A run that decides on and on, or whose records have come to their limit.
+pub(super) fn run_too_large(detail: String) -> Fault {
+    Fault::of_code("run-too-large", 400, detail)
+}
+
 /// Data that breaks a schema (DSL 1.0.3, standard error "validation", status 400).
 pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
+    if violations.iter().any(|violation| violation.what == What::TooCostly) {
+        let detail = format!("{what} would take too long to compare with its schema");
+        return Fault::of_code("schema-too-costly", 422, detail);
+    }
     let shown: Vec<String> = violations
         .iter()
         .take(10)

@@ -14,6 +14,7 @@ use super::state::{Stands, State};
 use crate::definition::{TaskIndex, TaskKind, Then};
 use crate::fault::Fault;
 use crate::time::Timestamp;
+use crate::value;
 
 impl State {
     /// Folds one event. Evaluates nothing and cannot fail: an event that does not fit the state changes nothing but
@@ -46,6 +47,7 @@ impl State {
                     open: BTreeMap::new(),
                     value: task.input.clone(),
                     results: RedBlackTreeMapSync::new_sync(),
+                    results_bytes: 0,
                     contexts: RedBlackTreeMapSync::new_sync(),
                 })
             }),
@@ -172,8 +174,11 @@ impl State {
                     self.record(&call, effect);
                 }
             }
+            Event::Unfinished { decisions } => self.unfinished = *decisions,
+            Event::Rested {} => self.unfinished = 0,
             Event::Ended { at, ending } => {
                 self.clear();
+                self.unfinished = 0;
                 self.ended = Some((*at, ending.clone()));
                 self.ending = None;
                 self.halted = None;
@@ -280,6 +285,14 @@ impl State {
         };
         self.next_frame = self.next_frame.max(frame.0 + 1);
         self.committed |= self.workflow().task(task).extras.no_rollback_after;
+        if let Some(branch) = branch.and_then(|branch| u32::try_from(branch).ok()) {
+            self.with_task(parent, |fork| {
+                if let Phase::Forking(forking) = &mut fork.phase {
+                    forking.begun = forking.begun.max(branch + 1);
+                    forking.open.insert(branch);
+                }
+            });
+        }
         self.with_list(parent, |list| {
             list.child = Some(frame);
             if let Some(position) = list.position {
@@ -304,7 +317,8 @@ impl State {
         let at = task.started_at;
         self.with_task(parent, |task| match (block, &mut task.phase) {
             (Block::Do, phase) => *phase = Phase::Block,
-            (Block::Try, Phase::Trying(_)) | (Block::Catch, _) => {}
+            (Block::Try | Block::Catch, Phase::Trying(trying)) => trying.list = Some(frame),
+            (Block::Catch, _) => {}
             (Block::Try, phase) => {
                 *phase = Phase::Trying(Trying {
                     retries: 0,
@@ -313,6 +327,7 @@ impl State {
                     backoff: None,
                     fault: None,
                     handling: false,
+                    list: Some(frame),
                 });
             }
         });
@@ -359,9 +374,11 @@ impl State {
             looping.open.remove(&index);
             match (fault, value) {
                 (Some(fault), _) => {
+                    looping.results_bytes = looping.results_bytes.saturating_add(fault.weight());
                     looping.results.insert_mut(index, Err(fault.clone()));
                 }
                 (None, Some(value)) if parallel => {
+                    looping.results_bytes = looping.results_bytes.saturating_add(value::size(&value).bytes);
                     looping.results.insert_mut(index, Ok(value));
                     if let Some(context) = context {
                         looping.contexts.insert_mut(index, context);
@@ -480,10 +497,13 @@ impl State {
     fn remove(&mut self, frame: FrameId) {
         self.remove_below(frame);
         let Some(found) = self.frames.remove(&frame) else { return };
-        if let Body::Task(task) = found.body
-            && let Phase::Calling(calling) = task.phase
-        {
-            self.stopping.insert(frame, calling);
+        if let Body::Task(task) = found.body {
+            if let (Some(branch), Some(parent)) = (task.branch, found.parent) {
+                self.close_branch(parent, branch);
+            }
+            if let Phase::Calling(calling) = task.phase {
+                self.stopping.insert(frame, calling);
+            }
         }
         if let Some(parent) = found.parent {
             self.with_list(parent, |list| {
@@ -494,9 +514,19 @@ impl State {
         }
     }
 
+    /// A branch of the fork at `parent` is under way no more.
+    pub(super) fn close_branch(&mut self, parent: FrameId, branch: u32) {
+        self.with_task(parent, |fork| {
+            if let Phase::Forking(forking) = &mut fork.phase {
+                forking.open.remove(&branch);
+            }
+        });
+    }
+
     fn remove_below(&mut self, frame: FrameId) {
+        // Children have higher numbers than their parents.
         let children: Vec<FrameId> =
-            self.frames.iter().filter(|(_, f)| f.parent == Some(frame)).map(|(id, _)| *id).collect();
+            self.frames.range(FrameId(frame.0.saturating_add(1))..).filter(|(_, f)| f.parent == Some(frame)).map(|(id, _)| *id).collect();
         for child in children {
             self.remove(child);
         }

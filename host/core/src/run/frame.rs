@@ -1,6 +1,6 @@
 //! What is under way in a run: lists of tasks, tasks, and what each of these waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
@@ -24,6 +24,22 @@ pub(super) struct Frame {
     /// Indices and entry counts from the outside to here.
     pub(super) path: Vec<u32>,
     pub(super) body: Body,
+}
+
+impl Frame {
+    /// How many values it holds, its own names and numbers counted as two.
+    pub(super) fn values_held(&self) -> u64 {
+        let inner = match &self.body {
+            Body::List(_) => 1,
+            Body::Task(task) => match &task.phase {
+                Phase::Looping(looping) => looping.items.len() + looping.results.size() + looping.contexts.size() + 3,
+                Phase::Forking(forking) => forking.results.len() + forking.contexts.len() + 2,
+                Phase::Entered | Phase::Block | Phase::Waiting { .. } => 2,
+                Phase::Calling(_) | Phase::Trying(_) => 4,
+            },
+        };
+        (inner + self.variables.len() + usize::from(self.context.is_some()) + 2) as u64
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,6 +133,9 @@ pub(super) struct Looping {
     pub(super) value: Arc<Value>,
     /// Results of a parallel loop, in item order.
     pub(super) results: RedBlackTreeMapSync<u32, Result<Arc<Value>, Fault>>,
+    /// About how many bytes of JSON these results are.
+    #[serde(default)]
+    pub(super) results_bytes: u64,
     /// Contexts that iterations of a parallel loop left behind.
     pub(super) contexts: RedBlackTreeMapSync<u32, Arc<Value>>,
 }
@@ -124,8 +143,29 @@ pub(super) struct Looping {
 /// What the branches of a fork gave, by position.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Forking {
+    /// Branches below this one have begun; they do so in their order.
+    #[serde(default)]
+    pub(super) begun: u32,
+    /// Branches under way.
+    #[serde(default)]
+    pub(super) open: BTreeSet<u32>,
     pub(super) results: BTreeMap<u32, Arc<Value>>,
     pub(super) contexts: BTreeMap<u32, Arc<Value>>,
+}
+
+impl Forking {
+    /// The next of so many branches to begin: one that has neither a result nor a frame.
+    pub(super) fn next(&self, branches: usize) -> Option<u32> {
+        if self.results.len() + self.open.len() >= branches {
+            return None;
+        }
+        let branches = u32::try_from(branches).unwrap_or(u32::MAX);
+        let none_gone = self.results.len() + self.open.len() >= self.begun as usize;
+        let waits = |branch: &u32| !self.results.contains_key(branch) && !self.open.contains(branch);
+        // One that was begun and is to begin anew comes first.
+        let anew = if none_gone { None } else { (0..self.begun).find(waits) };
+        anew.or(Some(self.begun)).filter(|branch| *branch < branches)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,4 +180,7 @@ pub(super) struct Trying {
     /// The fault that was caught last.
     pub(super) fault: Option<Fault>,
     pub(super) handling: bool,
+    /// The list that was entered last, there or gone.
+    #[serde(default)]
+    pub(super) list: Option<FrameId>,
 }

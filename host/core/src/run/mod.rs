@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 mod again;
 mod arguments;
+mod budget;
 mod decide;
 mod event;
 mod fault;
@@ -23,9 +24,12 @@ mod once;
 mod pending;
 mod place;
 mod redefine;
+mod reserve;
 mod state;
+mod weight;
 
-pub use decide::{Cause, Input, Returned, decide, decide_and_apply};
+pub use budget::{Budget, Spent};
+pub use decide::{Cause, Decided, Input, Returned, decide};
 pub use event::{Account, Block, Effect, Ending, Event, Fate, FrameId, Undo, Variables};
 pub use frame::Calling;
 pub use key::{Error as KeyError, ExecutionKey};
@@ -35,6 +39,7 @@ pub use once::{OwnKey, own_key};
 pub use pending::{Command, Status, Waiting, pending};
 pub use place::Group;
 pub use redefine::{Difference, Replay};
+pub use reserve::Reserve;
 pub use state::{SNAPSHOT_VERSION, State};
 
 use crate::definition::{ActionReference, Workflow};
@@ -45,10 +50,6 @@ use crate::mask::Mask;
 use crate::requirement::Connection;
 use crate::schema::Schema;
 use crate::time::Timestamp;
-
-/// The most events that one decision may make. A loop of `then` that never waits would make more; it is stopped
-/// with the fault `run-too-large`.
-pub const EVENTS_PER_DECISION_MAX: usize = 20_000;
 
 /// What is pinned for a run when it is accepted. Everything here is found again by the digests in the run's first
 /// record; nothing of it changes while the run is open.

@@ -39,6 +39,8 @@ pub enum Command {
         /// What.
         notice: Notice,
     },
+    /// Decide on: the decision before ended with its budget.
+    GoOn,
     /// Report when this time has come.
     Wake {
         /// When; the earliest, if several are due.
@@ -154,6 +156,9 @@ pub fn pending(state: &State) -> Vec<Command> {
             wake = Some(wake.map_or(at, |w| w.min(at)));
         }
     }
+    if state.is_unfinished() {
+        commands.push(Command::GoOn);
+    }
     // A suspended run lets what is under way end and begins nothing: its timers wait for `resume`.
     if let Some(at) = wake
         && !state.suspended
@@ -207,7 +212,9 @@ impl State {
         if self.queues() && self.ending.is_none() && self.notices.is_empty() {
             return Status::Waiting;
         }
-        let calling = self.started_at.is_none() || !self.notices.is_empty() || self.calls().next().is_some();
+        let calling = self.started_at.is_none()
+            || self.is_unfinished()
+            || !self.notices.is_empty() || self.calls().next().is_some();
         if calling { Status::Running } else { Status::Waiting }
     }
 

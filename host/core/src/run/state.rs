@@ -18,7 +18,7 @@ use crate::fault::Fault;
 use crate::time::Timestamp;
 
 /// The version of the serialized form of [`State`].
-pub const SNAPSHOT_VERSION: u32 = 2;
+pub const SNAPSHOT_VERSION: u32 = 3;
 
 /// A run as it stands. Serializable without its [`Facts`], which are pinned and attached again by [`State::restore`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct State {
     /// What people are to be told and nobody has taken over yet.
     pub(super) notices: BTreeMap<u32, Notice>,
     pub(super) notices_made: u32,
+    /// How many decisions in a row ended with their budget; the run is not at rest unless this is 0.
+    #[serde(default)]
+    pub(super) unfinished: u32,
 }
 
 /// What a run goes on from when a person has its failed task tried again.
@@ -134,6 +137,7 @@ impl State {
             place: None,
             notices: BTreeMap::new(),
             notices_made: 0,
+            unfinished: 0,
         }
     }
 
@@ -154,6 +158,36 @@ impl State {
     #[must_use]
     pub fn facts(&self) -> &Arc<Facts> {
         self.facts.as_ref().expect("a state is used only with its facts attached")
+    }
+
+    /// Whether the last decision ended with its budget: there is more to decide without anything happening.
+    #[must_use]
+    pub const fn is_unfinished(&self) -> bool {
+        self.unfinished > 0
+    }
+
+    /// Whether it can still be ended for having grown too large: it does not end already, and no person decides how.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        !self.ends() && self.halted.is_none()
+    }
+
+    /// No fewer bytes than it has as JSON, if none of its values has more than `value_bytes`.
+    #[must_use]
+    pub fn bytes_at_most(&self, value_bytes: u64) -> u64 {
+        let held = |frames: &BTreeMap<FrameId, Frame>| -> u64 {
+            frames.values().map(|frame| frame.values_held()).fold(0, u64::saturating_add)
+        };
+        let failed = self.failed.as_ref().map_or(0, |failed| held(&failed.frames));
+        let calls = (self.stopping.len() + self.ledger.len() + self.notices.len()) as u64;
+        let values = held(&self.frames).saturating_add(failed).saturating_add(calls).saturating_add(8);
+        values.saturating_mul(value_bytes.saturating_add(512))
+    }
+
+    /// Whether the run is on its way to an end that is decided, or there.
+    #[must_use]
+    pub const fn ends(&self) -> bool {
+        self.ending.is_some() || self.ended.is_some()
     }
 
     pub(super) fn workflow(&self) -> &Workflow {

@@ -77,6 +77,8 @@ fn is_certain(violation: &Violation, open: &[String]) -> bool {
             let parent = &violation.pointer[..violation.pointer.rfind('/').unwrap_or(0)];
             !open.iter().any(|at| inside(parent, at))
         }
+        // Placeholders take less than what comes in their place.
+        What::TooCostly => true,
         What::Invalid => {
             let keyword = violation.schema_pointer.rsplit('/').next().unwrap_or_default();
             let whatever_inside =
@@ -96,6 +98,10 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
     let (code, message) = match violation.what {
         What::Unknown => (code::ARGUMENT_UNKNOWN, format!("`{action}` takes no argument `{field}`")),
         What::Missing => (code::ARGUMENT_MISSING, format!("`{action}` needs the argument `{field}`")),
+        What::TooCostly => (
+            code::SCHEMA_TOO_COSTLY,
+            format!("what `{action}` is given would take too long to compare with its schema"),
+        ),
         What::Invalid if field.is_empty() => {
             let message = match violation.message.strip_prefix("the value needs ") {
                 Some(what) => format!("`{action}` needs {what}"),
@@ -124,7 +130,7 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
             let parent = &pointer[..pointer.rfind('/').unwrap_or(0)];
             source.key_place(parent).or_else(|| source.place(&format!("{}/call", call.pointer)))
         }
-        What::Invalid => source.place(&pointer),
+        What::Invalid | What::TooCostly => source.place(&pointer),
     }
     .or_else(|| source.nearest_place(&pointer));
     diagnostic.task = Some(task.pointer.clone());

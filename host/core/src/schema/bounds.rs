@@ -1,12 +1,14 @@
 //! What a schema may cost, found before it is compiled.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::node::{Node, Own};
+use super::pattern::Pattern;
 use super::{
-    BYTES_MAX, DEPTH_MAX, DIALECT, Fault, PATTERN_BYTES_MAX, PATTERNS_MAX, STEPS_AT_ONE_PLACE_MAX, SUBSCHEMAS_MAX,
-    depth,
+    BYTES_MAX, DEPTH_MAX, DIALECT, Fault, PATTERN_BYTES_MAX, PATTERN_MEMORY_TOGETHER_MAX, PATTERNS_MAX, PLACES_MAX,
+    POINTERS_BYTES_MAX, STEPS_AT_ONE_PLACE_MAX, STEPS_OF_UNEVALUATED_MAX, SUBSCHEMAS_MAX, depth,
 };
 use crate::definition::source::escape_pointer;
 
@@ -26,22 +28,12 @@ const SINGLE: [&str; 11] = [
 ];
 const LISTS: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const MAPPINGS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
-/// Keywords whose subschemas look at the same place of the instance.
-const IN_PLACE: [&str; 8] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
-/// Keywords that another vocabulary or an indirection would need.
-const REFUSED: [&str; 5] = ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$vocabulary"];
-
-#[derive(Default)]
-struct Node {
-    /// Subschemas that look at the same place.
-    in_place: Vec<usize>,
-    /// Groups of subschemas that look at children; of one group at most one looks at each child.
-    groups: Vec<Vec<usize>>,
-    /// Whether what was evaluated has to be found out a second time.
-    twice: bool,
-    reference: Option<String>,
-    pointer: String,
-}
+/// After so many patterns with a large automaton it is not tried to build another.
+const LARGE_PATTERNS_TRIED: usize = 10;
+/// Keywords that another vocabulary or an indirection would need, and one of earlier dialects that the library takes all
+/// the same: what is not counted here must not be compared with.
+const REFUSED: [&str; 6] =
+    ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$vocabulary", "dependencies"];
 
 #[derive(Default)]
 struct Graph {
@@ -50,19 +42,28 @@ struct Graph {
     anchors: HashMap<String, usize>,
     faults: Vec<Fault>,
     patterns: usize,
+    /// What they take, in bytes.
+    pattern_memory: usize,
+    /// Those whose automaton is too large to be built: to find that out takes longest.
+    large_patterns: usize,
+    /// The length of the pointers to all keywords so far.
+    pointer_bytes: usize,
 }
 
-/// What limits the instances of a schema.
+/// What is known of a schema before it is compiled.
+#[derive(Debug)]
 pub(super) struct Bounds {
-    /// How often the schema can look at one child of one place; 1 unless it is recursive.
-    pub(super) branching: u64,
+    /// Its subschemas, the whole one first.
+    pub(super) nodes: Vec<Node>,
+    /// How many patterns these have.
+    pub(super) patterns: usize,
     /// The longest chain of subschemas that look at one place: each link takes stack.
     pub(super) chain: u64,
 }
 
 /// The bounds of `schema`, or why it is refused.
 pub(super) fn check(schema: &Value) -> Result<Bounds, Vec<Fault>> {
-    let fault = |message: String| vec![Fault { pointer: String::new(), message }];
+    let fault = |message: String| vec![Fault::invalid("", message)];
     if depth(schema) > DEPTH_MAX {
         return Err(fault(format!("the schema nests deeper than {DEPTH_MAX} levels")));
     }
@@ -79,31 +80,81 @@ pub(super) fn check(schema: &Value) -> Result<Bounds, Vec<Fault>> {
         return Err(graph.faults);
     }
     let chain = graph.check_steps();
-    if graph.faults.is_empty() { Ok(Bounds { branching: graph.branching(), chain }) } else { Err(graph.faults) }
+    if graph.faults.is_empty() {
+        graph.check_places();
+    }
+    if graph.faults.is_empty() {
+        Ok(Bounds { nodes: graph.nodes, patterns: graph.patterns, chain })
+    } else {
+        Err(graph.faults)
+    }
+}
+
+/// How far a walk over the graph has come with a node.
+#[derive(Clone, Copy)]
+enum Seen<T> {
+    No,
+    Open,
+    Done(T),
 }
 
 impl Graph {
     fn fault(&mut self, pointer: &str, message: impl Into<String>) {
+        self.push(Fault::invalid(pointer, message));
+    }
+
+    fn push(&mut self, fault: Fault) {
         // As many as a person reads.
         if self.faults.len() < super::FAULTS_MAX {
-            self.faults.push(Fault { pointer: pointer.to_owned(), message: message.into() });
+            self.faults.push(fault);
         }
     }
 
     /// Adds the schema at `pointer` and all below; at most [`DEPTH_MAX`] levels.
     fn add(&mut self, schema: &Value, pointer: &str) -> usize {
         let index = self.nodes.len();
+        if self.pointer_bytes > POINTERS_BYTES_MAX {
+            return index;
+        }
         self.nodes.push(Node { pointer: pointer.to_owned(), ..Node::default() });
         if index > SUBSCHEMAS_MAX {
             return index;
         }
         self.by_pointer.insert(pointer.to_owned(), index);
+        self.pointer_bytes += pointer.len() * (1 + schema.as_object().map_or(0, Map::len));
+        if self.pointer_bytes > POINTERS_BYTES_MAX {
+            if !self.faults.iter().any(|fault| fault.too_costly) {
+                let message = "the names of fields down to here are too long: each keyword below them repeats them";
+                self.push(Fault::too_costly(&pointer.chars().take(200).collect::<String>(), message));
+            }
+            return index;
+        }
         let Value::Object(map) = schema else {
             if !schema.is_boolean() {
                 self.fault(pointer, "a schema is an object, `true` or `false`");
             }
             return index;
         };
+        self.keywords(map, index, pointer);
+        let mut own = Own::of(map);
+        if let Some(Value::String(pattern)) = map.get("pattern") {
+            own.pattern = self.pattern(&format!("{pointer}/pattern"), pattern);
+        }
+        let mut node = Node {
+            pointer: pointer.to_owned(),
+            reference: map.get("$ref").and_then(Value::as_str).map(str::to_owned),
+            own,
+            ..Node::default()
+        };
+        self.single(map, &mut node);
+        self.lists(map, &mut node);
+        self.mappings(map, &mut node);
+        self.nodes[index] = node;
+        index
+    }
+
+    /// What no subschema may have, or only the whole.
+    fn keywords(&mut self, map: &Map<String, Value>, index: usize, pointer: &str) {
         for keyword in REFUSED {
             if map.contains_key(keyword) {
                 self.fault(&format!("{pointer}/{keyword}"), format!("`{keyword}` is not supported"));
@@ -122,58 +173,82 @@ impl Graph {
         {
             self.fault(&format!("{pointer}/$anchor"), format!("the anchor `{anchor}` stands twice"));
         }
-        self.nodes[index].reference = map.get("$ref").and_then(Value::as_str).map(str::to_owned);
-        self.nodes[index].twice = map.contains_key("unevaluatedProperties") || map.contains_key("unevaluatedItems");
-        if let Some(Value::String(pattern)) = map.get("pattern") {
-            self.pattern(&format!("{pointer}/pattern"), pattern);
-        }
-        let mut found: HashMap<&'static str, Vec<usize>> = HashMap::new();
-        for keyword in SINGLE {
-            if let Some(child) = map.get(keyword) {
-                let child = self.add(child, &format!("{pointer}/{keyword}"));
-                found.entry(keyword).or_default().push(child);
-            }
-        }
-        for keyword in LISTS {
-            for (i, child) in map.get(keyword).and_then(Value::as_array).into_iter().flatten().enumerate() {
-                let child = self.add(child, &format!("{pointer}/{keyword}/{i}"));
-                found.entry(keyword).or_default().push(child);
-            }
-        }
-        for keyword in MAPPINGS {
-            for (name, child) in map.get(keyword).and_then(Value::as_object).into_iter().flatten() {
-                let at = format!("{pointer}/{keyword}/{}", escape_pointer(name));
-                if keyword == "patternProperties" {
-                    self.pattern(&at, name);
-                }
-                let child = self.add(child, &at);
-                found.entry(keyword).or_default().push(child);
-            }
-        }
-        let mut take = |keywords: &[&'static str]| -> Vec<usize> {
-            keywords.iter().flat_map(|keyword| found.remove(keyword).unwrap_or_default()).collect()
-        };
-        let in_place = take(&IN_PLACE);
-        let mut groups = vec![
-            take(&["properties", "additionalProperties", "unevaluatedProperties"]),
-            take(&["items", "prefixItems", "unevaluatedItems"]),
-        ];
-        groups.extend(take(&["patternProperties", "contains"]).into_iter().map(|one| vec![one]));
-        self.nodes[index].in_place = in_place;
-        self.nodes[index].groups = groups;
-        index
     }
 
-    fn pattern(&mut self, pointer: &str, pattern: &str) {
+    fn single(&mut self, map: &Map<String, Value>, node: &mut Node) {
+        for keyword in SINGLE {
+            let Some(child) = map.get(keyword) else { continue };
+            let child = self.add(child, &format!("{}/{keyword}", node.pointer));
+            match keyword {
+                "additionalProperties" => node.additional = Some(child),
+                "propertyNames" => node.names = Some(child),
+                "items" => node.items = Some(child),
+                "contains" => node.contains = Some(child),
+                "unevaluatedItems" => node.unevaluated_items = Some(child),
+                "unevaluatedProperties" => node.unevaluated_properties = Some(child),
+                "not" | "if" => node.asked.push(child),
+                "then" | "else" => node.all.push(child),
+                // `contentSchema` is not looked at by anybody.
+                _ => {}
+            }
+        }
+    }
+
+    fn lists(&mut self, map: &Map<String, Value>, node: &mut Node) {
+        for keyword in LISTS {
+            for (i, child) in map.get(keyword).and_then(Value::as_array).into_iter().flatten().enumerate() {
+                let child = self.add(child, &format!("{}/{keyword}/{i}", node.pointer));
+                match keyword {
+                    "allOf" => node.all.push(child),
+                    "prefixItems" => node.prefix.push(child),
+                    _ => node.tried.push(child),
+                }
+            }
+        }
+    }
+
+    fn mappings(&mut self, map: &Map<String, Value>, node: &mut Node) {
+        for keyword in MAPPINGS {
+            for (name, child) in map.get(keyword).and_then(Value::as_object).into_iter().flatten() {
+                let at = format!("{}/{keyword}/{}", node.pointer, escape_pointer(name));
+                let pattern = (keyword == "patternProperties").then(|| self.pattern(&at, name)).flatten();
+                let child = self.add(child, &at);
+                match keyword {
+                    "properties" => drop(node.properties.insert(name.clone(), child)),
+                    "dependentSchemas" => node.dependent.push((name.clone(), child)),
+                    "patternProperties" => node.patterns.extend(pattern.map(|pattern| (pattern, child))),
+                    // What stands under `$defs` is only reached by references.
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Reads a pattern, within the limits for all of them.
+    fn pattern(&mut self, pointer: &str, pattern: &str) -> Option<Pattern> {
+        let number = self.patterns;
         self.patterns += 1;
         if self.patterns == PATTERNS_MAX + 1 {
             self.fault(pointer, format!("the schema has more than {PATTERNS_MAX} patterns"));
         }
         if pattern.len() > PATTERN_BYTES_MAX {
             self.fault(pointer, format!("the pattern is longer than {PATTERN_BYTES_MAX} bytes"));
-        } else if self.patterns <= PATTERNS_MAX && !super::is_pattern(pattern) {
-            self.fault(pointer, format!("the pattern is {}", super::violation::NOT_A_PATTERN));
+            return None;
         }
+        if self.patterns > PATTERNS_MAX || self.pattern_memory > PATTERN_MEMORY_TOGETHER_MAX {
+            return None;
+        }
+        let Some(read) = Pattern::read(pattern, number, self.large_patterns < LARGE_PATTERNS_TRIED) else {
+            self.fault(pointer, format!("the pattern is {}", super::violation::NOT_A_PATTERN));
+            return None;
+        };
+        self.pattern_memory += read.memory;
+        self.large_patterns += usize::from(!read.is_whole());
+        if self.pattern_memory > PATTERN_MEMORY_TOGETHER_MAX {
+            let most = PATTERN_MEMORY_TOGETHER_MAX >> 20;
+            self.push(Fault::too_costly(pointer, format!("the patterns up to here take more than {most} MiB")));
+        }
+        Some(read)
     }
 
     /// Turns references into edges.
@@ -191,7 +266,7 @@ impl Graph {
                 self.anchors.get(fragment).copied()
             };
             match target {
-                Some(target) => self.nodes[index].in_place.push(target),
+                Some(target) => self.nodes[index].all.push(target),
                 None => self.fault(&at, "the reference points at no schema"),
             }
         }
@@ -199,122 +274,137 @@ impl Graph {
 
     /// Refuses schemas that look at one place without end, or too often. The longest chain of such looks.
     fn check_steps(&mut self) -> u64 {
-        #[derive(Clone, Copy)]
-        enum Seen {
-            No,
-            Open,
-            Done(Cost),
-        }
-        #[derive(Clone, Copy)]
-        struct Cost {
-            steps: u64,
-            chain: u64,
-        }
-        let leaf = Cost { steps: 1, chain: 1 };
-        let add = |cost: Cost, below: Cost| Cost {
-            steps: cost.steps.saturating_add(below.steps),
-            chain: cost.chain.max(below.chain + 1),
-        };
-        let mut seen = vec![Seen::No; self.nodes.len()];
-        let mut longest = 1;
-        for start in 0..self.nodes.len() {
-            if !matches!(seen[start], Seen::No) {
-                continue;
-            }
-            seen[start] = Seen::Open;
-            // (node, its next edge, the cost so far)
-            let mut stack = vec![(start, 0_usize, leaf)];
-            while let Some((node, edge, cost)) = stack.pop() {
-                let Some(&target) = self.nodes[node].in_place.get(edge) else {
-                    seen[node] = Seen::Done(cost);
-                    longest = longest.max(cost.chain);
-                    if cost.steps > STEPS_AT_ONE_PLACE_MAX {
-                        let pointer = self.nodes[node].pointer.clone();
-                        let most = STEPS_AT_ONE_PLACE_MAX;
-                        self.fault(&pointer, format!("one value would be compared with more than {most} subschemas"));
-                        return longest;
-                    }
-                    if let Some(parent) = stack.last_mut() {
-                        parent.2 = add(parent.2, cost);
-                    }
-                    continue;
-                };
-                match seen[target] {
-                    Seen::Done(below) => stack.push((node, edge + 1, add(cost, below))),
-                    Seen::Open => {
-                        let pointer = self.nodes[node].pointer.clone();
-                        self.fault(&pointer, "the schema refers to itself without looking any deeper");
-                        return longest;
-                    }
-                    Seen::No => {
-                        seen[target] = Seen::Open;
-                        stack.push((node, edge + 1, cost));
-                        stack.push((target, 0, leaf));
-                    }
+        let edges: Vec<Vec<usize>> = self.nodes.iter().map(|node| node.in_place().collect()).collect();
+        let mut seen = vec![Seen::No; edges.len()];
+        let (mut longest, mut unevaluated) = (1, 0_u64);
+        for start in 0..edges.len() {
+            let Err(node) = walk(start, &edges, &mut seen, &mut |node, cost| {
+                longest = longest.max(cost.chain);
+                if self.nodes[node].marks() {
+                    unevaluated = unevaluated.saturating_add(cost.steps);
                 }
+                cost.steps <= STEPS_AT_ONE_PLACE_MAX && unevaluated <= STEPS_OF_UNEVALUATED_MAX
+            }) else {
+                continue;
+            };
+            let pointer = self.nodes[node.at].pointer.clone();
+            if node.cycle {
+                self.fault(&pointer, "the schema refers to itself without looking any deeper");
+            } else if unevaluated > STEPS_OF_UNEVALUATED_MAX {
+                let message = "what is left over here, and at other such places, depends on too many subschemas";
+                self.push(Fault::too_costly(&pointer, message));
+            } else {
+                let most = STEPS_AT_ONE_PLACE_MAX;
+                let message = format!("one value would be compared with more than {most} subschemas");
+                self.push(Fault::too_costly(&pointer, message));
             }
+            return longest;
         }
         longest
     }
 
-    fn edges(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
-        let node = &self.nodes[node];
-        node.in_place.iter().copied().chain(node.groups.iter().flatten().copied())
-    }
-
-    /// For the recursive parts of the schema: how often one child of a place can be looked at.
-    fn branching(&self) -> u64 {
-        let mut backward: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
-        for node in 0..self.nodes.len() {
-            for target in self.edges(node) {
-                backward[target].push(node);
-            }
+    /// Refuses schemas that are too large with each reference replaced by what it means; where such a one comes back to
+    /// itself, it is not gone into again. An instance that has everything once is compared with as many subschemas.
+    fn check_places(&mut self) {
+        let edges: Vec<Vec<usize>> =
+            self.nodes.iter().map(|node| node.in_place().chain(node.below()).collect()).collect();
+        let mut seen = vec![Seen::No; edges.len()];
+        // The recursive ones are cut where they begin anew: what is left has no cycle.
+        let edges = without_cycles(edges);
+        let refused = walk(0, &edges, &mut seen, &mut |_, cost| cost.steps <= PLACES_MAX);
+        if let Err(node) = refused {
+            let pointer = self.nodes[node.at].pointer.clone();
+            let message =
+                format!("a value that has each field once would be compared with more than {PLACES_MAX} subschemas");
+            self.push(Fault::too_costly(&pointer, message));
         }
-        let mut most = 1;
-        let mut done: HashSet<usize> = HashSet::new();
-        for start in 0..self.nodes.len() {
-            if done.contains(&start) || backward[start].len() < 2 && start != 0 {
-                // Only what a reference points at, besides its parent, can be reached from itself.
-                continue;
-            }
-            let forth = reach(start, |node| self.edges(node).collect());
-            let back = reach(start, |node| backward[node].clone());
-            let component: HashSet<usize> = forth.intersection(&back).copied().collect();
-            if component.len() < 2 && !self.edges(start).any(|target| target == start) {
-                continue;
-            }
-            let mut memo = HashMap::new();
-            for &node in &component {
-                most = most.max(self.looks(node, &component, &mut memo));
-            }
-            done.extend(component);
-        }
-        most
-    }
-
-    /// In-place edges make no cycle (see `check_steps`), so this ends.
-    fn looks(&self, node: usize, component: &HashSet<usize>, memo: &mut HashMap<usize, u64>) -> u64 {
-        if let Some(&known) = memo.get(&node) {
-            return known;
-        }
-        let here = self.nodes[node].groups.iter().filter(|g| g.iter().any(|t| component.contains(t))).count() as u64;
-        let mut sum = here;
-        for &target in self.nodes[node].in_place.iter().filter(|t| component.contains(t)) {
-            sum = sum.saturating_add(self.looks(target, component, memo));
-        }
-        let sum = if self.nodes[node].twice { sum.saturating_mul(2) } else { sum };
-        memo.insert(node, sum);
-        sum
     }
 }
 
-fn reach(start: usize, edges: impl Fn(usize) -> Vec<usize>) -> HashSet<usize> {
-    let mut reached = HashSet::from([start]);
-    let mut open = vec![start];
-    while let Some(node) = open.pop() {
-        open.extend(edges(node).into_iter().filter(|target| reached.insert(*target)));
+/// What a node comes to with everything that its edges lead to.
+#[derive(Clone, Copy)]
+struct Steps {
+    steps: u64,
+    chain: u64,
+}
+
+/// Where a walk ended before its end.
+struct Ended {
+    at: usize,
+    cycle: bool,
+}
+
+/// Counts from `start`, each node once; `goes_on` hears of each node that is counted. No recursion: schemas are deep.
+fn walk(
+    start: usize,
+    edges: &[Vec<usize>],
+    seen: &mut [Seen<Steps>],
+    goes_on: &mut impl FnMut(usize, Steps) -> bool,
+) -> Result<(), Ended> {
+    let leaf = Steps { steps: 1, chain: 1 };
+    let add = |cost: Steps, below: Steps| Steps {
+        steps: cost.steps.saturating_add(below.steps),
+        chain: cost.chain.max(below.chain + 1),
+    };
+    if !matches!(seen[start], Seen::No) {
+        return Ok(());
     }
-    reached
+    seen[start] = Seen::Open;
+    // (node, its next edge, the cost so far)
+    let mut stack = vec![(start, 0_usize, leaf)];
+    while let Some((node, edge, cost)) = stack.pop() {
+        let Some(&target) = edges[node].get(edge) else {
+            seen[node] = Seen::Done(cost);
+            if !goes_on(node, cost) {
+                return Err(Ended { at: node, cycle: false });
+            }
+            if let Some(parent) = stack.last_mut() {
+                parent.2 = add(parent.2, cost);
+            }
+            continue;
+        };
+        match seen[target] {
+            Seen::Done(below) => stack.push((node, edge + 1, add(cost, below))),
+            Seen::Open => return Err(Ended { at: node, cycle: true }),
+            Seen::No => {
+                seen[target] = Seen::Open;
+                stack.push((node, edge + 1, cost));
+                stack.push((target, 0, leaf));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The edges without those that lead back to a node that is being gone through.
+fn without_cycles(mut edges: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    let mut seen = vec![Seen::No; edges.len()];
+    for start in 0..edges.len() {
+        if !matches!(seen[start], Seen::No) {
+            continue;
+        }
+        seen[start] = Seen::Open;
+        let mut stack = vec![(start, 0_usize)];
+        while let Some((node, edge)) = stack.pop() {
+            let Some(&target) = edges[node].get(edge) else {
+                seen[node] = Seen::Done(());
+                continue;
+            };
+            match seen[target] {
+                Seen::Done(()) => stack.push((node, edge + 1)),
+                Seen::Open => {
+                    edges[node].swap_remove(edge);
+                    stack.push((node, edge));
+                }
+                Seen::No => {
+                    seen[target] = Seen::Open;
+                    stack.push((node, edge + 1));
+                    stack.push((target, 0));
+                }
+            }
+        }
+    }
+    edges
 }
 
 fn percent_decoded(fragment: &str) -> String {

@@ -5,7 +5,7 @@ use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
 use crate::definition::source::escape_pointer;
-use crate::diagnostic::nearest;
+use crate::diagnostic::{Code, code, nearest};
 
 /// The class of a [`Violation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum What {
     Missing,
     /// A value that does not fit.
     Invalid,
+    /// A value that cannot be compared with the schema within the budget; whether it fits is not known.
+    TooCostly,
 }
 
 /// One way in which an instance does not fit.
@@ -33,6 +35,38 @@ pub struct Violation {
     pub expected: Option<String>,
     /// The field or value that was probably meant.
     pub suggestion: Option<String>,
+}
+
+impl Violation {
+    /// The code under which it is told where a value that does not fit has the code `otherwise`.
+    #[must_use]
+    pub fn code(&self, otherwise: Code) -> Code {
+        if self.what == What::TooCostly { code::SCHEMA_TOO_COSTLY } else { otherwise }
+    }
+
+    pub(super) fn too_costly() -> Self {
+        Self {
+            what: What::TooCostly,
+            expected: Some("a smaller value, or a schema with fewer choices and patterns".to_owned()),
+            ..Self::whole("the value would take too long to compare with the schema")
+        }
+    }
+
+    /// The value does not fit, and telling where would take too long.
+    pub(super) fn somewhere() -> Self {
+        Self::whole("the value does not fit, and is too large to tell every place where")
+    }
+
+    fn whole(message: &str) -> Self {
+        Self {
+            pointer: String::new(),
+            schema_pointer: String::new(),
+            what: What::Invalid,
+            message: message.to_owned(),
+            expected: None,
+            suggestion: None,
+        }
+    }
 }
 
 /// The message of a schema that the metaschema refuses.
@@ -60,7 +94,7 @@ const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "strin
 
 /// Appends what `error` says.
 pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: &mut Vec<Violation>) {
-    let pointer = error.instance_path().as_str().to_owned();
+    let pointer = cut(error.instance_path().as_str(), POINTER_BYTES_MAX);
     let schema_pointer = error.schema_path().as_str().to_owned();
     let parent = || schema.pointer(&schema_pointer[..schema_pointer.rfind('/').unwrap_or(0)]);
     let name = last(&pointer);
@@ -68,13 +102,13 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let known = parent().and_then(|p| p.get("properties")).and_then(Value::as_object);
-            for field in unexpected {
+            for field in unexpected.iter().take(super::VIOLATIONS_MAX) {
                 let near = known.and_then(|k| nearest(field, k.keys().map(String::as_str))).map(str::to_owned);
                 violations.push(Violation {
-                    pointer: format!("{pointer}/{}", escape_pointer(field)),
+                    pointer: cut(&format!("{pointer}/{}", escape_pointer(field)), POINTER_BYTES_MAX),
                     schema_pointer: schema_pointer.clone(),
                     what: What::Unknown,
-                    message: format!("{name} has no field `{field}`"),
+                    message: format!("{name} has no field `{}`", shortened(field)),
                     expected: known.map(|k| one_of(k.keys().map(String::as_str))),
                     suggestion: near,
                 });
@@ -86,8 +120,8 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
                 pointer: format!("{pointer}/{}", escape_pointer(field)),
                 schema_pointer,
                 what: What::Missing,
-                message: format!("{name} needs a field `{field}`"),
-                expected: Some(format!("a field `{field}`")),
+                message: format!("{name} needs a field `{}`", shortened(field)),
+                expected: Some(format!("a field `{}`", shortened(field))),
                 suggestion: None,
             });
         }
@@ -238,22 +272,33 @@ fn with_article(kind: JsonType) -> &'static str {
     }
 }
 
+/// Longer pointers are cut: names of fields can be as long as the value.
+const POINTER_BYTES_MAX: usize = 2_000;
+
+/// At most so many bytes, and a sign where there were more.
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
 /// A value of the schema, short.
 fn json_word(value: &Value) -> String {
     shortened(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
 fn shortened(text: &str) -> String {
-    if text.chars().count() <= 80 {
-        text.to_owned()
-    } else {
-        format!("{}…", text.chars().take(80).collect::<String>())
+    match text.char_indices().nth(80) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
 fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let words: Vec<&str> = words.collect();
-    let shown: Vec<String> = words.iter().take(12).map(|w| format!("`{w}`")).collect();
+    let shown: Vec<String> = words.iter().take(12).map(|w| format!("`{}`", shortened(w))).collect();
     let more = if words.len() > 12 { format!(" and {} more", words.len() - 12) } else { String::new() };
     if shown.len() == 1 { shown.concat() } else { format!("one of {}{more}", shown.join(", ")) }
 }
@@ -263,6 +308,6 @@ fn last(pointer: &str) -> String {
     match pointer.rsplit('/').next() {
         None | Some("") => "the value".to_owned(),
         Some(segment) if segment.bytes().all(|b| b.is_ascii_digit()) => format!("item {segment}"),
-        Some(segment) => format!("`{}`", segment.replace("~1", "/").replace("~0", "~")),
+        Some(segment) => format!("`{}`", shortened(&segment.replace("~1", "/").replace("~0", "~"))),
     }
 }

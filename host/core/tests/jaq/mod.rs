@@ -1,6 +1,7 @@
 //! jq for tests, without a sandbox: only programs that the tests write themselves are evaluated here.
 
-use bellhop_core::expression::{Error, Evaluator, Inspection};
+use bellhop_core::cost::Cost;
+use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
 use jaq_core::load::lex::{Lexer, StrPart, Token};
 use jaq_core::load::parse::{BinaryOp, Parser, Term};
 use jaq_core::load::{self, Arena, File, Loader, span};
@@ -29,8 +30,8 @@ const HELPERS: [(&str, &str); 4] = [
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Jaq;
 
-impl Evaluator for Jaq {
-    fn evaluate(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
+impl Jaq {
+    fn value(program: &str, arguments: &[(&str, &Value)], input: &Value) -> Result<Value, Error> {
         let names: Vec<String> = arguments.iter().map(|(name, _)| format!("${name}")).collect();
         let arena = Arena::default();
         let modules = Loader::new(definitions(program))
@@ -52,6 +53,12 @@ impl Evaluator for Jaq {
             return Err(invalid("the expression has more than one result: collect them with [ ]"));
         }
         serde_json::from_str(&first.to_string()).map_err(|e| invalid(&e.to_string()))
+    }
+}
+
+impl Evaluator for Jaq {
+    fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Answer {
+        Answer { result: Self::value(program, arguments, input), cost: Cost::ZERO }
     }
 
     fn inspect(&self, program: &str) -> Result<Inspection, Error> {

@@ -120,6 +120,7 @@ fn next(state: &State, outside: &mut Outside, dice: &mut Dice, wild: bool, now: 
         Some(Command::Invoke { frame, call } | Command::Stop { frame, call }) => {
             at_frame(outside.answer(&call, dice, wild, at), frame)
         }
+        Some(Command::GoOn) => Cause::GoOn,
         Some(Command::Wake { at }) => {
             *now = (*now).max(at);
             Cause::Wake
@@ -132,12 +133,62 @@ fn next(state: &State, outside: &mut Outside, dice: &mut Dice, wild: bool, now: 
     }
 }
 
+/// A budget that ends soon, in one way or another. It never ends a run.
+fn small(dice: &mut Dice) -> Budget {
+    let usual = Budget { decisions_max: u32::MAX, ..Budget::USUAL };
+    match dice.below(6) {
+        0 => Budget { events_max: 1, ..usual },
+        1 => Budget { events_max: 1 + dice.below(12) as usize, ..usual },
+        2 => Budget { bytes_max: 1 + dice.below(3_000), ..usual },
+        3 => Budget { evaluations_max: 1 + dice.below(3) as u32, ..usual },
+        4 => Budget { cost_max: Cost::from_micros(1 + dice.below(60)), ..usual },
+        _ => usual,
+    }
+}
+
+/// A decision that is cut by its budget, and goes on, decides what an uncut one does.
+fn same_in_pieces(
+    state: &State,
+    cause: &Cause,
+    now: Timestamp,
+    entropy: u64,
+    dice: &mut Dice,
+    evaluator: &Jq,
+    at: &str,
+) {
+    let all = |small_ones: &mut dyn FnMut() -> Budget| {
+        let mut state = state.clone();
+        let mut events = Vec::new();
+        let mut next = Some(cause.clone());
+        let mut woken = false;
+        while let Some(cause) = next {
+            woken |= matches!(cause, Cause::Wake);
+            let input = Input { at: now, entropy, cause, budget: small_ones() };
+            if let Some(decided) = run::decide(&state, &input, evaluator) {
+                events.extend(decided.events);
+                state = decided.after;
+            }
+            next = match (state.is_unfinished(), woken) {
+                (true, _) => Some(Cause::GoOn),
+                // What goes on finds what is due by now, too.
+                (false, false) => Some(Cause::Wake),
+                (false, true) => None,
+            };
+        }
+        events.retain(|event| !matches!(event, Event::Unfinished { .. } | Event::Rested {}));
+        events
+    };
+    let whole = all(&mut || Budget { events_max: usize::MAX, decisions_max: u32::MAX, ..Budget::USUAL });
+    let pieces = all(&mut || small(dice));
+    assert_eq!(pieces, whole, "{at}: {cause:?} is decided otherwise in pieces");
+}
+
 fn play(folder: &Path, seed: u64) {
     let script: Script = serde_json::from_str(&std::fs::read_to_string(folder.join("script.json")).unwrap()).unwrap();
     let start = Timestamp::from_millis(1_790_000_000_000);
     let facts = facts(&folder.join("workflow.yaml"), &script, start);
     let evaluator = Jq(Mutex::new(bellhop_expression::Programs::default()));
-    let (mut dice, mut outside, mut now) = (Dice(seed), Outside::default(), start);
+    let (dice, mut outside, mut now) = (&mut Dice(seed), Outside::default(), start);
     let mut state = State::new(facts.clone());
     let mut log = Vec::new();
     let mut keys = BTreeSet::new();
@@ -148,9 +199,13 @@ fn play(folder: &Path, seed: u64) {
             break;
         }
         let at = format!("{}, seed {seed}, step {step}", folder.file_name().unwrap().to_string_lossy());
-        let cause = next(&state, &mut outside, &mut dice, wild, &mut now, &at);
+        let cause = next(&state, &mut outside, dice, wild, &mut now, &at);
         outside.meddled |= matches!(cause, Cause::Settle { .. } | Cause::Kill);
-        let events = run::decide(&state, &Input { at: now, entropy: dice.below(1 << 30), cause }, &evaluator);
+        let entropy = dice.below(1 << 30);
+        let budget = small(dice);
+        let decided = run::decide(&state, &Input { at: now, entropy, cause: cause.clone(), budget }, &evaluator);
+        same_in_pieces(&state, &cause, now, entropy, dice, &evaluator, &at);
+        let events = decided.map_or_else(Vec::new, |decided| decided.events);
         let was_ended = state.ended().is_some();
         for event in &events {
             state.apply(event);
@@ -193,8 +248,8 @@ fn every_run_comes_to_its_end_and_what_it_takes_back_it_takes_back_once() {
     let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
     folders.sort();
     for folder in folders {
-        // It goes round twenty thousand times before it is stopped.
-        if folder.ends_with("endless-loop") {
+        // What never comes to rest is not decided in pieces without end.
+        if folder.file_name().unwrap().to_string_lossy().starts_with("endless-") {
             continue;
         }
         for seed in 0..SEEDS {

@@ -1,9 +1,12 @@
 //! The interface, driven in this process and over sockets.
 
 mod auth;
+mod costly;
+mod damage;
 mod definitions;
 mod events;
 mod operating;
+mod plugins;
 mod refusals;
 mod runs;
 mod slack;
@@ -133,10 +136,15 @@ impl World {
     }
 
     async fn not_started(limits: Limits, slack: String) -> Self {
+        Self::on(Arc::new(Memory::new()), limits, slack).await
+    }
+
+    /// Over a store that a test has in its hands.
+    async fn on(store: Arc<Memory>, limits: Limits, slack: String) -> Self {
         let (sandbox, expressions) = held().await;
         let clock = Manual::new(NOW);
         let engine = Engine::open(engine::Options {
-            journal: Journal::new(Arc::new(Memory::new())),
+            journal: Journal::new(store),
             clock: Arc::new(clock.clone()),
             limits,
             sandbox,

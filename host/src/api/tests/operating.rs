@@ -40,7 +40,7 @@ async fn what_is_no_plugin_is_refused() {
     let form = [("content-type", "multipart/form-data; boundary=x")];
     world.call("POST", "/v1/plugins", &form, "x").await.problem(415, "media-type-unsupported");
     let wrong = world.call("POST", "/v1/plugins?grant=chat.postMesage&grant=a%20b&grant=users.info@hq", &[], "x").await;
-    let problem = wrong.problem(400, "request-invalid");
+    let problem = wrong.problem(422, "grant-invalid");
     assert_eq!(problem["diagnostics"].as_array().unwrap().len(), 2);
     assert!(problem.to_string().contains("did you mean `chat.postMessage`?"), "{problem}");
     assert_eq!(world.get("/v1/plugins").await.ok(200)["result"], json!([]));

@@ -81,7 +81,7 @@ async fn a_slack_that_does_not_answer_is_no_fault_of_the_token() {
 async fn a_plugin_is_installed_and_preflight_refuses_a_lone_grid_account() {
     let (slack, world) = slack().await;
     let wasm = [("content-type", "application/wasm")];
-    let installed = world.call("POST", "/v1/plugins", &wasm, plugin().await).await.ok(201);
+    let installed = world.call("POST", "/v1/plugins?grantAll=true", &wasm, plugin().await).await.ok(201);
     assert_eq!(installed["name"], "slack");
     assert!(installed["grants"].as_array().unwrap().contains(&json!("chat.postMessage")));
     assert_eq!(world.get("/v1/plugins").await.ok(200)["result"][0]["digest"], installed["digest"]);
@@ -145,7 +145,10 @@ async fn a_plugin_is_installed_and_preflight_refuses_a_lone_grid_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_run_begins_as_soon_as_an_operator_has_helped() {
     let (slack, world) = slack().await;
-    world.call("POST", "/v1/plugins", &[("content-type", "application/wasm")], plugin().await).await.ok(201);
+    world
+        .call("POST", "/v1/plugins?grantAll=true", &[("content-type", "application/wasm")], plugin().await)
+        .await
+        .ok(201);
     let text = json!({
         "document": { "dsl": "1.0.3", "namespace": "people", "name": "hello", "version": "1.0.0" },
         "do": [{ "say": { "call": "message.send:1@slack", "with": { "channel": "C0HQIT", "text": "Hello" } } }],

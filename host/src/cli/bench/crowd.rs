@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::durable::started;
 use super::machine::resident_mb;
-use super::{BUDGET_SCALE, Bench, Figures, Options, clock};
+use super::{BUDGET_SCALE, Bench, Figures, Options, Row, clock};
 use crate::cli::child::{Outcome, failed};
 
 const SLEEP: &str = "\
@@ -41,11 +41,18 @@ do:
         - one: { call: message.send:1@slack, with: { connection: team, channel: C0HQIT, text: '${ \"Hello \\($item)\" }' } }
 ";
 
-/// Sleepers, then what waits, then a loop; each on a host of its own.
+/// Sleepers, then what waits, then a loop, as far as they are wanted; each on a host of its own.
 pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figures) -> Outcome<()> {
-    sleepers(options, folder, figures).await?;
-    waiting(options, folder, figures).await?;
-    items(options, folder, figures).await
+    if options.wants(Row::Sleepers) {
+        sleepers(options, folder, figures).await?;
+    }
+    if options.wants(Row::Waiting) {
+        waiting(options, folder, figures).await?;
+    }
+    if options.wants(Row::Items) {
+        items(options, folder, figures).await?;
+    }
+    Ok(())
 }
 
 async fn sleepers(options: &Options, folder: &Path, figures: &mut Figures) -> Outcome<()> {

@@ -94,7 +94,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
 /// says nobody waited for; none where there is no strace.
 async fn synchronisations(bench: &mut Bench) -> Outcome<Option<(f64, f64)>> {
     bench.host.kill().await?;
-    let Some(traced) = Traced::start(&borrowed(&bench.arguments), &bench.log).await? else {
+    let Some(traced) = Traced::start(&bench.program, &borrowed(&bench.arguments), &bench.log).await? else {
         bench.restart().await?;
         return Ok(None);
     };

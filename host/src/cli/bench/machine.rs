@@ -62,15 +62,15 @@ pub(super) struct Traced {
 }
 
 impl Traced {
-    /// Starts this program under strace. None: there is no strace here, or it may not trace.
+    /// Starts a program under strace. None: there is no strace here, or it may not trace.
     ///
     /// It is not attached to a running process, since only what it starts itself can it leave alone at every other
     /// system call, and what is slowed down waits differently.
-    pub(super) async fn start(arguments: &[&str], log: &Path) -> Outcome<Option<Self>> {
+    pub(super) async fn start(program: &Path, arguments: &[&str], log: &Path) -> Outcome<Option<Self>> {
         let file = tempfile::NamedTempFile::new()?;
         let mut strace = Command::new("strace");
         strace.args(["-f", "--seccomp-bpf", "-e", "trace=fdatasync,fsync,sync_file_range", "-o"]).arg(file.path());
-        match Process::start_by(strace, arguments, log).await {
+        match Process::start_by(strace, program, arguments, log).await {
             Ok(process) => Ok(Some(Self { process, file })),
             Err(error) => {
                 println!("strace does not start the host ({error})");

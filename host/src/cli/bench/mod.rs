@@ -4,6 +4,7 @@
 //! printed; the simulator is a process of its own; the store is on a file system that is named. What Slack did is
 //! counted in the simulator's ledger.
 
+mod compare;
 mod crowd;
 mod durable;
 mod ladder;
@@ -12,7 +13,7 @@ mod rolling;
 mod starting;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use reqwest::Client;
@@ -59,6 +60,49 @@ pub(crate) struct Options {
     /// Where the figures go
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     pub(crate) output_file: PathBuf,
+    /// Only these rows, separated by commas [default: all]
+    #[arg(long, value_name = "ROW,…", value_enum, value_delimiter = ',')]
+    only: Vec<Row>,
+    /// The program whose host is measured by the rows that start one [default: this program]
+    #[arg(long, value_name = "FILE", conflicts_with = "before")]
+    program: Option<PathBuf>,
+    /// An older program: each row is played by it and by this one in turn, and no figure may be worse than its
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether a row is measured.
+    fn wants(&self, row: Row) -> bool {
+        self.only.is_empty() || self.only.contains(&row)
+    }
+
+    /// The program that `serve` is asked of.
+    fn host_program(&self) -> Outcome<PathBuf> {
+        Ok(match &self.program {
+            Some(program) => program.canonicalize()?,
+            None => std::env::current_exe()?,
+        })
+    }
+}
+
+/// What is measured together, on hosts of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Row {
+    /// Calls into WebAssembly, without a host
+    Ladder,
+    /// Durable runs of three writes
+    Durable,
+    /// Starts over an empty store and over a full one
+    Starting,
+    /// Runs that sleep, and that wake together
+    Sleepers,
+    /// Calls that wait for Slack's budget
+    Waiting,
+    /// One loop of many items
+    Items,
+    /// What removed runs leave on the disk, without a host
+    Rolling,
 }
 
 /// What was measured, by name; the unit is in the name.
@@ -113,7 +157,11 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     if cfg!(debug_assertions) {
         println!("this is not a release build: the figures say nothing of one");
     }
-    as_served().await?;
+    if let Some(before) = &options.before {
+        return compare::run(options, before).await;
+    }
+    let program = options.host_program()?;
+    as_served(&program).await?;
     std::fs::create_dir_all(&options.folder)?;
     let folder = tempfile::tempdir_in(&options.folder)?;
     let mut figures = Figures::new();
@@ -121,11 +169,20 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     let fdatasync_ms = machine::fdatasync_ms(&options.folder)?;
     println!("fdatasync of a 300-byte append: {fdatasync_ms:.3} ms (median of 200)");
     figures.insert("fdatasync_ms", fdatasync_ms);
-    ladder::climb(options, folder.path(), &mut figures).await?;
-    durable::measure(options, folder.path(), &mut figures).await?;
-    starting::measure(options, folder.path(), &mut figures).await?;
-    crowd::measure(options, folder.path(), &mut figures).await?;
-    rolling::measure(options, folder.path(), &mut figures).await?;
+    let (folder, all) = (folder.path(), &mut figures);
+    if options.wants(Row::Ladder) {
+        ladder::climb(options, folder, all).await?;
+    }
+    if options.wants(Row::Durable) {
+        durable::measure(options, folder, all).await?;
+    }
+    if options.wants(Row::Starting) {
+        starting::measure(options, folder, all).await?;
+    }
+    crowd::measure(options, folder, all).await?;
+    if options.wants(Row::Rolling) {
+        rolling::measure(options, folder, all).await?;
+    }
     let missed = report(&figures);
     std::fs::write(&options.output_file, serde_json::to_string_pretty(&figures)?)?;
     println!("\nwritten to {}", options.output_file.display());
@@ -153,9 +210,8 @@ fn report(figures: &Figures) -> Vec<&'static str> {
 
 /// What the host will be started with, as the program itself says where it is started: from here, with this
 /// environment and without a file of settings.
-async fn as_served() -> Outcome<()> {
-    let told =
-        tokio::process::Command::new(std::env::current_exe()?).args(["config", "--output", "json"]).output().await?;
+async fn as_served(program: &Path) -> Outcome<()> {
+    let told = tokio::process::Command::new(program).args(["config", "--output", "json"]).output().await?;
     if !told.status.success() {
         return failed(format!("`bellhop config` fails: {}", String::from_utf8_lossy(&told.stderr)));
     }
@@ -184,6 +240,8 @@ async fn as_served() -> Outcome<()> {
 struct Bench {
     http: Client,
     slack: Process,
+    /// What the host is a process of.
+    program: PathBuf,
     host: Process,
     token: String,
     arguments: Vec<String>,
@@ -193,12 +251,12 @@ struct Bench {
 
 impl Bench {
     /// Starts both in `folder` and makes the host ready to run `message.send`.
-    async fn start(options: &Options, folder: &std::path::Path, log_level: &str) -> Outcome<Self> {
+    async fn start(options: &Options, folder: &Path, log_level: &str) -> Outcome<Self> {
         Self::start_at(options, folder, log_level, BUDGET_SCALE).await
     }
 
     /// The same, with Slack's budget multiplied by something else.
-    async fn start_at(options: &Options, folder: &std::path::Path, log_level: &str, scale: &str) -> Outcome<Self> {
+    async fn start_at(options: &Options, folder: &Path, log_level: &str, scale: &str) -> Outcome<Self> {
         std::fs::create_dir_all(folder)?;
         let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
         let ledger = path("ledger.jsonl");
@@ -224,14 +282,21 @@ impl Bench {
         .map(str::to_owned)
         .into();
         let log = folder.join("host.log");
-        let host = Process::start(&borrowed(&arguments), &log).await?;
+        let program = options.host_program()?;
+        let host = Process::start_program(&program, &borrowed(&arguments), &log).await?;
         let Some(token) = host.token.clone() else { return failed("the host printed no token") };
         let http = Client::builder().no_proxy().tcp_nodelay(true).build()?;
-        let bench = Self { http, slack, host, token, arguments, log, ledger: ledger.into() };
+        let bench = Self { http, slack, program, host, token, arguments, log, ledger: ledger.into() };
         bench.ready(clock()).await?;
         let plugin = std::fs::read(&options.plugin)?;
-        let install = bench.http.post(bench.url("/v1/plugins")).header("Content-Type", "application/wasm");
-        bench.send(install.body(plugin)).await?;
+        let install = |path: &str| {
+            let request = bench.http.post(bench.url(path)).header("Content-Type", "application/wasm");
+            request.body(plugin.clone())
+        };
+        if bench.send(install("/v1/plugins?grantAll=true")).await.is_err() {
+            // A program of before grants by itself all that is declared, and does not know the parameter.
+            bench.send(install("/v1/plugins")).await?;
+        }
         let hq =
             json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act", "tokens": { "bot": "xoxb-hq" } });
         bench.send(bench.http.post(bench.url("/v1/connections")).json(&hq)).await?;
@@ -293,7 +358,7 @@ impl Bench {
     async fn restart(&mut self) -> Outcome<f64> {
         self.host.kill().await?;
         let began = clock();
-        self.host = Process::start(&borrowed(&self.arguments), &self.log).await?;
+        self.host = Process::start_program(&self.program, &borrowed(&self.arguments), &self.log).await?;
         self.ready(began).await
     }
 

@@ -16,6 +16,10 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
     let was_so = planted(Plant::ClaimWhatWasSo) && answer.error.as_deref().is_some_and(|e| e.starts_with("already_"));
     if answer.ok || was_so {
         let text = answer.body.to_string();
+        if text.len() as u64 > bytes_max && method.writes {
+            // It was carried out, and must count so: told as an error, a retry would do it again.
+            return Ok(cut_to(&answer.body, bytes_max));
+        }
         if text.len() as u64 > bytes_max {
             return Err(error(
                 "answer-too-large",
@@ -52,6 +56,28 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
         details,
     ))
 }
+
+/// The answer to a write in at most `bytes_max`: its largest fields are left out, and named.
+fn cut_to(body: &Value, bytes_max: u64) -> String {
+    let mut fields: Vec<(&String, &Value)> = body.as_object().into_iter().flatten().collect();
+    fields.sort_by_cached_key(|(name, value)| name.len() + value.to_string().len());
+    let (mut kept, mut left, mut bytes) = (serde_json::Map::new(), Vec::new(), CUT_BYTES);
+    for (name, value) in fields {
+        bytes += (name.len() + value.to_string().len() + 8) as u64;
+        if bytes <= bytes_max {
+            kept.insert(name.clone(), value.clone());
+        } else if left.len() < CUT_NAMED_MAX {
+            left.push(name.chars().take(CUT_NAME_CHARS_MAX).collect::<String>());
+        }
+    }
+    kept.insert("bellhop_left_out".to_owned(), json!(left));
+    Value::Object(kept).to_string()
+}
+
+/// Names of fields that [`cut_to`] says were left out, the characters of each, and room for all of them.
+const CUT_NAMED_MAX: usize = 10;
+const CUT_NAME_CHARS_MAX: usize = 40;
+const CUT_BYTES: u64 = 4_096;
 
 /// The host's refusal as the guest gets it.
 pub(super) fn refusal(diagnostic: &Diagnostic) -> String {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellhop_core::run::{Account, Effect, Returned};
 
-use crate::engine::execution::Answer;
+use crate::engine::execution::{Answer, Attempted};
 
 /// See the module.
 #[derive(Default)]
@@ -35,9 +35,11 @@ impl Deeds {
         }
     }
 
-    /// A slice before this one may have written, in an earlier life.
-    pub(super) fn note_slices(&self) {
-        self.wrote.store(true, Ordering::Relaxed);
+    /// Takes note of what the attempt has on record from before: earlier slices and lives of the process.
+    pub(super) fn restore(&self, attempted: Attempted) {
+        self.wrote.fetch_or(attempted.wrote, Ordering::Relaxed);
+        self.reused.fetch_or(attempted.reused, Ordering::Relaxed);
+        self.perhaps.fetch_or(attempted.perhaps, Ordering::Relaxed);
     }
 
     /// What the action says that it changed is not all that its attempts changed.

@@ -22,22 +22,29 @@ type Place = (u32, u32);
 pub(super) struct Earlier {
     /// The writes that were carried out, by their request's hash.
     done: BTreeMap<String, BTreeSet<Place>>,
-    /// Those of them that answered a call of this attempt.
-    used: BTreeSet<Place>,
+    /// Those of them that answered a call of this attempt, by that call's ordinal.
+    used: BTreeMap<u32, Place>,
+    /// Writes that were sent and of which nobody knows what became, by their request's hash.
+    doubtful: BTreeMap<String, Place>,
 }
 
 impl Earlier {
     /// Which success answers a call with this `hash` at `ordinal`: the one at its place, of the last attempt that has one;
     /// else the first that is left.
     fn find(&self, hash: &str, ordinal: u32) -> Option<Place> {
-        let mut left = self.done.get(hash)?.iter().filter(|place| !self.used.contains(place));
+        let used: BTreeSet<&Place> = self.used.values().collect();
+        let mut left = self.done.get(hash)?.iter().filter(|place| !used.contains(place));
         left.clone().rev().find(|(_, at)| *at == ordinal).or_else(|| left.next()).copied()
     }
 
-    /// The same; it answers no other call any more.
+    /// The same; it answers no other call any more. A call that a guest makes once more, because it replays, has the
+    /// one that it had.
     fn take(&mut self, hash: &str, ordinal: u32) -> Option<Place> {
+        if let Some(place) = self.used.get(&ordinal) {
+            return Some(*place);
+        }
         let place = self.find(hash, ordinal)?;
-        self.used.insert(place);
+        self.used.insert(ordinal, place);
         Some(place)
     }
 
@@ -58,7 +65,8 @@ impl<E: Execution> Scope<E> {
     async fn load_earlier(&self, ordinal: u32) -> Result<Earlier, Stopped> {
         let mut earlier = Earlier::default();
         for attempt in 1..self.attempt {
-            for ordinal in 0.. {
+            // Every call that is on record, whatever is missing between two of them.
+            for ordinal in self.port.calls(&self.execution, attempt) {
                 let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
                 match kept {
                     Some(_) if planted(Plant::UndoAgain) => {}
@@ -66,13 +74,16 @@ impl<E: Execution> Scope<E> {
                     Some(answer) if answer.writes && answer.result.is_ok() && !answer.how.is_reused() => {
                         earlier.done.entry(answer.hash).or_default().insert((attempt, ordinal));
                     }
-                    None if !open => break,
                     Some(_) | None => {}
+                }
+                if let Some(intent) = open {
+                    earlier.doubtful.insert(intent.hash, (attempt, ordinal));
                 }
             }
         }
         // What this attempt has on record from before: an earlier slice's is not asked for again.
-        for ordinal in 0..ordinal {
+        let own = self.port.calls(&self.execution, self.attempt);
+        for ordinal in own.into_iter().take_while(|own| *own < ordinal) {
             if let Some(answer) = self.kept(&self.place((self.attempt, ordinal))).await?
                 && answer.how.is_reused()
             {
@@ -114,7 +125,7 @@ impl<E: Execution> Scope<E> {
         let name = &request.method.name;
         for attempt in (1..self.attempt).rev() {
             let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
-            if open {
+            if open.is_some() {
                 // A person had it tried again though nobody knows what became of it.
                 let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
                 return Err(parked(Fault::of_code("outcome-unknown", 500, detail)));
@@ -132,7 +143,15 @@ impl<E: Execution> Scope<E> {
             );
             return Err(parked(Fault::of_code("retry-differs", 409, detail)));
         }
-        let Some(place) = self.earlier(ordinal).await?.take(&request.hash, ordinal) else { return Ok(None) };
+        let (place, doubtful) = {
+            let mut earlier = self.earlier(ordinal).await?;
+            (earlier.take(&request.hash, ordinal), earlier.doubtful.get(&request.hash).copied())
+        };
+        let Some(place) = place else {
+            let Some((attempt, _)) = doubtful else { return Ok(None) };
+            let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
+            return Err(parked(Fault::of_code("outcome-unknown", 500, detail)));
+        };
         let kept = self.kept(&self.place(place)).await?;
         Ok(kept.map(|kept| {
             let how = if kept.how == How::Holds { How::ReusedHolds } else { How::Reused };
@@ -160,8 +179,10 @@ mod tests {
         earlier.answered("a", 4);
         assert_eq!(earlier.find("a", 4), Some((1, 4)));
         earlier.answered("a", 4);
-        assert_eq!(earlier.find("a", 4), Some((1, 2)), "moved");
-        earlier.answered("a", 4);
+        assert_eq!(earlier.find("a", 4), Some((1, 4)), "the same call, made once more");
+        earlier.answered("a", 5);
+        assert_eq!(earlier.find("a", 4), Some((1, 4)), "the first that is left");
+        earlier.answered("a", 6);
         assert_eq!(earlier.find("a", 4), None, "all have answered");
         assert_eq!(earlier.find("b", 0), Some((1, 3)));
         assert_eq!(earlier.find("c", 0), None);

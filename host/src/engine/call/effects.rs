@@ -23,7 +23,7 @@ use super::stamp::request_text;
 use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
-use crate::engine::execution::{Answer, CallKey, End, Execution, StepKey};
+use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
 use crate::engine::gateway::Connected;
 use crate::engine::waiting::{Activity, Entrance};
 use crate::faults::{Plant, planted};
@@ -51,8 +51,9 @@ pub(super) struct Scope<E> {
     pub(super) halted: Mutex<Option<Stopped>>,
     /// The last read of this attempt that tells what was there before a write, with what was asked.
     pub(super) before: Mutex<Option<(&'static str, Value, Value)>>,
-    /// What attempts before this one carried out; loaded with the first write of an attempt that is not the first.
-    pub(super) earlier: OnceCell<Mutex<Earlier>>,
+    /// What attempts before this one carried out; loaded with the first write of an attempt that is not the first, and
+    /// once for all of its slices, so that a success that answered in one of them answers in none after it.
+    pub(super) earlier: Arc<OnceCell<Mutex<Earlier>>>,
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
     pub(super) entrance: Arc<Entrance>,
@@ -70,6 +71,9 @@ pub(super) enum Stopped {
     Park(Fault),
     /// The process is stopping, or nobody waits for the action any more.
     PutDown,
+    /// The process is stopping, and what became of a call that was sent is not known yet: the next process finds out,
+    /// also where nobody waits for the action any more.
+    Unread,
     /// The journal failed.
     Failed(crate::engine::execution::Error),
 }
@@ -104,23 +108,16 @@ impl<E: Execution> Host for Calls<E> {
         let ordinal = self.first + self.made.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let scope = &self.scope;
-            match scope.clone().call(function, &arguments, ordinal).await {
+            let may_answer = self.answers_bytes <= self.answers_bytes_max;
+            match scope.clone().call(function, &arguments, ordinal, may_answer).await {
                 Ok(result) => {
-                    let bytes = result.as_ref().map_or_else(String::len, String::len) as u64;
-                    self.answers_bytes += bytes;
-                    if self.answers_bytes > self.answers_bytes_max {
-                        let message = format!(
-                            "the answers of this action have more than {} bytes together: answer `again` earlier",
-                            self.answers_bytes_max
-                        );
-                        return Ok(Err(answer::error("answer-too-large", &message, "fatal", None, None)));
-                    }
+                    self.answers_bytes += result.as_ref().map_or_else(String::len, String::len) as u64;
                     Ok(result)
                 }
                 Err(stopped) => {
                     let reason = match &stopped {
                         Stopped::Park(_) => "parked",
-                        Stopped::PutDown => "put down",
+                        Stopped::PutDown | Stopped::Unread => "put down",
                         Stopped::Failed(_) => "the journal failed",
                     };
                     *scope.halted.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
@@ -142,31 +139,34 @@ impl<E: Execution> Scope<E> {
         function: &str,
         text: &str,
         ordinal: u32,
+        may_answer: bool,
     ) -> Result<Result<String, String>, Stopped> {
-        let catalog = self.services.gateway.catalog;
-        let Some(method) = catalog.by_function(function) else {
-            return Ok(Err(answer::error("method-unknown", &format!("there is no `{function}`"), "fatal", None, None)));
+        let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal };
+        let parsed: Result<Value, _> = serde_json::from_str(text);
+        // What is no JSON is known by its text: a replay must make the same call all the same.
+        let hashed = parsed.as_ref().map_or_else(|_| format!("{function}\n{text}"), |a| request_text(function, a));
+        let hash = Digest::of(hashed.as_bytes()).to_string();
+        let refused = |code: &str, message: String| {
+            let error = answer::error(code, &message, "fatal", None, None);
+            Answer { hash: hash.clone(), function: function.to_owned(), writes: false, result: Err(error), how: How::Denied }
         };
-        let arguments: Value = match serde_json::from_str(text) {
+        let arguments = match parsed {
             Ok(value @ Value::Object(_)) => value,
             Ok(_) => {
-                return Ok(Err(answer::error(
-                    "invalid-arguments",
-                    "the arguments are not an object",
-                    "fatal",
-                    None,
-                    None,
-                )));
+                let answer = refused("invalid-arguments", "the arguments are not an object".to_owned());
+                return self.refuse(&key, answer).await;
             }
             Err(error) => {
-                let message = format!("the arguments are not JSON: {error}");
-                return Ok(Err(answer::error("invalid-arguments", &message, "fatal", None, None)));
+                let answer = refused("invalid-arguments", format!("the arguments are not JSON: {error}"));
+                return self.refuse(&key, answer).await;
             }
         };
-        let hash = Digest::of(request_text(function, &arguments).as_bytes()).to_string();
-        let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal };
+        let Some(method) = self.services.gateway.catalog.by_function(function) else {
+            let answer = refused("method-unknown", format!("there is no `{function}`"));
+            return self.refuse(&key, answer).await;
+        };
         let asked = reconcile::tells_what_was_before(method).then(|| arguments.clone());
-        let answered = self.clone().answered(Request { method, arguments, key, hash }).await;
+        let answered = self.clone().answered(Request { method, arguments, key, hash }, may_answer).await;
         if let (Some(asked), Ok(Ok(text))) = (asked, &answered) {
             let body = serde_json::from_str(text).unwrap_or(Value::Null);
             *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some((method.name.as_str(), asked, body));
@@ -174,8 +174,28 @@ impl<E: Execution> Scope<E> {
         answered
     }
 
-    /// From the record, or by the host's refusal, or by Slack.
-    async fn answered(self: Arc<Self>, request: Request) -> Result<Result<String, String>, Stopped> {
+    /// A call that the host refuses before it looks at what it asks for. It has a record as every call has: what an
+    /// attempt has on record has no holes, behind which a later one would miss what was carried out.
+    async fn refuse(&self, key: &CallKey, answer: Answer) -> Result<Result<String, String>, Stopped> {
+        let (kept, open) = self.look(key).await?;
+        let is_another = kept.as_ref().is_some_and(|kept| kept.hash != answer.hash) || open.is_some();
+        if is_another && !planted(Plant::IgnoreHash) {
+            return Err(Stopped::Park(self.nondeterministic(key)));
+        }
+        if let Some(kept) = kept {
+            return Ok(kept.result);
+        }
+        self.replays.store(false, Ordering::Relaxed);
+        self.record(key, answer).await.map(|answer| answer.result)
+    }
+
+    /// From the record, or by the host's refusal, or by Slack. What is not on record is refused where the guest may have
+    /// no more answers.
+    async fn answered(
+        self: Arc<Self>,
+        request: Request,
+        may_answer: bool,
+    ) -> Result<Result<String, String>, Stopped> {
         let Request { method, arguments, key, hash } = &request;
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(key).await?;
@@ -192,9 +212,17 @@ impl<E: Execution> Scope<E> {
             return Ok(answer.result);
         }
         self.replays.store(false, Ordering::Relaxed);
-        if open {
+        if open.is_some() {
             // It was judged before it was sent, and what has changed since does not unsend it.
             return self.begin(request).await;
+        }
+        if !may_answer {
+            let message = format!(
+                "the answers of this slice have more than {} bytes together: answer `again` earlier",
+                self.services.limits.guest_answers_bytes_max
+            );
+            let refused = request.refused("answer-too-large", &message);
+            return self.record(key, refused).await.map(|a| a.result);
         }
         if let Some(answer) = self.earlier_success(&request).await? {
             self.deeds.note(&answer);
@@ -241,17 +269,17 @@ impl<E: Execution> Scope<E> {
         Ok(self.look(key).await?.0)
     }
 
-    /// What is kept under `key`, and whether an intent is that has no end.
-    pub(super) async fn look(&self, key: &CallKey) -> Result<(Option<Answer>, bool), Stopped> {
+    /// What is kept under `key`, or the intent that has no end.
+    pub(super) async fn look(&self, key: &CallKey) -> Result<(Option<Answer>, Option<Intent>), Stopped> {
         let step = StepKey::Call(key.clone());
-        let open = AtomicBool::new(false);
+        let mut open = None;
         let looked = self.port.step::<Answer, _, _>(&step, None, |intent| {
-            open.store(intent.is_some(), Ordering::Relaxed);
+            open = intent;
             async { End::Stopped }
         });
         match looked.await {
-            Ok(End::Done(answer)) => Ok((Some(answer), false)),
-            Ok(_) => Ok((None, open.load(Ordering::Relaxed))),
+            Ok(End::Done(answer)) => Ok((Some(answer), None)),
+            Ok(_) => Ok((None, open)),
             Err(error) => Err(Stopped::Failed(error)),
         }
     }
@@ -261,7 +289,7 @@ impl<E: Execution> Scope<E> {
     pub(super) async fn is_on_record(&self, first: u32) -> Result<bool, Stopped> {
         let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal: first };
         let (kept, open) = self.look(&key).await?;
-        Ok(kept.is_some() || open)
+        Ok(kept.is_some() || open.is_some())
     }
 
     /// Nobody wants the guest any more, and it may be dropped where it is. One that replays goes on: what it did in an

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bellhop_core::definition::ActionReference;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
-use bellhop_core::manifest;
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
 use futures_util::future::BoxFuture;
@@ -34,14 +33,15 @@ use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
 use super::execution::local::Local;
-use super::execution::{self, Answer, CallKey, End, Execution, Slice, StepKey};
+use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use super::plugins::Guest;
-use super::waiting::{Activity, Entrance, Held, Place, Turn, Wait, Wanted};
+use super::waiting::{Activity, Entrance, Held, Place, Progress, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
 use deeds::Deeds;
+use earlier::Earlier;
 use effects::{Calls, Scope, Stopped};
 use names::Unresolved;
 
@@ -77,6 +77,7 @@ impl<E: Execution> Invoker for Caller<E> {
             wish,
             deeds: Arc::default(),
             entrance: Arc::default(),
+            earlier: Arc::default(),
         };
         let call = &attempt.call;
         let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
@@ -106,7 +107,7 @@ impl<E: Execution> Invoker for Caller<E> {
     fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
         let (services, run) = (self.services.clone(), self.facts.run);
         Box::pin(async move {
-            services.notices.take(run, notice, again).await.map_err(|e| execution::Error::Journal(e.to_string()))
+            Ok(services.notices.take(run, notice, again).await?)
         })
     }
 }
@@ -121,6 +122,7 @@ struct Attempt<E> {
     wish: watch::Receiver<Wish>,
     deeds: Arc<Deeds>,
     entrance: Arc<Entrance>,
+    earlier: Arc<OnceCell<Mutex<Earlier>>>,
 }
 
 /// The keys that an action holds while it runs. `arguments` have ids where the file has names: two names of one thing
@@ -164,23 +166,12 @@ impl<E: Execution> Attempt<E> {
 
     async fn carry(self) -> CallEnd {
         match self.act().await {
-            CallEnd::Park(reason) if self.has_written().await => CallEnd::ParkPartway(reason),
+            // In whichever life of the process, and in whichever slice.
+            CallEnd::Park(reason) if self.port.attempted(&self.call.key, self.call.attempt).wrote => {
+                CallEnd::ParkPartway(reason)
+            }
             end => end,
         }
-    }
-
-    /// Whether this attempt has carried out anything, in whichever life of the process.
-    async fn has_written(&self) -> bool {
-        for ordinal in 0.. {
-            let key = CallKey { execution: self.call.key.clone(), attempt: self.call.attempt, ordinal };
-            let kept = self.port.step::<Answer, _, _>(&StepKey::Call(key), None, |_| async { End::Stopped }).await;
-            match kept {
-                Ok(End::Done(answer)) if answer.writes && answer.result.is_ok() => return true,
-                Ok(End::Done(_)) => {}
-                _ => break,
-            }
-        }
-        false
     }
 
     async fn act(&self) -> CallEnd {
@@ -214,6 +205,7 @@ impl<E: Execution> Attempt<E> {
         {
             return CallEnd::Failed(error);
         }
+        self.deeds.restore(self.port.attempted(&self.call.key, self.call.attempt));
         let named = self.scope(&action, &grants, &connection);
         let arguments = match names::resolve(&named, &self.call.arguments).await {
             Ok(resolved) => resolved,
@@ -289,7 +281,7 @@ impl<E: Execution> Attempt<E> {
             },
             Held::turn,
         );
-        let wait = Wait::new(&self.activity, &self.wish, place, (Wanted::Turn, 0), turn);
+        let wait = Wait::new(&self.activity, &self.wish, place, (Wanted::Turn, Progress::default()), turn);
         let mut wish = self.wish.clone();
         tokio::select! {
             biased;
@@ -318,7 +310,7 @@ impl<E: Execution> Attempt<E> {
             on_its_way: Mutex::new(None),
             halted: Mutex::new(None),
             before: Mutex::new(None),
-            earlier: OnceCell::new(),
+            earlier: self.earlier.clone(),
             deeds: self.deeds.clone(),
             entrance: self.entrance.clone(),
             replays: AtomicBool::new(false),
@@ -351,11 +343,7 @@ impl<E: Execution> Attempt<E> {
             Ok(slice) => slice,
             Err(end) => return end,
         };
-        if slice.is_some() && action.manifest.effect != manifest::Effect::Read {
-            // What the slices before did in an earlier life is not counted anew.
-            self.deeds.note_slices();
-        }
-        // Nor is the doubt about a call that was sent again.
+        // The doubt about a call that was sent again outlives the process.
         if self.port.has_repeated(&self.call.key, self.call.attempt) {
             self.deeds.note_repeated();
         }
@@ -413,7 +401,9 @@ impl<E: Execution> Attempt<E> {
             };
             let halted = scope.halted.lock().unwrap_or_else(PoisonError::into_inner).take().or(left);
             match (answered, halted) {
-                (_, Some(stopped @ (Stopped::Park(_) | Stopped::Failed(_)))) => return self.stopped(stopped),
+                (_, Some(stopped @ (Stopped::Park(_) | Stopped::Unread | Stopped::Failed(_)))) => {
+                    return self.stopped(stopped);
+                }
                 (None, _) | (Some(Err(Trap::Halted(_))), _) => {
                     if *self.wish.borrow() == Wish::PutDown {
                         return CallEnd::PutDown;
@@ -469,16 +459,8 @@ impl<E: Execution> Attempt<E> {
             Stopped::Park(fault) => CallEnd::Park(fault),
             // Nobody waits for it, and it had not begun.
             Stopped::PutDown if *self.wish.borrow() == Wish::Stop => self.nothing_done(),
-            Stopped::PutDown => CallEnd::PutDown,
-            Stopped::Failed(error) => {
-                if !matches!(error, execution::Error::TooLarge { .. }) {
-                    return CallEnd::Failed(error);
-                }
-                // What was begun is on record; what would come next needs more room than a run has.
-                let mut reason = Fault::of_code("run-too-large", 400, error.to_string());
-                reason.instance = Some(self.call.key.pointer.clone());
-                CallEnd::Park(reason)
-            }
+            Stopped::PutDown | Stopped::Unread => CallEnd::PutDown,
+            Stopped::Failed(error) => CallEnd::Failed(error),
         }
     }
 
@@ -486,6 +468,9 @@ impl<E: Execution> Attempt<E> {
     fn nothing_done(&self) -> CallEnd {
         if self.port.has_repeated(&self.call.key, self.call.attempt) {
             self.deeds.note_repeated();
+            return self.cut_short();
+        }
+        if self.deeds.has_written() {
             return self.cut_short();
         }
         CallEnd::Returned(Returned::Ok { output: Value::Null, effect: Effect::default() })

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Cause, ExecutionKey, Facts, State};
+use bellhop_core::run::{Cause, ExecutionKey, Facts, Reserve, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
@@ -14,7 +14,7 @@ mod behind;
 mod beside;
 mod log;
 
-use super::{Answer, CallKey, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
+use super::{Answer, Attempted, CallKey, Decision, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
 use crate::clock::Clock;
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
@@ -25,10 +25,25 @@ use crate::limits::Limits;
 use beside::place_of;
 use log::Log;
 
+/// How often a run looks whether the disk has room.
+const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
 /// taken for a store that failed. Half of what the embedded store takes.
 const QUEUE_BATCHES_HIGH: usize = 8_192;
 const QUEUE_BYTES_HIGH: usize = 32 * 1024 * 1024;
+
+/// What a run adds while it ends comes to so many times its limit at the most. Its reserve is what an end needs; an action
+/// that asks for far more while it takes something back would go on for ever.
+const END_FACTOR: u64 = 2;
+
+/// From this part of its limit on, what taking back a run's changes needs is counted.
+const NEAR: u64 = 8;
+
+/// This part of its limits, and no more than so much, is kept for a run's end itself: what is stopped, noted and told.
+const END_PART: u64 = 16;
+const END_RECORDS: u64 = 64;
+const END_BYTES: u64 = 256 << 10;
 
 /// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
 pub(crate) struct Local {
@@ -130,6 +145,8 @@ impl Local {
         let mut log = self.log();
         log.timer = (at, at);
         log.place = place_of(state);
+        log.is_ending = state.ends();
+        log.reserve = self.reserve(&log, state);
     }
 
     /// Waits while the store's queue is half full: what comes next is written by those who do not look.
@@ -138,7 +155,48 @@ impl Local {
         if stats.queue_batches < QUEUE_BATCHES_HIGH && stats.queue_bytes < QUEUE_BYTES_HIGH {
             return Ok(());
         }
-        self.journal.durable(self.journal.tip()).await.map_err(|e| Error::Journal(e.to_string()))
+        Ok(self.journal.durable(self.journal.tip()).await?)
+    }
+
+    /// Has `write` write, and again after the queue has gone down where that was full: of a write that was refused for
+    /// that nothing is kept, here or there.
+    async fn written<T>(&self, write: impl Fn(&mut Log) -> Result<T, Error> + Send) -> Result<T, Error>
+    where
+        T: Send,
+    {
+        self.room().await?;
+        loop {
+            let tip = {
+                let mut log = self.log();
+                match write(&mut log) {
+                    Err(Error::Later(_)) => self.journal.tip(),
+                    done => return done,
+                }
+            };
+            self.journal.durable(tip).await?;
+        }
+    }
+
+    /// Waits until something may be sent: while the disk lacks room, runs wait. False when the process is stopping, or
+    /// when a person has given the run an order meanwhile: what is to be sent is then asked for anew, if at all.
+    async fn may_send(&self) -> bool {
+        let mut drain = self.drain.clone();
+        let mut has_waited = false;
+        while self.journal.room().is_err() {
+            if *drain.borrow_and_update() {
+                return false;
+            }
+            if self.journal.is_ordered(self.run) {
+                return !has_waited;
+            }
+            has_waited = true;
+            tokio::select! {
+                biased;
+                _ = drain.changed() => {}
+                () = self.clock.sleep(ROOM_AGAIN) => {}
+            }
+        }
+        true
     }
 
     /// Whether an attempt at an execution has any call below `ordinal` on record.
@@ -161,28 +219,26 @@ impl Local {
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        // A panic while the log was held leaves it as it was: every change of it is one assignment at the end.
+        // A panic while the log was held leaves it as it was: it is changed when the write was accepted, and by
+        // assignments alone.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends entries, with what else is to be written in the same commit.
+    /// Appends entries, with what else is to be written in the same commit. After an error nothing is changed.
     fn append(&self, log: &mut Log, entries: &[Entry], write: Write) -> Result<(), Error> {
-        let written = write.bytes() as u64 + entries.iter().map(log::weight).sum::<u64>();
-        // A snapshot takes the place of the one before: it is none of what the run piles up.
-        let bytes = written.saturating_sub(std::mem::take(&mut log.snapshot_in_write));
         let mut seq = log.seq;
-        let ticket = self.journal.append(self.run, &mut seq, entries, write).map_err(failed)?;
+        let ticket = self.journal.append(self.run, &mut seq, entries, write)?;
         log.seq = seq;
-        log.bytes += bytes;
+        log.bytes += entries.iter().map(log::weight).sum::<u64>();
         log.last = ticket;
         self.moved.send_replace(ticket);
         Ok(())
     }
 
     /// A message is given out; what a person says in it, and who that is, is kept first.
-    fn given(&self, signal: Signal) -> Next {
+    async fn given(&self, signal: Signal) -> Next {
         if let Some(settle) = &signal.settle
-            && let Err(error) = self.settle(&signal.cause, settle)
+            && let Err(error) = self.settle(&signal.cause, settle).await
         {
             tracing::error!(run = %self.run, %error, "what a person said of a call was not kept");
             return Next::PutDown;
@@ -190,63 +246,78 @@ impl Local {
         Next::Signal(signal)
     }
 
-    fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
-        let mut log = self.log();
+    async fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
         let text = asked_for(cause).to_owned();
         let asked = Entry::Note { level: "info".to_owned(), text, by: Some(settle.by.clone()) };
-        self.append(&mut log, &[asked], Write::new())?;
+        self.written(|log| self.append(log, std::slice::from_ref(&asked), Write::new())).await?;
         for (call, answer) in &settle.calls {
-            // What has come to its end meanwhile is in doubt no more.
-            let Some(intent) = log.open.get(call).cloned() else { continue };
-            let mut write = Write::new();
-            let how = match answer {
-                Some(answer) => {
-                    let content = self.journal.content(&mut write, answer.clone()).map_err(failed)?;
-                    journal::Resolution::Done(journal::Answer::Ok(content))
-                }
-                None => journal::Resolution::NotDone,
-            };
-            let entry = Entry::Resolved {
-                key: call.execution.to_string(),
-                attempt: call.attempt,
-                ordinal: call.ordinal,
-                hash: intent.hash.parse().map_err(|_| Error::Journal("an intent's hash is not a digest".to_owned()))?,
-                at: self.clock.now(),
-                how,
-                by: settle.by.clone(),
-            };
-            let seq = log.seq;
-            self.append(&mut log, &[entry], write)?;
-            log.open.remove(call);
-            if answer.is_some() {
-                log.ends.insert(call.clone(), seq);
-            }
+            self.written(|log| self.settle_one(log, call, answer.as_ref(), &settle.by)).await?;
         }
         Ok(())
     }
 
+    /// Keeps what a person says of one call. What has come to its end meanwhile is in doubt no more.
+    fn settle_one(&self, log: &mut Log, call: &CallKey, answer: Option<&Value>, by: &str) -> Result<(), Error> {
+        let Some(intent) = log.open.get(call).cloned() else { return Ok(()) };
+        let mut write = Write::new();
+        let how = match answer {
+            Some(answer) => {
+                let content = self.journal.content(&mut write, answer.clone())?;
+                journal::Resolution::Done(journal::Answer::Ok(content))
+            }
+            None => journal::Resolution::NotDone,
+        };
+        let entry = Entry::Resolved {
+            key: call.execution.to_string(),
+            attempt: call.attempt,
+            ordinal: call.ordinal,
+            hash: digest(&intent.hash)?,
+            at: self.clock.now(),
+            how,
+            by: by.to_owned(),
+        };
+        let seq = log.seq;
+        self.append(log, std::slice::from_ref(&entry), write)?;
+        match answer {
+            Some(_) => log.end(call.clone(), seq, &entry),
+            None => log.reopen(call, false),
+        }
+        Ok(())
+    }
+
+    /// Whether the run may add to its records by what is not needed for ending it.
     fn check_size(&self, log: &Log) -> Result<(), Error> {
-        if log.seq >= self.limits.run_events_max || log.bytes >= self.limits.run_journal_bytes_max {
-            return Err(Error::TooLarge { events: log.seq, bytes: log.bytes });
+        let (records_max, bytes_max) = (self.limits.run_events_max, self.limits.run_journal_bytes_max);
+        if log.is_ending {
+            return if log.seq >= records_max * END_FACTOR || log.bytes >= bytes_max * END_FACTOR {
+                Err(Error::OfTheRun(format!(
+                    "its end has {} records of {} bytes, more than any run needs to take back what it changed",
+                    log.seq, log.bytes
+                )))
+            } else {
+                Ok(())
+            };
+        }
+        if log.seq + log.reserve.records >= records_max || log.bytes + log.reserve.bytes >= bytes_max {
+            return Err(Error::TooLarge { records: log.seq, bytes: log.bytes });
         }
         Ok(())
     }
 
     /// The entry of a decision, and what is kept beside it.
-    fn decided(&self, log: &mut Log, number: u64, record: Value, state: Option<&State>) -> Result<(), Error> {
+    fn decided(&self, log: &mut Log, number: u64, decision: &Decision) -> Result<(), Error> {
         let mut write = Write::new();
-        let Value::Array(events) = record else {
-            return Err(Error::Journal("a decision has no list of events".to_owned()));
-        };
-        let events = events
-            .into_iter()
-            .map(|event| self.journal.content(&mut write, event))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        if let Some(state) = state {
-            self.beside(log, number, &mut write, state)?;
+        let mut events = Vec::with_capacity(decision.events.len());
+        for event in &decision.events {
+            events.push(self.journal.content(&mut write, event_of(event)?)?);
         }
+        let beside = decision.after.as_deref().map(|state| self.beside(log, number, &mut write, state)).transpose()?;
         self.append(log, &[Entry::Decision { events }], write)?;
+        if let (Some(beside), Some(state)) = (beside, decision.after.as_deref()) {
+            log.stands(beside);
+            log.is_ending = state.ends();
+            log.reserve = self.reserve(log, state);
+        }
         let (stored, wanted) = log.timer;
         if stored != wanted {
             if let Some(at) = stored {
@@ -260,8 +331,20 @@ impl Local {
         Ok(())
     }
 
+    /// What is kept for ending the run, once its records are so many that it matters.
+    fn reserve(&self, log: &Log, state: &State) -> Reserve {
+        let (records_max, bytes_max) = (self.limits.run_events_max, self.limits.run_journal_bytes_max);
+        // Looking at every change that stands is not worth its time while there is room for many times what they need.
+        let near = log.seq * NEAR >= records_max || log.bytes * NEAR >= bytes_max;
+        let changes = if near { state.reserve() } else { Reserve::default() };
+        Reserve {
+            records: changes.records + END_RECORDS.min(records_max / END_PART),
+            bytes: changes.bytes + END_BYTES.min(bytes_max / END_PART),
+        }
+    }
+
     fn kept_answer(&self, seq: u64) -> Result<Option<Value>, Error> {
-        let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
+        let page = self.journal.entries(self.run, seq, 1)?;
         let Some((found, entry)) = page.into_iter().next() else { return Ok(None) };
         if found != seq {
             return Ok(None);
@@ -279,8 +362,8 @@ impl Local {
             _ => return Ok(None),
         };
         let result = match answer {
-            journal::Answer::Ok(content) => Ok(text(self.journal.value(content).map_err(failed)?)),
-            journal::Answer::Err(content) => Err(text(self.journal.value(content).map_err(failed)?)),
+            journal::Answer::Ok(content) => Ok(text(self.journal.value(content)?)),
+            journal::Answer::Err(content) => Err(text(self.journal.value(content)?)),
         };
         Ok(Some(serde_json::json!({
             "hash": hash.to_string(), "writes": writes, "how": how,
@@ -290,38 +373,52 @@ impl Local {
 
     /// Writes what is about to be sent. After Ok it is durable.
     async fn intend(&self, call: &CallKey, intent: Intent) -> Result<(), Error> {
-        let ticket = {
-            let mut log = self.log();
-            self.check_size(&log)?;
-            let hash =
-                intent.hash.parse().map_err(|_| Error::Journal("an intent's hash is not a digest".to_owned()))?;
-            let entry = Entry::Intent {
-                key: call.execution.to_string(),
-                attempt: call.attempt,
-                ordinal: call.ordinal,
-                hash,
-                at: intent.at,
-                function: intent.function.clone(),
-                connection: Some(intent.connection.clone()),
-            };
-            self.append(&mut log, &[entry], Write::new())?;
-            log.open.insert(call.clone(), intent);
-            log.last
+        let entry = Entry::Intent {
+            key: call.execution.to_string(),
+            attempt: call.attempt,
+            ordinal: call.ordinal,
+            hash: digest(&intent.hash)?,
+            at: intent.at,
+            function: intent.function.clone(),
+            connection: Some(intent.connection.clone()),
         };
+        let written = self.written(|log| {
+            self.check_size(log)?;
+            self.append(log, std::slice::from_ref(&entry), Write::new())?;
+            log.open.insert(call.clone(), intent.clone());
+            Ok(log.last)
+        });
+        let ticket = written.await?;
         if planted(Plant::SendUnsynced) {
             return Ok(());
         }
-        self.journal.durable(ticket).await.map_err(|e| Error::Journal(e.to_string()))
+        Ok(self.journal.durable(ticket).await?)
+    }
+
+    /// Keeps how a call ended. What ends an intent is always kept; what only a guest would get is not, once the run is
+    /// too large: it is asked again, or never.
+    async fn keep_end(&self, call: &CallKey, answer: &Answer, had_intent: bool) -> Result<(), Error> {
+        let written = self.written(|log| {
+            if !had_intent {
+                self.check_size(log)?;
+            }
+            let mut write = Write::new();
+            let entry = self.ended(&mut write, call, answer, had_intent)?;
+            let seq = log.seq;
+            self.append(log, std::slice::from_ref(&entry), write)?;
+            log.end(call.clone(), seq, &entry);
+            Ok(())
+        });
+        written.await
     }
 
     /// The entry of a call's end.
-    fn ended(&self, write: &mut Write, call: &CallKey, record: Value, intent: bool) -> Result<Entry, Error> {
-        let answer = Answer::from_record(record).ok_or_else(|| Error::Journal("a call gave no answer".to_owned()))?;
-        let hash = answer.hash.parse().map_err(|_| Error::Journal("a call's hash is not a digest".to_owned()))?;
+    fn ended(&self, write: &mut Write, call: &CallKey, answer: &Answer, intent: bool) -> Result<Entry, Error> {
+        let hash = digest(&answer.hash)?;
         // The guest gets text; JSON text is kept as JSON, so that equal values are stored once and people can read it.
         let kept = |write: &mut Write, text: &str| -> Result<journal::Content, Error> {
             let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-            self.journal.content(write, value).map_err(failed)
+            Ok(self.journal.content(write, value)?)
         };
         let how = answer.how.as_str().to_owned();
         let (key, attempt, ordinal) = (call.execution.to_string(), call.attempt, call.ordinal);
@@ -332,7 +429,7 @@ impl Local {
         Ok(if intent {
             Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
         } else {
-            let function = Some(answer.function).filter(|function| !function.is_empty());
+            let function = Some(answer.function.clone()).filter(|function| !function.is_empty());
             Entry::Read { key, attempt, ordinal, hash, answer: content, how, function }
         })
     }
@@ -362,9 +459,12 @@ fn text(value: Value) -> String {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what `map_err` hands over")]
-fn failed(error: journal::Error) -> Error {
-    Error::Journal(error.to_string())
+fn digest(hash: &str) -> Result<bellhop_core::digest::Digest, Error> {
+    hash.parse().map_err(|_| Error::OfTheRun(format!("`{hash}` is not the hash of a request")))
+}
+
+fn event_of(event: &bellhop_core::run::Event) -> Result<Value, Error> {
+    serde_json::to_value(event).map_err(|error| Error::OfTheRun(format!("an event cannot be written: {error}")))
 }
 
 impl Execution for Local {
@@ -374,13 +474,12 @@ impl Execution for Local {
         F: FnOnce(Option<Intent>) -> Fut + Send,
         Fut: Future<Output = End<T>> + Send,
     {
-        let unreadable = || Error::Journal(format!("what is kept of {key:?} cannot be read"));
-        self.room().await?;
+        let unreadable = || Error::OfTheRun(format!("what is kept of {key:?} cannot be read"));
         let call_key = match key {
             StepKey::Decision(number) => {
                 let kept = self.log().decisions.get(number).copied();
                 if let Some(seq) = kept {
-                    let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
+                    let page = self.journal.entries(self.run, seq, 1)?;
                     let Some((_, Entry::Decision { events })) = page.into_iter().next() else {
                         return Err(unreadable());
                     };
@@ -388,45 +487,39 @@ impl Execution for Local {
                         .into_iter()
                         .map(|content| self.journal.value(content))
                         .collect::<Result<Vec<_>, _>>()
-                        .map_err(failed)?;
+                        ?;
                     return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
                 }
-                let end = call(None).await;
-                pass(Point::Undecided);
-                if let End::Done(decision) = &end {
-                    let mut log = self.log();
-                    self.decided(&mut log, *number, decision.to_record(), decision.after())?;
-                }
-                return Ok(end);
+                return Ok(call(None).await);
             }
             StepKey::Slice(slice) => {
                 let kept = self.log().slices.get(slice).copied();
                 if let Some(seq) = kept {
-                    let page = self.journal.entries(self.run, seq, 1).map_err(failed)?;
+                    let page = self.journal.entries(self.run, seq, 1)?;
                     let Some((_, Entry::Slice { ordinal, state, .. })) = page.into_iter().next() else {
                         return Err(unreadable());
                     };
-                    let state = self.journal.value(state).map_err(failed)?;
+                    let state = self.journal.value(state)?;
                     let record = serde_json::json!({ "state": state, "first_call": ordinal });
                     return T::from_record(record).map(End::Done).ok_or_else(unreadable);
                 }
                 let end = call(None).await;
                 if let End::Done(done) = &end {
-                    let mut record = done.to_record();
+                    let record = done.to_record();
                     let first_call = record["first_call"].as_u64().and_then(|n| u32::try_from(n).ok());
-                    let mut write = Write::new();
-                    let state = self.journal.content(&mut write, record["state"].take()).map_err(failed)?;
-                    let entry = Entry::Slice {
-                        key: slice.execution.to_string(),
-                        attempt: slice.attempt,
-                        ordinal: first_call.ok_or_else(unreadable)?,
-                        state,
-                    };
-                    let mut log = self.log();
-                    self.check_size(&log)?;
-                    let seq = log.seq;
-                    self.append(&mut log, &[entry], write)?;
-                    log.slices.insert(slice.clone(), seq);
+                    let first_call = first_call.ok_or_else(unreadable)?;
+                    let written = self.written(|log| {
+                        self.check_size(log)?;
+                        let mut write = Write::new();
+                        let state = self.journal.content(&mut write, record["state"].clone())?;
+                        let (key, attempt) = (slice.execution.to_string(), slice.attempt);
+                        let entry = Entry::Slice { key, attempt, ordinal: first_call, state };
+                        let seq = log.seq;
+                        self.append(log, &[entry], write)?;
+                        log.slices.insert(slice.clone(), seq);
+                        Ok(())
+                    });
+                    written.await?;
                 }
                 return Ok(end);
             }
@@ -448,29 +541,24 @@ impl Execution for Local {
                 end
             }
             Some(intent) => {
+                if !self.may_send().await {
+                    return Ok(End::Stopped);
+                }
                 self.intend(call_key, intent).await?;
                 call(None).await
             }
             None => call(open).await,
         };
         pass(Point::Unrecorded);
-        let mut log = self.log();
         match &end {
             End::Done(_) if planted(Plant::ForgetOutcome) => {}
             End::Done(answer) => {
-                let mut write = Write::new();
-                let entry = self.ended(&mut write, call_key, answer.to_record(), had_intent)?;
-                let seq = log.seq;
-                self.append(&mut log, &[entry], write)?;
-                log.open.remove(call_key);
-                log.ends.insert(call_key.clone(), seq);
+                let answer = Answer::from_record(answer.to_record()).ok_or_else(unreadable)?;
+                self.keep_end(call_key, &answer, had_intent).await?;
             }
             End::NotSent { reason, retry_at, repeats } => {
                 // A read that was not sent left nothing behind to be told about.
                 if had_intent {
-                    if *repeats {
-                        log.repeats(call_key);
-                    }
                     let entry = Entry::NotSent {
                         repeats: *repeats,
                         key: call_key.execution.to_string(),
@@ -479,21 +567,47 @@ impl Execution for Local {
                         reason: reason.clone(),
                         retry_at: *retry_at,
                     };
-                    self.append(&mut log, &[entry], Write::new())?;
-                    log.open.remove(call_key);
+                    let written = self.written(|log| {
+                        self.append(log, std::slice::from_ref(&entry), Write::new())?;
+                        log.reopen(call_key, *repeats);
+                        Ok(())
+                    });
+                    written.await?;
                 }
             }
-            End::Doubt(_) | End::Stopped => {}
+            End::Doubt(_) | End::Unread { .. } | End::Stopped => {}
         }
         Ok(end)
     }
 
+    async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
+        pass(Point::Undecided);
+        self.written(|log| self.decided(log, number, &decision)).await
+    }
+
+    fn outgrown(&self, state: &State) -> Result<Option<(u64, u64)>, Error> {
+        let log = self.log();
+        match self.check_size(&log) {
+            Err(Error::TooLarge { records, bytes }) if state.goes_on() => Ok(Some((records, bytes))),
+            Ok(()) | Err(Error::TooLarge { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn recall(&self) -> Result<(), Error> {
-        self.log().recall(&self.journal, self.run).map_err(failed)
+        Ok(self.log().recall(&self.journal, self.run)?)
     }
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
         self.log().has_repeated(execution, attempt)
+    }
+
+    fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32> {
+        self.log().calls(execution, attempt)
+    }
+
+    fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted {
+        self.log().attempted(execution, attempt)
     }
 
     fn leave_behind(
@@ -512,14 +626,14 @@ impl Execution for Local {
 
     fn rearm(&self) {
         if let Some(at) = self.log().timer.0 {
-            self.timers.set(at, self.run);
+            self.timers.set_again(at, self.run);
         }
     }
 
     async fn signal(&self, resting: bool) -> Next {
         let mut inbox = self.inbox.lock().await;
         if let Ok(signal) = inbox.try_recv() {
-            return self.given(signal);
+            return self.given(signal).await;
         }
         let mut drain = self.drain.clone();
         if *drain.borrow_and_update() {
@@ -531,7 +645,7 @@ impl Execution for Local {
         tokio::select! {
             biased;
             signal = inbox.recv() => match signal {
-                Some(signal) => self.given(signal),
+                Some(signal) => self.given(signal).await,
                 // Nobody can send any more: the engine is going.
                 None => Next::PutDown,
             },
@@ -542,12 +656,15 @@ impl Execution for Local {
 
     async fn settled(&self) -> Result<(), Error> {
         let last = self.log().last;
-        self.journal.durable(last).await.map_err(|e| Error::Journal(e.to_string()))
+        Ok(self.journal.durable(last).await?)
     }
 
     fn note(&self, text: String) {
         let entry = Entry::Note { level: "info".to_owned(), text, by: None };
         let mut log = self.log();
+        if self.check_size(&log).is_err() {
+            return;
+        }
         // A note that is lost is not missed; what failed here fails again where it matters.
         let _lost = self.append(&mut log, &[entry], Write::new());
     }

@@ -15,6 +15,8 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::journal::{self, store};
+
 pub(crate) mod local;
 #[cfg(test)]
 pub(crate) mod replay;
@@ -92,6 +94,14 @@ pub(crate) enum End<T> {
     },
     /// Nobody can tell. Not recorded: the intent stays open and the run parks.
     Doubt(Fault),
+    /// Nobody can tell yet, because what would tell could not be read, for a reason that passes. Not recorded: the intent
+    /// stays open and is asked about again.
+    Unread {
+        /// Why, in a few words.
+        reason: String,
+        /// Not before.
+        retry_at: Option<Timestamp>,
+    },
     /// Given up before anything was sent or learnt, because the process is stopping. Not recorded.
     Stopped,
 }
@@ -109,10 +119,6 @@ pub(crate) trait Recorded: Sized + Send {
     fn to_record(&self) -> Value;
     /// From what was kept; none when it cannot be read.
     fn from_record(value: Value) -> Option<Self>;
-    /// The run's state after it, for a decision.
-    fn after(&self) -> Option<&State> {
-        None
-    }
 }
 
 /// A decision.
@@ -131,9 +137,6 @@ impl Recorded for Decision {
     }
     fn from_record(value: Value) -> Option<Self> {
         Some(Self { events: serde_json::from_value(value).ok()?, after: None })
-    }
-    fn after(&self) -> Option<&State> {
-        self.after.as_deref()
     }
 }
 
@@ -193,6 +196,49 @@ impl How {
     pub(crate) const fn holds(self) -> bool {
         matches!(self, Self::Holds | Self::ReusedHolds)
     }
+
+    /// From what was kept; none for a word of another version.
+    pub(crate) fn from_kept(text: &str) -> Option<Self> {
+        let all = [Self::Sent, Self::Found, Self::Holds, Self::Denied, Self::Reused, Self::ReusedHolds];
+        all.into_iter().find(|how| how.as_str() == text)
+    }
+}
+
+/// What the records of one attempt at an execution say of it, over all of its slices and lives of the process. A slice
+/// forgets where its calls stand in the log, and never this: a retry, a person and a rollback ask for it later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Attempted {
+    /// A write was carried out, or answered from an earlier attempt that had carried it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) wrote: bool,
+    /// A write was answered from an earlier attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) reused: bool,
+    /// What a write asked for was so when it was read back, and perhaps before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) perhaps: bool,
+    /// A write was sent again though an earlier sending may have been carried out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) repeated: bool,
+}
+
+impl Attempted {
+    /// What a write that ended well adds.
+    pub(crate) const fn by_write(how: How) -> Self {
+        Self { wrote: true, reused: how.is_reused(), perhaps: how.holds(), repeated: false }
+    }
+
+    /// With what another record says.
+    #[must_use]
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            wrote: self.wrote || other.wrote,
+            reused: self.reused || other.reused,
+            perhaps: self.perhaps || other.perhaps,
+            repeated: self.repeated || other.repeated,
+        }
+    }
 }
 
 impl Recorded for Answer {
@@ -204,20 +250,51 @@ impl Recorded for Answer {
     }
 }
 
-/// Why the port cannot go on. Both end the driver; the run goes on at the next start.
-#[derive(Debug, thiserror::Error)]
+/// Why the port did not do what it was asked; split by what becomes of the run and of the host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// The journal failed: nothing may be acknowledged any more.
-    #[error("the journal failed: {0}")]
-    Journal(String),
-    /// The run's journal has reached its limit.
-    #[error("the run's journal has {events} records and {bytes} bytes, more than a run may have")]
+    /// The run's records, with what ending it needs, have come to their limit; nothing was kept. The run is ended, in order.
+    #[error("the run has {records} records of {bytes} bytes, and the rest of its limit is kept for ending it")]
     TooLarge {
         /// Records.
-        events: u64,
+        records: u64,
         /// Bytes.
         bytes: u64,
     },
+    /// What is recorded of this run cannot be read, or what it wants recorded can never be written. The run is set
+    /// aside with this reason; the host and all other runs go on.
+    #[error("{0}")]
+    OfTheRun(String),
+    /// The store takes nothing at this moment: the run leaves memory and comes back when it does.
+    #[error("the store takes nothing at this moment: {0}")]
+    Later(String),
+    /// The process is stopping: the run goes on at the next start.
+    #[error("the process is stopping")]
+    Stopping,
+    /// The store failed: nothing may be acknowledged any more, and the process ends.
+    #[error("the store failed: {0}")]
+    Store(String),
+}
+
+impl From<journal::Error> for Error {
+    fn from(error: journal::Error) -> Self {
+        match &error {
+            journal::Error::Store(store::Error::Fatal { .. }) => Self::Store(error.to_string()),
+            journal::Error::Store(store::Error::Closed) => Self::Stopping,
+            journal::Error::Store(store::Error::Full { .. } | store::Error::NoRoom { .. }) => {
+                Self::Later(error.to_string())
+            }
+            journal::Error::Store(store::Error::TooLarge { .. } | store::Error::Corrupt { .. })
+            | journal::Error::Record(_)
+            | journal::Error::Damaged { .. } => Self::OfTheRun(error.to_string()),
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        journal::Error::from(error).into()
+    }
 }
 
 /// A message to a run from outside it.
@@ -269,6 +346,15 @@ pub(crate) trait Execution: Send + Sync + 'static {
         F: FnOnce(Option<Intent>) -> Fut + Send,
         Fut: Future<Output = End<T>> + Send;
 
+    /// Keeps the decision with this number. After Ok it is in the run's log, and survives the process once
+    /// [`Execution::settled`] returns.
+    fn keep(&self, number: u64, decision: Decision) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The records and bytes of the run, once these have come so near to their limit that the rest is needed for ending
+    /// a run that stands like this. What a run adds while it ends is within that; what is beyond it is
+    /// [`Error::OfTheRun`].
+    fn outgrown(&self, state: &State) -> Result<Option<(u64, u64)>, Error>;
+
     /// Earlier attempts at an action are about to be asked for. A port that keeps only what open actions need finds the
     /// rest of the log now.
     fn recall(&self) -> Result<(), Error> {
@@ -277,6 +363,14 @@ pub(crate) trait Execution: Send + Sync + 'static {
 
     /// Whether a call of this attempt at an execution, or of one before it, ended with [`End::NotSent`] that repeats.
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool;
+
+    /// The ordinals of the calls that an attempt at an execution has on record, with an end or open, in their order. Of
+    /// an attempt before the last, and of what lies behind a slice, only after [`Self::recall`].
+    fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32>;
+
+    /// What an attempt at an execution has on record as done, what lies behind its slices included. Of an attempt before
+    /// the last only after [`Self::recall`].
+    fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted;
 
     /// The calls of an attempt before `first` are behind a slice: they are not asked for again unless a later attempt
     /// recalls them, and taking the run up does not read them.

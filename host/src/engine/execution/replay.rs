@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellhop_core::run::ExecutionKey;
+use bellhop_core::run::{ExecutionKey, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 
-use super::{End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+use super::{Decision, Answer, Attempted, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +88,7 @@ impl Replay {
 
     fn add(&self, line: Line) -> Result<(), Error> {
         let death = *self.death.lock().unwrap_or_else(PoisonError::into_inner);
-        let died = || Err(Error::Journal("died here".to_owned()));
+        let died = || Err(Error::Store("died here".to_owned()));
         let mut book = self.book();
         match death {
             Some(death) if book.lines.len() > death.line => died(),
@@ -138,7 +138,7 @@ impl Execution for Replay {
         if let Some(value) = done {
             return T::from_record(value)
                 .map(End::Done)
-                .ok_or_else(|| Error::Journal(format!("what is kept of {key:?} cannot be read")));
+                .ok_or_else(|| Error::OfTheRun(format!("what is kept of {key:?} cannot be read")));
         }
         let had_intent = open.is_some() || intent.is_some();
         if let (None, Some(intent)) = (&open, intent) {
@@ -148,14 +148,61 @@ impl Execution for Replay {
         match &end {
             End::Done(value) => self.add(Line::Done(key.clone(), value.to_record()))?,
             End::NotSent { repeats, .. } if had_intent => self.add(Line::NotSent(key.clone(), *repeats))?,
-            End::NotSent { .. } | End::Doubt(_) | End::Stopped => {}
+            End::NotSent { .. } | End::Doubt(_) | End::Unread { .. } | End::Stopped => {}
         }
         Ok(end)
+    }
+
+    async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
+        let key = StepKey::Decision(number);
+        // What an earlier life decided is what counts.
+        let kept = self.step(&key, None, |_| async move { End::Done(decision) }).await?;
+        match kept {
+            End::Done(_) => Ok(()),
+            _ => Err(Error::OfTheRun("a decision was not kept".to_owned())),
+        }
+    }
+
+    fn outgrown(&self, _state: &State) -> Result<Option<(u64, u64)>, Error> {
+        Ok(None)
     }
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
         let is_of = |key: &StepKey| matches!(key, StepKey::Call(call) if call.execution == *execution && call.attempt <= attempt);
         self.book().lines.iter().any(|line| matches!(line, Line::NotSent(key, true) if is_of(key)))
+    }
+
+    fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32> {
+        let mut found = std::collections::BTreeSet::new();
+        for line in &self.book().lines {
+            let (Line::Intent(key, _) | Line::Done(key, _) | Line::NotSent(key, _)) = line;
+            let StepKey::Call(call) = key else { continue };
+            if call.execution == *execution && call.attempt == attempt {
+                match line {
+                    Line::NotSent(..) => found.remove(&call.ordinal),
+                    Line::Intent(..) | Line::Done(..) => found.insert(call.ordinal),
+                };
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted {
+        let is_of = |key: &StepKey| matches!(key, StepKey::Call(call) if call.execution == *execution && call.attempt == attempt);
+        let mut all = Attempted::default();
+        for line in &self.book().lines {
+            match line {
+                Line::Done(key, value) if is_of(key) => {
+                    let answer = Answer::from_record(value.clone());
+                    if let Some(answer) = answer.filter(|answer| answer.writes && answer.result.is_ok()) {
+                        all = all.and(Attempted::by_write(answer.how));
+                    }
+                }
+                Line::NotSent(key, true) if is_of(key) => all.repeated = true,
+                _ => {}
+            }
+        }
+        all
     }
 
     fn timer(&self, at: Option<Timestamp>) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 
 use crate::journal::memory::Memory;
-use crate::journal::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
+use crate::journal::store::{Batch, Bytes, Durable, Error, Lack, Page, Stats, Store, Ticket};
 
 /// Synchronises only when somebody waits, so that as much as the program allows is at stake when it dies. Once dead,
 /// nothing becomes durable, nothing is accepted, and whoever waits waits for ever.
@@ -77,6 +77,11 @@ impl Dying {
     /// The disk refuses from now on.
     pub(super) fn fail(&self) {
         self.memory.fail("the disk is gone");
+    }
+
+    /// The disk says from now on that it lacks room, or has it again.
+    pub(super) fn lacks(&self, lack: Option<Lack>) {
+        self.memory.lacks(lack);
     }
 
     /// Items that scans gave so far.

@@ -300,6 +300,12 @@ impl Life {
     }
 
     /// Registers a workflow of these tasks.
+    pub(super) fn apply_named(&self, name: &str, tasks: &str) -> WorkflowName {
+        self.apply_text(&format!(
+            "document: {{dsl: 1.0.3, namespace: test, name: {name}, version: 1.0.0}}\ndo:{tasks}\n"
+        ))
+    }
+
     pub(super) fn apply(&self, tasks: &str) -> WorkflowName {
         // A version never changes: other tasks are another workflow.
         let name = format!("crash-{}", tasks.len());

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use bellhop_core::cost::Cost;
 use bellhop_core::definition::{self, TaskKind};
 use bellhop_core::diagnostic;
 use bellhop_core::digest::Digest;
-use bellhop_core::expression::{Error as ExpressionError, Evaluator, Inspection};
+use bellhop_core::expression::{Answer, Error as ExpressionError, Evaluator, Inspection};
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
@@ -18,8 +19,11 @@ use tokio::sync::oneshot;
 
 use super::double::{Double, Outside};
 use super::ports::{LocalStage, Point, Records, ReplayStage, START, Stage, Taken, wake};
+use crate::clock::Manual;
+use crate::engine::deciding::Deciding;
 use crate::engine::driver::{self, Left};
 use crate::engine::execution::Signal;
+use crate::limits::Limits;
 
 /// Workflows by name; each action's behaviour is in [`super::double`].
 const SCENARIOS: &[(&str, &str)] = &[
@@ -91,13 +95,19 @@ const SCENARIOS: &[(&str, &str)] = &[
 pub(super) struct Literals;
 
 impl Evaluator for Literals {
-    fn evaluate(&self, program: &str, _: &[(&str, &Value)], _: &Value) -> Result<Value, ExpressionError> {
-        serde_json::from_str(program.trim())
-            .map_err(|why| ExpressionError::Invalid { message: why.to_string(), at: None })
+    fn answer(&self, program: &str, _: &[(&str, &Value)], _: &Value) -> Answer {
+        let result = serde_json::from_str(program.trim())
+            .map_err(|why| ExpressionError::Invalid { message: why.to_string(), at: None });
+        Answer { result, cost: Cost::ZERO }
     }
     fn inspect(&self, _: &str) -> Result<Inspection, ExpressionError> {
         Ok(Inspection::default())
     }
+}
+
+/// Decides with [`Literals`].
+pub(super) fn literally() -> Deciding {
+    Deciding::new(Arc::new(Literals), Arc::new(Manual::new(START)), &Limits::default())
 }
 
 pub(super) fn facts(tasks: &str) -> Arc<Facts> {
@@ -197,10 +207,11 @@ async fn play<S: Stage>(facts: &Arc<Facts>, deaths: &[Point]) -> Played {
             inbox.send(signal).unwrap();
         }
         let double = Double { port: port.clone(), outside: outside.clone(), inbox, acknowledged: acknowledged.clone() };
+        let deciding = literally();
         let carried = tokio::select! {
             biased;
             () = stage.died() => None,
-            carried = driver::drive(port.as_ref(), &double, &Literals, state, decisions) => carried.ok(),
+            carried = driver::drive(port.as_ref(), &double, &deciding, state, decisions) => carried.ok(),
         };
         drop((double, port));
         let Some(carried) = carried else {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::double::{Double, Outside};
 use super::ports::{LocalStage, START, Stage, Taken, wake};
-use super::scenarios::{Literals, facts};
+use super::scenarios::{facts, literally};
 use crate::clock::Manual;
 use crate::engine::driver::{self, Carried, Left};
 use crate::engine::execution::local::Local;
@@ -21,7 +21,7 @@ use crate::journal::{Journal, Write, key};
 async fn carry(taken: Taken<Local>, outside: &Arc<Outside>) -> Carried {
     let Taken { port, inbox, state, decisions } = taken;
     let double = Double { port: port.clone(), outside: outside.clone(), inbox, acknowledged: Arc::default() };
-    driver::drive(port.as_ref(), &double, &Literals, state, decisions).await.unwrap()
+    driver::drive(port.as_ref(), &double, &literally(), state, decisions).await.unwrap()
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::engine::definitions::{self, Expect, PutError};
 use crate::engine::runs::LoadError;
 use crate::journal::memory::Memory;
 use crate::journal::store::Batch;
-use crate::journal::{Journal, Open, Store, Write, key};
+use crate::journal::{Journal, Store, Write, key};
 use crate::limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -227,8 +227,8 @@ fn a_run_that_ended_the_process_twice_is_taken_up_again_when_a_person_says_so() 
     let store = Arc::new(memory);
     let journal = Journal::new(store.clone());
     let mut write = Write::new();
-    write.put(&key::host("recovering"), &Value::Null).unwrap();
-    write.put(&key::open(poisoned), &Open { recoveries: 2, ..Open::default() }).unwrap();
+    let lives = json!({ "in_order": false, "deaths": 1, "began_ms": u64::MAX, "alone": [poisoned.to_string()] });
+    write.put(&key::host("lives"), &lives).unwrap();
     journal.commit(write).unwrap();
     let slack = Slack::start();
     let life = Life::start(store.crash(usize::MAX), &slack);

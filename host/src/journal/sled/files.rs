@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{FORMAT, OpenError};
+use crate::journal::store::Room;
 
 const FORMAT_NAME: &str = "bellhop-store";
 
@@ -73,7 +74,7 @@ pub(super) fn check_format(dir: &Path) -> Result<bool, OpenError> {
             }
             return Ok(false);
         }
-        Err(source) => return Err(OpenError::Io { dir: dir.to_owned(), source }),
+        Err(source) => return Err(OpenError::Io { dir: dir.to_owned(), file: dir.join("format"), source }),
     };
     let version = text.strip_prefix(FORMAT_NAME).map(str::trim).and_then(|version| version.parse().ok());
     match version {
@@ -136,9 +137,9 @@ pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes the store for this process alone.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
-    let io = |source| OpenError::Io { dir: dir.to_owned(), source };
     let path = dir.join("lock");
-    let mut file = File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(io)?;
+    let io = |source| OpenError::Io { dir: dir.to_owned(), file: path.clone(), source };
+    let mut file = File::options().create(true).read(true).write(true).truncate(false).open(&path).map_err(io)?;
     let mut tries = 0;
     while let Err(why) = file.try_lock() {
         if let TryLockError::Error(source) = why {
@@ -159,6 +160,14 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     };
     note(&mut file).map_err(io)?;
     Ok(file)
+}
+
+/// The room on the disk of a folder, for a process without privileges; `None` when the system does not tell.
+pub(super) fn room(dir: &Path) -> Option<Room> {
+    let told = rustix::fs::statvfs(dir).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
+    // Some network file systems know no size.
+    (told.f_blocks > 0).then(|| Room { free: bytes(told.f_bavail), total: bytes(told.f_blocks) })
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! The writer: order, grouping, back pressure, and what happens when the disk says no.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use super::{Random, image, wait};
 use crate::journal::group::{Changes, Limits, Medium, Queue};
 use crate::journal::memory::Memory;
-use crate::journal::store::{Batch, Error, Store};
+use crate::journal::store::{Batch, Error, Lack, Room, Store};
 
 const LIMITS: Limits = Limits {
     queue_batches_max: 100,
@@ -17,6 +17,8 @@ const LIMITS: Limits = Limits {
     group_batches_max: 10,
     group_bytes_max: 1_000,
     linger: Duration::ZERO,
+    reserve_bytes: 1_000,
+    look_again: Duration::from_millis(1),
 };
 
 /// A disk that works step by step: each `settle` takes one answer from the test.
@@ -45,6 +47,8 @@ impl Medium for Steps {
 }
 
 struct Bench {
+    /// Bytes that are free on a disk of 100,000.
+    free: Arc<AtomicU64>,
     queue: Arc<Queue>,
     log: Arc<Mutex<Vec<Vec<u8>>>>,
     disk: mpsc::Sender<Result<(), String>>,
@@ -64,8 +68,11 @@ fn bench_with(limits: Limits) -> Bench {
     let on_fatal = Box::new(move |_: &Error| {
         told.fetch_add(1, Ordering::SeqCst);
     });
-    let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, limits, on_fatal).unwrap();
-    Bench { queue, log, disk, fatal, writer }
+    let free = Arc::new(AtomicU64::new(50_000));
+    let asked = Arc::clone(&free);
+    let space = Box::new(move || Some(Room { free: asked.load(Ordering::SeqCst), total: 100_000 }));
+    let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, limits, space, on_fatal).unwrap();
+    Bench { free, queue, log, disk, fatal, writer }
 }
 
 fn one(key: u8) -> Batch {
@@ -246,4 +253,63 @@ fn what_a_crash_leaves_is_a_prefix_with_everything_acknowledged() {
             store = store.crash(keep);
         }
     }
+}
+
+/// Turns of the writer's look at the room.
+fn a_while() {
+    std::thread::sleep(LIMITS.look_again * 20);
+}
+
+#[test]
+fn what_is_accepted_waits_for_room_and_is_written_when_there_is_some() {
+    let bench = bench();
+    drop(bench.disk);
+    // Nothing begins, and what goes on is written.
+    bench.free.store(999, Ordering::SeqCst);
+    assert_eq!(bench.queue.stats().lack, Some(Lack { free: 999, wanted: 1_000 }));
+    let goes_on = bench.queue.commit(one(0)).unwrap();
+    wait(bench.queue.durable(goes_on)).unwrap();
+    // The last of the room is for nobody: the store would fail for good.
+    bench.free.store(253, Ordering::SeqCst);
+    let waits = bench.queue.commit(one(1)).unwrap();
+    let mut durable = bench.queue.durable(waits);
+    a_while();
+    assert!((&mut durable).now_or_never().is_none());
+    // It is seen, and it is nowhere else.
+    assert_eq!(bench.queue.pending(&[1]).map(|value| value.is_some()), Some(true));
+    assert_eq!(bench.log.lock().unwrap().concat(), [0]);
+    bench.free.store(254, Ordering::SeqCst);
+    wait(durable).unwrap();
+    bench.free.store(50_000, Ordering::SeqCst);
+    assert_eq!((bench.queue.stats().lack, bench.queue.stats().queue_batches), (None, 0));
+    bench.queue.finish();
+    bench.writer.join().unwrap();
+    assert_eq!(bench.fatal.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn closing_a_store_on_a_disk_that_is_at_its_end_says_what_was_not_written() {
+    for (free, written) in [(900, true), (200, false)] {
+        let bench = bench();
+        drop(bench.disk);
+        bench.free.store(free, Ordering::SeqCst);
+        let ticket = bench.queue.commit(one(0)).unwrap();
+        bench.queue.finish();
+        bench.writer.join().unwrap();
+        assert_eq!(wait(bench.queue.durable(ticket)).is_ok(), written);
+        match bench.queue.failure() {
+            None => assert!(written),
+            Some(why) => assert!(!written && why.to_string().contains("200 bytes free"), "{why}"),
+        }
+    }
+}
+
+#[test]
+fn a_small_disk_has_a_small_reserve() {
+    let bench = bench_with(Limits { reserve_bytes: 1 << 40, ..LIMITS });
+    assert_eq!(bench.queue.stats().lack, None);
+    bench.free.store(24_999, Ordering::SeqCst);
+    assert_eq!(bench.queue.stats().lack, Some(Lack { free: 24_999, wanted: 25_000 }));
+    bench.queue.finish();
+    bench.writer.join().unwrap();
 }

@@ -7,6 +7,7 @@ mod damage;
 mod golden;
 mod group;
 mod keys;
+mod space;
 mod typed;
 
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ fn image(store: &dyn Store) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
     let mut all = BTreeMap::new();
     let mut from: Arc<[u8]> = Arc::from([].as_slice());
     loop {
-        let page = store.scan(&from, &[], 100)?;
+        let page = store.scan(&from, &[], 100)?.whole()?;
         all.extend(page.items.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         match page.next {
             Some(next) => from = next,

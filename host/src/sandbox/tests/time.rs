@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bellhop_core::expression::Error;
+use bellhop_core::cost::Cost;
+use bellhop_core::expression::{Error, Evaluator as _};
 use serde_json::{Value, json};
 
 use super::{POST, Plugin, Recorder, call, options, sandbox};
@@ -114,12 +115,14 @@ async fn author_c2_an_expression_has_its_own_time_too() {
     let still = Expressions::load(&still, budget.clone()).await.unwrap();
     // By the wall it takes longer than its five milliseconds in a build without optimization, and in none is it ended.
     for _ in 0..20 {
-        assert_eq!(still.evaluate_costed(program, &[], &Value::Null), (Ok(json!(8_997_000)), 0));
+        let answer = still.answer(program, &[], &Value::Null);
+        assert_eq!((answer.result, answer.cost), (Ok(json!(8_997_000)), Cost::ZERO));
     }
     let hurried = Sandbox::with_clock(options, Clock(hurried)).unwrap();
     let hurried = Expressions::load(&hurried, budget).await.unwrap();
-    let (answer, cost_us) = hurried.evaluate_costed("last(range(1e12))", &[], &Value::Null);
-    assert_eq!(answer, Err(Error::Budget { what: "time".to_owned() }));
+    let answer = hurried.answer("last(range(1e12))", &[], &Value::Null);
+    let cost_us = answer.cost.as_micros();
+    assert_eq!(answer.result, Err(Error::Budget { what: "time".to_owned() }));
     assert!(cost_us >= 300_000, "{cost_us}");
 }
 
@@ -130,9 +133,9 @@ async fn an_evaluation_says_what_it_cost() {
         .await
         .unwrap();
     let cost = |program: &str| {
-        let (answer, us) = jq.evaluate_costed(program, &[], &Value::Null);
-        answer.unwrap();
-        us
+        let answer = jq.answer(program, &[], &Value::Null);
+        answer.result.unwrap();
+        answer.cost.as_micros()
     };
     cost("1");
     let (little, much) = (cost("1"), cost("[range(50000)] | add"));

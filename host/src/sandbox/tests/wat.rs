@@ -135,7 +135,7 @@ impl Plugin<'_> {
             outer = self.outer,
             items = self.items,
             run = self.run,
-            description = self.description.replace('"', "\\\""),
+            description = self.description.replace('\\', "\\5c").replace('"', "\\\""),
             described = self.description.len(),
         )
     }

@@ -26,6 +26,8 @@ struct Args {
     exclusive: Vec<Vec<LitStr>>,
     errors: Vec<(LitStr, LitInt, LitStr)>,
     calls: Vec<Calls>,
+    /// Whether it is said what the action calls, be it nothing.
+    says_calls: bool,
 }
 
 #[derive(Default)]
@@ -49,7 +51,10 @@ impl Parse for Args {
                 "purposes" => args.purposes.extend(texts(input)?),
                 "exclusive" => args.exclusive.push(texts(input)?),
                 "error" => args.errors.push(error(input)?),
-                "calls" => args.calls.push(calls(input)?),
+                "calls" => {
+                    args.says_calls = true;
+                    args.calls.extend(calls(input)?);
+                }
                 other => {
                     let known = "name, title, effect, inverse, licence, purposes, exclusive, error, calls";
                     return Err(Error::new(key.span(), format!("`{other}` is none of {known}")));
@@ -96,9 +101,13 @@ fn error(input: ParseStream<'_>) -> Result<(LitStr, LitInt, LitStr), Error> {
     }
 }
 
-fn calls(input: ParseStream<'_>) -> Result<Calls, Error> {
+/// One alternative; none where the parentheses are empty, which says that the action calls nothing.
+fn calls(input: ParseStream<'_>) -> Result<Option<Calls>, Error> {
     let inside;
     parenthesized!(inside in input);
+    if inside.is_empty() {
+        return Ok(None);
+    }
     let mut calls = Calls::default();
     while !inside.is_empty() {
         let key: Ident = inside.parse()?;
@@ -116,7 +125,7 @@ fn calls(input: ParseStream<'_>) -> Result<Calls, Error> {
     if calls.on.is_empty() {
         return Err(inside.error("`calls` needs `on(…)` with the kinds of connection"));
     }
-    Ok(calls)
+    Ok(Some(calls))
 }
 
 /// The variant of one of ours for a word.
@@ -179,6 +188,11 @@ fn spec(args: &Args, function: &Ident, description: &str) -> Result<TokenStream,
         value.clone().ok_or_else(|| Error::new(function.span(), format!("the attribute `action` needs `{key}`")))
     };
     let (name, title) = (needed(&args.name, "name")?, needed(&args.title, "title")?);
+    if !args.says_calls {
+        let message = "the attribute `action` needs `calls(on(…), always(…), maybe(…))`; an action that calls nothing \
+                       says `calls()` and runs on every kind of connection";
+        return Err(Error::new(function.span(), message));
+    }
     let effect = variant(&EFFECTS, &needed(&args.effect, "effect")?)?;
     if let Some(unknown) = args.purposes.iter().find(|p| !PURPOSES.contains(&p.value().as_str())) {
         let message = format!("`{}` is none of {}", unknown.value(), PURPOSES.join(", "));

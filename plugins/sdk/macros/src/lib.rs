@@ -20,7 +20,8 @@ mod shape;
 ///     licence = "adds",                         // or reclaims, a paid seat; none: neither
 ///     exclusive("usergroup", "/usergroup"),     // a name, and JSON pointers into the input; may be repeated
 ///     error("usergroup-empty", 409, "…"),       // a code, a status and what it means; may be repeated
-///     calls(on("workspace"), always("usergroups-users.list"), maybe("usergroups-users.update")), // may be repeated
+///     calls(on("workspace"), always("usergroups-users.list"), maybe("usergroups-users.update")), // required, may be
+///                                           // repeated; `calls()` for an action that calls nothing
 /// )]
 /// fn add_user(context: &Context, input: AddUser) -> Result<Done<Added>, Failure> { … }
 /// ```

@@ -81,7 +81,6 @@ pub(crate) const DECLARED: &[ErrorCode] = &[
     ErrorCode { code: "already-exists", status: 409, description: "It is there already." },
     ErrorCode { code: "rate-limited", status: 429, description: "Slack asks to wait longer than the host does." },
     ErrorCode { code: "slack-unavailable", status: 503, description: "Slack did not carry it out and may later." },
-    ErrorCode { code: "outcome-unknown", status: 500, description: "Slack may or may not have carried it out." },
     ErrorCode {
         code: "capability-not-granted",
         status: 403,

@@ -13,7 +13,8 @@ use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Template, Text, program_of};
 use crate::requirement::{Kind, Permission};
 
-const PURPOSES: [&str; 6] = ["onboarding", "offboarding", "access-request", "access-review", "licence", "other"];
+/// What a workflow or an action can be for.
+pub const PURPOSES: [&str; 6] = ["onboarding", "offboarding", "access-request", "access-review", "licence", "other"];
 /// The most connections, tables and sensitive fields that a definition can declare.
 const DECLARATIONS_MAX: usize = 100;
 /// The most iterations of a `for` at one time.

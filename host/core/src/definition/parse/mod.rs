@@ -15,7 +15,8 @@ mod reference;
 mod task;
 mod unsupported;
 
-pub use name::{is_plugin_name, is_variable_name};
+pub use extras::PURPOSES;
+pub use name::{is_action_name, is_plugin_name, is_variable_name, is_version};
 pub use reference::parse_reference;
 
 /// At most so many faults of one definition are reported; one more says how many there are.
@@ -107,6 +108,8 @@ struct Reader<'a> {
     task: Option<String>,
     tasks: Vec<Task>,
     reusable: Reusable<'a>,
+    /// Patterns of the schemas so far; each takes its time to compile.
+    patterns: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -118,6 +121,7 @@ impl<'a> Reader<'a> {
             task: None,
             tasks: Vec::new(),
             reusable: Reusable::default(),
+            patterns: 0,
         }
     }
 

@@ -9,7 +9,8 @@ pub(super) fn is_workflow_name(text: &str) -> bool {
 }
 
 /// Semantic Versioning 2.0.0.
-pub(super) fn is_version(text: &str) -> bool {
+#[must_use]
+pub fn is_version(text: &str) -> bool {
     let (text, build) = match text.split_once('+') {
         Some((text, build)) => (text, Some(build)),
         None => (text, None),
@@ -48,7 +49,8 @@ pub fn is_plugin_name(text: &str) -> bool {
 }
 
 /// Plugin-like names with dots between: `message.send`.
-pub(super) fn is_action_name(text: &str) -> bool {
+#[must_use]
+pub fn is_action_name(text: &str) -> bool {
     text.len() <= 127 && text.split('.').all(is_word)
 }
 

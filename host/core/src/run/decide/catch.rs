@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::enter::truth;
 use super::{Decider, asking, located};
+use crate::backoff;
 use crate::definition::{Backoff, Retry, TaskKind, Try};
 use crate::fault::Fault;
 use crate::run::arguments::Asked;
@@ -22,7 +23,7 @@ impl Decider<'_> {
         let Some(running) = self.state.running(frame).cloned() else { return };
         let fault = {
             let (workflow, index) = self.task(running.task);
-            located(fault, workflow.task(index))
+            located(fault.bounded(), workflow.task(index))
         };
         let parent = self.state.frames.get(&frame).and_then(|f| f.parent);
         self.emit(Event::TaskFaulted { frame, at: self.at, fault: fault.clone(), stopping, effect });
@@ -71,8 +72,7 @@ impl Decider<'_> {
             Ok(Answer::Handle) => {
                 self.emit(Event::Caught { frame, fault });
                 if definition.handler.is_empty() {
-                    let output = running.input.as_ref().clone();
-                    self.complete(frame, output, None, None);
+                    self.complete(frame, running.input, None, None);
                 }
             }
             Ok(Answer::Retry(until)) => {
@@ -106,15 +106,8 @@ impl Decider<'_> {
         let holds = |text: &Option<crate::expression::Text>, unless_said: bool| match text {
             None => Ok(unless_said),
             Some(text) => {
-                let mut state = self.state.clone();
-                if let Some(found) = state.frames.get_mut(&frame) {
-                    found.variables.insert(definition.variable.clone(), std::sync::Arc::new(error.clone()));
-                }
-                let scope =
-                    crate::run::arguments::Scope { state: &state, frame: Some(frame), evaluator: self.evaluator };
-                let value = scope
-                    .evaluate(&Asked::Text(text), Some(seen), &running.input)
-                    .map_err(|e| crate::run::fault::of_expression(&e))?;
+                let variables = [(definition.variable.as_str(), &error)];
+                let value = self.evaluate_with(frame, &Asked::Text(text), &variables, seen, &running.input)?;
                 truth(&value, &text.pointer)
             }
         };
@@ -152,13 +145,13 @@ impl Decider<'_> {
         let delay = match retry.backoff {
             Backoff::Constant => base,
             Backoff::Linear => base.saturating_mul(u64::from(retries) + 1),
-            Backoff::Exponential => base.saturating_mul(1_u64.checked_shl(retries).unwrap_or(u64::MAX)),
+            Backoff::Exponential => backoff::doubled(base, u64::from(retries)),
         };
         let jitter = match &retry.jitter {
             None => 0,
             Some((from, to)) => {
                 let (from, to) = (millis(from)?, millis(to)?);
-                from + if to > from { self.entropy % (to - from + 1) } else { 0 }
+                from.saturating_add(if to > from { self.entropy % (to - from).saturating_add(1) } else { 0 })
             }
         };
         Ok(delay.saturating_add(jitter))

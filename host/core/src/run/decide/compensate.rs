@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Decider, asking, enter};
+use super::{Decider, asking};
 use crate::definition::{Compensate, Task};
 use crate::fault::Fault;
 use crate::run::arguments::Asked;
@@ -32,7 +32,7 @@ impl Decider<'_> {
         };
         let input = self.evaluate(frame, &Asked::Template(&call.arguments), seen, answer)?;
         if let Some(action) = self.state.facts().actions.get(&call.reference) {
-            enter::check_input(&call.reference, action, &input)?;
+            self.check_input(&call.reference, action, &input)?;
         }
         effect.undo = Some(Undo { action: call.reference.to_string(), input, connection });
         Ok(())

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Decider, asking, located};
-use crate::definition::{ActionReference, Call, Delay, TaskIndex, TaskKind};
+use crate::definition::{Call, Delay, TaskIndex, TaskKind};
 use crate::fault::Fault;
-use crate::run::Action;
 use crate::run::arguments::{Asked, Asking};
 use crate::run::event::{Block, Event, FrameId};
 use crate::run::frame::{Forking, Phase, Role, Running};
@@ -26,7 +25,7 @@ impl Decider<'_> {
             (Role::Iteration(index), Some(parent)) => {
                 self.emit(Event::IterationEnded { frame: parent, index, fault: None });
             }
-            (Role::Block(_), Some(parent)) => self.complete(parent, value.as_ref().clone(), None, None),
+            (Role::Block(_), Some(parent)) => self.complete(parent, value, None, None),
             (_, _) => self.finish(&value),
         }
     }
@@ -76,7 +75,7 @@ impl Decider<'_> {
     }
 
     /// Whether a task can go on without anything happening.
-    pub(super) fn can_go_on(&self, frame: FrameId, task: &Running) -> bool {
+    pub(super) fn can_go_on(&self, task: &Running) -> bool {
         match &task.phase {
             Phase::Entered => true,
             Phase::Block | Phase::Calling(_) | Phase::Waiting { .. } => false,
@@ -88,10 +87,10 @@ impl Decider<'_> {
             Phase::Forking(forking) => {
                 self.won(task, forking).is_some()
                     || forking.results.len() == self.branches(task)
-                    || self.next_branch(frame, task, forking).is_some()
+                    || forking.next(self.branches(task)).is_some()
             }
             Phase::Trying(trying) => {
-                trying.backoff.is_none() && !self.state.frames.values().any(|f| f.parent == Some(frame))
+                trying.backoff.is_none() && !trying.list.is_some_and(|list| self.state.frames.contains_key(&list))
             }
         }
     }
@@ -115,17 +114,6 @@ impl Decider<'_> {
         }
     }
 
-    /// A branch that has neither a result nor a frame: still to begin.
-    fn next_branch(&self, frame: FrameId, task: &Running, forking: &Forking) -> Option<u32> {
-        let open: Vec<u32> = self
-            .running()
-            .filter(|(id, _)| self.state.frames.get(id).is_some_and(|f| f.parent == Some(frame)))
-            .filter_map(|(_, t)| t.branch)
-            .collect();
-        (0..u32::try_from(self.branches(task)).unwrap_or(u32::MAX))
-            .find(|branch| !forking.results.contains_key(branch) && !open.contains(branch))
-    }
-
     /// A task that can go on does.
     pub(super) fn go_on(&mut self, frame: FrameId) {
         let Some(running) = self.state.running(frame).cloned() else { return };
@@ -140,7 +128,7 @@ impl Decider<'_> {
                 }
                 (TaskKind::Set(template), _) => {
                     let output = self.evaluate(frame, &Asked::Template(template), seen, &running.input)?;
-                    self.complete(frame, output, None, None);
+                    self.complete(frame, Arc::new(output), None, None);
                 }
                 (TaskKind::Switch(cases), _) => {
                     let mut chosen = None;
@@ -156,7 +144,7 @@ impl Decider<'_> {
                             break;
                         }
                     }
-                    self.complete(frame, running.input.as_ref().clone(), chosen, None);
+                    self.complete(frame, running.input.clone(), chosen, None);
                 }
                 (TaskKind::Wait(delay), _) => self.schedule_wait(frame, delay, seen, &running)?,
                 (TaskKind::Raise(template), _) => {
@@ -210,7 +198,7 @@ impl Decider<'_> {
             }
         };
         let arguments = self.evaluate(frame, &Asked::Template(&call.arguments), seen, &running.input)?;
-        check_input(&call.reference, action, &arguments)?;
+        self.check_input(&call.reference, action, &arguments)?;
         self.emit(Event::CallScheduled {
             frame,
             attempt: self.state.next_attempt(frame),
@@ -242,7 +230,7 @@ impl Decider<'_> {
     ) -> Result<(), Fault> {
         let until = self.delay_until(delay, Some((frame, seen)), &running.input)?;
         if until <= self.at {
-            self.complete(frame, running.input.as_ref().clone(), None, None);
+            self.complete(frame, running.input.clone(), None, None);
         } else {
             self.emit(Event::WaitScheduled { frame, until });
         }
@@ -252,22 +240,13 @@ impl Decider<'_> {
     fn fork_on(&mut self, frame: FrameId, branches: &[TaskIndex], running: &Running) {
         let Phase::Forking(forking) = &running.phase else { return };
         if let Some(output) = self.won(running, forking) {
-            return self.complete(frame, output.as_ref().clone(), None, None);
+            return self.complete(frame, output.clone(), None, None);
         }
-        match self.next_branch(frame, running, forking) {
+        match forking.next(branches.len()) {
             Some(branch) => self.enter(frame, branches[branch as usize]),
             None => self.join(frame, running),
         }
     }
-}
-
-/// Whether an action takes that input.
-pub(super) fn check_input(reference: &ActionReference, action: &Action, input: &Value) -> Result<(), Fault> {
-    let violations = action.input.validate(input);
-    if violations.is_empty() {
-        return Ok(());
-    }
-    Err(crate::run::fault::of_violations(&format!("the input of `{reference}`"), &violations))
 }
 
 /// A condition's value.

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use super::enter::truth;
 use super::{Decider, asking};
+use crate::run::fault::too_large;
+use crate::value;
 use crate::definition::TaskKind;
 use crate::fault::Fault;
-use crate::run::arguments::{Asked, Asking};
+use crate::run::arguments::Asked;
 use crate::run::event::{Event, FrameId};
 use crate::run::frame::{Phase, Running};
 
@@ -20,6 +22,11 @@ impl Decider<'_> {
         let task = workflow.task(index);
         let (TaskKind::For(definition), Phase::Looping(looping)) = (&task.kind, &running.phase) else { return Ok(()) };
         let parallel = self.state.is_parallel(running.task);
+        // What the iterations gave becomes one value: too much is told before the rest of them is begun.
+        if looping.results_bytes > self.budget.value_bytes_max {
+            let what = format!("what the iterations gave, {} of {} so far", looping.results.size(), looping.items.len());
+            return Err(too_large(&what, looping.results_bytes, self.budget.value_bytes_max));
+        }
         let next = looping.next;
         let more = (next as usize) < looping.items.len();
         if more {
@@ -27,11 +34,13 @@ impl Decider<'_> {
                 None => true,
                 Some(condition) => {
                     let seen = if parallel { running.input.clone() } else { looping.value.clone() };
+                    let position = Value::from(next);
                     let variables = [
-                        (definition.each.as_str(), looping.items[next as usize].as_ref().clone()),
-                        (definition.at.as_str(), Value::from(next)),
+                        (definition.each.as_str(), looping.items[next as usize].as_ref()),
+                        (definition.at.as_str(), &position),
                     ];
-                    let value = self.evaluate_with(frame, &variables, condition, asking(task, running, None), &seen)?;
+                    let asking = asking(task, running, None);
+                    let value = self.evaluate_with(frame, &Asked::Text(condition), &variables, asking, &seen)?;
                     truth(&value, &condition.pointer)?
                 }
             };
@@ -45,7 +54,7 @@ impl Decider<'_> {
             }
         }
         if !parallel {
-            self.complete(frame, looping.value.as_ref().clone(), None, None);
+            self.complete(frame, looping.value.clone(), None, None);
             return Ok(());
         }
         let collect = task.extras.collect;
@@ -65,41 +74,41 @@ impl Decider<'_> {
                 Err(fault) => json!({ "item": looping.items[*i as usize], "error": fault }),
             })
             .collect();
-        let merged = merge(self.state.context_of(frame), looping.contexts.values())?;
+        let results = self.sized("what the iterations gave", Value::Array(results))?;
+        let merged = self.merged(frame, looping.contexts.values())?;
         self.export_merged(frame, merged);
-        self.complete(frame, Value::Array(results), None, None);
+        self.complete(frame, Arc::new(results), None, None);
         Ok(())
-    }
-
-    fn evaluate_with(
-        &self,
-        frame: FrameId,
-        variables: &[(&str, Value)],
-        text: &crate::expression::Text,
-        asking: Asking<'_>,
-        input: &Value,
-    ) -> Result<Value, Fault> {
-        let mut state = self.state.clone();
-        if let Some(found) = state.frames.get_mut(&frame) {
-            for (name, value) in variables {
-                found.variables.insert((*name).to_owned(), Arc::new(value.clone()));
-            }
-        }
-        let scope = crate::run::arguments::Scope { state: &state, frame: Some(frame), evaluator: self.evaluator };
-        scope.evaluate(&Asked::Text(text), Some(asking), input).map_err(|e| crate::run::fault::of_expression(&e))
     }
 
     /// All branches of a fork are there.
     pub(super) fn join(&mut self, frame: FrameId, running: &Running) {
         let Phase::Forking(forking) = &running.phase else { return };
-        let outputs = forking.results.values().map(|r| r.as_ref().clone()).collect();
-        match merge(self.state.context_of(frame), forking.contexts.values()) {
-            Ok(merged) => {
+        let joined = (|| {
+            let bytes: u64 = forking.results.values().map(|output| value::size(output).bytes).sum();
+            if bytes > self.budget.value_bytes_max {
+                return Err(too_large("what the branches gave", bytes, self.budget.value_bytes_max));
+            }
+            let outputs = forking.results.values().map(|output| output.as_ref().clone()).collect();
+            let outputs = self.sized("what the branches gave", Value::Array(outputs))?;
+            Ok((outputs, self.merged(frame, forking.contexts.values())?))
+        })();
+        match joined {
+            Ok((outputs, merged)) => {
                 self.export_merged(frame, merged);
-                self.complete(frame, Value::Array(outputs), None, None);
+                self.complete(frame, Arc::new(outputs), None, None);
             }
             Err(fault) => self.raise(frame, fault, false),
         }
+    }
+
+    fn merged<'a>(
+        &self,
+        frame: FrameId,
+        copies: impl Iterator<Item = &'a Arc<Value>>,
+    ) -> Result<Option<Value>, Fault> {
+        let merged = merge(self.state.context_of(frame), copies)?;
+        merged.map(|context| self.sized("the contexts that ran side by side, together", context)).transpose()
     }
 
     fn export_merged(&mut self, frame: FrameId, merged: Option<Value>) {
@@ -111,11 +120,11 @@ impl Decider<'_> {
 
 /// The copies of a context in branch order: what one of them wrote is kept, two different values for one key are a
 /// fault (semantics 4, "Parallel `for`"). None when nothing was written.
-fn merge<'a>(before: &Value, copies: impl Iterator<Item = &'a Arc<Value>>) -> Result<Option<Value>, Fault> {
+fn merge<'a>(before: &Arc<Value>, copies: impl Iterator<Item = &'a Arc<Value>>) -> Result<Option<Value>, Fault> {
     let mut written: BTreeMap<String, Value> = BTreeMap::new();
     let mut whole: Option<Value> = None;
     for copy in copies {
-        if copy.as_ref() == before {
+        if Arc::ptr_eq(copy, before) || copy == before {
             continue;
         }
         let Value::Object(fields) = copy.as_ref() else {

@@ -1,20 +1,23 @@
 //! From a state and something that happened to events.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::EVENTS_PER_DECISION_MAX;
 use super::arguments::{Asked, Asking, Scope};
+use super::budget::{Budget, Meter, Spent};
 use super::event::{Effect, Ending, Event, FrameId};
 use super::fault as faults;
 use super::frame::Phase;
 use super::state::State;
+use crate::cost::Cost;
 use crate::definition::{Task, TaskIndex, Then};
 use crate::expression::{Evaluator, Template, Text};
 use crate::fault::Fault;
 use crate::id::RunId;
 use crate::time::Timestamp;
+use crate::value;
 
 mod catch;
 mod compensate;
@@ -35,6 +38,8 @@ pub struct Input {
     pub entropy: u64,
     /// What.
     pub cause: Cause,
+    /// What the decision may use.
+    pub budget: Budget,
 }
 
 /// What an action's call ended with.
@@ -65,6 +70,15 @@ pub enum Cause {
     Start,
     /// Time passed.
     Wake,
+    /// The decision before ended with its budget.
+    GoOn,
+    /// The run's records, with what ending it needs, have come to their limit.
+    TooLarge {
+        /// Records.
+        records: u64,
+        /// Bytes of these.
+        bytes: u64,
+    },
     /// A call ended, whether it was wanted still or being stopped.
     Returned {
         /// Whose.
@@ -143,47 +157,105 @@ pub enum Cause {
     Resume,
 }
 
-/// What follows from `input`. Applying the events to `state` in order gives the next state.
-///
-/// Empty when nothing follows: the call was not awaited, the time has not come, the run has ended. Every decision runs
-/// until nothing more can be decided without something happening, so the state after it is at rest.
-#[must_use]
-pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Vec<Event> {
-    decide_and_apply(state, input, evaluator).map_or_else(Vec::new, |(events, _)| events)
+/// What follows from something that happened.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    /// Folding these into the state before gives the state after.
+    pub events: Vec<Event>,
+    /// The state after them, which deciding has made anyway.
+    pub after: State,
+    /// What of the budget was used up before the run came to rest. Nothing more can be decided now where it is none;
+    /// else [`super::pending`] lists [`super::Command::GoOn`], whatever happens in between.
+    pub spent: Option<Spent>,
 }
 
-/// As [`decide`], with the state after the events, which deciding has made anyway; none when nothing follows.
+/// What follows from `input`; none when nothing does: the call was not awaited, the time has not come, the run has ended.
+///
+/// A decision goes on until nothing more can be decided without something happening, or until its budget is used up. It
+/// stops between two steps, so the state after it is one that any other cause may meet.
 #[must_use]
-pub fn decide_and_apply(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Option<(Vec<Event>, State)> {
+pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Option<Decided> {
     if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Redefine { .. } | Cause::Undo) {
         return None;
     }
-    let mut decider =
-        Decider { state: state.clone(), events: Vec::new(), evaluator, at: input.at, entropy: input.entropy };
-    decider.react(&input.cause);
-    decider.settle();
-    (!decider.events.is_empty()).then_some((decider.events, decider.state))
+    let mut decider = Decider {
+        state: state.clone(),
+        events: Vec::new(),
+        evaluator: Meter::new(evaluator),
+        at: input.at,
+        entropy: input.entropy,
+        budget: input.budget,
+        hot: state.frames.keys().copied().collect(),
+    };
+    let spent = decider.react(&input.cause).or_else(|| decider.settle());
+    decider.come_to_rest(spent.is_some());
+    let Decider { events, state: after, .. } = decider;
+    (!events.is_empty()).then_some(Decided { events, after, spent })
 }
 
 struct Decider<'a> {
     state: State,
     events: Vec<Event>,
-    evaluator: &'a dyn Evaluator,
+    evaluator: Meter<'a>,
     at: Timestamp,
     entropy: u64,
+    budget: Budget,
+    /// Every frame that can go on is among these: what an event concerns is put here, what cannot go on is taken out.
+    hot: BTreeSet<FrameId>,
 }
+
+/// A decision's own steps: folding an event looks through the frames a few times.
+const STEP_COST: Cost = Cost::from_micros(2);
+const FRAMES_A_MICROSECOND: u64 = 25;
 
 impl Decider<'_> {
     fn emit(&mut self, event: Event) {
         // A run that had ended with its fault and is rolled back later has said so already.
         let told = self.state.ended.is_some();
-        self.state.apply(&event);
+        self.fold(&event);
         let notice = if told { None } else { self.state.notice_after(&event) };
         self.events.push(event);
         if let Some(notice) = notice {
             let due = Event::NoticeDue { notice };
-            self.state.apply(&due);
+            self.fold(&due);
             self.events.push(due);
+        }
+    }
+
+    fn fold(&mut self, event: &Event) {
+        self.evaluator.weigh(event.weight());
+        self.evaluator.add(STEP_COST + Cost::from_micros(self.state.frames.len() as u64 / FRAMES_A_MICROSECOND));
+        let (concerned, everything) = event.concerns();
+        for frame in concerned.into_iter().flatten() {
+            let mut at = Some(frame);
+            while let Some(id) = at {
+                self.hot.insert(id);
+                at = self.state.frames.get(&id).and_then(|found| found.parent);
+            }
+        }
+        let before = self.state.next_frame;
+        self.state.apply(event);
+        if everything {
+            self.hot = self.state.frames.keys().copied().collect();
+        } else {
+            self.hot.extend(self.state.frames.range(FrameId(before)..).map(|(id, _)| *id));
+        }
+    }
+
+    /// What of the budget is used up.
+    fn spent(&self) -> Option<Spent> {
+        self.evaluator.spent(&self.budget, self.events.len())
+    }
+
+    /// Keeps whether the run came to rest, where that is not what is known of it.
+    fn come_to_rest(&mut self, cut: bool) {
+        if self.state.ended.is_some() {
+            return;
+        }
+        if cut {
+            self.emit(Event::Unfinished { decisions: self.state.unfinished + 1 });
+        } else if self.state.unfinished > 0 {
+            self.emit(Event::Rested {});
         }
     }
 
@@ -196,10 +268,27 @@ impl Decider<'_> {
         (self.state.facts().workflow.clone(), index)
     }
 
-    fn react(&mut self, cause: &Cause) {
+    /// What follows at once; what of the budget was used up by that.
+    fn react(&mut self, cause: &Cause) -> Option<Spent> {
+        match cause {
+            Cause::Wake => return self.wake(),
+            Cause::GoOn => return self.go_on_deciding(),
+            Cause::Resume => {
+                if self.state.suspended {
+                    self.emit(Event::Resumed { at: self.at });
+                    return self.wake();
+                }
+            }
+            cause => self.react_once(cause),
+        }
+        None
+    }
+
+    fn react_once(&mut self, cause: &Cause) {
         match cause {
             Cause::Start => self.start(),
-            Cause::Wake => self.wake(),
+            Cause::Wake | Cause::GoOn | Cause::Resume => {}
+            Cause::TooLarge { records, bytes } => self.outgrow(*records, *bytes),
             Cause::Returned { frame, result } => self.returned(*frame, result),
             Cause::Park { frame, reason, wrote } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
@@ -207,7 +296,7 @@ impl Decider<'_> {
                         // Nobody waits for an answer.
                         return self.emit(Event::CallStopped { frame: *frame, effect: None });
                     }
-                    let (frame, at, reason) = (*frame, self.at, reason.clone());
+                    let (frame, at, reason) = (*frame, self.at, reason.clone().bounded());
                     self.emit(Event::Parked { frame, at, reason, wrote: *wrote });
                 }
             }
@@ -250,13 +339,46 @@ impl Decider<'_> {
                     self.emit(Event::Suspended { at: self.at });
                 }
             }
-            Cause::Resume => {
-                if self.state.suspended {
-                    self.emit(Event::Resumed { at: self.at });
-                    self.wake();
-                }
+        }
+    }
+
+    /// The decision before ended with its budget: on, unless there have been too many in a row.
+    fn go_on_deciding(&mut self) -> Option<Spent> {
+        if self.state.unfinished >= self.budget.decisions_max && !self.state.ends() && self.state.halted.is_none() {
+            let mut fault = faults::run_too_large(format!(
+                "the run decided {} times in a row without waiting for anything or calling anybody",
+                self.state.unfinished
+            ));
+            fault.instance = self.busy_with();
+            self.end(Ending::Faulted { fault });
+            return None;
+        }
+        // In the order in which a larger budget would have had it.
+        self.settle().or_else(|| self.wake())
+    }
+
+    /// The innermost task that has begun, else the next one to begin: where a run is that goes round and round.
+    fn busy_with(&self) -> Option<String> {
+        let (id, frame) = self.state.frames.last_key_value()?;
+        match &frame.body {
+            super::frame::Body::Task(task) => Some(task.key.pointer.clone()),
+            super::frame::Body::List(list) => {
+                let next = *self.state.tasks_of(*id).get(list.position? as usize)?;
+                Some(self.state.workflow().task(next).pointer.clone())
             }
         }
+    }
+
+    /// The run's records have come to their limit.
+    fn outgrow(&mut self, records: u64, bytes: u64) {
+        if self.state.ends() || self.state.halted.is_some() {
+            return;
+        }
+        let mut fault = faults::run_too_large(format!(
+            "the run has {records} records of {bytes} bytes, and what is left of its limit is kept for ending it"
+        ));
+        fault.instance = self.busy_with();
+        self.end(Ending::Faulted { fault });
     }
 
     fn start(&mut self) {
@@ -275,7 +397,7 @@ impl Decider<'_> {
                     .evaluate_workflow(&concurrency.group, &raw)
                     .and_then(|name| super::place::group_of(&self.state, concurrency, &name))
                     .map(Some),
-                None => super::once::group_of(&workflow, &raw, self.evaluator),
+                None => super::once::group_of(&workflow, &raw, &self.evaluator),
             };
             match group {
                 Ok(Some(group)) => return self.emit(Event::Queued { at: self.at, group }),
@@ -349,23 +471,27 @@ impl Decider<'_> {
             return;
         }
         match result {
-            Returned::Ok { output, effect } => self.complete(frame, output.clone(), None, Some(effect.clone())),
+            Returned::Ok { output, effect } => {
+                self.complete(frame, Arc::new(output.clone()), None, Some(effect.clone()));
+            }
             Returned::Fault(fault) => self.raise(frame, fault.clone(), false),
             Returned::Broken { fault, effect } => self.raise_after(frame, fault.clone(), false, Some(effect.clone())),
         }
     }
 
-    /// Everything that is due.
-    fn wake(&mut self) {
-        if self.state.suspended || self.state.halted.is_some() {
-            return;
+    /// Everything that is due, as far as the budget goes.
+    fn wake(&mut self) -> Option<Spent> {
+        if self.state.suspended || self.state.halted.is_some() || self.state.ended.is_some() {
+            return None;
         }
         if self.state.ending.is_some() {
-            return self.wake_inverse();
+            self.wake_inverse();
+            return None;
         }
         if self.state.deadline.is_some_and(|d| d <= self.at) {
             self.emit(Event::TimedOut { at: self.at });
-            return self.end(Ending::Faulted { fault: faults::of_timeout("the workflow") });
+            self.end(Ending::Faulted { fault: faults::of_timeout("the workflow") });
+            return None;
         }
         loop {
             // Deadlines before waits: a wait that ends at the very moment of its timeout has timed out.
@@ -373,8 +499,10 @@ impl Decider<'_> {
             if let Some(frame) = late {
                 let pointer = self.state.running(frame).map(|t| t.key.pointer.clone()).unwrap_or_default();
                 self.raise(frame, faults::of_timeout(&format!("the task {pointer}")), true);
-                self.settle();
-                continue;
+                match self.settle() {
+                    None => continue,
+                    spent => return spent,
+                }
             }
             let due = self.running().find_map(|(id, task)| match &task.phase {
                 Phase::Waiting { until } if *until <= self.at => Some((id, false)),
@@ -385,13 +513,15 @@ impl Decider<'_> {
                 Some((frame, true)) => self.emit(Event::Retried { frame, at: self.at }),
                 Some((frame, false)) => {
                     let output = self.state.running(frame).map(|t| t.input.clone()).unwrap_or_default();
-                    self.complete(frame, output.as_ref().clone(), None, None);
+                    self.complete(frame, output, None, None);
                 }
-                None => return,
+                None => return None,
             }
-            if self.events.len() > EVENTS_PER_DECISION_MAX || self.state.ended.is_some() || self.state.ending.is_some()
-            {
-                return;
+            if let Some(spent) = self.settle() {
+                return Some(spent);
+            }
+            if self.state.ends() {
+                return None;
             }
         }
     }
@@ -400,74 +530,115 @@ impl Decider<'_> {
         self.state.frames.keys().filter_map(|id| Some((*id, self.state.running(*id)?)))
     }
 
-    /// Goes on until nothing more follows.
-    fn settle(&mut self) {
+    /// Goes on until nothing more follows, or the budget is used up.
+    fn settle(&mut self) -> Option<Spent> {
         loop {
             if self.state.ended.is_some() {
-                return;
+                return None;
             }
             if let Some(ending) = self.state.ending.clone() {
                 if !self.state.stopping.is_empty() {
-                    return;
+                    return None;
                 }
                 match self.roll_back_on() {
-                    Progress::Waits => return,
-                    Progress::Moved => continue,
+                    Progress::Waits => return None,
+                    Progress::Moved => {}
                     // What is to be told outlives the run only with whoever tells it.
-                    Progress::Over if !self.state.notices.is_empty() => return,
-                    Progress::Over => return self.emit(Event::Ended { at: self.at, ending }),
+                    Progress::Over if !self.state.notices.is_empty() => return None,
+                    Progress::Over => {
+                        self.emit(Event::Ended { at: self.at, ending });
+                        return None;
+                    }
                 }
+            } else if self.state.suspended || self.state.halted.is_some() || !self.step() {
+                return None;
             }
-            if self.state.suspended || self.state.halted.is_some() {
-                return;
-            }
-            if self.events.len() > EVENTS_PER_DECISION_MAX {
-                let mut fault = Fault::of_code(
-                    "run-too-large",
-                    400,
-                    format!("the run went through {EVENTS_PER_DECISION_MAX} steps without waiting for anything"),
-                );
-                fault.instance = self.events.iter().rev().find_map(|e| match e {
-                    Event::TaskEntered { task, .. } => Some(self.state.workflow().task(*task).pointer.clone()),
-                    _ => None,
-                });
-                return self.end(Ending::Faulted { fault });
-            }
-            if !self.step() {
-                return;
+            if let Some(spent) = self.spent() {
+                // What ends with its last step has come to rest all the same.
+                return if self.state.ended.is_some() { None } else { Some(spent) };
             }
         }
     }
 
     /// One step of whatever can go on; false when nothing can.
     fn step(&mut self) -> bool {
-        let ready = self.state.frames.iter().find_map(|(id, frame)| match &frame.body {
-            super::frame::Body::List(list) if list.child.is_none() => Some((*id, true)),
-            super::frame::Body::Task(task) if self.can_go_on(*id, task) => Some((*id, false)),
-            _ => None,
-        });
-        match ready {
-            Some((list, true)) => self.advance(list),
-            Some((task, false)) => self.go_on(task),
-            None => return false,
+        while let Some(id) = self.hot.first().copied() {
+            match self.state.frames.get(&id).map(|frame| &frame.body) {
+                Some(super::frame::Body::List(list)) if list.child.is_none() => {
+                    self.advance(id);
+                    return true;
+                }
+                Some(super::frame::Body::Task(task)) if self.can_go_on(task) => {
+                    self.go_on(id);
+                    return true;
+                }
+                _ => {
+                    self.hot.remove(&id);
+                }
+            }
         }
-        true
+        false
     }
 
     fn evaluate_workflow(&self, template: &Template, input: &Value) -> Result<Value, Fault> {
-        let scope = Scope { state: &self.state, frame: None, evaluator: self.evaluator };
-        scope.evaluate(&Asked::Template(template), None, input).map_err(|e| faults::of_expression(&e))
+        self.evaluate_in(None, &Asked::Template(template), &[], None, input)
     }
 
     fn evaluate(&self, frame: FrameId, asked: &Asked<'_>, asking: Asking<'_>, input: &Value) -> Result<Value, Fault> {
-        let scope = Scope { state: &self.state, frame: Some(frame), evaluator: self.evaluator };
-        scope.evaluate(asked, Some(asking), input).map_err(|e| faults::of_expression(&e))
+        self.evaluate_in(Some(frame), asked, &[], Some(asking), input)
+    }
+
+    fn evaluate_with(
+        &self,
+        frame: FrameId,
+        asked: &Asked<'_>,
+        variables: &[(&str, &Value)],
+        asking: Asking<'_>,
+        input: &Value,
+    ) -> Result<Value, Fault> {
+        self.evaluate_in(Some(frame), asked, variables, Some(asking), input)
+    }
+
+    fn evaluate_in(
+        &self,
+        frame: Option<FrameId>,
+        asked: &Asked<'_>,
+        variables: &[(&str, &Value)],
+        asking: Option<Asking<'_>>,
+        input: &Value,
+    ) -> Result<Value, Fault> {
+        let scope = Scope { state: &self.state, frame, evaluator: &self.evaluator, variables };
+        let value = scope.evaluate(asked, asking, input).map_err(|e| faults::of_expression(&e))?;
+        self.sized(asked.what(), value)
+    }
+
+    /// A value that is no larger and no deeper than one may be.
+    fn sized(&self, what: &str, value: Value) -> Result<Value, Fault> {
+        match value::check(&value, self.budget.value_bytes_max) {
+            Ok(()) => Ok(value),
+            Err(error) => Err(faults::of_value(what, error)),
+        }
     }
 
     fn check(&self, pointer: &str, what: &str, value: &Value) -> Result<(), Fault> {
         let Some(schema) = self.state.facts().schemas.get(pointer) else { return Ok(()) };
+        self.fits(schema, what, value)
+    }
+
+    /// Whether a value fits a schema; what finding out costs is counted.
+    fn fits(&self, schema: &crate::schema::Schema, what: &str, value: &Value) -> Result<(), Fault> {
         let violations = schema.validate(value);
         if violations.is_empty() { Ok(()) } else { Err(faults::of_violations(what, &violations)) }
+    }
+
+    /// Whether an action takes that input.
+    pub(super) fn check_input(
+        &self,
+        reference: &crate::definition::ActionReference,
+        action: &super::Action,
+        input: &Value,
+    ) -> Result<(), Fault> {
+        self.fits(&action.input, &format!("the input of `{reference}`"), input)
     }
 
     /// When a delay that begins now is over.
@@ -481,12 +652,8 @@ impl Decider<'_> {
             crate::definition::Delay::Millis(millis) => return Ok(self.at.plus_millis(*millis)),
             crate::definition::Delay::Expression(text) => text,
         };
-        let value = match frame {
-            Some((frame, asking)) => self.evaluate(frame, &Asked::Text(text), asking, input)?,
-            None => Scope { state: &self.state, frame: None, evaluator: self.evaluator }
-                .evaluate(&Asked::Text(text), None, input)
-                .map_err(|e| faults::of_expression(&e))?,
-        };
+        let (frame, asking) = frame.unzip();
+        let value = self.evaluate_in(frame, &Asked::Text(text), &[], asking, input)?;
         until::resolve(&value, self.at).map_err(|error| {
             let mut fault = Fault::of_code("duration-invalid", 400, error.to_string());
             fault.details = Some(serde_json::json!({ "pointer": text.pointer }));
@@ -515,7 +682,7 @@ fn asking<'a>(task: &'a Task, running: &'a super::frame::Running, output: Option
 
 impl Decider<'_> {
     /// A task is over: its output and export are evaluated, its list or fork goes on.
-    fn complete(&mut self, frame: FrameId, raw_output: Value, chosen: Option<Then>, effect: Option<Effect>) {
+    fn complete(&mut self, frame: FrameId, raw_output: Arc<Value>, chosen: Option<Then>, effect: Option<Effect>) {
         let Some(running) = self.state.running(frame).cloned() else { return };
         let (workflow, index) = self.task(running.task);
         let task = workflow.task(index);
@@ -542,12 +709,13 @@ impl Decider<'_> {
         frame: FrameId,
         task: &Task,
         running: &super::frame::Running,
-        raw_output: Value,
+        raw_output: Arc<Value>,
     ) -> Result<(Arc<Value>, Option<Arc<Value>>), Fault> {
         let output = match &task.output.transform {
             None => raw_output,
             Some(template) => {
-                self.evaluate(frame, &Asked::Template(template), asking(task, running, Some(&raw_output)), &raw_output)?
+                let asking = asking(task, running, Some(&raw_output));
+                Arc::new(self.evaluate(frame, &Asked::Template(template), asking, &raw_output)?)
             }
         };
         self.check(&format!("{}/output/schema/document", task.pointer), "the task's output", &output)?;
@@ -560,7 +728,7 @@ impl Decider<'_> {
                 Some(Arc::new(context))
             }
         };
-        Ok((Arc::new(output), context))
+        Ok((output, context))
     }
 
     /// The workflow is over with this as the last output.

@@ -6,7 +6,8 @@ use bellhop_core::run::{ExecutionKey, Facts};
 
 use super::super::Error;
 use super::log::Log;
-use super::{Local, failed};
+use super::Local;
+use super::beside::small_enough;
 use crate::journal::{self, Entry, Write, key};
 
 impl Local {
@@ -33,27 +34,27 @@ impl Local {
     /// Writes a snapshot of the run as its log has it now, though nothing is decided: it costs the entries since the one
     /// before.
     fn checkpoint(&self, log: &mut Log, facts: &Arc<Facts>) -> Result<(), Error> {
-        let read = Log::read(&self.journal, self.run, log.summary.clone(), facts).map_err(failed)?;
+        let read = Log::read(&self.journal, self.run, log.summary.clone(), facts)?;
         let (mut state, mut number) = (read.state, read.decisions);
         while let Some(seq) = read.log.decisions.get(&number) {
-            let unreadable = || Error::Journal(format!("the decision {number} cannot be read"));
-            let page = self.journal.entries(self.run, *seq, 1).map_err(failed)?;
+            let unreadable = || Error::OfTheRun(format!("the decision {number} cannot be read"));
+            let page = self.journal.entries(self.run, *seq, 1)?;
             let Some((_, Entry::Decision { events })) = page.into_iter().next() else { return Err(unreadable()) };
             for content in events {
-                let value = self.journal.value(content).map_err(failed)?;
+                let value = self.journal.value(content)?;
                 state.apply(&serde_json::from_value(value).map_err(|_| unreadable())?);
             }
             number += 1;
         }
-        let value = serde_json::to_value(&state).map_err(|e| Error::Journal(e.to_string()))?;
+        let Some(value) = small_enough(log, &state)? else { return Ok(()) };
         let snapshot = journal::Snapshot {
             seq: log.seq,
             state: journal::Content::Value(value),
             log: Some(log.index(&state, number)),
         };
         let mut write = Write::new();
-        write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
-        log.last = self.journal.commit(write).map_err(failed)?;
+        write.put(&key::snapshot(self.run), &snapshot)?;
+        log.last = self.journal.commit(write)?;
         log.snapshot_events = state.events;
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::Error;
 use super::log::Log;
-use super::{Local, failed};
+use super::Local;
 use crate::engine::{retention, summary};
 use crate::journal::{self, Place, Write, key};
 
@@ -15,56 +15,81 @@ use crate::journal::{self, Place, Write, key};
 /// would otherwise write that again with each few of them.
 const SNAPSHOT_EVENTS: u64 = 256;
 
+/// The largest state that is kept as a snapshot, in bytes of JSON. In memory the values that tasks hand on are shared, in
+/// JSON they are not: a state beyond this costs more than what it saves, and is folded from the log instead.
+const SNAPSHOT_BYTES_MAX: u64 = 8 << 20;
+
+/// No value is longer than this, but for what was recorded of the run when it began.
+const VALUE_BYTES_LIKELY: u64 = 1 << 20;
+
+/// What was written beside a decision, as the log has it once that is accepted.
+pub(super) struct Beside {
+    summary: journal::Summary,
+    place: Option<Place>,
+    /// The state's events at a snapshot, and the run's bytes from which on another is worth its own.
+    snapshot: Option<(u64, u64)>,
+}
+
+impl Log {
+    /// A decision is accepted, with this beside it.
+    pub(super) fn stands(&mut self, beside: Beside) {
+        self.summary = beside.summary;
+        self.place = beside.place;
+        if let Some((events, due_bytes)) = beside.snapshot {
+            (self.snapshot_events, self.snapshot_due_bytes) = (events, due_bytes);
+        }
+    }
+}
+
 impl Local {
     /// What can be made again from a state and is written with it: summary, timer, snapshot, the mark of an open run.
-    pub(super) fn beside(&self, log: &mut Log, number: u64, write: &mut Write, state: &State) -> Result<(), Error> {
+    pub(super) fn beside(&self, log: &Log, number: u64, write: &mut Write, state: &State) -> Result<Beside, Error> {
         let (stored, wanted) = log.timer;
         if stored != wanted {
             if let Some(at) = stored {
                 write.delete(&key::timer(at, self.run, 0));
             }
             if let Some(at) = wanted {
-                write.put(&key::timer(at, self.run, 0), &Value::Null).map_err(failed)?;
+                write.put(&key::timer(at, self.run, 0), &Value::Null)?;
             }
         }
         let now = self.clock.now();
         let summary =
-            summary::after(&log.summary, state, now, |value| self.journal.content(write, value)).map_err(failed)?;
+            summary::after(&log.summary, state, now, |value| self.journal.content(write, value))?;
         let changed = summary.status != log.summary.status || summary.waiting != log.summary.waiting;
         if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
-            write.put(&key::summary(self.run), &summary).map_err(failed)?;
+            write.put(&key::summary(self.run), &summary)?;
         }
         let place = place_of(state);
         let reopened = state.ended().is_none() && log.summary.status.is_final();
         if state.ended().is_none() && (reopened || place != log.place) {
             let open = journal::Open { place: place.clone(), ..journal::Open::default() };
-            write.put(&key::open(self.run), &open).map_err(failed)?;
+            write.put(&key::open(self.run), &open)?;
         }
-        log.place = place;
+        let mut kept = None;
         if let Some((at, _)) = state.ended() {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
-            summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms).map_err(failed)?;
+            summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms)?;
             let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
-            retention::keep_until(write, self.run, at, kept_ms).map_err(failed)?;
+            retention::keep_until(write, self.run, at, kept_ms)?;
         } else if rests(state)
             || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
         {
-            let value = serde_json::to_value(state).map_err(|e| Error::Journal(e.to_string()))?;
-            let snapshot = journal::Snapshot {
-                seq: log.seq + 1,
-                // Never by digest: it replaces the one before it, and that one must leave nothing behind.
-                state: journal::Content::Value(value),
-                log: Some(log.index(state, number + 1)),
-            };
             let before = write.bytes() as u64;
-            write.put(&key::snapshot(self.run), &snapshot).map_err(failed)?;
-            log.snapshot_events = state.events;
-            log.snapshot_in_write = write.bytes() as u64 - before;
-            log.snapshot_due_bytes = log.bytes + log.snapshot_in_write;
+            if let Some(value) = small_enough(log, state)? {
+                let snapshot = journal::Snapshot {
+                    seq: log.seq + 1,
+                    // Never by digest: it replaces the one before it, and that one must leave nothing behind.
+                    state: journal::Content::Value(value),
+                    log: Some(log.index(state, number + 1)),
+                };
+                write.put(&key::snapshot(self.run), &snapshot)?;
+            }
+            let bytes = (write.bytes() as u64 - before).max(1);
+            kept = Some((state.events, log.bytes + bytes));
         }
-        log.summary = summary;
-        Ok(())
+        Ok(Beside { summary, place, snapshot: kept })
     }
 
     /// Writes the run's summary as `state` has it, whatever was written before.
@@ -73,10 +98,41 @@ impl Local {
         let mut write = Write::new();
         let now = self.clock.now();
         let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))
-            .map_err(failed)?;
-        write.put(&key::summary(self.run), &summary).map_err(failed)?;
-        log.last = self.journal.commit(write.of(self.run)).map_err(failed)?;
+            ?;
+        write.put(&key::summary(self.run), &summary)?;
+        log.last = self.journal.commit(write.of(self.run))?;
         log.summary = summary;
+        Ok(())
+    }
+}
+
+/// The state as JSON, unless it is too large for a snapshot.
+pub(super) fn small_enough(log: &Log, state: &State) -> Result<Option<Value>, Error> {
+    let unwritable = |error: serde_json::Error| Error::OfTheRun(format!("the run's state cannot be written: {error}"));
+    // No value in it is longer than all that was recorded: most states need not be measured.
+    if state.bytes_at_most(log.bytes.min(VALUE_BYTES_LIKELY)) > SNAPSHOT_BYTES_MAX {
+        let mut room = Room { left: SNAPSHOT_BYTES_MAX };
+        match serde_json::to_writer(&mut room, state) {
+            Err(error) if error.is_io() => return Ok(None),
+            measured => measured.map_err(unwritable)?,
+        }
+    }
+    serde_json::to_value(state).map(Some).map_err(unwritable)
+}
+
+/// Takes so many bytes and keeps none.
+struct Room {
+    left: u64,
+}
+
+impl std::io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::StorageFull))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{ExecutionKey, Facts, State};
+use bellhop_core::run::{ExecutionKey, Facts, Reserve, State};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::{CallKey, Intent};
+use super::super::{Attempted, CallKey, How, Intent};
 use crate::journal::{self, Entry, Journal, Ticket};
 
 /// Entries read at once.
@@ -25,8 +25,8 @@ pub(super) struct Log {
     pub(super) seq: u64,
     pub(super) bytes: u64,
     pub(super) last: Ticket,
-    /// Where the ends of calls stand in the log.
-    pub(super) ends: HashMap<CallKey, u64>,
+    /// Where the ends of calls stand in the log. In the order of the calls, so that those of an attempt are a range.
+    pub(super) ends: BTreeMap<CallKey, u64>,
     /// Where the ends of slices stand.
     pub(super) slices: HashMap<CallKey, u64>,
     /// Intents without an end.
@@ -39,15 +39,17 @@ pub(super) struct Log {
     pub(super) snapshot_events: u64,
     /// The run's bytes from which on another is worth its own.
     pub(super) snapshot_due_bytes: u64,
-    /// Of what is about to be written, the bytes of a snapshot.
-    pub(super) snapshot_in_write: u64,
+    /// What is kept for ending the run.
+    pub(super) reserve: Reserve,
+    /// Whether the run is on its way to an end that is decided.
+    pub(super) is_ending: bool,
     pub(super) summary: journal::Summary,
     /// The place in a group that the run's mark names.
     pub(super) place: Option<journal::Place>,
     /// Of the first so many entries only what the snapshot says is known.
     unread: u64,
-    /// Attempts at executions of which a call was repeated though it was perhaps carried out.
-    repeated: HashSet<(ExecutionKey, u32)>,
+    /// What attempts at executions have on record as done. Slices take nothing away from it.
+    attempted: BTreeMap<(ExecutionKey, u32), Attempted>,
 }
 
 /// A call as it is kept: the execution, the attempt, the ordinal.
@@ -62,8 +64,7 @@ struct Index {
     open: Vec<(Call, Intent)>,
     ends: Vec<(Call, u64)>,
     slices: Vec<(Call, u64)>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    repeated: Vec<(String, u32)>,
+    attempted: Vec<(String, u32, Attempted)>,
 }
 
 /// A log that was read, and the state from which it is to be folded on.
@@ -89,18 +90,19 @@ impl Log {
             seq: 0,
             bytes: 0,
             last,
-            ends: HashMap::new(),
+            ends: BTreeMap::new(),
             slices: HashMap::new(),
             open: BTreeMap::new(),
             decisions: BTreeMap::new(),
             timer: (None, None),
             snapshot_events: 0,
             snapshot_due_bytes: 0,
-            snapshot_in_write: 0,
+            reserve: Reserve::default(),
+            is_ending: false,
             summary,
             place: None,
             unread: 0,
-            repeated: HashSet::new(),
+            attempted: BTreeMap::new(),
         }
     }
 
@@ -129,8 +131,8 @@ impl Log {
             |((execution, attempt, ordinal), seq): (Call, u64)| Some((call_of(&execution, attempt, ordinal)?, seq));
         log.ends = index.ends.into_iter().filter_map(place).collect();
         log.slices = index.slices.into_iter().filter_map(place).collect();
-        let repeated = index.repeated.into_iter();
-        log.repeated = repeated.filter_map(|(e, attempt)| Some((e.parse().ok()?, attempt))).collect();
+        let attempted = index.attempted.into_iter();
+        log.attempted = attempted.filter_map(|(e, attempt, did)| Some(((e.parse().ok()?, attempt), did))).collect();
         let open = index.open.into_iter();
         log.open =
             open.filter_map(|((e, attempt, ordinal), intent)| Some((call_of(&e, attempt, ordinal)?, intent))).collect();
@@ -189,46 +191,83 @@ impl Log {
         for (call, seq) in before.slices {
             self.slices.entry(call).or_insert(seq);
         }
+        for ((execution, attempt), did) in before.attempted {
+            self.did(&execution, attempt, did);
+        }
         self.unread = 0;
         Ok(())
     }
 
-    /// This call was perhaps carried out, and is repeated.
-    pub(super) fn repeats(&mut self, call: &CallKey) {
-        self.repeated.insert((call.execution.clone(), call.attempt));
+    /// An attempt at an execution has this on record, too.
+    fn did(&mut self, execution: &ExecutionKey, attempt: u32, did: Attempted) {
+        if did != Attempted::default() {
+            let all = self.attempted.entry((execution.clone(), attempt)).or_default();
+            *all = all.and(did);
+        }
+    }
+
+    /// The call has its end, in the entry `seq`.
+    pub(super) fn end(&mut self, call: CallKey, seq: u64, entry: &Entry) {
+        self.open.remove(&call);
+        self.did(&call.execution, call.attempt, done_by(entry));
+        self.ends.insert(call, seq);
+    }
+
+    /// The call has no end: it was not carried out, or perhaps it was and is repeated.
+    pub(super) fn reopen(&mut self, call: &CallKey, repeats: bool) {
+        self.open.remove(call);
+        self.did(&call.execution, call.attempt, Attempted { repeated: repeats, ..Attempted::default() });
     }
 
     /// See [`super::super::Execution::has_repeated`].
     pub(super) fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
-        self.repeated.iter().any(|(of, number)| of == execution && *number <= attempt)
+        let attempts = (execution.clone(), 0)..=(execution.clone(), attempt);
+        self.attempted.range(attempts).any(|(_, did)| did.repeated)
+    }
+
+    /// See [`super::super::Execution::attempted`].
+    pub(super) fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted {
+        self.attempted.get(&(execution.clone(), attempt)).copied().unwrap_or_default()
+    }
+
+    /// See [`super::super::Execution::calls`].
+    pub(super) fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32> {
+        let of = |ordinal| CallKey { execution: execution.clone(), attempt, ordinal };
+        let range = of(0)..=of(u32::MAX);
+        let ended = self.ends.range(range.clone()).map(|(call, _)| call.ordinal);
+        let mut found: Vec<u32> = ended.chain(self.open.range(range).map(|(call, _)| call.ordinal)).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Forgets where the ends of these calls stand; [`Self::recall`] finds them again.
     pub(super) fn leave_behind(&mut self, execution: &ExecutionKey, attempt: u32, first: u32) {
         self.ends.retain(|call, _| call.execution != *execution || call.attempt != attempt || call.ordinal >= first);
-        self.ends.shrink_to_fit();
         self.unread = self.seq;
     }
 
     /// What a snapshot of `state` keeps of the log: what its open actions may be asked for, and how much came before.
     pub(super) fn index(&self, state: &State, decisions: u64) -> Value {
         let executions: HashSet<&ExecutionKey> = state.calls().map(|(_, call)| &call.key).collect();
-        let places = |places: &HashMap<CallKey, u64>| {
-            let mut places: Vec<(Call, u64)> = places
-                .iter()
-                .filter(|(call, _)| executions.contains(&call.execution))
-                .map(|(call, seq)| (kept(call), *seq))
-                .collect();
+        let sorted = |mut places: Vec<(Call, u64)>| {
             places.sort();
             places
         };
+        let is_open = |(call, seq): (&CallKey, &u64)| executions.contains(&call.execution).then(|| (kept(call), *seq));
         let index = Index {
             bytes: self.bytes,
             decisions,
             open: self.open.iter().map(|(call, intent)| (kept(call), intent.clone())).collect(),
-            ends: places(&self.ends),
-            slices: places(&self.slices),
-            repeated: self.repeated.iter().map(|(execution, attempt)| (execution.to_string(), *attempt)).collect(),
+            ends: sorted(self.ends.iter().filter_map(is_open).collect()),
+            slices: sorted(self.slices.iter().filter_map(is_open).collect()),
+            attempted: self
+                .attempted
+                .iter()
+                // That a write was repeated is asked for over attempts, whatever is open now.
+                .filter(|((execution, _), did)| did.repeated || executions.contains(execution))
+                .map(|((execution, attempt), did)| (execution.to_string(), *attempt, *did))
+                .collect(),
         };
         serde_json::to_value(index).unwrap_or(Value::Null)
     }
@@ -254,23 +293,19 @@ impl Log {
             }
             Entry::Outcome { key, attempt, ordinal, .. } | Entry::Read { key, attempt, ordinal, .. } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
-                    self.open.remove(&call);
-                    self.ends.insert(call, seq);
+                    self.end(call, seq, entry);
                 }
             }
             Entry::NotSent { key, attempt, ordinal, repeats, .. } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
-                    self.open.remove(&call);
-                    if *repeats {
-                        self.repeats(&call);
-                    }
+                    self.reopen(&call, *repeats);
                 }
             }
             Entry::Resolved { key, attempt, ordinal, how, .. } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
-                    self.open.remove(&call);
-                    if matches!(how, journal::Resolution::Done(_)) {
-                        self.ends.insert(call, seq);
+                    match how {
+                        journal::Resolution::Done(_) => self.end(call, seq, entry),
+                        journal::Resolution::NotDone => self.reopen(&call, false),
                     }
                 }
             }
@@ -285,6 +320,21 @@ impl Log {
             Entry::Accepted { .. } | Entry::Note { .. } => {}
         }
     }
+}
+
+/// What the end of a call says that its attempt did.
+fn done_by(entry: &Entry) -> Attempted {
+    let (ok, how) = match entry {
+        Entry::Outcome { answer: journal::Answer::Ok(_), how, .. } => (true, How::from_kept(how)),
+        // A read that is an earlier attempt's write.
+        Entry::Read { answer: journal::Answer::Ok(_), how, .. } => {
+            let how = How::from_kept(how).filter(|how| how.is_reused());
+            (how.is_some(), how)
+        }
+        Entry::Resolved { how: journal::Resolution::Done(journal::Answer::Ok(_)), .. } => (true, Some(How::Found)),
+        _ => (false, None),
+    };
+    if ok { Attempted::by_write(how.unwrap_or(How::Sent)) } else { Attempted::default() }
 }
 
 /// The latest snapshot that this version can read. A snapshot only saves work: any other is passed over, since the log
@@ -324,7 +374,7 @@ pub(super) fn weight(entry: &Entry) -> u64 {
 
 fn content_weight(content: &journal::Content) -> u64 {
     match content {
-        journal::Content::Value(value) => value.to_string().len() as u64,
+        journal::Content::Value(value) => bellhop_core::value::size(value).bytes,
         journal::Content::Stored { bytes, .. } => *bytes,
     }
 }

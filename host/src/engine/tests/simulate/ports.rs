@@ -179,7 +179,7 @@ async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, de
         let _there = inbox.send(signal(Cause::Retry));
     };
     for _ in 0..HELPS_MAX {
-        let driving = driver::drive(port.as_ref(), &invoker, engine.services.decider.as_ref(), state, decisions);
+        let driving = driver::drive(port.as_ref(), &invoker, &engine.services.deciding, state, decisions);
         tokio::pin!(driving);
         let mut helped = 0;
         let carried = loop {

@@ -208,6 +208,14 @@ impl Story {
         if let Some(times) = &times {
             (limits.runs_kept_ms, limits.idempotency_kept_ms) = (times.runs_ms, times.keys_ms);
         }
+        if dice.chance(30) {
+            // Decisions are cut, and go on.
+            match dice.below(3) {
+                0 => limits.decision_events_max = dice.between(1, 8),
+                1 => limits.decision_bytes_max = dice.between(1, 2_000),
+                _ => limits.decision_evaluations_max = dice.between(1, 2),
+            }
+        }
         let state = State { happenings: happenings.into(), orders, applied: false, rounds: 0 };
         let (state, end_ms) = (Mutex::new(state), span + 25_000);
         Self { definitions, swarm, limits, deaths, lacking, times, state, end_ms }

@@ -1,11 +1,21 @@
 //! What a plugin says of itself in `describe` (semantics, section 7).
 
+mod action;
+mod check;
+mod field;
+mod grants;
+mod report;
+
+pub use check::{ACTIONS_MAX, Checked, check};
+pub use grants::{GRANTS_MAX, Granting, declared, given, grants, methods, missing, misspelt, too_many};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::requirement::Kind;
 
-/// A plugin's description. Unknown fields are ignored: a newer SDK may say more.
+/// A plugin's description. Reading one ignores unknown fields, since what an older host installed stays readable;
+/// [`check`] refuses them before anything is installed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Who publishes it.
@@ -136,9 +146,25 @@ impl Manifest {
 }
 
 impl Action {
-    /// The alternative for a kind of connection.
+    /// The alternative for a kind of connection; none: the action does nothing there. An action that states that it
+    /// calls nothing runs on every kind.
     #[must_use]
     pub fn alternative(&self, kind: Kind) -> Option<&Alternative> {
+        static NOTHING: Alternative = Alternative { on: Vec::new(), methods: Vec::new() };
+        if self.calls.is_empty() {
+            return Some(&NOTHING);
+        }
         self.calls.iter().find(|a| a.on.contains(&kind))
+    }
+
+    /// The kinds of connection for which it has an alternative, in the order of the manifest.
+    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let all = if self.calls.is_empty() { &Kind::ALL[..] } else { &[] };
+        self.calls.iter().flat_map(|alternative| &alternative.on).chain(all).copied()
+    }
+
+    /// The functions that it declares, as guests import them; one of several alternatives stands there several times.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.calls.iter().flat_map(|alternative| &alternative.methods).map(|call| call.function.as_str())
     }
 }
