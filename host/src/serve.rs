@@ -131,9 +131,19 @@ pub(crate) fn sandbox(data_dir: &std::path::Path, limits: &Limits) -> Result<San
             guest_memory_bytes_max: size(limits.guest_memory_bytes_max),
             component_bytes_max: size(limits.plugin_bytes_max),
             ..sandbox::Limits::default()
-        },
+        }
+        .on_this_machine(limits.guests_memory_bytes_max),
         compile: CompileMode::Child { program: std::env::current_exe()? },
     })?)
+}
+
+/// `limits` on a machine where one plugin can have so many guests at once: those that wait for a turn of Slack's are kept
+/// in memory only as far as three of four places are left to what can do something.
+fn leaving_places(mut limits: Limits, guests: u64) -> Limits {
+    let part = (guests / 4).max(1);
+    limits.waiting_runs_max = limits.waiting_runs_max.min(part);
+    limits.leaving_runs_max = limits.leaving_runs_max.min(part);
+    limits
 }
 
 /// A started host.
@@ -165,6 +175,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(|e| Error::Store(e.to_string()))?;
     let journal = Journal::new(Arc::new(store));
     let sandbox = sandbox(&options.data_dir, &options.limits)?;
+    let limits = leaving_places(options.limits.clone(), sandbox.guests_of_one_plugin());
     let budget =
         expression::Budget { cpu_ms_max: options.limits.expression_cpu_ms_max, ..expression::Budget::default() };
     let expressions = Expressions::load(&sandbox, budget).await?;
@@ -180,7 +191,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let engine = Engine::open(engine::Options {
         journal,
         clock,
-        limits: options.limits.clone(),
+        limits,
         sandbox,
         expressions,
         client,
@@ -406,5 +417,28 @@ async fn told_to_stop() {
         }
         // Without handlers the signals end the process at once: that loses nothing that was acknowledged.
         _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_that_wait_leave_places_on_a_small_machine() {
+        for (guests, waiting, leaving) in [(154, 32, 8), (24, 6, 6), (6, 1, 1), (1, 1, 1)] {
+            let limits = leaving_places(Limits::default(), guests);
+            assert_eq!((limits.waiting_runs_max, limits.leaving_runs_max), (waiting, leaving), "{guests}");
+        }
+    }
+
+    #[test]
+    fn author_c4_the_largest_plugin_can_be_stored() {
+        let line = Limits::TABLE.iter().find(|line| line.name == "plugin_bytes_max").unwrap();
+        let value = crate::journal::store::VALUE_BYTES_MAX as u64;
+        assert!(line.cap + (64 << 10) < value && line.default <= line.cap, "{line:?} and values of {value} bytes");
+        let mut limits = Limits::default();
+        let error = limits.set("plugin_bytes_max", 64 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "`plugin_bytes_max` can be from 1 to 32505856, not 67108864");
     }
 }

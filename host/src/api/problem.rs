@@ -462,6 +462,9 @@ impl From<InstallError> for Problem {
                 tracing::error!(%cause, "the sandbox cannot prepare a plugin");
                 Self::later(UNAVAILABLE, "the plugin cannot be compiled now", Duration::from_secs(10))
             }
+            InstallError::Sandbox(crate::sandbox::Error::Busy(cause)) => {
+                Self::later(UNAVAILABLE, cause, Duration::from_secs(10))
+            }
             InstallError::Journal(error) => error.into(),
         }
     }
