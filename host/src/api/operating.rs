@@ -24,7 +24,9 @@ pub(super) async fn health(request: Request) -> Result<Response, Problem> {
 /// `GET /readyz`.
 pub(super) async fn ready(request: Request) -> Result<Response, Problem> {
     must_be_ready(&request.app.engine)?;
-    answer::json(StatusCode::OK, &json!({ "status": "ready" }))
+    // Of many connections one may be broken: the host works. Who may see which is told by their list.
+    let broken = request.app.engine.connections.broken().len();
+    answer::json(StatusCode::OK, &json!({ "status": "ready", "connections_broken": broken }))
 }
 
 /// Ok when open runs are folded or indexed, timers and keys are there, and the host is not stopping.

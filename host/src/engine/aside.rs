@@ -4,14 +4,14 @@ use std::sync::{Arc, PoisonError};
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
-use bellhop_core::run::Status;
+use bellhop_core::run::{Reason, Status};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::Engine;
 use super::accept::Pins;
 use super::runs::{LoadError, Loaded};
-use crate::journal::{self, Entry, Open, Summary, Write, key};
+use crate::journal::{self, Aftermath, Entry, Open, Summary, Write, key};
 
 /// Entries of a log that are read at one time.
 const PAGE: usize = 1_000;
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// Ends a run that is set aside: it is left as it is, and nobody takes it up again. After Ok that is durable.
-    pub(super) async fn give_up(&self, run: RunId) -> Result<(), LoadError> {
+    pub(super) async fn give_up(&self, run: RunId, by: Option<String>) -> Result<(), LoadError> {
         let _turn = self.loading.lock(run.to_string()).await;
         if !self.is_aside(run) {
             return Ok(());
@@ -184,6 +184,8 @@ impl Engine {
             let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
             summary.error = reason.map(|reason| self.services.journal.content(&mut write, reason)).transpose()?;
             (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
+            // Nobody can tell what it changed.
+            summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
             super::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
             write.put(&key::summary(run), &summary)?;
             write.delete(&key::open(run));
@@ -221,6 +223,7 @@ fn summary_of(namespace: String, name: String, version: String, started_at: Time
         idempotency_key: None,
         pins_at: None,
         own_key: None,
+        aftermath: Aftermath::default(),
     }
 }
 

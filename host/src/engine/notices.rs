@@ -103,7 +103,7 @@ impl Notices {
             *last += 1;
         }
         let range = Range { from: edge(PREFIX.as_bytes()), to };
-        Ok(self.journal.list::<Kept>(Space::Host, &range, PAGE)?.items.into_iter().map(|(_, kept)| kept).collect())
+        Ok(self.journal.list_all::<Kept>(Space::Host, &range)?.into_iter().map(|(_, kept)| kept).collect())
     }
 
     /// Nobody is told of a run that is no more.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Group, Status};
+use bellhop_core::run::{Group, Reason, Status};
 use bellhop_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ti
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Records that are read at one time.
+const PAGE: usize = 1_000;
 
 /// The record of a key that says everything.
 const NOTHING: &[u8] = b"null";
@@ -119,6 +122,36 @@ pub(crate) struct Summary {
     /// The key that the definition gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) own_key: Option<String>,
+    /// What its end leaves behind.
+    #[serde(default, skip_serializing_if = "Aftermath::is_nothing")]
+    pub(crate) aftermath: Aftermath,
+}
+
+/// What the end of a run leaves behind, where that is not what was wanted of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Aftermath {
+    /// Why it is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<Reason>,
+    /// How many of its changes were taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) undone: Option<u32>,
+    /// How many were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) left: Option<u32>,
+    /// The run that has taken its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) superseded_by: Option<RunId>,
+    /// Who wanted its end: the name and the id of a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<String>,
+}
+
+impl Aftermath {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Something due.
@@ -429,6 +462,18 @@ impl Journal {
         }
         let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to.clone() });
         Ok(Listed { items, next })
+    }
+
+    /// All records in `range`, whose keys are all of `space`, with their keys: whatever there is, page after page.
+    pub(crate) fn list_all<T: DeserializeOwned>(&self, space: Space, range: &Range) -> Result<Vec<(Bytes, T)>, Error> {
+        let mut all = Vec::new();
+        let mut next = Some(range.clone());
+        while let Some(range) = next {
+            let mut page = self.list::<T>(space, &range, PAGE)?;
+            all.append(&mut page.items);
+            next = page.next;
+        }
+        Ok(all)
     }
 
     /// The bytes with this digest.

@@ -19,7 +19,7 @@ mod watermark;
 mod tests;
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Error, Journal, Open, Place, Snapshot, Summary, Write};
+pub(crate) use journal::{Aftermath, Error, Journal, Open, Place, Snapshot, Summary, Write};
 #[cfg(test)]
 pub(crate) use store::Store;
-pub(crate) use store::Ticket;
+pub(crate) use store::{Bytes, Ticket};

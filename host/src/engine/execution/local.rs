@@ -23,7 +23,7 @@ use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, Ticket, Write};
 use crate::limits::Limits;
 use beside::place_of;
-use log::Log;
+use log::{Asked, Log};
 
 /// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
 /// taken for a store that failed. Half of what the embedded store takes.
@@ -179,7 +179,8 @@ impl Local {
         Ok(())
     }
 
-    /// A message is given out; what a person says in it, and who that is, is kept first.
+    /// A message is given out. What a person says in it of calls is kept first; what is asked for, and by whom, is kept
+    /// with the decision about it, because an order that changes nothing was refused and is no order.
     fn given(&self, signal: Signal) -> Next {
         if let Some(settle) = &signal.settle
             && let Err(error) = self.settle(&signal.cause, settle)
@@ -192,9 +193,11 @@ impl Local {
 
     fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
         let mut log = self.log();
-        let text = asked_for(cause).to_owned();
-        let asked = Entry::Note { level: "info".to_owned(), text, by: Some(settle.by.clone()) };
-        self.append(&mut log, &[asked], Write::new())?;
+        let ends = matches!(cause, Cause::Cancel | Cause::CancelAndUndo | Cause::Kill | Cause::Undo);
+        log.asked = Some(Asked { text: asked_for(cause), by: settle.by.clone(), ends });
+        if settle.calls.keys().any(|call| log.open.contains_key(call)) {
+            self.note_who_asks(&mut log)?;
+        }
         for (call, answer) in &settle.calls {
             // What has come to its end meanwhile is in doubt no more.
             let Some(intent) = log.open.get(call).cloned() else { continue };
@@ -225,6 +228,16 @@ impl Local {
         Ok(())
     }
 
+    /// Keeps what is asked of the run and not kept yet.
+    fn note_who_asks(&self, log: &mut Log) -> Result<(), Error> {
+        let Some(Asked { text, by, ends }) = log.asked.take() else { return Ok(()) };
+        if ends {
+            log.summary.aftermath.by = Some(by.clone());
+        }
+        let asked = Entry::Note { level: "info".to_owned(), text: text.to_owned(), by: Some(by) };
+        self.append(log, &[asked], Write::new())
+    }
+
     fn check_size(&self, log: &Log) -> Result<(), Error> {
         if log.seq >= self.limits.run_events_max || log.bytes >= self.limits.run_journal_bytes_max {
             return Err(Error::TooLarge { events: log.seq, bytes: log.bytes });
@@ -234,6 +247,7 @@ impl Local {
 
     /// The entry of a decision, and what is kept beside it.
     fn decided(&self, log: &mut Log, number: u64, record: Value, state: Option<&State>) -> Result<(), Error> {
+        self.note_who_asks(log)?;
         let mut write = Write::new();
         let Value::Array(events) = record else {
             return Err(Error::Journal("a decision has no list of events".to_owned()));
@@ -518,6 +532,7 @@ impl Execution for Local {
 
     async fn signal(&self, resting: bool) -> Next {
         let mut inbox = self.inbox.lock().await;
+        self.log().asked = None;
         if let Ok(signal) = inbox.try_recv() {
             return self.given(signal);
         }
@@ -541,7 +556,12 @@ impl Execution for Local {
     }
 
     async fn settled(&self) -> Result<(), Error> {
-        let last = self.log().last;
+        let last = {
+            let mut log = self.log();
+            // Who asked is answered next: what was to be decided about it has been.
+            log.asked = None;
+            log.last
+        };
         self.journal.durable(last).await.map_err(|e| Error::Journal(e.to_string()))
     }
 

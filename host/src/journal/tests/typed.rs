@@ -7,7 +7,7 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::journal::entry::{Answer, Content, Entry};
-use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Summary, Write};
+use crate::journal::journal::{Aftermath, Error, INLINE_BYTES_MAX, Journal, Open, Snapshot, Summary, Write};
 use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
@@ -139,6 +139,7 @@ fn runs_are_listed_newest_first_by_pages() {
             idempotency_key: None,
             pins_at: None,
             own_key: None,
+            aftermath: Aftermath::default(),
             status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
             namespace: "people".to_owned(),
             name: "onboarding".to_owned(),

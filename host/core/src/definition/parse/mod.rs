@@ -15,7 +15,7 @@ mod reference;
 mod task;
 mod unsupported;
 
-pub use name::{is_plugin_name, is_variable_name};
+pub use name::{is_plugin_name, is_variable_name, is_workflow_name};
 pub use reference::parse_reference;
 
 /// At most so many faults of one definition are reported; one more says how many there are.

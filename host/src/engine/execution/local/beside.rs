@@ -1,6 +1,7 @@
 //! What is kept beside a run's log and can be made again from its state: summary, timer, snapshot, its place among the
 //! open runs.
 
+use bellhop_core::id::RunId;
 use bellhop_core::run::State;
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use super::super::Error;
 use super::log::Log;
 use super::{Local, failed};
 use crate::engine::{retention, summary};
-use crate::journal::{self, Place, Write, key};
+use crate::journal::{self, Entry, Place, Write, key};
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
 /// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
@@ -26,6 +27,9 @@ impl Local {
             if let Some(at) = wanted {
                 write.put(&key::timer(at, self.run, 0), &Value::Null).map_err(failed)?;
             }
+        }
+        if let Some(newer) = state.displaced_by().filter(|_| log.summary.aftermath.superseded_by.is_none()) {
+            log.summary.aftermath.by = self.who_started(newer);
         }
         let now = self.clock.now();
         let summary =
@@ -65,6 +69,13 @@ impl Local {
         }
         log.summary = summary;
         Ok(())
+    }
+
+    /// Who started a run; none where that is not on record or cannot be read: nobody is named then.
+    fn who_started(&self, run: RunId) -> Option<String> {
+        let first = self.journal.entries(run, 0, 1).ok()?.into_iter().next();
+        let Some((0, Entry::Accepted { pins })) = first else { return None };
+        pins.get("by").and_then(Value::as_str).map(str::to_owned)
     }
 
     /// Writes the run's summary as `state` has it, whatever was written before.

@@ -42,12 +42,24 @@ pub(super) struct Log {
     /// Of what is about to be written, the bytes of a snapshot.
     pub(super) snapshot_in_write: u64,
     pub(super) summary: journal::Summary,
+    /// What somebody asks of the run, until it is decided: kept with the decision, and not at all where there is none.
+    pub(super) asked: Option<Asked>,
     /// The place in a group that the run's mark names.
     pub(super) place: Option<journal::Place>,
     /// Of the first so many entries only what the snapshot says is known.
     unread: u64,
     /// Attempts at executions of which a call was repeated though it was perhaps carried out.
     repeated: HashSet<(ExecutionKey, u32)>,
+}
+
+/// See [`Log::asked`].
+pub(super) struct Asked {
+    /// What, in words that follow "asked".
+    pub(super) text: &'static str,
+    /// Who.
+    pub(super) by: String,
+    /// Whether it is the run's end.
+    pub(super) ends: bool,
 }
 
 /// A call as it is kept: the execution, the attempt, the ordinal.
@@ -98,6 +110,7 @@ impl Log {
             snapshot_due_bytes: 0,
             snapshot_in_write: 0,
             summary,
+            asked: None,
             place: None,
             unread: 0,
             repeated: HashSet::new(),
