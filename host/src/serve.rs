@@ -236,7 +236,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let tokens = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?;
     if !tokens.is_empty() && !tokens.iter().any(Stored::makes_tokens_for_good) {
         tracing::warn!(
-            "no token that makes tokens is without an end; make one while the host is stopped: bellhop token create --offline"
+            "no token that makes tokens is without an end; make one while the host is stopped: bellhop token create --offline --name NAME --scope tokens:admin"
         );
     }
     let first_token = if tokens.is_empty() {

@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
-use bellhop_slack::client::Secret;
+use bellhop_slack::client::{Secret, masked};
 
 use super::form::Form;
 use super::problem::{self, Problem};
@@ -101,6 +101,9 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
             "name",
             format!("a connection's name is 1 to {NAME_CHARS_MAX} of lower-case letters, digits, `-` and `_`"),
         );
+    }
+    if masked(&name).is_some() {
+        form.refuse("name", "this is a token: a connection's name is shown to everybody");
     }
     let kind: Option<Kind> = form.word("kind", true);
     let permission: Permission = form.word("permission", false).unwrap_or(Permission::Act);

@@ -268,7 +268,7 @@ mod tests {
             let door = Door::of(&Limits::default(), Vec::new(), descriptors);
             assert_eq!((door.places, door.kept), (places, kept), "{descriptors}");
         }
-        assert!(super::descriptors() > 0);
+        assert!(descriptors() > 0);
     }
 
     #[test]

@@ -212,6 +212,11 @@ async fn connection(app: Arc<App>, router: Router, socket: TcpStream, place: Pla
         return;
     }
     let mut socket = http.into_parts().io.into_inner();
+    if probe {
+        // It has sent nothing more that is wanted, and others want its place.
+        let _gone = socket.shutdown().await;
+        return;
+    }
     let goodbye = async {
         if socket.shutdown().await.is_err() {
             return;

@@ -42,7 +42,7 @@ pub(crate) fn failure(status: StatusCode, problem: &Value, with_token: bool) -> 
         .filter(|t| !t.is_empty());
     if status == StatusCode::UNAUTHORIZED {
         failure.help = Some(match with_token {
-            true => "put a valid token into BELLHOP_TOKEN: bellhop token create".to_owned(),
+            true => "put a valid token into BELLHOP_TOKEN: bellhop token create --name NAME --scope SCOPE".to_owned(),
             false => "put a token into BELLHOP_TOKEN; the host printed the first one when it first started".to_owned(),
         });
     }

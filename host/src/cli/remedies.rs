@@ -45,7 +45,7 @@ fn is_typed(command: &str) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) if !error.use_stderr() => Ok(()),
         // A text that only names a verb is not meant to be typed as it is.
-        Err(error) if error.kind() == clap::error::ErrorKind::MissingRequiredArgument => Ok(()),
+        Err(error) if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && words.len() <= 3 => Ok(()),
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Ok(()),
         Err(error) => Err(error.to_string()),
     }

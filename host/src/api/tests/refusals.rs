@@ -381,7 +381,7 @@ async fn attack_b14_remedies_lead_somewhere() {
         assert!(answer.problem(400, "request-invalid").to_string().contains("characters that no token has"));
     }
     // The page that `route-unknown` names has every route.
-    let problem = world.get("/v2/runs").await.problem(404, "route-unknown");
+    let problem = world.get("/some/where/else").await.problem(404, "route-unknown");
     assert!(problem["remedies"][0]["title"].as_str().unwrap().contains("bellhop explain route-unknown"), "{problem}");
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors/route-unknown.md")).unwrap();
     for route in routes::ROUTES {

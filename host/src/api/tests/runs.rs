@@ -19,6 +19,7 @@ async fn a_run_is_accepted_and_ends() {
             "id": id, "status": "running", "workflow": "people/greeter", "version": "1.0.0",
             "waiting": null, "output": null, "error": null,
             "labels": { "ticket": "HR-9" }, "startedAt": "2026-01-05T08:00:00.000Z", "endedAt": null,
+            "reason": null, "undone": null, "left": null, "superseded_by": null, "by": null,
             "links": {
                 "self": format!("/v1/runs/{id}"),
                 "events": format!("/v1/runs/{id}/events"),
