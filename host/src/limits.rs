@@ -125,7 +125,8 @@ limits! {
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
     write_ms_max = 30_000, 300_000, "an answer of which the client takes nothing, a stream of events too: it holds a socket";
-    connections_max = 5_000, 100_000, "HTTP connections at once";
+    connections_max = 5_000, 100_000, "HTTP connections at once, besides those kept for probes; fewer where the process may have fewer descriptors";
+    peer_connections_max = 1_250, 100_000, "those of one peer address, and of half of all at most: one client shuts out no other; `trusted_proxies` have no such limit";
     sse_queue_max = 1_000, 100_000, "records that a reader of events who had had all of them may fall behind; then it is cut off";
     drain_ms_max = 10_000, 600_000, "sent calls at SIGTERM; what is still open is resolved at the next start";
     idempotency_kept_ms = 86_400_000, 2_592_000_000, "an idempotency key after its run ended: a day of retries";
@@ -139,6 +140,7 @@ limits! {
     disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most a quarter of it: with less nothing begins and open runs wait; what people order uses it";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
+    list_looked_max = 100_000, 10_000_000, "runs that are looked at for one page: a filter may fit none of them, and the page is then not full";
     table_bytes_max = 1 << 20, 1 << 20, "an operator's table: it is given to expressions whole";
     definition_versions_max = 10_000, 1_000_000, "versions of one workflow";
 }

@@ -336,7 +336,7 @@ impl Engine {
             return self.take_back(run).await.map(|()| true);
         }
         if matches!(cause, Cause::Kill) && self.is_aside(run) {
-            return self.give_up(run).await.map(|()| true);
+            return self.give_up(run, by).await.map(|()| true);
         }
         let settle = by.map(|by| Settle { calls: BTreeMap::new(), by });
         self.send_and_wait(run, cause, settle).await

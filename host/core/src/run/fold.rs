@@ -171,7 +171,7 @@ impl State {
                     place.admitted = true;
                 }
             }
-            Event::Displaced { .. } => {}
+            Event::Displaced { by, .. } => self.displaced_by = Some(*by),
             Event::NoticeDue { notice } => {
                 self.notices_made = notice.number + 1;
                 self.notices.insert(notice.number, notice.clone());

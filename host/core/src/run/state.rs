@@ -15,6 +15,7 @@ use super::notice::Notice;
 use super::place::Place;
 use crate::definition::{TaskIndex, TaskKind, Workflow};
 use crate::fault::Fault;
+use crate::id::RunId;
 use crate::time::Timestamp;
 
 /// The version of the serialized form of [`State`].
@@ -59,6 +60,9 @@ pub struct State {
     /// Whether, and how far, what was changed is being taken back.
     pub(super) rollback: Option<Rollback>,
     pub(super) killed: bool,
+    /// The run that has taken the place of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) displaced_by: Option<RunId>,
     /// What preflight said of a run that was accepted all the same.
     pub(super) blocked: Option<Arc<Value>>,
     pub(super) place: Option<Place>,
@@ -137,6 +141,7 @@ impl State {
             retried: 0,
             rollback: None,
             killed: false,
+            displaced_by: None,
             blocked: None,
             place: None,
             notices: BTreeMap::new(),

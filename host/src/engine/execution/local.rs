@@ -23,7 +23,7 @@ use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, Ticket, Write};
 use crate::limits::Limits;
 use beside::place_of;
-use log::Log;
+use log::{Asked, Log};
 
 /// How often a run looks whether the disk has room.
 const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
@@ -235,7 +235,8 @@ impl Local {
         Ok(())
     }
 
-    /// A message is given out; what a person says in it, and who that is, is kept first.
+    /// A message is given out. What a person says in it of calls is kept first; what is asked for, and by whom, is kept
+    /// with the decision about it, because an order that changes nothing was refused and is no order.
     async fn given(&self, signal: Signal) -> Next {
         if let Some(settle) = &signal.settle
             && let Err(error) = self.settle(&signal.cause, settle).await
@@ -247,11 +248,30 @@ impl Local {
     }
 
     async fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
-        let text = asked_for(cause).to_owned();
-        let asked = Entry::Note { at: self.clock.now(), level: "info".to_owned(), text, by: Some(settle.by.clone()) };
-        self.written(|log| self.append(log, std::slice::from_ref(&asked), Write::new())).await?;
+        let in_doubt = {
+            let mut log = self.log();
+            let ends = matches!(cause, Cause::Cancel | Cause::CancelAndUndo | Cause::Kill | Cause::Undo);
+            log.asked = Some(Asked { text: asked_for(cause), by: settle.by.clone(), ends });
+            settle.calls.keys().any(|call| log.open.contains_key(call))
+        };
+        if in_doubt {
+            self.written(|log| self.note_who_asks(log)).await?;
+        }
         for (call, answer) in &settle.calls {
             self.written(|log| self.settle_one(log, call, answer.as_ref(), &settle.by)).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is asked of the run and not kept yet.
+    fn note_who_asks(&self, log: &mut Log) -> Result<(), Error> {
+        let Some(asked) = log.asked.clone() else { return Ok(()) };
+        let (at, text) = (self.clock.now(), asked.text.to_owned());
+        let note = Entry::Note { at, level: "info".to_owned(), text, by: Some(asked.by.clone()) };
+        self.append(log, &[note], Write::new())?;
+        log.asked = None;
+        if asked.ends {
+            log.summary.aftermath.by = Some(asked.by);
         }
         Ok(())
     }
@@ -306,6 +326,7 @@ impl Local {
 
     /// The entry of a decision, and what is kept beside it.
     fn decided(&self, log: &mut Log, number: u64, decision: &Decision) -> Result<(), Error> {
+        self.note_who_asks(log)?;
         let mut write = Write::new();
         let mut events = Vec::with_capacity(decision.events.len());
         for event in &decision.events {
@@ -638,6 +659,7 @@ impl Execution for Local {
 
     async fn signal(&self, resting: bool) -> Next {
         let mut inbox = self.inbox.lock().await;
+        self.log().asked = None;
         if let Ok(signal) = inbox.try_recv() {
             return self.given(signal).await;
         }
@@ -661,7 +683,12 @@ impl Execution for Local {
     }
 
     async fn settled(&self) -> Result<(), Error> {
-        let last = self.log().last;
+        let last = {
+            let mut log = self.log();
+            // Who asked is answered next: what was to be decided about it has been.
+            log.asked = None;
+            log.last
+        };
         Ok(self.journal.durable(last).await?)
     }
 

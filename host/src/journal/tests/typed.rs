@@ -9,7 +9,7 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::journal::entry::{Answer, Content, Entry};
-use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Place, Snapshot, Summary, Write};
+use crate::journal::journal::{Aftermath, Error, INLINE_BYTES_MAX, Journal, Open, Place, Snapshot, Summary, Write};
 use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
@@ -149,6 +149,7 @@ fn runs_are_listed_newest_first_by_pages() {
             pins_at: None,
             own_key: None,
             poisoned: false,
+            aftermath: Aftermath::default(),
             status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
             namespace: "people".to_owned(),
             name: "onboarding".to_owned(),
