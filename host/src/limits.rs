@@ -116,6 +116,8 @@ limits! {
     slack_attempts_max = 10, 100, "sends of one call that were surely not done, with backoff; then the run parks";
     slack_backoff_ms_max = 60_000, 900_000, "the longest wait between two of them";
     reconcile_delay_ms = 5_000, 60_000, "after a connection ended, before a read-back is believed (semantics 1)";
+    read_back_ms_max = 3_600_000, 86_400_000, "trying to read back what became of a write, while the network or Slack is away; then the run parks";
+    names_max = 500, 10_000, "names in one action's input that the host looks up: each is a request, and a record";
     body_bytes_max = 1 << 20, 16 << 20, "an HTTP body";
     plugin_bytes_max = 64 << 20, 256 << 20, "a plugin's file: a Python plugin has 18 MB";
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
@@ -130,6 +132,7 @@ limits! {
     notices_again_ms = 30_000, 3_600_000, "between two attempts to tell people, when a failure may pass";
     notices_connections_max = 16, 1_000, "connections over which people are told at once: one that is slow holds up no other";
     blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
+    ended_tokens_kept_ms = 86_400_000, 2_592_000_000, "a token after its end, in lists: so that it is seen why something stopped working";
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
     disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most a quarter of it: with less nothing begins and open runs wait; what people order uses it";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";

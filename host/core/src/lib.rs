@@ -6,6 +6,7 @@
 //! as [`requirement::Rules`].
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod cost;
 pub mod definition;
 pub mod diagnostic;

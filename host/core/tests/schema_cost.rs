@@ -237,6 +237,22 @@ fn attack_b3_what_is_not_counted_is_not_compared_with() {
     assert!(faults[0].message.contains("`dependencies` is not supported"), "{faults:?}");
 }
 
+/// Many schemas of many patterns in one definition.
+#[test]
+fn attack_b3_a_definition_is_read_in_bounded_time() {
+    let patterns: Map<String, Value> = (0..150).map(|n| (format!("(a|b)*a(a|b){{{n}}}"), json!(true))).collect();
+    let schema = json!({ "schema": { "document": { "patternProperties": patterns } } });
+    let tasks: Vec<Value> = (0..60).map(|n| json!({ format!("t{n}"): { "input": schema, "set": {} } })).collect();
+    let document = json!({"dsl": "1.0.3", "namespace": "a", "name": "b", "version": "1.0.0"});
+    let text = json!({"document": document, "do": tasks}).to_string();
+    let begun = Instant::now();
+    let (workflow, _, diagnostics) = bellhop_core::definition::parse("w.yaml", &text);
+    println!("read after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < 3 * AT_MOST, "{:?}", begun.elapsed());
+    assert!(workflow.is_none());
+    assert!(diagnostics.iter().any(|d| d.code.0 == "schema-too-costly"), "{diagnostics:?}");
+}
+
 #[test]
 fn what_is_ordinary_is_compared() {
     let person = json!({

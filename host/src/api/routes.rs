@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request as HttpRequest, State};
-use axum::http::{HeaderName, HeaderValue, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter};
@@ -23,6 +23,7 @@ use super::auth::{self, Needs, Peer};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens};
+use crate::engine::blocked::Change;
 use crate::faults;
 
 /// A method of HTTP.
@@ -228,8 +229,7 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     let id = RequestId::new(services.clock.now(), services.entropy.next_wide());
     let begun = services.clock.monotonic();
     let path = request.uri().path().to_owned();
-    // What an operator changes (a connection, a plugin, a table, a binding) may be what a blocked run waits for.
-    let may_help = !request.method().is_safe() && !path.ends_with("/runs") && !path.starts_with("/v1/runs");
+    let change = changed(request.method(), &path);
     let span = tracing::info_span!("request", %id, method = %request.method(), route = tracing::field::Empty);
     let answered = async {
         let answer = match headers_fit(&request) {
@@ -254,8 +254,8 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
         answer = problem.render(id, &path);
     }
-    if may_help && answer.status().is_success() {
-        app.engine.remedied();
+    if let Some(change) = change.filter(|_| answer.status().is_success()) {
+        app.engine.remedied(&change);
     }
     if let Some(count) = app.counters.answers.get(usize::from(answer.status().as_u16() / 100)) {
         count.fetch_add(1, Ordering::Relaxed);
@@ -265,6 +265,28 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     }
     faults::news();
     answer
+}
+
+/// What an operator changes with a request that succeeds, as far as a blocked run may wait for it.
+fn changed(method: &Method, path: &str) -> Option<Change> {
+    if method.is_safe() {
+        return None;
+    }
+    if path.contains('%') {
+        // Not the name as it stands.
+        return Some(Change::Any);
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts[..] {
+        ["v1", "connections" | "plugins", ..] => Some(Change::Reach),
+        ["v1", "tables", name] => Some(Change::Table(name.to_owned())),
+        // Another version of its workflow is not what a run waits for.
+        ["v1", "workflows", namespace, name, "bindings"] => {
+            Some(Change::Bindings(WorkflowName { namespace: namespace.to_owned(), name: name.to_owned() }))
+        }
+        ["v1", "runs" | "workflows" | "actions" | "check" | "tokens" | "connection-links", ..] => None,
+        _ => Some(Change::Any),
+    }
 }
 
 fn headers_fit(request: &HttpRequest) -> Result<(), Problem> {

@@ -221,8 +221,6 @@ impl Engine {
                 Some(turn)
             }
         };
-        let max = self.services.limits.open_runs_max;
-        let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let definition = match &trigger.inline {
             Some(definition) => definition.clone(),
             None => {
@@ -247,6 +245,9 @@ impl Engine {
                 }
             }
         };
+        // A run that was started before is given also when no more may be open.
+        let max = self.services.limits.open_runs_max;
+        let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
         let blocked = report.plan.is_none();
         let Pinned { connections, chosen, actions, granted } = match &report.plan {

@@ -139,11 +139,11 @@ pub(crate) struct Connections {
 /// The buckets that Slack had closed when the process ended, and that are closed still.
 pub(crate) fn closed(journal: &Journal, now: Timestamp) -> Result<Vec<Closed>, journal::Error> {
     let mut closed = Vec::new();
-    let mut range = Some(key::all(key::Space::Limiter));
-    while let Some(page) = range {
-        let listed = journal.list::<Closed>(key::Space::Limiter, &page, 1_000)?;
-        closed.extend(listed.items.into_iter().map(|(_, closed)| closed).filter(|c| c.until_ms > now.as_millis()));
-        range = listed.next;
+    for read in journal.list::<Closed>(key::Space::Limiter, &key::all(key::Space::Limiter)) {
+        let (_, one) = read?;
+        if one.until_ms > now.as_millis() {
+            closed.push(one);
+        }
     }
     Ok(closed)
 }
@@ -151,18 +151,14 @@ pub(crate) fn closed(journal: &Journal, now: Timestamp) -> Result<Vec<Closed>, j
 impl Connections {
     /// Reads all connections into the gateway.
     pub(crate) fn read(journal: Journal, secrets: Secrets, gateway: &Gateway) -> Result<Self, Error> {
-        let mut range = Some(key::all(key::Space::Connection));
-        while let Some(page) = range {
-            let listed = journal.list::<Stored>(key::Space::Connection, &page, 1_000)?;
-            for (_, Stored { facts, acting }) in listed.items {
-                // Without its tokens it can do nothing, and keeps no other from being used.
-                let tokens = secrets.read(&facts.name).unwrap_or_else(|error| {
-                    journal.damaged_beside(&key::connection(&facts.name), &error.to_string());
-                    BTreeMap::new()
-                });
-                gateway.put(Connected { facts, acting, tokens });
-            }
-            range = listed.next;
+        for read in journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection)) {
+            let (_, Stored { facts, acting }) = read?;
+            // Without its tokens it can do nothing, and keeps no other from being used.
+            let tokens = secrets.read(&facts.name).unwrap_or_else(|error| {
+                journal.damaged_beside(&key::connection(&facts.name), &error.to_string());
+                BTreeMap::new()
+            });
+            gateway.put(Connected { facts, acting, tokens });
         }
         Ok(Self { journal, secrets })
     }

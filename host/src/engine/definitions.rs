@@ -154,15 +154,14 @@ impl Definitions {
 
     /// Whether a workflow has as many versions as it may have.
     fn is_full(&self, name: &WorkflowName) -> Result<bool, journal::Error> {
-        let mut range = Some(key::workflow_versions(&name.namespace, &name.name));
+        let range = key::workflow_versions(&name.namespace, &name.name);
         let mut found = 0;
-        while let Some(page) = range {
-            let listed = self.journal.list::<StoredVersion>(key::Space::Workflow, &page, 1_000)?;
-            found += listed.items.len() as u64;
+        for read in self.journal.list::<StoredVersion>(key::Space::Workflow, &range) {
+            read?;
+            found += 1;
             if found >= self.versions_max {
                 return Ok(true);
             }
-            range = listed.next;
         }
         Ok(false)
     }
@@ -290,15 +289,11 @@ impl Definitions {
     /// All workflows: name, latest version.
     pub(crate) fn all(&self) -> Result<Vec<(WorkflowName, Current)>, journal::Error> {
         let mut found = Vec::new();
-        let mut range = Some(key::all(key::Space::WorkflowCurrent));
-        while let Some(page) = range {
-            let listed = self.journal.list::<Current>(key::Space::WorkflowCurrent, &page, 1_000)?;
-            for (bytes, current) in listed.items {
-                let name = key::Parts::of(key::Space::WorkflowCurrent, &bytes)
-                    .and_then(|mut parts| Some(WorkflowName { namespace: parts.text()?, name: parts.text()? }));
-                found.extend(name.map(|name| (name, current)));
-            }
-            range = listed.next;
+        for read in self.journal.list::<Current>(key::Space::WorkflowCurrent, &key::all(key::Space::WorkflowCurrent)) {
+            let (bytes, current) = read?;
+            let name = key::Parts::of(key::Space::WorkflowCurrent, &bytes)
+                .and_then(|mut parts| Some(WorkflowName { namespace: parts.text()?, name: parts.text()? }));
+            found.extend(name.map(|name| (name, current)));
         }
         Ok(found)
     }
@@ -341,14 +336,10 @@ impl Definitions {
     /// The names of all tables with their versions.
     pub(crate) fn tables(&self) -> Result<Vec<(String, CurrentTable)>, journal::Error> {
         let mut found = Vec::new();
-        let mut range = Some(key::all(key::Space::TableCurrent));
-        while let Some(page) = range {
-            let listed = self.journal.list::<CurrentTable>(key::Space::TableCurrent, &page, 1_000)?;
-            for (bytes, current) in listed.items {
-                let name = key::Parts::of(key::Space::TableCurrent, &bytes).and_then(|mut parts| parts.text());
-                found.extend(name.map(|name| (name, current)));
-            }
-            range = listed.next;
+        for read in self.journal.list::<CurrentTable>(key::Space::TableCurrent, &key::all(key::Space::TableCurrent)) {
+            let (bytes, current) = read?;
+            let name = key::Parts::of(key::Space::TableCurrent, &bytes).and_then(|mut parts| parts.text());
+            found.extend(name.map(|name| (name, current)));
         }
         Ok(found)
     }

@@ -195,7 +195,8 @@ pub(crate) async fn drive<E: Execution>(
             }
         };
         let woken = matches!(cause, Cause::Wake);
-        let decided = deciding.decide(&state, port.now(), port.entropy(), cause).await;
+        let at = port.now();
+        let decided = deciding.decide(&state, at, port.entropy(), cause).await;
         let has_decided = decided.is_some();
         if let Some(decided) = decided {
             state = Arc::new(decided.after);
@@ -206,8 +207,9 @@ pub(crate) async fn drive<E: Execution>(
                 // Whoever else has something to do on this thread goes first.
                 tokio::task::yield_now().await;
             }
-        } else if woken {
-            // The clock was set back since: the time has yet to come again.
+        } else if woken && wake(&state).is_some_and(|time| time > at) {
+            // The clock was set back since: the time has yet to come again. A time that has come and leads to no decision
+            // is not given again, because nothing would be different then.
             port.rearm();
         }
         if let Some(acknowledge) = acknowledge {

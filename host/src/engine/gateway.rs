@@ -9,14 +9,17 @@ use bellhop_core::id::RunId;
 use bellhop_core::requirement::{Connection, Rules, TokenKind};
 use bellhop_core::time::Timestamp;
 use bellhop_slack::catalog::{Catalog, Method};
-use bellhop_slack::client::{Answer, Client, Failure, Secret};
-use bellhop_slack::limiter::{self, Closed, Limiter, Owner};
+use bellhop_slack::client::{Answer, Client, Failure, NotSent, Secret};
+use bellhop_slack::limiter::{self, Closed, Limiter, Owner, Reservation};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Journal, Write, key};
+
+/// A request of the host's own waits so long in place for a bucket that Slack has closed; else it comes again.
+const READ_WAIT_MS_MAX: u64 = 5_000;
 
 /// The program's clock, as the limiter wants it.
 #[derive(Clone)]
@@ -198,33 +201,50 @@ impl Gateway {
         self.client.send(method, arguments, token, connection.workspace()).await
     }
 
-    /// Reserves budget and sends a read of the host's own (a read-back, a name to resolve), waiting out what is
-    /// surely not done up to `attempts` times.
+    /// Queues for budget for a request of the host's own.
+    ///
+    /// # Errors
+    /// Where Slack wants to be left alone for long: the failure says how long that is, so that whoever asks can do
+    /// something else meanwhile. Or too many wait already.
+    pub(crate) fn reserve_soon(
+        &self,
+        connection: &Connected,
+        method: &Method,
+        arguments: &Value,
+        run: RunId,
+    ) -> Result<Reservation<SlackClock>, Failure> {
+        let not_yet = |reason, retry_after_ms| Failure::NotSent { reason, retry_after_ms };
+        let reserved = self.limiter.reserve(method, arguments, connection.owner(), run, limiter::Lane::Fast);
+        // Others are through the queue by and by.
+        let reservation = reserved.map_err(|full| not_yet(NotSent::Unavailable(full.to_string()), None))?;
+        let wait_ms = reservation.wait_ms();
+        let is_closed = reservation.keys().first().is_some_and(|key| self.limiter.closed(key).is_some());
+        if is_closed && wait_ms > READ_WAIT_MS_MAX {
+            return Err(not_yet(NotSent::RateLimited, Some(wait_ms)));
+        }
+        Ok(reservation)
+    }
+
+    /// Reserves budget and sends a read of the host's own (a read-back, a name to resolve), once. Whoever asks decides
+    /// whether and when it is tried again.
+    ///
+    /// # Errors
+    /// As [`Self::send`] and [`Self::reserve_soon`].
     pub(crate) async fn read(
         &self,
         connection: &Connected,
         method: &Method,
         arguments: &Value,
         run: RunId,
-        attempts: u32,
     ) -> Result<Answer, Failure> {
-        let mut attempt = 1;
-        loop {
-            let reserved = self.limiter.reserve(method, arguments, connection.owner(), run, limiter::Lane::Fast);
-            match reserved {
-                Ok(reservation) => drop(reservation.await),
-                Err(full) => return Err(not_sent(full.to_string())),
-            }
-            match self.send(connection, method, arguments).await {
-                Err(Failure::NotSent { .. } | Failure::Unknown { .. }) if attempt < attempts => attempt += 1,
-                other => return other,
-            }
-        }
+        let reservation = self.reserve_soon(connection, method, arguments, run)?;
+        drop(reservation.await);
+        self.send(connection, method, arguments).await
     }
 }
 
 fn not_sent(why: String) -> Failure {
-    Failure::NotSent { reason: bellhop_slack::client::NotSent::Arguments(why), retry_after_ms: None }
+    Failure::NotSent { reason: NotSent::Arguments(why), retry_after_ms: None }
 }
 
 /// Keeps until when a bucket is closed, and when that may be forgotten. Not waited for: if it is lost, Slack says it again.

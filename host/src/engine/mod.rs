@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) mod accept;
 mod aside;
-mod blocked;
+pub(crate) mod blocked;
 mod call;
 pub(crate) mod connections;
 mod deciding;
@@ -52,6 +52,9 @@ use crate::journal::{self, Journal};
 use crate::limits::Limits;
 use crate::sandbox::expression::Expressions;
 use crate::sandbox::{self, Sandbox};
+
+/// Until timers that could not be read are tried again.
+const TIMERS_AGAIN: Duration = Duration::from_secs(10);
 
 /// What all runs share.
 pub(crate) struct Services {
@@ -307,12 +310,18 @@ impl Engine {
                     }
                     self.wake(run).await;
                 }
-                Err(error) => {
+                Err(error) if error.is_fatal() => {
                     tracing::error!(%error, "the timers cannot be read");
                     self.services.fatal.send_replace(Some(error.to_string()));
                     return;
                 }
+                Err(error) => {
+                    tracing::error!(%error, "the timers cannot be read; they are tried again");
+                    self.services.clock.sleep(TIMERS_AGAIN).await;
+                }
             }
+            // When many are due, waking them may never have to wait for anything: others have their turn here.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -1,8 +1,8 @@
 //! How many runs may be open, and how many of them in memory: the others wait in line for a place.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::Cause;
@@ -15,8 +15,33 @@ use super::runs::Runs;
 #[derive(Default)]
 pub(super) struct Places {
     open: AtomicU64,
-    /// At most one for each open run that is due.
-    line: Mutex<VecDeque<RunId>>,
+    line: Mutex<Line>,
+}
+
+/// Runs that wait for a place in memory: each stands in it once, so that it is no longer than there are open runs, and
+/// those that came first go first.
+#[derive(Default)]
+struct Line {
+    serial: u64,
+    runs: BTreeMap<u64, RunId>,
+    serials: HashMap<RunId, u64>,
+}
+
+impl Line {
+    fn push(&mut self, run: RunId) {
+        if self.serials.contains_key(&run) {
+            return;
+        }
+        self.serial += 1;
+        self.runs.insert(self.serial, run);
+        self.serials.insert(run, self.serial);
+    }
+
+    fn pop(&mut self) -> Option<RunId> {
+        let (_, run) = self.runs.pop_first()?;
+        self.serials.remove(&run);
+        Some(run)
+    }
 }
 
 /// A place among the open runs for one that is about to be accepted; given back unless it is kept.
@@ -64,51 +89,119 @@ impl Places {
         self.open.load(Ordering::Acquire)
     }
 
-    pub(super) fn line_up(&self, run: RunId) {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).push_back(run);
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<RunId> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    /// Puts a run at the end of the line, unless it stands there.
+    pub(super) fn line_up(&self, run: RunId) {
+        self.line().push(run);
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn has_no_line(&self) -> bool {
+        self.line().runs.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_line(&self) -> usize {
+        self.line().runs.len()
+    }
+}
+
+/// A place in memory for a run that is about to be taken up. Given back when it is dropped: by then the run is in memory,
+/// or could not be taken up.
+pub(super) struct Seat {
+    arriving: Arc<AtomicU64>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.arriving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Runs {
-    /// Whether as many are in memory as may be.
-    pub(super) fn is_full(&self, live_max: u64) -> bool {
-        self.live() as u64 >= live_max
+    /// A place in memory for one more run, unless as many have one as may.
+    pub(super) fn seat(&self, live_max: u64) -> Option<Seat> {
+        let live = self.live() as u64;
+        let more = |arriving: u64| (live.saturating_add(arriving) < live_max).then_some(arriving + 1);
+        self.arriving.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Seat { arriving: self.arriving.clone() })
     }
 }
 
 impl Engine {
-    /// Takes a run up that has something to do, as soon as there is a place for it.
+    /// Takes a run up that has something to do, as soon as there is a place for it. One that is in memory is told at once.
     pub(super) async fn wake(self: &Arc<Self>, run: RunId) {
-        if self.runs.is_full(self.services.limits.live_runs_max) && self.runs.moved(run).is_none() {
-            self.runs.places.line_up(run);
+        if self.runs.is_live(run) {
+            self.bring(run).await;
         } else {
-            let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
-            if let Err(error) = self.send(run, signal).await {
-                tracing::error!(%run, %error, "a run that is due cannot be taken up");
+            let seat = self.runs.seat(self.services.limits.live_runs_max);
+            match seat.filter(|_| self.runs.places.has_no_line()) {
+                Some(_seat) => self.bring(run).await,
+                None => self.runs.places.line_up(run),
             }
         }
         // A place may have become free before the run stood in line, or the run may have ended and need none.
         self.next_in_line();
     }
 
+    async fn bring(self: &Arc<Self>, run: RunId) {
+        let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
+        if let Err(error) = self.send(run, signal).await {
+            tracing::error!(%run, %error, "a run that is due cannot be taken up");
+        }
+    }
+
     /// Gives a free place to the run that has waited longest.
     pub(super) fn next_in_line(self: &Arc<Self>) {
-        if self.is_draining() || self.runs.is_full(self.services.limits.live_runs_max) {
+        if self.is_draining() || self.runs.places.has_no_line() {
             return;
         }
-        let Some(run) = self.runs.places.next() else { return };
+        // Taken before the run leaves the line: one that is in it keeps its turn until there is a place.
+        let Some(seat) = self.runs.seat(self.services.limits.live_runs_max) else { return };
+        let Some(run) = self.runs.places.line().pop() else { return };
         let engine = self.clone();
-        self.services.spawn(async move { engine.wake(run).await });
+        self.services.spawn(async move {
+            engine.bring(run).await;
+            drop(seat);
+            engine.next_in_line();
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn house_a5_a_run_stands_in_line_once_and_keeps_its_place() {
+        let run = |n: u64| RunId::new(bellhop_core::time::Timestamp::from_millis(n), 1);
+        let places = Places::default();
+        for n in [3, 1, 2, 3, 1, 3] {
+            places.line_up(run(n));
+        }
+        assert_eq!(places.in_line(), 3);
+        let order: Vec<_> = std::iter::from_fn(|| places.line().pop()).collect();
+        assert_eq!(order, [run(3), run(1), run(2)]);
+        places.line_up(run(3));
+        assert_eq!(places.line().pop(), Some(run(3)), "one that has left may come again");
+        assert!(places.has_no_line() && places.line().serials.is_empty());
+    }
+
+    #[test]
+    fn house_a5_runs_on_their_way_into_memory_count_as_in_it() {
+        let runs = Runs::default();
+        let first = runs.seat(2).unwrap();
+        let second = runs.seat(2).unwrap();
+        assert!(runs.seat(2).is_none());
+        drop(first);
+        let third = runs.seat(2);
+        assert!(third.is_some() && runs.seat(2).is_none());
+        drop((second, third));
+        assert!(runs.seat(1).is_some());
+    }
 
     #[test]
     fn a_place_is_given_back_unless_it_is_kept() {

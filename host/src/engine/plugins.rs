@@ -9,7 +9,7 @@ use bellhop_core::manifest::Manifest;
 use bellhop_core::preflight::{Plugin, Plugins as Known};
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::Action;
-use bellhop_core::schema::Schema;
+use bellhop_core::schema::{PATTERNS_TOGETHER_MAX, Schema};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -111,25 +111,21 @@ impl Plugins {
     /// Reads what is installed. Nothing is compiled or instantiated until it is called.
     pub(crate) fn read(journal: Journal, sandbox: Sandbox) -> Result<Self, journal::Error> {
         let mut inner = Inner::default();
-        let mut range = Some(key::all(key::Space::Plugin));
-        while let Some(page) = range {
-            let listed = journal.list::<Stored>(key::Space::Plugin, &page, 500)?;
-            for (_, stored) in listed.items {
-                let granted = journal.get(&stored.grant_key());
-                // Grants that cannot be read allow nothing.
-                let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
-                // What a host took once it goes on to run, though it would be refused today.
-                if let Some(installed) = compile(stored, granted.into()) {
-                    if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
-                        // Of a version that did not pin them.
-                        let mut write = Write::new();
-                        write.blob(&kept(&installed.grants));
-                        journal.commit(write)?;
-                    }
-                    inner.add(installed);
+        for read in journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin)) {
+            let (_, stored) = read?;
+            let granted = journal.get(&stored.grant_key());
+            // Grants that cannot be read allow nothing.
+            let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
+            // What a host took once it goes on to run, though it would be refused today.
+            if let Some(installed) = compile(stored, granted.into()) {
+                if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
+                    // Of a version that did not pin them.
+                    let mut write = Write::new();
+                    write.blob(&kept(&installed.grants));
+                    journal.commit(write)?;
                 }
+                inner.add(installed);
             }
-            range = listed.next;
         }
         inner.refresh();
         Ok(Self { journal, sandbox, inner: RwLock::new(inner), changing: tokio::sync::Mutex::default() })
@@ -293,13 +289,19 @@ fn kept(grants: &[Grant]) -> Vec<u8> {
 /// Compiles an installed plugin's schemas; none where one of them is invalid.
 fn compile(stored: Stored, grants: Arc<[Grant]>) -> Option<Installed> {
     let mut actions = BTreeMap::new();
+    let mut patterns = 0;
     for action in &stored.manifest.actions {
+        if patterns > PATTERNS_TOGETHER_MAX {
+            return None;
+        }
+        let (input, output) = (Schema::compile(&action.input).ok()?, Schema::compile(&action.output).ok()?);
+        patterns += input.patterns() + output.patterns();
         let compiled = Action {
             plugin: stored.inspection.digest,
             version: stored.manifest.version.clone(),
             manifest: action.clone(),
-            input: Schema::compile(&action.input).ok()?,
-            output: Schema::compile(&action.output).ok()?,
+            input,
+            output,
         };
         actions.insert(action.name.clone(), Arc::new(compiled));
     }

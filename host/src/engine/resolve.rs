@@ -136,7 +136,8 @@ impl Engine {
             return Err(needs(run, key, &method.name, Some(method), &why));
         };
         let doubt = Doubt { method, arguments: &arguments, intent, stamp, before: None };
-        match call::read_back(gateway, &connection, &doubt, run).await {
+        let read = call::read_back(&self.services, &connection, &doubt, run).await;
+        match read.unwrap_or_else(|later| Verdict::CannotTell(later.why)) {
             Verdict::Found(body) | Verdict::Holds(body) => Ok(body),
             Verdict::Absent | Verdict::Repeat => {
                 Err(needs(run, key, &method.name, Some(method), "reading it back shows nothing of it"))

@@ -1,6 +1,7 @@
 //! The runs that are in memory: begun, woken, signalled, put down.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
@@ -33,6 +34,8 @@ pub(crate) struct Runs {
     /// Those that cannot be taken up in this process, with the reason.
     pub(super) aside: Mutex<HashMap<RunId, String>>,
     pub(super) places: Places,
+    /// Runs that are on their way into memory; see [`Runs::seat`].
+    pub(super) arriving: Arc<AtomicU64>,
     ended: Notify,
 }
 
@@ -160,10 +163,12 @@ impl Engine {
     /// Carries a run that was just accepted, or has it wait in line for a place.
     pub(super) fn begin(self: &Arc<Self>, run: RunId, begun: Begun) {
         let Begun { state, granted, ticket, bytes, summary } = begun;
-        if self.runs.is_full(self.services.limits.live_runs_max) {
+        let seat = self.runs.seat(self.services.limits.live_runs_max);
+        // Those that wait in line came before it.
+        let Some(_seat) = seat.filter(|_| self.runs.places.has_no_line()) else {
             self.runs.places.line_up(run);
             return self.next_in_line();
-        }
+        };
         let (opening, live) = self.opening(run, summary);
         let port = Local::fresh(opening, ticket, bytes);
         self.runs.insert(run, live);
@@ -342,7 +347,8 @@ impl Engine {
         }
         let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
         if summary.status.is_final() && !matches!(signal.cause, Cause::Retry | Cause::Undo) {
-            return Ok(());
+            // A run that was given up unread has left its timer.
+            return Ok(self.services.timers.dismiss(run)?);
         }
         if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
             return Err(LoadError::Damaged(reason.clone()));

@@ -1,4 +1,5 @@
-//! Removes what may go: idempotency keys and whole runs some time after a run's end, and what is over of rate limits.
+//! Removes what may go: idempotency keys and whole runs some time after a run's end, tokens some time after theirs, and
+//! what is over of rate limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::journal::{self, Write, key};
 
 /// Removed in one batch: others' writes come in between.
 const SLICE: usize = 500;
+/// Before something that could not be removed is tried again.
+const AGAIN_MS: u64 = 3_600_000;
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_secs(600);
 
@@ -33,6 +36,10 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         if let Err(error) = self.keep_by_limits().await {
             tracing::warn!(%error, "how long ended runs are kept is not as the limits say");
+        }
+        if let Err(error) = self.tokens.sweep_all(self.services.clock.now(), self.services.limits.ended_tokens_kept_ms)
+        {
+            tracing::warn!(%error, "tokens that have ended cannot be removed");
         }
         loop {
             match self.sweep().await {
@@ -61,8 +68,16 @@ impl Engine {
             for (at, subject) in expired {
                 write.delete(&key::expiry(at, &subject));
                 let fate = match run_of(&subject) {
-                    Some(run) => self.forget(run, now).await?,
-                    None => self.fate(&subject, now)?,
+                    Some(run) => self.forget(run, now).await,
+                    None => self.fate(&subject, now),
+                };
+                let fate = match fate {
+                    // What cannot be removed does not keep what comes after it from being removed.
+                    Err(error) if !error.is_fatal() => {
+                        tracing::warn!(%error, "something that may go cannot be removed, and is tried again later");
+                        Fate::KeptUntil(now.plus_millis(AGAIN_MS))
+                    }
+                    fate => fate?,
                 };
                 match fate {
                     // Gone already, with everything else of it.
@@ -106,6 +121,15 @@ impl Engine {
                 }
                 _ => Fate::Gone,
             },
+            Space::Token => {
+                let kept_ms = self.services.limits.ended_tokens_kept_ms;
+                match readable(self.tokens.sweep(subject, now, kept_ms).map(Some))?.flatten() {
+                    Some(until) => Fate::KeptUntil(until),
+                    None if journal.get::<Value>(subject).is_ok_and(|found| found.is_none()) => Fate::Gone,
+                    // It has no end any more, or cannot be read: that is for a person to look at.
+                    None => Fate::Kept,
+                }
+            }
             _ => Fate::Gone,
         })
     }

@@ -106,7 +106,7 @@ impl Engine {
         let asking = RunId::new(services.clock.now(), services.entropy.next_wide());
         let mut found = Vec::new();
         for _ in 0..PAGES_MAX {
-            let answer = match services.gateway.read(connection, asked, &arguments, asking, 2).await {
+            let answer = match services.gateway.read(connection, asked, &arguments, asking).await {
                 Ok(answer) if answer.ok => answer.body,
                 Ok(answer) => {
                     tracing::info!(connection = %connection.facts.name, method, error = ?answer.error,
@@ -127,9 +127,11 @@ impl Engine {
             }
             match answer["response_metadata"]["next_cursor"].as_str() {
                 Some(cursor) if !cursor.is_empty() => arguments["cursor"] = json!(cursor),
-                _ => break,
+                _ => return found,
             }
         }
-        found
+        tracing::info!(connection = %connection.facts.name, method, "a table's names are not looked up in so long a list");
+        // As for a part of a list above.
+        Vec::new()
     }
 }

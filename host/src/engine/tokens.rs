@@ -1,7 +1,7 @@
 //! Bearer tokens of the HTTP interface: stored as digests, shown once.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bellhop_core::definition::WorkflowName;
 use bellhop_core::digest::Digest;
@@ -9,7 +9,8 @@ use bellhop_core::id::TokenId;
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::journal::{self, Journal, Write, key};
+use crate::journal::key::{self, Key};
+use crate::journal::{self, Journal, Write};
 
 /// What a token may do: `runs:start`, `runs:start:people/onboarding`, …
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,12 +80,19 @@ impl Stored {
 pub(crate) struct Tokens {
     journal: Journal,
     known: RwLock<HashMap<Digest, Stored>>,
+    /// Held from reading a token in the store until it is known, and from removing one there until it is not: else one
+    /// that was read before it was removed would be known for as long as the process runs.
+    changing: Mutex<()>,
 }
 
 impl Tokens {
     /// Over `journal`.
     pub(crate) fn new(journal: Journal) -> Self {
-        Self { journal, known: RwLock::default() }
+        Self { journal, known: RwLock::default(), changing: Mutex::default() }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a token; its secret is given back and kept nowhere. After Ok it is durable.
@@ -99,8 +107,13 @@ impl Tokens {
         let secret = format!("bh_{}", secret_text());
         let stored =
             Stored { id: TokenId::new(now, entropy), name: name.to_owned(), scopes, created_at: now, expires_at };
+        let key = key::token(Digest::of(secret.as_bytes()));
         let mut write = Write::new();
-        write.put(&key::token(Digest::of(secret.as_bytes())), &stored)?;
+        write.put(&key, &stored)?;
+        if let Some(at) = expires_at {
+            // Looked at then, and removed some time later.
+            write.put(&key::expiry(at, &key), &serde_json::Value::Null)?;
+        }
         // Also on a full disk: it is few bytes, and without a token nobody could do anything about that.
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await?;
@@ -115,6 +128,7 @@ impl Tokens {
         let found = match known {
             Some(found) => Some(found),
             None => {
+                let _changing = self.changing();
                 let read: Option<Stored> = self.journal.get(&key::token(digest))?;
                 if let Some(stored) = &read {
                     self.known.write().unwrap_or_else(PoisonError::into_inner).insert(digest, stored.clone());
@@ -127,23 +141,74 @@ impl Tokens {
 
     /// All tokens.
     pub(crate) fn all(&self) -> Result<Vec<Stored>, journal::Error> {
-        let page = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token), 1_000)?;
-        Ok(page.items.into_iter().map(|(_, stored)| stored).collect())
+        self.listed().map(|read| read.map(|(_, stored)| stored)).collect()
+    }
+
+    fn listed(&self) -> impl Iterator<Item = Result<(Digest, Stored), journal::Error>> {
+        let all = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token));
+        all.filter_map(|read| match read {
+            Ok((bytes, stored)) => Some(Ok((digest_of(&bytes)?, stored))),
+            Err(error) => Some(Err(error)),
+        })
     }
 
     /// Ends a token at once. False when there is none.
     pub(crate) async fn revoke(&self, id: TokenId) -> Result<bool, journal::Error> {
-        let page = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token), 1_000)?;
-        let Some((bytes, _)) = page.items.into_iter().find(|(_, stored)| stored.id == id) else { return Ok(false) };
-        let digest = key::Parts::of(key::Space::Token, &bytes).and_then(|mut parts| parts.digest());
-        let Some(digest) = digest else { return Ok(false) };
+        for read in self.listed() {
+            let (digest, stored) = read?;
+            if stored.id == id {
+                let ticket = self.remove(digest, &stored)?;
+                self.journal.durable(ticket).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn remove(&self, digest: Digest, stored: &Stored) -> Result<journal::Ticket, journal::Error> {
+        let key = key::token(digest);
         let mut write = Write::new();
-        write.delete(&key::token(digest));
+        if let Some(at) = stored.expires_at {
+            write.delete(&key::expiry(at, &key));
+        }
+        write.delete(&key);
+        let _changing = self.changing();
         let ticket = self.journal.commit(write)?;
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&digest);
-        self.journal.durable(ticket).await?;
-        Ok(true)
+        Ok(ticket)
     }
+
+    /// Removes the token of a key if it ended longer than `kept_ms` ago; else gives until when it stays, none: for good.
+    pub(super) fn sweep(&self, key: &Key, now: Timestamp, kept_ms: u64) -> Result<Option<Timestamp>, journal::Error> {
+        let (Some(digest), Some(stored)) = (digest_of(key.bytes()), self.journal.get::<Stored>(key)?) else {
+            return Ok(None);
+        };
+        let until = stored.expires_at.map(|at| at.plus_millis(kept_ms));
+        if until.is_some_and(|until| until <= now) {
+            self.remove(digest, &stored)?;
+            return Ok(None);
+        }
+        Ok(until)
+    }
+
+    /// Removes the tokens that ended longer than `kept_ms` ago, also those of versions that did not mark when that is.
+    /// Gives how many.
+    pub(super) fn sweep_all(&self, now: Timestamp, kept_ms: u64) -> Result<u64, journal::Error> {
+        let mut removed = 0;
+        for read in self.listed() {
+            // One that is damaged is no token, and says nothing of the others.
+            let Ok((digest, stored)) = read else { continue };
+            if stored.expires_at.is_some_and(|at| at.plus_millis(kept_ms) <= now) {
+                self.remove(digest, &stored)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn digest_of(key: &[u8]) -> Option<Digest> {
+    key::Parts::of(key::Space::Token, key).and_then(|mut parts| parts.digest())
 }
 
 /// 160 bits from the operating system, as text.
@@ -153,4 +218,82 @@ fn secret_text() -> String {
     // Without the system's randomness there can be no secret: better none than a guessable one.
     std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)).expect("the system has randomness");
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::journal::memory::Memory;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    fn scopes() -> BTreeSet<Scope> {
+        [Scope::parse("runs:read").unwrap()].into()
+    }
+
+    #[tokio::test]
+    async fn house_a9_every_token_is_listed_and_can_be_revoked_however_many_there_are() {
+        let tokens = Tokens::new(Journal::new(Arc::new(Memory::new())));
+        let mut made = Vec::new();
+        for n in 0..2_300 {
+            made.push(tokens.create(&format!("t{n}"), scopes(), None, NOW, n).await.unwrap());
+        }
+        let listed: BTreeSet<TokenId> = tokens.all().unwrap().into_iter().map(|stored| stored.id).collect();
+        assert_eq!(listed, made.iter().map(|(stored, _)| stored.id).collect());
+        // Some by chance, since their order in the store is that of their digests.
+        for (stored, secret) in made.iter().step_by(53) {
+            assert!(tokens.find(secret, NOW).unwrap().is_some());
+            assert!(tokens.revoke(stored.id).await.unwrap(), "{} is not found", stored.name);
+            assert!(tokens.find(secret, NOW).unwrap().is_none(), "{} still works", stored.name);
+            assert!(!tokens.revoke(stored.id).await.unwrap());
+        }
+        assert_eq!(tokens.all().unwrap().len(), 2_300 - 44);
+    }
+
+    #[tokio::test]
+    async fn house_a9_a_token_that_ended_is_removed_some_time_later() {
+        let journal = Journal::new(Arc::new(Memory::new()));
+        let tokens = Tokens::new(journal.clone());
+        let end = NOW.plus_millis(1_000);
+        let (ends, secret) = tokens.create("ends", scopes(), Some(end), NOW, 1).await.unwrap();
+        let (stays, _) = tokens.create("stays", scopes(), None, NOW, 2).await.unwrap();
+        assert!(tokens.find(&secret, NOW).unwrap().is_some());
+        let marked = journal.expired(end, 10).unwrap();
+        let [(at, key)] = &marked[..] else { panic!("{marked:?}") };
+        assert_eq!(*at, end);
+        let kept = end.plus_millis(50);
+        assert_eq!(tokens.sweep(key, end, 50).unwrap(), Some(kept));
+        assert_eq!(tokens.sweep_all(end, 50).unwrap(), 0);
+        assert!(tokens.find(&secret, end).unwrap().is_none(), "it is shown, and lets nobody in");
+        assert_eq!(tokens.all().unwrap().len(), 2);
+        assert_eq!(tokens.sweep(key, kept, 50).unwrap(), None);
+        assert_eq!(tokens.all().unwrap(), std::slice::from_ref(&stays));
+        assert!(tokens.known.read().unwrap().is_empty(), "what is gone is not remembered");
+        assert!(!tokens.revoke(ends.id).await.unwrap());
+        // One of a version that marked nothing.
+        let mut write = Write::new();
+        write.put(&key::token(Digest::of(b"old")), &ends).unwrap();
+        journal.commit(write).unwrap();
+        assert_eq!(tokens.sweep_all(kept, 50).unwrap(), 1);
+        assert_eq!(tokens.all().unwrap(), [stays]);
+    }
+
+    /// However the two come together, a token that is revoked is not known afterwards.
+    #[test]
+    fn house_a9_a_token_that_is_looked_up_while_it_is_revoked_is_revoked() {
+        let tokens = Arc::new(Tokens::new(Journal::new(Arc::new(Memory::new()))));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for n in 0..300 {
+            let (stored, secret) = runtime.block_on(tokens.create("t", scopes(), None, NOW, n)).unwrap();
+            let looking = {
+                let (tokens, secret) = (tokens.clone(), secret.clone());
+                std::thread::spawn(move || drop(tokens.find(&secret, NOW).unwrap()))
+            };
+            assert!(runtime.block_on(tokens.revoke(stored.id)).unwrap());
+            looking.join().unwrap();
+            assert!(tokens.find(&secret, NOW).unwrap().is_none(), "round {n}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Command, ExecutionKey, State, pending};
@@ -49,8 +50,19 @@ impl Place {
 pub(super) enum Wanted {
     /// Keys, or Slack's budget: with its turn it has them.
     Turn,
-    /// The time to try again: then it has yet to queue.
+    /// The time to try again, or to read back again: then it has yet to queue.
     Backoff,
+}
+
+/// What a call that waits has behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Progress {
+    /// Sends so far.
+    pub(super) sends: u64,
+    /// Since when it is tried to find out what became of the last of them, by [`Clock::monotonic`]; none: that is known.
+    pub(super) in_doubt_since: Option<Duration>,
+    /// How often that failed.
+    pub(super) reads: u64,
 }
 
 /// A turn that is kept for a run that was put down. Dropping it gives the turn up. No task of its own waits for it, so
@@ -58,8 +70,8 @@ pub(super) enum Wanted {
 pub(super) struct Held {
     /// None when it has come, and the run was told.
     turn: Option<Turn>,
-    /// Sends of the call so far.
-    pub(super) attempts: u64,
+    /// What the call has behind it.
+    pub(super) progress: Progress,
     /// What it waits for.
     pub(super) wanted: Wanted,
 }
@@ -101,6 +113,8 @@ struct Book {
     leaving: u64,
     /// Actions that have begun, and neither wait nor have sent anything yet.
     entering: u64,
+    /// Actions that are to stop, and stay in memory until it is known what became of what they sent.
+    lingering: u64,
     held: HashMap<RunId, Vec<(Place, Held)>>,
 }
 
@@ -216,6 +230,17 @@ impl Waiting {
         Entering(self.clone())
     }
 
+    /// Room for an action that is to stop and whose last call is in doubt, unless there are as many of them as there may be
+    /// runs that wait: they are not put down.
+    pub(super) fn lingers(&self, limits: &Limits) -> Option<Lingering> {
+        let mut book = self.book();
+        if book.lingering >= limits.waiting_runs_max {
+            return None;
+        }
+        book.lingering += 1;
+        Some(Lingering(self.clone()))
+    }
+
     /// The next run that has to go: the one that waits longest, when there are too many or it has waited too long.
     async fn next_to_go(&self, clock: &dyn Clock, limits: &Limits) -> RunId {
         loop {
@@ -266,6 +291,16 @@ impl Drop for Entering {
         book.entering = book.entering.saturating_sub(1);
         drop(book);
         self.0.room.notify_one();
+    }
+}
+
+/// See [`Waiting::lingers`].
+pub(super) struct Lingering(Waiting);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let mut book = self.0.book();
+        book.lingering = book.lingering.saturating_sub(1);
     }
 }
 
@@ -374,7 +409,7 @@ impl Drop for Doing {
 pub(super) struct Wait {
     turn: Option<Turn>,
     place: Place,
-    attempts: u64,
+    progress: Progress,
     wanted: Wanted,
     wish: watch::Receiver<Wish>,
     doing: Doing,
@@ -385,10 +420,10 @@ impl Wait {
         activity: &Arc<Activity>,
         wish: &watch::Receiver<Wish>,
         place: Place,
-        (wanted, attempts): (Wanted, u64),
+        (wanted, progress): (Wanted, Progress),
         turn: Turn,
     ) -> Self {
-        Self { turn: Some(turn), place, attempts, wanted, wish: wish.clone(), doing: activity.waits() }
+        Self { turn: Some(turn), place, progress, wanted, wish: wish.clone(), doing: activity.waits() }
     }
 }
 
@@ -412,7 +447,7 @@ impl Drop for Wait {
             return;
         }
         let Some(turn) = self.turn.take() else { return };
-        let held = Held { turn: Some(turn), attempts: self.attempts, wanted: self.wanted };
+        let held = Held { turn: Some(turn), progress: self.progress, wanted: self.wanted };
         services.waiting.keep(self.doing.activity.run, self.place.clone(), held);
     }
 }

@@ -9,7 +9,6 @@ use super::damage::Damage;
 use super::entry::Entry;
 use super::journal::{Error, Journal};
 use super::key::{self, Key, Space};
-use super::store::SCAN_ITEMS_MAX;
 use super::{record, store};
 
 impl Journal {
@@ -70,14 +69,12 @@ impl Journal {
             Space::Host,
         ];
         for space in SPACES {
-            let mut range = Some(key::all(space));
-            while let Some(page) = range {
-                range = match self.list::<serde::de::IgnoredAny>(space, &page, SCAN_ITEMS_MAX) {
-                    Ok(listed) => listed.next,
+            for read in self.list::<serde::de::IgnoredAny>(space, &key::all(space)) {
+                match read {
                     // A newer program's: whoever needs it is told.
-                    Err(Error::Record(_)) => None,
+                    Ok(_) | Err(Error::Record(_)) => {}
                     Err(error) => return Err(error),
-                };
+                }
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Typed records over a store.
 
 use std::collections::{BTreeMap, HashSet};
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
@@ -19,6 +20,9 @@ use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ti
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Records of a list that are in memory at one time.
+const LIST_PAGE: usize = 256;
 
 /// The record of a key that says everything.
 const NOTHING: &[u8] = b"null";
@@ -148,20 +152,8 @@ pub(crate) struct Summary {
     pub(crate) own_key: Option<String>,
 }
 
-/// Something due.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Timer {
-    /// When.
-    pub(crate) at: Timestamp,
-    /// Whose.
-    pub(crate) run: RunId,
-    /// Which of the run's timers at this time.
-    pub(crate) n: u64,
-    /// What to do, in the engine's form.
-    pub(crate) value: Value,
-}
-
-/// What one page of a list has, and whether there may be more.
+/// What one page of a list has, and where it goes on: for a client that is shown a cursor. Whoever wants all has
+/// [`Journal::list`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Listed<T> {
     /// The items, in the order of their keys.
@@ -408,18 +400,23 @@ impl Journal {
         })
     }
 
-    /// At most `limit` timers due at or before `until`, by time.
-    pub(crate) fn timers_due(&self, until: Timestamp, limit: usize) -> Result<Vec<Timer>, Error> {
-        self.collect(&key::timers(until), limit, |key, value| {
+    /// At most `limit` timers behind the one of a time and a run, by time and run; without one, the first of all. A timer's
+    /// key says everything: its record is not looked at.
+    pub(crate) fn timers_behind(
+        &self,
+        last: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, Error> {
+        let all = key::all(Space::Timer);
+        let range = match last {
+            Some((at, run)) => all.after(&key::timer(at, run, u64::MAX)),
+            None => all,
+        };
+        self.collect(&range, limit, |key, _| {
             let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
-            let timer = (|| Some((parts.number()?, parts.run()?, parts.number()?)))();
-            let (at, run, n) = timer.ok_or_else(|| bad_key(key))?;
-            // A run is woken by its key alone, and then looks for itself: one that is not would sleep for ever.
-            let value = match record::decode(Space::Timer, key, value).map_err(Error::from) {
-                Err(error) if error.is_damage() => Value::Null,
-                value => value?,
-            };
-            Ok(Timer { at: Timestamp::from_millis(at), run, n, value })
+            let timer = (|| Some((parts.number()?, parts.run()?)))();
+            let (at, run) = timer.ok_or_else(|| bad_key(key))?;
+            Ok((Timestamp::from_millis(at), run))
         })
     }
 
@@ -462,28 +459,18 @@ impl Journal {
         read.map_err(|error| self.damages.read(key.space(), key.bytes(), error))
     }
 
-    /// One page of the records in `range`, whose keys are all of `space`, with their keys. What is damaged is left out;
-    /// [`Self::damages`] names it.
-    pub(crate) fn list<T: DeserializeOwned>(
-        &self,
-        space: Space,
-        range: &Range,
-        limit: usize,
-    ) -> Result<Listed<(Bytes, T)>, Error> {
-        let page = self.store.scan(&range.from, &range.to, limit)?;
-        for (key, reason) in page.damaged {
-            let error = store::Error::Corrupt { key: key::display(&key), reason };
-            self.leave_out(space, &key, error.into())?;
+    /// The records in `range`, whose keys are all of `space`, with their keys, in the order of these.
+    ///
+    /// They are read page by page as they are asked for: a list may be long, and no caller can take its first page for all
+    /// of it. What is written meanwhile behind the place where the list is read may be in it or not.
+    pub(crate) fn list<T: DeserializeOwned>(&self, space: Space, range: &Range) -> Records<T> {
+        Records {
+            journal: self.clone(),
+            space,
+            page: Vec::new().into_iter(),
+            rest: Some(range.clone()),
+            record: PhantomData,
         }
-        let mut items = Vec::with_capacity(page.items.len());
-        for (key, value) in page.items {
-            match record::decode(space, &key, &value) {
-                Ok(value) => items.push((key, value)),
-                Err(error) => self.leave_out(space, &key, error.into())?,
-            }
-        }
-        let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to.clone() });
-        Ok(Listed { items, next })
     }
 
     /// The bytes with this digest.
@@ -549,6 +536,48 @@ impl Journal {
             }
         }
         Ok(items)
+    }
+}
+
+/// Records of a list; see [`Journal::list`]. What is damaged is left out, and [`Journal::damages`] names it; after an error
+/// of the store there is no more.
+#[must_use = "nothing is read before it is asked for"]
+pub(crate) struct Records<T> {
+    journal: Journal,
+    space: Space,
+    page: std::vec::IntoIter<(Bytes, Bytes)>,
+    rest: Option<Range>,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Records<T> {
+    type Item = Result<(Bytes, T), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((key, value)) = self.page.next() {
+                match record::decode(self.space, &key, &value) {
+                    Ok(record) => return Some(Ok((key, record))),
+                    Err(error) => match self.journal.leave_out(self.space, &key, error.into()) {
+                        Ok(()) => continue,
+                        Err(error) => return Some(Err(error)),
+                    },
+                }
+            }
+            let Range { from, to } = self.rest.take()?;
+            let page = match self.journal.store.scan(&from, &to, LIST_PAGE) {
+                Ok(page) => page,
+                Err(error) => return Some(Err(error.into())),
+            };
+            self.rest = page.next.map(|next| Range { from: next.to_vec(), to });
+            self.page = page.items.into_iter();
+            for (key, reason) in page.damaged {
+                let error = store::Error::Corrupt { key: key::display(&key), reason };
+                if let Err(error) = self.journal.leave_out(self.space, &key, error.into()) {
+                    return Some(Err(error));
+                }
+            }
+        }
     }
 }
 

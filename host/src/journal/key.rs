@@ -333,6 +333,14 @@ pub(crate) fn host(name: &str) -> Key {
     Key::new(Space::Host).text(name)
 }
 
+/// All facts of this installation whose names begin so.
+pub(crate) fn host_named(prefix: &str) -> Range {
+    let mut name = Key::new(Space::Host).text(prefix);
+    // Without the mark that ends a text.
+    name.bytes.truncate(name.bytes.len().saturating_sub(2));
+    Range::prefixed(&name)
+}
+
 /// Keys `from <= key < to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Range {
@@ -378,12 +386,6 @@ pub(crate) fn all(space: Space) -> Range {
 /// A run's entries from number `seq` on.
 pub(crate) fn events(run: RunId, seq: u64) -> Range {
     Range { from: event(run, seq).bytes, to: after_prefix(&Key::new(Space::Event).run(run).bytes) }
-}
-
-/// Every timer due at or before `until`.
-pub(crate) fn timers(until: Timestamp) -> Range {
-    let to = Key::new(Space::Timer).number(until.as_millis());
-    Range { from: vec![Space::Timer.byte()], to: after_prefix(&to.bytes) }
 }
 
 /// Every expiry at or before `until`.

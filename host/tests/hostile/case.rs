@@ -188,6 +188,9 @@ pub(crate) enum Step {
         /// Functions that it imports and declares, such as `chat.post-message`.
         #[serde(default)]
         calls: Vec<String>,
+        /// What is granted instead of all that it declares.
+        #[serde(default)]
+        grants: Option<Vec<String>>,
         /// Replaces places of the manifest, by JSON pointer.
         #[serde(default)]
         manifest: BTreeMap<String, Value>,

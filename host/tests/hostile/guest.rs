@@ -20,9 +20,12 @@ const FINE: &str = r#"{"output":{},"changed":false}"#;
 /// Wants to be called again, with a state that never changes.
 const AGAIN: &str = r#"{"again":1}"#;
 
-/// Where it is installed, with all that it declares granted.
+/// Where it is installed, with all that it declares granted unless the step says otherwise.
 pub(crate) fn install(step: &Step) -> String {
-    let Step::Plugin { calls, .. } = step else { return "/v1/plugins".to_owned() };
+    let Step::Plugin { calls, grants, .. } = step else { return "/v1/plugins".to_owned() };
+    if let Some(grants) = grants {
+        return granting(grants.iter().cloned());
+    }
     granting(calls.iter().map(|call| {
         let mut words = call.split('-');
         let first = words.next().unwrap_or_default().to_owned();

@@ -11,7 +11,7 @@ use crate::definition::{PURPOSES, is_action_name, is_plugin_name};
 use crate::diagnostic::{code, nearest};
 use crate::fault::is_reserved;
 use crate::requirement::{Kind, Rules};
-use crate::schema::Schema;
+use crate::schema::{PATTERNS_TOGETHER_MAX, Schema};
 
 /// Longest title, in characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -116,7 +116,18 @@ fn name<'m>(at: &At<'m>, report: &mut Report) -> Option<&'m str> {
 }
 
 fn schema(at: &At<'_>, report: &mut Report) {
-    for fault in Schema::compile(at.value).err().into_iter().flatten() {
+    // Compiling patterns is what takes longest: what is beyond the most that all may have is not compiled.
+    if report.patterns > PATTERNS_TOGETHER_MAX {
+        return;
+    }
+    let compiled = Schema::compile(at.value);
+    report.patterns += compiled.as_ref().map_or(0, Schema::patterns);
+    if report.patterns > PATTERNS_TOGETHER_MAX {
+        let message =
+            format!("the schemas up to those of {} have more than {PATTERNS_TOGETHER_MAX} patterns", report.subject());
+        report.fault(code::SCHEMA_TOO_COSTLY, &at.pointer, message, "use fewer patterns");
+    }
+    for fault in compiled.err().into_iter().flatten() {
         let (code, is, fix) = if fault.too_costly {
             (
                 code::SCHEMA_TOO_COSTLY,

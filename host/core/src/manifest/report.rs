@@ -95,6 +95,8 @@ pub(super) struct Report {
     left_out: usize,
     /// The action that is looked at, as people are told.
     subject: Option<String>,
+    /// Regular expressions in the schemas so far.
+    pub(super) patterns: usize,
 }
 
 impl Report {

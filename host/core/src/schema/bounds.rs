@@ -28,6 +28,8 @@ const SINGLE: [&str; 11] = [
 ];
 const LISTS: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const MAPPINGS: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+/// After so many patterns with a large automaton it is not tried to build another.
+const LARGE_PATTERNS_TRIED: usize = 10;
 /// Keywords that another vocabulary or an indirection would need, and one of earlier dialects that the library takes all
 /// the same: what is not counted here must not be compared with.
 const REFUSED: [&str; 6] =
@@ -42,6 +44,8 @@ struct Graph {
     patterns: usize,
     /// What they take, in bytes.
     pattern_memory: usize,
+    /// Those whose automaton is too large to be built: to find that out takes longest.
+    large_patterns: usize,
     /// The length of the pointers to all keywords so far.
     pointer_bytes: usize,
 }
@@ -234,11 +238,12 @@ impl Graph {
         if self.patterns > PATTERNS_MAX || self.pattern_memory > PATTERN_MEMORY_TOGETHER_MAX {
             return None;
         }
-        let Some(read) = Pattern::read(pattern, number) else {
+        let Some(read) = Pattern::read(pattern, number, self.large_patterns < LARGE_PATTERNS_TRIED) else {
             self.fault(pointer, format!("the pattern is {}", super::violation::NOT_A_PATTERN));
             return None;
         };
         self.pattern_memory += read.memory;
+        self.large_patterns += usize::from(!read.is_whole());
         if self.pattern_memory > PATTERN_MEMORY_TOGETHER_MAX {
             let most = PATTERN_MEMORY_TOGETHER_MAX >> 20;
             self.push(Fault::too_costly(pointer, format!("the patterns up to here take more than {most} MiB")));

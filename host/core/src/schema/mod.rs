@@ -33,6 +33,8 @@ pub const DEPTH_MAX: usize = 100;
 pub const SUBSCHEMAS_MAX: usize = 2_000;
 /// The most regular expressions, and their longest length in bytes.
 pub const PATTERNS_MAX: usize = 200;
+/// The most regular expressions of all schemas of one definition or plugin.
+pub const PATTERNS_TOGETHER_MAX: usize = 1_000;
 /// See [`PATTERNS_MAX`].
 pub const PATTERN_BYTES_MAX: usize = 1_000;
 /// The most subschemas that one place of an instance is compared with.
@@ -136,6 +138,12 @@ impl Schema {
         let instance_depth_max = DEPTH_MAX.min(chains.max(1));
         let (nodes, patterns) = (bounds.nodes, bounds.patterns);
         Ok(Self(Arc::new(Inner { validator, document: schema.clone(), nodes, patterns, instance_depth_max })))
+    }
+
+    /// How many regular expressions it has: compiling these takes longest of all that a schema has.
+    #[must_use]
+    pub fn patterns(&self) -> usize {
+        self.0.patterns
     }
 
     /// The schema as given.

@@ -27,8 +27,9 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// Reads `pattern`; none when the engine does not take it.
-    pub(super) fn read(pattern: &str, number: usize) -> Option<Self> {
+    /// Reads `pattern`; none when the engine does not take it. Without `whole` its automaton is not tried, and counted at
+    /// its worst.
+    pub(super) fn read(pattern: &str, number: usize, whole: bool) -> Option<Self> {
         let translated = jsonschema_regex::to_rust_regex(pattern).ok()?;
         let config = thompson::Config::new().nfa_size_limit(Some(MEMORY_MAX));
         let nfa = thompson::Compiler::new().configure(config).build(&translated).ok()?;
@@ -37,11 +38,16 @@ impl Pattern {
             .dfa_size_limit(Some(SMALL_MEMORY_MAX))
             .determinize_size_limit(Some(SMALL_MEMORY_MAX));
         // An expression of many places is not tried: that alone would take long.
-        let small = (nfa.states().len() <= 2_000)
+        let small = (whole && nfa.states().len() <= 2_000)
             .then(|| dense::Builder::new().configure(config).build_from_nfa(&nfa).ok())
             .flatten();
         let states = small.map(|dfa| (dfa.memory_usage() >> dfa.stride2() >> 2) as u64 + 1);
         Some(Self { number, states, places: nfa.states().len() as u64, memory: nfa.memory_usage() })
+    }
+
+    /// Whether the whole automaton is known.
+    pub(super) fn is_whole(&self) -> bool {
+        self.states.is_some()
     }
 
     /// What matching a text of `bytes` takes; `known` are states that earlier matches of the same check have made.

@@ -121,6 +121,29 @@ impl Failure {
         Self::Unknown { reason }
     }
 
+    /// Whether a read that failed so may succeed later though nobody does anything about it: the network, a limit of so
+    /// many in a time, trouble of Slack's own. A request that cannot be made, and an answer that is too long, fail again.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::NotSent { reason, .. } => reason.may_succeed_later(),
+            Self::Unknown { reason: Unknown::TooLarge { .. } } => false,
+            Self::Unknown { reason: Unknown::Status(status) } => *status >= 500,
+            Self::Unknown { reason: Unknown::Deadline | Unknown::Cut | Unknown::Unreadable(_) | Unknown::Slack(_) } => {
+                true
+            }
+        }
+    }
+
+    /// How long whoever refused wants to be left alone, where that is known.
+    #[must_use]
+    pub const fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::NotSent { retry_after_ms, .. } => *retry_after_ms,
+            Self::Unknown { .. } => None,
+        }
+    }
+
     /// Of an error of the HTTP client. Only a connection that never came about is surely nothing: what else
     /// fails may fail after bytes have left.
     pub(super) fn of_transport(error: &reqwest::Error) -> Self {

@@ -156,7 +156,7 @@ async fn a_damaged_connection_or_plugin_is_named_where_it_is_missed() {
         goes_on(&world, kind).await;
         let caller = "document: {dsl: '1.0.3', namespace: people, name: caller, version: 1.0.0}\ndo:\n  - say: {call: 'message.send:1@slack', with: {channel: C1, text: Hi}}\n";
         world.put("/v1/workflows/people/caller", caller).await.ok(201);
-        let refused = world.post("/v1/workflows/people/caller/runs", &json!({})).await;
+        let refused = world.post("/v1/workflows/people/caller/runs", &json!({ "input": {} })).await;
         let refused = refused.problem(422, "preflight-refused");
         assert!(refused["diagnostics"].to_string().contains("storage-damaged"), "{refused}");
     }

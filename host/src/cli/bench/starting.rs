@@ -97,7 +97,7 @@ async fn park(bench: &Bench, many: u32) -> Outcome<()> {
     let slack = format!("http://{}/_sim/faults", bench.slack.address);
     for fault in [
         json!({ "method": "chat.postMessage", "times": 0, "action": "cut_after_accept" }),
-        json!({ "method": "conversations.history", "times": 0, "action": { "refuse": { "error": "internal_error" } } }),
+        json!({ "method": "conversations.history", "times": 0, "action": { "refuse": { "error": "missing_scope" } } }),
     ] {
         let added = bench.http.post(&slack).json(&fault).send().await?;
         if !added.status().is_success() {

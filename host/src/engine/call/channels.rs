@@ -14,8 +14,6 @@ use crate::engine::execution::{Answer, CallKey, Execution, How};
 
 /// Reads that find names are numbered from here on, apart from the guest's own calls and from what its input named.
 const ORDINAL_FIRST: u32 = (1 << 30) + (1 << 29);
-/// How often the name is asked for when no answer comes.
-const ATTEMPTS: u32 = 4;
 
 /// The channel that has to be known by name before the grants can be compared with the call; mostly there is none.
 fn wanted<'a>(grants: &[Grant], method: &Method, connection: &str, arguments: &'a Value) -> Option<&'a str> {
@@ -51,9 +49,7 @@ pub(super) async fn names<E: Execution>(
                 (Some(name), _) => Ok(name),
                 (None, Some(asked)) => {
                     let arguments = json!({ "channel": id });
-                    let read = services.gateway.read(&scope.connection, asked, &arguments, scope.run, ATTEMPTS);
-                    // Nothing of the call has begun: there is nothing to bring to an end.
-                    match scope.unless_stopped(read).await.ok_or(Stopped::PutDown)? {
+                    match scope.read_for(&key, asked, &arguments).await? {
                         Ok(answer) if answer.ok => {
                             let name = answer.body.pointer("/channel/name").and_then(Value::as_str);
                             name.map(str::to_owned).ok_or_else(|| "it has no name".to_owned())
@@ -64,6 +60,8 @@ pub(super) async fn names<E: Execution>(
                 }
                 (None, None) => Err("it cannot be looked up".to_owned()),
             };
+            // Another run may have found it meanwhile.
+            scope.gives_up_turn(&key);
             let answer = Answer {
                 hash: Digest::of(id.as_bytes()).to_string(),
                 function: "name".to_owned(),

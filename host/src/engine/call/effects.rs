@@ -71,6 +71,9 @@ pub(super) enum Stopped {
     Park(Fault),
     /// The process is stopping, or nobody waits for the action any more.
     PutDown,
+    /// The process is stopping, and what became of a call that was sent is not known yet: the next process finds out,
+    /// also where nobody waits for the action any more.
+    Unread,
     /// The journal failed.
     Failed(crate::engine::execution::Error),
 }
@@ -114,7 +117,7 @@ impl<E: Execution> Host for Calls<E> {
                 Err(stopped) => {
                     let reason = match &stopped {
                         Stopped::Park(_) => "parked",
-                        Stopped::PutDown => "put down",
+                        Stopped::PutDown | Stopped::Unread => "put down",
                         Stopped::Failed(_) => "the journal failed",
                     };
                     *scope.halted.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);

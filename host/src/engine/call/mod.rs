@@ -36,7 +36,7 @@ use super::execution::local::Local;
 use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
 use super::gateway::Connected;
 use super::plugins::Guest;
-use super::waiting::{Activity, Entrance, Held, Place, Turn, Wait, Wanted};
+use super::waiting::{Activity, Entrance, Held, Place, Progress, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
 use crate::sandbox::{self, Trap};
 use answer::Meaning;
@@ -281,7 +281,7 @@ impl<E: Execution> Attempt<E> {
             },
             Held::turn,
         );
-        let wait = Wait::new(&self.activity, &self.wish, place, (Wanted::Turn, 0), turn);
+        let wait = Wait::new(&self.activity, &self.wish, place, (Wanted::Turn, Progress::default()), turn);
         let mut wish = self.wish.clone();
         tokio::select! {
             biased;
@@ -401,7 +401,9 @@ impl<E: Execution> Attempt<E> {
             };
             let halted = scope.halted.lock().unwrap_or_else(PoisonError::into_inner).take().or(left);
             match (answered, halted) {
-                (_, Some(stopped @ (Stopped::Park(_) | Stopped::Failed(_)))) => return self.stopped(stopped),
+                (_, Some(stopped @ (Stopped::Park(_) | Stopped::Unread | Stopped::Failed(_)))) => {
+                    return self.stopped(stopped);
+                }
                 (None, _) | (Some(Err(Trap::Halted(_))), _) => {
                     if *self.wish.borrow() == Wish::PutDown {
                         return CallEnd::PutDown;
@@ -457,7 +459,7 @@ impl<E: Execution> Attempt<E> {
             Stopped::Park(fault) => CallEnd::Park(fault),
             // Nobody waits for it, and it had not begun.
             Stopped::PutDown if *self.wish.borrow() == Wish::Stop => self.nothing_done(),
-            Stopped::PutDown => CallEnd::PutDown,
+            Stopped::PutDown | Stopped::Unread => CallEnd::PutDown,
             Stopped::Failed(error) => CallEnd::Failed(error),
         }
     }

@@ -4,22 +4,27 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bellhop_core::backoff::Backoff;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_slack::catalog::Method;
+use bellhop_slack::client::{self as slack, Failure};
 use bellhop_slack::reconcile::{self, Question, Step, Verdict};
 use serde_json::Value;
 
 use super::effects::Scope;
 use super::request::Request;
 use super::stamp::request_text;
+use crate::engine::Services;
 use crate::engine::execution::{Answer, End, Execution, How, Intent};
-use crate::engine::gateway::{Connected, Gateway};
+use crate::engine::gateway::Connected;
 use crate::faults::{Plant, planted};
 use crate::journal::Write;
 
-/// How often one page is asked for again when no answer came.
-const PAGE_ATTEMPTS: u32 = 4;
+/// How often one page is asked for when no answer comes.
+const PAGE_ATTEMPTS: u64 = 4;
+/// Between these.
+const PAGE_BACKOFF: Backoff = Backoff { first_ms: 250, max_ms: 1_000 };
 
 /// A write of which nobody knows what became.
 pub(crate) struct Doubt<'a> {
@@ -35,9 +40,25 @@ pub(crate) struct Doubt<'a> {
     pub(crate) before: Option<&'a Value>,
 }
 
-/// Reads back what became of a write, every page of it. Whatever keeps an answer from coming (a limit, a scope, a lost
-/// connection) is [`Verdict::CannotTell`]: it is never taken for absence.
-pub(crate) async fn read_back(gateway: &Gateway, connection: &Connected, doubt: &Doubt<'_>, run: RunId) -> Verdict {
+/// Reading back failed for a reason that passes; a later attempt may tell.
+pub(crate) struct Later {
+    /// The reason.
+    pub(crate) why: String,
+    /// How long Slack wants to be left alone, where it said so.
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
+/// Reads back what became of a write, every page of it. Whatever keeps an answer from coming and does not pass (a limit, a
+/// scope, no token) is [`Verdict::CannotTell`]: it is never taken for absence.
+///
+/// # Errors
+/// The network, Slack's rate limit or trouble of its own kept the answer back, also after a few attempts.
+pub(crate) async fn read_back(
+    services: &Services,
+    connection: &Connected,
+    doubt: &Doubt<'_>,
+    run: RunId,
+) -> Result<Verdict, Later> {
     let question = Question {
         method: doubt.method,
         arguments: doubt.arguments,
@@ -48,32 +69,66 @@ pub(crate) async fn read_back(gateway: &Gateway, connection: &Connected, doubt: 
     };
     let (mut reconciler, mut request) = match reconcile::begin(&question) {
         Ok(begun) => begun,
-        Err(verdict) => return verdict,
+        Err(verdict) => return Ok(verdict),
     };
     loop {
-        let Some(asked) = gateway.catalog.by_name(request.method) else {
-            return Verdict::CannotTell(format!("there is no method {} to read back with", request.method));
+        let Some(asked) = services.gateway.catalog.by_name(request.method) else {
+            return Ok(Verdict::CannotTell(format!("there is no method {} to read back with", request.method)));
         };
-        let answer = match gateway.read(connection, asked, &request.arguments, run, PAGE_ATTEMPTS).await {
+        let answer = match page(services, connection, asked, &request.arguments, run).await {
             Ok(answer) => answer,
-            Err(failure) => return Verdict::CannotTell(format!("reading back with {}: {failure}", asked.name)),
+            Err(failure) => {
+                let why = format!("reading back with {}: {failure}", asked.name);
+                let retry_after_ms = failure.retry_after_ms();
+                return if failure.may_pass() {
+                    Err(Later { why, retry_after_ms })
+                } else {
+                    Ok(Verdict::CannotTell(why))
+                };
+            }
         };
         match reconciler.next(&answer) {
             Step::Ask(next) => request = next,
-            Step::Done(verdict) => return verdict,
+            Step::Done(verdict) => return Ok(verdict),
+        }
+    }
+}
+
+/// One page of what is read back. A list has many: one that fails is asked for again a few times, because the whole list
+/// would have to be read anew otherwise.
+async fn page(
+    services: &Services,
+    connection: &Connected,
+    method: &Method,
+    arguments: &Value,
+    run: RunId,
+) -> Result<slack::Answer, Failure> {
+    let mut failures = 0;
+    loop {
+        let read = services.gateway.read(connection, method, arguments, run).await;
+        failures += 1;
+        match read {
+            // Where Slack said when to come again, that is up to whoever can do something else meanwhile.
+            Err(failure) if failure.may_pass() && failure.retry_after_ms().is_none() && failures < PAGE_ATTEMPTS => {
+                let wait_ms = PAGE_BACKOFF.wait_ms(failures, services.entropy.next());
+                services.clock.sleep(Duration::from_millis(wait_ms)).await;
+            }
+            read => return read,
         }
     }
 }
 
 impl<E: Execution> Scope<E> {
     /// Finds out what became of a write that was perhaps carried out; `ended` is when its connection ended, or this
-    /// process began after the one that held it, as the clock counts that nobody sets.
+    /// process began after the one that held it, as the clock counts that nobody sets. When what would tell cannot be read
+    /// for now, somebody who is `patient` asks again; else a person has to look.
     pub(super) async fn resolve(
         &self,
         request: &Request,
         intent: &Intent,
         stamp: &str,
         ended: Duration,
+        patient: bool,
     ) -> End<Answer> {
         let Request { method, arguments, key, hash } = request;
         if intent.hash != *hash && !planted(Plant::IgnoreHash) {
@@ -87,8 +142,16 @@ impl<E: Execution> Scope<E> {
         self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
         let before = self.before(method, arguments);
         let doubt = Doubt { method, arguments, intent, stamp, before: before.as_ref() };
-        let found = read_back(&self.services.gateway, &self.connection, &doubt, self.run).await;
+        let found = read_back(&self.services, &self.connection, &doubt, self.run).await;
         self.services.counters.resolving.fetch_sub(1, Ordering::Relaxed);
+        let found = match found {
+            Ok(verdict) => verdict,
+            Err(Later { why, retry_after_ms }) if patient => {
+                let retry_at = retry_after_ms.map(|ms| self.port.now().plus_millis(ms));
+                return End::Unread { reason: why, retry_at };
+            }
+            Err(Later { why, .. }) => Verdict::CannotTell(why),
+        };
         match found {
             Verdict::Found(body) => {
                 self.port.note(format!("{} had been carried out: found by reading back", method.name));
@@ -107,17 +170,18 @@ impl<E: Execution> Scope<E> {
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
                 self.repeat(format!("{why}; the task says `onUnknown: resend`"))
             }
-            Verdict::CannotTell(why) => {
-                self.keep_request(method, arguments);
-                let mut fault = Fault::of_code(
-                    "outcome-unknown",
-                    500,
-                    format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name),
-                );
-                fault.instance = Some(self.execution.pointer.clone());
-                End::Doubt(fault)
-            }
+            Verdict::CannotTell(why) => End::Doubt(self.unknown(request, &why)),
         }
+    }
+
+    /// Why a run is parked that has sent a call of which nobody can tell what became. Its request is kept for the person
+    /// who will.
+    pub(super) fn unknown(&self, Request { method, arguments, .. }: &Request, why: &str) -> Fault {
+        self.keep_request(method, arguments);
+        let detail = format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name);
+        let mut fault = Fault::of_code("outcome-unknown", 500, detail);
+        fault.instance = Some(self.execution.pointer.clone());
+        fault
     }
 
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose

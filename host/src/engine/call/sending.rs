@@ -4,9 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bellhop_core::backoff::Backoff;
 use bellhop_core::fault::Fault;
-use bellhop_slack::client::{Failure, Unknown};
+use bellhop_core::time::Timestamp;
+use bellhop_slack::catalog::Method;
+use bellhop_slack::client::{self as slack, Failure, Unknown};
 use bellhop_slack::limiter::{Lane, Limiter, Reservation};
 use bellhop_slack::reconcile;
 use serde_json::Value;
@@ -16,10 +20,13 @@ use super::effects::{Scope, Stopped};
 use super::request::Request;
 use super::stamp::{sends_again, stamp};
 use crate::engine::driver::Wish;
-use crate::engine::execution::{Answer, End, Execution, How, StepKey};
+use crate::engine::execution::{Answer, CallKey, End, Execution, How, StepKey};
 use crate::engine::gateway::SlackClock;
-use crate::engine::waiting::{Place, Turn, Wait, Wanted};
+use crate::engine::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
+
+/// The wait after a call's first failure; see [`Backoff`].
+const BACKOFF_FIRST_MS: u64 = 500;
 
 /// A turn at Slack's budget, in as little memory as it takes.
 struct Budget(Reservation<SlackClock>);
@@ -38,7 +45,7 @@ impl<E: Execution> Scope<E> {
         &self,
         Request { method, arguments, .. }: &Request,
         place: &Place,
-        attempts: u64,
+        progress: Progress,
     ) -> Result<bool, Stopped> {
         if *self.wish.borrow() != Wish::Run {
             return Ok(false);
@@ -55,7 +62,7 @@ impl<E: Execution> Scope<E> {
             return Ok(self.unless_stopped(reservation).await.is_some());
         }
         let turn: Turn = Box::pin(Budget(reservation));
-        Ok(self.waits(place, (Wanted::Turn, attempts), turn).await)
+        Ok(self.waits(place, (Wanted::Turn, progress), turn).await)
     }
 
     fn is_closed(&self, Request { method, arguments, .. }: &Request) -> bool {
@@ -64,10 +71,123 @@ impl<E: Execution> Scope<E> {
     }
 
     /// Waits for a turn; false when the call is to stop instead.
-    async fn waits(&self, place: &Place, wanted: (Wanted, u64), turn: Turn) -> bool {
+    async fn waits(&self, place: &Place, wanted: (Wanted, Progress), turn: Turn) -> bool {
         let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
         self.entrance.passed();
         self.unless_stopped(wait).await.is_some()
+    }
+
+    /// Waits until it is time to try again; false when the call is to stop instead.
+    async fn backs_off(&self, place: &Place, progress: Progress, at: Timestamp) -> bool {
+        let clock = self.services.clock.clone();
+        let backoff: Turn = Box::pin(async move { clock.sleep_until(at).await });
+        self.waits(place, (Wanted::Backoff, progress), backoff).await
+    }
+
+    /// Waits until it is time to read back again. What was sent is followed to its end also when nobody waits for the
+    /// action any more, because only then is it known what the action has changed. Only so many of these stay in memory;
+    /// for others a person looks.
+    async fn stays_in_doubt(
+        &self,
+        request: &Request,
+        (place, progress): (&Place, Progress),
+        (reason, at): (&str, Timestamp),
+    ) -> Result<(), Stopped> {
+        if self.backs_off(place, progress, at).await {
+            return Ok(());
+        }
+        if *self.wish.borrow() == Wish::PutDown {
+            return Err(Stopped::PutDown);
+        }
+        let mut drain = self.services.drain.subscribe();
+        if *drain.borrow_and_update() {
+            return Err(Stopped::Unread);
+        }
+        let Some(_lingering) = self.services.waiting.lingers(&self.services.limits) else {
+            return Err(Stopped::Park(self.unknown(request, reason)));
+        };
+        tokio::select! {
+            biased;
+            _ = drain.wait_for(|drain| *drain) => Err(Stopped::Unread),
+            () = self.services.clock.sleep_until(at) => Ok(()),
+        }
+    }
+
+    /// When to try again after so many failures in a row, and not before what Slack said.
+    fn again_at(&self, failures: u64, not_before: Option<Timestamp>) -> Timestamp {
+        let backoff = Backoff { first_ms: BACKOFF_FIRST_MS, max_ms: self.services.limits.slack_backoff_ms_max };
+        backoff.next(self.port.now(), failures, not_before, self.port.entropy())
+    }
+
+    /// Too many attempts came to nothing.
+    fn unavailable(&self, method: &Method, attempts: u64, reason: &str) -> Stopped {
+        let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
+        let mut fault = Fault::of_code("slack-unavailable", 503, detail);
+        fault.instance = Some(self.execution.pointer.clone());
+        Stopped::Park(fault)
+    }
+
+    /// Sends a read of the host's own that the call `key` needs, and waits while that cannot be done, as a call of the
+    /// guest does. The failure that is given is one that does not pass.
+    pub(super) async fn read_for(
+        &self,
+        key: &CallKey,
+        method: &Method,
+        arguments: &Value,
+    ) -> Result<Result<slack::Answer, Failure>, Stopped> {
+        let place = Place::Call(key.clone());
+        let mut progress = Progress::default();
+        if let Some(held) = self.services.waiting.claim(self.run, &place) {
+            progress = held.progress;
+            if !self.waits(&place, (Wanted::Backoff, progress), held.turn()).await {
+                return Err(Stopped::PutDown);
+            }
+        }
+        loop {
+            let read = self.services.gateway.read(&self.connection, method, arguments, self.run);
+            // Nothing of the call has begun: there is nothing to bring to an end.
+            let failure = match self.unless_stopped(read).await.ok_or(Stopped::PutDown)? {
+                Err(failure) if failure.may_pass() => failure,
+                read => return Ok(read),
+            };
+            progress.sends += 1;
+            if progress.sends >= self.services.limits.slack_attempts_max {
+                return Err(self.unavailable(method, progress.sends, &failure.to_string()));
+            }
+            let wait_ms = failure.retry_after_ms().filter(|_| !planted(Plant::IgnoreRetryAfter));
+            let at = self.again_at(progress.sends, wait_ms.map(|ms| self.port.now().plus_millis(ms)));
+            self.port.note(format!("{} is tried again at {at}: {failure}", method.name));
+            if !self.backs_off(&place, progress, at).await {
+                return Err(Stopped::PutDown);
+            }
+        }
+    }
+
+    /// What was kept for a call while its run was put down is not waited for any more: the call got on without it. What is
+    /// left would look as if the call still waited.
+    pub(super) fn gives_up_turn(&self, key: &CallKey) {
+        drop(self.services.waiting.claim(self.run, &Place::Call(key.clone())));
+    }
+
+    /// Waits for the turn to send, from where an earlier life of the driver left off; false when the call is to stop.
+    async fn has_turn(
+        &self,
+        request: &Request,
+        place: &Place,
+        progress: Progress,
+        held: Option<Held>,
+    ) -> Result<bool, Stopped> {
+        let Some(held) = held else { return self.has_budget(request, place, progress).await };
+        let has_turn = self.waits(place, (Wanted::Turn, progress), held.turn()).await;
+        // It took the run some time to come back: Slack may want to be left alone since.
+        if has_turn && self.is_closed(request) { self.has_budget(request, place, progress).await } else { Ok(has_turn) }
+    }
+
+    /// Whether it is still tried to find out what became of a call.
+    fn is_patient(&self, progress: Progress) -> bool {
+        let patience = Duration::from_millis(self.services.limits.read_back_ms_max);
+        let now = self.services.clock.monotonic();
+        progress.in_doubt_since.is_none_or(|since| now.saturating_sub(since) < patience)
     }
 
     /// Sends until there is an answer, nobody wants it any more, or a person has to look.
@@ -84,44 +204,41 @@ impl<E: Execution> Scope<E> {
             }
         };
         let place = Place::Call(key.clone());
+        // What was sent before is not sent again before it is known what became of it.
+        let mut in_doubt = method.writes && self.look(key).await?.1.is_some();
         // The run may have been put down while this call waited.
         let mut held = self.services.waiting.claim(self.run, &place);
-        let mut attempts = held.as_ref().map_or(0, |held| held.attempts);
+        let mut progress = held.as_ref().map_or_else(Progress::default, |held| held.progress);
+        if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
+            && !self.waits(&place, (Wanted::Backoff, progress), backoff.turn()).await
+            && !(in_doubt && *self.wish.borrow() == Wish::Stop)
+        {
+            return Err(Stopped::PutDown);
+        }
         loop {
-            if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
-                && !self.waits(&place, (Wanted::Backoff, attempts), backoff.turn()).await
-            {
-                return Err(Stopped::PutDown);
+            if in_doubt && *self.services.drain.borrow() {
+                return Err(Stopped::Unread);
             }
-            let may_send = match held.take() {
-                Some(held) => {
-                    let has_turn = self.waits(&place, (Wanted::Turn, attempts), held.turn()).await;
-                    // It took the run some time to come back: Slack may want to be left alone since.
-                    if has_turn && self.is_closed(&request) {
-                        self.has_budget(&request, &place, attempts).await?
-                    } else {
-                        has_turn
-                    }
-                }
-                None => self.has_budget(&request, &place, attempts).await?,
-            };
+            let may_send = !in_doubt && self.has_turn(&request, &place, progress, held.take()).await?;
             self.entrance.passed();
-            if may_send {
+            if may_send || in_doubt {
                 self.activity.goes_on();
             }
             let connection = &self.connection.facts.name;
             let intent = (method.writes && may_send).then(|| request.intent(connection, self.port.now()));
+            let patient = self.is_patient(progress);
             let end = self
                 .port
                 .step(&step, intent, |open| async {
                     match open {
-                        Some(intent) => self.resolve(&request, &intent, &stamp, self.services.began).await,
+                        Some(intent) => self.resolve(&request, &intent, &stamp, self.services.began, patient).await,
                         None if !may_send => End::Stopped,
                         None => self.send(&request, &stamped, &stamp).await,
                     }
                 })
                 .await
                 .map_err(Stopped::Failed)?;
+            in_doubt = false;
             match end {
                 End::Done(answer) => {
                     self.deeds.note(&answer);
@@ -130,26 +247,23 @@ impl<E: Execution> Scope<E> {
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),
                 End::Stopped => return Err(Stopped::PutDown),
                 End::NotSent { reason, retry_at, .. } => {
-                    attempts += 1;
-                    if attempts >= self.services.limits.slack_attempts_max {
-                        let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
-                        let mut fault = Fault::of_code("slack-unavailable", 503, detail);
-                        fault.instance = Some(self.execution.pointer.clone());
-                        return Err(Stopped::Park(fault));
+                    progress = Progress { sends: progress.sends + 1, ..Progress::default() };
+                    if progress.sends >= self.services.limits.slack_attempts_max {
+                        return Err(self.unavailable(method, progress.sends, &reason));
                     }
-                    let backoff = 250_u64
-                        .checked_shl(u32::try_from(attempts).unwrap_or(u32::MAX))
-                        .unwrap_or(u64::MAX)
-                        .min(self.services.limits.slack_backoff_ms_max);
-                    let jittered = backoff / 2 + self.port.entropy() % (backoff / 2 + 1);
-                    let now = self.port.now();
-                    let at = retry_at.map_or_else(|| now.plus_millis(jittered), |at| at.max(now));
+                    let at = self.again_at(progress.sends, retry_at);
                     self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
-                    let clock = self.services.clock.clone();
-                    let backoff: Turn = Box::pin(async move { clock.sleep_until(at).await });
-                    if !self.waits(&place, (Wanted::Backoff, attempts), backoff).await {
+                    if !self.backs_off(&place, progress, at).await {
                         return Err(Stopped::PutDown);
                     }
+                }
+                End::Unread { reason, retry_at } => {
+                    in_doubt = true;
+                    progress.in_doubt_since.get_or_insert_with(|| self.services.clock.monotonic());
+                    progress.reads += 1;
+                    let at = self.again_at(progress.reads, retry_at);
+                    self.port.note(format!("what became of {} is looked for again at {at}: {reason}", method.name));
+                    self.stays_in_doubt(&request, (&place, progress), (&reason, at)).await?;
                 }
             }
         }
@@ -182,7 +296,7 @@ impl<E: Execution> Scope<E> {
             Err(Failure::Unknown { reason }) => {
                 self.port.note(format!("{} was sent and its outcome is unknown: {reason}", method.name));
                 let intent = request.intent(&self.connection.facts.name, at);
-                self.resolve(request, &intent, stamp, self.services.clock.monotonic()).await
+                self.resolve(request, &intent, stamp, self.services.clock.monotonic(), true).await
             }
         }
     }

@@ -575,7 +575,7 @@ impl Execution for Local {
                     written.await?;
                 }
             }
-            End::Doubt(_) | End::Stopped => {}
+            End::Doubt(_) | End::Unread { .. } | End::Stopped => {}
         }
         Ok(end)
     }
@@ -626,7 +626,7 @@ impl Execution for Local {
 
     fn rearm(&self) {
         if let Some(at) = self.log().timer.0 {
-            self.timers.set(at, self.run);
+            self.timers.set_again(at, self.run);
         }
     }
 

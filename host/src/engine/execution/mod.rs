@@ -94,6 +94,14 @@ pub(crate) enum End<T> {
     },
     /// Nobody can tell. Not recorded: the intent stays open and the run parks.
     Doubt(Fault),
+    /// Nobody can tell yet, because what would tell could not be read, for a reason that passes. Not recorded: the intent
+    /// stays open and is asked about again.
+    Unread {
+        /// Why, in a few words.
+        reason: String,
+        /// Not before.
+        retry_at: Option<Timestamp>,
+    },
     /// Given up before anything was sent or learnt, because the process is stopping. Not recorded.
     Stopped,
 }

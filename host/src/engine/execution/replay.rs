@@ -148,7 +148,7 @@ impl Execution for Replay {
         match &end {
             End::Done(value) => self.add(Line::Done(key.clone(), value.to_record()))?,
             End::NotSent { repeats, .. } if had_intent => self.add(Line::NotSent(key.clone(), *repeats))?,
-            End::NotSent { .. } | End::Doubt(_) | End::Stopped => {}
+            End::NotSent { .. } | End::Doubt(_) | End::Unread { .. } | End::Stopped => {}
         }
         Ok(end)
     }

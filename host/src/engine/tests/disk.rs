@@ -64,7 +64,6 @@ fn attack_a_run_that_waits_for_room_is_cancelled_and_takes_back_what_it_did() {
     assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
     assert_eq!(slack.messages(), ["a"], "the second was not sent");
     assert_eq!(slack.count(UPDATE), joined + 1, "it has left the group again");
-    slack.check_once("a run that was cancelled while the disk lacked room");
 }
 
 #[test]

@@ -240,7 +240,7 @@ impl<E: Execution> Acting<E> {
             });
             match end.await.map_err(Stopped::Failed)? {
                 End::Done(answer) => return Ok(result_of(answer)),
-                End::NotSent { .. } => {}
+                End::NotSent { .. } | End::Unread { .. } => {}
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),
                 End::Stopped => return Err(Stopped::PutDown),
             }

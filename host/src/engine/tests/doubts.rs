@@ -290,7 +290,7 @@ fn invited_twice(at: Option<u64>) -> bool {
     }});
     slack.control("POST", "world", &json!([person]));
     slack.fault(&json!({ "method": "conversations.invite", "action": "cut_after_accept" }));
-    let unread = json!({"refuse": {"error": "internal_error"}});
+    let unread = json!({"refuse": {"error": "missing_scope"}});
     slack.fault(&json!({ "method": "conversations.members", "times": 0, "action": unread }));
     let mut life = Life::start(fresh(), &slack);
     let workflow = life.apply(

@@ -31,9 +31,11 @@ mod doubts;
 mod dying;
 mod letting_out;
 mod life;
+mod naming;
 mod once;
 mod outgrown;
 mod operations;
+mod outages;
 mod ports;
 mod recovery;
 mod redefine;
@@ -41,9 +43,11 @@ mod retention;
 mod scenarios;
 mod simulate;
 mod slices;
+mod telling;
 mod timers;
 mod upkeep;
 mod waiting;
+mod waking;
 mod workflows;
 
 /// A host without HTTP, on a store in memory.

@@ -210,3 +210,18 @@ fn a_group_of_the_definition_goes_before_the_key() {
     assert_eq!(displaced.data["by"], second.to_string());
     assert!(life.store.get(key::open(first).bytes()).unwrap().is_none());
 }
+
+#[test]
+fn house_a14_where_no_more_runs_may_be_open_one_that_was_started_is_given_all_the_same() {
+    let slack = Slack::start();
+    let clock = Manual::new(super::ports::START);
+    let limits = Limits { open_runs_max: 1, ..Limits::default() };
+    let life = Life::start_at(fresh(), limits, Arc::new(clock.clone()), &slack);
+    let name = life.apply_text(&workflow(REVISED));
+    let first = accepted(&life, &name, hire(1, "first"));
+    let again = accepted(&life, &name, hire(1, "first"));
+    assert!(again.replayed && again.run == first.run);
+    let other = json!({ "id": "hire-2", "revision": 1, "text": "other" });
+    let refused = life.trigger(trigger(&name, other, HQ, None)).unwrap();
+    assert!(matches!(refused, Err(Refused::TooMany { max: 1 })), "{refused:?}");
+}

@@ -103,7 +103,7 @@ fn held_by_a_parked_run(slack: &Slack) -> (Life, RunId, RunId, Vec<String>) {
     let waiter = life.started(trigger(&workflow, json!({ "user": people[1] }), HQ, None));
     life.until("the other waits", || life.entries(waiter).len() > 1);
     // Nobody can tell: reading back fails.
-    let denied = json!({"refuse": {"error": "internal_error"}});
+    let denied = json!({"refuse": {"error": "missing_scope"}});
     slack.fault(&json!({ "method": "usergroups.users.list", "times": 0, "action": denied }));
     let life = Life::start(life.die(usize::MAX), slack);
     life.until_status(holder, Status::Parked);

@@ -131,11 +131,12 @@ fn timers_come_due_by_time() {
         write.put(&key::timer(at(due), run(owner), n), &json!({"wake": due})).unwrap();
     }
     journal.commit(write).unwrap();
-    let due: Vec<_> = journal.timers_due(at(200), 10).unwrap().into_iter().map(|t| (t.at, t.run, t.n)).collect();
-    assert_eq!(due, [(at(100), run(1), 9), (at(100), run(2), 0), (at(100), run(2), 1), (at(200), run(1), 0)]);
-    assert_eq!(journal.timers_due(at(99), 10).unwrap(), []);
-    assert_eq!(journal.timers_due(at(u64::MAX), 2).unwrap().len(), 2);
-    assert_eq!(journal.timers_due(at(100), 1).unwrap()[0].value, json!({"wake": 100}));
+    let all = [(at(100), run(1)), (at(100), run(2)), (at(100), run(2)), (at(200), run(1)), (at(300), run(1))];
+    assert_eq!(journal.timers_behind(None, 10).unwrap(), all);
+    assert_eq!(journal.timers_behind(None, 2).unwrap(), all[..2]);
+    assert_eq!(journal.timers_behind(Some((at(100), run(1))), 10).unwrap(), all[1..]);
+    assert_eq!(journal.timers_behind(Some((at(100), run(2))), 1).unwrap(), all[3..4]);
+    assert_eq!(journal.timers_behind(Some((at(300), run(1))), 10).unwrap(), []);
 }
 
 #[test]
@@ -203,11 +204,63 @@ fn snapshots_and_other_records_are_read_back_and_deleted() {
     assert!(write.bytes() > 0);
     journal.commit(write).unwrap();
     assert_eq!(journal.snapshot(run(1)).unwrap(), Some(snapshot));
-    let listed = journal.list::<Value>(Space::Connection, &key::all(Space::Connection), 10).unwrap();
-    assert_eq!(listed.items.len(), 2);
-    assert_eq!(listed.next, None);
+    let listed: Result<Vec<_>, _> = journal.list::<Value>(Space::Connection, &key::all(Space::Connection)).collect();
+    assert_eq!(listed.unwrap().len(), 2);
     let mut write = Write::new();
     write.delete(&key::snapshot(run(1)));
     journal.commit(write).unwrap();
     assert_eq!(journal.snapshot(run(1)).unwrap(), None);
+}
+
+#[test]
+fn house_a9_a_list_has_everything_however_long_it_is() {
+    let (_, journal) = memory();
+    for part in 0..5 {
+        let mut write = Write::new();
+        for n in 0..1_000 {
+            write.put(&key::connection(&format!("c{part}{n:04}")), &json!(part * 1_000 + n)).unwrap();
+        }
+        journal.commit(write).unwrap();
+    }
+    let mut write = Write::new();
+    write.put(&key::host("other"), &json!(null)).unwrap();
+    for name in ["notice 1", "notice 2", "notice", "notice\u{0}", "notices"] {
+        write.put(&key::host(name), &json!(name)).unwrap();
+    }
+    journal.commit(write).unwrap();
+    let all = || journal.list::<u64>(Space::Connection, &key::all(Space::Connection));
+    let read: Result<Vec<u64>, _> = all().map(|read| read.map(|(_, n)| n)).collect();
+    assert_eq!(read.unwrap(), (0..5_000).collect::<Vec<_>>());
+    // What is removed while it is read costs nothing that is behind it.
+    let mut seen = 0;
+    for read in all() {
+        let (bytes, _) = read.unwrap();
+        let name = key::Parts::of(Space::Connection, &bytes).and_then(|mut parts| parts.text()).unwrap();
+        let mut write = Write::new();
+        write.delete(&key::connection(&name));
+        journal.commit(write).unwrap();
+        seen += 1;
+    }
+    assert_eq!((seen, all().count()), (5_000, 0));
+    let named: Result<Vec<String>, _> = journal
+        .list::<String>(Space::Host, &key::host_named("notice "))
+        .map(|read| read.map(|(_, name)| name))
+        .collect();
+    assert_eq!(named.unwrap(), ["notice 1", "notice 2"]);
+    assert_eq!(journal.list::<String>(Space::Host, &key::host_named("notice")).count(), 5);
+}
+
+#[test]
+fn house_a9_a_damaged_record_of_a_list_hides_none_behind_it() {
+    let (_, journal) = memory();
+    let mut write = Write::new();
+    for n in 0..600 {
+        write.put(&key::connection(&format!("c{n:04}")), &json!(n)).unwrap();
+    }
+    // Not what the list has.
+    write.put(&key::connection("c0300"), &json!("text")).unwrap();
+    journal.commit(write).unwrap();
+    let (good, bad): (Vec<_>, Vec<_>) =
+        journal.list::<u64>(Space::Connection, &key::all(Space::Connection)).partition(Result::is_ok);
+    assert_eq!((good.len(), bad.len()), (599, 1));
 }

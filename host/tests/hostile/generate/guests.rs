@@ -178,6 +178,7 @@ pub(super) fn kinds() -> Vec<Kind> {
                         items: guest.items.to_owned(),
                         texts,
                         calls: guest.calls.iter().map(|call| (*call).to_owned()).collect(),
+                        grants: None,
                         manifest: BTreeMap::new(),
                         pages: 2,
                         is: ends(&["2xx"]),

@@ -154,6 +154,7 @@ pub(super) fn kinds() -> Vec<Kind> {
                     items: String::new(),
                     texts: Default::default(),
                     calls: vec![],
+                    grants: None,
                     manifest: std::iter::once(("/actions/0/input".to_owned(), schema)).collect(),
                     pages: 2,
                     is: ends(&["2xx", "422 documented"]),

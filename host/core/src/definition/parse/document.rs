@@ -9,7 +9,10 @@ use super::{At, Reader, Reusable};
 use crate::definition::{Delay, Document, Extras, Input, Output, Workflow, WorkflowName, duration};
 use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Content, Text, program_of};
-use crate::schema::Schema;
+use crate::schema::{PATTERNS_TOGETHER_MAX, Schema};
+
+/// A schema with faults counts as so many patterns: how many it has is not known, and reading it took as long.
+const PATTERNS_OF_A_FAULTY_ONE: usize = 50;
 
 impl<'a> Reader<'a> {
     pub(super) fn workflow(&mut self) -> Option<Workflow> {
@@ -183,7 +186,20 @@ impl<'a> Reader<'a> {
             return None;
         }
         let document = self.required(&at, "document")?;
-        match Schema::compile(document.value) {
+        if self.patterns > PATTERNS_TOGETHER_MAX {
+            // Told at the schema that had one too many.
+            return None;
+        }
+        let compiled = Schema::compile(document.value);
+        self.patterns += compiled.as_ref().map_or(PATTERNS_OF_A_FAULTY_ONE, Schema::patterns);
+        if self.patterns > PATTERNS_TOGETHER_MAX {
+            let message = format!("the schemas up to here have more than {PATTERNS_TOGETHER_MAX} patterns");
+            let mut diagnostic = Diagnostic::error(code::SCHEMA_TOO_COSTLY, message);
+            diagnostic.place = self.source.nearest_place(&document.pointer);
+            self.push(diagnostic, &document.pointer);
+            return None;
+        }
+        match compiled {
             Ok(_) => Some(document.value.clone()),
             Err(faults) => {
                 for fault in faults {

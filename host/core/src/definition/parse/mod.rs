@@ -108,6 +108,8 @@ struct Reader<'a> {
     task: Option<String>,
     tasks: Vec<Task>,
     reusable: Reusable<'a>,
+    /// Patterns of the schemas so far; each takes its time to compile.
+    patterns: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -119,6 +121,7 @@ impl<'a> Reader<'a> {
             task: None,
             tasks: Vec::new(),
             reusable: Reusable::default(),
+            patterns: 0,
         }
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::enter::truth;
 use super::{Decider, asking, located};
+use crate::backoff;
 use crate::definition::{Backoff, Retry, TaskKind, Try};
 use crate::fault::Fault;
 use crate::run::arguments::Asked;
@@ -144,13 +145,13 @@ impl Decider<'_> {
         let delay = match retry.backoff {
             Backoff::Constant => base,
             Backoff::Linear => base.saturating_mul(u64::from(retries) + 1),
-            Backoff::Exponential => base.saturating_mul(1_u64.checked_shl(retries).unwrap_or(u64::MAX)),
+            Backoff::Exponential => backoff::doubled(base, u64::from(retries)),
         };
         let jitter = match &retry.jitter {
             None => 0,
             Some((from, to)) => {
                 let (from, to) = (millis(from)?, millis(to)?);
-                from + if to > from { self.entropy % (to - from + 1) } else { 0 }
+                from.saturating_add(if to > from { self.entropy % (to - from).saturating_add(1) } else { 0 })
             }
         };
         Ok(delay.saturating_add(jitter))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Decider, Returned};
+use crate::backoff;
 use crate::fault::Fault;
 use crate::run::event::{Event, Fate};
 use crate::run::ledger::{Inverse, LedgerEntry};
@@ -83,8 +84,8 @@ impl Decider<'_> {
         if tries >= TRIES_MAX {
             return self.incomplete(entry, &fault);
         }
-        let wait = BACKOFF_FIRST_MS << (2 * tries.saturating_sub(1)).min(20);
-        let until = self.at.plus_millis(wait / 2 + self.entropy % (wait / 2 + 1));
+        let wait = backoff::doubled(BACKOFF_FIRST_MS, 2 * u64::from(tries.saturating_sub(1)));
+        let until = self.at.plus_millis(backoff::jittered(wait, self.entropy));
         self.emit(Event::UndoRetryScheduled { entry, fault, until });
     }
 

@@ -11,6 +11,7 @@ use super::life::Process;
 use super::story::Story;
 use super::world::World;
 use crate::clock::Clock as _;
+use crate::engine::blocked::Change;
 use crate::engine::gateway::{Connected, Gateway};
 
 /// The only connection.
@@ -86,7 +87,7 @@ pub(super) fn remedy(process: &Process, told: bool) {
     }
     connect(world, &engine.services.gateway);
     if told {
-        engine.remedied();
+        engine.remedied(&Change::Any);
     }
 }
 

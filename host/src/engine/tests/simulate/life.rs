@@ -149,7 +149,7 @@ where
 fn closed(memory: &Memory) -> BTreeMap<String, u64> {
     let range = key::all(key::Space::Limiter);
     let journal = Journal::new(Arc::new(memory.crash(usize::MAX)));
-    let listed = journal.list::<Closed>(key::Space::Limiter, &range, 1_000).unwrap().items;
+    let listed = journal.list::<Closed>(key::Space::Limiter, &range).map(Result::unwrap).collect::<Vec<_>>();
     let name = |c: &Closed| format!("{} {}", c.key.bucket, c.key.channel.as_deref().unwrap_or_default());
     listed.into_iter().map(|(_, c)| (name(&c), c.until_ms)).collect()
 }

@@ -219,7 +219,7 @@ async fn a_blocked_run_begins_when_what_was_missing_is_there() {
     assert!(view.waiting.unwrap()["reason"]["details"]["diagnostics"][0]["code"].is_string());
     let tokens = [(TokenKind::Bot, "xoxb-hq"), (TokenKind::User, "xoxp-hq-admin")];
     world.connect("hq", Kind::GridWorkspace, &tokens).await;
-    world.engine.remedied();
+    world.engine.remedied(&crate::engine::blocked::Change::Any);
     world.until(run, Status::Completed).await;
     assert!(world.is_in_group(GROUP, PERSON));
 }

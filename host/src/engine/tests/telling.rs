@@ -1,0 +1,107 @@
+//! People are told, whatever else there is to tell and whoever is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{About, Notice};
+use bellhop_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::life::{Life, Slack, fresh};
+use crate::clock::Manual;
+use crate::limits::Limits;
+
+const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+fn notice(connection: &str, reason: &str, text: &str) -> Notice {
+    let of = |text: &str| text.to_owned();
+    Notice {
+        number: 0,
+        at: START,
+        about: About::Blocked,
+        reason: of(reason),
+        connection: of(connection),
+        channel: of("C0HQIT"),
+        text: of(text),
+    }
+}
+
+fn run(n: u64) -> RunId {
+    RunId::new(START, u128::from(n))
+}
+
+fn take(life: &Life, number: u64, notice: Notice, again: bool) {
+    life.wait(life.engine().services.notices.take(run(number), notice, again)).unwrap();
+}
+
+fn start(limits: Limits, slack: &Slack) -> (Life, Manual) {
+    let clock = Manual::new(START);
+    (Life::start_at(fresh(), limits, Arc::new(clock.clone()), slack), clock)
+}
+
+/// Lets time pass until so many messages were told.
+fn told(life: &Life, clock: &Manual, slack: &Slack, count: usize) {
+    life.until("people are told", || {
+        clock.advance(Duration::from_millis(500));
+        slack.messages().len() >= count
+    });
+}
+
+#[test]
+fn house_a9_a_thousand_notices_for_a_connection_that_is_gone_hold_up_no_other() {
+    let slack = Slack::start();
+    let limits = Limits { notices_connections_max: 1, ..Limits::default() };
+    let (life, clock) = start(limits, &slack);
+    // In the order of the store they come first, and in that of connections as well.
+    for n in 0..1_200 {
+        take(&life, n, notice("gone", &format!("reason {}", n % 40), "nobody"), false);
+    }
+    take(&life, 5_000, notice("hq", "reason", "somebody"), false);
+    told(&life, &clock, &slack, 1);
+    assert_eq!(slack.messages(), ["somebody"]);
+    assert!(crate::clock::Clock::now(&clock) < START.plus_millis(60_000), "it took as long as others were tried");
+    // The next process knows of all of them too.
+    let life = Life::start_at(life.die(usize::MAX), Limits::default(), Arc::new(clock.clone()), &slack);
+    take(&life, 5_001, notice("hq", "another", "somebody else"), false);
+    told(&life, &clock, &slack, 2);
+    assert_eq!(slack.messages(), ["somebody", "somebody else"]);
+}
+
+#[test]
+fn house_a14_a_message_that_fails_again_and_again_holds_up_no_other_of_its_connection() {
+    let slack = Slack::start();
+    let (life, clock) = start(Limits::default(), &slack);
+    slack.fault(&json!({
+        "method": "chat.postMessage", "match": {"text": "fails"}, "times": 0, "action": "cut_before",
+    }));
+    // Told in the order of reasons, as long as nothing failed.
+    take(&life, 1, notice("hq", "a", "fails"), false);
+    life.until("it was tried", || slack.count("chat.postMessage") > 0);
+    for (n, reason) in ["b", "c"].into_iter().enumerate() {
+        take(&life, 10 + n as u64, notice("hq", reason, reason), false);
+    }
+    told(&life, &clock, &slack, 2);
+    assert_eq!(slack.messages(), ["b", "c"]);
+    slack.control("DELETE", "faults", &Value::Null);
+    told(&life, &clock, &slack, 3);
+    assert_eq!(slack.messages(), ["b", "c", "fails"]);
+}
+
+#[test]
+fn house_a8_whether_people_were_told_is_looked_for_until_it_can_be_read() {
+    let slack = Slack::start();
+    let (life, clock) = start(Limits::default(), &slack);
+    slack.fault(&json!({ "method": "conversations.*", "times": 0, "action": "cut_before" }));
+    // An earlier process may have told it.
+    take(&life, 1, notice("hq", "a", "perhaps told"), true);
+    life.until("it was looked for in vain", || {
+        clock.advance(Duration::from_millis(500));
+        slack.count("conversations.history") >= 8
+    });
+    assert_eq!(slack.messages(), Vec::<String>::new());
+    slack.control("DELETE", "faults", &Value::Null);
+    told(&life, &clock, &slack, 1);
+    assert_eq!(slack.messages(), ["perhaps told"]);
+    slack.check_once("told once");
+}
