@@ -227,8 +227,7 @@ fn author_13_inspect_says_where_it_looked_and_fits_a_terminal() {
     let from = format!("slack 1.0.0, installed in the host at http://{}", hosted.address);
     assert!(shown.stdout.contains(&from), "{}", shown.stdout);
     let wide: Vec<&str> = shown.stdout.lines().filter(|line| line.chars().count() > 80).collect();
-    // Titles are the author's own, and words are not broken.
-    assert!(wide.iter().all(|line| line.contains("): ")), "{wide:#?}");
+    assert_eq!(wide, [""; 0]);
     let unknown = hosted.run(&["plugin", "inspect", "slak"]);
     assert_eq!(unknown.code, 4);
     for part in ["the host at http://", "has none", "target/plugins", "did you mean `slack`?"] {
@@ -251,7 +250,7 @@ fn author_6_a_call_that_may_be_made_and_is_not_granted_is_a_warning() {
         assert_eq!(told.code, 0, "{}", told.stderr);
         for part in [
             "warning[capability-not-granted]",
-            "may call chat.postMessage",
+            "`it.does` may fail on connection `plus`",
             "bellhop plugin grant idle --add chat.postMessage",
         ] {
             assert!(told.stderr.contains(part), "{arguments:?}: no `{part}` in {}", told.stderr);

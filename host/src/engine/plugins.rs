@@ -116,16 +116,20 @@ impl Plugins {
             let granted = journal.get(&stored.grant_key());
             // Grants that cannot be read allow nothing.
             let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
-            // What a host took once it goes on to run, though it would be refused today.
-            if let Some(installed) = compile(stored, granted.into()) {
-                if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
-                    // Of a version that did not pin them.
-                    let mut write = Write::new();
-                    write.blob(&kept(&installed.grants));
-                    journal.commit(write)?;
-                }
-                inner.add(installed);
+            let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
+            // What a host took once it goes on to run, though its manifest would be refused today; its schemas are looked
+            // at again, because they have to end within a time.
+            let Some(installed) = compile(stored, granted.into()) else {
+                tracing::error!(plugin = name, version, "an installed plugin is left out: a schema of it is refused");
+                continue;
+            };
+            if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
+                // Of a version that did not pin them.
+                let mut write = Write::new();
+                write.blob(&kept(&installed.grants));
+                journal.commit(write)?;
             }
+            inner.add(installed);
         }
         inner.refresh();
         Ok(Self { journal, sandbox, inner: RwLock::new(inner), changing: tokio::sync::Mutex::default() })

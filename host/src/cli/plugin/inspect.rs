@@ -103,7 +103,7 @@ fn text_of(seen: &Seen, rules: &Rules) -> String {
     let (manifest, inspection) = (&seen.manifest, &seen.inspection);
     let wasi = if inspection.wasi.is_empty() { "nothing".to_owned() } else { inspection.wasi.join(", ") };
     let mut text = format!(
-        "{} {}, published by {}\n{}\n{}, {} bytes\nof WASI (which is empty): {wasi}; of the log: {}\n",
+        "{} {}, published by {}\n{}\n{}\n{} bytes\nof WASI (which is empty): {wasi}; of the log: {}\n",
         plain(&manifest.name),
         plain(&manifest.version),
         plain(&manifest.publisher),
@@ -136,7 +136,9 @@ fn text_of(seen: &Seen, rules: &Rules) -> String {
         let effect = json!(action.effect);
         let undo = action.inverse.as_ref().map(|i| format!(", undone by {}", plain(i))).unwrap_or_default();
         let effect = effect.as_str().unwrap_or_default();
-        text.push_str(&format!("\n  {} ({effect}{undo}): {}\n", plain(&action.name), plain(&action.title)));
+        let (head, title) = (format!("  {} ({effect}{undo}):", plain(&action.name)), plain(&action.title));
+        let apart = if head.chars().count() + 1 + title.chars().count() > width() { "\n      " } else { " " };
+        text.push_str(&format!("\n{head}{apart}{title}\n"));
         for alternative in &action.calls {
             text.push_str(&format!("    on {}\n", on(alternative)));
             let rows: Vec<Vec<String>> = alternative

@@ -142,7 +142,8 @@ impl Engine {
         Ok(uses)
     }
 
-    /// Whether a run pins one of these components. Of a run that cannot be taken up its first record says so, where that can be read.
+    /// Whether a run pins one of these components. Of a run that cannot be taken up its first record says so, where that
+    /// can be read.
     fn pins(&self, run: RunId, plugins: &[Digest]) -> bool {
         match self.pins_of(run) {
             Ok((pins, _)) => pins.actions.iter().any(|action| plugins.contains(&action.plugin)),
