@@ -128,7 +128,8 @@ fn attack_b14_each_command_and_route_of_a_remedy_is_there() {
         files(&root.join(folder), &["md", "json", "expected", "txt"], &mut all);
     }
     for file in &all {
-        let text = std::fs::read_to_string(file).unwrap();
+        // Ids are left out of what is kept.
+        let text = std::fs::read_to_string(file).unwrap().replace("run_…", "run_ID");
         let name = file.display().to_string();
         typed.extend(commands(&text).into_iter().map(|command| (name.clone(), command)));
         if let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) {

@@ -9,6 +9,7 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned, Why};
+use bellhop_core::value;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, watch};
@@ -555,7 +556,23 @@ impl<E: Execution> Attempt<E> {
         let invalid = |detail: String| {
             Interpreted::End(CallEnd::Returned(Returned::Fault(Fault::of_code("plugin-output-invalid", 500, detail))))
         };
-        match answer::meaning(answered, status_of) {
+        let bytes_max = self.services.limits.value_bytes_max;
+        let fits = |given: &Value| {
+            let fault = |error| format!("what `{}` gave cannot be kept: {error}", self.call.action);
+            value::check(given, bytes_max).map_err(fault)
+        };
+        let meaning = answer::meaning(answered, status_of);
+        let given = match &meaning {
+            Meaning::Returned(Returned::Ok { output, effect }) => {
+                [Some(output), effect.undo.as_ref().map(|undo| &undo.input)]
+            }
+            Meaning::Again(state) => [Some(state), None],
+            Meaning::Returned(_) | Meaning::Park(_) | Meaning::Broken(_) => [None, None],
+        };
+        if let Err(detail) = given.into_iter().flatten().try_for_each(fits) {
+            return invalid(detail);
+        }
+        match meaning {
             Meaning::Returned(Returned::Ok { output, effect }) => match action.output.validate(&output).first() {
                 None => Interpreted::End(CallEnd::Returned(Returned::Ok { output, effect })),
                 Some(first) => invalid(format!(

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, ExecutionKey, Facts, Reserve, State};
 use bellhop_core::time::Timestamp;
+use bellhop_core::value;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -473,7 +474,10 @@ fn asked_for(cause: &Cause) -> &'static str {
 /// Text as it is kept. The guest gets text; what is JSON and is written out again as it stands is kept as JSON, so that
 /// equal values are stored once and people can read it. Anything else, as a name that happens to be a number, is text.
 fn kept_text(text: &str) -> Value {
-    let json = serde_json::from_str(text).ok().filter(|json: &Value| !json.is_string() && json.to_string() == text);
+    let json = serde_json::from_str(text).ok().filter(|json: &Value| {
+        // What is deeper than any value of ours would not fit into a record.
+        value::size(json).depth <= value::DEPTH_MAX && !json.is_string() && json.to_string() == text
+    });
     json.unwrap_or_else(|| Value::from(text))
 }
 

@@ -52,6 +52,19 @@ impl Plugin<'_> {
         wat::parse_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
     }
 
+    /// The description as the text of a data segment: what is not ASCII stands there as its bytes.
+    fn described(&self) -> String {
+        let mut text = String::new();
+        for byte in self.description.bytes() {
+            match byte {
+                b'"' | b'\\' => write!(text, "\\{byte:02x}").unwrap(),
+                b' '..=b'~' => text.push(char::from(byte)),
+                _ => write!(text, "\\{byte:02x}").unwrap(),
+            }
+        }
+        text
+    }
+
     fn text(&self) -> String {
         let mut interfaces: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for import in self.imports {
@@ -135,7 +148,7 @@ impl Plugin<'_> {
             outer = self.outer,
             items = self.items,
             run = self.run,
-            description = self.description.replace('\\', "\\5c").replace('"', "\\\""),
+            description = self.described(),
             described = self.description.len(),
         )
     }
