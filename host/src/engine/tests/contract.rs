@@ -63,11 +63,11 @@ fn echo() -> Vec<u8> {
             (local.set $n (i32.add (local.get $n) (i32.const 1)))
             (br_if $l (i32.lt_u (local.get $n) (i32.const 16)))))
         (func $seconds (local $of i64)
-          (call $wall (i32.const 3100))
+          (call $wall (i32.const 3104))
           (local.set $of (i64.const 1000000000))
           (loop $l
             (call $byte (i32.add (i32.const 48)
-              (i32.wrap_i64 (i64.rem_u (i64.div_u (i64.load (i32.const 3100)) (local.get $of)) (i64.const 10)))))
+              (i32.wrap_i64 (i64.rem_u (i64.div_u (i64.load (i32.const 3104)) (local.get $of)) (i64.const 10)))))
             (local.set $of (i64.div_u (local.get $of) (i64.const 10)))
             (br_if $l (i64.ne (local.get $of) (i64.const 0)))))
         (func $done (param $kind i32) (result i32)
