@@ -137,7 +137,7 @@ limits! {
     blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
     ended_tokens_kept_ms = 86_400_000, 2_592_000_000, "a token after its end, in lists: so that it is seen why something stopped working";
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
-    disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most a quarter of it: with less nothing begins and open runs wait; what people order uses it";
+    disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most half of it: with less nothing begins and open runs wait; what people order uses it";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
     list_looked_max = 100_000, 10_000_000, "runs that are looked at for one page: a filter may fit none of them, and the page is then not full";
