@@ -161,7 +161,8 @@ impl Fault {
             size.bytes <= DETAILS_BYTES_MAX && size.depth <= DETAILS_DEPTH_MAX
         };
         if self.details.as_ref().is_some_and(|details| !fits(details)) {
-            self.details = Some(serde_json::json!({ "omitted": "the details are larger or deeper than a fault may have" }));
+            self.details =
+                Some(serde_json::json!({ "omitted": "the details are larger or deeper than a fault may have" }));
         }
         self
     }

@@ -10,18 +10,18 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use bellhop_core::cost::Cost;
 use bellhop_core::definition::{self, TaskKind};
 use bellhop_core::diagnostic;
 use bellhop_core::digest::Digest;
-use bellhop_core::cost::Cost;
 use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
 use bellhop_core::fault::{Class, Fault};
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
 use bellhop_core::run::{
-    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State, Undo,
-    Why,
+    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State,
+    Undo, Why,
 };
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;

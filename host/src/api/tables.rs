@@ -17,6 +17,7 @@ use super::problem::{self, Problem};
 use super::request::{JSON, Request};
 use super::{answer, form, pages, work};
 use crate::engine::definitions::{CurrentTable, Expect, PutTableError};
+use crate::journal::damaged_is_none;
 
 const COLUMNS_MAX: usize = 64;
 const COLUMN_TYPES: [(&str, Column); 6] = [
@@ -40,7 +41,8 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
         ));
     }
     request.must_be(&JSON)?;
-    let current = request.app.engine.services.definitions.table(&name)?.map(|(current, _)| current);
+    // What is damaged is put anew.
+    let current = damaged_is_none(request.app.engine.services.definitions.table(&name))?.map(|(current, _)| current);
     let expect = expected(&request, current.as_ref())?;
     let bytes_max = request.app.engine.services.limits.table_bytes_max;
     let bytes = request.bytes(bytes_max).await?;

@@ -211,8 +211,7 @@ impl Engine {
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
         let (sender, messages) = mpsc::unbounded_channel();
-        let evaluator: Arc<dyn Evaluator + Send + Sync> =
-            Arc::new(evaluating::Aside::new(expressions, clock.clone()));
+        let evaluator: Arc<dyn Evaluator + Send + Sync> = Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
             groups: groups::Groups::default(),
             waiting: waiting::Waiting::default(),

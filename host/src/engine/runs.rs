@@ -456,10 +456,8 @@ impl Engine {
 
     /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.
     pub(crate) fn is_under_way(state: &State) -> bool {
-        run::pending(state)
-            .iter()
-            .any(|c| {
-                matches!(c, Command::GoOn | Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. })
-            })
+        run::pending(state).iter().any(|c| {
+            matches!(c, Command::GoOn | Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. })
+        })
     }
 }

@@ -172,12 +172,7 @@ pub(crate) enum RevokeError {
 impl Tokens {
     /// Over `journal`.
     pub(crate) fn new(journal: Journal) -> Self {
-        Self {
-            journal,
-            known: RwLock::default(),
-            changing: Mutex::default(),
-            ending: tokio::sync::Mutex::default(),
-        }
+        Self { journal, known: RwLock::default(), changing: Mutex::default(), ending: tokio::sync::Mutex::default() }
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {

@@ -536,8 +536,12 @@ impl State {
 
     fn remove_below(&mut self, frame: FrameId) {
         // Children have higher numbers than their parents.
-        let children: Vec<FrameId> =
-            self.frames.range(FrameId(frame.0.saturating_add(1))..).filter(|(_, f)| f.parent == Some(frame)).map(|(id, _)| *id).collect();
+        let children: Vec<FrameId> = self
+            .frames
+            .range(FrameId(frame.0.saturating_add(1))..)
+            .filter(|(_, f)| f.parent == Some(frame))
+            .map(|(id, _)| *id)
+            .collect();
         for child in children {
             self.remove(child);
         }

@@ -217,7 +217,8 @@ impl State {
         }
         let calling = self.started_at.is_none()
             || self.is_unfinished()
-            || !self.notices.is_empty() || self.calls().next().is_some();
+            || !self.notices.is_empty()
+            || self.calls().next().is_some();
         if calling { Status::Running } else { Status::Waiting }
     }
 

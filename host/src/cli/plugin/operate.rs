@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::Context;
 use super::super::browse::text;
-use super::super::output::plain;
 use super::super::http::{Ask, Client, query, segment, strings};
+use super::super::output::plain;
 use super::super::output::{Exit, Failure};
 
 /// `bellhop plugin install`

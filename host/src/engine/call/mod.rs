@@ -110,9 +110,7 @@ impl<E: Execution> Invoker for Caller<E> {
 
     fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
         let (services, run) = (self.services.clone(), self.facts.run);
-        Box::pin(async move {
-            Ok(services.notices.take(run, notice, again).await?)
-        })
+        Box::pin(async move { Ok(services.notices.take(run, notice, again).await?) })
     }
 }
 

@@ -15,7 +15,9 @@ mod behind;
 mod beside;
 mod log;
 
-use super::{Answer, Attempted, CallKey, Decision, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
+use super::{
+    Answer, Attempted, CallKey, Decision, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey,
+};
 use crate::clock::Clock;
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
@@ -513,11 +515,8 @@ impl Execution for Local {
                     let Some((_, Entry::Decision { events })) = page.into_iter().next() else {
                         return Err(unreadable());
                     };
-                    let events = events
-                        .into_iter()
-                        .map(|content| self.journal.value(content))
-                        .collect::<Result<Vec<_>, _>>()
-                        ?;
+                    let events =
+                        events.into_iter().map(|content| self.journal.value(content)).collect::<Result<Vec<_>, _>>()?;
                     return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
                 }
                 return Ok(call(None).await);

@@ -8,8 +8,8 @@ use bellhop_core::run::State;
 use serde_json::Value;
 
 use super::super::Error;
-use super::log::Log;
 use super::Local;
+use super::log::Log;
 use crate::engine::{retention, summary};
 use crate::journal::{self, Entry, Place, Write, key};
 
@@ -110,8 +110,7 @@ impl Local {
         let mut log = self.log();
         let mut write = Write::new();
         let now = self.clock.now();
-        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))
-            ?;
+        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))?;
         write.put(&key::summary(self.run), &summary)?;
         log.last = self.journal.commit(write.of(self.run))?;
         log.summary = summary;
