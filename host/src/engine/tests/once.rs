@@ -216,7 +216,7 @@ fn house_a14_where_no_more_runs_may_be_open_one_that_was_started_is_given_all_th
     let slack = Slack::start();
     let clock = Manual::new(super::ports::START);
     let limits = Limits { open_runs_max: 1, ..Limits::default() };
-    let life = Life::start_at(fresh(), limits, Arc::new(clock.clone()), &slack);
+    let life = Life::start_at(fresh(), limits, Arc::new(clock), &slack);
     let name = life.apply_text(&workflow(REVISED));
     let first = accepted(&life, &name, hire(1, "first"));
     let again = accepted(&life, &name, hire(1, "first"));
