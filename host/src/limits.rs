@@ -100,8 +100,10 @@ limits! {
     open_runs_max = 1_000_000, 10_000_000, "runs that have not ended: each is a key read at start";
     live_runs_max = 256, 100_000, "runs in memory at once, while they do something: as many as can have a guest; more wait for a place";
     guest_memory_bytes_max = 64 << 20, 256 << 20, "linear memory of one action: what a Python interpreter needs, doubled";
-    guest_cpu_ms_max = 1_000, 10_000, "computing between two calls; a retry of a slow machine counts as one of three";
+    guests_memory_bytes_max = 1 << 40, 1 << 40, "linear memory of all guests together, each counted with the most that it can grow to; never more than half of the machine's memory, or of its control group's, which the default comes to: more wait for a place";
+    guest_cpu_ms_max = 1_000, 10_000, "processor time between two calls, of the guest alone; it has three tries";
     guest_calls_max = 200, 1_000, "calls of one slice of an action: what a replay must feed back";
+    guest_idle_slices_max = 20, 1_000, "times in a row that an action may ask to be called again without a call or with the state that it had: what gets nowhere ends";
     guest_answers_bytes_max = 8 << 20, 32 << 20, "bytes of answers of one slice, likewise";
     guest_answer_bytes_max = 1 << 20, 1 << 20, "one answer to a guest: ask for smaller pages";
     guest_output_bytes_max = 1 << 20, 1 << 20, "an action's output: it becomes a task's output in the journal";
@@ -109,8 +111,8 @@ limits! {
     waiting_bytes_max = 256 << 20, 8 << 30, "memory of those guests";
     waiting_ms_max = 30_000, 3_600_000, "such a run is put down after it has waited so long, even where there is room";
     leaving_runs_max = 8, 1_000, "runs beyond those that may stay, until they are put down, and actions that have begun and may come to wait: while there are so many none begins, so that a crowd has few guests at once";
-    concurrent_calls_max = 256, 1_000, "actions with an instance at once: slots of the pool, each with its memory reserved";
-    expression_cpu_ms_max = 50, 1_000, "one evaluation: every hostile expression ends here";
+    concurrent_calls_max = 256, 1_000, "actions with an instance at once; fewer where `guests_memory_bytes_max` has no room for so many, and an eighth is left to other plugins than the one that has the most";
+    expression_cpu_ms_max = 50, 1_000, "processor time of one evaluation: every hostile expression ends here";
     slack_response_bytes_max = 8 << 20, 64 << 20, "a Slack answer, for the host's own calls; a guest gets less";
     slack_deadline_ms = 30_000, 300_000, "one request to Slack, from the first byte sent to the last byte read";
     slack_attempts_max = 10, 100, "sends of one call that were surely not done, with backoff; then the run parks";
@@ -119,11 +121,12 @@ limits! {
     read_back_ms_max = 3_600_000, 86_400_000, "trying to read back what became of a write, while the network or Slack is away; then the run parks";
     names_max = 500, 10_000, "names in one action's input that the host looks up: each is a request, and a record";
     body_bytes_max = 1 << 20, 16 << 20, "an HTTP body";
-    plugin_bytes_max = 64 << 20, 256 << 20, "a plugin's file: a Python plugin has 18 MB";
+    plugin_bytes_max = 31 << 20, 31 << 20, "a plugin's file: a Python plugin has 18 MB, and one value of the store 32 MiB";
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
     write_ms_max = 30_000, 300_000, "an answer of which the client takes nothing, a stream of events too: it holds a socket";
-    connections_max = 5_000, 100_000, "HTTP connections at once";
+    connections_max = 5_000, 100_000, "HTTP connections at once, besides those kept for probes; fewer where the process may have fewer descriptors";
+    peer_connections_max = 1_250, 100_000, "those of one peer address, and of half of all at most: one client shuts out no other; `trusted_proxies` have no such limit";
     sse_queue_max = 1_000, 100_000, "records that a reader of events who had had all of them may fall behind; then it is cut off";
     drain_ms_max = 10_000, 600_000, "sent calls at SIGTERM; what is still open is resolved at the next start";
     idempotency_kept_ms = 86_400_000, 2_592_000_000, "an idempotency key after its run ended: a day of retries";
@@ -134,9 +137,10 @@ limits! {
     blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
     ended_tokens_kept_ms = 86_400_000, 2_592_000_000, "a token after its end, in lists: so that it is seen why something stopped working";
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
-    disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most a quarter of it: with less nothing begins and open runs wait; what people order uses it";
+    disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most half of it: with less nothing begins and open runs wait; what people order uses it";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
+    list_looked_max = 100_000, 10_000_000, "runs that are looked at for one page: a filter may fit none of them, and the page is then not full";
     table_bytes_max = 1 << 20, 1 << 20, "an operator's table: it is given to expressions whole";
     definition_versions_max = 10_000, 1_000_000, "versions of one workflow";
 }

@@ -1,23 +1,28 @@
 //! Puts the program together: store, sandbox, evaluator, way out, engine, HTTP; and takes it apart in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::requirement::{Grant, Kind, Permission, TokenKind};
+use bellhop_core::text::plain;
 use bellhop_slack::client::{self, Client, Secret};
 use tokio::net::TcpListener;
 
+use crate::api::Listeners;
 use crate::clock::{self, Clock};
 use crate::engine::connections::{ConnectError, New, Secrets};
-use crate::engine::tokens::Scope;
+use crate::engine::entropy::Entropy;
+use crate::engine::tokens::{Scope, Stored, Tokens};
 use crate::engine::{self, Engine, Services};
 use crate::journal::{self, Journal};
 use crate::limits::Limits;
 use crate::sandbox::expression::{self, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
+
+mod own;
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -26,6 +31,10 @@ pub(crate) struct Options {
     pub(crate) data_dir: PathBuf,
     /// Where HTTP is served.
     pub(crate) listen: SocketAddr,
+    /// Where the metrics are served besides, to whoever can connect there.
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Peers through which many clients come.
+    pub(crate) trusted_proxies: Vec<crate::api::Net>,
     /// Slack's address; another one only for a simulator.
     pub(crate) slack_url: String,
     /// What is allowed.
@@ -65,6 +74,10 @@ pub(crate) fn stem(name: &str) -> String {
     name.to_ascii_uppercase().replace('-', "_")
 }
 
+/// The name of a token that is made at every start.
+const TRIAL_TOKEN: &str = "one day";
+/// The folders in a host's folder of which every file is its own.
+const OURS: [&str; 3] = ["store", "compiled", "secrets"];
 /// The life of a token that is made at every start.
 const TRIAL_TOKEN_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -74,6 +87,9 @@ pub(crate) enum Error {
     /// The store: exit code 70.
     #[error("the store: {0}")]
     Store(String),
+    /// There is no store in the folder.
+    #[error("there is no store in {}", .0.display())]
+    NoStore(PathBuf),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -131,9 +147,46 @@ pub(crate) fn sandbox(data_dir: &std::path::Path, limits: &Limits) -> Result<San
             guest_memory_bytes_max: size(limits.guest_memory_bytes_max),
             component_bytes_max: size(limits.plugin_bytes_max),
             ..sandbox::Limits::default()
-        },
+        }
+        .on_this_machine(limits.guests_memory_bytes_max),
         compile: CompileMode::Child { program: std::env::current_exe()? },
     })?)
+}
+
+/// `limits` on a machine where one plugin can have so many guests at once: those that wait for a turn of Slack's are kept
+/// in memory only as far as three of four places are left to what can do something.
+fn leaving_places(mut limits: Limits, guests: u64) -> Limits {
+    let part = (guests / 4).max(1);
+    limits.waiting_runs_max = limits.waiting_runs_max.min(part);
+    limits.leaving_runs_max = limits.leaving_runs_max.min(part);
+    limits
+}
+
+/// Makes a token in the folder of a host that is stopped; gives it and its secret, which is kept nowhere.
+///
+/// # Errors
+/// There is no store, or a host has it. Nothing was made then.
+pub(crate) async fn token_offline(
+    data_dir: &std::path::Path,
+    name: &str,
+    scopes: BTreeSet<Scope>,
+    life_ms: Option<u64>,
+) -> Result<(Stored, String), Error> {
+    let folder = data_dir.join("store");
+    if !folder.is_dir() {
+        return Err(Error::NoStore(folder));
+    }
+    own::keep_to_ourselves();
+    let failed = |error: &dyn std::fmt::Display| Error::Store(error.to_string());
+    // What fails here fails in what is awaited below.
+    let store =
+        journal::sled::Sled::open(&journal::sled::Options::new(folder), Box::new(|_: &journal::store::Error| {}));
+    let journal = Journal::new(Arc::new(store.map_err(|e| failed(&e))?));
+    let now = clock::System::new().now();
+    let end = life_ms.map(|ms| now.plus_millis(ms));
+    let made = Tokens::new(journal.clone()).create(name, scopes, end, now, Entropy::new().next_wide()).await;
+    journal.close().map_err(|e| failed(&e))?;
+    made.map_err(|e| failed(&e))
 }
 
 /// A started host.
@@ -146,13 +199,16 @@ pub(crate) struct Host {
     pub(crate) first_token: Option<String>,
     /// What was new of [`Options::provision`], in lines for people.
     pub(crate) provided: Vec<String>,
-    listener: TcpListener,
+    listeners: Listeners,
+    api: crate::api::Options,
 }
 
 /// Opens everything. HTTP is answered once [`Host::run`] is called.
 pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
-    std::fs::create_dir_all(&options.data_dir)
-        .map_err(|e| Error::Store(format!("the folder {} cannot be made: {e}", options.data_dir.display())))?;
+    own::keep_to_ourselves();
+    let folders = own::folder(&options.data_dir)
+        .and_then(|()| OURS.iter().try_for_each(|name| own::folder_of_ours(&options.data_dir.join(name))));
+    folders.map_err(|e| Error::Store(format!("the folder {} cannot be used: {e}", options.data_dir.display())))?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
     let (tell, _) = tokio::sync::watch::channel(None::<String>);
     let failed = tell.clone();
@@ -165,6 +221,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(|e| Error::Store(e.to_string()))?;
     let journal = Journal::new(Arc::new(store));
     let sandbox = sandbox(&options.data_dir, &options.limits)?;
+    let limits = leaving_places(options.limits.clone(), sandbox.guests_of_one_plugin());
     let budget =
         expression::Budget { cpu_ms_max: options.limits.expression_cpu_ms_max, ..expression::Budget::default() };
     let expressions = Expressions::load(&sandbox, budget).await?;
@@ -174,13 +231,16 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
         response_bytes_max: options.limits.slack_response_bytes_max,
         ..client::Options::default()
     })?;
-    let listener =
-        TcpListener::bind(options.listen).await.map_err(|source| Error::Listen { address: options.listen, source })?;
+    let listener = listen(options.listen).await?;
+    let metrics = match options.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let address = listener.local_addr()?;
     let engine = Engine::open(engine::Options {
         journal,
         clock,
-        limits: options.limits.clone(),
+        limits,
         sandbox,
         expressions,
         client,
@@ -190,16 +250,31 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     })?;
     // Before the first token is made, which is shown once: what fails here is tried again.
     let provided = provide(&engine, &options.provision).await?;
-    let none = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?.is_empty();
-    let first_token = if none {
-        let scopes = Scope::ALL.iter().filter_map(|s| Scope::parse(s).ok()).collect();
+    let tokens = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?;
+    if !tokens.is_empty() && !tokens.iter().any(Stored::makes_tokens_for_good) {
+        tracing::warn!(
+            "no token that makes tokens is without an end; make one while the host is stopped: bellhop token create --offline --name NAME --scope tokens:admin"
+        );
+    }
+    let first_token = if tokens.is_empty() {
+        let scopes = everything();
         let (now, entropy) = (engine.services.clock.now(), engine.services.entropy.next_wide());
         let created = engine.tokens.create("first operator", scopes, None, now, entropy).await;
         Some(created.map_err(|e| Error::Store(e.to_string()))?.1)
     } else {
         None
     };
-    Ok(Host { engine, address, first_token, provided, listener })
+    let api = crate::api::Options { trusted_proxies: options.trusted_proxies.clone() };
+    Ok(Host { engine, address, first_token, provided, listeners: Listeners { main: listener, metrics }, api })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// Every scope that there is.
+fn everything() -> BTreeSet<Scope> {
+    Scope::ALL.iter().filter_map(|scope| Scope::parse(scope).ok()).collect()
 }
 
 impl Host {
@@ -208,16 +283,18 @@ impl Host {
         let engine = self.engine.clone();
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
         let http = Threads::new()?;
-        let (serves, listener) = (engine.clone(), self.listener.into_std()?);
+        let (serves, api, Listeners { main, metrics }) = (engine.clone(), self.api, self.listeners);
+        let (main, metrics) = (main.into_std()?, metrics.map(TcpListener::into_std).transpose()?);
         let serving = http.spawn(async move {
-            let listener = TcpListener::from_std(listener)?;
-            crate::api::serve(serves, listener, crate::api::Options::default(), async move {
+            let metrics = metrics.map(TcpListener::from_std).transpose()?;
+            let listeners = Listeners { main: TcpListener::from_std(main)?, metrics };
+            let stopped = async move {
                 // Dropped or told: either way it is over.
                 let _over = stopped.await;
-            })
-            .await
-            .map_err(Error::from)
+            };
+            crate::api::serve(serves, listeners, api, stopped).await.map_err(Error::from)
         });
+        let mending = tokio::spawn(mend(engine.clone()));
         let mut fatal = engine.services.fatal.subscribe();
         let works = async {
             let open_runs = engine.start().await?;
@@ -232,6 +309,7 @@ impl Host {
                 return Err(Error::Store(reason));
             }
         }
+        mending.abort();
         tracing::info!("stopping: ending what was sent");
         let whole = engine.drain().await;
         let _told = stopping.send(());
@@ -273,6 +351,17 @@ impl Drop for Threads {
     }
 }
 
+/// Tries again, now and then, what could not be connected at the start.
+async fn mend(engine: Arc<Engine>) {
+    let services = &engine.services;
+    while !engine.connections.broken().is_empty() {
+        services.clock.sleep(std::time::Duration::from_millis(services.limits.blocked_again_ms)).await;
+        if engine.connections.mend(&services.gateway, services.clock.now()).await {
+            engine.remedied(&engine::blocked::Change::Reach);
+        }
+    }
+}
+
 /// Makes the connections that were declared. One that is there with the same tokens is left alone: Slack need not answer
 /// for a host to start.
 async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>, Error> {
@@ -304,7 +393,13 @@ async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>,
     }
     let name = present.map_or_else(|| wanted.to_ascii_lowercase().replace('_', "-"), |c| c.facts.name.clone());
     let new = New { name: name.clone(), kind, permission, tokens: tokens.clone() };
-    match engine.connections.connect(gateway, new, engine.services.clock.now()).await {
+    match engine.connections.connect(gateway, new.clone(), engine.services.clock.now()).await {
+        // What Slack says, or does not say, of one connection is no reason to keep all others waiting.
+        Err(ConnectError::Detect(error)) => {
+            tracing::warn!(connection = name, %error, "the connection is broken: runs that need it are refused until it is whole");
+            engine.connections.is_broken(new, error.to_string());
+            Ok(Some(format!("the connection `{name}` is broken: {error}")))
+        }
         Ok(connected) => Ok(Some(format!("connected {name}: {}", connected.facts.kind.title()))),
         Err(error) => {
             let message = format!("the connection `{name}` cannot be made: {error}");
@@ -371,16 +466,21 @@ async fn provide(engine: &Engine, provision: &Provision) -> Result<Vec<String>, 
 pub(crate) async fn serve(options: Options) -> Result<(), Error> {
     let host = open(&options).await?;
     for line in &host.provided {
-        println!("{line}");
+        println!("{}", plain(line));
     }
     if let Some(token) = &host.first_token {
         println!("operator token (shown this once): {token}");
     } else if options.provision.token_each_start {
         let Services { clock, entropy, .. } = &*host.engine.services;
-        let scopes = Scope::ALL.iter().filter_map(|s| Scope::parse(s).ok()).collect();
-        let now = clock.now();
+        let (scopes, now) = (everything(), clock.now());
         let end = now.plus_millis(TRIAL_TOKEN_MS);
-        let created = host.engine.tokens.create("one day", scopes, Some(end), now, entropy.next_wide()).await;
+        let tokens = &host.engine.tokens;
+        // Nobody has the one of an earlier start any more but who was told it then.
+        let is_ours = |token: &Stored| token.name == TRIAL_TOKEN && token.expires_at.is_some();
+        for earlier in tokens.all().map_err(|e| Error::Store(e.to_string()))?.iter().filter(|token| is_ours(token)) {
+            tokens.revoke(earlier.id).await.map_err(|e| Error::Store(e.to_string()))?;
+        }
+        let created = tokens.create(TRIAL_TOKEN, scopes, Some(end), now, entropy.next_wide()).await;
         println!("operator token (for a day): {}", created.map_err(|e| Error::Store(e.to_string()))?.1);
     }
     if (options.budget_scale - 1.0).abs() > f64::EPSILON {
@@ -388,6 +488,11 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
             "Slack's budget is multiplied by {} (for measurements against a simulator only)",
             options.budget_scale
         );
+    }
+    for address in std::iter::once(host.address).chain(options.metrics_listen) {
+        if !address.ip().to_canonical().is_loopback() {
+            tracing::warn!(%address, "HTTP is served in plain text to other machines: tokens and answers can be read on the way; put a proxy with TLS before it");
+        }
     }
     // Last: whoever waits for this line may begin.
     println!("bellhop listens on http://{}", host.address);
@@ -406,5 +511,28 @@ async fn told_to_stop() {
         }
         // Without handlers the signals end the process at once: that loses nothing that was acknowledged.
         _ => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_that_wait_leave_places_on_a_small_machine() {
+        for (guests, waiting, leaving) in [(154, 32, 8), (24, 6, 6), (6, 1, 1), (1, 1, 1)] {
+            let limits = leaving_places(Limits::default(), guests);
+            assert_eq!((limits.waiting_runs_max, limits.leaving_runs_max), (waiting, leaving), "{guests}");
+        }
+    }
+
+    #[test]
+    fn author_c4_the_largest_plugin_can_be_stored() {
+        let line = Limits::TABLE.iter().find(|line| line.name == "plugin_bytes_max").unwrap();
+        let value = journal::store::VALUE_BYTES_MAX as u64;
+        assert!(line.cap + (64 << 10) < value && line.default <= line.cap, "{line:?} and values of {value} bytes");
+        let mut limits = Limits::default();
+        let error = limits.set("plugin_bytes_max", 64 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "`plugin_bytes_max` can be from 1 to 32505856, not 67108864");
     }
 }

@@ -104,12 +104,6 @@ fn what_is_wrong_with_connections_of_the_environment_keeps_a_host_from_starting(
             "connection-refused",
             "connect it as what it is, \"Enterprise Grid: Workspace\"",
         ),
-        (
-            &[("BELLHOP_CONNECTION_HQ_KIND", "workspace"), ("BELLHOP_CONNECTION_HQ_BOT_TOKEN", "xoxb-revoked")],
-            3,
-            "connection-refused",
-            "Slack refuses the bot token: `token_revoked`",
-        ),
     ] {
         let done = place.run_with(&serve, environment);
         assert_eq!(done.code, code, "{environment:?}: {}", done.stderr);
@@ -157,10 +151,136 @@ fn dev_has_all_that_the_next_command_needs() {
         tokens.push(token);
     }
     assert_ne!(tokens[0], tokens[1]);
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let dev = up(&place, &["dev"], &[]);
+        let token = dev.token.clone().unwrap();
+        let listed = dev.done(&token, "GET", "/v1/tokens", None);
+        made.push(listed["result"].as_array().unwrap().iter().filter(|token| token["name"] == "one day").count());
+    }
+    assert_eq!(made, [1, 1], "attack_b16: those of earlier starts are ended");
+    let refused = place.run(&["dev", "--slack-listen", "192.0.2.1:1"]);
+    assert!(refused.code == 2 && refused.stderr.contains("plain HTTP"), "attack_b14: {}", refused.stderr);
     // Without a plugin it says how there will be one.
     let bare = Place::new();
     let dev = up(&bare, &["dev"], &[]);
     drop(dev);
     let log = std::fs::read_to_string(bare.path("stderr.log")).unwrap();
     assert!(log.contains("`make plugins` builds the Slack actions"), "{log}");
+}
+
+#[test]
+fn attack_b15_one_dead_token_keeps_no_host_from_starting() {
+    let place = Place::new();
+    let mut simulator = place.start(&["slack-simulator"]);
+    let slack = simulator.line();
+    let environment = [
+        ("BELLHOP_CONNECTION_HQ_KIND", "grid-workspace"),
+        ("BELLHOP_CONNECTION_HQ_BOT_TOKEN", "xoxb-hq"),
+        ("BELLHOP_CONNECTION_OLD_KIND", "workspace"),
+        ("BELLHOP_CONNECTION_OLD_BOT_TOKEN", "xoxb-revoked"),
+    ];
+    let host = up(&place, &["serve", "--slack-url", &slack], &environment);
+    let token = host.token.clone().unwrap();
+    let listed = host.done(&token, "GET", "/v1/connections", None);
+    let seen: Vec<(&str, &str)> = listed["result"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| (c["name"].as_str().unwrap(), c["status"].as_str().unwrap()))
+        .collect();
+    assert_eq!(seen, [("hq", "ok"), ("old", "broken")]);
+    assert!(listed["result"][1]["reason"].as_str().unwrap().contains("token_revoked"), "{listed}");
+    let ready = host.done(&token, "GET", "/readyz", None);
+    assert_eq!((&ready["status"], &ready["connections_broken"]), (&json!("ready"), &json!(1)));
+    assert!(host.lines.iter().any(|line| line.contains("`old` is broken")), "{:?}", host.lines);
+    let url = format!("http://{}", host.address);
+    let here = [("BELLHOP_URL", url.as_str()), ("BELLHOP_TOKEN", token.as_str())];
+    let shown = place.run_with(&["connections", "list"], &here);
+    assert!(shown.stdout.contains("broken") && shown.stdout.contains("token_revoked"), "{}", shown.stdout);
+    // Asked again it still is refused, and stays.
+    let tested = try_call(&host.address, &token, "POST", "/v1/connections/old/test", None, &[]).unwrap();
+    assert_eq!(tested.status, 422, "{}", tested.text);
+    let gone = try_call(&host.address, &token, "DELETE", "/v1/connections/old", None, &[]).unwrap();
+    assert_eq!(gone.status, 204, "{}", gone.text);
+    assert_eq!(host.done(&token, "GET", "/v1/connections", None)["result"].as_array().unwrap().len(), 1);
+    drop(host);
+
+    // Slack is away at the first start; a run that needs it is refused with what keeps it, and later it is whole.
+    let other = Place::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let away = format!("http://{port}");
+    let host = up(&other, &["serve", "--slack-url", &away], &environment[..2]);
+    let token = host.token.clone().unwrap();
+    let plugin = std::fs::read(slack_plugin()).unwrap();
+    let url = format!("http://{}", host.address);
+    let here = [("BELLHOP_URL", url.as_str()), ("BELLHOP_TOKEN", token.as_str())];
+    std::fs::write(other.path("slack.wasm"), plugin).unwrap();
+    let installed = other.run_with(&["plugin", "install", "slack.wasm"], &here);
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+    let body = json!({ "input": { "channel": "C0HQIT", "text": "x" } });
+    let refused = try_call(&host.address, &token, "POST", "/v1/actions/message.send/runs", Some(&body), &[]).unwrap();
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert!(refused.text.contains("connection-broken") && refused.text.contains("`hq`"), "{}", refused.text);
+    let _slack = other.start(&["slack-simulator", "--listen", &port]);
+    let mut whole = false;
+    for _ in 0..200 {
+        let tested = try_call(&host.address, &token, "POST", "/v1/connections/hq/test", None, &[]).unwrap();
+        whole = tested.status == 200;
+        if whole {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    assert!(whole, "it is asked again");
+    let listed = host.done(&token, "GET", "/v1/connections", None);
+    assert_eq!(listed["result"][0]["status"], "ok", "{listed}");
+}
+
+#[test]
+fn attack_b16_folders_are_the_host_s_own_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let mut simulator = place.start(&["slack-simulator"]);
+    let slack = simulator.line();
+    let program = env!("CARGO_BIN_EXE_bellhop");
+    let line = format!("umask 0; exec {program} serve --slack-url {slack} --listen 127.0.0.1:0 --data-dir data");
+    let environment = [("BELLHOP_CONNECTION_PRO_KIND", "workspace"), ("BELLHOP_CONNECTION_PRO_BOT_TOKEN", "xoxb-pro")];
+    let mut host = place.start_other("/bin/sh", &["-c", &line], &environment);
+    while !host.line().starts_with("bellhop listens") {}
+    let mut open = vec![std::path::PathBuf::from(place.path("data"))];
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        let found = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!(found.permissions().mode() & 0o077, 0, "{} is {:o}", path.display(), found.permissions().mode());
+        seen += 1;
+        if found.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    assert!(seen > 5, "{seen} were looked at");
+}
+
+#[test]
+fn attack_b8_a_token_is_made_beside_a_stopped_host() {
+    let place = Place::new();
+    let make = ["token", "create", "--offline", "--name", "rescue", "--scope", "tokens:admin", "--data-dir", "data"];
+    let none = place.run(&make);
+    assert_eq!(none.code, 4, "{}", none.stderr);
+    assert!(none.stderr.contains("there is no store"), "{}", none.stderr);
+    let host = up(&place, &["serve", "--slack-url", "http://127.0.0.1:9"], &[]);
+    let running = place.run(&make);
+    assert_eq!(running.code, 70, "{}", running.stderr);
+    assert!(running.stderr.contains("the host has to be stopped"), "{}", running.stderr);
+    drop(host);
+    let made = place.run(&[&make[..], &["--output", "json"]].concat());
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    let token = made.json()["token"].as_str().unwrap().to_owned();
+    let wrong =
+        place.run(&["token", "create", "--offline", "--name", "x", "--scope", "runs:raed", "--data-dir", "data"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("did you mean `runs:read`?"), "{}", wrong.stderr);
+    let host = up(&place, &["serve", "--slack-url", "http://127.0.0.1:9"], &[]);
+    assert!(host.token.is_none(), "none is printed: one is there");
+    let body = json!({ "name": "next", "scopes": ["tokens:admin"] });
+    host.done(&token, "POST", "/v1/tokens", Some(&body));
 }

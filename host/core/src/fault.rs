@@ -71,6 +71,24 @@ pub struct Fault {
     /// Facts of this class of fault, for machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Value>,
+    /// What the action that failed says of its failure; absent for a fault that no action made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// A `retry` of the file waits at least so many milliseconds.
+    #[serde(default, rename = "retryAfterMs", skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What an action says of its failure. A `retry` that names no errors and has no condition takes only what may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// The same may succeed later.
+    Retry,
+    /// It will fail again until something is changed.
+    Fatal,
+    /// Somebody may not: a grant, a scope, a plan.
+    Denied,
 }
 
 /// The longest text of a [bounded](Fault::bounded) fault, in bytes.
@@ -118,6 +136,8 @@ impl Fault {
             instance: None,
             slack: None,
             details: None,
+            class: None,
+            retry_after_ms: None,
         }
     }
 
@@ -141,7 +161,8 @@ impl Fault {
             size.bytes <= DETAILS_BYTES_MAX && size.depth <= DETAILS_DEPTH_MAX
         };
         if self.details.as_ref().is_some_and(|details| !fits(details)) {
-            self.details = Some(serde_json::json!({ "omitted": "the details are larger or deeper than a fault may have" }));
+            self.details =
+                Some(serde_json::json!({ "omitted": "the details are larger or deeper than a fault may have" }));
         }
         self
     }

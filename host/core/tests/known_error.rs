@@ -32,7 +32,7 @@ fn known(line: u32, alias: &str) -> Diagnostic {
         command: Some(format!("bellhop connect slack --kind grid-workspace --name {alias}-hq")),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
-            path: "/v1/connection-links".to_owned(),
+            path: "/v1/connections".to_owned(),
             body: json!({"kind": "grid-workspace", "name": format!("{alias}-hq")}),
         }),
     }];
@@ -68,7 +68,7 @@ fn json_is_as_designed() {
         r#""retryable":"after-remedy","who":"a Workspace Owner of that workspace","#,
         r#""remedies":[{"title":"connect the workspace too","#,
         r#""command":"bellhop connect slack --kind grid-workspace --name acme-hq","#,
-        r#""http":{"method":"POST","path":"/v1/connection-links","body":{"kind":"grid-workspace","name":"acme-hq"}}}]}"#,
+        r#""http":{"method":"POST","path":"/v1/connections","body":{"kind":"grid-workspace","name":"acme-hq"}}}]}"#,
     );
     assert_eq!(serde_json::to_string(&known(21, "acme")).unwrap(), designed);
 }
@@ -149,8 +149,8 @@ fn another_kind() {
           --> task /do/0/notify
            = needs: the plan Business+ or Enterprise Grid, one of the scopes users:read, users:write, a token of kind audit
            = has:   "Pro / Business+", the plan Pro, permission "read only"
-           = fix:   connect the workspace too: POST /v1/connection-links
-           = or:    or ask: POST /v1/connection-links
+           = fix:   connect the workspace too: POST /v1/connections
+           = or:    or ask: POST /v1/connections
            = who:   a Workspace Owner of that workspace
            = more:  bellhop explain plan-required
     "#]].assert_eq(&render(&diagnostic));

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bellhop_core::cost::Cost;
 use bellhop_core::definition;
 use bellhop_core::diagnostic::{Diagnostic, render_all};
-use bellhop_core::cost::Cost;
 use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
 use bellhop_core::manifest::Manifest;
 use bellhop_core::preflight::{self, Plugin, Plugins, Question, Report, Table, When, assume};
@@ -46,8 +46,7 @@ impl Evaluator for Native {
     fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> Answer {
         let arguments: serde_json::Map<String, Value> =
             arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone())).collect();
-        let text =
-            self.0.borrow_mut().evaluate(program, &Value::Object(arguments).to_string(), &input.to_string());
+        let text = self.0.borrow_mut().evaluate(program, &Value::Object(arguments).to_string(), &input.to_string());
         let result = text.map(|text| serde_json::from_str(&text).unwrap()).map_err(|e| mapped(&e));
         Answer { result, cost: Cost::ZERO }
     }

@@ -10,17 +10,18 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use bellhop_core::cost::Cost;
 use bellhop_core::definition::{self, TaskKind};
 use bellhop_core::diagnostic;
 use bellhop_core::digest::Digest;
-use bellhop_core::cost::Cost;
 use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
-use bellhop_core::fault::Fault;
+use bellhop_core::fault::{Class, Fault};
 use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
-use bellhop_core::run::{Budget, 
-    self, Account, Action, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State, Undo,
+use bellhop_core::run::{
+    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State,
+    Undo, Why,
 };
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;
@@ -117,11 +118,17 @@ enum Step {
         status: u16,
         #[serde(default)]
         broken: bool,
+        #[serde(default)]
+        class: Option<Class>,
+        #[serde(default)]
+        retry_after_ms: Option<u64>,
     },
     /// `wrote`: after it had changed something.
     Park {
         task: String,
         code: String,
+        #[serde(default)]
+        why: Why,
         #[serde(default)]
         wrote: bool,
     },
@@ -276,15 +283,17 @@ fn play(folder: &Path) -> String {
                     effect: Effect { changed: !unchanged, undo: undo.clone(), account: *account, reused: *reused },
                 },
             },
-            Some(Step::Faults { task, code, status, broken }) => {
-                let fault = Fault::of_code(code, *status, "as the script says");
+            Some(Step::Faults { task, code, status, broken, class, retry_after_ms }) => {
+                let mut fault = Fault::of_code(code, *status, "as the script says");
+                (fault.class, fault.retry_after_ms) = (*class, *retry_after_ms);
                 let effect = Effect { changed: true, account: Account::Partial, ..Effect::default() };
                 let result = if *broken { Returned::Broken { fault, effect } } else { Returned::Fault(fault) };
                 Cause::Returned { frame: frame_of(&state, task), result }
             }
-            Some(Step::Park { task, code, wrote }) => Cause::Park {
+            Some(Step::Park { task, code, why, wrote }) => Cause::Park {
                 frame: frame_of(&state, task),
                 reason: Fault::of_code(code, 500, "as the script says"),
+                why: *why,
                 wrote: *wrote,
             },
             Some(Step::Unpark { task }) => Cause::Unpark { frame: frame_of(&state, task) },

@@ -15,7 +15,7 @@
 //!
 //! # The control API
 //!
-//! JSON over HTTP under `/_sim/`, without a token:
+//! JSON over HTTP under `/_sim/`, without a token, and from this machine alone:
 //!
 //! | | |
 //! |---|---|

@@ -128,8 +128,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::task::yield_now().await;
@@ -144,8 +144,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         connections.spawn(async move {
             let allowance = Allowance::unlimited();
             let line = Line::new(stream, Arc::clone(&allowance));
-            let service =
-                service_fn(move |request| service::serve(Arc::clone(&shared), number, Arc::clone(&allowance), request));
+            let service = service_fn(move |request| {
+                service::serve(Arc::clone(&shared), number, from, Arc::clone(&allowance), request)
+            });
             // An error here is a connection that a fault or the client broke: the request log tells of it.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(line), service).await;
             drop(place);

@@ -1,6 +1,6 @@
 //! From a request to its answer: the log line, the fault, the change, the ledger, the answer, the second log line.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
@@ -60,6 +60,7 @@ pub(crate) enum Surface {
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     connection: u64,
+    from: IpAddr,
     allowance: Arc<Allowance>,
     request: Request<Incoming>,
 ) -> Result<Response<Payload>, Cut> {
@@ -73,6 +74,11 @@ pub(crate) async fn serve(
         Err(_) => return Err(Cut),
     };
     if parts.uri.path().starts_with("/_sim/") {
+        // Whoever may reach this Slack may not therefore change its world.
+        if !from.to_canonical().is_loopback() {
+            let why = "the control routes are for this machine alone";
+            return Ok(Answer::json(403, &json!({"ok": false, "error": why})).into_response());
+        }
         return Ok(control::serve(&shared, &parts, &body).await.into_response());
     }
     let asked = read(&parts, &body);

@@ -286,7 +286,7 @@ impl Mismatch {
                     command: Some(format!("bellhop connect slack --kind {found} --name {connection}")),
                     http: Some(HttpRemedy {
                         method: "POST".to_owned(),
-                        path: "/v1/connection-links".to_owned(),
+                        path: "/v1/connections".to_owned(),
                         body: json!({"kind": found, "name": connection}),
                     }),
                 }];

@@ -200,3 +200,46 @@ fn tokens_do_not_travel_in_the_clear() {
         assert_eq!(Client::new(&options(url)).is_ok(), fine, "{url}");
     }
 }
+
+/// Whatever Slack, or what stands before it, repeats: the token is in nothing that is handed on.
+#[tokio::test]
+async fn attack_b12_a_token_is_removed_from_all_that_is_echoed() {
+    let own = "xoxb-a-test-token";
+    let other = "xoxp-1234567890";
+    for echoed in [own, other] {
+        for (method, status, headers, body) in [
+            ("chat.postMessage", 200, String::new(), format!(r#"{{"ok":false,"error":"{echoed}"}}"#)),
+            ("chat.postMessage", 200, String::new(), format!(r#"{{"ok":false,"{echoed}":true}}"#)),
+            (
+                "chat.postMessage",
+                200,
+                format!("x-oauth-scopes: chat:write,{echoed}\r\nx-slack-req-id: {echoed}\r\n"),
+                format!(
+                    r#"{{"ok":true,"{echoed}":"{echoed}","list":["a {echoed} b"],"response_metadata":{{"messages":["{echoed}"]}}}}"#
+                ),
+            ),
+            (
+                "chat.postMessage",
+                200,
+                String::new(),
+                format!(r#"{{"ok":false,"error":"missing_scope","needed":"{echoed}","provided":"a,{echoed}"}}"#),
+            ),
+            ("scim.v2.post.Users", 409, String::new(), format!(r#"{{"detail":"{echoed}","schemas":["{echoed}"]}}"#)),
+            ("chat.postMessage", 429, format!("retry-after: {echoed}\r\n"), echoed.to_owned()),
+            ("chat.postMessage", 200, String::new(), format!("<html>{echoed}</html>")),
+            ("chat.postMessage", 500, String::new(), echoed.to_owned()),
+        ] {
+            let url = answering(http(status, &headers, &body)).await;
+            let answer = ask(method, &options(&url)).await;
+            let text = format!("{answer:?}");
+            assert!(!text.contains(echoed), "{status} {headers}{body}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn attack_b16_a_number_of_slack_s_that_cannot_be_held_is_text() {
+    let url = answering(http(200, "", r#"{"ok":true,"a":1e400,"b":[123456789012345678901234567890,1.5]}"#)).await;
+    let answer = ask("chat.postMessage", &options(&url)).await.unwrap();
+    assert_eq!(answer.body, json!({ "ok": true, "a": "1e400", "b": ["123456789012345678901234567890", 1.5] }));
+}

@@ -115,7 +115,7 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     params.finish()?;
     let reference = meant(&request)?;
     let idempotency_key = start::idempotency_key(&request)?;
-    let bytes = request.ordinary().await?;
+    let bytes = request.json_bytes().await?;
     let mut form = Form::of(form::parse(&bytes)?, &["input", "connection", "labels"])?;
     let connection = form.text("connection");
     let input = form.needed("input", "the action's input, an object").unwrap_or(Value::Null);

@@ -1,9 +1,7 @@
 //! Who asks, and whether they may.
 
-use std::net::{IpAddr, SocketAddr};
-
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::AUTHORIZATION;
 
 use bellhop_core::definition::WorkflowName;
 
@@ -20,17 +18,7 @@ pub(crate) enum Needs {
     One(&'static [&'static str]),
     /// `runs:start`, or `runs:start:NAMESPACE/NAME` of the workflow in the address.
     Start,
-    /// Every scope that there is: who makes and ends tokens can do everything, so only who can already may.
-    Everything,
-    /// Nothing from this machine itself, else `runs:read`. A collector of metrics on the same machine rarely has a
-    /// token, and the figures name no workflow, person or connection; but how much a company runs is not for everybody
-    /// on the network, and who asks through a proxy on this machine is not on this machine.
-    Metrics,
 }
-
-/// Where a request comes from, as the server saw it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
 
 /// Who asks; none where the route needs no token.
 #[derive(Debug, Clone)]
@@ -43,6 +31,19 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Which of these scopes the caller's own token does not cover: what it may not hand on.
+    pub(super) fn lacks<'s>(&self, scopes: impl IntoIterator<Item = &'s Scope>) -> Vec<String> {
+        let covered = |scope: &Scope| self.0.as_ref().is_some_and(|token| token.covers(scope));
+        scopes.into_iter().filter(|scope| !covered(scope)).map(|scope| scope.as_str().to_owned()).collect()
+    }
+
+    /// Whether the caller's token allows what `scope` names.
+    pub(super) fn may(&self, scope: &str) -> bool {
+        self.0.as_ref().is_some_and(|token| token.may(scope))
+    }
+}
+
 impl Needs {
     fn satisfied(self, token: &Stored, workflow: &WorkflowName) -> Result<(), Problem> {
         let owned = |scopes: &[&str]| scopes.iter().map(|&s| s.to_owned()).collect::<Vec<String>>();
@@ -52,15 +53,11 @@ impl Needs {
             Self::One(scopes) => Err(Problem::scope_missing(&owned(scopes), false)),
             Self::Start if token.may_start(workflow) => Ok(()),
             Self::Start => {
-                let narrow = format!("runs:start:{workflow}");
-                Err(Problem::scope_missing(&["runs:start".to_owned(), narrow], false))
+                let mut scopes = vec!["runs:start".to_owned()];
+                // An address that can name no workflow makes no scope.
+                scopes.extend(Scope::parse(&format!("runs:start:{workflow}")).ok().map(|s| s.as_str().to_owned()));
+                Err(Problem::scope_missing(&scopes, false))
             }
-            Self::Everything => {
-                let missing: Vec<String> = owned(&Scope::ALL).into_iter().filter(|scope| !token.may(scope)).collect();
-                if missing.is_empty() { Ok(()) } else { Err(Problem::scope_missing(&missing, true)) }
-            }
-            Self::Metrics if token.may("runs:read") => Ok(()),
-            Self::Metrics => Err(Problem::scope_missing(&["runs:read".to_owned()], false)),
         }
     }
 }
@@ -69,16 +66,8 @@ impl Needs {
 const TOKEN_BYTES_MAX: usize = 128;
 
 /// The caller of a request to a route with these `needs`.
-pub(super) fn caller(
-    app: &App,
-    needs: Needs,
-    headers: &HeaderMap,
-    peer: Option<Peer>,
-    workflow: &WorkflowName,
-) -> Result<Caller, Problem> {
-    if needs == Needs::Nothing
-        || (needs == Needs::Metrics && app.options.metrics_on_loopback && is_local(headers, peer))
-    {
+pub(super) fn caller(app: &App, needs: Needs, headers: &HeaderMap, workflow: &WorkflowName) -> Result<Caller, Problem> {
+    if needs == Needs::Nothing {
         return Ok(Caller(None));
     }
     let mut sent = headers.get_all(AUTHORIZATION).iter();
@@ -96,16 +85,4 @@ pub(super) fn caller(
     let stored = engine.tokens.find(token, engine.services.clock.now())?.ok_or_else(Problem::token_invalid)?;
     needs.satisfied(&stored, workflow)?;
     Ok(Caller(Some(stored)))
-}
-
-/// From this machine itself: not through a proxy on it, and not by a page in a browser on it that was served under a name
-/// of its own and had that name lead here.
-fn is_local(headers: &HeaderMap, peer: Option<Peer>) -> bool {
-    let forwarded = headers.contains_key("forwarded") || headers.contains_key("x-forwarded-for");
-    let named_so = headers.get(HOST).is_none_or(|host| {
-        let host = host.to_str().unwrap_or_default();
-        let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-        name == "localhost" || host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok()
-    });
-    !forwarded && named_so && peer.is_some_and(|Peer(address)| address.ip().to_canonical().is_loopback())
 }

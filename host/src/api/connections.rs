@@ -7,13 +7,13 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
-use bellhop_slack::client::Secret;
+use bellhop_slack::client::{Secret, masked};
 
 use super::form::Form;
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
-use crate::engine::connections::New;
+use crate::engine::connections::{Broken, New};
 use crate::journal::key;
 
 const NAME_CHARS_MAX: usize = 64;
@@ -53,6 +53,47 @@ fn shown(facts: &Connection) -> Value {
     })
 }
 
+/// The same, and whether it can be used.
+fn stands(app: &App, facts: &Connection) -> Value {
+    let mut shown = shown(facts);
+    let reason = app.engine.connections.broken().remove(&facts.name).map(|broken| broken.reason);
+    shown["status"] = json!(if reason.is_some() { "broken" } else { "ok" });
+    shown["reason"] = json!(reason);
+    shown
+}
+
+/// One that was to be made at the start, and is not.
+fn unmade(Broken { new, reason }: &Broken) -> Value {
+    let tokens: Map<String, Value> =
+        new.tokens.keys().map(|kind| (kind.to_string(), json!({ "scopes": [] }))).collect();
+    json!({
+        "name": new.name,
+        "kind": new.kind,
+        "title": new.kind.title(),
+        "permission": new.permission,
+        "plan": null,
+        "planUnknownBecause": null,
+        "checkedAt": null,
+        "workspaceId": null,
+        "enterpriseId": null,
+        "tokens": tokens,
+        "status": "broken",
+        "reason": reason,
+    })
+}
+
+/// All, those that were to be made and are not among them.
+fn all(app: &App) -> Vec<Value> {
+    let mut broken = app.engine.connections.broken();
+    let connected = app.engine.services.gateway.connections();
+    let mut all: Vec<Value> = connected.iter().map(|connected| stands(app, &connected.facts)).collect();
+    for connected in &connected {
+        broken.remove(&connected.facts.name);
+    }
+    all.extend(broken.values().map(unmade));
+    all
+}
+
 /// `POST /v1/connections`: made of tokens, and kept when Slack says that they are what the caller says.
 pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&["replace"])?;
@@ -65,6 +106,9 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
             "name",
             format!("a connection's name is 1 to {NAME_CHARS_MAX} of lower-case letters, digits, `-` and `_`"),
         );
+    }
+    if masked(&name).is_some() {
+        form.refuse("name", "this is a token: a connection's name is shown to everybody");
     }
     let kind: Option<Kind> = form.word("kind", true);
     let permission: Permission = form.word("permission", false).unwrap_or(Permission::Act);
@@ -81,10 +125,10 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
         let services = &app.engine.services;
         let new = New { name, kind, permission, tokens };
         let connected = app.engine.connections.connect(&services.gateway, new, services.clock.now()).await?;
-        Ok(connected.facts.clone())
+        Ok(stands(&app, &connected.facts))
     })
     .await?;
-    Ok(answer::with_location(answer::json(StatusCode::CREATED, &shown(&facts))?, &path))
+    Ok(answer::with_location(answer::json(StatusCode::CREATED, &facts)?, &path))
 }
 
 fn tokens(form: &mut Form) -> BTreeMap<TokenKind, Secret> {
@@ -95,6 +139,8 @@ fn tokens(form: &mut Form) -> BTreeMap<TokenKind, Secret> {
             let token = Secret::new(token);
             if token.is_empty() {
                 form.refuse("tokens", format!("the {kind} token is empty"));
+            } else if !token.reveal().bytes().all(|b| b.is_ascii_graphic()) {
+                form.refuse("tokens", format!("the {kind} token has characters that no token has"));
             } else {
                 tokens.insert(kind, token);
             }
@@ -116,7 +162,8 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let services = &request.app.engine.services;
     let wanted = pages::wanted(&mut params, services.limits.list_items_max);
     params.finish()?;
-    let page = pages::of_all(services.gateway.connections(), &wanted, |c| c.facts.name.clone(), |c| shown(&c.facts));
+    let name = |shown: &Value| shown["name"].as_str().unwrap_or_default().to_owned();
+    let page = pages::of_all(all(&request.app), &wanted, name, Value::clone);
     answer::json(StatusCode::OK, &page)
 }
 
@@ -124,8 +171,8 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
 pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.part("name");
-    let connected = request.app.engine.services.gateway.connection(name).ok_or_else(|| unknown(&request.app, name))?;
-    answer::json(StatusCode::OK, &shown(&connected.facts))
+    let found = all(&request.app).into_iter().find(|shown| shown["name"] == name);
+    answer::json(StatusCode::OK, &found.ok_or_else(|| unknown(&request.app, name))?)
 }
 
 /// `POST /v1/connections/{name}/test`: asks Slack again, and keeps what it says.
@@ -137,10 +184,10 @@ pub(super) async fn test(mut request: Request) -> Result<Response, Problem> {
     let facts = work::to_the_end(async move {
         let services = &app.engine.services;
         let asked = app.engine.connections.refresh(&services.gateway, &name, services.clock.now()).await?;
-        Ok(asked.ok_or_else(|| unknown(&app, &name))?.facts.clone())
+        Ok(stands(&app, &asked.ok_or_else(|| unknown(&app, &name))?.facts))
     })
     .await?;
-    answer::json(StatusCode::OK, &shown(&facts))
+    answer::json(StatusCode::OK, &facts)
 }
 
 /// `DELETE /v1/connections/{name}`: out of use, its tokens forgotten. Slack is not told: they stay valid there.
@@ -148,7 +195,10 @@ pub(super) async fn remove(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.part("name").to_owned();
     let app = request.app.clone();
-    app.engine.services.gateway.connection(&name).ok_or_else(|| unknown(&app, &name))?;
+    let was_broken = app.engine.connections.forget_broken(&name);
+    if app.engine.services.gateway.connection(&name).is_none() {
+        return if was_broken { Ok(answer::empty(StatusCode::NO_CONTENT)) } else { Err(unknown(&app, &name)) };
+    }
     work::to_the_end(async move { Ok(app.engine.connections.remove(&app.engine.services.gateway, &name).await?) })
         .await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 
-use bellhop_core::definition::{WorkflowName, check_expressions, is_plugin_name};
+use bellhop_core::definition::{ACTION_NAMESPACE, WorkflowName, check_expressions, is_plugin_name};
 use bellhop_core::diagnostic::{Diagnostic, Retryable, code, nearest};
 use bellhop_core::preflight::{Report, When, aliases};
 
@@ -17,12 +17,15 @@ use super::form::{Form, fault};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
+use crate::engine::Engine;
 use crate::engine::definitions::{self, Current, Definition, Expect};
 use crate::journal::damaged_is_none;
 
 /// A definition's own limit is in the core; an HTTP body may have more (a JSON file is longer than its YAML).
 const FILE_NAME_CHARS_MAX: usize = 256;
 const BINDINGS_MAX: usize = 256;
+/// The latest versions are named, where another one is asked for.
+const VERSIONS_TOLD_MAX: usize = 10;
 
 pub(super) fn unknown(app: &App, name: &WorkflowName) -> Problem {
     let name: String = name.to_string().chars().take(160).collect();
@@ -31,6 +34,21 @@ pub(super) fn unknown(app: &App, name: &WorkflowName) -> Problem {
     let names: Vec<String> = all.into_iter().map(|(name, _)| name.to_string()).collect();
     Problem::new(problem::WORKFLOW_UNKNOWN, format!("there is no workflow `{name}`"))
         .with_nearest(&name, names.iter().map(String::as_str))
+}
+
+/// The problem of a version that is not there of a workflow that is; none where that is not there either.
+pub(super) fn version_unknown(engine: &Engine, name: &WorkflowName, version: &str) -> Option<Problem> {
+    let mut versions = engine.services.definitions.versions(name).unwrap_or_default();
+    if versions.is_empty() {
+        return None;
+    }
+    let shown: String = version.chars().take(64).collect();
+    let all = versions.len();
+    let last = versions.split_off(all.saturating_sub(VERSIONS_TOLD_MAX));
+    let more = if all > last.len() { format!(", and {} older ones", all - last.len()) } else { String::new() };
+    let detail = format!("the workflow `{name}` is there, and has no version `{shown}`");
+    let remedy = format!("it has {}{more}", last.join(", "));
+    Some(Problem::new(problem::WORKFLOW_UNKNOWN, detail).with("versions", last).with_remedy(remedy))
 }
 
 /// A definition that can be kept, and what is to be said about it.
@@ -68,14 +86,13 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
         params.refused("file", &format!("a file's name has 1 to {FILE_NAME_CHARS_MAX} characters"));
     }
     params.finish()?;
-    if let Some(kind) =
-        request.header(&CONTENT_TYPE)?.map(|k| k.split(';').next().unwrap_or(k).trim().to_ascii_lowercase())
-        && (kind.starts_with("multipart/") || kind == "application/x-www-form-urlencoded")
-    {
-        let detail = "send the definition itself, as `application/yaml` or `application/json`";
-        return Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail));
-    }
+    request.must_be(&["application/yaml", "application/json", "text/yaml", "application/x-yaml", "text/plain"])?;
     let name = request.workflow();
+    if name.namespace == ACTION_NAMESPACE {
+        let detail =
+            format!("the namespace `{ACTION_NAMESPACE}` is the host's own, for single actions: choose another");
+        return Err(Problem::new(problem::REQUEST_INVALID, detail));
+    }
     let app = request.app.clone();
     let current = damaged_is_none(app.engine.services.definitions.current(&name))?;
     let expect = expected(&request, current.as_ref())?;
@@ -144,7 +161,14 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     params.finish()?;
     let name = request.workflow();
     let definitions = &request.app.engine.services.definitions;
-    let definition = definitions.find(&name, version.as_deref())?.ok_or_else(|| unknown(&request.app, &name))?;
+    let found = definitions.find(&name, version.as_deref())?;
+    let definition = match (found, &version) {
+        (Some(definition), _) => definition,
+        (None, version) => {
+            let version = version.as_deref().and_then(|version| version_unknown(&request.app.engine, &name, version));
+            return Err(version.unwrap_or_else(|| unknown(&request.app, &name)));
+        }
+    };
     let unchanged = request
         .header(&IF_NONE_MATCH)?
         .is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == answer::etag(definition.digest)));

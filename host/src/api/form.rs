@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use bellhop_core::definition::source::escape_pointer;
 use bellhop_core::diagnostic::{Code, Diagnostic, Needs, code, nearest};
+use bellhop_core::json;
 
 use super::problem::{self, Problem};
 
@@ -23,6 +24,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         Problem::new(problem::BODY_MALFORMED, format!("the body nests deeper than {DEPTH_MAX} levels"))
             .with("depth_max", DEPTH_MAX)
     };
+    refuse_doubtful(bytes)?;
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         // The only fault of a whole text that the parser counts among syntax and that is none.
         if error.to_string().starts_with("recursion limit") {
@@ -41,6 +43,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         return Err(too_deep());
     }
     Ok(value)
+}
+
+/// What readers of JSON do not agree about is refused: another one, a gateway, may have seen another value.
+fn refuse_doubtful(bytes: &[u8]) -> Result<(), Problem> {
+    let found = json::findings(bytes);
+    if found.is_empty() {
+        return Ok(());
+    }
+    let code_of = |what| if what == json::What::Duplicate { code::DUPLICATE_KEY } else { code::INVALID_VALUE };
+    Err(invalid(found.into_iter().map(|f| fault(code_of(f.what), &f.pointer, f.what.message())).collect()))
 }
 
 /// The levels of lists and objects.

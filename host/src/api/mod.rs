@@ -14,6 +14,7 @@ mod auth;
 mod check;
 mod connections;
 mod definitions;
+mod door;
 mod events;
 mod form;
 mod guarded;
@@ -34,27 +35,21 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use serve::{Error, serve};
+pub(crate) use door::Net;
+pub(crate) use serve::{Error, Listeners, serve};
 
 use crate::engine::Engine;
 
 /// What an operator can choose.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
-    /// Whether `/metrics` is open to this machine itself without a token.
-    pub(crate) metrics_on_loopback: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { metrics_on_loopback: true }
-    }
+    /// Peers through which many clients come.
+    pub(crate) trusted_proxies: Vec<Net>,
 }
 
 /// What all requests share.
 pub(crate) struct App {
     engine: Arc<Engine>,
-    options: Options,
     /// True once the server is stopping: who waits is answered.
     stopping: watch::Sender<bool>,
     /// Places for work that computes for longer than a request may hold up others.
@@ -77,10 +72,9 @@ struct Counters {
 const HEAVY_MAX: usize = 2;
 
 impl App {
-    fn new(engine: Arc<Engine>, options: Options) -> Arc<Self> {
+    fn new(engine: Arc<Engine>) -> Arc<Self> {
         Arc::new(Self {
             engine,
-            options,
             stopping: watch::channel(false).0,
             heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
             counters: Counters::default(),

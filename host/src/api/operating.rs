@@ -32,7 +32,12 @@ pub(super) async fn ready(request: Request) -> Result<Response, Problem> {
     for damage in request.app.engine.services.journal.damages() {
         *damaged.entry(damage.kind()).or_default() += 1;
     }
+    // Of many connections one may be broken: the host works. Who may see which is told by their list.
+    let broken = request.app.engine.connections.broken().len();
     let mut body = json!({ "status": "ready" });
+    if broken > 0 {
+        body["connections_broken"] = json!(broken);
+    }
     if !damaged.is_empty() {
         // By kind alone: whoever asks has no token. The log has the names.
         let code = problem::STORAGE_DAMAGED.code;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
 use crate::engine::plugins::{Change, InstallError, Installed, Order, Replace, Wanted};
+use crate::sandbox::Refusal;
 
 fn shown(installed: &Installed, rules: &Rules) -> Value {
     let stored = &installed.stored;
@@ -78,9 +79,22 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
         return Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, "send the component itself, as `application/wasm`"));
     }
     let bytes_max = request.app.engine.services.limits.plugin_bytes_max;
+    if let Some(size) = request.header(&CONTENT_LENGTH)?.and_then(|text| text.parse::<usize>().ok())
+        && size as u64 > bytes_max
+    {
+        let max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        return Err(InstallError::Refused(Refusal::TooLarge { size, max }).into());
+    }
     let bytes = request.bytes(bytes_max).await?;
     let app = request.app.clone();
     let by = request.caller.name();
+    let (looked_at, looking) = (bytes.clone(), app.clone());
+    let inspection = work::heavy(&app, move || {
+        Ok(looking.engine.services.plugins.inspect(&looked_at).map_err(InstallError::from)?)
+    })
+    .await?;
+    // Here, where it ends when the client goes, and not on one of the few threads for what computes.
+    app.engine.services.plugins.compile(inspection, &bytes).await?;
     let handle = tokio::runtime::Handle::current();
     // Reading 18 MB of a component takes a while in which this thread could answer others.
     let body = work::heavy(&request.app, move || {

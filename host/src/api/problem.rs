@@ -60,9 +60,11 @@ kinds! {
     TOKEN_SCOPE_MISSING = "token-scope-missing", 403, "The token may not do this",
         "have a token made with that scope: bellhop token create --name NAME --scope SCOPE";
     ROUTE_UNKNOWN = "route-unknown", 404, "There is nothing at this address",
-        "see the addresses in the README";
+        "see which there are: bellhop explain route-unknown";
     METHOD_NOT_ALLOWED = "method-not-allowed", 405, "The address does not take this method",
         "use one of the methods in the header `Allow`";
+    NOT_ACCEPTABLE = "not-acceptable", 406, "The address has nothing of the types that the request accepts",
+        "accept one of the types in the detail, or leave out `Accept`";
     BODY_TIMEOUT = "body-timeout", 408, "The body did not arrive in time",
         "send the body faster, or raise `body_ms_max` in bellhop.toml";
     BODY_TOO_LARGE = "body-too-large", 413, "The body is larger than is read",
@@ -106,11 +108,13 @@ kinds! {
     VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change",
         "give what changed a version of its own";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name",
-        "choose another name, or send `?replace=true`";
+        "choose another name, or replace it: bellhop connect slack --kind KIND --name NAME --replace; over HTTP send `?replace=true`";
     PLUGIN_PUBLISHER_DIFFERS = "plugin-publisher-differs", 409, "The plugin's name belongs to another publisher",
         "install the plugin under a name of its own; if it is to take this one: bellhop plugin install FILE --replace-publisher";
     PLUGIN_IN_USE = "plugin-in-use", 409, "The plugin is needed by what is there",
         "end what is named, or register workflows that do without the plugin, then remove it";
+    LAST_OPERATOR_TOKEN = "last-operator-token", 409, "No other token makes tokens for good",
+        "make another one first: bellhop token create --name NAME --scope tokens:admin; a token that ends does not count";
     TOO_MANY_VERSIONS = "too-many-versions", 409, "The workflow has as many versions as it may have",
         "raise `definition_versions_max` in bellhop.toml, or use another workflow name";
     PRECONDITION_FAILED = "precondition-failed", 412, "The latest version is not the one that the request expects",
@@ -151,6 +155,8 @@ kinds! {
         "send it again after the time in `Retry-After`";
     NOT_READY = "not-ready", 503, "The host is starting",
         "send it again after the time in `Retry-After`";
+    CONNECTIONS_FULL = "connections-full", 503, "As many connections are open as may be",
+        "send it again after the time in `Retry-After`, over fewer connections; the operator can raise `connections_max` and `peer_connections_max`, and name proxies in `trusted_proxies`";
     STORE_FULL = "store-full", 503, "More waits to be written than may wait",
         "send it again after the time in `Retry-After`";
     DISK_FULL = "disk-full", 503, "The store's disk has too little room for anything new",
@@ -306,12 +312,18 @@ impl Problem {
             fields.extend(members);
         }
         let status = StatusCode::from_u16(kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = Response::new(Body::from(body.to_string()));
+        // Whatever was repeated of the request: a token that was given by mistake is not.
+        let mut response = Response::new(Body::from(without_tokens(body.to_string())));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response.headers_mut().extend(headers);
         response
     }
+}
+
+/// A text in which nothing looks like a token of Slack's or of ours.
+pub(crate) fn without_tokens(text: String) -> String {
+    bellhop_slack::client::masked(&text).unwrap_or(text)
 }
 
 /// Until [`Problem::render`] knows the request, the problem travels inside an otherwise empty response.
@@ -462,6 +474,9 @@ impl From<InstallError> for Problem {
                 tracing::error!(%cause, "the sandbox cannot prepare a plugin");
                 Self::later(UNAVAILABLE, "the plugin cannot be compiled now", Duration::from_secs(10))
             }
+            InstallError::Sandbox(crate::sandbox::Error::Busy(cause)) => {
+                Self::later(UNAVAILABLE, cause, Duration::from_secs(10))
+            }
             InstallError::Journal(error) => error.into(),
         }
     }
@@ -517,9 +532,16 @@ impl From<connections::Error> for Problem {
 
 impl From<ConnectError> for Problem {
     fn from(error: ConnectError) -> Self {
+        use bellhop_slack::client::Failure;
         use bellhop_slack::connect::Error as Detect;
         let detail = error.to_string();
         match error {
+            // What no header can carry never will be.
+            ConnectError::Detect(Detect::NoAnswer { failure: Failure::NotSent { reason, .. }, .. })
+                if !reason.may_succeed_later() =>
+            {
+                Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}"))
+            }
             ConnectError::Detect(Detect::NoAnswer { .. }) => {
                 Self::later(SLACK_UNAVAILABLE, detail, Duration::from_secs(10))
             }

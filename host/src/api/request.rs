@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::http::header::{ACCEPT, CONTENT_LENGTH};
+use axum::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, Uri};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -15,6 +15,26 @@ use super::form::{self, Form};
 use super::params::Params;
 use super::problem::{self, Problem};
 use super::{App, auth};
+
+/// What a JSON body is sent as.
+pub(super) const JSON: [&str; 1] = ["application/json"];
+
+/// Whether a caller takes one of these types; one that says nothing takes all.
+pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> bool {
+    let mut said = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let takes = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        // `q=0`, `q=0.0`: anything but this.
+        let refuses = parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
+        let fits = |kind: &&str| {
+            let whole = kind.split_once('/').map_or("", |(whole, _)| whole);
+            media == "*/*" || media == **kind || media.strip_suffix("/*") == Some(whole)
+        };
+        !refuses && kinds.iter().any(fits)
+    };
+    said.peek().is_none() || said.flat_map(|value| value.split(',')).any(takes)
+}
 
 /// See the module.
 pub(super) struct Request {
@@ -90,6 +110,7 @@ impl Request {
             Problem::new(problem::BODY_TOO_LARGE, format!("this route takes bodies of at most {bytes_max} bytes"))
                 .with("bytes_max", bytes_max)
         };
+        self.must_be_plain()?;
         let announced =
             self.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
         if announced.is_some_and(|bytes| bytes > bytes_max) {
@@ -129,6 +150,48 @@ impl Request {
         }
     }
 
+    /// That the body, if there is one, says that it is one of these types, in UTF-8; what says nothing is taken for one.
+    pub(super) fn must_be(&self, kinds: &[&str]) -> Result<(), Problem> {
+        let Some(said) = self.header(&CONTENT_TYPE)? else { return Ok(()) };
+        let refused = |what: &str| {
+            let detail = format!("{what}; this route takes `{}`, as UTF-8", kinds.join("`, `"));
+            Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail))
+        };
+        let mut parts = said.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        if !kinds.contains(&kind.as_str()) {
+            let shown: String = kind.chars().take(64).collect();
+            return refused(&format!("the body is sent as `{shown}`"));
+        }
+        for part in parts {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let value = value.trim().trim_matches('"').to_ascii_lowercase();
+            if name.trim().eq_ignore_ascii_case("charset") && !matches!(value.as_str(), "utf-8" | "utf8" | "us-ascii") {
+                let shown: String = value.chars().take(64).collect();
+                return refused(&format!("the body is sent in the character set `{shown}`"));
+            }
+        }
+        Ok(())
+    }
+
+    /// That nothing is to be undone to the body before it can be read.
+    fn must_be_plain(&self) -> Result<(), Problem> {
+        for coding in self.headers.get_all(CONTENT_ENCODING) {
+            let coding: String = coding.to_str().unwrap_or("?").trim().chars().take(64).collect();
+            if !coding.eq_ignore_ascii_case("identity") {
+                let detail = format!("the body is sent with `Content-Encoding: {coding}`; send it without");
+                return Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// The body of an ordinary request that is JSON, as it came.
+    pub(super) async fn json_bytes(&mut self) -> Result<Bytes, Problem> {
+        self.must_be(&JSON)?;
+        self.ordinary().await
+    }
+
     /// The body of an ordinary request.
     pub(super) async fn ordinary(&mut self) -> Result<Bytes, Problem> {
         let bytes_max = self.app.engine.services.limits.body_bytes_max;
@@ -137,7 +200,7 @@ impl Request {
 
     /// The body as JSON.
     pub(super) async fn json(&mut self) -> Result<Value, Problem> {
-        let bytes = self.ordinary().await?;
+        let bytes = self.json_bytes().await?;
         form::parse(&bytes)
     }
 
@@ -149,6 +212,9 @@ impl Request {
     /// As [`Self::form`]; no body is as good as `{}`.
     pub(super) async fn form_or_nothing(&mut self, known: &'static [&'static str]) -> Result<Form, Problem> {
         let bytes = self.ordinary().await?;
+        if !bytes.is_empty() {
+            self.must_be(&JSON)?;
+        }
         if bytes.is_empty() {
             return Form::of(Value::Object(serde_json::Map::new()), known);
         }

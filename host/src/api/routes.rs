@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -19,11 +20,12 @@ use tracing::Instrument as _;
 use bellhop_core::definition::WorkflowName;
 use bellhop_core::id::RequestId;
 
-use super::auth::{self, Needs, Peer};
+use super::auth::{self, Needs};
 use super::problem::{self, Problem};
-use super::request::Request;
+use super::request::{self, Request};
 use super::{App, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens};
 use crate::engine::blocked::Change;
+use crate::engine::tokens::MAKES_TOKENS;
 use crate::faults;
 
 /// A method of HTTP.
@@ -101,6 +103,7 @@ const READ: Needs = Needs::One(&["runs:read"]);
 const OPERATE: Needs = Needs::One(&["runs:operate"]);
 const WRITE: Needs = Needs::One(&["workflows:write"]);
 const INSTALL: Needs = Needs::One(&["plugins:install"]);
+const TOKENS: Needs = Needs::One(&[MAKES_TOKENS]);
 const CONNECT: Needs = Needs::One(&["connections:admin"]);
 
 routes! {
@@ -143,12 +146,33 @@ routes! {
     Get "/v1/actions" Needs::One(&["plugins:install", "runs:read", "workflows:write"]), Starting => actions::list;
     Post "/v1/actions/{name}/runs" Needs::One(&["runs:start"]), Ready => actions::run;
     // Operating.
-    Post "/v1/tokens" Needs::Everything, Starting => tokens::create;
-    Get "/v1/tokens" Needs::One(&["audit:read"]), Starting => tokens::list;
-    Delete "/v1/tokens/{id}" Needs::Everything, Starting => tokens::revoke;
+    Post "/v1/tokens" TOKENS, Starting => tokens::create;
+    Get "/v1/tokens" Needs::One(&["audit:read", MAKES_TOKENS]), Starting => tokens::list;
+    Delete "/v1/tokens/{id}" TOKENS, Starting => tokens::revoke;
     Get "/healthz" Needs::Nothing, Starting => operating::health;
     Get "/readyz" Needs::Nothing, Starting => operating::ready;
-    Get "/metrics" Needs::Metrics, Starting => operating::metrics;
+    Get "/metrics" Needs::One(&["runs:read", "audit:read"]), Starting => operating::metrics;
+}
+
+/// The one route of the listener for metrics.
+static METRICS: Route = Route {
+    verb: Verb::Get,
+    path: "/metrics",
+    needs: Needs::Nothing,
+    works: While::Starting,
+    handler: |request| Box::pin(operating::metrics(request)),
+};
+
+/// A connection in a place that is kept for probes: nothing else is answered there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProbesOnly;
+
+/// What needs no place like others.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The metrics alone, for whoever can connect.
+pub(super) fn of_metrics(app: Arc<App>) -> Router {
+    dressed(Router::new().route(METRICS.path, methods(&[&METRICS])), app)
 }
 
 /// The routes, with everything that every request goes through except what the server does to sockets.
@@ -159,19 +183,27 @@ pub(super) fn of_app(app: Arc<App>) -> Router {
     }
     let mut router = Router::new();
     for (path, routes) in by_path {
-        let allowed: Vec<&str> = routes.iter().map(|route| route.verb.as_str()).collect();
-        let allowed = allowed.join(", ");
-        let mut methods: MethodRouter<Arc<App>> =
-            MethodRouter::new().fallback(move || std::future::ready(Problem::method_not_allowed(&allowed)));
-        for route in routes {
-            let answer = move |State(app): State<Arc<App>>,
-                               path: Result<RawPathParams, RawPathParamsRejection>,
-                               request: HttpRequest| { carry_out(app, route, path, request) };
-            methods = methods.on(route.verb.filter(), answer);
-        }
-        router = router.route(path, methods);
+        router = router.route(path, methods(&routes));
     }
     dressed(router, app)
+}
+
+/// What an address does, by method.
+fn methods(routes: &[&'static Route]) -> MethodRouter<Arc<App>> {
+    let mut allowed: Vec<&str> = routes.iter().map(|route| route.verb.as_str()).collect();
+    if allowed.contains(&"GET") {
+        allowed.push("HEAD");
+    }
+    let allowed = allowed.join(", ");
+    let mut methods: MethodRouter<Arc<App>> =
+        MethodRouter::new().fallback(move || std::future::ready(Problem::method_not_allowed(&allowed)));
+    for &route in routes {
+        let answer = move |State(app): State<Arc<App>>,
+                           path: Result<RawPathParams, RawPathParamsRejection>,
+                           request: HttpRequest| { carry_out(app, route, path, request) };
+        methods = methods.on(route.verb.filter(), answer);
+    }
+    methods
 }
 
 /// `router` with what surrounds every request.
@@ -198,6 +230,17 @@ async fn carry_out(
     }
 }
 
+/// What a route answers with.
+fn produced(route: &Route) -> &'static [&'static str] {
+    match (route.verb, route.path) {
+        (Verb::Get, "/v1/runs/{id}/events") => &["text/event-stream", "application/json"],
+        (Verb::Get, "/v1/workflows/{namespace}/{name}") => &["application/yaml", "application/json"],
+        (Verb::Get, "/metrics") => &["text/plain"],
+        (_, "/v1/check") => &["application/json", "text/plain"],
+        _ => &["application/json"],
+    }
+}
+
 /// The request, if it may go on.
 fn admitted(
     app: Arc<App>,
@@ -210,8 +253,13 @@ fn admitted(
     let part = |wanted: &str| path.iter().find(|(name, _)| name == wanted).map(|(_, v)| v.clone()).unwrap_or_default();
     let workflow = WorkflowName { namespace: part("namespace"), name: part("name") };
     let (parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<Peer>().copied();
-    let caller = auth::caller(&app, route.needs, &parts.headers, peer, &workflow)?;
+    let caller = auth::caller(&app, route.needs, &parts.headers, &workflow)?;
+    let produced = produced(route);
+    // A probe wants a status, whatever it says that it takes.
+    if !PROBES.contains(&route.path) && !request::accepts(&parts.headers, produced) {
+        let detail = format!("this address answers with `{}`", produced.join("` or `"));
+        return Err(Problem::new(problem::NOT_ACCEPTABLE, detail));
+    }
     if route.works == While::Ready {
         operating::must_be_ready(&app.engine)?;
     }
@@ -232,7 +280,7 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     let change = changed(request.method(), &path);
     let span = tracing::info_span!("request", %id, method = %request.method(), route = tracing::field::Empty);
     let answered = async {
-        let answer = match headers_fit(&request) {
+        let answer = match headers_fit(&request).and_then(|()| has_a_place(&request)) {
             Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
             Err(problem) => Ok(problem.into_response()),
         };
@@ -287,6 +335,15 @@ fn changed(method: &Method, path: &str) -> Option<Change> {
         ["v1", "runs" | "workflows" | "actions" | "check" | "tokens" | "connection-links", ..] => None,
         _ => Some(Change::Any),
     }
+}
+
+/// Whoever came when all places were taken is answered a probe, and told to come again with anything else.
+fn has_a_place(request: &HttpRequest) -> Result<(), Problem> {
+    if request.extensions().get::<ProbesOnly>().is_none() || PROBES.contains(&request.uri().path()) {
+        return Ok(());
+    }
+    let detail = "all connections that may be open, or that may be from your address, are";
+    Err(Problem::later(problem::CONNECTIONS_FULL, detail, Duration::from_secs(5)))
 }
 
 fn headers_fit(request: &HttpRequest) -> Result<(), Problem> {

@@ -8,12 +8,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use bellhop_core::definition::WorkflowName;
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Status};
 
+use super::auth::Caller;
 use super::problem::{self, Problem};
 use super::request::Request;
-use super::{App, answer, pages};
+use super::{App, answer, definitions, pages};
 use crate::engine::Engine;
 use crate::engine::accept::Refused;
 use crate::engine::redefine::RedefineError;
@@ -57,6 +59,14 @@ pub(super) fn shown(view: &RunView) -> Result<Value, Problem> {
     Ok(value)
 }
 
+/// A run, for somebody who told it something: how it stands. What is in it is for those who may read runs.
+fn shown_to(caller: &Caller, view: &RunView) -> Result<Value, Problem> {
+    if caller.may("runs:read") {
+        return shown(view);
+    }
+    Ok(json!({ "id": view.id, "status": view.status, "links": links(view.id) }))
+}
+
 fn unknown(run: RunId) -> Problem {
     Problem::new(problem::RUN_UNKNOWN, format!("there is no run {run}"))
 }
@@ -66,6 +76,14 @@ pub(super) fn refused(engine: &Engine, refused: Refused) -> Problem {
     match refused {
         Refused::Unavailable(_) if engine.is_draining() => Problem::draining(),
         Refused::Unknown(what) => {
+            let named = what.split_once(" in version ").and_then(|(name, version)| {
+                let (namespace, name) = name.split_once('/')?;
+                Some((WorkflowName { namespace: namespace.to_owned(), name: name.to_owned() }, version))
+            });
+            let version = named.and_then(|(name, version)| definitions::version_unknown(engine, &name, version));
+            if let Some(problem) = version {
+                return problem;
+            }
             // What cannot be listed is not suggested; the request has failed anyway.
             let all = engine.services.definitions.all().unwrap_or_default();
             let names: Vec<String> = all.into_iter().map(|(name, _)| name.to_string()).collect();
@@ -184,7 +202,7 @@ async fn tell(
     if let Some(kind) = allowed(before.status) {
         let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
         let detail = format!("the run is {}", present.status.as_str());
-        return Err(Problem::new(kind, detail).with("run", shown(&present)?));
+        return Err(Problem::new(kind, detail).with("run", shown_to(&request.caller, &present)?));
     }
     let by = request.caller.name();
     tracing::info!(%run, by = %by, "an operator signals a run");
@@ -192,9 +210,9 @@ async fn tell(
     let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
     if let Some(kind) = nothing.filter(|_| !decided) {
         let detail = format!("the run is {}, and there is nothing to do about it", view.status.as_str());
-        return Err(Problem::new(kind, detail).with("run", shown(&view)?));
+        return Err(Problem::new(kind, detail).with("run", shown_to(&request.caller, &view)?));
     }
-    answer::json(StatusCode::OK, &shown(&view)?)
+    answer::json(StatusCode::OK, &shown_to(&request.caller, &view)?)
 }
 
 fn not_ended(status: Status) -> Option<problem::Kind> {
@@ -229,7 +247,7 @@ pub(super) async fn retry(mut request: Request) -> Result<Response, Problem> {
     let version = form.text("version");
     form.finish()?;
     if let Some(version) = version
-        && let Some(answer) = redefined(request.app.clone(), request.run()?, request.caller.name(), &version).await?
+        && let Some(answer) = redefined(request.app.clone(), request.run()?, &request.caller, &version).await?
     {
         return Ok(answer);
     }
@@ -242,7 +260,7 @@ pub(super) async fn retry(mut request: Request) -> Result<Response, Problem> {
 }
 
 /// The run as it goes on on another version; none where that is what it is on.
-async fn redefined(app: Arc<App>, run: RunId, by: String, version: &str) -> Result<Option<Response>, Problem> {
+async fn redefined(app: Arc<App>, run: RunId, caller: &Caller, version: &str) -> Result<Option<Response>, Problem> {
     let engine = app.engine.clone();
     if engine.is_draining() {
         return Err(Problem::draining());
@@ -251,9 +269,9 @@ async fn redefined(app: Arc<App>, run: RunId, by: String, version: &str) -> Resu
     if matches!(status, Status::Completed | Status::Cancelled) {
         let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
         let detail = format!("the run is {}", present.status.as_str());
-        return Err(Problem::new(problem::RUN_ENDED, detail).with("run", shown(&present)?));
+        return Err(Problem::new(problem::RUN_ENDED, detail).with("run", shown_to(caller, &present)?));
     }
-    tracing::info!(%run, by, version, "an operator has a run go on with a version");
+    tracing::info!(%run, by = caller.name(), version, "an operator has a run go on with a version");
     match engine.redefine(run, version).await {
         Ok(false) => return Ok(None),
         Ok(true) => {}
@@ -265,11 +283,11 @@ async fn redefined(app: Arc<App>, run: RunId, by: String, version: &str) -> Resu
         }
         Err(RedefineError::NothingToRetry(why)) => {
             let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
-            return Err(Problem::new(problem::RUN_NOT_RETRYABLE, why).with("run", shown(&present)?));
+            return Err(Problem::new(problem::RUN_NOT_RETRYABLE, why).with("run", shown_to(caller, &present)?));
         }
     }
     let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
-    answer::json(StatusCode::OK, &shown(&view)?).map(Some)
+    answer::json(StatusCode::OK, &shown_to(caller, &view)?).map(Some)
 }
 
 /// `POST /v1/runs/{id}/undo`: what an ended run changed is taken back, newest first.
@@ -324,9 +342,9 @@ pub(super) async fn resolve(mut request: Request) -> Result<Response, Problem> {
         Err(error @ ResolveError::NotParked(status)) => {
             let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
             let kind = not_ended(status).unwrap_or(problem::RUN_NOT_PARKED);
-            return Err(Problem::new(kind, error.to_string()).with("run", shown(&present)?));
+            return Err(Problem::new(kind, error.to_string()).with("run", shown_to(&request.caller, &present)?));
         }
     }
     let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
-    answer::json(StatusCode::OK, &shown(&view)?)
+    answer::json(StatusCode::OK, &shown_to(&request.caller, &view)?)
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,14 +15,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use super::auth::Peer;
+use super::door::{Door, Entry, Place};
 use super::guarded::Guarded;
+use super::routes::ProbesOnly;
 use super::{App, Options, routes};
 use crate::engine::Engine;
+use crate::limits::Limits;
 
 /// Why the server ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +44,23 @@ const LINGER_BYTES_MAX: usize = 8 << 20;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// So many failures to accept in a row are no shortage.
 const ACCEPT_FAILURES_MAX: u32 = 1_000;
+/// A probe says at once what it wants: its place is wanted by others.
+const PROBE_HEAD_MAX: Duration = Duration::from_secs(2);
+/// What a connection gets for which there is no place at all.
+const NO_PLACE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Connections to the listener of the metrics.
+const METRICS_CONNECTIONS_MAX: u64 = 32;
 /// On top of the drain's own time, for answers that are on their way.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Where it serves.
+pub(crate) struct Listeners {
+    /// Everything.
+    pub(crate) main: TcpListener,
+    /// The metrics alone, to whoever can connect there: no token is asked for.
+    pub(crate) metrics: Option<TcpListener>,
+}
 
 /// Serves until `shutdown` ends; then takes no more connections, ends streams and waits of callers, lets answers go
 /// out, and returns. Everything that is still open after the drain's time is cut.
@@ -54,48 +69,37 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// The listener failed. Nothing that a client does ends the server.
 pub(crate) async fn serve(
     engine: Arc<Engine>,
-    listener: TcpListener,
+    listeners: Listeners,
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let app = App::new(engine, options);
-    let router = routes::of_app(app.clone());
+    let app = App::new(engine);
     let services = app.engine.services.clone();
-    let places = usize::try_from(services.limits.connections_max).unwrap_or(Semaphore::MAX_PERMITS);
-    let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+    let door = Door::new(&services.limits, options.trusted_proxies);
+    let router = routes::of_app(app.clone());
     let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    let mut failures = 0;
-    let ended = loop {
-        // A place first: who comes when all are taken waits in the kernel's queue.
-        let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            biased;
-            () = &mut shutdown => break Ok(()),
-            next = next => next,
-        };
-        match (place, accepted) {
-            (Ok(place), Ok((socket, peer))) => {
-                failures = 0;
-                connections.spawn(connection(app.clone(), router.clone(), socket, peer, place));
-            }
-            (_, Err(error)) => {
-                failures += 1;
-                tracing::warn!(%error, "a connection cannot be accepted");
-                if failures >= ACCEPT_FAILURES_MAX {
-                    break Err(Error::Listener(error));
+    let Listeners { main, metrics } = listeners;
+    let ended = {
+        let measured = async {
+            match metrics {
+                // Metrics are for a few collectors.
+                Some(listener) => {
+                    let limits = Limits { connections_max: METRICS_CONNECTIONS_MAX, ..Limits::clone(&services.limits) };
+                    let mut collectors = JoinSet::new();
+                    let router = routes::of_metrics(app.clone());
+                    accept(&app, &Door::new(&limits, Vec::new()), &router, &listener, &mut collectors).await
                 }
-                services.clock.sleep(ACCEPT_AGAIN).await;
+                None => std::future::pending().await,
             }
-            // Nobody closes the semaphore.
-            (Err(_), Ok(_)) => {}
+        };
+        tokio::select! {
+            biased;
+            () = shutdown => Ok(()),
+            failed = accept(&app, &door, &router, &main, &mut connections) => Err(failed),
+            failed = measured => Err(failed),
         }
-        while connections.try_join_next().is_some() {}
     };
-    drop(listener);
+    drop(main);
     app.stopping.send_replace(true);
     let drain = Duration::from_millis(services.limits.drain_ms_max) + LAST_ANSWERS;
     let all = async { while connections.join_next().await.is_some() {} };
@@ -105,6 +109,46 @@ pub(crate) async fn serve(
     }
     connections.shutdown().await;
     ended
+}
+
+/// Takes connections for as long as the listener gives any; then why it does not.
+async fn accept(
+    app: &Arc<App>,
+    door: &Arc<Door>,
+    router: &Router,
+    listener: &TcpListener,
+    connections: &mut JoinSet<()>,
+) -> Error {
+    let clock = &app.engine.services.clock;
+    let mut failures = 0;
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                failures = 0;
+                match door.enter(peer.ip(), clock.monotonic()) {
+                    Entry::Whole(place) => {
+                        connections.spawn(connection(app.clone(), router.clone(), socket, place, false));
+                    }
+                    Entry::Probe(place) => {
+                        connections.spawn(connection(app.clone(), router.clone(), socket, place, true));
+                    }
+                    // What goes out without waiting is said; nobody waits for more.
+                    Entry::Nothing => {
+                        let _told = socket.try_write(NO_PLACE);
+                    }
+                }
+            }
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(%error, "a connection cannot be accepted");
+                if failures >= ACCEPT_FAILURES_MAX {
+                    return Error::Listener(error);
+                }
+                clock.sleep(ACCEPT_AGAIN).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
 }
 
 /// Counts a connection for as long as it is there.
@@ -123,7 +167,8 @@ impl Drop for Counted {
     }
 }
 
-async fn connection(app: Arc<App>, router: Router, socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+/// Serves one connection; with `probe` only a probe, and nothing after it.
+async fn connection(app: Arc<App>, router: Router, socket: TcpStream, place: Place, probe: bool) {
     let _counted = Counted::new(&app);
     let services = &app.engine.services;
     // Without it, small answers wait for the client's acknowledgement of the one before.
@@ -134,15 +179,19 @@ async fn connection(app: Arc<App>, router: Router, socket: TcpStream, peer: Sock
     let socket = TokioIo::new(Guarded::new(socket, services.clock.clone(), stalled));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        if probe {
+            request.extensions_mut().insert(ProbesOnly);
+        }
         let router = router.clone();
         Box::pin(
             async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) },
         )
     });
     let mut http = http1::Builder::new();
+    let patience = Duration::from_millis(services.limits.header_ms_max);
     http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(services.limits.header_ms_max))
+        .header_read_timeout(if probe { patience.min(PROBE_HEAD_MAX) } else { patience })
+        .keep_alive(!probe)
         .max_buf_size(HEAD_BYTES_MAX);
     let mut http = http.serve_connection(socket, service);
     let ended = {
@@ -163,6 +212,11 @@ async fn connection(app: Arc<App>, router: Router, socket: TcpStream, peer: Sock
         return;
     }
     let mut socket = http.into_parts().io.into_inner();
+    if probe {
+        // It has sent nothing more that is wanted, and others want its place.
+        let _gone = socket.shutdown().await;
+        return;
+    }
     let goodbye = async {
         if socket.shutdown().await.is_err() {
             return;

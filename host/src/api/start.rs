@@ -17,6 +17,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, runs};
 use crate::engine::accept::{Accepted, Trigger};
+use crate::engine::views::RunView;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -43,7 +44,7 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
         return Err(Problem::not_supported("`dryRun`"));
     }
     let idempotency_key = idempotency_key(&request)?;
-    let bytes = request.ordinary().await?;
+    let bytes = request.json_bytes().await?;
     let mut form = Form::of(form::parse(&bytes)?, &FIELDS)?;
     let trigger = Trigger {
         inline: None,
@@ -90,18 +91,27 @@ pub(super) fn labels(form: &mut Form) -> BTreeMap<String, String> {
 pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<Duration>) -> Result<Response, Problem> {
     let run = accepted.run;
     let (status, body) = match wait {
+        None if accepted.replayed => {
+            // As it is now: that it began is no news to whoever asks again.
+            let view = app.engine.run_view(run).await?;
+            let view = view.ok_or_else(|| Problem::internal(&"a run whose key is bound is not there"))?;
+            (status_of(&view), runs::shown(&view)?)
+        }
         None => (StatusCode::ACCEPTED, as_accepted(app, run)?),
         Some(wait) => {
             let view = runs::waited(app, run, wait).await?;
-            let status = if view.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-            (status, runs::shown(&view)?)
+            (status_of(&view), runs::shown(&view)?)
         }
     };
     let response = answer::with_location(answer::json(status, &body)?, &runs::path(run));
     Ok(if accepted.replayed { answer::with_header(response, IDEMPOTENT_REPLAYED, "true") } else { response })
 }
 
-/// Only what was settled at the acceptance: that is durable, it costs no further wait, and a replay says the same.
+fn status_of(view: &RunView) -> StatusCode {
+    if view.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED }
+}
+
+/// Only what was settled at the acceptance: that is durable, and it costs no further wait.
 fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
     let summary = app.engine.summary(run)?.ok_or_else(|| Problem::internal(&"an accepted run is not there"))?;
     let status = if summary.status == Status::Blocked { Status::Blocked } else { Status::Running };
@@ -116,6 +126,11 @@ fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
         "labels": summary.labels,
         "startedAt": summary.started_at.to_string(),
         "endedAt": null,
+        "reason": null,
+        "undone": null,
+        "left": null,
+        "superseded_by": null,
+        "by": null,
         "links": runs::links(run),
     }))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
@@ -13,8 +14,10 @@ use bellhop_core::preflight::{Column, Table};
 
 use super::form::{Form, fault, kind_of, unknown_name};
 use super::problem::{self, Problem};
-use super::request::Request;
+use super::request::{JSON, Request};
 use super::{answer, form, pages, work};
+use crate::engine::definitions::{CurrentTable, Expect, PutTableError};
+use crate::journal::damaged_is_none;
 
 const COLUMNS_MAX: usize = 64;
 const COLUMN_TYPES: [(&str, Column); 6] = [
@@ -37,18 +40,23 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
             "a table's name is lower-case letters and digits with `-` between, at most 63",
         ));
     }
+    request.must_be(&JSON)?;
+    // What is damaged is put anew.
+    let current = damaged_is_none(request.app.engine.services.definitions.table(&name))?.map(|(current, _)| current);
+    let expect = expected(&request, current.as_ref())?;
     let bytes_max = request.app.engine.services.limits.table_bytes_max;
     let bytes = request.bytes(bytes_max).await?;
     let table = table(form::parse(&bytes)?)?;
     let app = request.app.clone();
     let shown = name.clone();
-    let (version, resolved) = work::to_the_end(async move {
+    let (kept, resolved) = work::to_the_end(async move {
         let mut table = table;
         let resolved = app.engine.resolve_table(&mut table).await;
-        Ok((app.engine.services.definitions.put_table(&name, &table).await?, resolved))
+        let put = app.engine.services.definitions.put_table(&name, &table, &expect).await;
+        Ok((put.map_err(not_put)?, resolved))
     })
     .await?;
-    let mut body = json!({ "name": shown, "version": version });
+    let mut body = json!({ "name": shown, "version": kept.version, "digest": kept.digest });
     if resolved.ids > 0 {
         body["resolved"] = json!(resolved.ids);
     }
@@ -56,7 +64,37 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
         // Looked up when an action is called with them.
         body["names"] = json!(resolved.names);
     }
-    answer::json(StatusCode::OK, &body)
+    Ok(answer::with_etag(answer::json(StatusCode::OK, &body)?, kept.digest))
+}
+
+fn not_put(error: PutTableError) -> Problem {
+    match error {
+        PutTableError::Precondition { current } => {
+            let current = current.map(|c| json!({ "version": c.version, "digest": c.digest }));
+            Problem::new(
+                problem::PRECONDITION_FAILED,
+                "nothing was kept: the latest version is not the one that is expected",
+            )
+            .with("current", current.unwrap_or(Value::Null))
+        }
+        PutTableError::Journal(error) => error.into(),
+    }
+}
+
+/// What `If-Match` and `If-None-Match` expect, given what is there now.
+fn expected(request: &Request, current: Option<&CurrentTable>) -> Result<Expect, Problem> {
+    let invalid = |detail: &str| Problem::new(problem::REQUEST_INVALID, detail);
+    match (request.header(&IF_MATCH)?, request.header(&IF_NONE_MATCH)?) {
+        (None, None) => Ok(Expect::Any),
+        (None, Some("*")) => Ok(Expect::None),
+        (None, Some(_)) => Err(invalid("here, `If-None-Match` is `*`: that there is none yet")),
+        (Some(_), Some(_)) => Err(invalid("`If-Match` and `If-None-Match` exclude each other")),
+        (Some(tags), None) => match current {
+            // Compared again where the version is written.
+            Some(current) if answer::names(tags, current.digest) => Ok(Expect::Latest(current.digest)),
+            _ => Err(not_put(PutTableError::Precondition { current: current.cloned() })),
+        },
+    }
 }
 
 /// The table of a body, or everything that is wrong with it.
@@ -140,6 +178,10 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
         return Err(Problem::new(problem::TABLE_UNKNOWN, format!("there is no table `{shown}`"))
             .with_nearest(name, all.iter().map(|(name, _)| name.as_str())));
     };
+    let seen = request.header(&IF_NONE_MATCH)?;
+    if seen.is_some_and(|tags| answer::names(tags, current.digest)) {
+        return Ok(answer::with_etag(answer::empty(StatusCode::NOT_MODIFIED), current.digest));
+    }
     let body = json!({
         "name": name,
         "version": current.version,

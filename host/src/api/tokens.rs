@@ -15,9 +15,8 @@ use super::form::{Form, fault};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{answer, pages, work};
-use crate::engine::tokens::{Scope, Stored};
+use crate::engine::tokens::{self, NoScope, RevokeError, Scope, Stored};
 
-const NAME_CHARS_MAX: usize = 100;
 const SCOPES_MAX: usize = 100;
 
 fn shown(stored: &Stored) -> Value {
@@ -35,8 +34,8 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let mut form = request.form(&["name", "scopes", "expiresIn", "expiresAt"]).await?;
     let name = form.needed_text("name").unwrap_or_default();
-    if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        form.refuse("name", format!("a token's name has at most {NAME_CHARS_MAX} characters"));
+    if let Some(wrong) = tokens::wrong_name(&name) {
+        form.refuse("name", wrong);
     }
     let texts = form.texts("scopes");
     if texts.is_empty() || texts.len() > SCOPES_MAX {
@@ -48,20 +47,18 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
             Ok(scope) => {
                 scopes.insert(scope);
             }
-            Err(near) => {
-                let shown: String = text.chars().take(64).collect();
-                let wrong =
-                    fault(code::INVALID_VALUE, &format!("/scopes/{index}"), format!("there is no scope `{shown}`"));
-                form.fault(match near {
-                    Some(near) => wrong.with_help(format!("did you mean `{near}`?")),
-                    None => wrong.with_help(format!("there are {}", Scope::ALL.join(", "))),
-                });
+            Err(NoScope { message, help }) => {
+                form.fault(fault(code::INVALID_VALUE, &format!("/scopes/{index}"), message).with_help(help));
             }
         }
     }
     let now = request.app.engine.services.clock.now();
     let expires_at = expires_at(&mut form, now);
     form.finish()?;
+    let lacks = request.caller.lacks(&scopes);
+    if !lacks.is_empty() {
+        return Err(Problem::scope_missing(&lacks, true));
+    }
     let app = request.app.clone();
     let (stored, secret) = work::to_the_end(async move {
         let services = &app.engine.services;
@@ -90,8 +87,7 @@ fn expires_at(form: &mut Form, now: Timestamp) -> Option<Timestamp> {
             ("expiresIn", span_ms.map(|ms| now.plus_millis(ms)))
         }
         (None, Some(at)) => {
-            let wrong = |_| "write an RFC 3339 time, such as 2027-01-01T00:00:00Z".to_owned();
-            let at = at.parse::<jiff::Timestamp>().map_err(wrong);
+            let at = at.parse::<jiff::Timestamp>().map_err(|_| wrong_time(&at));
             ("expiresAt", at.map(|at| Timestamp::from_millis(u64::try_from(at.as_millisecond()).unwrap_or(0))))
         }
     };
@@ -106,6 +102,16 @@ fn expires_at(form: &mut Form, now: Timestamp) -> Option<Timestamp> {
             None
         }
     }
+}
+
+/// Why a text is no time of ours: one that a calendar has is only too far away.
+fn wrong_time(text: &str) -> String {
+    let year = text.get(..4).filter(|year| year.bytes().all(|b| b.is_ascii_digit()));
+    let sound = year.and_then(|_| text.get(4..)).map(|rest| format!("2000{rest}"));
+    if sound.is_some_and(|sound| sound.parse::<jiff::Timestamp>().is_ok()) {
+        return "the time is too far away: the last one that can be told is 9999-12-30T22:00:00Z".to_owned();
+    }
+    "write an RFC 3339 time, such as 2027-01-01T00:00:00Z".to_owned()
 }
 
 /// `GET /v1/tokens`.
@@ -124,10 +130,14 @@ pub(super) async fn revoke(request: Request) -> Result<Response, Problem> {
     let unknown = || Problem::new(problem::TOKEN_UNKNOWN, "there is no such token");
     let id: TokenId = request.part("id").parse().map_err(|_| unknown())?;
     let app = request.app.clone();
-    let was_there = work::to_the_end(async move { Ok(app.engine.tokens.revoke(id).await?) }).await?;
-    if !was_there {
-        return Err(unknown());
-    }
+    work::to_the_end(async move {
+        app.engine.tokens.revoke(id).await.map_err(|error| match error {
+            RevokeError::Unknown => unknown(),
+            RevokeError::Last => Problem::new(problem::LAST_OPERATOR_TOKEN, format!("nothing was changed: {error}")),
+            RevokeError::Journal(error) => error.into(),
+        })
+    })
+    .await?;
     tracing::info!(token = %id, by = request.caller.name(), "a token was ended");
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }

@@ -46,6 +46,9 @@ pub(super) struct Listen {
     /// Where HTTP is served [default: 127.0.0.1:7420]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) listen: Option<SocketAddr>,
+    /// Where the metrics are served besides, without a token, to whoever can connect there [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) metrics_listen: Option<SocketAddr>,
 }
 
 /// What to do.

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::Context;
-use super::http::Client;
-use super::output::{Exit, Failure, columns};
+use super::http::{Client, query};
+use super::output::{Exit, Failure, columns, plain};
 
+/// Items of a page, unless a host is told otherwise.
+const PAGE: usize = 50;
 /// A list that is longer is cut, and that is said.
 const ITEMS_MAX: usize = 10_000;
 
@@ -20,27 +22,27 @@ pub(super) fn list(context: &Context, path: &str, shown: &[Column]) -> Result<Ex
 /// Shows at most `max` items of the list at `path`, which may have a query.
 pub(super) fn some(context: &Context, path: &str, shown: &[Column], max: usize) -> Result<Exit, Failure> {
     let client = Client::new(context)?;
+    // In text it is said whether there are more: one more is looked for.
+    let wanted = if context.out.is_json() { max } else { max.saturating_add(1) };
     let mut items: Vec<Value> = Vec::new();
     let mut cursor: Option<String> = None;
-    let mut more = false;
     loop {
-        let page = match &cursor {
-            None => path.to_owned(),
-            Some(cursor) => {
-                let mark = if path.contains('?') { '&' } else { '?' };
-                format!("{path}{mark}cursor={}", super::http::segment(cursor))
-            }
-        };
-        let answer = client.get(&page)?.body;
-        let before = items.len();
+        let left = wanted - items.len();
+        let limit = (left < PAGE).then(|| left.to_string());
+        let asked = [("limit", limit.as_deref()), ("cursor", cursor.as_deref())];
+        let asked = query(asked.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        let mark = if path.contains('?') { asked.replacen('?', "&", 1) } else { asked };
+        let answer = client.get(&format!("{path}{mark}"))?.body;
         items.extend(answer.get("result").and_then(Value::as_array).into_iter().flatten().cloned());
+        let before = cursor;
+        // A page may be empty and others come behind it.
         cursor = answer.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
-        if items.len() >= max || cursor.is_none() || items.len() == before {
-            more = items.len() > max || cursor.is_some() || more;
-            items.truncate(max);
+        if items.len() >= wanted || cursor.is_none() || cursor == before {
             break;
         }
     }
+    let more = items.len() > max;
+    items.truncate(max);
     let text = || {
         if items.is_empty() {
             return "none\n".to_owned();
@@ -64,22 +66,22 @@ pub(super) fn show(context: &Context, path: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The fields of a thing, one a line; deeper ones as JSON. A text is shown as it is.
+/// The fields of a thing, one a line; deeper ones as JSON. A text is shown in its own lines.
 pub(super) fn thing(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Object(fields) => {
             let width = fields.keys().map(|name| name.chars().count()).max().unwrap_or(0);
             let shown = fields.iter().filter(|(name, value)| !value.is_null() && *name != "links");
-            shown.map(|(name, value)| format!("{name:width$}  {}\n", cell(Some(value)))).collect()
+            shown.map(|(name, value)| format!("{:width$}  {}\n", plain(name), cell(Some(value)))).collect()
         }
         other => format!("{other:#}"),
     }
 }
 
-/// A text of an object; empty where there is none.
+/// A text of an object, in one line; empty where there is none.
 pub(super) fn text(value: &Value, field: &str) -> String {
-    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    plain(value.get(field).and_then(Value::as_str).unwrap_or_default())
 }
 
 /// A value in one line, with nothing in it that moves or colours others.
@@ -93,9 +95,4 @@ pub(super) fn cell(value: Option<&Value>) -> String {
         Some(other) => other.to_string(),
     };
     plain(&text)
-}
-
-/// Text without control characters, so that a name can forge neither lines nor colours.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

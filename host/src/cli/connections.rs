@@ -31,6 +31,9 @@ pub(super) struct Slack {
     /// read or act
     #[arg(long, default_value = "act")]
     permission: Permission,
+    /// Take the place of the connection of that name
+    #[arg(long)]
+    replace: bool,
     /// The file with the bot token [or the variable BELLHOP_CONNECTION_<NAME>_BOT_TOKEN]
     #[arg(long, value_name = "FILE")]
     bot_token_file: Option<PathBuf>,
@@ -67,7 +70,14 @@ pub(super) fn run(arguments: &Connections, context: &Context) -> Result<Exit, Fa
         Connections::List => browse::list(
             context,
             "/v1/connections",
-            &[("NAME", "/name"), ("KIND", "/kind"), ("PLAN", "/plan"), ("PERMISSION", "/permission")],
+            &[
+                ("NAME", "/name"),
+                ("KIND", "/kind"),
+                ("PLAN", "/plan"),
+                ("PERMISSION", "/permission"),
+                ("STATUS", "/status"),
+                ("REASON", "/reason"),
+            ],
         ),
         Connections::Show(one) => browse::show(context, &address(&one.name)),
         Connections::Test(one) => {
@@ -112,7 +122,8 @@ pub(super) fn connect(arguments: &Connect, context: &Context) -> Result<Exit, Fa
         "permission": slack.permission,
         "tokens": tokens,
     });
-    let answer = Client::new(context)?.send("POST", "/v1/connections", &body)?.body;
+    let path = if slack.replace { "/v1/connections?replace=true" } else { "/v1/connections" };
+    let answer = Client::new(context)?.send("POST", path, &body)?.body;
     context.out.answer(|| browse::thing(&answer), &answer);
     Ok(Exit::Done)
 }

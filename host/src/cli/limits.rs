@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Context;
-use super::output::{Exit, Failure};
+use super::output::{Exit, Failure, plain};
 use super::settings::LogFormat;
 use crate::limits::Limits;
 
@@ -22,14 +22,20 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         ("log", settings.log.clone()),
         ("log_format", log_format.to_owned()),
     ];
+    let trusted: Vec<String> = settings.trusted_proxies.iter().map(ToString::to_string).collect();
+    let metrics = settings.metrics_listen.map(|address| address.to_string());
     let text = || {
         let mut text = match &file {
-            Some(file) => format!("# read from {file}\n"),
+            Some(file) => format!("# read from {}\n", plain(file)),
             None => "# no bellhop.toml: these are the defaults\n".to_owned(),
         };
         for (name, value) in &shown {
             text.push_str(&format!("{name} = {}\n", Value::from(value.as_str())));
         }
+        if let Some(address) = &metrics {
+            text.push_str(&format!("metrics_listen = {}\n", json!(address)));
+        }
+        text.push_str(&format!("trusted_proxies = {}\n", json!(trusted)));
         text.push_str("\n[limits]\n");
         for line in Limits::TABLE {
             let value = settings.limits.get(line.name).unwrap_or(line.default);
@@ -45,7 +51,10 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
             json!({ "name": line.name, "value": value, "default": line.default, "cap": line.cap, "why": line.why })
         })
         .collect();
-    let settings: Map<String, Value> = shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let mut settings: Map<String, Value> =
+        shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    settings.insert("metrics_listen".to_owned(), json!(metrics));
+    settings.insert("trusted_proxies".to_owned(), json!(trusted));
     context.out.answer(text, &json!({ "file": file, "settings": settings, "limits": limits }));
     Ok(Exit::Done)
 }

@@ -21,6 +21,8 @@ mod offline;
 mod output;
 mod plugin;
 mod problem;
+#[cfg(test)]
+mod remedies;
 mod run;
 mod runs;
 mod serve;
@@ -53,7 +55,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
     let parsed = match Arguments::try_parse_from(&given) {
         Ok(parsed) => parsed,
-        Err(error) => return misused(&error, asks_for_json(&given)),
+        Err(error) => return misused(&error, &given),
     };
     let out = Out::new(parsed.global.output);
     let settings = match Settings::gather(&parsed.global) {
@@ -105,18 +107,30 @@ fn asks_for_json(given: &[OsString]) -> bool {
 }
 
 /// Help and version are no failure; everything else is a usage error.
-fn misused(error: &clap::Error, json: bool) -> ExitCode {
+fn misused(error: &clap::Error, given: &[OsString]) -> ExitCode {
+    let json = asks_for_json(given);
     if !error.use_stderr() {
         // A reader that went away needs no help.
         let _gone = error.print();
         return Exit::Done.into();
     }
-    if json {
-        let text = error.to_string();
-        let message = text.trim().trim_start_matches("error: ").to_owned();
-        return Out::new(Some(Format::Json)).failure(&Failure::usage(message)).into();
+    let mut text = error.to_string();
+    // It repeats the arguments, or what stands behind a `=` in them.
+    for argument in given.iter().map(|argument| argument.to_string_lossy()) {
+        for part in std::iter::once(&*argument).chain(argument.split_once('=').map(|(_, value)| value)) {
+            if output::plain(part) != part {
+                text = text.replace(part, &output::plain(part));
+            }
+        }
     }
-    let _gone = error.print();
+    text = crate::api::problem::without_tokens(text);
+    if json {
+        let mut lines = text.trim().lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        let first = lines.next().unwrap_or_default();
+        let failure = Failure::usage(first.trim_start_matches("error: ")).with_lines(&lines.collect::<Vec<_>>());
+        return Out::new(Some(Format::Json)).failure(&failure).into();
+    }
+    Out::new(None).note(text.trim_end());
     Exit::Usage.into()
 }
 

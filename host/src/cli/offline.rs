@@ -244,7 +244,9 @@ fn cache_dir(data_dir: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Fa
 pub(super) fn refused(error: &sandbox::Error) -> Failure {
     match error {
         sandbox::Error::Refused(why) => refusal(why),
-        sandbox::Error::Unavailable(_) => Failure::failed("sandbox-unavailable", error.to_string()),
+        sandbox::Error::Unavailable(_) | sandbox::Error::Busy(_) => {
+            Failure::failed("sandbox-unavailable", error.to_string())
+        }
     }
 }
 

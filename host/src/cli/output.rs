@@ -4,7 +4,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use bellhop_core::diagnostic::{Diagnostic, render};
+use bellhop_core::text::{self, plain_json, plain_lines};
 use serde_json::{Value, json};
+
+use crate::api::problem::without_tokens;
 
 /// How the process ends. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,11 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// A text that others wrote, for a line of ours: nothing in it moves, colours, turns, or begins a line of its own.
+pub(crate) fn plain(others: &str) -> String {
+    text::plain(others)
 }
 
 /// For people or for programs.
@@ -62,7 +70,7 @@ impl Failure {
         Self {
             exit,
             code: code.to_owned(),
-            message: message.into(),
+            message: plain(&message.into()),
             help: None,
             diagnostics: Vec::new(),
             problem: None,
@@ -109,9 +117,17 @@ impl Failure {
         Self::failed("file-unwritable", format!("{} cannot be written: {error}", path.display()))
     }
 
+    /// The same with more lines below the first.
+    pub(crate) fn with_lines(mut self, lines: &[String]) -> Self {
+        for line in lines {
+            self.message = format!("{}\n  {}", self.message, plain(line));
+        }
+        self
+    }
+
     /// The same with what helps.
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(plain(&help.into()));
         self
     }
 
@@ -147,8 +163,13 @@ impl Out {
         }
     }
 
-    /// A line or several on standard output, as they are.
+    /// A line or several on standard output. Whatever is in them, they move, colour and turn nothing; that no text of
+    /// others begins a line of its own is seen to by [`plain`], where it is put into one.
     pub(crate) fn text(self, text: &str) {
+        Self::put(&plain_lines(text));
+    }
+
+    fn put(text: &str) {
         let mut stdout = std::io::stdout().lock();
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         // Whoever read us went away: there is nobody to tell.
@@ -157,17 +178,17 @@ impl Out {
 
     /// A JSON document of several lines on standard output.
     pub(crate) fn json(self, value: &Value) {
-        self.text(&format!("{value:#}"));
+        Self::put(&plain_json(&format!("{value:#}")));
     }
 
     /// A JSON document in one line on standard output.
     pub(crate) fn json_line(self, value: &Value) {
-        self.text(&value.to_string());
+        Self::put(&plain_json(&value.to_string()));
     }
 
     /// A remark beside the answer, on standard error.
     pub(crate) fn note(self, text: &str) {
-        let _gone = writeln!(std::io::stderr(), "{text}");
+        let _gone = writeln!(std::io::stderr(), "{}", plain_lines(text));
     }
 
     /// Says why it failed; gives how the process ends.
@@ -177,13 +198,14 @@ impl Out {
                 for diagnostic in &failure.diagnostics {
                     self.note(&render(diagnostic));
                 }
-                self.note(&format!("error: {}", failure.message));
+                self.note(&without_tokens(format!("error: {}", failure.message)));
                 if let Some(help) = &failure.help {
                     self.note(&format!("  fix: {help}"));
                 }
             }
             Format::Json => {
-                let mut own = json!({ "code": failure.code, "message": failure.message });
+                let message = without_tokens(failure.message.clone());
+                let mut own = json!({ "code": failure.code, "message": message });
                 if let Some(help) = &failure.help {
                     own["help"] = json!(help);
                 }

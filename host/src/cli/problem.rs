@@ -38,11 +38,11 @@ pub(crate) fn failure(status: StatusCode, problem: &Value, with_token: bool) -> 
     failure.help = problem
         .pointer("/remedies/0/title")
         .and_then(Value::as_str)
-        .map(super::browse::plain)
+        .map(super::output::plain)
         .filter(|t| !t.is_empty());
     if status == StatusCode::UNAUTHORIZED {
         failure.help = Some(match with_token {
-            true => "put a valid token into BELLHOP_TOKEN: bellhop token create".to_owned(),
+            true => "put a valid token into BELLHOP_TOKEN: bellhop token create --name NAME --scope SCOPE".to_owned(),
             false => "put a token into BELLHOP_TOKEN; the host printed the first one when it first started".to_owned(),
         });
     }
@@ -177,7 +177,7 @@ mod tests {
                 "who": "a Workspace Owner of that workspace",
                 "remedies": [{"title": "connect the workspace too",
                               "command": "bellhop connect slack --kind grid-workspace --name acme-hq",
-                              "http": {"method": "POST", "path": "/v1/connection-links", "body": {"kind": "grid-workspace"}}}]
+                              "http": {"method": "POST", "path": "/v1/connections", "body": {"kind": "grid-workspace"}}}]
             }]
         })
     }

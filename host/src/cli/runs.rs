@@ -125,13 +125,14 @@ pub(super) struct Resolve {
 pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> {
     match arguments {
         Runs::List(list) => {
-            let limit = list.limit.clamp(1, 200).to_string();
             let filters = list.which.filters()?;
-            let filters = filters.iter().map(|(name, value)| (*name, value.as_str()));
-            let path = format!("/v1/runs{}", query(filters.chain([("limit", limit.as_str())])));
+            let path = format!("/v1/runs{}", query(filters.iter().map(|(name, value)| (*name, value.as_str()))));
             let shown = [
                 ("RUN", "/id"),
                 ("STATUS", "/status"),
+                ("REASON", "/reason"),
+                ("UNDONE", "/undone"),
+                ("LEFT", "/left"),
                 ("WORKFLOW", "/workflow"),
                 ("VERSION", "/version"),
                 ("STARTED", "/startedAt"),
@@ -209,7 +210,7 @@ fn show(context: &Context, id: &str) -> Result<Exit, Failure> {
 fn change(context: &Context, id: &str, verb: &str, body: &Value) -> Result<Exit, Failure> {
     let client = Client::new(context)?;
     let answer = client.send("POST", &format!("{}/{verb}", address(id)), body)?.body;
-    context.out.answer(|| format!("{id}  {}\n", browse::text(&answer, "status")), &answer);
+    context.out.answer(|| format!("{id}  {}\n", stands(&answer)), &answer);
     Ok(Exit::Done)
 }
 
@@ -272,13 +273,36 @@ fn exit_of(run: &Value) -> Exit {
     if run.get("status").and_then(Value::as_str) == Some("completed") { Exit::Done } else { Exit::Failed }
 }
 
+/// How a run stands, in a line: of one that did not complete also why, and how much of what it changed stands.
+pub(crate) fn stands(run: &Value) -> String {
+    let mut said = vec![browse::text(run, "status")];
+    let reason = browse::text(run, "reason");
+    if !reason.is_empty() && !said.contains(&reason) {
+        said.push(reason);
+    }
+    for field in ["superseded_by", "by"] {
+        let text = browse::text(run, field);
+        if !text.is_empty() {
+            said.push(format!("{} {text}", field.replace('_', " ")));
+        }
+    }
+    let count = |field: &str| run.get(field).and_then(Value::as_u64);
+    if let (Some(undone), Some(left)) = (count("undone"), count("left")) {
+        said.push(match undone + left {
+            0 => "nothing was changed".to_owned(),
+            _ => format!("changes: {undone} undone, {left} left"),
+        });
+    }
+    said.join(", ")
+}
+
 /// Shows how a run ended.
 pub(crate) fn ended(context: &Context, run: &Value) -> Exit {
     let text = || {
         let shown = |field: &str| run.get(field).filter(|v| !v.is_null());
         let what = shown("output").or_else(|| shown("error")).or_else(|| shown("waiting"));
         let what = what.map(|value| format!("{value:#}\n")).unwrap_or_default();
-        format!("{}  {}\n{what}", browse::text(run, "id"), browse::text(run, "status"))
+        format!("{}  {}\n{what}", browse::text(run, "id"), stands(run))
     };
     context.out.answer(text, run);
     exit_of(run)

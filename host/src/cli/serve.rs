@@ -1,8 +1,9 @@
 //! `bellhop serve` and `bellhop dev`: flags only; the host puts itself together elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bellhop_core::requirement::{Kind, Permission, TokenKind};
+use bellhop_core::text::is_steering;
 use bellhop_slack::client::Secret;
 use clap::Args;
 
@@ -10,6 +11,7 @@ use super::arguments::Listen;
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
 use super::{Context, environment, offline};
+use crate::api::problem::without_tokens;
 use crate::serve;
 
 /// `bellhop serve`
@@ -57,7 +59,7 @@ struct Logging {
 const SLACK_HOST: &str = "slack.com";
 
 fn options(
-    listen: Option<SocketAddr>,
+    listen: &Listen,
     slack_url: Option<&String>,
     budget_scale: f64,
     provision: serve::Provision,
@@ -71,12 +73,37 @@ fn options(
     }
     Ok(serve::Options {
         data_dir: settings.data_dir.clone(),
-        listen: listen.unwrap_or(settings.listen),
+        listen: listen.listen.unwrap_or(settings.listen),
+        metrics_listen: listen.metrics_listen.or(settings.metrics_listen),
+        trusted_proxies: settings.trusted_proxies.clone(),
         slack_url,
         limits: settings.limits.clone(),
         budget_scale,
         provision,
     })
+}
+
+/// A log without tokens. In one for people what others wrote turns no direction; control characters are the formatter's
+/// affair, and so is everything in one for programs.
+struct Steady<W>(W, bool);
+
+impl<W: std::io::Write> std::io::Write for Steady<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = without_tokens(String::from_utf8_lossy(bytes).into_owned());
+        let steers = |c: char| is_steering(c) || ('\u{80}'..='\u{9f}').contains(&c);
+        if self.1 || !text.contains(steers) {
+            self.0.write_all(text.as_bytes())?;
+            return Ok(bytes.len());
+        }
+        let shown: String =
+            text.chars().map(|c| if steers(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect();
+        self.0.write_all(shown.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 fn log(logging: &Logging, context: &Context) -> Result<(), Failure> {
@@ -85,12 +112,12 @@ fn log(logging: &Logging, context: &Context) -> Result<(), Failure> {
         .map_err(|e| Failure::usage(format!("`{filter}` does not say what to log: {e}")))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Steady(std::io::stderr(), false))
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second start in one process keeps the first one's log.
     let _already = match logging.log_format.unwrap_or(context.settings.log_format) {
         LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Json => lines.with_writer(|| Steady(std::io::stderr(), true)).json().try_init(),
     };
     Ok(())
 }
@@ -125,8 +152,7 @@ pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failur
     log(&arguments.logging, context)?;
     let connections = environment::connections(std::env::vars_os())?;
     let provision = serve::Provision { connections, ..serve::Provision::default() };
-    let options =
-        options(arguments.listen.listen, arguments.slack_url.as_ref(), arguments.budget_scale, provision, context)?;
+    let options = options(&arguments.listen, arguments.slack_url.as_ref(), arguments.budget_scale, provision, context)?;
     // As many threads as the machine has, and two more: an expression may hold one for some milliseconds.
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -153,8 +179,21 @@ fn simulated() -> impl Iterator<Item = serve::Declared> {
     })
 }
 
+/// Whether what listens there can be reached over the loopback.
+fn is_reached_here(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
 pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
     log(&arguments.logging, context)?;
+    if !is_reached_here(arguments.slack_listen.ip()) {
+        let message = format!(
+            "--slack-listen {}: a simulated Slack speaks plain HTTP, which this host sends tokens over only on its own machine",
+            arguments.slack_listen
+        );
+        return Err(Failure::usage(message).with_help("name 127.0.0.1, or 0.0.0.0 where others are to reach it, too"));
+    }
     super::runtime()?.block_on(async {
         let simulator = bellhop_simulator::Options {
             listen: arguments.slack_listen,
@@ -162,7 +201,11 @@ pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
             ..bellhop_simulator::Options::default()
         };
         let running = super::simulator::start(simulator).await?;
-        let url = format!("http://{}", running.address);
+        let mut reached = running.address;
+        if reached.ip().is_unspecified() {
+            reached.set_ip(if reached.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        let url = format!("http://{reached}");
         context
             .out
             .note(&format!("a simulated Slack answers at {url}; its tokens are in `bellhop slack-simulator --help`"));
@@ -172,7 +215,7 @@ pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
         }
         let connections = simulated().collect();
         let provision = serve::Provision { connections, plugins, token_each_start: true };
-        let options = options(arguments.listen.listen, Some(&url), arguments.budget_scale, provision, context)?;
+        let options = options(&arguments.listen, Some(&url), arguments.budget_scale, provision, context)?;
         let served = serve::serve(options).await.map_err(|e| failure(&e));
         running.stop().await;
         served.map(|()| Exit::Done)

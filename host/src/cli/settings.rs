@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::arguments::Global;
 use super::output::Failure;
+use crate::api::Net;
 use crate::limits::{self, Limits};
 
 /// The file that is read when it is there.
@@ -36,6 +37,10 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// Where a host serves.
     pub(crate) listen: SocketAddr,
+    /// Where a host serves its metrics besides.
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Peers through which many clients come to a host.
+    pub(crate) trusted_proxies: Vec<Net>,
     /// Where the verbs that need a server find it.
     pub(crate) url: String,
     /// Slack's address; another one only for a simulator.
@@ -53,6 +58,8 @@ pub(crate) struct Settings {
 struct Written {
     data_dir: Option<PathBuf>,
     listen: Option<SocketAddr>,
+    metrics_listen: Option<SocketAddr>,
+    trusted_proxies: Vec<Net>,
     url: Option<String>,
     slack_url: Option<String>,
     log: Option<String>,
@@ -60,7 +67,8 @@ struct Written {
     limits: Limits,
 }
 
-const KEYS: [&str; 7] = ["data_dir", "limits", "listen", "log", "log_format", "slack_url", "url"];
+const KEYS: [&str; 9] =
+    ["data_dir", "limits", "listen", "log", "log_format", "metrics_listen", "slack_url", "trusted_proxies", "url"];
 
 impl Settings {
     /// Reads the file, then what stands above it.
@@ -79,6 +87,8 @@ impl Settings {
             file,
             data_dir: global.data_dir.clone().or(written.data_dir).unwrap_or_else(|| ".bellhop".into()),
             listen,
+            metrics_listen: written.metrics_listen,
+            trusted_proxies: written.trusted_proxies,
             url,
             slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
             log: written.log.unwrap_or_else(|| "info".to_owned()),
@@ -138,6 +148,11 @@ impl Reader<'_> {
                     written.listen =
                         self.word(value, |text| text.parse().ok(), "an address with its port, such as 127.0.0.1:7420");
                 }
+                "metrics_listen" => {
+                    written.metrics_listen =
+                        self.word(value, |text| text.parse().ok(), "an address with its port, such as 127.0.0.1:9090");
+                }
+                "trusted_proxies" => written.trusted_proxies = self.nets(value),
                 "log_format" => {
                     let read = |text: &str| match text {
                         "text" => Some(LogFormat::Text),
@@ -182,6 +197,16 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    fn nets(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Net> {
+        let DeValue::Array(items) = value.get_ref() else {
+            let message = "`trusted_proxies` is a list of addresses and networks, such as [\"10.0.0.0/8\"]".to_owned();
+            self.fault(code::WRONG_TYPE, value.span(), message, None);
+            return Vec::new();
+        };
+        let wanted = "an address or a network, such as 10.0.0.7 or 10.0.0.0/8";
+        items.iter().filter_map(|item| self.word(item, |text| text.parse().ok(), wanted)).collect()
     }
 
     fn string<'v>(&mut self, value: &'v Spanned<DeValue<'_>>) -> Option<&'v str> {
@@ -247,11 +272,14 @@ mod tests {
 
     #[test]
     fn every_setting_is_read() {
-        let text = "data_dir = \"/var/lib/bellhop\"\nlisten = \"[::1]:80\"\nurl = \"http://h\"\nslack_url = \"http://s\"\n\
+        let text = "data_dir = \"/var/lib/bellhop\"\nlisten = \"[::1]:80\"\n\
+                    metrics_listen = \"127.0.0.1:9090\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nurl = \"http://h\"\nslack_url = \"http://s\"\n\
                     log = \"warn\"\nlog_format = \"json\"\n[limits]\nlive_runs_max = 1_000\nguest_memory_bytes_max = 0x100_0000\n";
         let written = parse("bellhop.toml", text).unwrap();
         assert_eq!(written.data_dir, Some("/var/lib/bellhop".into()));
         assert_eq!(written.listen, Some("[::1]:80".parse().unwrap()));
+        assert_eq!(written.metrics_listen, Some("127.0.0.1:9090".parse().unwrap()));
+        assert_eq!(written.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
         assert_eq!(written.log_format, Some(LogFormat::Json));
         assert_eq!((written.limits.live_runs_max, written.limits.guest_memory_bytes_max), (1_000, 0x100_0000));
     }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::http::{Client, segment};
-use super::output::{Exit, Failure, columns};
+use super::output::{Exit, Failure, columns, plain};
 use super::{Context, browse, run};
 
 /// `bellhop tables`
@@ -66,14 +66,15 @@ fn text(answer: &Value) -> String {
         return browse::thing(answer);
     };
     let mut headings = vec!["KEY".to_owned()];
-    headings
-        .extend(table.columns.iter().map(|(name, column)| format!("{name}:{}", browse::cell(Some(&json!(column))))));
+    headings.extend(
+        table.columns.iter().map(|(name, column)| format!("{}:{}", plain(name), browse::cell(Some(&json!(column))))),
+    );
     let rows: Vec<Vec<String>> = table
         .rows
         .iter()
         .map(|(key, row)| {
             let cells = table.columns.keys().map(|column| browse::cell(row.get(column)));
-            std::iter::once(browse::plain(key)).chain(cells).collect()
+            std::iter::once(plain(key)).chain(cells).collect()
         })
         .collect();
     columns(&headings.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
@@ -92,11 +93,11 @@ pub(super) fn read(path: &Path) -> Result<Table, Failure> {
         of_document(&run::document(&name, &text)?)
     };
     table.map_err(|faults| {
-        let why = match &faults[..] {
-            [only] => format!("{name} is no table: {only}"),
-            all => format!("{name} is no table:\n  {}", all.join("\n  ")),
+        let failure = match &faults[..] {
+            [only] => Failure::failed("table-invalid", format!("{name} is no table: {only}")),
+            all => Failure::failed("table-invalid", format!("{name} is no table:")).with_lines(all),
         };
-        Failure { exit: Exit::Diagnostics, ..Failure::failed("table-invalid", why) }
+        Failure { exit: Exit::Diagnostics, ..failure }
     })
 }
 
@@ -140,7 +141,7 @@ fn of_document(value: &Value) -> Result<Table, Vec<String>> {
     };
     for name in fields.keys().filter(|name| !["columns", "rows"].contains(&name.as_str())) {
         let near = nearest(name, ["columns", "rows"]).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
-        faults.tell(format!("there is no `{}` in a table{near}", browse::plain(name)));
+        faults.tell(format!("there is no `{}` in a table{near}", plain(name)));
     }
     let mapping = |name: &str, what: &str| {
         let found = fields.get(name).and_then(Value::as_object);
@@ -153,7 +154,7 @@ fn of_document(value: &Value) -> Result<Table, Vec<String>> {
         table.columns.insert(name.clone(), kind);
     }
     for (key, row) in faults.take(mapping("rows", "keys to rows")).into_iter().flatten() {
-        let shown = browse::plain(key);
+        let shown = plain(key);
         let Some(row) = row.as_object() else {
             faults.tell(format!("the row `{shown}` has to be a mapping"));
             continue;
@@ -162,7 +163,7 @@ fn of_document(value: &Value) -> Result<Table, Vec<String>> {
             for unknown in row.keys().filter(|name| !table.columns.contains_key(*name)) {
                 let near = nearest(unknown, table.columns.keys().map(String::as_str));
                 let near = near.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
-                faults.tell(format!("the row `{shown}` has `{}`, which is no column{near}", browse::plain(unknown)));
+                faults.tell(format!("the row `{shown}` has `{}`, which is no column{near}", plain(unknown)));
             }
         }
         table.rows.insert(key.clone(), row.iter().map(|(name, value)| (name.clone(), value.clone())).collect());
@@ -174,8 +175,8 @@ fn column(name: &str, kind: &str) -> Result<Column, String> {
     serde_json::from_value(json!(kind)).map_err(|_| {
         format!(
             "column `{}` is of type `{}`; there are text, workspace, channel, usergroup, role and connection",
-            browse::plain(name),
-            browse::plain(kind)
+            plain(name),
+            plain(kind)
         )
     })
 }
@@ -190,7 +191,7 @@ fn of_csv(text: &str) -> Result<Table, Vec<String>> {
         let (name, kind) = cell.rsplit_once(':').unwrap_or((cell, "text"));
         let kind = faults.take(column(name, kind)).unwrap_or(Column::Text);
         if table.columns.insert(name.to_owned(), kind).is_some() {
-            faults.tell(format!("column `{}` stands there twice", browse::plain(name)));
+            faults.tell(format!("column `{}` stands there twice", plain(name)));
         }
         names.push(name.to_owned());
     }
@@ -202,7 +203,7 @@ fn of_csv(text: &str) -> Result<Table, Vec<String>> {
         let cells = record[1..].iter().map(|cell| Value::from(cell.as_str()));
         let row: BTreeMap<String, Value> = names.iter().cloned().zip(cells).collect();
         if table.rows.insert(record[0].clone(), row).is_some() {
-            faults.tell(format!("line {line}: the key `{}` stands there twice", browse::plain(&record[0])));
+            faults.tell(format!("line {line}: the key `{}` stands there twice", plain(&record[0])));
         }
     }
     faults.or(table)

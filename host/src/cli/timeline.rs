@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::browse::{cell, plain};
+use super::browse::cell;
+use super::output::plain;
 
 /// Remembers what has begun, so that its end can say how long it took.
 #[derive(Debug, Default)]
@@ -293,7 +294,7 @@ mod tests {
             |   0.003 s  /do/0/notify                -> chat.post-message
             |   0.133 s  /do/0/notify                <- chat.post-message ok, 130 ms
             |   0.140 s  /do/0/notify              done in 139 ms, changed something
-            |   0.150 s  /do/1/x�[31m              faulted: not-in-channel: no�way
+            |   0.150 s  /do/1/x\u{1b}[31m         faulted: not-in-channel: no\u{a}way
             |   0.160 s  /do/2/look                begins
             |   0.160 s  /do/2/look                action user.lookup:1.0.0@slack on acme, channel #it, email ***, attempt 2
             |   0.160 s  /do/2/look                  <- users.lookup-by-email refused, not-found: Slack answered `users_not_found`

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::http::{Ask, Client, pairs, query, workflow_path};
-use super::output::{Exit, Failure};
+use super::output::{Exit, Failure, plain};
 use super::{Context, browse, problem};
 
 /// `bellhop workflows`
@@ -69,7 +69,12 @@ pub(super) fn run(arguments: &Workflows, context: &Context) -> Result<Exit, Fail
             for file in &apply_all.files {
                 let applied = apply(&client, file)?;
                 if !context.out.is_json() {
-                    context.out.text(&format!("{}  {} {}", file.display(), applied.name, applied.version));
+                    context.out.text(&format!(
+                        "{}  {} {}",
+                        plain(&file.display().to_string()),
+                        applied.name,
+                        applied.version
+                    ));
                     applied.say(context, |_| true);
                 }
                 answers.push(applied.answer);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellhop_core::definition::{ActionReference, WorkflowName};
-use bellhop_core::diagnostic::{Code, Diagnostic, Needs};
+use bellhop_core::definition::{ACTION_NAMESPACE, ActionReference, WorkflowName};
+use bellhop_core::diagnostic::{Code, Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable};
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
@@ -17,13 +17,14 @@ use serde_json::Value;
 
 use super::Engine;
 use super::blocked::Pinned;
+use super::connections::Broken;
 use super::definitions::{Definition, Definitions};
 use super::execution::Signal;
 use super::runs::Begun;
 use super::summary::{self, Bound};
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::key::Space;
-use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
+use crate::journal::{self, Aftermath, Content, Entry, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
 pub(super) type Tables = BTreeMap<String, (Digest, Table)>;
@@ -50,9 +51,6 @@ pub(crate) struct Trigger {
     /// A definition that was not registered, instead of a registered one: a single action.
     pub(crate) inline: Option<Arc<Definition>>,
 }
-
-/// The namespace of runs of a single action.
-pub(crate) const ACTION_NAMESPACE: &str = "bellhop-action";
 
 /// A definition that calls one action with the run's input on one connection.
 pub(crate) fn of_action(
@@ -94,6 +92,28 @@ pub(crate) fn of_action(
         body: Digest::of_json(input),
         inline: Some(Arc::new(definition)),
     })
+}
+
+/// Beside what a run lacks: a connection that was to be there.
+fn is_broken(broken: &Broken) -> Diagnostic {
+    let name = &broken.new.name;
+    let again = Remedy {
+        title: "ask Slack again, once its tokens are put right".to_owned(),
+        command: Some(format!("bellhop connections test {name}")),
+        http: Some(HttpRemedy {
+            method: "POST".to_owned(),
+            path: format!("/v1/connections/{name}/test"),
+            body: serde_json::json!({}),
+        }),
+    };
+    Diagnostic {
+        connection: Some(name.clone()),
+        has: Some(Has { text: Some(broken.reason.clone()), ..Has::default() }),
+        retryable: Retryable::AfterRemedy,
+        who: Some("the operator of this host".to_owned()),
+        remedies: vec![again],
+        ..Diagnostic::error(code::CONNECTION_BROKEN, format!("the connection `{name}` was to be there and is broken"))
+    }
 }
 
 /// A run that was accepted. It is durable.
@@ -193,6 +213,8 @@ pub(crate) mod code {
     use super::Code;
     /// The input does not fit the workflow's schema.
     pub(crate) const INPUT_INVALID: Code = Code("input-invalid");
+    /// A connection that the host was told of at its start could not be made.
+    pub(crate) const CONNECTION_BROKEN: Code = Code("connection-broken");
     /// The input is too large.
     pub(crate) const INPUT_TOO_LARGE: Code = Code("input-too-large");
     /// What is needed may be there, and its record cannot be read.
@@ -305,6 +327,8 @@ impl Engine {
             idempotency_key: trigger.idempotency_key.clone(),
             pins_at: None,
             own_key: own.as_ref().map(|own| own.key.clone()),
+            poisoned: false,
+            aftermath: Aftermath::default(),
         };
         write.put(&key::listing(now, run), &Value::Null)?;
         write.put(&key::open(run), &Open::default())?;
@@ -333,9 +357,13 @@ impl Engine {
         let bytes = write.bytes() as u64;
         let mut seq = 0;
         entries.insert(0, accepted);
+        // From here on the run is in lists. Whoever sends it a message waits until it is with its driver: two drivers would
+        // write one log.
+        let taking_up = self.loading.lock(run.to_string()).await;
         let ticket = journal.append(run, &mut seq, &entries, write)?;
         place.keep();
         if blocked {
+            drop(taking_up);
             journal.durable(ticket).await.map_err(journal::Error::from)?;
             self.blocked.add(run);
             let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
@@ -347,6 +375,7 @@ impl Engine {
         }
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
         self.begin(run, Begun { state, granted, ticket, bytes, summary });
+        drop(taking_up);
         if !planted(Plant::AnswerUnsynced) {
             journal.durable(ticket).await.map_err(journal::Error::from)?;
         }
@@ -519,6 +548,12 @@ impl Engine {
         });
         if report.plan.is_none() {
             report.diagnostics.extend(self.damages());
+            let lacks = |d: &Diagnostic| d.code.0.starts_with("connection-");
+            if report.diagnostics.iter().any(lacks) {
+                let broken = self.connections.broken();
+                let gone = broken.into_values().filter(|b| self.services.gateway.connection(&b.new.name).is_none());
+                report.diagnostics.extend(gone.map(|broken| is_broken(&broken)));
+            }
         }
         report
     }

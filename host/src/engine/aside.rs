@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
-use bellhop_core::run::Status;
+use bellhop_core::run::{Reason, Status};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use super::Engine;
 use super::accept::Pins;
 use super::execution;
 use super::runs::{LoadError, Loaded};
-use crate::journal::{self, Entry, Open, Summary, Write, key};
+use crate::journal::{self, Aftermath, Entry, Open, Summary, Write, key};
 
 /// Entries of a log that are read at one time.
 const PAGE: usize = 1_000;
@@ -22,14 +22,14 @@ const RUN_POISONED: &str = "run-poisoned";
 
 /// Whether a summary says that its run was set aside.
 pub(super) fn is_poisoned(summary: &Summary) -> bool {
-    let reason = summary.waiting.as_ref().and_then(|waiting| waiting.pointer("/reason/type")).and_then(Value::as_str);
-    reason.and_then(|kind| kind.rsplit('/').next()) == Some(RUN_POISONED)
+    summary.poisoned
 }
 
 fn poisoned(summary: &mut Summary, reason: &str) {
     let mut fault = Fault::of_code(RUN_POISONED, 500, format!("the run cannot be taken up: {reason}"));
     fault.title = Some("The run cannot be taken up and is set aside".to_owned());
     summary.status = Status::Parked;
+    summary.poisoned = true;
     summary.waiting = Some(json!({ "on": "person", "reason": fault }));
 }
 
@@ -180,7 +180,7 @@ impl Engine {
     }
 
     /// Ends a run that is set aside: it is left as it is, and nobody takes it up again. After Ok that is durable.
-    pub(super) async fn give_up(&self, run: RunId) -> Result<(), LoadError> {
+    pub(super) async fn give_up(&self, run: RunId, by: Option<String>) -> Result<(), LoadError> {
         let _turn = self.loading.lock(run.to_string()).await;
         if !self.is_aside(run) {
             return Ok(());
@@ -190,8 +190,11 @@ impl Engine {
         let mut write = Write::new();
         if !summary.status.is_final() {
             let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
+            summary.poisoned = false;
             summary.error = reason.map(|reason| self.services.journal.content(&mut write, reason)).transpose()?;
             (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
+            // Nobody can tell what it changed.
+            summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
             super::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
             write.put(&key::summary(run), &summary)?;
             write.delete(&key::open(run));
@@ -229,6 +232,8 @@ fn summary_of(namespace: String, name: String, version: String, started_at: Time
         idempotency_key: None,
         pins_at: None,
         own_key: None,
+        poisoned: false,
+        aftermath: Aftermath::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
@@ -119,6 +119,7 @@ struct Stored {
 }
 
 /// What a new connection is made of.
+#[derive(Debug, Clone)]
 pub(crate) struct New {
     /// The operator's name for it.
     pub(crate) name: String,
@@ -130,10 +131,21 @@ pub(crate) struct New {
     pub(crate) tokens: BTreeMap<TokenKind, Secret>,
 }
 
+/// A connection that was to be made and is not: Slack refuses its tokens, or did not answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    /// What it is to be.
+    pub(crate) new: New,
+    /// Why it is not.
+    pub(crate) reason: String,
+}
+
 /// Keeps connections.
 pub(crate) struct Connections {
     journal: Journal,
     secrets: Secrets,
+    /// By name. None of them is on record: who starts a host says of them at each start.
+    broken: Mutex<BTreeMap<String, Broken>>,
 }
 
 /// The buckets that Slack had closed when the process ended, and that are closed still.
@@ -160,7 +172,7 @@ impl Connections {
             });
             gateway.put(Connected { facts, acting, tokens });
         }
-        Ok(Self { journal, secrets })
+        Ok(Self { journal, secrets, broken: Mutex::default() })
     }
 
     /// Asks Slack what the tokens are of, compares that with what the operator said, and keeps the connection. After
@@ -192,6 +204,37 @@ impl Connections {
         Ok(self.keep(gateway, Stored { facts, acting }, new.tokens).await?)
     }
 
+    /// The connections that were to be made and are not.
+    pub(crate) fn broken(&self) -> BTreeMap<String, Broken> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps in mind what cannot be made now, so that people see it and [`Self::mend`] tries again.
+    pub(crate) fn is_broken(&self, new: New, reason: String) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.insert(new.name.clone(), Broken { new, reason });
+    }
+
+    /// Whether there was one; it is not tried again.
+    pub(crate) fn forget_broken(&self, name: &str) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+    }
+
+    /// Tries again what is broken. True when any of it is whole now.
+    pub(crate) async fn mend(&self, gateway: &Gateway, now: Timestamp) -> bool {
+        let mut mended = false;
+        for (name, Broken { new, .. }) in self.broken() {
+            match self.connect(gateway, new.clone(), now).await {
+                Ok(_) => {
+                    tracing::info!(connection = name, "the connection is whole");
+                    mended = true;
+                }
+                Err(error) => self.is_broken(new, error.to_string()),
+            }
+        }
+        mended
+    }
+
     /// Asks Slack again about a connection and keeps what it says.
     pub(crate) async fn refresh(
         &self,
@@ -199,13 +242,14 @@ impl Connections {
         name: &str,
         now: Timestamp,
     ) -> Result<Option<Arc<Connected>>, ConnectError> {
-        let Some(connected) = gateway.connection(name) else { return Ok(None) };
-        let new = New {
+        let broken = self.broken().remove(name);
+        let there = gateway.connection(name).map(|connected| New {
             name: name.to_owned(),
             kind: connected.facts.kind,
             permission: connected.facts.permission,
             tokens: connected.tokens.clone(),
-        };
+        });
+        let Some(new) = broken.map(|broken| broken.new).or(there) else { return Ok(None) };
         self.connect(gateway, new, now).await.map(Some)
     }
 
@@ -225,6 +269,7 @@ impl Connections {
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let Stored { facts, acting } = stored;
         gateway.put(Connected { facts, acting, tokens });
+        self.forget_broken(&name);
         gateway.connection(&name).ok_or_else(|| Error::Secrets { name, reason: "it was removed at once".to_owned() })
     }
 

@@ -98,6 +98,20 @@ pub(crate) enum PutError {
     Journal(#[from] journal::Error),
 }
 
+/// Why a table was not put. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutTableError {
+    /// The latest is not the one that was expected.
+    #[error("the latest version is not the one that is expected")]
+    Precondition {
+        /// What there is.
+        current: Option<CurrentTable>,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+}
+
 /// What the caller of a put expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expect {
@@ -164,6 +178,20 @@ impl Definitions {
             }
         }
         Ok(false)
+    }
+
+    /// The versions of a workflow, the oldest first.
+    pub(crate) fn versions(&self, name: &WorkflowName) -> Result<Vec<String>, journal::Error> {
+        let range = key::workflow_versions(&name.namespace, &name.name);
+        let all = self.journal.list::<StoredVersion>(key::Space::Workflow, &range);
+        let mut all = all.collect::<Result<Vec<_>, _>>()?;
+        all.sort_by_key(|(_, stored)| stored.applied_at);
+        let version = |bytes: &[u8]| {
+            let mut parts = key::Parts::of(key::Space::Workflow, bytes)?;
+            let (_, _) = (parts.text()?, parts.text()?);
+            parts.text()
+        };
+        Ok(all.iter().filter_map(|(bytes, _)| version(bytes)).collect())
     }
 
     /// Keeps a definition as the version that it names. After Ok it is durable.
@@ -298,16 +326,29 @@ impl Definitions {
         Ok(found)
     }
 
-    /// Puts a table's next version. After Ok it is durable; gives the version.
-    pub(crate) async fn put_table(&self, name: &str, table: &Table) -> Result<u64, journal::Error> {
+    /// Puts a table's next version. After Ok it is durable; gives what is there then.
+    pub(crate) async fn put_table(
+        &self,
+        name: &str,
+        table: &Table,
+        expect: &Expect,
+    ) -> Result<CurrentTable, PutTableError> {
         let _one = self.changing.lock().await;
         // One whose record is damaged is put anew, from its first version on.
         let current: Option<CurrentTable> = journal::damaged_is_none(self.journal.get(&key::table_current(name)))?;
+        let met = match expect {
+            Expect::Any => true,
+            Expect::None => current.is_none(),
+            Expect::Latest(digest) => current.as_ref().is_some_and(|c| c.digest == *digest),
+        };
+        if !met {
+            return Err(PutTableError::Precondition { current });
+        }
         let text = serde_json::to_vec(table).unwrap_or_default();
         let digest = Digest::of(&text);
         let is_whole = journal::damaged_is_none(self.journal.blob(digest))?.is_some();
         if let Some(current) = current.as_ref().filter(|c| is_whole && c.digest == digest) {
-            return Ok(current.version);
+            return Ok(current.clone());
         }
         let next = CurrentTable { version: current.map_or(1, |c| c.version + 1), digest };
         self.journal.room()?;
@@ -316,8 +357,8 @@ impl Definitions {
         write.put(&key::table(name, next.version), &next)?;
         write.put(&key::table_current(name), &next)?;
         let ticket = self.journal.commit(write)?;
-        self.journal.durable(ticket).await?;
-        Ok(next.version)
+        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        Ok(next)
     }
 
     /// A table's latest version.

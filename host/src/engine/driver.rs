@@ -5,7 +5,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bellhop_core::fault::Fault;
 use bellhop_core::run::{self, Calling, Cause, Command, Event, Fate, FrameId, Group, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::StreamExt as _;
@@ -14,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::deciding::Deciding;
-use super::execution::{Decision, End, Error, Execution, Next, StepKey};
+use super::execution::{Decision, End, Error, Execution, Next, Parking, StepKey};
 use crate::faults::{Plant, Point, pass, planted};
 
 /// How a call came back to the driver.
@@ -22,9 +21,9 @@ pub(crate) enum CallEnd {
     /// It ended.
     Returned(Returned),
     /// It needs a person.
-    Park(Fault),
+    Park(Parking),
     /// The same, after it has changed something.
-    ParkPartway(Fault),
+    ParkPartway(Parking),
     /// It was put down as was wished; nothing is known or lost.
     PutDown,
     /// Its port failed: nobody may carry the run on in this process.
@@ -161,8 +160,12 @@ pub(crate) async fn drive<E: Execution>(
                     under_way.remove(&frame);
                     match end {
                         CallEnd::Returned(result) => (Cause::Returned { frame, result }, None),
-                        CallEnd::Park(reason) => (Cause::Park { frame, reason, wrote: false }, None),
-                        CallEnd::ParkPartway(reason) => (Cause::Park { frame, reason, wrote: true }, None),
+                        CallEnd::Park(Parking { why, reason }) => {
+                            (Cause::Park { frame, reason, why, wrote: false }, None)
+                        }
+                        CallEnd::ParkPartway(Parking { why, reason }) => {
+                            (Cause::Park { frame, reason, why, wrote: true }, None)
+                        }
                         CallEnd::PutDown => continue,
                         // Nothing of the call was kept: it is stopped with everything else that is under way.
                         CallEnd::Failed(Error::TooLarge { records, bytes }) => (Cause::TooLarge { records, bytes }, None),

@@ -68,6 +68,8 @@ pub(crate) struct Services {
     pub(crate) keys: exclusive::Keys,
     /// Names that were resolved lately.
     pub(crate) names: call::Known,
+    /// What guests that may begin again have said.
+    pub(crate) said: Arc<call::Said>,
     pub(crate) timers: timers::Timers,
     pub(crate) groups: groups::Groups,
     pub(crate) notices: notices::Notices,
@@ -209,8 +211,7 @@ impl Engine {
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
         let (sender, messages) = mpsc::unbounded_channel();
-        let evaluator: Arc<dyn Evaluator + Send + Sync> =
-            Arc::new(evaluating::Aside::new(expressions, clock.clone()));
+        let evaluator: Arc<dyn Evaluator + Send + Sync> = Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
             groups: groups::Groups::default(),
             waiting: waiting::Waiting::default(),
@@ -220,6 +221,7 @@ impl Engine {
             definitions: definitions::Definitions::new(journal.clone()).at_most(limits.definition_versions_max),
             keys: exclusive::Keys::default(),
             names: call::Known::default(),
+            said: Arc::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
             deciding: deciding::Deciding::new(evaluator.clone(), clock.clone(), &limits),
             evaluator,

@@ -103,7 +103,7 @@ impl Notices {
             match read {
                 Ok((_, kept)) => self.note(&kept),
                 Err(journal::Error::Record(error)) => {
-                    tracing::error!(%error, "a notice cannot be read: nobody is told")
+                    tracing::error!(%error, "a notice cannot be read: nobody is told");
                 }
                 Err(error) => return Err(error),
             }

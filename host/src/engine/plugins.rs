@@ -226,7 +226,9 @@ impl Plugins {
     ) {
         let digest = Digest::of(manifest.name.as_bytes());
         let none = Vec::new;
-        let inspection = Inspection { digest, size: 0, imports: none(), wasi: none(), exports: none(), logs: false };
+        let (size, logs, memory_bytes_max) = (0, false, None);
+        let inspection =
+            Inspection { digest, size, imports: none(), wasi: none(), exports: none(), logs, memory_bytes_max };
         let grants = bellhop_core::manifest::declared(&manifest, rules).into();
         let stored = Stored { inspection, manifest, installed_at: Timestamp::from_millis(0), removed_at: None };
         let installed = compile(stored, grants).expect("a script's manifest is a good one");

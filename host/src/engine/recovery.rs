@@ -24,7 +24,8 @@ const LIVES: &str = "lives";
 /// How long a run is carried alone that makes no record, after the first death in a row; ten times as long after each
 /// further one, because what ends a process may take its time.
 const ALONE_MS: u64 = 20;
-const ALONE_MS_MAX: u64 = 20_000;
+/// All of them together take no longer than this for it: a start is waited for.
+const ALL_ALONE_MS_MAX: u64 = 4_000;
 
 /// A process that lived so long did not die of how it began.
 const LONG_LIFE_MS: u64 = 600_000;
@@ -120,7 +121,8 @@ impl Engine {
                 }
                 if open.deadly || lives.alone == [run] {
                     self.mark_deadly(run, open)?;
-                    let reason = "the process ended twice while it was carried, the second time with no other beside it";
+                    let reason =
+                        "the process ended twice while it was carried, the second time with no other beside it";
                     self.set_aside(run, &LoadError::Damaged(reason.to_owned()));
                     continue;
                 }
@@ -150,7 +152,8 @@ impl Engine {
     /// Carries each run alone for a moment, then all of them.
     async fn carry_one_by_one(self: &Arc<Self>, lives: Lives, taken: Vec<Taken>) -> Result<(), LoadError> {
         let factor = 10_u64.saturating_pow(lives.deaths - 1);
-        let patience = Duration::from_millis(ALONE_MS.saturating_mul(factor).min(ALONE_MS_MAX));
+        let share = ALL_ALONE_MS_MAX / (taken.len() as u64).max(1);
+        let patience = Duration::from_millis(ALONE_MS.saturating_mul(factor).min(share).max(1));
         tracing::warn!(
             runs = taken.len(),
             deaths = lives.deaths,
@@ -234,5 +237,4 @@ impl Engine {
         }
         Ok(())
     }
-
 }

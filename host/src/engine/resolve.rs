@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use super::call::{self, Doubt};
-use super::execution::{CallKey, Intent, Settle, Signal};
+use super::execution::{CallKey, Intent, Settle};
 use super::runs::{InDoubt, LoadError};
 
 /// Why a doubt was not ended.
@@ -87,12 +87,14 @@ impl Engine {
             let needed = needed.into_iter().map(|diagnostic| mask.diagnostic(diagnostic)).collect();
             return Err(ResolveError::AnswerNeeded(needed));
         }
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let signal =
-            Signal { cause: Cause::Settle { task, done }, acknowledge: Some(tell), settle: Some(Settle { calls, by }) };
-        self.send(run, signal).await?;
-        // Dropped when the run ended meanwhile: there is nothing left to settle.
-        let _ended = told.await;
+        let decided = self.send_and_wait(run, Cause::Settle { task, done }, Some(Settle { calls, by })).await?;
+        if !decided {
+            // The run was parked when it was looked at: somebody else has decided, or it has ended since.
+            let summary = self.summary(run).map_err(LoadError::from)?.ok_or(LoadError::Unknown(run))?;
+            if summary.status != Status::Parked {
+                return Err(ResolveError::NotParked(summary.status));
+            }
+        }
         Ok(())
     }
 

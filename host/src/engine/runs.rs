@@ -1,11 +1,13 @@
 //! The runs that are in memory: begun, woken, signalled, put down.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::{self, Cause, Command, ExecutionKey, State};
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
@@ -279,7 +281,23 @@ impl Engine {
                 return;
             }
         };
-        self.services.spawn(carrying.instrument(span));
+        let engine = self.clone();
+        let supervised = async move {
+            // A mistake of ours that shows with this run must not leave it among the live ones, where nobody looks.
+            if AssertUnwindSafe(carrying).catch_unwind().await.is_err() {
+                engine.lost(run);
+            }
+        };
+        self.services.spawn(supervised.instrument(span));
+    }
+
+    /// Nobody carries the run any more, because the one who did panicked: it is set aside, and others go on.
+    fn lost(self: &Arc<Self>, run: RunId) {
+        self.set_aside(run, &LoadError::Damaged("the host failed while it carried the run".to_owned()));
+        self.runs.lock().remove(&run);
+        self.runs.ended.notify_waiters();
+        self.run_left(run);
+        self.next_in_line();
     }
 
     /// The port of a run did not do what it was asked: of the run, of this moment, or of the store.
@@ -318,10 +336,22 @@ impl Engine {
             return self.take_back(run).await.map(|()| true);
         }
         if matches!(cause, Cause::Kill) && self.is_aside(run) {
-            return self.give_up(run).await.map(|()| true);
+            return self.give_up(run, by).await.map(|()| true);
         }
-        let (tell, told) = oneshot::channel();
         let settle = by.map(|by| Settle { calls: BTreeMap::new(), by });
+        self.send_and_wait(run, cause, settle).await
+    }
+
+    /// Brings a message to a run and waits for the decision about it. After Ok that is durable, and so is what `settle`
+    /// says; true when anything was decided, false when there was nothing to decide or the run had ended before. After an
+    /// error nothing is known to be kept: whoever asked asks again.
+    pub(super) async fn send_and_wait(
+        self: &Arc<Self>,
+        run: RunId,
+        cause: Cause,
+        settle: Option<Settle>,
+    ) -> Result<bool, LoadError> {
+        let (tell, told) = oneshot::channel();
         self.send(run, Signal { cause, acknowledge: Some(tell), settle }).await?;
         let told = told.await;
         if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
@@ -426,10 +456,8 @@ impl Engine {
 
     /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.
     pub(crate) fn is_under_way(state: &State) -> bool {
-        run::pending(state)
-            .iter()
-            .any(|c| {
-                matches!(c, Command::GoOn | Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. })
-            })
+        run::pending(state).iter().any(|c| {
+            matches!(c, Command::GoOn | Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. })
+        })
     }
 }

@@ -44,9 +44,15 @@ pub(crate) fn after(
     let mut summary = before.clone();
     summary.status = state.status();
     summary.updated_at = now;
+    // Whoever has a state to show has taken the run up.
+    summary.poisoned = false;
     summary.waiting = state.waiting().and_then(|w| serde_json::to_value(w).ok()).map(|w| mask.value(w));
     // A run that ended can go on: what it ended with is no more.
     (summary.error, summary.output, summary.ended_at) = (None, None, None);
+    let changes = state.changes();
+    summary.aftermath.reason = state.cancelled_because();
+    (summary.aftermath.undone, summary.aftermath.left) = (changes.map(|c| c.undone), changes.map(|c| c.left));
+    summary.aftermath.superseded_by = state.displaced_by();
     if let Some((at, ending)) = state.ended() {
         summary.ended_at = Some(at);
         match ending {

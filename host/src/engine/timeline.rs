@@ -26,7 +26,7 @@ pub(crate) struct Public {
     /// The task's JSON pointer, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) task: Option<String>,
-    /// When, where the log says so.
+    /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<String>,
     /// The rest, by kind.
@@ -39,12 +39,14 @@ pub(crate) struct Reader {
     mask: Mask,
     tasks: HashMap<FrameId, String>,
     next: u64,
+    /// The latest time that the log says: what was decided with it and has no time of its own was decided then.
+    at: Option<Timestamp>,
 }
 
 impl Reader {
     /// From the beginning of a log; what `mask` hides is in no event.
     pub(crate) fn new(workflow: Arc<Workflow>, mask: Mask) -> Self {
-        Self { workflow, mask, tasks: HashMap::new(), next: 1 }
+        Self { workflow, mask, tasks: HashMap::new(), next: 1, at: None }
     }
 
     /// The events of one entry.
@@ -76,28 +78,28 @@ impl Reader {
                 answered(journal, answer, &mut data);
                 self.push(&mut out, "call.ended", Some(pointer(&key)), Some(at), data);
             }
-            Entry::Read { key, ordinal, answer, how, function, .. } => {
+            Entry::Read { key, ordinal, at, answer, how, function, .. } => {
                 let mut data = json!({ "ordinal": ordinal, "how": how });
                 if let Some(function) = function {
                     data["function"] = Value::from(function);
                 }
                 answered(journal, answer, &mut data);
-                self.push(&mut out, "call.read", Some(pointer(&key)), None, data);
+                self.push(&mut out, "call.read", Some(pointer(&key)), Some(at), data);
             }
-            Entry::NotSent { key, ordinal, reason, retry_at, .. } => {
+            Entry::NotSent { key, ordinal, at, reason, retry_at, .. } => {
                 let data = json!({ "ordinal": ordinal, "reason": reason, "retryAt": retry_at.map(|t| t.to_string()) });
-                self.push(&mut out, "call.not-sent", Some(pointer(&key)), None, data);
+                self.push(&mut out, "call.not-sent", Some(pointer(&key)), Some(at), data);
             }
             Entry::Resolved { key, ordinal, at, how, by, .. } => {
                 let done = matches!(how, Resolution::Done(_));
                 let data = json!({ "ordinal": ordinal, "done": done, "by": by });
                 self.push(&mut out, "call.resolved", Some(pointer(&key)), Some(at), data);
             }
-            Entry::Note { text, by: Some(by), .. } => {
-                self.push(&mut out, "run.asked", None, None, json!({ "by": by, "for": text }));
+            Entry::Note { at, text, by: Some(by), .. } => {
+                self.push(&mut out, "run.asked", None, Some(at), json!({ "by": by, "for": text }));
             }
-            Entry::Note { level, text, by: None } => {
-                self.push(&mut out, "note", None, None, json!({ "level": level, "text": text }));
+            Entry::Note { at, level, text, by: None } => {
+                self.push(&mut out, "note", None, Some(at), json!({ "level": level, "text": text }));
             }
             Entry::Slice { .. } => {}
         }
@@ -113,6 +115,8 @@ impl Reader {
         data: Value,
     ) {
         let data = self.mask.value(data);
+        self.at = at.or(self.at);
+        let at = self.at;
         out.push(Public { id: self.next, kind, task, at: at.map(|t| t.to_string()), data });
         self.next += 1;
     }
@@ -174,12 +178,13 @@ impl Reader {
                 let data = json!({ "until": until.to_string(), "error": fault });
                 self.push(out, "task.retrying", self.tasks.get(frame).cloned(), None, data);
             }
-            Event::Tolerated { task, fault, .. } => {
+            Event::Tolerated { task, fault, at, .. } => {
                 let pointer = self.workflow.tasks.get(task.0 as usize).map(|t| t.pointer.clone());
-                self.push(out, "task.tolerated", pointer, None, json!({ "error": fault }));
+                self.push(out, "task.tolerated", pointer, *at, json!({ "error": fault }));
             }
-            Event::Parked { frame, at, reason, .. } => {
-                self.push(out, "run.parked", self.tasks.get(frame).cloned(), Some(*at), json!({ "reason": reason }));
+            Event::Parked { frame, at, reason, why, .. } => {
+                let data = json!({ "reason": reason, "why": why });
+                self.push(out, "run.parked", self.tasks.get(frame).cloned(), Some(*at), data);
             }
             Event::Unparked { frame, at } => {
                 self.push(out, "run.unparked", self.tasks.get(frame).cloned(), Some(*at), json!({}));
@@ -216,12 +221,12 @@ impl Reader {
                 self.push(out, "run.parked", fault.instance.clone(), Some(*at), json!({ "reason": fault }));
             }
             Event::RollbackBegun { at } => self.push(out, "rollback.started", None, Some(*at), json!({})),
-            Event::UndoScheduled { entry, attempt, action, connection, arguments, .. } => {
+            Event::UndoScheduled { entry, at, attempt, action, connection, arguments, .. } => {
                 let data = json!({
                     "change": entry, "action": action.to_string(), "connection": connection, "attempt": attempt,
                     "to": to(arguments),
                 });
-                self.push(out, "undo.started", None, None, data);
+                self.push(out, "undo.started", None, Some(*at), data);
             }
             Event::UndoRetryScheduled { entry, fault, until } => {
                 let data = json!({ "change": entry, "until": until.to_string(), "error": fault });

@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use bellhop_core::definition::WorkflowName;
+use bellhop_core::definition::{WorkflowName, is_workflow_name};
 use bellhop_core::digest::Digest;
 use bellhop_core::id::TokenId;
+use bellhop_core::text::{is_steering, plain};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ pub(crate) struct Scope(String);
 
 impl Scope {
     /// Every scope that there is; `runs:start` also with a workflow behind it.
-    pub(crate) const ALL: [&'static str; 7] = [
+    pub(crate) const ALL: [&'static str; 8] = [
         "runs:start",
         "runs:read",
         "runs:operate",
@@ -27,17 +28,34 @@ impl Scope {
         "connections:admin",
         "plugins:install",
         "audit:read",
+        MAKES_TOKENS,
     ];
 
-    /// Reads a scope; `Err` with the nearest known one.
-    pub(crate) fn parse(text: &str) -> Result<Self, Option<&'static str>> {
-        let narrowed = text.strip_prefix("runs:start:").is_some_and(|rest| {
-            rest.split_once('/').is_some_and(|(namespace, name)| !namespace.is_empty() && !name.is_empty())
-        });
-        if narrowed || Self::ALL.contains(&text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(bellhop_core::diagnostic::nearest(text, Self::ALL))
+    /// Reads a scope. One that would open nothing, because no workflow can have that name, is none.
+    pub(crate) fn parse(text: &str) -> Result<Self, NoScope> {
+        if Self::ALL.contains(&text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = plain(&text.chars().take(64).collect::<String>());
+        let refused = |help: String| NoScope { message: format!("there is no scope `{shown}`"), help };
+        let Some(workflow) = text.strip_prefix(NARROWED) else {
+            return Err(refused(match bellhop_core::diagnostic::nearest(text, Self::ALL) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("there are {}, and runs:start:NAMESPACE/NAME", Self::ALL.join(", ")),
+            }));
+        };
+        match workflow.split_once('/') {
+            Some((namespace, name)) if is_workflow_name(namespace) && is_workflow_name(name) => {
+                Ok(Self(text.to_owned()))
+            }
+            _ if workflow.contains('*') => Err(refused(
+                "name each workflow in a scope of its own, runs:start:NAMESPACE/NAME, or take `runs:start` for all of \
+                 them: a scope has no wildcards"
+                    .to_owned(),
+            )),
+            _ => Err(refused(
+                "write runs:start:NAMESPACE/NAME; both are 1 to 63 letters, digits and `-`, not at an end".to_owned(),
+            )),
         }
     }
 
@@ -45,6 +63,34 @@ impl Scope {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The scope of those who make and end tokens.
+pub(crate) const MAKES_TOKENS: &str = "tokens:admin";
+/// With a workflow behind it: the scope of those who start that one.
+const NARROWED: &str = "runs:start:";
+
+/// Why a text is no scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoScope {
+    /// What is wrong.
+    pub(crate) message: String,
+    /// What can be written instead.
+    pub(crate) help: String,
+}
+
+/// The longest name of a token.
+pub(crate) const NAME_CHARS_MAX: usize = 100;
+
+/// What is wrong with a token's name: it stands in lists, logs and terminals.
+pub(crate) fn wrong_name(name: &str) -> Option<String> {
+    let unseen = |c: char| c.is_control() || is_steering(c);
+    (name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty() || name.chars().any(unseen)).then(|| {
+        format!(
+            "a token's name has 1 to {NAME_CHARS_MAX} characters that are seen: none that control a terminal or turn \
+             the direction of text"
+        )
+    })
 }
 
 /// A token as stored, under the digest of its secret.
@@ -62,9 +108,31 @@ pub(crate) struct Stored {
     /// When it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Timestamp>,
+    /// Whether it was made when there was a scope for making tokens. Before, a token with every scope made them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) knows_admin: bool,
 }
 
 impl Stored {
+    /// As read from a record, with the scopes that it means.
+    fn read(mut self) -> Self {
+        let all_others = || Scope::ALL.iter().filter(|scope| **scope != MAKES_TOKENS).all(|scope| self.may(scope));
+        if !self.knows_admin && all_others() {
+            self.scopes.insert(Scope(MAKES_TOKENS.to_owned()));
+        }
+        self
+    }
+
+    /// Whether it makes tokens, and does so for good.
+    pub(crate) fn makes_tokens_for_good(&self) -> bool {
+        self.may(MAKES_TOKENS) && self.expires_at.is_none()
+    }
+
+    /// Whether what `scope` opens is open to it.
+    pub(crate) fn covers(&self, scope: &Scope) -> bool {
+        self.scopes.contains(scope) || scope.as_str().starts_with(NARROWED) && self.may("runs:start")
+    }
+
     /// Whether it may do what `scope` names.
     pub(crate) fn may(&self, scope: &str) -> bool {
         self.scopes.iter().any(|s| s.as_str() == scope)
@@ -83,12 +151,28 @@ pub(crate) struct Tokens {
     /// Held from reading a token in the store until it is known, and from removing one there until it is not: else one
     /// that was read before it was removed would be known for as long as the process runs.
     changing: Mutex<()>,
+    /// One at a time ends a token: two could each take the other for the last one.
+    ending: tokio::sync::Mutex<()>,
+}
+
+/// Why a token was not ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RevokeError {
+    /// There is none with that id.
+    #[error("there is no such token")]
+    Unknown,
+    /// Nobody could make a token any more. Nothing was changed.
+    #[error("no other token that makes tokens is without an end: nobody could make one any more")]
+    Last,
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
 }
 
 impl Tokens {
     /// Over `journal`.
     pub(crate) fn new(journal: Journal) -> Self {
-        Self { journal, known: RwLock::default(), changing: Mutex::default() }
+        Self { journal, known: RwLock::default(), changing: Mutex::default(), ending: tokio::sync::Mutex::default() }
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {
@@ -105,8 +189,8 @@ impl Tokens {
         entropy: u128,
     ) -> Result<(Stored, String), journal::Error> {
         let secret = format!("bh_{}", secret_text());
-        let stored =
-            Stored { id: TokenId::new(now, entropy), name: name.to_owned(), scopes, created_at: now, expires_at };
+        let id = TokenId::new(now, entropy);
+        let stored = Stored { id, name: name.to_owned(), scopes, created_at: now, expires_at, knows_admin: true };
         let key = key::token(Digest::of(secret.as_bytes()));
         let mut write = Write::new();
         write.put(&key, &stored)?;
@@ -129,7 +213,7 @@ impl Tokens {
             Some(found) => Some(found),
             None => {
                 let _changing = self.changing();
-                let read: Option<Stored> = self.journal.get(&key::token(digest))?;
+                let read = self.journal.get::<Stored>(&key::token(digest))?.map(Stored::read);
                 if let Some(stored) = &read {
                     self.known.write().unwrap_or_else(PoisonError::into_inner).insert(digest, stored.clone());
                 }
@@ -147,22 +231,24 @@ impl Tokens {
     fn listed(&self) -> impl Iterator<Item = Result<(Digest, Stored), journal::Error>> {
         let all = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token));
         all.filter_map(|read| match read {
-            Ok((bytes, stored)) => Some(Ok((digest_of(&bytes)?, stored))),
+            Ok((bytes, stored)) => Some(Ok((digest_of(&bytes)?, stored.read()))),
             Err(error) => Some(Err(error)),
         })
     }
 
-    /// Ends a token at once. False when there is none.
-    pub(crate) async fn revoke(&self, id: TokenId) -> Result<bool, journal::Error> {
-        for read in self.listed() {
-            let (digest, stored) = read?;
-            if stored.id == id {
-                let ticket = self.remove(digest, &stored)?;
-                self.journal.durable(ticket).await?;
-                return Ok(true);
-            }
+    /// Ends a token at once; after Ok that is durable. The last one that makes tokens for good stays.
+    pub(crate) async fn revoke(&self, id: TokenId) -> Result<(), RevokeError> {
+        let _turn = self.ending.lock().await;
+        let all = self.listed().collect::<Result<Vec<_>, _>>()?;
+        let others = all.iter().filter(|(_, stored)| stored.id != id);
+        let is_left = others.map(|(_, stored)| stored).any(Stored::makes_tokens_for_good);
+        let (digest, ended) = all.iter().find(|(_, stored)| stored.id == id).ok_or(RevokeError::Unknown)?;
+        if ended.makes_tokens_for_good() && !is_left {
+            return Err(RevokeError::Last);
         }
-        Ok(false)
+        let ticket = self.remove(*digest, ended)?;
+        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        Ok(())
     }
 
     fn remove(&self, digest: Digest, stored: &Stored) -> Result<journal::Ticket, journal::Error> {
@@ -245,9 +331,9 @@ mod tests {
         // Some by chance, since their order in the store is that of their digests.
         for (stored, secret) in made.iter().step_by(53) {
             assert!(tokens.find(secret, NOW).unwrap().is_some());
-            assert!(tokens.revoke(stored.id).await.unwrap(), "{} is not found", stored.name);
+            assert!(tokens.revoke(stored.id).await.is_ok(), "{} is not found", stored.name);
             assert!(tokens.find(secret, NOW).unwrap().is_none(), "{} still works", stored.name);
-            assert!(!tokens.revoke(stored.id).await.unwrap());
+            assert!(matches!(tokens.revoke(stored.id).await, Err(RevokeError::Unknown)));
         }
         assert_eq!(tokens.all().unwrap().len(), 2_300 - 44);
     }
@@ -271,7 +357,7 @@ mod tests {
         assert_eq!(tokens.sweep(key, kept, 50).unwrap(), None);
         assert_eq!(tokens.all().unwrap(), std::slice::from_ref(&stays));
         assert!(tokens.known.read().unwrap().is_empty(), "what is gone is not remembered");
-        assert!(!tokens.revoke(ends.id).await.unwrap());
+        assert!(matches!(tokens.revoke(ends.id).await, Err(RevokeError::Unknown)));
         // One of a version that marked nothing.
         let mut write = Write::new();
         write.put(&key::token(Digest::of(b"old")), &ends).unwrap();
@@ -291,7 +377,7 @@ mod tests {
                 let (tokens, secret) = (tokens.clone(), secret.clone());
                 std::thread::spawn(move || drop(tokens.find(&secret, NOW).unwrap()))
             };
-            assert!(runtime.block_on(tokens.revoke(stored.id)).unwrap());
+            runtime.block_on(tokens.revoke(stored.id)).unwrap();
             looking.join().unwrap();
             assert!(tokens.find(&secret, NOW).unwrap().is_none(), "round {n}");
         }

@@ -1,7 +1,7 @@
 //! Runs as people see them.
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::Status;
+use bellhop_core::run::{Reason, Status};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,7 +32,21 @@ pub(crate) struct RunView {
     pub(crate) started_at: String,
     /// RFC 3339.
     pub(crate) ended_at: Option<String>,
+    /// Why it is cancelled.
+    pub(crate) reason: Option<Reason>,
+    /// Of a run that is cancelled or faulted: how many of its changes were taken back.
+    pub(crate) undone: Option<u32>,
+    /// Likewise: how many were not.
+    pub(crate) left: Option<u32>,
+    /// The run that has taken its place.
+    #[serde(rename = "superseded_by")]
+    pub(crate) superseded_by: Option<RunId>,
+    /// Who wanted its end: the name and the id of a token.
+    pub(crate) by: Option<String>,
 }
+
+/// Runs that are looked at before others have their turn on the thread.
+const LOOKED_AT_ONCE: u64 = 100;
 
 impl Engine {
     fn view(&self, run: RunId, summary: Summary) -> Result<RunView, journal::Error> {
@@ -48,6 +62,11 @@ impl Engine {
             labels: summary.labels,
             started_at: summary.started_at.to_string(),
             ended_at: summary.ended_at.map(|t| t.to_string()),
+            reason: summary.aftermath.reason,
+            undone: summary.aftermath.undone,
+            left: summary.aftermath.left,
+            superseded_by: summary.aftermath.superseded_by,
+            by: summary.aftermath.by,
         })
     }
 
@@ -61,7 +80,8 @@ impl Engine {
         Ok(Some(view))
     }
 
-    /// A page of runs, newest first, from behind `cursor`, that `keep` says yes to; and the next cursor.
+    /// A page of runs, newest first, from behind `cursor`, that `keep` says yes to; and the next cursor. The page is full,
+    /// or there is none behind it, unless `list_looked_max` runs were looked at for it: then it ends as it is.
     pub(crate) async fn run_list(
         &self,
         cursor: Option<journal::key::Range>,
@@ -70,9 +90,12 @@ impl Engine {
     ) -> Result<(Vec<RunView>, Option<journal::key::Range>), journal::Error> {
         let mut views = Vec::new();
         let mut next = cursor;
-        // A filter that hardly anything fits must not read the whole store for one page.
-        for _ in 0..50 {
+        let (mut looked, mut at_once) = (0, 0);
+        loop {
             let page = self.services.journal.runs(next.take(), limit - views.len())?;
+            // Of which some may be gone meanwhile.
+            let items = page.items.len().max(1) as u64;
+            (looked, at_once) = (looked + items, at_once + items);
             for (run, summary) in page.items {
                 // One that cannot be read hides no other.
                 let summary = summary.unwrap_or_else(|error| {
@@ -84,8 +107,13 @@ impl Engine {
                 }
             }
             next = page.next;
-            if next.is_none() || views.len() >= limit {
+            // A filter that hardly anything fits must not read the whole store for one page.
+            if next.is_none() || views.len() >= limit || looked >= self.services.limits.list_looked_max {
                 break;
+            }
+            if at_once >= LOOKED_AT_ONCE {
+                at_once = 0;
+                tokio::task::yield_now().await;
             }
         }
         let tip = self.services.journal.tip();

@@ -94,7 +94,7 @@ pub(crate) enum Entry {
         at: Timestamp,
         /// The answer.
         answer: Answer,
-        /// How it came about: `sent`, `found`.
+        /// How it came about: `sent`, `found`, `holds`.
         how: String,
     },
     /// The intent before it surely did not happen.
@@ -105,6 +105,8 @@ pub(crate) enum Entry {
         attempt: u32,
         /// The call within the task execution.
         ordinal: u32,
+        /// When that was known.
+        at: Timestamp,
         /// Why.
         reason: String,
         /// When it is sent again, under a new intent; absent when it is not.
@@ -124,9 +126,11 @@ pub(crate) enum Entry {
         ordinal: u32,
         /// Of the guest's own request.
         hash: Digest,
+        /// When it was answered.
+        at: Timestamp,
         /// The answer.
         answer: Answer,
-        /// How it came about: `sent`, `denied`, `reused`.
+        /// How it came about: `sent`, `denied`, `reused`, `reused-holds`.
         how: String,
         /// The capability function.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,6 +166,8 @@ pub(crate) enum Entry {
     },
     /// Something for people to read; changes nothing.
     Note {
+        /// When.
+        at: Timestamp,
         /// `info`, `warn` or `error`.
         level: String,
         /// What happened, or what was asked for.

@@ -44,7 +44,7 @@ pub(super) struct Limits {
     pub(super) group_bytes_max: usize,
     /// How long a written group is left unsynchronised for which nobody waits. Whoever waits ends it at once.
     pub(super) linger: Duration,
-    /// Bytes that are kept free on the disk for what goes on, though never more than a quarter of it.
+    /// Bytes that are kept free on the disk for what goes on, though never more than half of it.
     pub(super) reserve_bytes: u64,
     /// How often the room is looked at again while there is too little.
     pub(super) look_again: Duration,
@@ -237,7 +237,7 @@ impl Queue {
 
     /// The reserve, of a disk of that size.
     fn reserve(&self, room: Room) -> u64 {
-        self.limits.reserve_bytes.min(room.total / 4)
+        self.limits.reserve_bytes.min(room.total / 2)
     }
 
     fn lack(&self) -> Option<Lack> {

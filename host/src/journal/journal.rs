@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Group, Status};
+use bellhop_core::run::{Group, Reason, Status};
 use bellhop_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,39 @@ pub(crate) struct Summary {
     /// The key that the definition gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) own_key: Option<String>,
+    /// Whether the run cannot be taken up and is set aside. What it is parked with says so in words only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) poisoned: bool,
+    /// What its end leaves behind.
+    #[serde(default, skip_serializing_if = "Aftermath::is_nothing")]
+    pub(crate) aftermath: Aftermath,
+}
+
+/// What the end of a run leaves behind, where that is not what was wanted of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Aftermath {
+    /// Why it is cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<Reason>,
+    /// How many of its changes were taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) undone: Option<u32>,
+    /// How many were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) left: Option<u32>,
+    /// The run that has taken its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) superseded_by: Option<RunId>,
+    /// Who wanted its end: the name and the id of a token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<String>,
+}
+
+impl Aftermath {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What one page of a list has, and where it goes on: for a client that is shown a cursor. Whoever wants all has

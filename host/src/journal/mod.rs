@@ -21,7 +21,7 @@ mod watermark;
 mod tests;
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Error, Journal, Open, Place, Snapshot, Summary, Write, damaged_is_none};
+pub(crate) use journal::{Aftermath, Error, Journal, Open, Place, Snapshot, Summary, Write, damaged_is_none};
 #[cfg(test)]
 pub(crate) use store::Store;
 pub(crate) use store::Ticket;

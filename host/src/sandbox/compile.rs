@@ -1,25 +1,32 @@
 //! From a component to machine code, and the cache of it.
 //!
 //! Compiling is the part of wasmtime with the most code in it and takes hundreds of megabytes, so it
-//! happens in a child process that cannot outgrow its limits. Machine code comes from this cache alone.
+//! happens in a child process that cannot outgrow its limits and lets everything else go first. Small components do not
+//! wait for large ones. Machine code comes from this cache alone.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{Hash as _, Hasher};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellhop_core::digest::Digest;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, WeakShared};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::{Error, Limits, Refusal, engine};
+use super::{Error, Limits, Refusal, engine, text};
 
 /// The hidden verb by which the program compiles a component for itself:
 /// `bellhop __compile IN OUT CPU_SECONDS MEMORY_BYTES`.
@@ -29,6 +36,9 @@ pub(crate) const COMPILE_VERB: &str = "__compile";
 const SUFFIX: &str = ".cwasm";
 /// Machine code that is being written.
 const UNFINISHED: &str = ".making-";
+
+/// How much the compiler lets others go before it: as much as there is.
+const PATIENCE: i32 = 19;
 
 /// Of what a failing child says, the part that is shown.
 const CHILD_TEXT_BYTES_MAX: u64 = 4 << 10;
@@ -46,7 +56,25 @@ pub(crate) enum CompileMode {
     InProcess,
 }
 
+/// A component of at most so many bytes is compiled beside large ones, within [`SMALL_CPU_S_MAX`]. One that the SDK makes
+/// has 300 kB and takes a third of a second.
+const SMALL_BYTES_MAX: usize = 1 << 20;
+/// What compiling a small one may use of the processor, so that none of them is long in the way of the others.
+const SMALL_CPU_S_MAX: u64 = 20;
+/// Small ones that are compiled at once.
+const SMALL_AT_ONCE: usize = 2;
+/// Large ones that are compiled at once: two would need twice the memory.
+const LARGE_AT_ONCE: usize = 1;
+/// How long one waits for its turn. With the time for compiling it is less than a client waits for its answer.
+const TURN_MAX: Duration = Duration::from_secs(30);
+
+/// Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Compiler {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     engine: Engine,
     cache_dir: PathBuf,
     mode: CompileMode,
@@ -54,24 +82,69 @@ pub(super) struct Compiler {
     /// What must be the same for machine code to fit: wasmtime's version, its settings, and the
     /// features of this processor.
     compatibility: String,
-    /// One at a time: two would need twice the memory.
-    turn: tokio::sync::Mutex<()>,
+    small: Semaphore,
+    large: Semaphore,
+    /// What is being compiled. Whoever asks for the same waits for the same; when nobody is left who asks, it is dropped,
+    /// and its child is ended.
+    jobs: Mutex<HashMap<Digest, WeakShared<Job>>>,
 }
+
+type Job = BoxFuture<'static, Result<Component, Error>>;
 
 impl Compiler {
     pub(super) fn new(engine: Engine, cache_dir: PathBuf, mode: CompileMode, limits: Limits) -> Result<Self, Error> {
-        // Whoever can write here can run code in the host.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&cache_dir)
-            .map_err(|e| Error::Unavailable(format!("{} cannot be made: {e}", cache_dir.display())))?;
         let mut hasher = Fingerprint(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = hasher.0.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let compiler = Self { engine, cache_dir, mode, limits, compatibility, turn: tokio::sync::Mutex::new(()) };
-        compiler.prune();
-        Ok(compiler)
+        let (small, large) = (Semaphore::new(SMALL_AT_ONCE), Semaphore::new(LARGE_AT_ONCE));
+        let inner = Inner { engine, cache_dir, mode, limits, compatibility, small, large, jobs: Mutex::default() };
+        inner.make_folder().map_err(|e| inner.io(&e))?;
+        inner.prune();
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_cached(&self, digest: &Digest) -> bool {
+        self.inner.path(digest).is_file()
+    }
+
+    /// The machine code, if it is in the cache and can be used.
+    pub(super) fn load(&self, digest: &Digest) -> Option<Component> {
+        self.inner.cached(&self.inner.path(digest))
+    }
+
+    /// The machine code of `bytes`, from the cache or made now. `bytes` have been inspected. Dropped, it stops making
+    /// it, unless another waits for the same.
+    pub(super) async fn component(&self, digest: Digest, bytes: &[u8]) -> Result<Component, Error> {
+        if let Some(component) = self.load(&digest) {
+            return Ok(component);
+        }
+        let job = {
+            let mut jobs = self.inner.jobs();
+            jobs.retain(|_, job| job.upgrade().is_some());
+            match jobs.get(&digest).and_then(WeakShared::upgrade) {
+                Some(job) => job,
+                None => {
+                    let inner = Arc::clone(&self.inner);
+                    let bytes: Arc<[u8]> = bytes.into();
+                    let job = async move { inner.make(digest, &bytes).await }.boxed().shared();
+                    jobs.extend(job.downgrade().map(|weak| (digest, weak)));
+                    job
+                }
+            }
+        };
+        job.await
+    }
+}
+
+impl Inner {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<Digest, WeakShared<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever can write into this folder can run code in the host.
+    fn make_folder(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.cache_dir)
     }
 
     /// Removes what this program cannot use: machine code of another version of it, and what a killed one
@@ -101,40 +174,43 @@ impl Compiler {
         self.cache_dir.join(format!("{}{}", digest.hex(), self.ending()))
     }
 
-    #[cfg(test)]
-    pub(super) fn is_cached(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file()
-    }
-
-    /// The machine code, if it is in the cache and can be used.
-    pub(super) fn load(&self, digest: &Digest) -> Option<Component> {
-        self.cached(&self.path(digest))
-    }
-
-    /// The machine code of `bytes`, from the cache or made now. `bytes` have been inspected.
-    pub(super) async fn component(&self, digest: Digest, bytes: &[u8]) -> Result<Component, Error> {
+    /// Waits for a turn and compiles.
+    async fn make(&self, digest: Digest, bytes: &[u8]) -> Result<Component, Error> {
+        let (lane, cpu_s_max) = if bytes.len() <= SMALL_BYTES_MAX {
+            (&self.small, SMALL_CPU_S_MAX.min(self.limits.compile_cpu_s_max))
+        } else {
+            (&self.large, self.limits.compile_cpu_s_max)
+        };
+        let Ok(Ok(_turn)) = tokio::time::timeout(TURN_MAX, lane.acquire()).await else {
+            return Err(Error::Busy("other plugins are being compiled: send it again in a minute".to_owned()));
+        };
+        // Somebody else may have made it while this waited.
         let path = self.path(&digest);
         if let Some(component) = self.cached(&path) {
             return Ok(component);
         }
-        let _turn = self.turn.lock().await;
-        // Somebody else may have made it while we waited.
-        if let Some(component) = self.cached(&path) {
-            return Ok(component);
+        match self.compile(bytes, &path, cpu_s_max).await {
+            // The folder was removed meanwhile: it is made anew.
+            Err(_) if !self.cache_dir.is_dir() => self.compile(bytes, &path, cpu_s_max).await,
+            made => made,
         }
+    }
+
+    async fn compile(&self, bytes: &[u8], path: &Path, cpu_s_max: u64) -> Result<Component, Error> {
         let artefact = self.aside()?;
         match &self.mode {
-            CompileMode::Child { program } => self.compile_in_child(program, bytes, artefact.path()).await?,
+            CompileMode::Child { program } => self.compile_in_child(program, bytes, artefact.path(), cpu_s_max).await?,
             #[cfg(test)]
             CompileMode::InProcess => {
-                let code = self.engine.precompile_component(bytes).map_err(|e| compile_error(&format!("{e:#}")))?;
+                let code = self.engine.precompile_component(bytes).map_err(|e| refused(&format!("{e:#}")))?;
                 fs::write(artefact.path(), code).map_err(|e| self.io(&e))?;
             }
         }
         artefact.as_file().sync_all().map_err(|e| self.io(&e))?;
-        artefact.persist(&path).map_err(|e| self.io(&e.error))?;
+        artefact.persist(path).map_err(|e| self.io(&e.error))?;
         // It compiled, so what is left to be wrong is its size: the pool's slots have theirs.
-        load(&self.engine, &path).map_err(|e| Error::Refused(Refusal::Mismatch { detail: format!("{e:#}") }))
+        load(&self.engine, path)
+            .map_err(|e| Error::Refused(Refusal::Mismatch { detail: text::plain(&format!("{e:#}")) }))
     }
 
     fn cached(&self, path: &Path) -> Option<Component> {
@@ -150,18 +226,20 @@ impl Compiler {
         }
     }
 
-    /// A file in the cache folder that only we can read, renamed when it is whole.
+    /// A file in the cache folder that only we can read, renamed when it is whole. The folder is made anew when it is
+    /// not there any more.
     fn aside(&self) -> Result<tempfile::NamedTempFile, Error> {
+        self.make_folder().map_err(|e| self.io(&e))?;
         tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.cache_dir).map_err(|e| self.io(&e))
     }
 
-    async fn compile_in_child(&self, program: &Path, bytes: &[u8], output: &Path) -> Result<(), Error> {
+    async fn compile_in_child(&self, program: &Path, bytes: &[u8], output: &Path, cpu_s_max: u64) -> Result<(), Error> {
         let input = self.aside()?;
         fs::write(input.path(), bytes).map_err(|e| self.io(&e))?;
         let mut child = tokio::process::Command::new(program)
             .arg(COMPILE_VERB)
             .args([input.path(), output])
-            .arg(self.limits.compile_cpu_s_max.to_string())
+            .arg(cpu_s_max.to_string())
             .arg(self.limits.compile_memory_bytes_max.to_string())
             // Tokens come through the environment; a compiler needs none.
             .env_clear()
@@ -183,14 +261,35 @@ impl Compiler {
         .await;
         match ended {
             Ok(Ok((status, _))) if status.success() => Ok(()),
-            Ok(Ok((status, text))) => {
-                let text = String::from_utf8_lossy(&text);
-                let text = text.trim();
-                Err(compile_error(if text.is_empty() { "the compiler used more than it may" } else { text }))
-                    .inspect_err(|_| tracing::warn!(%status, "compiling a plugin failed"))
+            Ok(Ok((status, said))) => {
+                tracing::warn!(%status, "compiling a plugin failed");
+                Err(self.failed(status.signal(), &String::from_utf8_lossy(&said), cpu_s_max))
             }
             Ok(Err(error)) => Err(Error::Unavailable(format!("the compiling child cannot be waited for: {error}"))),
-            Err(_) => Err(compile_error(&format!("it took more than {} seconds", limit.as_secs()))),
+            // A component that needs too much has met its own bound before: that of the processor's time is less.
+            Err(_) => Err(Error::Busy(format!(
+                "this machine was too busy to compile it within {} seconds: send it again",
+                limit.as_secs()
+            ))),
+        }
+    }
+
+    /// What the end of a child means that compiled nothing.
+    fn failed(&self, signal: Option<i32>, said: &str, cpu_s_max: u64) -> Error {
+        const XCPU: i32 = rustix::process::Signal::XCPU.as_raw();
+        const KILL: i32 = rustix::process::Signal::KILL.as_raw();
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        match signal {
+            Some(XCPU) => refused(&format!("it needs more than {cpu_s_max} seconds of processor time")),
+            Some(KILL) => Error::Busy(
+                "the compiler was stopped by the system, which may be short of memory: send it again".to_owned(),
+            ),
+            Some(_) if said.contains("memory allocation") => {
+                refused(&format!("it needs more than {} bytes of memory", self.limits.compile_memory_bytes_max))
+            }
+            Some(signal) if said.is_empty() => refused(&format!("the compiler ended with signal {signal}")),
+            _ if said.is_empty() => refused("the compiler ended without a word"),
+            _ => refused(&said),
         }
     }
 
@@ -199,8 +298,8 @@ impl Compiler {
     }
 }
 
-fn compile_error(detail: &str) -> Error {
-    Error::Refused(Refusal::Compile { detail: detail.to_owned() })
+fn refused(detail: &str) -> Error {
+    Error::Refused(Refusal::Compile { detail: text::plain(detail) })
 }
 
 /// Maps machine code of ours into the process.
@@ -225,6 +324,12 @@ pub(crate) fn compile_as_child(arguments: impl IntoIterator<Item = OsString>) ->
     }
 }
 
+/// Lets everything else have the processor first: guests and callers. Threads that this one starts are as patient.
+fn be_patient() {
+    // Where it is not allowed, compiling is as before.
+    let _ = rustix::process::nice(PATIENCE);
+}
+
 fn compile_file(arguments: &[OsString]) -> Result<(), String> {
     let [input, output, cpu_s, memory_bytes] = arguments else {
         return Err(format!("{COMPILE_VERB} is not for people: it takes IN, OUT, CPU_SECONDS and MEMORY_BYTES"));
@@ -232,14 +337,19 @@ fn compile_file(arguments: &[OsString]) -> Result<(), String> {
     let number = |text: &OsString| {
         text.to_str().and_then(|text| text.parse::<u64>().ok()).ok_or_else(|| format!("{text:?} is not a number"))
     };
-    for (resource, most) in [
-        (Resource::Cpu, number(cpu_s)?),
-        (Resource::As, number(memory_bytes)?),
+    be_patient();
+    // When memory runs short, the host is not what ends. Where this cannot be said, it is as it was.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let (cpu_s, memory_bytes) = (number(cpu_s)?, number(memory_bytes)?);
+    for (resource, most, hard) in [
+        // The first bound says what it is by its signal; the second is for who does not listen.
+        (Resource::Cpu, cpu_s, cpu_s.saturating_add(5)),
+        (Resource::As, memory_bytes, memory_bytes),
         // Machine code is some times the size of its component.
-        (Resource::Fsize, 2 << 30),
-        (Resource::Core, 0),
+        (Resource::Fsize, 2 << 30, 2 << 30),
+        (Resource::Core, 0, 0),
     ] {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(hard) })
             .map_err(|e| format!("the limit {resource:?} cannot be set: {e}"))?;
     }
     let bytes = fs::read(input).map_err(|e| format!("{}: {e}", Path::new(input).display()))?;
@@ -258,5 +368,25 @@ impl Hasher for Fingerprint {
 
     fn finish(&self) -> u64 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn author_c10_compiling_lets_everything_else_go_first() {
+        let niceness = std::thread::spawn(|| {
+            be_patient();
+            std::thread::spawn(|| {
+                let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+                // The name is in brackets and may have spaces; the niceness is the nineteenth field.
+                stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().to_owned()
+            })
+            .join()
+            .unwrap()
+        });
+        assert_eq!(niceness.join().unwrap(), "19");
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use super::Limits;
+use super::places::Needs;
 
-/// One epoch. CPU budgets are counted in these, so a guest overruns its budget by at most one.
+/// One epoch. After each a guest's processor time is looked at, so it overruns its budget by at most one.
 /// Ten milliseconds cost a hundred wake-ups a second while guests run, and none when idle.
-pub(super) const TICK_MS: u64 = 10;
+const TICK_MS: u64 = 10;
 
 /// A second without a guest, after which the ticking thread sleeps until the next one.
 pub(super) const IDLE_TICKS: u32 = 100;
@@ -44,18 +45,49 @@ pub(super) fn code() -> Config {
     config
 }
 
+/// What one component may be made of; [`super::shape`] says so before it is compiled. Two interpreters composed into one
+/// plugin have 28 core instances, and adapters between them.
+pub(super) const CORE_INSTANCES_MAX: u32 = 64;
+/// See [`CORE_INSTANCES_MAX`].
+pub(super) const MEMORIES_MAX: u32 = 4;
+/// See [`CORE_INSTANCES_MAX`].
+pub(super) const TABLES_MAX: u32 = 16;
+
+/// What all guests that run actions may have at once. A usual one has one memory and two tables.
+pub(super) fn capacity(limits: &Limits) -> Needs {
+    let calls = limits.concurrent_calls_max;
+    Needs {
+        calls: u64::from(calls),
+        memories: u64::from((2 * calls).max(MEMORIES_MAX)),
+        tables: u64::from((4 * calls).max(TABLES_MAX)),
+        memory_bytes: limits.guests_memory_bytes_max,
+    }
+}
+
+/// What one instance of the expression evaluator may need, of which the pool has as many as there may be of it.
+pub(super) const EXPRESSION: Needs = Needs { calls: 1, memories: 1, tables: 4, memory_bytes: 0 };
+
+/// A pool that has what [`capacity`] counts, and what the evaluator's instances need besides: whoever has its place is
+/// never refused here.
 fn pooling(limits: &Limits) -> PoolingAllocationConfig {
-    let guests = limits.concurrent_calls_max + limits.expression_instances_max;
+    let capacity = capacity(limits);
+    let with_expressions = |guests: u64, each: u64| {
+        let all = guests.saturating_add(each * u64::from(limits.expression_instances_max));
+        u32::try_from(all).unwrap_or(u32::MAX)
+    };
+    let guests = with_expressions(capacity.calls, EXPRESSION.calls);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
-        // A component from a WASI toolchain has a main module, an adapter, and two of glue.
-        .total_core_instances(4 * guests)
-        .total_memories(guests)
-        .total_tables(2 * guests)
+        // A counter, of which nothing is reserved: what a guest may have, for each.
+        .total_core_instances(guests.saturating_mul(CORE_INSTANCES_MAX))
+        .total_memories(with_expressions(capacity.memories, EXPRESSION.memories))
+        .total_tables(with_expressions(capacity.tables, EXPRESSION.tables))
         .total_stacks(limits.concurrent_calls_max)
-        .max_core_instances_per_component(16)
-        .max_memories_per_component(2)
-        .max_tables_per_component(8)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_memories_per_module(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
         .max_memory_size(limits.guest_memory_bytes_max)
         .table_elements(limits.table_elements_max)
         // Give pages back by scanning for the dirty ones where the kernel can: a kept page costs a
@@ -154,11 +186,6 @@ fn tick(engine: &EngineWeak, shared: &Shared, idle_ticks: u32) {
             shared.asleep.store(false, Ordering::SeqCst);
         }
     }
-}
-
-/// Ticks that a budget of `ms` has; the first is a part of one.
-pub(super) fn ticks(ms: u64) -> u64 {
-    ms.div_ceil(TICK_MS) + 1
 }
 
 #[cfg(test)]

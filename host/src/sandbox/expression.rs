@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 
-use bellhop_core::digest::Digest;
 use bellhop_core::cost::Cost;
+use bellhop_core::digest::Digest;
 use bellhop_core::expression::{self, Error, Evaluator, Inspection};
 use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -16,15 +16,18 @@ use wasmtime::component::{ComponentExportIndex, Func, InstancePre, Linker};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use super::instance::is_out_of_fuel;
-use super::{Error as SandboxError, Sandbox, Shared, engine};
+use super::{Error as SandboxError, Sandbox, Shared, cpu, engine};
 
 /// The component, made by the build script from `plugins/expression`. Not compiled: that depends on the machine.
 pub(super) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm"));
 
+/// An instance's memory, at most.
+pub(super) const MEMORY_BYTES_MAX: usize = 64 << 20;
+
 /// What one evaluation may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Budget {
-    /// Computing, of which parsing and compiling a new program are a part.
+    /// Processor time, of which parsing and compiling a new program are a part.
     pub cpu_ms_max: u64,
     /// The instance's memory, what it keeps between evaluations included.
     pub memory_bytes_max: usize,
@@ -44,7 +47,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             cpu_ms_max: 50,
-            memory_bytes_max: 64 << 20,
+            memory_bytes_max: MEMORY_BYTES_MAX,
             output_bytes_max: 1 << 20,
             kept_memory_bytes_max: 16 << 20,
             evaluations_max: 100_000,
@@ -96,9 +99,9 @@ struct Guest {
 type Answer = (Result<String, String>,);
 
 impl Guest {
-    fn begin(&mut self, budget: &Budget) {
+    fn begin(&mut self) {
         self.served = self.served.saturating_add(1);
-        self.store.data_mut().ticks_left = engine::ticks(budget.cpu_ms_max);
+        self.store.data_mut().meter.restart();
         self.store.set_epoch_deadline(1);
     }
 
@@ -115,7 +118,7 @@ impl Guest {
 
 /// The store's data of an expression instance.
 struct State {
-    ticks_left: u64,
+    meter: cpu::Meter,
     memory_bytes: usize,
     memory_bytes_max: usize,
     /// Which limit stopped the guest.
@@ -161,6 +164,16 @@ impl Expressions {
         let shared = Arc::clone(&sandbox.shared);
         let ours = |e: wasmtime::Error| SandboxError::unavailable("the expression evaluator does not start", &e);
         let component = shared.compiler.component(Self::version(), COMPONENT).await?;
+        // The pool has so much for each of its instances.
+        let fits = component.resources_required().is_some_and(|needs| {
+            let room = engine::EXPRESSION;
+            u64::from(needs.num_memories) <= room.memories && u64::from(needs.num_tables) <= room.tables
+        });
+        if !fits {
+            return Err(SandboxError::Unavailable(
+                "the expression evaluator needs more than the pool has for it".to_owned(),
+            ));
+        }
         // No import is defined: an evaluator that had one would not link.
         let pre = Linker::new(&shared.engine).instantiate_pre(&component).map_err(ours)?;
         let export = |name| {
@@ -225,8 +238,14 @@ impl Expressions {
 }
 
 impl Evaluator for Expressions {
+    /// The cost is the processor time that it took here: the guest's, and what going in and out of it cost. Waiting for
+    /// a processor or for an instance is not a part of it.
     fn answer(&self, program: &str, arguments: &[(&str, &Value)], input: &Value) -> expression::Answer {
-        expression::Answer { result: self.value(program, arguments, input), cost: Cost::ZERO }
+        let clock = self.inner.shared.clock;
+        let begun = clock.now();
+        let result = self.value(program, arguments, input);
+        let spent_ns = clock.now().saturating_sub(begun);
+        expression::Answer { result, cost: Cost::from_micros(spent_ns.div_ceil(1_000)) }
     }
 
     fn inspect(&self, program: &str) -> Result<Inspection, Error> {
@@ -276,7 +295,7 @@ impl Inner {
     ) -> Result<String, Error> {
         let mut guest = self.take()?;
         let running = self.shared.ticker.running();
-        guest.begin(&self.budget);
+        guest.begin();
         let answer = work(&mut guest);
         drop(running);
         match answer {
@@ -327,7 +346,7 @@ impl Inner {
 
     fn start(&self) -> wasmtime::Result<Guest> {
         let state = State {
-            ticks_left: engine::ticks(self.budget.cpu_ms_max),
+            meter: cpu::Meter::new(self.shared.clock, self.budget.cpu_ms_max),
             memory_bytes: 0,
             memory_bytes_max: self.budget.memory_bytes_max,
             exceeded: None,
@@ -336,11 +355,10 @@ impl Inner {
         store.limiter(|state| state);
         store.set_hostcall_fuel(self.budget.output_bytes_max);
         store.set_epoch_deadline(1);
-        // Ticks are counted one by one: while this thread waits for a processor, the epoch moves and the guest does not.
+        // While this thread waits for a processor, the epoch moves and the guest does not.
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
-            state.ticks_left = state.ticks_left.saturating_sub(1);
-            if state.ticks_left == 0 {
+            if state.meter.is_spent() {
                 state.exceeded = Some("time");
                 return Ok(UpdateDeadline::Interrupt);
             }

@@ -11,7 +11,9 @@ use wasmparser::{ComponentExternalKind, Parser, Payload, Validator};
 use wasmtime::{Engine, Precompiled};
 
 use super::bindings::{ACTIONS_INTERFACE, LOG_INTERFACE};
-use super::{Error, wasi};
+use super::refusal::{self, Refusal};
+use super::shape::{self, Shape};
+use super::{Error, Limits, engine, features, text, wasi};
 
 /// What a plugin is and can ever ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,105 +32,15 @@ pub(crate) struct Inspection {
     pub exports: Vec<String>,
     /// Whether it can write to the log.
     pub logs: bool,
+    /// The most that all of its memories together can grow to by their own declaration; none where there is no such
+    /// bound, or none that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes_max: Option<u64>,
 }
 
-/// Why a plugin is not accepted. None of these goes away by trying again.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// Neither a component nor anything else that is known.
-    #[error("this is not a WebAssembly component: {detail}")]
-    NotAComponent {
-        /// What the parser says.
-        detail: String,
-    },
-    /// A core module: the last step of building is missing.
-    #[error("this is a core WebAssembly module, not a component: build it with `bellhop plugin build`")]
-    CoreModule,
-    /// Machine code. The host compiles plugins itself, since native code from elsewhere cannot be held.
-    #[error("this is native code made by wasmtime; a plugin is installed as a WebAssembly component")]
-    NativeCode,
-    /// Larger than a plugin may be.
-    #[error("the plugin has {size} bytes, the most is {max}")]
-    TooLarge {
-        /// Its size.
-        size: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// It imports what no plugin is given.
-    #[error("the plugin imports `{import}`, which no plugin is given: {why}")]
-    ForbiddenImport {
-        /// As the binary has it.
-        import: String,
-        /// What would do.
-        why: String,
-    },
-    /// It was built for a newer host.
-    #[error("the plugin imports `{import}`, but this host has {package}@{version}: it needs a newer host")]
-    NewerInterface {
-        /// As the binary has it.
-        import: String,
-        /// The package, without version.
-        package: String,
-        /// The version that this host has.
-        version: String,
-    },
-    /// It does not export what a plugin exports.
-    #[error("the plugin does not export `{export}`")]
-    MissingExport {
-        /// The interface.
-        export: String,
-    },
-    /// An import or export has another type than the interface says, or the component needs more than a slot has.
-    #[error("the plugin does not fit this host: {detail}")]
-    Mismatch {
-        /// What wasmtime says.
-        detail: String,
-    },
-    /// It could not be compiled, or not within the limits for it.
-    #[error("the plugin cannot be compiled: {detail}")]
-    Compile {
-        /// What the compiler says.
-        detail: String,
-    },
-    /// `describe` gave no answer.
-    #[error("the plugin does not describe itself: {trap}")]
-    Describe {
-        /// How it ended.
-        trap: super::Trap,
-    },
-    /// `describe` answered something that is no JSON.
-    #[error("the plugin's description is not JSON: {detail}")]
-    DescriptionNotJson {
-        /// What the parser says.
-        detail: String,
-    },
-    /// `describe` answered differently the second time.
-    #[error("the plugin describes itself differently each time, so it is no function of its input")]
-    DescriptionUnstable,
-}
-
-impl Refusal {
-    /// What whoever writes the plugin can do.
-    pub(crate) fn remedy(&self) -> &'static str {
-        match self {
-            Self::NotAComponent { .. } | Self::CoreModule | Self::NativeCode => {
-                "build it: bellhop plugin build DIR, and name the .wasm file that this prints"
-            }
-            Self::TooLarge { .. } => "make it smaller, or raise `plugin_bytes_max` in bellhop.toml",
-            Self::ForbiddenImport { .. } => {
-                "use only what wit/ has: a plugin reaches nothing but Slack, through the host"
-            }
-            Self::NewerInterface { .. } => "install a newer bellhop, or build the plugin with an older SDK",
-            Self::MissingExport { .. } => "build it for the world `bellhop:action/plugin`: bellhop plugin build DIR",
-            Self::Mismatch { .. } => "build it with the SDK of this host's version: bellhop plugin build DIR",
-            Self::Compile { .. } => "make it smaller: it is compiled within limits of time and memory",
-            Self::Describe { .. } => "answer `describe` from what is in the program, without any call, within a second",
-            Self::DescriptionNotJson { .. } => "answer `describe` with the manifest as JSON",
-            Self::DescriptionUnstable => "answer `describe` from what is in the program alone",
-        }
-    }
-}
+/// Instances of components in a plugin. A toolchain makes one for each interface that is exported; compiling takes as long
+/// as there are many.
+const COMPONENT_INSTANCES_MAX: u32 = 1_000;
 
 /// What plugins may import.
 pub(super) struct Rules {
@@ -137,6 +49,8 @@ pub(super) struct Rules {
     functions: BTreeSet<String>,
     interfaces: BTreeSet<String>,
     size_max: usize,
+    memory_bytes_max: u64,
+    table_elements_max: u64,
 }
 
 /// A released version; plugins are not built against anything else.
@@ -180,7 +94,7 @@ impl<'a> Name<'a> {
 }
 
 impl Rules {
-    pub(super) fn new(capabilities: &str, functions: &[String], size_max: usize) -> Result<Self, Error> {
+    pub(super) fn new(capabilities: &str, functions: &[String], limits: &Limits) -> Result<Self, Error> {
         let (package, version) = capabilities
             .split_once('@')
             .and_then(|(package, version)| Some((package, Version::parse(version)?)))
@@ -190,11 +104,13 @@ impl Rules {
             version,
             interfaces: functions.iter().filter_map(|name| Some(name.split_once('.')?.0.to_owned())).collect(),
             functions: functions.iter().cloned().collect(),
-            size_max,
+            size_max: limits.component_bytes_max,
+            memory_bytes_max: limits.guest_memory_bytes_max as u64,
+            table_elements_max: limits.table_elements_max as u64,
         })
     }
 
-    pub(super) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
+    pub(super) fn inspect(&self, digest: Digest, bytes: &[u8]) -> Result<Inspection, Refusal> {
         if bytes.len() > self.size_max {
             return Err(Refusal::TooLarge { size: bytes.len(), max: self.size_max });
         }
@@ -203,14 +119,24 @@ impl Rules {
             None => {}
         }
         if Parser::is_core_wasm(bytes) {
-            return Err(Refusal::CoreModule);
+            return Err(Refusal::CoreModule { made: refusal::Made::of(&shape::import_modules(bytes)) });
         }
         // The parser shows bytes in many lines.
         let not_a_component = |e: wasmparser::BinaryReaderError| Refusal::NotAComponent {
-            detail: e.to_string().split(" - expected").next().unwrap_or_default().to_owned(),
+            detail: text::plain(e.to_string().split(" - expected").next().unwrap_or_default()),
         };
         // Validation comes first: what follows relies on a component that is one.
-        let types = Validator::new().validate_all(bytes).map_err(not_a_component)?;
+        let types = match Validator::new_with_features(features::RUN).validate_all(bytes) {
+            Ok(types) => types,
+            Err(error) => {
+                let used = features::used(bytes);
+                return Err(if used.is_empty() { not_a_component(error) } else { Refusal::Unsupported { used } });
+            }
+        };
+        let shape = shape::of(bytes).map_err(not_a_component)?;
+        if let Some(shape) = &shape {
+            self.measure(shape)?;
+        }
         let mut found = Found::default();
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
@@ -239,17 +165,39 @@ impl Rules {
             return Err(Refusal::MissingExport { export: ACTIONS_INTERFACE.to_owned() });
         }
         Ok(Inspection {
-            digest: Digest::of(bytes),
+            digest,
             size: bytes.len(),
             imports: found.imports.into_iter().collect(),
             wasi: found.wasi.into_iter().collect(),
             exports: found.exports.into_iter().collect(),
             logs: found.logs,
+            memory_bytes_max: shape.and_then(|shape| shape.memory_bytes_max),
         })
     }
 
+    /// Whether a guest of this shape has room here.
+    fn measure(&self, shape: &Shape) -> Result<(), Refusal> {
+        for (what, has, max) in [
+            ("instances of components", shape.component_instances, COMPONENT_INSTANCES_MAX),
+            ("core instances", shape.core_instances, engine::CORE_INSTANCES_MAX),
+            ("memories", shape.memories, engine::MEMORIES_MAX),
+            ("tables", shape.tables, engine::TABLES_MAX),
+        ] {
+            if has > u64::from(max) {
+                return Err(Refusal::TooMany { what, has, max });
+            }
+        }
+        if shape.memory_bytes > self.memory_bytes_max {
+            return Err(Refusal::Memory { bytes: shape.memory_bytes, max: self.memory_bytes_max });
+        }
+        if shape.table_elements > self.table_elements_max {
+            return Err(Refusal::Table { elements: shape.table_elements, max: self.table_elements_max });
+        }
+        Ok(())
+    }
+
     fn import(&self, import: &str, types: TypesRef<'_>, found: &mut Found) -> Result<(), Refusal> {
-        let forbidden = |why: &str| Refusal::ForbiddenImport { import: import.to_owned(), why: why.to_owned() };
+        let forbidden = |why: &str| Refusal::ForbiddenImport { import: text::plain(import), why: why.to_owned() };
         let functions = match types.component_item_for_import(import).map(|item| item.ty) {
             Some(ComponentEntityType::Instance(id)) => &types[id].exports,
             // `use` of a type from an interface; the interface itself is an import of its own.
@@ -276,9 +224,12 @@ impl Rules {
             return Ok(());
         }
         if name.package.starts_with("wasi:") {
-            return Err(forbidden(
-                "plugins reach the world through capabilities alone; of WASI 0.2 there is an empty form of a few interfaces",
-            ));
+            let known = wasi::WASI_INTERFACES.contains(&path);
+            return Err(forbidden(if known {
+                "of WASI there is an empty form of 0.2, and of no other version"
+            } else {
+                "plugins reach the world through capabilities alone; of WASI 0.2 there is an empty form of a few interfaces"
+            }));
         }
         Err(forbidden(&format!("plugins import functions of `{}` and the log", self.package)))
     }
@@ -299,7 +250,7 @@ impl Rules {
                 } else {
                     format!("`{}@{}` has no interface `{}`", self.package, self.version, name.interface)
                 };
-                return Err(Refusal::ForbiddenImport { import: format!("{import}#{function}"), why });
+                return Err(Refusal::ForbiddenImport { import: text::plain(&format!("{import}#{function}")), why });
             }
             found.imports.insert(full);
         }
@@ -314,12 +265,12 @@ impl Rules {
         }
         if theirs.major < ours.major {
             return Err(Refusal::ForbiddenImport {
-                import: import.to_owned(),
+                import: text::plain(import),
                 why: format!("this host has {}@{ours}: build the plugin anew", name.package),
             });
         }
         Err(Refusal::NewerInterface {
-            import: import.to_owned(),
+            import: text::plain(import),
             package: name.package.to_owned(),
             version: ours.to_string(),
         })

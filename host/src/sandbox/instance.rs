@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use bellhop_core::digest::Digest;
 use wasmtime::component::ComponentExportIndex;
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline};
 
 use super::bindings::{Halt, Host};
-use super::{Shared, engine, wasi};
+use super::places::Needs;
+use super::{Shared, cpu, engine, text, wasi};
 
 /// What one call may use. A limit that can change an answer belongs into the run's record, so these come
 /// with each call instead of with the sandbox.
@@ -15,7 +18,7 @@ use super::{Shared, engine, wasi};
 pub(crate) struct Budget {
     /// All linear memories together.
     pub memory_bytes_max: usize,
-    /// Computing between two calls of capabilities; waiting for the host does not count.
+    /// Processor time between two calls of capabilities; waiting for the host or for a processor does not count.
     pub cpu_ms_max: u64,
     /// The action's output, or its error.
     pub output_bytes_max: usize,
@@ -125,7 +128,7 @@ pub(super) struct State {
     pub(super) wasi: Option<Box<wasi::World>>,
     /// Why the guest was stopped, if it was the sandbox that stopped it.
     cause: Option<Trap>,
-    ticks_left: u64,
+    pub(super) meter: Arc<cpu::Meter>,
     calls: u32,
     log_bytes: usize,
     log_lines: u32,
@@ -137,9 +140,9 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(host: Box<dyn Host>, budget: Budget, table_elements_max: usize) -> Self {
+    pub(super) fn new(host: Box<dyn Host>, budget: Budget, clock: cpu::Clock, table_elements_max: usize) -> Self {
         Self {
-            ticks_left: engine::ticks(budget.cpu_ms_max),
+            meter: Arc::new(cpu::Meter::new(clock, budget.cpu_ms_max)),
             host,
             budget,
             wasi: None,
@@ -165,7 +168,7 @@ impl State {
         self.calls += 1;
         match self.host.call(name, arguments).await {
             Ok(answer) => {
-                self.ticks_left = engine::ticks(self.budget.cpu_ms_max);
+                self.meter.restart();
                 Ok(answer)
             }
             Err(halt) => self.stop(Trap::Halted(halt)),
@@ -190,10 +193,9 @@ impl State {
         }
     }
 
-    /// One tick of computing has passed.
+    /// An epoch has passed, which says nothing of the guest: its own time does.
     fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        self.ticks_left = self.ticks_left.saturating_sub(1);
-        if self.ticks_left == 0 {
+        if self.meter.is_spent() {
             return self.stop(Trap::Cpu { ms_max: self.budget.cpu_ms_max });
         }
         // Others run in between: a guest that computes holds no worker thread.
@@ -204,6 +206,20 @@ impl State {
         let error = wasmtime::Error::msg(cause.to_string());
         self.cause = Some(cause);
         Err(error)
+    }
+
+    /// Whether nothing has been heard of the guest yet, so that it can begin again.
+    fn is_untouched(&self) -> bool {
+        self.calls == 0 && self.log_lines == 0 && self.cause.is_none()
+    }
+
+    /// Forgets what an instance that did not come to be has had.
+    fn begin_again(&mut self) {
+        self.memory.fetch_sub(self.memory_bytes, Ordering::Relaxed);
+        self.memory_bytes = 0;
+        if let Some(world) = &mut self.wasi {
+            world.begin_again();
+        }
     }
 
     fn memory_trap(&mut self) -> wasmtime::Result<bool> {
@@ -251,15 +267,15 @@ impl ResourceLimiter for State {
     }
 
     fn instances(&self) -> usize {
-        64
+        engine::CORE_INSTANCES_MAX as usize
     }
 
     fn tables(&self) -> usize {
-        16
+        engine::TABLES_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        4
+        engine::MEMORIES_MAX as usize
     }
 }
 
@@ -270,36 +286,59 @@ pub(super) enum Export<'a> {
     Run { action: &'a str, input: &'a str },
 }
 
+/// What is called.
+#[derive(Clone, Copy)]
+pub(super) struct Callee<'a> {
+    pub(super) pre: &'a wasmtime::component::InstancePre<State>,
+    pub(super) index: &'a ComponentExportIndex,
+    pub(super) plugin: Digest,
+    /// What an instance of it needs.
+    pub(super) needs: Needs,
+}
+
+/// How long to wait before the pool is asked again that had nothing for a guest which had its place. An instance that
+/// is being taken down has given its place back and is in the pool a little later.
+const POOL_AGAIN: Duration = Duration::from_millis(2);
+
 /// Runs one export in a store of its own, which is gone afterwards.
 pub(super) async fn call(
     shared: &Shared,
-    pre: &wasmtime::component::InstancePre<State>,
-    index: &ComponentExportIndex,
+    callee: Callee<'_>,
     export: Export<'_>,
-    state: State,
+    mut state: State,
 ) -> Result<Result<String, String>, Trap> {
-    // Never closed, so the only failure is a program that ends.
-    let Ok(_slot) = shared.slots.acquire().await else {
-        return Err(Trap::Halted(Halt { reason: "the host is shutting down" }));
-    };
+    let memory_bytes = callee.needs.memory_bytes.min(state.budget.memory_bytes_max as u64);
+    let _place = shared.places.take(callee.plugin, Needs { memory_bytes, ..callee.needs }).await;
     let _running = shared.ticker.running();
     let output_bytes_max = state.budget.output_bytes_max;
     let fuel = output_bytes_max.max(state.budget.arguments_bytes_max) + FUEL_MARGIN_BYTES;
-    let mut store = Store::new(&shared.engine, state);
-    store.limiter(|state| state);
-    store.set_hostcall_fuel(fuel);
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut store| store.data_mut().tick());
-    let answer = enter(&mut store, pre, index, export).await;
-    store.data_mut().print_rest();
-    match answer {
-        Ok(answer) => {
-            if answer.as_ref().map_or_else(String::len, String::len) > output_bytes_max {
-                return Err(Trap::OutputTooLarge { bytes_max: output_bytes_max });
-            }
-            Ok(answer)
+    loop {
+        let meter = Arc::clone(&state.meter);
+        meter.restart();
+        let mut store = Store::new(&shared.engine, state);
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(fuel);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| store.data_mut().tick());
+        let answer = meter.count(enter(&mut store, callee.pre, callee.index, export)).await;
+        if answer.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) && store.data().is_untouched() {
+            // A full pool is waiting, whatever it is full of; it is no answer of the guest, which has done nothing yet.
+            tracing::debug!(plugin = %callee.plugin, "the pool had nothing for a guest that had its place");
+            state = store.into_data();
+            state.begin_again();
+            tokio::time::sleep(POOL_AGAIN).await;
+            continue;
         }
-        Err(error) => Err(store.data_mut().cause.take().unwrap_or_else(|| trap(&error, output_bytes_max))),
+        store.data_mut().print_rest();
+        return match answer {
+            Ok(answer) => {
+                if answer.as_ref().map_or_else(String::len, String::len) > output_bytes_max {
+                    return Err(Trap::OutputTooLarge { bytes_max: output_bytes_max });
+                }
+                Ok(answer)
+            }
+            Err(error) => Err(store.data_mut().cause.take().unwrap_or_else(|| trap(&error, output_bytes_max))),
+        };
     }
 }
 
@@ -331,11 +370,11 @@ fn trap(error: &wasmtime::Error, bytes_max: usize) -> Trap {
         Some(trap) => return Trap::Other(trap.to_string()),
         None => {}
     }
-    let text = error.root_cause().to_string();
-    if is_out_of_fuel(&text) {
+    let said = error.root_cause().to_string();
+    if is_out_of_fuel(&said) {
         return Trap::HostcallFuel { bytes_max };
     }
-    Trap::Other(cut(&text, TRAP_TEXT_BYTES_MAX).to_owned())
+    Trap::Other(text::plain(cut(&said, TRAP_TEXT_BYTES_MAX)))
 }
 
 /// Wasmtime keeps that error's type to itself, so it is known by its text; a test holds it.

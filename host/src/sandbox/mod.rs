@@ -13,26 +13,33 @@
 pub(crate) mod bench;
 mod bindings;
 mod compile;
+mod cpu;
 mod engine;
 pub(crate) mod expression;
+mod features;
 mod inspection;
 mod instance;
+mod machine;
 mod package;
+mod places;
+mod refusal;
+mod shape;
+mod text;
 mod wasi;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::digest::Digest;
-use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 pub(crate) use bindings::{Halt, Host};
 pub(crate) use compile::{COMPILE_VERB, CompileMode, compile_as_child};
-pub(crate) use inspection::{Inspection, Refusal};
+pub(crate) use inspection::Inspection;
 pub(crate) use instance::{Budget, Call, Context, Trap};
 pub(crate) use package::{Error, Package};
+pub(crate) use refusal::Refusal;
 
 use instance::State;
 
@@ -64,6 +71,8 @@ pub(crate) struct Limits {
     pub expression_instances_max: u32,
     /// The most that any budget can give a guest.
     pub guest_memory_bytes_max: usize,
+    /// Linear memory of all guests that run actions together, each counted with the most that it can grow to.
+    pub guests_memory_bytes_max: u64,
     /// Elements of one table: function pointers, mostly. An interpreter compiled to wasm has about 7,700.
     pub table_elements_max: usize,
     /// Idle slots of the pool that stay prepared for the component that used them last.
@@ -84,13 +93,36 @@ impl Default for Limits {
             concurrent_calls_max: 256,
             expression_instances_max: 16,
             guest_memory_bytes_max: 64 << 20,
+            guests_memory_bytes_max: 256 * (64 << 20),
             table_elements_max: 20_000,
             warm_slots_max: 32,
-            component_bytes_max: 64 << 20,
-            compile_cpu_s_max: 120,
+            component_bytes_max: 31 << 20,
+            compile_cpu_s_max: 60,
             compile_memory_bytes_max: 4 << 30,
-            compile_wall_s_max: 120,
+            // More than the processor's time, so that whoever meets this has met a busy machine; with the wait for a turn
+            // still less than the 120 s for which clients wait.
+            compile_wall_s_max: 75,
         }
+    }
+}
+
+impl Limits {
+    /// These limits on this machine: guests of actions and of expressions together have at most `guests_memory_bytes_max`,
+    /// and at most half of the memory that there is. One of each can always run.
+    pub(crate) fn on_this_machine(self, guests_memory_bytes_max: u64) -> Self {
+        self.within(
+            machine::guests_memory_bytes().map_or(guests_memory_bytes_max, |half| half.min(guests_memory_bytes_max)),
+        )
+    }
+
+    fn within(mut self, memory_bytes: u64) -> Self {
+        let expression = expression::MEMORY_BYTES_MAX as u64;
+        // An eighth is enough for sixteen evaluations at once where there are 8 GiB for guests.
+        let instances = u32::try_from(memory_bytes / 8 / expression).unwrap_or(u32::MAX);
+        self.expression_instances_max = self.expression_instances_max.min(instances).max(1);
+        let left = memory_bytes.saturating_sub(expression * u64::from(self.expression_instances_max));
+        self.guests_memory_bytes_max = left.max(self.guest_memory_bytes_max as u64);
+        self
     }
 }
 
@@ -106,8 +138,12 @@ struct Shared {
     linker: Linker<State>,
     rules: inspection::Rules,
     compiler: compile::Compiler,
-    /// In front of the pool: an exhausted pool is an error, a semaphore is a queue.
-    slots: Semaphore,
+    /// In front of the pool: an exhausted pool is an error, a place is waited for.
+    places: places::Places,
+    /// What guests' processor time is read from.
+    clock: cpu::Clock,
+    /// The last inspection: an installation asks more than once, and validating 18 MB takes a while.
+    inspected: Mutex<Option<Inspection>>,
     limits: Limits,
 }
 
@@ -117,16 +153,22 @@ impl Sandbox {
     /// # Errors
     /// The machine cannot run wasmtime, a function's name is not `interface.function`, or the cache folder cannot be made.
     pub(crate) fn new(options: Options) -> Result<Self, Error> {
+        Self::with_clock(options, cpu::Clock::SYSTEM)
+    }
+
+    fn with_clock(options: Options, clock: cpu::Clock) -> Result<Self, Error> {
         let Options { capabilities, functions, cache_dir, limits, compile } = options;
         let engine = engine::new(&limits).map_err(|e| Error::unavailable("the engine cannot start", &e))?;
         let ticker = engine::Ticker::start(&engine, engine::IDLE_TICKS)
             .map_err(|e| Error::Unavailable(format!("the thread that counts guests' time cannot start: {e}")))?;
-        let rules = inspection::Rules::new(&capabilities, &functions, limits.component_bytes_max)?;
+        let rules = inspection::Rules::new(&capabilities, &functions, &limits)?;
         let linker = bindings::linker(&engine, &capabilities, &functions)
             .map_err(|e| Error::unavailable("the capabilities cannot be registered", &e))?;
         let compiler = compile::Compiler::new(engine.clone(), cache_dir, compile, limits.clone())?;
-        let slots = Semaphore::new(usize::try_from(limits.concurrent_calls_max).unwrap_or(Semaphore::MAX_PERMITS));
-        Ok(Self { shared: Arc::new(Shared { engine, ticker, linker, rules, compiler, slots, limits }) })
+        let places = places::Places::new(engine::capacity(&limits));
+        let inspected = Mutex::default();
+        let shared = Shared { engine, ticker, linker, rules, compiler, places, clock, inspected, limits };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// What a plugin is and can ever ask for, read from its bytes. Nothing of it runs and nothing is compiled.
@@ -134,7 +176,16 @@ impl Sandbox {
     /// # Errors
     /// It is no component, is native code, is too large, imports what no plugin may, or exports no actions.
     pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
-        self.shared.rules.inspect(bytes)
+        let digest = Digest::of(bytes);
+        let inspected = || self.shared.inspected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(inspection) = &*inspected()
+            && inspection.digest == digest
+        {
+            return Ok(inspection.clone());
+        }
+        let inspection = self.shared.rules.inspect(digest, bytes)?;
+        *inspected() = Some(inspection.clone());
+        Ok(inspection)
     }
 
     /// Inspects a plugin, compiles it unless that was done before, and makes it ready to run.
@@ -145,6 +196,16 @@ impl Sandbox {
     /// [`Error::Refused`] is the plugin's fault and stays; [`Error::Unavailable`] is the host's and may pass.
     pub(crate) async fn prepare(&self, bytes: &[u8]) -> Result<Package, Error> {
         let inspection = self.inspect(bytes)?;
+        self.prepare_inspected(inspection, bytes).await
+    }
+
+    /// As [`Self::prepare`], of bytes that [`Self::inspect`] has just taken.
+    ///
+    /// Dropped, it stops compiling, unless another waits for the same.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub(crate) async fn prepare_inspected(&self, inspection: Inspection, bytes: &[u8]) -> Result<Package, Error> {
         let component = self.shared.compiler.component(inspection.digest, bytes).await?;
         Package::new(Arc::clone(&self.shared), &component, inspection)
     }
@@ -179,10 +240,22 @@ impl Sandbox {
         self.shared.compiler.is_cached(digest)
     }
 
-    /// Calls that could start now without waiting for another to end.
+    /// Calls of usual plugins that could start now without waiting for another to end.
     #[must_use]
     pub(crate) fn free_slots(&self) -> usize {
-        self.shared.slots.available_permits()
+        usize::try_from(self.shared.places.free(self.usual_guest())).unwrap_or(usize::MAX)
+    }
+
+    /// Guests of one usual plugin that there can be at once, when no other has any.
+    #[must_use]
+    pub(crate) fn guests_of_one_plugin(&self) -> u64 {
+        self.shared.places.of_one_plugin(self.usual_guest())
+    }
+
+    /// What a plugin of a usual toolchain needs: it says nothing of how far its memory can grow.
+    fn usual_guest(&self) -> places::Needs {
+        let memory_bytes = self.shared.limits.guest_memory_bytes_max as u64;
+        places::Needs { calls: 1, memories: 1, tables: 2, memory_bytes }
     }
 }
 

@@ -7,11 +7,12 @@ use serde_json::Value;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use super::bindings::{ACTIONS_INTERFACE, Halt, Host};
-use super::instance::{self, Budget, Call, Export, State, Trap};
-use super::{Inspection, Refusal, Shared, wasi};
+use super::instance::{self, Budget, Call, Callee, Export, State, Trap};
+use super::places::Needs;
+use super::{Inspection, Refusal, Shared, text, wasi};
 
 /// Why a plugin is not ready.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Error {
     /// The plugin's fault: tell whoever installs it.
     #[error(transparent)]
@@ -19,6 +20,9 @@ pub(crate) enum Error {
     /// The host's: look at the machine, then try again.
     #[error("{0}")]
     Unavailable(String),
+    /// Nobody's: the machine has much to do, and the same works a little later. The text is for whoever asked.
+    #[error("{0}")]
+    Busy(String),
 }
 
 impl Error {
@@ -38,6 +42,8 @@ struct Inner {
     pre: InstancePre<State>,
     describe: ComponentExportIndex,
     run: ComponentExportIndex,
+    /// What an instance needs.
+    needs: Needs,
     inspection: Inspection,
 }
 
@@ -46,7 +52,7 @@ const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
 
 impl Package {
     pub(super) fn new(shared: Arc<Shared>, component: &Component, inspection: Inspection) -> Result<Self, Error> {
-        let mismatch = |error: wasmtime::Error| Refusal::Mismatch { detail: format!("{error:#}") };
+        let mismatch = |error: wasmtime::Error| Refusal::Mismatch { detail: text::plain(&format!("{error:#}")) };
         let missing = || Refusal::MissingExport { export: ACTIONS_INTERFACE.to_owned() };
         let pre = if inspection.wasi.is_empty() {
             shared.linker.instantiate_pre(component)
@@ -62,7 +68,8 @@ impl Package {
         };
         let (describe, run) = (function("describe")?, function("run")?);
         component.initialize_copy_on_write_image().map_err(|e| Error::unavailable("no memory image", &e))?;
-        Ok(Self { inner: Arc::new(Inner { shared, pre, describe, run, inspection }) })
+        let needs = needs(component, &inspection)?;
+        Ok(Self { inner: Arc::new(Inner { shared, pre, describe, run, needs, inspection }) })
     }
 
     /// What the binary says of itself.
@@ -113,10 +120,11 @@ impl Package {
     /// Runs one action in an instance of its own, and drops the instance.
     ///
     /// `Ok(Ok(_))` and `Ok(Err(_))` are what the action answered, as JSON text that nobody has looked at yet.
-    /// Dropping the future stops the guest where it is and gives its slot back. Waits when all slots are taken.
+    /// Dropping the future stops the guest where it is and gives its place back. Waits while there is no place for what
+    /// it needs.
     ///
     /// # Errors
-    /// The action gave no answer; see [`Trap`]. [`Trap::Cpu`] can be another machine's load and is worth
+    /// The action gave no answer; see [`Trap`]. [`Trap::Cpu`] can be a slow machine and is worth
     /// another try; [`Trap::Halted`] is the host's own doing; all others come again.
     pub(crate) async fn run(&self, call: Call<'_>, host: impl Host + 'static) -> Result<Result<String, String>, Trap> {
         let Call { action, input, budget, context, memory } = call;
@@ -131,16 +139,32 @@ impl Package {
         export: Export<'_>,
         state: State,
     ) -> Result<Result<String, String>, Trap> {
-        instance::call(&self.inner.shared, &self.inner.pre, index, export, state).await
+        let Inner { shared, pre, needs, inspection, .. } = &*self.inner;
+        instance::call(shared, Callee { pre, index, plugin: inspection.digest, needs: *needs }, export, state).await
     }
 
     fn state(&self, host: Box<dyn Host>, budget: Budget, context: instance::Context) -> State {
-        let mut state = State::new(host, budget, self.inner.shared.limits.table_elements_max);
+        let shared = &self.inner.shared;
+        let mut state = State::new(host, budget, shared.clock, shared.limits.table_elements_max);
         if !self.inner.inspection.wasi.is_empty() {
             state.wasi = Some(Box::new(wasi::World::new(context)));
         }
         state
     }
+}
+
+/// What an instance of `component` takes of the pool, and can take of the memory at most.
+fn needs(component: &Component, inspection: &Inspection) -> Result<Needs, Refusal> {
+    let required = component
+        .resources_required()
+        .ok_or_else(|| Refusal::Mismatch { detail: "it is made of modules that it imports".to_owned() })?;
+    Ok(Needs {
+        calls: 1,
+        memories: u64::from(required.num_memories),
+        tables: u64::from(required.num_tables),
+        // Without bounds of its own it has the budget's.
+        memory_bytes: inspection.memory_bytes_max.unwrap_or(u64::MAX),
+    })
 }
 
 impl std::fmt::Debug for Package {

@@ -88,6 +88,11 @@ impl World {
         Self { context, monotonic_ns: 0, random_blocks: 0, random_left: Vec::new(), lines: Default::default() }
     }
 
+    /// As if nothing had been asked of it yet.
+    pub(super) fn begin_again(&mut self) {
+        *self = Self::new(self.context);
+    }
+
     fn now(&mut self) -> u64 {
         self.monotonic_ns = self.monotonic_ns.saturating_add(READING_NS);
         self.monotonic_ns

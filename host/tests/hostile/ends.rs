@@ -4,9 +4,10 @@
 //! some of these words, and all that it names have to be there. `documented` is right for every end whose code has a page
 //! and says that it is the caller's or the author's, or that one can come again; `2xx` and `4xx` are for any such status.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
@@ -68,8 +69,29 @@ pub(crate) fn is_at_rest(run: &Value) -> bool {
     run["status"].as_str().is_some_and(|status| !UNDER_WAY.contains(&status))
 }
 
-/// None when `end` is right; else what is wrong with it.
+/// How often there was which end: the first two words of each.
+static COUNTED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+
+/// The most frequent ends, as a line: cases that are all refused at the door try nothing behind it.
+pub(crate) fn told() -> String {
+    const TOLD: usize = 16;
+    let counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all: Vec<(&String, &usize)> = counted.iter().collect();
+    all.sort_by_key(|(_, count)| Reverse(**count));
+    let shown: Vec<String> = all.iter().take(TOLD).map(|(end, count)| format!("{count} {end}")).collect();
+    let more = all.len().saturating_sub(TOLD);
+    format!("ends: {}{}", shown.join(", "), if more > 0 { format!(", and {more} more") } else { String::new() })
+}
+
+/// None when `end`, which something came to, is right; else what is wrong with it.
 pub(crate) fn wrong(end: &str, right: &[String]) -> Option<String> {
+    let start = end.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    *COUNTED.lock().unwrap_or_else(PoisonError::into_inner).entry(start).or_default() += 1;
+    judged(end, right)
+}
+
+/// The same of an end that is only looked at.
+pub(crate) fn judged(end: &str, right: &[String]) -> Option<String> {
     let words: Vec<&str> = end.split(' ').collect();
     let fits = |pattern: &String| {
         pattern.split(' ').all(|wanted| match wanted {

@@ -241,20 +241,19 @@ impl World {
     /// A request for JSON that has to succeed.
     pub(crate) fn get(&self, path: &str, until: Instant) -> Result<Value, String> {
         let answer = self.send(Request { method: "GET", path, ..Request::default() }, until)?;
-        if answer.status == 200 { Ok(answer.json()) } else { Err(format!("GET {path}: {} {}", answer.status, answer.text)) }
+        if answer.status == 200 {
+            Ok(answer.json())
+        } else {
+            Err(format!("GET {path}: {} {}", answer.status, answer.text))
+        }
     }
 
     /// A request to the simulator's control.
     pub(crate) fn control(&self, method: &str, path: &str, body: &Value, until: Instant) -> Result<Answer, String> {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let path = format!("/_sim/{path}");
-        let request = Request {
-            method,
-            path: &path,
-            kind: "application/json",
-            body: text.as_bytes(),
-            ..Request::default()
-        };
+        let request =
+            Request { method, path: &path, kind: "application/json", body: text.as_bytes(), ..Request::default() };
         wire::send(&self.slack, &request, until)
     }
 
@@ -369,7 +368,8 @@ impl World {
         for (run, (status, case)) in remembered {
             let run = format!("{run} of {case}");
             let id = run.split(' ').next().unwrap_or_default();
-            let view = self.get(&format!("/v1/runs/{id}"), until).map_err(|why| format!("{run}, after a kill: {why}"))?;
+            let view =
+                self.get(&format!("/v1/runs/{id}"), until).map_err(|why| format!("{run}, after a kill: {why}"))?;
             let stands = view["status"].as_str().unwrap_or_default();
             let has_ended = |status: &str| ["completed", "faulted", "cancelled"].contains(&status);
             if has_ended(&status) && stands != status {
@@ -428,14 +428,14 @@ fn granted(file: &str) -> Result<String, String> {
         return Ok(address.clone());
     }
     let asked = Command::new(program()).args(["plugin", "inspect", file, "--output", "json"]).output();
-    let told: Value = asked
-        .map_err(|e| e.to_string())
-        .and_then(|asked| serde_json::from_slice(&asked.stdout).map_err(|e| format!("`plugin inspect` tells {e}")))?;
+    let told = asked.map_err(|e| e.to_string())?.stdout;
+    let told: Value = serde_json::from_slice(&told).unwrap_or(Value::Null);
     let lists = told["actions"].as_array().into_iter().flatten().flat_map(|action| action["calls"].as_array());
     let methods = lists.flatten().flat_map(|call| call["methods"].as_array()).flatten();
     let methods: BTreeSet<String> = methods.filter_map(|m| m["method"].as_str()).map(str::to_owned).collect();
     if methods.is_empty() {
-        return Err(format!("`plugin inspect {file}` tells no methods"));
+        let told: String = told.to_string().chars().take(600).collect();
+        return Err(format!("`plugin inspect {file}` tells no methods: {told}"));
     }
     Ok(ADDRESS.get_or_init(|| guest::granting(methods.into_iter())).clone())
 }

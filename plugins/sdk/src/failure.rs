@@ -7,18 +7,22 @@ use serde_json::Value;
 
 use crate::slack;
 
-/// What the host does about a failure.
+/// What the host does about a failure. A workflow can catch every one but [`Class::Park`] by its code; what differs is
+/// whether a `retry` takes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", from = "String")]
 pub enum Class {
-    /// The same may succeed later.
+    /// The same may succeed later. Where the workflow has a `retry` around the task, it is tried again, not before
+    /// [`Failure::retry_after_ms`] have passed; where it has none, this is a fault as any other.
     Retry,
-    /// It will fail again until something is changed. What the host does not know counts as this.
+    /// It will fail again until something is changed: a `retry` takes it only where the file names the error or gives a
+    /// condition. A class that the host does not know counts as this.
     #[default]
     Fatal,
-    /// Somebody may not: a grant, a scope, a plan.
+    /// Somebody may not: a grant, a scope, a plan. A `retry` takes it as it takes [`Class::Fatal`].
     Denied,
-    /// A person has to look at it.
+    /// A person has to look at it: the run is parked with this failure as the reason (`asked`), and nothing catches it. What
+    /// the action has changed before is in the run's ledger.
     Park,
 }
 
@@ -49,7 +53,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A fatal failure. `code` is one that the action declares, in lower case with hyphens; `message` is for people.
+    /// A fatal failure. `code` is one that the action declares, in lower case with hyphens, or that of an error of a call
+    /// that is passed on; `message` is for people. Any other code, and one of the host's own states such as
+    /// `outcome-unknown`, arrives as `plugin-error` with the code in `$error.details.code`.
     #[must_use]
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -69,7 +75,8 @@ impl Failure {
         self
     }
 
-    /// With the time after which a retry makes sense.
+    /// With the time after which a retry makes sense, for [`Class::Retry`]: a `retry` of the file waits at least so long,
+    /// up to seven days. `$error.retryAfterMs` has it.
     #[must_use]
     pub fn retry_after_ms(mut self, retry_after_ms: u64) -> Self {
         self.retry_after_ms = Some(retry_after_ms);

@@ -36,10 +36,11 @@
 //! # fn main() {}
 //! ```
 //!
-//! An action is a function of its input and of the answers to its calls: it has no clock, no randomness and no state of
-//! its own, and the host may run it again from its start and feed it the recorded answers. Nothing needs to be done for
-//! that. What an action may call is what it declares; a call that it does not declare for the kind of connection that
-//! it runs on is refused.
+//! An action is a function of its input and of the answers to its calls: it has no clock but [`Context::started_at`], no
+//! state of its own, and randomness only where a toolchain insists on WASI: another sequence in each run and each
+//! execution of a task, and the same in each attempt and slice of it. The host may run it again from its start and feed it
+//! the recorded answers. Nothing needs to be done for that. What an action may call is what it declares; a call that it
+//! does not declare for the kind of connection that it runs on is refused.
 //!
 //! On other targets than WebAssembly the calls go to a script (see [`testing`]), so that actions are tested as any code.
 
@@ -64,7 +65,7 @@ mod plugin;
 pub use bellhop_plugin_macros::{action, input, output};
 
 pub use action::{Action, Alternative, Answer, Effect, ErrorCode, Exclusive, Licence, Spec};
-pub use context::{Connection, Context, Kind};
+pub use context::{Connection, Context, Kind, Limits};
 pub use done::Done;
 pub use failure::{Class, Failure};
 pub use plugin::{Entry, Plugin};

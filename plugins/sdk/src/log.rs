@@ -1,4 +1,6 @@
-//! Lines for whoever operates the host. Always granted, capped, and silent while the host replays the action.
+//! Lines for whoever operates the host. Always granted, capped, and silent while the host replays the action: a line that was
+//! written before the action was put down is not written again. Each is one line of the host's log, at its level, with
+//! line breaks and control characters written as escapes.
 
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -93,7 +93,6 @@ impl Plugin {
 
     /// Runs one action: JSON in, JSON out, as the WIT package `bellhop:action` says.
     pub fn run(&self, action: &str, request: &str) -> Result<String, String> {
-        slack::budget::start();
         self.answer(action, request)
             .map(|answer| answer.to_string())
             .map_err(|failure| serde_json::to_string(&failure).unwrap_or_else(|_| failure.to_string()))
@@ -107,6 +106,7 @@ impl Plugin {
             .ok_or_else(|| Failure::new("action-unknown", format!("the plugin has no action `{action}`")))?;
         let Request { input, mut context, state } = serde_json::from_str(request)
             .map_err(|error| Failure::new("input-invalid", format!("the request cannot be read: {error}")))?;
+        slack::budget::start(&context.limits);
         context.state = state;
         (entry.run)(&context, input)
     }

@@ -172,7 +172,7 @@ pub fn run(plugin: &Plugin, action: &str, on: Kind, input: &Value, state: &Value
     let mut request = json!({
         "input": input,
         "context": {
-            "run": "run_test", "task": "/do/0/test", "attempt": 1, "dryRun": false,
+            "run": "run_test", "task": "/do/0/test", "execution": "/do/0/test#0", "attempt": 1, "dryRun": false,
             "startedAt": "2026-01-01T09:00:00Z", "futureField": true,
             "connection": {
                 "name": "test", "kind": on.as_str(), "plan": plan,

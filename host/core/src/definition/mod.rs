@@ -18,7 +18,9 @@ pub mod source;
 
 pub use check::check_expressions;
 pub(crate) use parse::kind_of;
-pub use parse::{PURPOSES, is_action_name, is_plugin_name, is_variable_name, is_version, parse, parse_reference};
+pub use parse::{
+    PURPOSES, is_action_name, is_plugin_name, is_variable_name, is_version, is_workflow_name, parse, parse_reference,
+};
 pub use source::Source;
 
 /// A place of a task in a definition: index into [`Workflow::tasks`], stable for one digest.
@@ -87,6 +89,9 @@ impl fmt::Display for WorkflowName {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
+
+/// The namespace of the workflows that a host makes of single actions: nobody else's workflow is in it.
+pub const ACTION_NAMESPACE: &str = "bellhop-action";
 
 /// `document`.
 #[derive(Debug, Clone, PartialEq)]

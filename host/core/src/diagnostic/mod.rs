@@ -80,7 +80,7 @@ pub struct Remedy {
 pub struct HttpRemedy {
     /// `POST`, …
     pub method: String,
-    /// From the root: `/v1/connection-links`.
+    /// From the root: `/v1/connections`.
     pub path: String,
     /// The body.
     pub body: serde_json::Value,

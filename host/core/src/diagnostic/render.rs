@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::{Diagnostic, Has, Needs, Place, Remedy, Severity};
 use crate::requirement::{Kind, Plan};
+use crate::text::is_steering;
 
 /// A tab is shown as so many spaces, so that the marks stay under the text on every terminal.
 const TAB: &str = "    ";
@@ -174,19 +175,7 @@ fn visible(text: &str) -> String {
 }
 
 fn deceives(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{61c}'
-                | '\u{200b}'
-                | '\u{200e}'
-                | '\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{2069}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
+    c.is_control() || is_steering(c)
 }
 
 /// All of them, a blank line between, and a last line with the counts.

@@ -6,7 +6,7 @@ use super::alias::{self, Choice, NamedBy, Resolution};
 use super::flow::Reach;
 use super::say::{self, AUTHOR, OPERATOR, Subject};
 use super::whole::Judge;
-use crate::definition::Call;
+use crate::definition::{ACTION_NAMESPACE, Call, TaskKind};
 use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, code, nearest};
 use crate::requirement::{Connection, Kind};
 
@@ -21,6 +21,9 @@ impl Judge<'_> {
         let present = self.question.connections;
         let name = self.question.workflow.document.name.to_string();
         let bind = |to: &str| {
+            if self.question.workflow.document.name.namespace == ACTION_NAMESPACE {
+                return self.name_in_action_run(to);
+            }
             let alias = alias.unwrap_or("ALIAS");
             Remedy {
                 title: "say which".to_owned(),
@@ -104,6 +107,24 @@ impl Judge<'_> {
                     ..subject.error(code::CONNECTION_MISSING, format!("there is no connection for {called}"))
                 }
             }
+        }
+    }
+
+    /// A run of a single action has no bindings: its trigger says on which connection.
+    fn name_in_action_run(&self, to: &str) -> Remedy {
+        let action = self.question.workflow.tasks.iter().find_map(|task| match &task.kind {
+            TaskKind::Call(call) => Some(call.reference.to_string()),
+            _ => None,
+        });
+        let action = action.unwrap_or_default();
+        Remedy {
+            title: "say which".to_owned(),
+            command: Some(format!("bellhop action run {action} --connection {to}")),
+            http: Some(HttpRemedy {
+                method: "POST".to_owned(),
+                path: format!("/v1/actions/{action}/runs"),
+                body: json!({ "connection": to }),
+            }),
         }
     }
 

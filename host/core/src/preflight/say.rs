@@ -468,7 +468,7 @@ pub(super) fn connect(kind: Kind, name: &str, has: Option<Kind>, present: &[Conn
         command: Some(format!("bellhop connect slack --kind {kind} --name {free}")),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
-            path: "/v1/connection-links".to_owned(),
+            path: "/v1/connections".to_owned(),
             body: json!({"kind": kind, "name": free}),
         }),
     }
@@ -484,10 +484,10 @@ fn reconnect(connection: &Connection, title: &str, flags: &[&str]) -> Remedy {
     let flags: String = flags.iter().map(|f| format!(" {f}")).collect();
     Remedy {
         title: title.to_owned(),
-        command: Some(format!("bellhop connect slack --kind {kind} --name {name}{flags}")),
+        command: Some(format!("bellhop connect slack --kind {kind} --name {name} --replace{flags}")),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
-            path: "/v1/connection-links".to_owned(),
+            path: "/v1/connections?replace=true".to_owned(),
             body: Value::Object(body),
         }),
     }

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::event::{Ending, FrameId};
-use super::frame::{Body, Calling, Phase};
+use super::event::{Ending, FrameId, Why};
+use super::frame::{Body, Calling, Phase, Running};
 use super::state::{Failed, Rollback, Stands, State, Undoing};
 use crate::definition::TaskIndex;
 use crate::fault::Fault;
 use crate::time::Timestamp;
-
-/// A call parked for this may have been carried out: it goes on in its attempt, which finds that out first.
-pub(super) const OUTCOME_UNKNOWN: &str = "outcome-unknown";
 
 impl State {
     /// Keeps the tree as it is now, unless a fault that is still on its way up did so already.
@@ -40,7 +37,7 @@ impl State {
             return true;
         }
         let open = self.ended.is_none() && self.ending.is_none() && self.halted.is_none() && self.rollback.is_none();
-        let rests = |call: &Calling| call.parked.as_ref().is_some_and(|reason| reason.code() != OUTCOME_UNKNOWN);
+        let rests = |call: &Calling| call.parked.is_some() && call.why != Why::Doubt;
         open && self.calls().next().is_some() && self.calls().all(|(_, call)| rests(call)) && self.stopping.is_empty()
     }
 
@@ -84,6 +81,10 @@ impl State {
         for frame in self.frames.values_mut() {
             if let Body::Task(task) = &mut frame.body {
                 task.deadline = task.deadline.map(|d| renewed(d, task.started_at));
+                if let Phase::Trying(trying) = &mut task.phase {
+                    // How long and how often a `retry` may go on is given anew as well.
+                    (trying.since, trying.retries) = (at, 0);
+                }
             }
         }
         if let Some(frame) = frame {
@@ -105,6 +106,10 @@ impl State {
                 gone.insert(*id);
             }
         }
+        // What is entered anew under its key began when it was entered first.
+        let calls = self.calls().filter(|(id, _)| gone.contains(id));
+        let starts: Vec<_> = calls.map(|(_, call)| (call.key.to_string(), call.started_at)).collect();
+        self.starts.extend(starts);
         let parent = self.frames.get(&frame).and_then(|f| f.parent);
         let branch = self.running(frame).and_then(|task| task.branch);
         self.frames.retain(|id, _| !gone.contains(id));
@@ -120,10 +125,44 @@ impl State {
         });
     }
 
-    /// A parked call in a new attempt.
-    pub(super) fn retry_call(&mut self, frame: FrameId) {
+    /// A parked call in a new attempt. How long it waited for a person is no part of what a `retry` around it may take.
+    pub(super) fn retry_call(&mut self, frame: FrameId, at: Timestamp) {
         self.retried += 1;
         self.renew_call(frame);
+        let mut around = Some(frame);
+        while let Some(id) = around {
+            self.with_task(id, |task| {
+                if let Phase::Trying(trying) = &mut task.phase {
+                    trying.since = at;
+                }
+            });
+            around = self.frames.get(&id).and_then(|found| found.parent);
+        }
+    }
+
+    /// When the execution of the task at `frame` began, for an attempt at it that begins now; what later attempts at it
+    /// are to have is kept with the outermost `try` around it.
+    pub(super) fn start_of(&mut self, frame: FrameId) -> Option<Timestamp> {
+        let running = self.running(frame)?;
+        let (key, entered_at) = (running.key.to_string(), running.started_at);
+        let mut start = self.starts.remove(&key).unwrap_or(entered_at);
+        let (mut outermost, mut around) = (None, Some(frame));
+        while let Some(id) = around {
+            if let Some(Running { phase: Phase::Trying(_), .. }) = self.running(id) {
+                outermost = Some(id);
+            }
+            around = self.frames.get(&id).and_then(|found| found.parent);
+        }
+        let Some(outermost) = outermost else { return Some(start) };
+        self.with_task(outermost, |task| {
+            if let Phase::Trying(trying) = &mut task.phase {
+                match trying.starts.get(&key) {
+                    Some(first) => start = *first,
+                    None => trying.starts.insert_mut(key, start),
+                }
+            }
+        });
+        Some(start)
     }
 
     fn renew_call(&mut self, frame: FrameId) {
@@ -135,6 +174,7 @@ impl State {
             if let Phase::Calling(call) = &mut task.phase {
                 call.attempt = attempt;
                 call.parked = None;
+                call.why = Why::default();
                 call.wrote = false;
             }
         });

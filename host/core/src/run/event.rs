@@ -103,6 +103,39 @@ pub struct Undo {
     pub connection: Option<String>,
 }
 
+/// Why a call waits for a person. What a person's order does to it hangs on this, and never on the text of the fault
+/// beside it, which is partly an action's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// A request was sent, and nobody can tell whether it was carried out. The call goes on in its attempt, which finds
+    /// that out first, and a run with such a call goes on on no other definition.
+    Doubt,
+    /// The action asked for a person.
+    Asked,
+    /// What it needs was not there: its connection, its plugin, or Slack.
+    Unavailable,
+    /// Its plugin did not repeat itself.
+    Nondeterministic,
+    /// It computed too long, again and again.
+    Timeout,
+    /// An earlier attempt carried out something else in the place of what this one wants.
+    Differs,
+    /// What it wants to do next needs more room than a run has.
+    TooLarge,
+    /// Nothing that anything hangs on.
+    #[default]
+    Other,
+}
+
+impl Why {
+    /// The one that is not written down.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+    pub(super) fn is_other(&self) -> bool {
+        *self == Self::Other
+    }
+}
+
 /// What became of a change when the run was rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -301,8 +334,11 @@ pub enum Event {
         frame: FrameId,
         /// When.
         at: Timestamp,
-        /// Why.
+        /// Why, in words.
         reason: Fault,
+        /// Why, for what follows from it.
+        #[serde(default, skip_serializing_if = "Why::is_other")]
+        why: Why,
         /// Whether it had changed something before.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         wrote: bool,
@@ -375,6 +411,8 @@ pub enum Event {
     UndoScheduled {
         /// A new frame, for the call.
         frame: FrameId,
+        /// When.
+        at: Timestamp,
         /// The change, as its position in the ledger.
         entry: u32,
         /// Counts from 1: attempts of this inverse.

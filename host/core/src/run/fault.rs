@@ -60,6 +60,8 @@ pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
         instance: None,
         slack: None,
         details: None,
+        class: None,
+        retry_after_ms: None,
     }
 }
 
@@ -73,5 +75,7 @@ pub(super) fn of_timeout(what: &str) -> Fault {
         instance: None,
         slack: None,
         details: None,
+        class: None,
+        retry_after_ms: None,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 use serde_json::Value;
 
-use super::event::{Block, Effect, Event, FrameId, Variables};
+use super::event::{Block, Effect, Event, FrameId, Variables, Why};
 use super::frame::{Body, Calling, Forking, Frame, List, Looping, Phase, Role, Running, Trying};
 use super::key::ExecutionKey;
 use super::place::Place;
@@ -58,17 +58,22 @@ impl State {
             }
             Event::ForkEntered { frame } => self.set_phase(*frame, |_| Phase::Forking(Forking::default())),
             Event::ContextMerged { frame, context } => self.write_context(*frame, context),
-            Event::CallScheduled { frame, attempt, action, connection, arguments } => self.set_phase(*frame, |task| {
-                Phase::Calling(Calling {
-                    key: task.key.clone(),
-                    attempt: *attempt,
-                    action: action.clone(),
-                    connection: connection.clone(),
-                    arguments: arguments.clone(),
-                    parked: None,
-                    wrote: false,
-                })
-            }),
+            Event::CallScheduled { frame, attempt, action, connection, arguments } => {
+                let started_at = self.start_of(*frame);
+                self.set_phase(*frame, |task| {
+                    Phase::Calling(Calling {
+                        key: task.key.clone(),
+                        attempt: *attempt,
+                        action: action.clone(),
+                        connection: connection.clone(),
+                        arguments: arguments.clone(),
+                        started_at: started_at.unwrap_or(task.started_at),
+                        parked: None,
+                        why: Why::default(),
+                        wrote: false,
+                    })
+                });
+            }
             Event::WaitScheduled { frame, until } => self.set_phase(*frame, |_| Phase::Waiting { until: *until }),
             Event::TaskCompleted { frame, output, context, then, effect, .. } => {
                 self.complete(*frame, output, context.as_ref(), then, effect.as_ref());
@@ -97,11 +102,13 @@ impl State {
                 let value = self.value_for_child(*parent);
                 self.leave(*parent, *task, value, None, &Then::Continue);
             }
-            Event::Parked { frame, reason, wrote, .. } => self.set_parked(*frame, Some(reason.clone()), *wrote),
-            Event::Unparked { frame, .. } => self.set_parked(*frame, None, false),
+            Event::Parked { frame, reason, why, wrote, .. } => {
+                self.set_parked(*frame, Some(reason.clone()), *why, *wrote);
+            }
+            Event::Unparked { frame, .. } => self.set_parked(*frame, None, Why::default(), false),
             Event::Suspended { .. } => self.suspended = true,
             Event::Resumed { .. } => self.suspended = false,
-            Event::CallRetried { frame, .. } => self.retry_call(*frame),
+            Event::CallRetried { frame, at } => self.retry_call(*frame, *at),
             Event::TimedOut { at } => self.remember_failed(None, *at),
             Event::Halted { at, fault } => {
                 self.halted = Some((*at, fault.clone()));
@@ -128,15 +135,18 @@ impl State {
                     rollback.begun = true;
                 }
             }
-            Event::UndoScheduled { frame, entry, attempt, action, connection, arguments } => {
+            Event::UndoScheduled { frame, at, entry, attempt, action, connection, arguments } => {
                 if let Some(key) = self.key_of_inverse(*entry) {
+                    let first = self.ledger.get_mut(*entry as usize).map(|e| *e.undo_started_at.get_or_insert(*at));
                     let call = Calling {
                         key,
                         attempt: *attempt,
                         action: action.clone(),
                         connection: connection.clone(),
                         arguments: arguments.clone(),
+                        started_at: first.unwrap_or(*at),
                         parked: None,
+                        why: Why::default(),
                         wrote: false,
                     };
                     self.call_inverse(*frame, *entry, call);
@@ -161,7 +171,7 @@ impl State {
                     place.admitted = true;
                 }
             }
-            Event::Displaced { .. } => {}
+            Event::Displaced { by, .. } => self.displaced_by = Some(*by),
             Event::NoticeDue { notice } => {
                 self.notices_made = notice.number + 1;
                 self.notices.insert(notice.number, notice.clone());
@@ -231,15 +241,15 @@ impl State {
         self.with_task(frame, |task| task.phase = phase(task));
     }
 
-    fn set_parked(&mut self, frame: FrameId, reason: Option<Fault>, wrote: bool) {
+    fn set_parked(&mut self, frame: FrameId, reason: Option<Fault>, why: Why, wrote: bool) {
         if let Some(call) = self.stopping.get_mut(&frame) {
-            (call.parked, call.wrote) = (reason, wrote);
+            (call.parked, call.why, call.wrote) = (reason, why, wrote);
         } else if let Some(call) = self.inverse_call_mut(frame) {
-            (call.parked, call.wrote) = (reason, wrote);
+            (call.parked, call.why, call.wrote) = (reason, why, wrote);
         } else {
             self.with_task(frame, |task| {
                 if let Phase::Calling(calling) = &mut task.phase {
-                    (calling.parked, calling.wrote) = (reason, wrote);
+                    (calling.parked, calling.why, calling.wrote) = (reason, why, wrote);
                 }
             });
         }
@@ -324,6 +334,7 @@ impl State {
                     retries: 0,
                     retries_within: 0,
                     since: at,
+                    starts: RedBlackTreeMapSync::new_sync(),
                     backoff: None,
                     fault: None,
                     handling: false,
@@ -525,8 +536,12 @@ impl State {
 
     fn remove_below(&mut self, frame: FrameId) {
         // Children have higher numbers than their parents.
-        let children: Vec<FrameId> =
-            self.frames.range(FrameId(frame.0.saturating_add(1))..).filter(|(_, f)| f.parent == Some(frame)).map(|(id, _)| *id).collect();
+        let children: Vec<FrameId> = self
+            .frames
+            .range(FrameId(frame.0.saturating_add(1))..)
+            .filter(|(_, f)| f.parent == Some(frame))
+            .map(|(id, _)| *id)
+            .collect();
         for child in children {
             self.remove(child);
         }

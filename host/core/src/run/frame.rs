@@ -7,7 +7,7 @@ use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::event::{Block, FrameId, Variables, present};
+use super::event::{Block, FrameId, Variables, Why, present};
 use super::key::ExecutionKey;
 use crate::definition::{ActionReference, TaskIndex};
 use crate::fault::Fault;
@@ -115,8 +115,13 @@ pub struct Calling {
     pub connection: Option<String>,
     /// The action's input.
     pub arguments: Arc<Value>,
-    /// Why it cannot go on without a person.
+    /// When this execution of the task began: the same for all attempts.
+    pub started_at: Timestamp,
+    /// Why it cannot go on without a person, in words.
     pub parked: Option<Fault>,
+    /// The same, for what follows from it.
+    #[serde(default, skip_serializing_if = "Why::is_other")]
+    pub why: Why,
     /// Whether it had changed something before it was parked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wrote: bool,
@@ -174,7 +179,12 @@ pub(super) struct Trying {
     pub(super) retries: u32,
     /// Retries of this `try` and of those inside it, since it began.
     pub(super) retries_within: u32,
+    /// From when on `retry.limit.duration` counts.
     pub(super) since: Timestamp,
+    /// When the executions inside began, by key, for their attempts to come; in the outermost `try` only, which outlives
+    /// the others.
+    #[serde(default, skip_serializing_if = "RedBlackTreeMapSync::is_empty")]
+    pub(super) starts: RedBlackTreeMapSync<String, Timestamp>,
     /// Waiting to try again.
     pub(super) backoff: Option<Timestamp>,
     /// The fault that was caught last.

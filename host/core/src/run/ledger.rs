@@ -9,6 +9,7 @@ use super::key::ExecutionKey;
 use super::state::State;
 use crate::definition::{ActionReference, OFFBOARDING, Task};
 use crate::fault::Fault;
+use crate::time::Timestamp;
 
 /// One change that this run made, or may have made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct LedgerEntry {
     /// How often its inverse was called.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
+    /// When that was first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_started_at: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
@@ -59,6 +63,7 @@ impl State {
             effect: effect.clone(),
             fate: None,
             attempts: 0,
+            undo_started_at: None,
         };
         let earlier = self.ledger.iter().rposition(|e| e.key == call.key && e.fate.is_none());
         let Some(position) = earlier else { return self.ledger.push_back_mut(entry) };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::event::{Ending, FrameId};
+use super::event::{Ending, FrameId, Why};
 use super::frame::{Body, Calling, Phase, Running};
 use super::notice::Notice;
 use super::place::{Group, Place};
@@ -109,6 +109,9 @@ pub struct Waiting {
     /// Why, for `retry` and `person`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Fault>,
+    /// For `person`, why a call waits: `doubt`, `asked`, `unavailable`, …; what `retry` and `resolve` do hangs on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
 }
 
 /// Everything that must be under way now. The same for a run that lives and for one just folded.
@@ -214,24 +217,26 @@ impl State {
         }
         let calling = self.started_at.is_none()
             || self.is_unfinished()
-            || !self.notices.is_empty() || self.calls().next().is_some();
+            || !self.notices.is_empty()
+            || self.calls().next().is_some();
         if calling { Status::Running } else { Status::Waiting }
     }
 
     /// What it waits for, if it waits or is parked.
     #[must_use]
     pub fn waiting(&self) -> Option<Waiting> {
-        let person = self.person().map(|(task, reason)| Waiting {
+        let person = self.person().map(|(task, reason, why)| Waiting {
             task: task.to_owned(),
             on: "person",
             until: None,
             reason: Some(reason.clone()),
+            why,
         });
         if person.is_some() {
             return person;
         }
         let before = |on: &'static str, fault: Fault| {
-            Some(Waiting { task: String::new(), on, until: None, reason: Some(fault) })
+            Some(Waiting { task: String::new(), on, until: None, reason: Some(fault), why: None })
         };
         match (&self.blocked, &self.place) {
             _ if self.ended.is_some() || self.ending.is_some() => {}
@@ -268,17 +273,22 @@ impl State {
                 on,
                 until: Some(until.to_string()),
                 reason,
+                why: None,
             })
     }
 
     /// What a person has to decide about, and the task.
-    fn person(&self) -> Option<(&str, &Fault)> {
-        let call = self.calls().find_map(|(_, call)| Some((call.key.pointer.as_str(), call.parked.as_ref()?)));
-        let halted = || self.halted.as_ref().map(|(_, fault)| (fault.instance.as_deref().unwrap_or_default(), fault));
+    fn person(&self) -> Option<(&str, &Fault, Option<Why>)> {
+        let call = self.calls().find_map(|(_, call)| {
+            let why = Some(call.why).filter(|why| *why != Why::Other);
+            Some((call.key.pointer.as_str(), call.parked.as_ref()?, why))
+        });
+        let halted =
+            || self.halted.as_ref().map(|(_, fault)| (fault.instance.as_deref().unwrap_or_default(), fault, None));
         let incomplete = || {
             let undoing = self.undoing()?;
             let Stands::Incomplete(reason) = &undoing.stands else { return None };
-            Some((self.ledger.get(undoing.entry as usize)?.key.pointer.as_str(), reason.as_ref()))
+            Some((self.ledger.get(undoing.entry as usize)?.key.pointer.as_str(), reason.as_ref(), None))
         };
         call.or_else(incomplete).or_else(halted)
     }

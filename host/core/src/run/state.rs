@@ -15,6 +15,7 @@ use super::notice::Notice;
 use super::place::Place;
 use crate::definition::{TaskIndex, TaskKind, Workflow};
 use crate::fault::Fault;
+use crate::id::RunId;
 use crate::time::Timestamp;
 
 /// The version of the serialized form of [`State`].
@@ -51,11 +52,17 @@ pub struct State {
     pub(super) halted: Option<(Timestamp, Fault)>,
     /// Whether a task with `noRollbackAfter` has begun.
     pub(super) committed: bool,
+    /// When executions began that are entered anew because a person has them tried again, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) starts: BTreeMap<String, Timestamp>,
     /// How often a person had something tried again: each such time raises the numbers of all attempts to come.
     pub(super) retried: u32,
     /// Whether, and how far, what was changed is being taken back.
     pub(super) rollback: Option<Rollback>,
     pub(super) killed: bool,
+    /// The run that has taken the place of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) displaced_by: Option<RunId>,
     /// What preflight said of a run that was accepted all the same.
     pub(super) blocked: Option<Arc<Value>>,
     pub(super) place: Option<Place>,
@@ -130,9 +137,11 @@ impl State {
             failed: None,
             halted: None,
             committed: false,
+            starts: BTreeMap::new(),
             retried: 0,
             rollback: None,
             killed: false,
+            displaced_by: None,
             blocked: None,
             place: None,
             notices: BTreeMap::new(),

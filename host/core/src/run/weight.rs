@@ -30,9 +30,10 @@ impl Event {
             Self::Redefined { pins, .. } | Self::Unblocked { pins, .. } => of_value(Some(pins)),
             Self::Blocked { diagnostics, .. } => of_value(Some(diagnostics)),
             Self::Ending { ending, .. } | Self::Ended { ending, .. } => of_ending(ending),
-            Self::NoticeDue { notice } => {
-                [&notice.reason, &notice.connection, &notice.channel, &notice.text].map(|t| value::text_bytes(t)).iter().sum()
-            }
+            Self::NoticeDue { notice } => [&notice.reason, &notice.connection, &notice.channel, &notice.text]
+                .map(|t| value::text_bytes(t))
+                .iter()
+                .sum(),
             Self::CallStopped { effect, .. } => of_effect(effect.as_ref()),
             Self::Queued { group, .. } => value::text_bytes(&group.name),
             Self::TaskSkipped { .. }

@@ -38,7 +38,7 @@ fn the_known_error_is_the_one_of_the_design() {
                 "title": "connect the workspace too",
                 "command": "bellhop connect slack --kind grid-workspace --name acme-hq",
                 "http": {
-                    "method": "POST", "path": "/v1/connection-links",
+                    "method": "POST", "path": "/v1/connections",
                     "body": {"kind": "grid-workspace", "name": "acme-hq"},
                 },
             }],

@@ -47,6 +47,7 @@ impl Outside {
                     return Cause::Park {
                         frame,
                         reason: Fault::of_code("outcome-unknown", 500, "by chance"),
+                        why: Why::Doubt,
                         wrote: false,
                     };
                 }
@@ -54,6 +55,7 @@ impl Outside {
                     return Cause::Park {
                         frame,
                         reason: Fault::of_code("plugin-timeout", 504, "by chance"),
+                        why: Why::Timeout,
                         wrote: false,
                     };
                 }
@@ -90,7 +92,7 @@ impl Outside {
 
 fn at_frame(cause: Cause, frame: FrameId) -> Cause {
     match cause {
-        Cause::Park { reason, wrote, .. } => Cause::Park { frame, reason, wrote },
+        Cause::Park { reason, why, wrote, .. } => Cause::Park { frame, reason, why, wrote },
         Cause::Returned { result, .. } => Cause::Returned { frame, result },
         other => other,
     }

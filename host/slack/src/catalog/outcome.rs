@@ -83,6 +83,13 @@ pub fn classify(method: &Method, error: &str) -> Class {
     Class { kind, code, status, already_done: method.already_done.iter().any(|e| e == error) }
 }
 
+/// The status of a code that [`classify`] can answer.
+#[must_use]
+pub fn status_of(code: &str) -> Option<u16> {
+    let line = LINES.iter().find(|line| line.code == code).map(|line| line.status);
+    line.or_else(|| (code == "slack-error").then_some(400))
+}
+
 /// Every code that [`classify`] can answer, each once.
 #[must_use]
 pub fn codes() -> Vec<&'static str> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::error::Error as _;
 
+use bellhop_core::json;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
@@ -192,9 +193,13 @@ pub(super) fn judge(
     bytes: &[u8],
     token: &Secret,
 ) -> Result<Answer, Failure> {
-    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let wait = || retry_after::parse(header(RETRY_AFTER.as_str()), header(DATE.as_str()));
-    let body: Option<Value> = serde_json::from_slice(bytes).ok();
+    // Everything that Slack says goes through here first: from here on there is no token in it.
+    let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(|text| secret::clean(text, token));
+    let wait = || retry_after::parse(header(RETRY_AFTER.as_str()).as_deref(), header(DATE.as_str()).as_deref());
+    let body: Option<Value> = serde_json::from_slice(&json::with_numbers_as_text(bytes)).ok().map(|mut body| {
+        secret::strip(&mut body, token);
+        body
+    });
     let said = body.as_ref().and_then(|b| b.get("error")).and_then(Value::as_str);
 
     if status == 429 || said.is_some_and(|e| RATE_LIMITED.contains(&e)) {
@@ -217,8 +222,6 @@ pub(super) fn judge(
     };
     let text = |field: &str| body.get(field).and_then(Value::as_str).map(str::to_owned);
     let (needed, provided) = (text("needed"), text("provided"));
-    let mut body = body;
-    secret::strip(&mut body, token);
     Ok(Answer {
         status,
         ok,

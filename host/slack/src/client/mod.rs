@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::catalog::{Method, Transport};
 
 pub use answer::{Answer, Failure, NotSent, Unknown};
-pub use secret::{REMOVED, Secret, strip};
+pub use secret::{REMOVED, Secret, clean, masked, strip};
 
 /// Longest that a connection may take to come about.
 const CONNECT_MS_MAX: u64 = 10_000;

@@ -40,9 +40,10 @@ impl fmt::Debug for Secret {
 /// What stands where a token stood.
 pub const REMOVED: &str = "[token removed]";
 
-/// How Slack's tokens begin.
-const BEGINNINGS: [&str; 10] =
-    ["xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxp-", "xoxr-", "xoxs-", "xapp-"];
+/// How Slack's tokens begin, before the letter of their kind: `xoxb-`, `xoxe.xoxp-`, …
+const SLACKS: &str = "xox";
+/// How tokens of apps begin, and those of this host's own interface.
+const OTHERS: [&str; 2] = ["xapp-", "bh_"];
 /// A text such as "tokens begin with xoxb-" is none.
 const TAIL_CHARS_MIN: usize = 8;
 /// Fields whose value is a secret whatever it looks like.
@@ -67,6 +68,9 @@ pub fn strip(value: &mut Value, own: &Secret) {
         }
         Value::Array(items) => items.iter_mut().for_each(|item| strip(item, own)),
         Value::Object(fields) => {
+            if fields.keys().any(|name| without_tokens(name, own).is_some()) {
+                *fields = std::mem::take(fields).into_iter().map(|(name, field)| (clean(&name, own), field)).collect();
+            }
             for (name, field) in fields {
                 match field {
                     Value::String(text) if FIELDS.contains(&name.as_str()) => REMOVED.clone_into(text),
@@ -76,6 +80,18 @@ pub fn strip(value: &mut Value, own: &Secret) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// A text without tokens.
+#[must_use]
+pub fn clean(text: &str, own: &Secret) -> String {
+    without_tokens(text, own).unwrap_or_else(|| text.to_owned())
+}
+
+/// A text of nobody's in particular, without what looks like a token of Slack.
+#[must_use]
+pub fn masked(text: &str) -> Option<String> {
+    without_tokens(text, &Secret::new(String::new()))
 }
 
 /// The text without tokens; none when it has none, which is nearly always.
@@ -106,8 +122,15 @@ fn without_tokens(text: &str, own: &Secret) -> Option<String> {
     Some(out)
 }
 
-fn first_beginning(text: &str) -> Option<(usize, &'static str)> {
-    BEGINNINGS.into_iter().filter_map(|b| text.find(b).map(|at| (at, b))).min()
+/// Where a token may begin, and what is surely its beginning.
+fn first_beginning(text: &str) -> Option<(usize, &str)> {
+    let slacks = text.match_indices(SLACKS).find_map(|(at, _)| {
+        let rest = &text.as_bytes()[at + SLACKS.len()..];
+        let is_one = matches!(rest, [b'a'..=b'z', b'-' | b'.', ..]);
+        is_one.then(|| (at, &text[at..at + SLACKS.len() + 2]))
+    });
+    let others = OTHERS.into_iter().filter_map(|beginning| text.find(beginning).map(|at| (at, beginning)));
+    others.chain(slacks).min_by_key(|(at, _)| *at)
 }
 
 #[cfg(test)]
@@ -121,6 +144,16 @@ mod tests {
         let secret = Secret::new("xoxb-1234-abcd\n".to_owned());
         assert_eq!(format!("{secret:?}"), "…");
         assert_eq!(secret.reveal(), "xoxb-1234-abcd");
+    }
+
+    #[test]
+    fn attack_b12_tokens_leave_keys_too() {
+        let own = Secret::new("odd-token-of-a-test".to_owned());
+        let mut answer = json!({ "xoxb-SUPERSECRET-1": { "of odd-token-of-a-test": 1 } });
+        strip(&mut answer, &own);
+        assert_eq!(answer, json!({ REMOVED: { "of [token removed]": 1 } }));
+        assert_eq!(masked("kind xoxp-123456789 and xapp-1-A0-abcdef"), Some(format!("kind {REMOVED} and {REMOVED}")));
+        assert_eq!(masked("tokens begin with xoxb-"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Every route, against tokens that do not suffice and one that does.
 
-use super::super::auth::{Needs, Peer};
+use super::super::auth::Needs;
 use super::super::routes::{ROUTES, Route};
 use super::*;
 
@@ -16,8 +16,6 @@ fn scopes(route: &Route) -> Option<(Vec<&'static str>, Vec<&'static str>)> {
         Needs::Nothing => None,
         Needs::One(wanted) => Some((without(wanted), vec![wanted[0]])),
         Needs::Start => Some((without(&["runs:start"]), vec!["runs:start"])),
-        Needs::Everything => Some((without(&["audit:read"]), Scope::ALL.to_vec())),
-        Needs::Metrics => Some((without(&["runs:read"]), vec!["runs:read"])),
     }
 }
 
@@ -135,24 +133,116 @@ async fn wrong_tokens_are_told_apart() {
 }
 
 #[tokio::test]
-async fn metrics_are_open_to_this_machine_itself() {
+async fn attack_b16_metrics_take_a_token_wherever_one_comes_from() {
     let world = World::new().await;
-    let from = |peer: &str, header: (&str, &str)| {
+    for header in [("host", "localhost:7420"), ("x-real-ip", "127.0.0.1"), ("x-forwarded-for", "127.0.0.1")] {
         let request = Request::builder().uri("/metrics").header(header.0, header.1);
-        let mut request = request.body(Body::empty()).unwrap();
-        request.extensions_mut().insert(Peer(peer.parse().unwrap()));
-        world.send(request)
+        world.send(request.body(Body::empty()).unwrap()).await.problem(401, "token-missing");
+    }
+    for scope in ["runs:read", "audit:read"] {
+        let bearer = format!("Bearer {}", world.token_with(&[scope]).await);
+        assert_eq!(world.call("GET", "/metrics", &[("authorization", &bearer)], "").await.status, 200, "{scope}");
+    }
+}
+
+#[tokio::test]
+async fn attack_b8_the_last_token_that_makes_tokens_stays() {
+    let world = World::new().await;
+    let listed = world.get("/v1/tokens").await.ok(200);
+    let first = format!("/v1/tokens/{}", listed["result"][0]["id"].as_str().unwrap());
+    world.post("/v1/tokens", &json!({ "name": "reads", "scopes": ["runs:read"] })).await.ok(201);
+    let ends = json!({ "name": "ends", "scopes": ["tokens:admin"], "expiresIn": "P90D" });
+    world.post("/v1/tokens", &ends).await.ok(201);
+    let kept = world.call("DELETE", &first, &[], "").await.problem(409, "last-operator-token");
+    assert!(kept["remedies"][0]["title"].as_str().unwrap().contains("tokens:admin"), "{kept}");
+    // Two at once do not each take the other for the last.
+    let other = world.post("/v1/tokens", &json!({ "name": "other", "scopes": ["tokens:admin"] })).await.ok(201);
+    let second = format!("/v1/tokens/{}", other["id"].as_str().unwrap());
+    let (one, two) = tokio::join!(world.call("DELETE", &first, &[], ""), world.call("DELETE", &second, &[], ""));
+    let mut statuses = [one.status, two.status];
+    statuses.sort_unstable();
+    assert!(statuses == [204, 409] || statuses == [204, 401], "{statuses:?}");
+}
+
+#[tokio::test]
+async fn attack_b8_a_token_hands_on_no_more_than_it_has() {
+    let world = World::new().await;
+    let made = |scopes: &'static [&'static str], wanted: &'static [&'static str]| {
+        let world = &world;
+        async move {
+            let bearer = format!("Bearer {}", world.token_with(scopes).await);
+            let body = json!({ "name": "made", "scopes": wanted }).to_string();
+            world.call("POST", "/v1/tokens", &[("authorization", &bearer)], body).await
+        }
     };
-    for host in ["localhost:7420", "127.0.0.1:7420", "[::1]:7420", "localhost", "127.0.0.1"] {
-        assert_eq!(from("127.0.0.1:5", ("host", host)).await.status, 200, "{host}");
+    made(&["tokens:admin"], &["tokens:admin"]).await.ok(201);
+    let refused = made(&["tokens:admin", "runs:read"], &["runs:read", "runs:operate"]).await;
+    assert_eq!(refused.problem(403, "token-scope-missing")["scopes"], json!(["runs:operate"]));
+    made(&["tokens:admin", "runs:start"], &["runs:start:people/greeter"]).await.ok(201);
+    made(&["tokens:admin", "runs:start:people/greeter"], &["runs:start"]).await.problem(403, "token-scope-missing");
+    made(&["runs:start", "runs:read"], &["runs:read"]).await.problem(403, "token-scope-missing");
+}
+
+#[tokio::test]
+async fn attack_b8_a_full_token_from_before_still_makes_tokens() {
+    let world = World::new().await;
+    let all: Vec<&str> = Scope::ALL.into_iter().filter(|scope| *scope != "tokens:admin").collect();
+    // A record as it was written before there was a scope for making tokens.
+    let old = json!({ "id": "tok_01J00000000000000000000000", "name": "old", "scopes": all, "created_at": NOW });
+    let secret = "bh_0000000000000000000000000000000000000000";
+    let mut write = crate::journal::Write::new();
+    let digest = bellhop_core::digest::Digest::of(secret.as_bytes());
+    write.put(&crate::journal::key::token(digest), &old).unwrap();
+    world.engine.services.journal.commit(write).unwrap();
+    let bearer = format!("Bearer {secret}");
+    let body = json!({ "name": "new", "scopes": ["runs:read"] }).to_string();
+    world.call("POST", "/v1/tokens", &[("authorization", &bearer)], body).await.ok(201);
+    // One that was made since, with all others, does not.
+    let bearer = format!("Bearer {}", world.token_with(&all).await);
+    world.call("POST", "/v1/tokens", &[("authorization", &bearer)], "{}").await.problem(403, "token-scope-missing");
+}
+
+#[tokio::test]
+async fn attack_b8_no_list_of_tokens_forgets_those_behind_a_page() {
+    let world = World::new().await;
+    for _ in 0..1_100 {
+        world.token_with(&["runs:read"]).await;
     }
-    assert_eq!(from("[::ffff:127.0.0.1]:5", ("host", "localhost")).await.status, 200);
-    for (peer, header) in [
-        ("192.0.2.1:5", ("host", "localhost")),
-        ("127.0.0.1:5", ("x-forwarded-for", "203.0.113.9")),
-        ("127.0.0.1:5", ("forwarded", "for=203.0.113.9")),
-        ("127.0.0.1:5", ("host", "rebound.example:7420")),
+    assert_eq!(world.engine.tokens.all().unwrap().len(), 1_101);
+    for token in world.engine.tokens.all().unwrap().iter().filter(|token| token.name == "test").skip(1_090) {
+        let _either = world.engine.tokens.revoke(token.id).await;
+    }
+}
+
+#[tokio::test]
+async fn attack_b13_a_scope_that_opens_nothing_is_none() {
+    let world = World::new().await;
+    let long = format!("runs:start:{}/x", "a".repeat(500));
+    for (scope, help) in [
+        ("runs:start:people/*", "wildcards"),
+        ("runs:start:*/*", "wildcards"),
+        ("runs:start: people/onboarding", "NAMESPACE/NAME"),
+        ("runs:start:../x", "NAMESPACE/NAME"),
+        ("runs:start:a/b\u{202e}", "NAMESPACE/NAME"),
+        ("runs:start:a/x/y", "NAMESPACE/NAME"),
+        ("runs:start:", "NAMESPACE/NAME"),
+        ("runs:start:people", "NAMESPACE/NAME"),
+        (long.as_str(), "NAMESPACE/NAME"),
+        ("runs:strat", "runs:start"),
+        ("token:admin", "tokens:admin"),
+        ("*", "there are"),
+        ("", "there are"),
     ] {
-        from(peer, header).await.problem(401, "token-missing");
+        let problem = world.post("/v1/tokens", &json!({ "name": "x", "scopes": [scope] })).await;
+        let problem = problem.problem(400, "request-invalid");
+        assert!(problem["diagnostics"][0]["remedies"].to_string().contains(help), "{scope}: {problem}");
     }
+    world.post("/v1/tokens", &json!({ "name": "x", "scopes": ["runs:start:people/onboarding-2"] })).await.ok(201);
+    for name in ["", " ", "\u{a0}", "a\u{202e}b", "a\u{7}", "\u{9b}31m", "\u{200b}", &"x".repeat(101)] {
+        let body = json!({ "name": name, "scopes": ["runs:read"] });
+        world.post("/v1/tokens", &body).await.problem(400, "request-invalid");
+    }
+    let far = json!({ "name": "x", "scopes": ["runs:read"], "expiresAt": "9999-12-31T23:59:59Z" });
+    let problem = world.post("/v1/tokens", &far).await.problem(400, "request-invalid");
+    assert!(problem.to_string().contains("too far away"), "attack_b14: {problem}");
 }

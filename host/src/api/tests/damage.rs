@@ -174,7 +174,7 @@ async fn damage_that_nobody_needs_keeps_nothing_from_starting() {
         goes_on(&world, kind).await;
     }
     // It is written anew at each start.
-    let (world, _) = with_damaged(|_| key::host("recovering")).await;
+    let (world, _) = with_damaged(|_| key::host("lives")).await;
     assert_eq!(world.get("/readyz").await.ok(200), json!({ "status": "ready" }));
     // Of a run that is none any more: it is woken, and is not there.
     let (world, _) = with_damaged(|_| key::timer(NOW, run, 0)).await;

@@ -155,7 +155,7 @@ impl World {
             store_failed: tokio::sync::watch::channel(None).0,
         })
         .unwrap();
-        let app = App::new(engine.clone(), Options::default());
+        let app = App::new(engine.clone());
         let router = routes::of_app(app.clone());
         let mut world = Self { app, router, engine, clock, token: String::new() };
         world.token = world.token_with(&Scope::ALL).await;

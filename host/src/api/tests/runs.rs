@@ -19,6 +19,7 @@ async fn a_run_is_accepted_and_ends() {
             "id": id, "status": "running", "workflow": "people/greeter", "version": "1.0.0",
             "waiting": null, "output": null, "error": null,
             "labels": { "ticket": "HR-9" }, "startedAt": "2026-01-05T08:00:00.000Z", "endedAt": null,
+            "reason": null, "undone": null, "left": null, "superseded_by": null, "by": null,
             "links": {
                 "self": format!("/v1/runs/{id}"),
                 "events": format!("/v1/runs/{id}/events"),
@@ -73,7 +74,8 @@ async fn a_key_starts_one_run() {
     let id = first.ok(202)["id"].as_str().unwrap().to_owned();
     world.until(&id, "completed").await;
     let again = world.call("POST", GREET, &key, body.clone()).await;
-    assert_eq!(again.ok(202), first.ok(202), "the first answer, also when the run has ended");
+    assert_eq!(again.ok(200)["id"], id, "as it stands: it has ended");
+    assert_eq!(again.ok(200)["status"], "completed", "attack_b16");
     assert_eq!(again.header("idempotent-replayed"), "true");
     let waited = world.call("POST", &format!("{GREET}?wait=1s"), &key, body).await;
     assert_eq!((waited.ok(200)["id"].as_str(), waited.header("idempotent-replayed")), (Some(id.as_str()), "true"));
@@ -237,12 +239,18 @@ async fn a_key_of_the_definition_is_answered_and_a_higher_revision_begins() {
     let first = first.ok(202);
     let again = send(1).await;
     assert_eq!(again.header("idempotent-replayed"), "true");
-    assert_eq!(again.ok(202), first, "the same answer");
+    assert_eq!(again.ok(202)["id"], first["id"]);
     let second = send(2).await;
     assert_eq!(second.header("idempotent-replayed"), "");
     let second = second.ok(202);
     assert_ne!(second["id"], first["id"]);
-    world.until(first["id"].as_str().unwrap(), "cancelled").await;
+    let older = world.until(first["id"].as_str().unwrap(), "cancelled").await;
+    assert_eq!(
+        (&older["reason"], &older["superseded_by"]),
+        (&json!("superseded"), &second["id"]),
+        "attack_b5: {older}"
+    );
+    assert!(older["by"].as_str().unwrap().starts_with("test (tok_"), "who started the newer one: {older}");
     world.until(second["id"].as_str().unwrap(), "waiting").await;
     let late = send(1).await;
     assert_eq!(late.header("idempotent-replayed"), "true");
@@ -257,4 +265,137 @@ async fn a_key_of_the_definition_is_answered_and_a_higher_revision_begins() {
     let asked = events.as_array().unwrap().iter().find(|event| event["type"] == "run.asked").unwrap();
     assert_eq!(asked["data"]["for"], "for it to end");
     assert!(asked["data"]["by"].as_str().unwrap().starts_with("test (tok_"), "{asked}");
+}
+
+/// The events of a run, by kind.
+async fn kinds(world: &World, run: &str) -> Vec<String> {
+    let path = format!("/v1/runs/{run}/events");
+    let events = world.call("GET", &path, &[("accept", "application/json")], "").await.ok(200);
+    events["result"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn attack_b6_what_changes_nothing_is_not_on_record() {
+    let world = World::with_workflows().await;
+    let id = world.start("people/sleeper", json!({ "name": "Ada" })).await;
+    world.until(&id, "waiting").await;
+    let act = async |verb: &str| world.call("POST", &format!("/v1/runs/{id}/{verb}"), &[], "").await;
+    act("suspend").await.ok(200);
+    let suspended = kinds(&world, &id).await;
+    for _ in 0..30 {
+        act("suspend").await.ok(200);
+        act("retry").await.problem(409, "run-not-retryable");
+        act("undo").await.problem(409, "run-not-undoable");
+    }
+    assert_eq!(kinds(&world, &id).await, suspended);
+    act("resume").await.ok(200);
+    act("cancel").await.ok(200);
+    let ended = kinds(&world, &id).await;
+    assert_eq!(ended.iter().filter(|kind| *kind == "run.asked").count(), 3, "{ended:?}");
+    assert_eq!(ended.last().unwrap(), "run.cancelled");
+    for verb in ["undo", "retry", "cancel", "suspend", "resume"] {
+        for _ in 0..30 {
+            act(verb).await;
+        }
+    }
+    assert_eq!(kinds(&world, &id).await, ended, "nothing comes after the end");
+}
+
+#[tokio::test]
+async fn attack_b7_who_operates_runs_does_not_read_them() {
+    let world = World::with_workflows().await;
+    let token = world.token_with(&["runs:operate"]).await;
+    let bearer = format!("Bearer {token}");
+    let body = json!({ "input": { "name": "Ada" }, "labels": { "secret": "label" } });
+    let ended = world.post(GREET, &body).await.ok(202)["id"].as_str().unwrap().to_owned();
+    world.until(&ended, "completed").await;
+    let open = world.post(SLEEP, &body).await.ok(202)["id"].as_str().unwrap().to_owned();
+    world.until(&open, "waiting").await;
+    let shown = |run: &Value| {
+        let mut fields: Vec<String> = run.as_object().unwrap().keys().cloned().collect();
+        fields.sort();
+        fields
+    };
+    for (run, verb, body) in [
+        (&ended, "suspend", json!({})),
+        (&ended, "cancel", json!({})),
+        (&ended, "resume", json!({})),
+        (&ended, "retry", json!({})),
+        (&ended, "retry", json!({ "version": "1.0.0" })),
+        (&ended, "undo", json!({})),
+        (&ended, "resolve", json!({ "done": true })),
+        (&open, "resume", json!({})),
+        (&open, "retry", json!({})),
+        (&open, "undo", json!({})),
+        (&open, "resolve", json!({ "done": true })),
+    ] {
+        let path = format!("/v1/runs/{run}/{verb}");
+        let answer = world.call("POST", &path, &[("authorization", &bearer)], body.to_string()).await;
+        assert_eq!(answer.status, 409, "{verb}: {}", answer.text);
+        assert_eq!(shown(&answer.json()["run"]), ["id", "links", "status"], "{verb}");
+        assert!(!answer.text.contains("Ada") && !answer.text.contains("label"), "{verb}: {}", answer.text);
+        let reader = world.post(&path, &body).await.json();
+        assert!(reader["run"].get("labels").is_some(), "who may read still does: {reader}");
+    }
+    let path = format!("/v1/runs/{open}/cancel");
+    let cancelled = world.call("POST", &path, &[("authorization", &bearer)], "").await.ok(200);
+    assert_eq!(shown(&cancelled), ["id", "links", "status"], "{cancelled}");
+}
+
+/// A run that ended long ago, straight into the store.
+fn ended_before(world: &World, n: u64, write: &mut crate::journal::Write) {
+    use crate::journal::{Aftermath, Summary, key};
+    let at = Timestamp::from_millis(NOW.as_millis() - 1_000 * (n + 1));
+    let run = bellhop_core::id::RunId::new(at, world.engine.services.entropy.next_wide());
+    let summary = Summary {
+        status: bellhop_core::run::Status::Completed,
+        namespace: "people".to_owned(),
+        name: "greeter".to_owned(),
+        version: "1.0.0".to_owned(),
+        labels: [("n".to_owned(), n.to_string())].into(),
+        started_at: at,
+        updated_at: at,
+        ended_at: Some(at),
+        waiting: None,
+        error: None,
+        output: None,
+        idempotency_key: None,
+        pins_at: None,
+        own_key: None,
+        poisoned: false,
+        aftermath: Aftermath::default(),
+    };
+    write.put(&key::summary(run), &summary).unwrap();
+    write.put(&key::listing(at, run), &Value::Null).unwrap();
+}
+
+#[tokio::test]
+async fn attack_b9_what_a_filter_finds_late_is_found() {
+    let limits = Limits { list_looked_max: 21_000, ..Limits::default() };
+    let world = World::with(limits, "http://127.0.0.1:9".to_owned()).await;
+    let fill = |from: u64, to: u64| {
+        for first in (from..to).step_by(1_000) {
+            let mut write = crate::journal::Write::new();
+            (first..first + 1_000).for_each(|n| ended_before(&world, n, &mut write));
+            world.engine.services.journal.commit(write).unwrap();
+        }
+    };
+    fill(0, 20_000);
+    let page = world.get("/v1/runs?label=n:19999").await.ok(200);
+    assert_eq!(page["result"].as_array().unwrap().len(), 1, "{page}");
+    assert_eq!(page["next_cursor"], Value::Null, "and there is nothing behind it");
+    let page = world.get("/v1/runs?label=n:19999&label=m:1").await.ok(200);
+    assert_eq!(page, json!({ "result": [], "next_cursor": null }));
+    let page = world.get("/v1/runs?label=n:19998&limit=1").await.ok(200);
+    assert_eq!(page["result"].as_array().unwrap().len(), 1, "{page}");
+    // Beyond the bound a page ends as it is, and leads on.
+    fill(20_000, 43_000);
+    let (mut path, mut found, mut pages) = ("/v1/runs?label=n:42999".to_owned(), 0, 0);
+    loop {
+        let page = world.get(&path).await.ok(200);
+        (found, pages) = (found + page["result"].as_array().unwrap().len(), pages + 1);
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/runs?label=n:42999&cursor={cursor}");
+    }
+    assert_eq!((found, pages), (1, 3));
 }

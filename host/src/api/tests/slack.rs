@@ -113,7 +113,7 @@ async fn a_plugin_is_installed_and_preflight_refuses_a_lone_grid_account() {
     assert_eq!(diagnostic["code"], "plan-required");
     assert_eq!(diagnostic["needs"]["title"], "Enterprise Grid: Workspace");
     assert_eq!(diagnostic["has"]["title"], "Enterprise Grid: Grid account");
-    assert_eq!(diagnostic["remedies"][0]["http"]["path"], "/v1/connection-links");
+    assert_eq!(diagnostic["remedies"][0]["http"]["path"], "/v1/connections");
     assert!(slack.ledger().is_empty());
 
     let hq = json!({ "name": "acme-hq", "kind": "grid-workspace", "tokens": { "bot": "xoxb-hq" } });

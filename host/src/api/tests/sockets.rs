@@ -6,26 +6,34 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::super::serve;
+use super::super::{Listeners, serve};
 use super::*;
 
 struct Server {
     world: World,
     address: SocketAddr,
+    measured: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<Result<(), serve::Error>>,
 }
 
 impl Server {
     async fn start(limits: Limits) -> Self {
+        Self::with(limits, Options::default()).await
+    }
+
+    async fn with(limits: Limits, options: Options) -> Self {
         let world = World::with(limits, "http://127.0.0.1:9".to_owned()).await;
         world.apply().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let metrics = Some(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let measured = metrics.as_ref().unwrap().local_addr().unwrap();
+        let listeners = Listeners { main: listener, metrics };
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { drop(stopped.await) };
-        let served = tokio::spawn(serve(world.engine.clone(), listener, Options::default(), shutdown));
-        Self { world, address, stop: Some(stop), served }
+        let served = tokio::spawn(serve(world.engine.clone(), listeners, options, shutdown));
+        Self { world, address, measured, stop: Some(stop), served }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -123,32 +131,109 @@ async fn slow_and_endless_headers_hold_nothing() {
     server.stop().await;
 }
 
-/// The server's own count of its connections, asked over `socket`.
-async fn served_now(socket: &mut TcpStream, server: &Server) -> u64 {
-    socket.write_all(server.head("GET /metrics", "connection: close\r\n").as_bytes()).await.unwrap();
-    let text = rest(socket).await;
-    let line = text.lines().find_map(|line| line.strip_prefix("bellhop_http_connections ")).unwrap();
-    line.trim().parse().unwrap()
+/// A connection from another address of this machine.
+async fn from(peer: &str, server: &Server) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(peer.parse().unwrap(), 0)).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+/// The first bytes of the answer to a probe that keeps its connection.
+async fn probed(socket: &mut TcpStream) -> String {
+    let _ = socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut first = [0; 12];
+    match socket.read_exact(&mut first).await {
+        Ok(_) => String::from_utf8_lossy(&first).into_owned(),
+        Err(_) => String::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_so_many_connections_and_no_more() {
-    let server = Server::start(Limits { connections_max: 2, ..Limits::default() }).await;
-    let ask = server.head("GET /healthz", "connection: close\r\n");
-    let (mut one, mut two) = (server.connect().await, server.connect().await);
-    // Both have a place once they have an answer.
-    let keep = server.head("GET /healthz", "");
-    for socket in [&mut one, &mut two] {
-        socket.write_all(keep.as_bytes()).await.unwrap();
-        let mut first = [0; 12];
-        socket.read_exact(&mut first).await.unwrap();
-        assert_eq!(&first, b"HTTP/1.1 200");
+    let server = Server::start(Limits { connections_max: 4, ..Limits::default() }).await;
+    let mut held = Vec::new();
+    for peer in ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"] {
+        let mut socket = from(peer, &server).await;
+        assert_eq!(probed(&mut socket).await, "HTTP/1.1 200");
+        held.push(socket);
     }
-    let mut third = server.connect().await;
-    third.write_all(ask.as_bytes()).await.unwrap();
-    assert_eq!(served_now(&mut two, &server).await, 2, "the third has no place yet");
-    drop(one);
-    assert!(rest(&mut third).await.starts_with("HTTP/1.1 200"));
+    let mut last = from("127.0.0.4", &server).await;
+    last.write_all(server.head("GET /v1/runs", "").as_bytes()).await.unwrap();
+    let text = rest(&mut last).await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("connections-full"), "{text}");
+    assert!(text.to_lowercase().contains("retry-after: 5"), "{text}");
+    held.clear();
+    // The server sees that they went when it sees it.
+    loop {
+        let mut again = from("127.0.0.4", &server).await;
+        again.write_all(server.head("GET /v1/runs", "connection: close\r\n").as_bytes()).await.unwrap();
+        if rest(&mut again).await.starts_with("HTTP/1.1 200") {
+            break;
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_b10_one_peer_shuts_out_nobody() {
+    let server = Server::start(Limits { connections_max: 40, ..Limits::default() }).await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(from("127.0.0.2", &server).await);
+    }
+    let mut kept = 0;
+    for socket in &mut crowd {
+        kept += usize::from(probed(socket).await == "HTTP/1.1 200");
+    }
+    assert!(kept >= 20, "its share is its own: {kept}");
+    for peer in ["127.0.0.3", "127.0.0.1"] {
+        let mut other = from(peer, &server).await;
+        other.write_all(server.head("GET /v1/runs", "connection: close\r\n").as_bytes()).await.unwrap();
+        assert!(rest(&mut other).await.starts_with("HTTP/1.1 200"), "{peer}");
+    }
+    // Also of the peer itself a probe is answered, and its connection closed.
+    let mut probe = from("127.0.0.2", &server).await;
+    probe.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let text = rest(&mut probe).await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.to_lowercase().contains("connection: close"), "{text}");
+    let mut more = from("127.0.0.2", &server).await;
+    more.write_all(server.head("GET /v1/runs", "").as_bytes()).await.unwrap();
+    assert!(rest(&mut more).await.contains("connections-full"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_b10_a_trusted_proxy_has_no_share() {
+    let options = Options { trusted_proxies: vec!["127.0.0.2".parse().unwrap()] };
+    let server = Server::with(Limits { connections_max: 20, ..Limits::default() }, options).await;
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        let mut socket = from("127.0.0.2", &server).await;
+        assert_eq!(probed(&mut socket).await, "HTTP/1.1 200");
+        crowd.push(socket);
+    }
+    // Each of them has a place of its own: it can ask on.
+    for socket in &mut crowd {
+        socket.write_all(server.head("GET /nothing", "connection: close\r\n").as_bytes()).await.unwrap();
+        assert!(rest(socket).await.contains("route-unknown"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_b16_metrics_have_a_listener_of_their_own() {
+    let server = Server::start(Limits::default()).await;
+    let ask = async |path: &str| {
+        let mut socket = TcpStream::connect(server.measured).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        rest(&mut socket).await
+    };
+    let metrics = ask("/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("\nbellhop_ready 1\n"), "{metrics}");
+    for path in ["/v1/runs", "/healthz", "/"] {
+        assert!(ask(path).await.starts_with("HTTP/1.1 404"), "{path}: nothing else is there");
+    }
     server.stop().await;
 }
 

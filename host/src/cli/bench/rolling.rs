@@ -14,7 +14,7 @@ use super::{Figures, Options, clock};
 use crate::cli::child::{Outcome, failed};
 use crate::journal::sled::{self, Sled};
 use crate::journal::store::Store;
-use crate::journal::{Answer, Content, Entry, Journal, Summary, Write, key};
+use crate::journal::{Aftermath, Answer, Content, Entry, Journal, Summary, Write, key};
 
 /// When the first run began; each begins a millisecond after the one before.
 const BEGAN_MS: u64 = 1_767_600_000_000;
@@ -118,6 +118,8 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
         pins_at: None,
         idempotency_key: None,
         own_key: None,
+        poisoned: false,
+        aftermath: Aftermath::default(),
     };
     let mut seq = 0;
     let mut write = Write::new();

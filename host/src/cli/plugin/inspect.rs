@@ -8,9 +8,9 @@ use bellhop_core::requirement::{Availability, Grant, Kind, Method, Rules};
 use serde_json::{Value, json};
 
 use super::super::Context;
-use super::super::browse::plain;
 use super::super::http::{Client, segment, strings};
 use super::super::offline::{Offline, Seen, built};
+use super::super::output::plain;
 use super::super::output::{Exit, Failure};
 use super::table::{fitted, width};
 use super::thousands;

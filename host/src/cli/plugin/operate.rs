@@ -6,8 +6,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::Context;
-use super::super::browse::{plain, text};
+use super::super::browse::text;
 use super::super::http::{Ask, Client, query, segment, strings};
+use super::super::output::plain;
 use super::super::output::{Exit, Failure};
 
 /// `bellhop plugin install`

@@ -1,9 +1,12 @@
 //! What a guest gets to hear, and what a task ends with.
 
+use std::collections::BTreeSet;
+
 use bellhop_core::diagnostic::Diagnostic;
-use bellhop_core::fault::{Fault, SlackAnswer};
+use bellhop_core::fault::{Class, Fault, SlackAnswer};
+use bellhop_core::manifest::DeclaredError;
 use bellhop_core::run::{Effect, Returned, Undo};
-use bellhop_slack::catalog::outcome::{Kind, classify};
+use bellhop_slack::catalog::outcome::{self, Kind, classify};
 use bellhop_slack::catalog::{Method, Transport};
 use bellhop_slack::client::Answer;
 use serde::Deserialize;
@@ -37,24 +40,75 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
     }
     let code = answer.error.as_deref().unwrap_or("unknown");
     let class = classify(method, code);
+    // That nobody knows what became of a write is a state of a run, and is never told to a guest.
+    let (ours, kind) = match class.kind {
+        Kind::Unknown => ("slack-unavailable", Kind::Transient),
+        kind => (class.code, kind),
+    };
     let scim = method.transport == Transport::Scim;
     let slack_code = if scim { format!("scim-{code}") } else { code.to_owned() };
-    let details = scim.then(|| json!({ "status": answer.status, "detail": answer.body.get("detail") }));
+    let details = if scim {
+        Some(json!({ "status": answer.status, "detail": answer.body.get("detail") }))
+    } else {
+        explained(&answer.body)
+    };
+    let said = details.as_ref().and_then(|details| details["messages"].as_array()?.first()?.as_str());
+    let said = said.map(|said| format!(": {said}")).unwrap_or_default();
     let slack = json!({
         "method": method.name, "error": slack_code, "needed": answer.needed, "provided": answer.provided,
     });
-    let guest_class = match class.kind {
+    let guest_class = match kind {
         Kind::Transient => "retry",
         Kind::Plan | Kind::Scope | Kind::Token | Kind::Permission => "denied",
         _ => "fatal",
     };
     Err(error(
-        class.code,
-        &format!("Slack answered `{slack_code}` to {}", method.name),
+        ours,
+        &format!("Slack answered `{slack_code}` to {}{said}", method.name),
         guest_class,
         Some(slack),
         details,
     ))
+}
+
+/// What Slack says of a refusal beside its code: `response_metadata.messages`, `errors`, `error_description` and the like
+/// fields of text, so many of each and so long.
+fn explained(body: &Value) -> Option<Value> {
+    let texts = |value: Option<&Value>| -> Option<Value> {
+        let texts: Vec<Value> = match value? {
+            Value::Array(list) => list.iter().take(EXPLAINED_MAX).map(shortened).collect(),
+            single => vec![shortened(single)],
+        };
+        (!texts.is_empty()).then(|| Value::from(texts))
+    };
+    let mut details = serde_json::Map::new();
+    for (name, value) in [
+        ("messages", body.pointer("/response_metadata/messages")),
+        ("warnings", body.pointer("/response_metadata/warnings")),
+        ("errors", body.get("errors")),
+        ("detail", body.get("detail")),
+    ] {
+        if let Some(texts) = texts(value.filter(|value| !value.is_null())) {
+            details.insert(name.to_owned(), texts);
+        }
+    }
+    (!details.is_empty()).then_some(Value::Object(details))
+}
+
+/// Explanations of one sort that are passed on, and the characters of each.
+const EXPLAINED_MAX: usize = 10;
+const EXPLAINED_CHARS_MAX: usize = 500;
+
+/// Text as it is, anything else as JSON, both cut.
+fn shortened(value: &Value) -> Value {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Value::from(text.chars().take(EXPLAINED_CHARS_MAX).collect::<String>())
+}
+
+/// The code of an error as a guest gets it.
+pub(super) fn code_of(error: &str) -> Option<String> {
+    let error: Value = serde_json::from_str(error).ok()?;
+    error["code"].as_str().map(str::to_owned)
 }
 
 /// The answer to a write in at most `bytes_max`: its largest fields are left out, and named.
@@ -124,6 +178,8 @@ struct GuestError {
     message: String,
     #[serde(default)]
     class: String,
+    #[serde(default, rename = "retryAfterMs")]
+    retry_after_ms: Option<u64>,
     #[serde(default)]
     slack: Option<SlackAnswer>,
     #[serde(default)]
@@ -142,11 +198,51 @@ pub(super) enum Meaning {
     Broken(String),
 }
 
-/// Reads an action's answer. `status_of` knows the statuses of the codes that the manifest declares.
+/// Codes by which the host says what became of a run, a call or a plugin: no guest can end with one of them.
+const RESERVED: &[&str] = &[
+    "action-unknown",
+    "connection-missing",
+    "connection-unknown",
+    "nondeterministic-plugin",
+    "outcome-unknown",
+    "plugin-error",
+    "plugin-no-progress",
+    "plugin-output-invalid",
+    "plugin-timeout",
+    "plugin-trapped",
+    "plugin-unavailable",
+    "retry-differs",
+    "rollback-incomplete",
+    "run-poisoned",
+    "run-too-large",
+    "undo-doubtful",
+    "undo-undeclared",
+    "undo-unknown",
+];
+/// The code of a failure whose own code is none that the guest can speak in.
+const PLUGIN_ERROR: &str = "plugin-error";
+/// Characters of a code, and of a text that is not of the contract's form, that are shown.
+const CODE_CHARS_MAX: usize = 64;
+const TEXT_CHARS_MAX: usize = 1_000;
+/// No guest has a `retry` wait longer.
+const RETRY_AFTER_MS_MAX: u64 = 7 * 86_400_000;
+
+/// The status of a code that a guest ends with, if it may speak in it: one that its manifest declares, or one that a call of
+/// this slice was answered (`told`) and that it passes on.
+pub(super) fn status_of(code: &str, declared: &[DeclaredError], told: &BTreeSet<String>) -> Option<u16> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if code.is_empty() || code.len() > CODE_CHARS_MAX || !code.chars().all(is_plain) || RESERVED.contains(&code) {
+        return None;
+    }
+    let status = declared.iter().find(|error| error.code == code).map(|error| error.status);
+    status.or_else(|| told.contains(code).then(|| status_of_host(code).unwrap_or(500)))
+}
+
+/// Reads an action's answer. `status_of` knows the statuses of the codes that it may speak in.
 pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -> Option<u16>) -> Meaning {
     match answer {
         Ok(text) => match serde_json::from_str::<GuestDone>(&text) {
-            Err(error) => Meaning::Broken(format!("its answer is not of the contract's form: {error}")),
+            Err(error) => Meaning::Broken(not_of_the_form("answer", &error, &text)),
             Ok(GuestDone { again: Some(state), .. }) => Meaning::Again(state),
             Ok(done) => Meaning::Returned(Returned::Ok {
                 output: done.output,
@@ -158,35 +254,162 @@ pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -
             }),
         },
         Err(text) => match serde_json::from_str::<GuestError>(&text) {
-            Err(error) => Meaning::Broken(format!("its error is not of the contract's form: {error}")),
-            Ok(guest) => {
-                // A code that the manifest does not declare may be the host's own, passed on; else it has no status.
-                let status = status_of(&guest.code).or_else(|| status_of_host(&guest.code)).unwrap_or(500);
-                let mut fault = Fault::of_code(&guest.code, status, guest.message);
-                fault.slack = guest.slack;
-                fault.details = guest.details;
-                if guest.class == "park" { Meaning::Park(fault) } else { Meaning::Returned(Returned::Fault(fault)) }
-            }
+            Err(error) => Meaning::Broken(not_of_the_form("error", &error, &text)),
+            Ok(guest) => failed(guest, status_of),
         },
     }
 }
 
-/// Statuses of the error classes that the host itself makes (semantics 4, "Errors").
+/// The author's own text is what helps; what is wrong with its form comes after.
+fn not_of_the_form(what: &str, error: &serde_json::Error, text: &str) -> String {
+    let shown: String = text.chars().take(TEXT_CHARS_MAX).collect();
+    let cut = if shown.len() < text.len() { "…" } else { "" };
+    format!("the plugin's {what} is `{shown}{cut}`, which is not of the contract's form: {error}")
+}
+
+fn failed(guest: GuestError, status_of: impl Fn(&str) -> Option<u16>) -> Meaning {
+    let status = status_of(&guest.code);
+    let mut fault = match status {
+        Some(status) => Fault::of_code(&guest.code, status, guest.message),
+        None => Fault::of_code(PLUGIN_ERROR, 500, guest.message),
+    };
+    fault.slack = guest.slack;
+    fault.details = match status {
+        Some(_) => guest.details,
+        None => {
+            let code: String = guest.code.chars().take(CODE_CHARS_MAX).collect();
+            Some(json!({ "code": code, "details": guest.details }))
+        }
+    };
+    fault.class = Some(match guest.class.as_str() {
+        "park" => return Meaning::Park(fault),
+        "retry" => Class::Retry,
+        "denied" => Class::Denied,
+        // What the host does not know fails again.
+        _ => Class::Fatal,
+    });
+    // Only what may pass is worth waiting for.
+    fault.retry_after_ms =
+        guest.retry_after_ms.filter(|_| fault.class == Some(Class::Retry)).map(|ms| ms.min(RETRY_AFTER_MS_MAX));
+    Meaning::Returned(Returned::Fault(fault))
+}
+
+/// Statuses of the error classes that a call can be answered.
 fn status_of_host(code: &str) -> Option<u16> {
-    Some(match code {
-        "plan-required" => 402,
-        "scope-missing"
-        | "token-kind-missing"
-        | "capability-not-granted"
-        | "not-in-channel"
-        | "permission-read-only"
-        | "permission-denied"
-        | "purpose-not-allowed" => 403,
-        "not-found" => 404,
-        "already-exists" => 409,
+    let of_host = match code {
+        "capability-not-granted" | "permission-read-only" | "purpose-not-allowed" => 403,
         "answer-too-large" => 413,
-        "rate-limited" => 429,
         "invalid-arguments" => 400,
-        _ => return None,
-    })
+        "method-unknown" => 404,
+        _ => return outcome::status_of(code),
+    };
+    Some(of_host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(text: &str, declared: &[(&str, u16)], told: &[&str]) -> Meaning {
+        let declared: Vec<DeclaredError> = declared
+            .iter()
+            .map(|(code, status)| DeclaredError {
+                code: (*code).to_owned(),
+                status: *status,
+                description: String::new(),
+            })
+            .collect();
+        let told = told.iter().map(|code| (*code).to_owned()).collect();
+        meaning(Err(text.to_owned()), |code| status_of(code, &declared, &told))
+    }
+
+    fn fault(meaning: Meaning) -> Fault {
+        match meaning {
+            Meaning::Returned(Returned::Fault(fault)) | Meaning::Park(fault) => fault,
+            Meaning::Broken(detail) => panic!("{detail}"),
+            _ => panic!("no failure"),
+        }
+    }
+
+    #[test]
+    fn house_a12_author_12_a_guest_speaks_only_its_own_codes() {
+        for (code, declared, told, expected, status) in [
+            ("own", &[("own", 418)][..], &[][..], "own", 418),
+            ("other", &[("own", 418)], &[], "plugin-error", 500),
+            ("Never Declared", &[("Never Declared", 418)], &[], "plugin-error", 500),
+            ("../x", &[("../x", 418)], &[], "plugin-error", 500),
+            ("", &[], &[], "plugin-error", 500),
+            // Passed on, and made up.
+            ("not-found", &[], &["not-found"], "not-found", 404),
+            ("not-found", &[], &[], "plugin-error", 500),
+            ("token-invalid", &[], &["token-invalid"], "token-invalid", 401),
+            ("capability-not-granted", &[], &["capability-not-granted"], "capability-not-granted", 403),
+            // The host's states, declared or not.
+            ("outcome-unknown", &[("outcome-unknown", 500)], &["outcome-unknown"], "plugin-error", 500),
+            ("run-poisoned", &[("run-poisoned", 500)], &[], "plugin-error", 500),
+        ] {
+            for class in ["retry", "fatal", "denied", "park", "other"] {
+                let text = json!({"code": code, "message": "m", "class": class, "details": {"n": 1}}).to_string();
+                let fault = fault(end(&text, declared, told));
+                assert_eq!((fault.code(), fault.status), (expected, status), "{code} {class}");
+                assert_eq!(fault.detail.as_deref(), Some("m"));
+                let details = fault.details.unwrap();
+                if expected == "plugin-error" {
+                    assert_eq!(details, json!({"code": code, "details": {"n": 1}}));
+                } else {
+                    assert_eq!(details, json!({"n": 1}));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn house_a13_what_a_guest_says_of_its_failure_reaches_the_file() {
+        for (class, expected, waits) in [
+            ("retry", Some(Class::Retry), Some(5_000)),
+            ("fatal", Some(Class::Fatal), None),
+            ("denied", Some(Class::Denied), None),
+            ("unheard-of", Some(Class::Fatal), None),
+        ] {
+            let text = json!({"code": "own", "message": "m", "class": class, "retryAfterMs": 5_000}).to_string();
+            let fault = fault(end(&text, &[("own", 418)], &[]));
+            assert_eq!((fault.class, fault.retry_after_ms), (expected, waits), "{class}");
+        }
+        let long = r#"{"code":"own","message":"m","class":"retry","retryAfterMs":18446744073709551615}"#;
+        assert_eq!(fault(end(long, &[("own", 418)], &[])).retry_after_ms, Some(RETRY_AFTER_MS_MAX));
+    }
+
+    #[test]
+    fn author_c5_an_error_of_plain_text_is_shown() {
+        for text in ["the frobnicator is jammed", "\"the frobnicator is jammed\"", "{\"message\":\"jammed\"}", "[]", ""]
+        {
+            let Meaning::Broken(detail) = end(text, &[], &[]) else { panic!("{text}") };
+            assert!(detail.contains(&format!("`{text}`")), "{detail}");
+        }
+        let Meaning::Broken(detail) = end(&"x".repeat(1 << 20), &[], &[]) else { panic!("it has a form") };
+        assert!(detail.len() < 2_000);
+    }
+
+    #[test]
+    fn author_11_what_slack_says_of_a_refusal_reaches_the_author() {
+        let body = json!({
+            "ok": false, "error": "invalid_arguments", "errors": ["no channel", {"field": "x"}],
+            "response_metadata": {"messages": ["[ERROR] missing required field: channel"]},
+        });
+        let details = explained(&body).unwrap();
+        assert_eq!(details["messages"], json!(["[ERROR] missing required field: channel"]));
+        assert_eq!(details["errors"], json!(["no channel", "{\"field\":\"x\"}"]));
+        assert_eq!(explained(&json!({"ok": false, "error": "not_found"})), None);
+        let flood = json!({ "errors": vec!["x".repeat(10_000); 1_000] });
+        assert!(explained(&flood).unwrap().to_string().len() < 6_000);
+    }
+
+    #[test]
+    fn house_a6_the_answer_to_a_write_is_cut_and_not_refused() {
+        let body = json!({"ok": true, "ts": "1.2", "message": {"text": "x".repeat(100_000)}});
+        let cut = cut_to(&body, 50_000);
+        assert!(cut.len() <= 50_000);
+        let cut: Value = serde_json::from_str(&cut).unwrap();
+        assert_eq!(cut, json!({"ok": true, "ts": "1.2", "bellhop_left_out": ["message"]}));
+    }
 }

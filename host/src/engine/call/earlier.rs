@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::fault::Fault;
+use bellhop_core::run::Why;
 
 use super::effects::{Scope, Stopped};
 use super::request::Request;
@@ -118,17 +119,13 @@ impl<E: Execution> Scope<E> {
             return Ok(None);
         }
         let ordinal = request.key.ordinal;
-        let parked = |mut fault: Fault| {
-            fault.instance = Some(self.execution.pointer.clone());
-            Stopped::Park(fault)
-        };
         let name = &request.method.name;
         for attempt in (1..self.attempt).rev() {
             let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
             if open.is_some() {
                 // A person had it tried again though nobody knows what became of it.
                 let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
-                return Err(parked(Fault::of_code("outcome-unknown", 500, detail)));
+                return Err(self.park(Why::Doubt, Fault::of_code("outcome-unknown", 500, detail)));
             }
             let Some(kept) = kept.filter(|kept| kept.writes && kept.result.is_ok()) else { continue };
             // The hash is of the function's name too.
@@ -141,7 +138,7 @@ impl<E: Execution> Scope<E> {
             let detail = format!(
                 "{name} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice"
             );
-            return Err(parked(Fault::of_code("retry-differs", 409, detail)));
+            return Err(self.park(Why::Differs, Fault::of_code("retry-differs", 409, detail)));
         }
         let (place, doubtful) = {
             let mut earlier = self.earlier(ordinal).await?;
@@ -150,7 +147,7 @@ impl<E: Execution> Scope<E> {
         let Some(place) = place else {
             let Some((attempt, _)) = doubtful else { return Ok(None) };
             let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
-            return Err(parked(Fault::of_code("outcome-unknown", 500, detail)));
+            return Err(self.park(Why::Doubt, Fault::of_code("outcome-unknown", 500, detail)));
         };
         let kept = self.kept(&self.place(place)).await?;
         Ok(kept.map(|kept| {

@@ -1,5 +1,6 @@
 //! A guest's calls: allowed? recorded? budget? intent, Slack, outcome (semantics 1).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{CallQuestion, judge_call};
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Action, ExecutionKey};
+use bellhop_core::run::{Action, ExecutionKey, Why};
 use bellhop_slack::reconcile;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -19,11 +20,12 @@ use tokio::task::JoinHandle;
 use super::deeds::Deeds;
 use super::earlier::Earlier;
 use super::request::Request;
+use super::said::{self, Lines};
 use super::stamp::request_text;
 use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
-use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, StepKey};
+use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, Parking, StepKey};
 use crate::engine::gateway::Connected;
 use crate::engine::waiting::{Activity, Entrance};
 use crate::faults::{Plant, planted};
@@ -61,6 +63,8 @@ pub(super) struct Scope<E> {
     pub(super) replays: AtomicBool,
     /// What nobody is shown.
     pub(super) mask: Mask,
+    /// The codes of the errors that this slice's calls were answered: a guest may pass them on.
+    pub(super) told: Mutex<BTreeSet<String>>,
 }
 
 /// Why an action's guest did not get to its end.
@@ -68,7 +72,7 @@ pub(super) struct Scope<E> {
 #[expect(clippy::large_enum_variant, reason = "one an action, moved up a few callers")]
 pub(super) enum Stopped {
     /// A person has to decide.
-    Park(Fault),
+    Park(Parking),
     /// The process is stopping, or nobody waits for the action any more.
     PutDown,
     /// The process is stopping, and what became of a call that was sent is not known yet: the next process finds out,
@@ -81,6 +85,7 @@ pub(super) enum Stopped {
 /// The sandbox's view of a [`Scope`].
 pub(super) struct Calls<E> {
     scope: Arc<Scope<E>>,
+    lines: Lines,
     first: u32,
     made: Arc<AtomicU32>,
     answers_bytes: u64,
@@ -90,7 +95,9 @@ pub(super) struct Calls<E> {
 impl<E> Calls<E> {
     /// Calls numbered from `first` on, with at most so many bytes of answers.
     pub(super) fn new(scope: Arc<Scope<E>>, first: u32, answers_bytes_max: u64) -> Self {
-        Self { scope, first, made: Arc::new(AtomicU32::new(0)), answers_bytes: 0, answers_bytes_max }
+        let slice = CallKey { execution: scope.execution.clone(), attempt: scope.attempt, ordinal: first };
+        let lines = Lines::begin(&scope.services.said, scope.run, slice);
+        Self { scope, lines, first, made: Arc::new(AtomicU32::new(0)), answers_bytes: 0, answers_bytes_max }
     }
 
     /// How many were made.
@@ -112,6 +119,9 @@ impl<E: Execution> Host for Calls<E> {
             match scope.clone().call(function, &arguments, ordinal, may_answer).await {
                 Ok(result) => {
                     self.answers_bytes += result.as_ref().map_or_else(String::len, String::len) as u64;
+                    if let Err(error) = &result {
+                        scope.told.lock().unwrap_or_else(PoisonError::into_inner).extend(answer::code_of(error));
+                    }
                     Ok(result)
                 }
                 Err(stopped) => {
@@ -128,8 +138,11 @@ impl<E: Execution> Host for Calls<E> {
     }
 
     fn log(&mut self, level: &str, text: &str) {
-        tracing::info!(target: "bellhop::plugin", run = %self.scope.run, task = %self.scope.execution,
-            plugin = %self.scope.plugin, level, "{}", self.scope.mask.text(text));
+        let scope = &self.scope;
+        // What a replay says was said when it was done.
+        if self.lines.is_new() && !scope.replays.load(Ordering::Relaxed) {
+            said::write(level, scope.run, &scope.execution, &scope.plugin, &scope.mask.text(text));
+        }
     }
 }
 
@@ -148,7 +161,13 @@ impl<E: Execution> Scope<E> {
         let hash = Digest::of(hashed.as_bytes()).to_string();
         let refused = |code: &str, message: String| {
             let error = answer::error(code, &message, "fatal", None, None);
-            Answer { hash: hash.clone(), function: function.to_owned(), writes: false, result: Err(error), how: How::Denied }
+            Answer {
+                hash: hash.clone(),
+                function: function.to_owned(),
+                writes: false,
+                result: Err(error),
+                how: How::Denied,
+            }
         };
         let arguments = match parsed {
             Ok(value @ Value::Object(_)) => value,
@@ -191,11 +210,7 @@ impl<E: Execution> Scope<E> {
 
     /// From the record, or by the host's refusal, or by Slack. What is not on record is refused where the guest may have
     /// no more answers.
-    async fn answered(
-        self: Arc<Self>,
-        request: Request,
-        may_answer: bool,
-    ) -> Result<Result<String, String>, Stopped> {
+    async fn answered(self: Arc<Self>, request: Request, may_answer: bool) -> Result<Result<String, String>, Stopped> {
         let Request { method, arguments, key, hash } = &request;
         // What is recorded is answered from the record: it was judged and done when it was recorded.
         let (kept, open) = self.look(key).await?;
@@ -260,9 +275,16 @@ impl<E: Execution> Scope<E> {
             tell.send(ended).err().and_then(Result::err)
         });
         *self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
-        let ended = told.await.unwrap_or(Err(Stopped::PutDown));
+        // Nobody tells when the task panicked: what it had sent may have been carried out.
+        let ended = told.await.unwrap_or_else(|_| Err(self.lost()));
         self.on_its_way.lock().unwrap_or_else(PoisonError::into_inner).take();
         ended
+    }
+
+    /// A write that the host itself lost sight of. It goes on in its attempt, which finds out what became of it.
+    pub(super) fn lost(&self) -> Stopped {
+        let detail = "the host failed while the call was under way, and whether it was carried out is not known";
+        self.park(Why::Doubt, Fault::of_code("outcome-unknown", 500, detail))
     }
 
     pub(super) async fn kept(&self, key: &CallKey) -> Result<Option<Answer>, Stopped> {
@@ -313,8 +335,13 @@ impl<E: Execution> Scope<E> {
         }
     }
 
-    pub(super) fn nondeterministic(&self, key: &CallKey) -> Fault {
-        let mut fault = Fault::of_code(
+    /// The call needs a person.
+    pub(super) fn park(&self, why: Why, reason: Fault) -> Stopped {
+        Stopped::Park(Parking::at(&self.execution.pointer, why, reason))
+    }
+
+    pub(super) fn nondeterministic(&self, key: &CallKey) -> Parking {
+        let fault = Fault::of_code(
             "nondeterministic-plugin",
             500,
             format!(
@@ -322,8 +349,7 @@ impl<E: Execution> Scope<E> {
                 key.ordinal, self.plugin
             ),
         );
-        fault.instance = Some(self.execution.pointer.clone());
-        fault
+        Parking::at(&self.execution.pointer, Why::Nondeterministic, fault)
     }
 
     /// Waits until nobody wants the call to go on, or `work` is done.

@@ -1,6 +1,6 @@
 //! One action's call: its keys, its guest, its calls, and how it comes to its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,8 @@ use bellhop_core::definition::ActionReference;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::requirement::Grant;
-use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned};
+use bellhop_core::run::{Action, Calling, Effect, Facts, FrameId, Group, Notice, Returned, Why};
+use bellhop_core::value;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, watch};
@@ -22,18 +23,20 @@ mod effects;
 mod names;
 mod request;
 mod resolve;
+mod said;
 mod sending;
 mod stamp;
 
 pub(crate) use names::{Known, Named};
 pub(crate) use resolve::{Doubt, read_back};
+pub(crate) use said::Said;
 pub(crate) use stamp::{arguments_of, request_digest, sends_again, stamp};
 
 use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
 use super::execution::local::Local;
-use super::execution::{self, CallKey, End, Execution, Slice, StepKey};
+use super::execution::{self, CallKey, End, Execution, Parking, Slice, StepKey};
 use super::gateway::Connected;
 use super::plugins::Guest;
 use super::waiting::{Activity, Entrance, Held, Place, Progress, Turn, Wait, Wanted};
@@ -92,6 +95,7 @@ impl<E: Execution> Invoker for Caller<E> {
 
     fn ended(&self) {
         self.services.waiting.forget(self.facts.run);
+        self.services.said.forget_all(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.keys.release_all(self.facts.run);
         if !planted(Plant::KeepPlace) {
@@ -106,9 +110,7 @@ impl<E: Execution> Invoker for Caller<E> {
 
     fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
         let (services, run) = (self.services.clone(), self.facts.run);
-        Box::pin(async move {
-            Ok(services.notices.take(run, notice, again).await?)
-        })
+        Box::pin(async move { Ok(services.notices.take(run, notice, again).await?) })
     }
 }
 
@@ -186,19 +188,13 @@ impl<E: Execution> Attempt<E> {
         };
         let Some(connection) = self.services.gateway.connection(&name) else {
             // Somebody removed it under an open run: it can be put back.
-            let mut reason =
-                Fault::of_code("connection-missing", 404, format!("the connection `{name}` is not there any more"));
-            reason.instance = Some(self.call.key.pointer.clone());
-            return CallEnd::Park(reason);
+            let detail = format!("the connection `{name}` is not there any more");
+            return self.park(Why::Unavailable, Fault::of_code("connection-missing", 404, detail));
         };
         let grants = self.grants.get(&self.call.action).cloned().unwrap_or_default();
         let package = match self.services.plugins.package(action.plugin).await {
             Ok(package) => package,
-            Err(detail) => {
-                let mut reason = Fault::of_code("plugin-unavailable", 503, detail);
-                reason.instance = Some(self.call.key.pointer.clone());
-                return CallEnd::Park(reason);
-            }
+            Err(detail) => return self.park(Why::Unavailable, Fault::of_code("plugin-unavailable", 503, detail)),
         };
         if self.call.attempt > 1
             && let Err(error) = self.port.recall()
@@ -241,6 +237,9 @@ impl<E: Execution> Attempt<E> {
             CallEnd::Returned(returned) => CallEnd::Returned(self.deeds.accounted(returned)),
             other => other,
         };
+        if !matches!(end, CallEnd::PutDown | CallEnd::Failed(_)) {
+            self.services.said.forget(self.run(), &self.call.key, self.call.attempt);
+        }
         for key in &keys {
             match end {
                 CallEnd::Returned(_) => self.services.keys.release(key, &owner),
@@ -315,6 +314,7 @@ impl<E: Execution> Attempt<E> {
             entrance: self.entrance.clone(),
             replays: AtomicBool::new(false),
             mask: self.facts.mask(),
+            told: Mutex::new(BTreeSet::new()),
         })
     }
 
@@ -326,21 +326,11 @@ impl<E: Execution> Attempt<E> {
         connection: &Arc<Connected>,
         arguments: &Value,
     ) -> CallEnd {
-        let facts = &connection.facts;
-        let context = json!({
-            "run": self.run().to_string(),
-            "task": self.call.key.to_string(),
-            "attempt": self.call.attempt,
-            "dryRun": false,
-            "startedAt": self.facts.accepted_at.to_string(),
-            "connection": {
-                "name": facts.name, "kind": facts.kind, "plan": facts.plan,
-                "workspaceId": facts.workspace_id, "enterpriseId": facts.enterprise_id,
-            },
-        });
+        let context = self.context(connection);
+        let idle_max = self.services.limits.guest_idle_slices_max;
         let mut tries = 0;
-        let mut slice = match self.last_slice().await {
-            Ok(slice) => slice,
+        let (mut slice, mut idle) = match self.last_slice().await {
+            Ok(found) => found,
             Err(end) => return end,
         };
         // The doubt about a call that was sent again outlives the process.
@@ -360,8 +350,8 @@ impl<E: Execution> Attempt<E> {
                 input: &request,
                 budget: self.services.guest_budget(),
                 context: sandbox::Context {
-                    started_at_ms: self.facts.accepted_at.as_millis(),
-                    seed: seed_of(&self.call),
+                    started_at_ms: self.call.started_at.as_millis(),
+                    seed: seed_of(self.run(), &self.call),
                 },
                 memory: self.activity.guests_bytes.clone(),
             };
@@ -390,8 +380,9 @@ impl<E: Execution> Attempt<E> {
                     task.abort();
                     None
                 }
-                // Its outcome is recorded by the task itself; what it could not bring to an end, it says.
-                Some(task) => task.await.ok().flatten(),
+                // Its outcome is recorded by the task itself; what it could not bring to an end, it says. One that
+                // panicked has told nobody what became of its request.
+                Some(task) => task.await.unwrap_or_else(|failed| failed.is_panic().then(|| scope.lost())),
                 None => None,
             };
             let left = match left {
@@ -418,9 +409,8 @@ impl<E: Execution> Attempt<E> {
                 }
                 (Some(Err(Trap::Cpu { .. })), _) if tries < CPU_TRIES_MAX => {}
                 (Some(Err(trap @ Trap::Cpu { .. })), _) => {
-                    let mut fault = Fault::of_code("plugin-timeout", 504, format!("{trap}, {tries} times"));
-                    fault.instance = Some(self.call.key.pointer.clone());
-                    return CallEnd::Park(fault);
+                    let fault = Fault::of_code("plugin-timeout", 504, format!("{trap}, {tries} times"));
+                    return self.park(Why::Timeout, fault);
                 }
                 (Some(Err(trap)), _) => {
                     let code = if matches!(trap, Trap::OutputTooLarge { .. }) {
@@ -430,7 +420,7 @@ impl<E: Execution> Attempt<E> {
                     };
                     return CallEnd::Returned(Returned::Fault(Fault::of_code(code, 500, trap.to_string())));
                 }
-                (Some(Ok(answered)), _) => match self.interpret(action, answered) {
+                (Some(Ok(answered)), _) => match self.interpret(action, answered, &scope) {
                     Interpreted::End(end) => {
                         match scope.leaves_earlier(first + made.load(Ordering::Relaxed)).await {
                             Ok(true) => self.deeds.note_left(),
@@ -443,6 +433,15 @@ impl<E: Execution> Attempt<E> {
                     Interpreted::Again(state) => {
                         let number = slice.as_ref().map_or(0, |s| s.number + 1);
                         let next = Slice { number, state, first_call: first + made.load(Ordering::Relaxed) };
+                        idle = if next.goes_on_from(slice.as_ref()) { 0 } else { idle + 1 };
+                        if idle >= idle_max {
+                            let detail = format!(
+                                "`{}` asked to be called again {idle} times without a call or with the state that it had",
+                                self.call.action
+                            );
+                            let fault = Fault::of_code("plugin-no-progress", 500, detail);
+                            return CallEnd::Returned(Returned::Fault(fault));
+                        }
                         if let Err(end) = self.keep_slice(&next).await {
                             return end;
                         }
@@ -456,12 +455,44 @@ impl<E: Execution> Attempt<E> {
 
     fn stopped(&self, stopped: Stopped) -> CallEnd {
         match stopped {
-            Stopped::Park(fault) => CallEnd::Park(fault),
+            Stopped::Park(parking) => CallEnd::Park(parking),
             // Nobody waits for it, and it had not begun.
             Stopped::PutDown if *self.wish.borrow() == Wish::Stop => self.nothing_done(),
             Stopped::PutDown | Stopped::Unread => CallEnd::PutDown,
             Stopped::Failed(error) => CallEnd::Failed(error),
         }
+    }
+
+    fn park(&self, why: Why, reason: Fault) -> CallEnd {
+        CallEnd::Park(Parking::at(&self.call.key.pointer, why, reason))
+    }
+
+    /// What the guest is told besides its input. The same in every attempt and slice, but for the attempt's number: a
+    /// retry must make the same requests.
+    fn context(&self, connection: &Connected) -> Value {
+        let (facts, budget, limits) = (&connection.facts, self.services.guest_budget(), &self.services.limits);
+        json!({
+            "run": self.run().to_string(),
+            "task": self.call.key.pointer,
+            "execution": self.call.key.to_string(),
+            "attempt": self.call.attempt,
+            "dryRun": false,
+            "startedAt": self.call.started_at.to_string(),
+            "connection": {
+                "name": facts.name, "kind": facts.kind, "plan": facts.plan,
+                "workspaceId": facts.workspace_id, "enterpriseId": facts.enterprise_id,
+            },
+            "limits": {
+                "calls": budget.calls_max,
+                "answersBytes": limits.guest_answers_bytes_max,
+                "answerBytes": limits.guest_answer_bytes_max,
+                "argumentsBytes": budget.arguments_bytes_max,
+                "outputBytes": budget.output_bytes_max,
+                "memoryBytes": budget.memory_bytes_max,
+                "computeMs": budget.cpu_ms_max,
+                "idleSlices": limits.guest_idle_slices_max,
+            },
+        })
     }
 
     /// The end of a call that was stopped before it did anything in this life.
@@ -485,15 +516,20 @@ impl<E: Execution> Attempt<E> {
         StepKey::Slice(CallKey { execution: self.call.key.clone(), attempt: self.call.attempt, ordinal: number })
     }
 
-    /// The state with which the action last asked to be called again, if it did.
-    async fn last_slice(&self) -> Result<Option<Slice>, CallEnd> {
-        let mut last = None;
+    /// The state with which the action last asked to be called again, if it did; and how often in a row it has done so
+    /// without getting anywhere.
+    async fn last_slice(&self) -> Result<(Option<Slice>, u64), CallEnd> {
+        let (mut last, mut idle) = (None, 0);
         loop {
             let number = last.as_ref().map_or(0, |s: &Slice| s.number + 1);
             let kept = self.port.step::<Slice, _, _>(&self.slice_key(number), None, |_| async { End::Stopped }).await;
             match kept {
-                Ok(End::Done(slice)) => last = Some(Slice { number, ..slice }),
-                Ok(_) => return Ok(last),
+                Ok(End::Done(slice)) => {
+                    let slice = Slice { number, ..slice };
+                    idle = if slice.goes_on_from(last.as_ref()) { 0 } else { idle + 1 };
+                    last = Some(slice);
+                }
+                Ok(_) => return Ok((last, idle)),
                 Err(error) => return Err(self.stopped(Stopped::Failed(error))),
             }
         }
@@ -512,12 +548,29 @@ impl<E: Execution> Attempt<E> {
             .map_err(|error| self.stopped(Stopped::Failed(error)))
     }
 
-    fn interpret(&self, action: &Action, answered: Result<String, String>) -> Interpreted {
-        let status_of = |code: &str| action.manifest.errors.iter().find(|e| e.code == code).map(|e| e.status);
+    fn interpret(&self, action: &Action, answered: Result<String, String>, scope: &Scope<E>) -> Interpreted {
+        let told = scope.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let status_of = |code: &str| answer::status_of(code, &action.manifest.errors, &told);
         let invalid = |detail: String| {
             Interpreted::End(CallEnd::Returned(Returned::Fault(Fault::of_code("plugin-output-invalid", 500, detail))))
         };
-        match answer::meaning(answered, status_of) {
+        let bytes_max = self.services.limits.value_bytes_max;
+        let fits = |given: &Value| {
+            let fault = |error| format!("what `{}` gave cannot be kept: {error}", self.call.action);
+            value::check(given, bytes_max).map_err(fault)
+        };
+        let meaning = answer::meaning(answered, status_of);
+        let given = match &meaning {
+            Meaning::Returned(Returned::Ok { output, effect }) => {
+                [Some(output), effect.undo.as_ref().map(|undo| &undo.input)]
+            }
+            Meaning::Again(state) => [Some(state), None],
+            Meaning::Returned(_) | Meaning::Park(_) | Meaning::Broken(_) => [None, None],
+        };
+        if let Err(detail) = given.into_iter().flatten().try_for_each(fits) {
+            return invalid(detail);
+        }
+        match meaning {
             Meaning::Returned(Returned::Ok { output, effect }) => match action.output.validate(&output).first() {
                 None => Interpreted::End(CallEnd::Returned(Returned::Ok { output, effect })),
                 Some(first) => invalid(format!(
@@ -526,7 +579,7 @@ impl<E: Execution> Attempt<E> {
                 )),
             },
             Meaning::Returned(fault) => Interpreted::End(CallEnd::Returned(fault)),
-            Meaning::Park(fault) => Interpreted::End(CallEnd::Park(fault)),
+            Meaning::Park(fault) => Interpreted::End(self.park(Why::Asked, fault)),
             Meaning::Broken(detail) => invalid(detail),
             Meaning::Again(state) => Interpreted::Again(state),
         }
@@ -540,8 +593,8 @@ enum Interpreted {
     Again(Value),
 }
 
-/// The same for every replay of one attempt.
-fn seed_of(call: &Calling) -> u64 {
-    let digest = bellhop_core::digest::Digest::of(format!("{}#{}", call.key, call.attempt).as_bytes());
+/// Another for each run and each execution of a task; the same for all attempts at it and all of their slices.
+fn seed_of(run: RunId, call: &Calling) -> u64 {
+    let digest = bellhop_core::digest::Digest::of(format!("{run}\n{}", call.key).as_bytes());
     digest.as_bytes().iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }

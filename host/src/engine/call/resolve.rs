@@ -7,6 +7,7 @@ use std::time::Duration;
 use bellhop_core::backoff::Backoff;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::run::Why;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{self as slack, Failure};
 use bellhop_slack::reconcile::{self, Question, Step, Verdict};
@@ -16,7 +17,7 @@ use super::effects::Scope;
 use super::request::Request;
 use super::stamp::request_text;
 use crate::engine::Services;
-use crate::engine::execution::{Answer, End, Execution, How, Intent};
+use crate::engine::execution::{Answer, End, Execution, How, Intent, Parking};
 use crate::engine::gateway::Connected;
 use crate::faults::{Plant, planted};
 use crate::journal::Write;
@@ -176,12 +177,10 @@ impl<E: Execution> Scope<E> {
 
     /// Why a run is parked that has sent a call of which nobody can tell what became. Its request is kept for the person
     /// who will.
-    pub(super) fn unknown(&self, Request { method, arguments, .. }: &Request, why: &str) -> Fault {
+    pub(super) fn unknown(&self, Request { method, arguments, .. }: &Request, why: &str) -> Parking {
         self.keep_request(method, arguments);
         let detail = format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name);
-        let mut fault = Fault::of_code("outcome-unknown", 500, detail);
-        fault.instance = Some(self.execution.pointer.clone());
-        fault
+        Parking::at(&self.execution.pointer, Why::Doubt, Fault::of_code("outcome-unknown", 500, detail))
     }
 
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bellhop_core::backoff::Backoff;
 use bellhop_core::fault::Fault;
+use bellhop_core::run::Why;
 use bellhop_core::time::Timestamp;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{self as slack, Failure, Unknown};
@@ -54,7 +55,7 @@ impl<E: Execution> Scope<E> {
         let limiter = &self.services.gateway.limiter;
         let reservation = limiter
             .reserve(method, arguments, self.connection.owner(), self.run, lane)
-            .map_err(|full| Stopped::Park(Fault::of_code("rate-limited", 429, full.to_string())))?;
+            .map_err(|full| self.park(Why::Unavailable, Fault::of_code("rate-limited", 429, full.to_string())))?;
         if reservation.wait_ms() >= 1_000 {
             self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
         }
@@ -122,9 +123,7 @@ impl<E: Execution> Scope<E> {
     /// Too many attempts came to nothing.
     fn unavailable(&self, method: &Method, attempts: u64, reason: &str) -> Stopped {
         let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
-        let mut fault = Fault::of_code("slack-unavailable", 503, detail);
-        fault.instance = Some(self.execution.pointer.clone());
-        Stopped::Park(fault)
+        self.park(Why::Unavailable, Fault::of_code("slack-unavailable", 503, detail))
     }
 
     /// Sends a read of the host's own that the call `key` needs, and waits while that cannot be done, as a call of the

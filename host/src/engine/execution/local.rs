@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, ExecutionKey, Facts, Reserve, State};
 use bellhop_core::time::Timestamp;
+use bellhop_core::value;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -14,7 +15,9 @@ mod behind;
 mod beside;
 mod log;
 
-use super::{Answer, Attempted, CallKey, Decision, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey};
+use super::{
+    Answer, Attempted, CallKey, Decision, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey,
+};
 use crate::clock::Clock;
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
@@ -23,7 +26,7 @@ use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, Ticket, Write};
 use crate::limits::Limits;
 use beside::place_of;
-use log::Log;
+use log::{Asked, Log};
 
 /// How often a run looks whether the disk has room.
 const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
@@ -235,7 +238,8 @@ impl Local {
         Ok(())
     }
 
-    /// A message is given out; what a person says in it, and who that is, is kept first.
+    /// A message is given out. What a person says in it of calls is kept first; what is asked for, and by whom, is kept
+    /// with the decision about it, because an order that changes nothing was refused and is no order.
     async fn given(&self, signal: Signal) -> Next {
         if let Some(settle) = &signal.settle
             && let Err(error) = self.settle(&signal.cause, settle).await
@@ -247,11 +251,30 @@ impl Local {
     }
 
     async fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
-        let text = asked_for(cause).to_owned();
-        let asked = Entry::Note { level: "info".to_owned(), text, by: Some(settle.by.clone()) };
-        self.written(|log| self.append(log, std::slice::from_ref(&asked), Write::new())).await?;
+        let in_doubt = {
+            let mut log = self.log();
+            let ends = matches!(cause, Cause::Cancel | Cause::CancelAndUndo | Cause::Kill | Cause::Undo);
+            log.asked = Some(Asked { text: asked_for(cause), by: settle.by.clone(), ends });
+            settle.calls.keys().any(|call| log.open.contains_key(call))
+        };
+        if in_doubt {
+            self.written(|log| self.note_who_asks(log)).await?;
+        }
         for (call, answer) in &settle.calls {
             self.written(|log| self.settle_one(log, call, answer.as_ref(), &settle.by)).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is asked of the run and not kept yet.
+    fn note_who_asks(&self, log: &mut Log) -> Result<(), Error> {
+        let Some(asked) = log.asked.clone() else { return Ok(()) };
+        let (at, text) = (self.clock.now(), asked.text.to_owned());
+        let note = Entry::Note { at, level: "info".to_owned(), text, by: Some(asked.by.clone()) };
+        self.append(log, &[note], Write::new())?;
+        log.asked = None;
+        if asked.ends {
+            log.summary.aftermath.by = Some(asked.by);
         }
         Ok(())
     }
@@ -306,6 +329,7 @@ impl Local {
 
     /// The entry of a decision, and what is kept beside it.
     fn decided(&self, log: &mut Log, number: u64, decision: &Decision) -> Result<(), Error> {
+        self.note_who_asks(log)?;
         let mut write = Write::new();
         let mut events = Vec::with_capacity(decision.events.len());
         for event in &decision.events {
@@ -415,10 +439,8 @@ impl Local {
     /// The entry of a call's end.
     fn ended(&self, write: &mut Write, call: &CallKey, answer: &Answer, intent: bool) -> Result<Entry, Error> {
         let hash = digest(&answer.hash)?;
-        // The guest gets text; JSON text is kept as JSON, so that equal values are stored once and people can read it.
         let kept = |write: &mut Write, text: &str| -> Result<journal::Content, Error> {
-            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-            Ok(self.journal.content(write, value)?)
+            Ok(self.journal.content(write, kept_text(text))?)
         };
         let how = answer.how.as_str().to_owned();
         let (key, attempt, ordinal) = (call.execution.to_string(), call.attempt, call.ordinal);
@@ -430,7 +452,7 @@ impl Local {
             Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
         } else {
             let function = Some(answer.function.clone()).filter(|function| !function.is_empty());
-            Entry::Read { key, attempt, ordinal, hash, answer: content, how, function }
+            Entry::Read { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how, function }
         })
     }
 }
@@ -449,6 +471,16 @@ fn asked_for(cause: &Cause) -> &'static str {
         Cause::Settle { done: false, .. } => "for what is in doubt to count as not done",
         _ => "for something",
     }
+}
+
+/// Text as it is kept. The guest gets text; what is JSON and is written out again as it stands is kept as JSON, so that
+/// equal values are stored once and people can read it. Anything else, as a name that happens to be a number, is text.
+fn kept_text(text: &str) -> Value {
+    let json = serde_json::from_str(text).ok().filter(|json: &Value| {
+        // What is deeper than any value of ours would not fit into a record.
+        value::size(json).depth <= value::DEPTH_MAX && !json.is_string() && json.to_string() == text
+    });
+    json.unwrap_or_else(|| Value::from(text))
 }
 
 /// Text as the guest got it: kept JSON written out again.
@@ -483,11 +515,8 @@ impl Execution for Local {
                     let Some((_, Entry::Decision { events })) = page.into_iter().next() else {
                         return Err(unreadable());
                     };
-                    let events = events
-                        .into_iter()
-                        .map(|content| self.journal.value(content))
-                        .collect::<Result<Vec<_>, _>>()
-                        ?;
+                    let events =
+                        events.into_iter().map(|content| self.journal.value(content)).collect::<Result<Vec<_>, _>>()?;
                     return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
                 }
                 return Ok(call(None).await);
@@ -560,6 +589,7 @@ impl Execution for Local {
                 // A read that was not sent left nothing behind to be told about.
                 if had_intent {
                     let entry = Entry::NotSent {
+                        at: self.clock.now(),
                         repeats: *repeats,
                         key: call_key.execution.to_string(),
                         attempt: call_key.attempt,
@@ -632,6 +662,7 @@ impl Execution for Local {
 
     async fn signal(&self, resting: bool) -> Next {
         let mut inbox = self.inbox.lock().await;
+        self.log().asked = None;
         if let Ok(signal) = inbox.try_recv() {
             return self.given(signal).await;
         }
@@ -655,12 +686,17 @@ impl Execution for Local {
     }
 
     async fn settled(&self) -> Result<(), Error> {
-        let last = self.log().last;
+        let last = {
+            let mut log = self.log();
+            // Who asked is answered next: what was to be decided about it has been.
+            log.asked = None;
+            log.last
+        };
         Ok(self.journal.durable(last).await?)
     }
 
     fn note(&self, text: String) {
-        let entry = Entry::Note { level: "info".to_owned(), text, by: None };
+        let entry = Entry::Note { at: self.clock.now(), level: "info".to_owned(), text, by: None };
         let mut log = self.log();
         if self.check_size(&log).is_err() {
             return;
@@ -675,5 +711,42 @@ impl Execution for Local {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn house_a14_a_guest_is_given_the_same_text_at_a_replay() {
+        for given in [
+            "1e3",
+            "1.0",
+            "-0",
+            "007",
+            "1 ",
+            " 1",
+            "null",
+            "true",
+            "\"quoted\"",
+            "\"\\u0061\"",
+            "",
+            "{\"b\":1,\"a\":2}",
+            "{\"a\":1,\"a\":2}",
+            "{\"a\": 1}",
+            "[1,2]",
+            "[1, 2]",
+            "18446744073709551616",
+            "C0HQGENERAL",
+            "{",
+            "1e999",
+        ] {
+            assert_eq!(text(kept_text(given)), given);
+            // As it is read back from the store.
+            let stored: Value = serde_json::from_str(&kept_text(given).to_string()).unwrap();
+            assert_eq!(text(stored), given, "read back");
+        }
+        assert!(kept_text("{\"ok\":true}").is_object(), "what people can read stays so");
     }
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Cause, Event, ExecutionKey, Facts, State};
+use bellhop_core::run::{Cause, Event, ExecutionKey, Facts, State, Why};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,6 +43,17 @@ pub(crate) struct Slice {
     pub(crate) state: Value,
     /// The ordinal of the next slice's first call.
     pub(crate) first_call: u32,
+}
+
+impl Slice {
+    /// Whether the action got anywhere since the slice `before`: it made a call, and its state is another. The next slice
+    /// would otherwise do what this one did.
+    pub(crate) fn goes_on_from(&self, before: Option<&Self>) -> bool {
+        match before {
+            None => self.first_call > 0,
+            Some(before) => self.first_call > before.first_call && self.state != before.state,
+        }
+    }
 }
 
 impl Recorded for Slice {
@@ -78,6 +89,23 @@ pub(crate) struct Intent {
     pub(crate) connection: String,
 }
 
+/// Why a call waits for a person.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parking {
+    /// For what follows from it.
+    pub(crate) why: Why,
+    /// In words.
+    pub(crate) reason: Fault,
+}
+
+impl Parking {
+    /// Of the task at `pointer`.
+    pub(crate) fn at(pointer: &str, why: Why, mut reason: Fault) -> Self {
+        reason.instance = Some(pointer.to_owned());
+        Self { why, reason }
+    }
+}
+
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum End<T> {
@@ -93,7 +121,7 @@ pub(crate) enum End<T> {
         repeats: bool,
     },
     /// Nobody can tell. Not recorded: the intent stays open and the run parks.
-    Doubt(Fault),
+    Doubt(Parking),
     /// Nobody can tell yet, because what would tell could not be read, for a reason that passes. Not recorded: the intent
     /// stays open and is asked about again.
     Unread {

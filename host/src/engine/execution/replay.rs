@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 
-use super::{Decision, Answer, Attempted, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+use super::{Answer, Attempted, Decision, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]

@@ -154,6 +154,17 @@ impl Plugins {
         Ok(Done { installed, warnings, replaced })
     }
 
+    /// What a component is, read from its bytes, which takes a while for a large one.
+    pub(crate) fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Refusal> {
+        self.sandbox.inspect(bytes)
+    }
+
+    /// Compiles a component that [`Self::inspect`] has taken, so that [`Self::put`] finds it made. Dropped, it stops
+    /// compiling, unless another waits for the same: nobody compiles for a client that is gone.
+    pub(crate) async fn compile(&self, inspection: Inspection, bytes: &[u8]) -> Result<(), InstallError> {
+        self.sandbox.prepare_inspected(inspection, bytes).await.map(drop).map_err(InstallError::Sandbox)
+    }
+
     /// As [`Self::put`], with these grants or, without any, everything that is declared.
     #[cfg(test)]
     pub(crate) async fn install(

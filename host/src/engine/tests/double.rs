@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Calling, Cause, Effect, FrameId, Returned};
+use bellhop_core::run::{Calling, Cause, Effect, FrameId, Returned, Why};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::driver::{CallEnd, CallFuture, Invoker, Wish};
-use crate::engine::execution::{Answer, CallKey, End, Error, Execution, How, Intent, Signal, StepKey};
+use crate::engine::execution::{Answer, CallKey, End, Error, Execution, How, Intent, Parking, Signal, StepKey};
 
 /// What outlives every process: what was accepted, and how often it was asked.
 #[derive(Default)]
@@ -112,7 +112,7 @@ struct Acting<E> {
 /// Why an action did not get to its end.
 #[expect(clippy::large_enum_variant, reason = "one an action, moved twice")]
 enum Stopped {
-    Park(Fault),
+    Park(Parking),
     PutDown,
     Failed(Error),
 }
@@ -287,7 +287,8 @@ impl<E: Execution> Acting<E> {
             (state.ledger.contains_key(effect), state.helped)
         };
         if manner == Manner::Doubtful && !helped {
-            return End::Doubt(Fault::of_code("outcome-unknown", 500, effect));
+            let reason = Fault::of_code("outcome-unknown", 500, effect);
+            return End::Doubt(Parking { why: Why::Doubt, reason });
         }
         if done { answered(hash, Ok(json!({ "did": effect }).to_string()), How::Found) } else { not_sent("absent") }
     }

@@ -1,7 +1,7 @@
 //! A store whose process dies at a chosen commit, with a chosen part of what was not durable kept.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
 
@@ -25,6 +25,8 @@ pub(super) struct Dying {
     scanned: AtomicU64,
     /// Rung when somebody waits for something to become durable.
     waited: Notify,
+    /// Done once, when the next batch was accepted and nobody was told yet.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Dying {
@@ -46,12 +48,18 @@ impl Dying {
             held: AtomicBool::new(false),
             scanned: AtomicU64::new(0),
             waited: Notify::new(),
+            meanwhile: Mutex::new(None),
         }
     }
 
     /// Dies with the `commit`-th commit from here, counted from 1: it was accepted, and nothing happens any more.
     pub(super) fn die_at(&self, commit: u64) {
         self.die_at.store(self.commits() + commit, Ordering::SeqCst);
+    }
+
+    /// Does this between the next commit and whatever the one who commits does after it.
+    pub(super) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
     }
 
     /// Dies now.
@@ -124,6 +132,10 @@ impl Store for Dying {
         let ticket = self.under.commit(batch)?;
         if !empty && self.commits.fetch_add(1, Ordering::SeqCst) + 1 == self.die_at.load(Ordering::SeqCst) {
             self.die();
+        }
+        let meanwhile = if empty { None } else { self.meanwhile.lock().unwrap().take() };
+        if let Some(act) = meanwhile {
+            act();
         }
         Ok(ticket)
     }

@@ -253,6 +253,12 @@ impl Life {
         self.runtime().block_on(self.engine().start()).unwrap();
     }
 
+    /// Puts doubles in the places of parts that reach outside. Before anything begins.
+    pub(super) fn equip(&mut self, change: impl FnOnce(&mut crate::engine::Services)) {
+        let engine = Arc::get_mut(self.engine.as_mut().unwrap()).expect("nobody else has it yet");
+        change(Arc::get_mut(&mut engine.services).expect("nobody else has them yet"));
+    }
+
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().unwrap()
     }
@@ -278,6 +284,11 @@ impl Life {
 
     pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.unless_dead(work).expect("the process lives")
+    }
+
+    /// Where something can be begun from anywhere.
+    pub(super) fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime().handle().clone()
     }
 
     /// Begins something that goes on beside the test.

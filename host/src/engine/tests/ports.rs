@@ -18,7 +18,7 @@ use crate::engine::execution::replay::{Death, Line, Replay};
 use crate::engine::execution::{Execution, Signal, StepKey};
 use crate::engine::timers::Timers;
 use crate::journal::memory::Memory;
-use crate::journal::{Entry, Journal, Open, Store as _, Summary, Write, key};
+use crate::journal::{Aftermath, Entry, Journal, Open, Store as _, Summary, Write, key};
 use crate::limits::Limits;
 
 /// When all runs here are accepted.
@@ -164,6 +164,8 @@ impl Stage for LocalStage {
                 idempotency_key: None,
                 pins_at: None,
                 own_key: None,
+                poisoned: false,
+                aftermath: Aftermath::default(),
             };
             let mut write = Write::new();
             write.put(&key::summary(self.run()), &summary).unwrap();

@@ -26,7 +26,7 @@ pub(crate) struct Options {
     pub(crate) linger: Duration,
     /// Opening verifies a store whose file is not larger than this.
     pub(crate) verify_bytes_max: u64,
-    /// Bytes that are kept free on the disk for ends, though never more than a quarter of it.
+    /// Bytes that are kept free on the disk for ends, though never more than half of it.
     pub(crate) reserve_bytes: u64,
     /// Tells the room on the disk; without it the system is asked.
     pub(crate) space: Option<Asked>,

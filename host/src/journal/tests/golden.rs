@@ -96,6 +96,7 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 key: key.clone(),
                 attempt: 1,
                 ordinal: 2,
+                at,
                 reason: "rate-limited".to_owned(),
                 repeats: false,
                 retry_at: Some(at),
@@ -108,6 +109,7 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 attempt: 1,
                 ordinal: 3,
                 hash,
+                at,
                 answer: Answer::Ok(value(json!({"user": {"id": "U1", "name": "zoë \u{1F600}"}}))),
                 how: "sent".to_owned(),
                 function: None,
@@ -120,6 +122,7 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 attempt: 2,
                 ordinal: 0,
                 hash,
+                at,
                 answer: Answer::Err(value(json!({"code": "not-found"}))),
                 how: "denied".to_owned(),
                 function: Some("users.info".to_owned()),
@@ -150,10 +153,11 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 by: "tok_01JZZZZZZZZZZZZZZZZZZZZZZZ".to_owned(),
             },
         ),
-        ("note", Entry::Note { level: "warn".to_owned(), text: "a line\nand \"another\"".to_owned(), by: None }),
+        ("note", Entry::Note { at, level: "warn".to_owned(), text: "a line\nand \"another\"".to_owned(), by: None }),
         (
             "note-asked",
             Entry::Note {
+                at,
                 level: "info".to_owned(),
                 text: "for a pause".to_owned(),
                 by: Some("ada (tok_1)".to_owned()),
@@ -242,7 +246,7 @@ fn what_is_not_a_known_record_is_told_apart() {
     assert!(matches!(&unknown, record::Error::UnknownKind { kind, .. } if kind == "from-the-future"), "{unknown}");
     let other = read(&record::encode(&key::snapshot(run), &1).unwrap()).unwrap_err();
     assert!(matches!(other, record::Error::Corrupt { .. }), "{other}");
-    let extra = read(&sealed([1, b'e'], br#"{"entry":"note","level":"info","text":"","more":1}"#)).unwrap_err();
+    let extra = read(&sealed([1, b'e'], br#"{"entry":"note","at":1,"level":"info","text":"","more":1}"#)).unwrap_err();
     assert!(matches!(extra, record::Error::Corrupt { .. }), "a field that would be lost: {extra}");
 }
 

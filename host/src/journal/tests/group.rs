@@ -309,7 +309,7 @@ fn a_small_disk_has_a_small_reserve() {
     let bench = bench_with(Limits { reserve_bytes: 1 << 40, ..LIMITS });
     assert_eq!(bench.queue.stats().lack, None);
     bench.free.store(24_999, Ordering::SeqCst);
-    assert_eq!(bench.queue.stats().lack, Some(Lack { free: 24_999, wanted: 25_000 }));
+    assert_eq!(bench.queue.stats().lack, Some(Lack { free: 24_999, wanted: 50_000 }));
     bench.queue.finish();
     bench.writer.join().unwrap();
 }

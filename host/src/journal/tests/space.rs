@@ -23,7 +23,12 @@ fn on(dir: &Path, free: &Arc<AtomicU64>) -> Sled {
 }
 
 fn note(by: Option<&str>) -> Entry {
-    Entry::Note { level: "info".to_owned(), text: "cancel".to_owned(), by: by.map(str::to_owned) }
+    Entry::Note {
+        at: Timestamp::from_millis(1),
+        level: "info".to_owned(),
+        text: "cancel".to_owned(),
+        by: by.map(str::to_owned),
+    }
 }
 
 #[test]

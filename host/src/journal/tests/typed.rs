@@ -9,7 +9,7 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::journal::entry::{Answer, Content, Entry};
-use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Open, Place, Snapshot, Summary, Write};
+use crate::journal::journal::{Aftermath, Error, INLINE_BYTES_MAX, Journal, Open, Place, Snapshot, Summary, Write};
 use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
@@ -20,7 +20,7 @@ fn run(number: u64) -> RunId {
 }
 
 fn note(text: impl std::fmt::Display) -> Entry {
-    Entry::Note { level: "info".to_owned(), text: format!("{text}"), by: None }
+    Entry::Note { at: Timestamp::from_millis(1), level: "info".to_owned(), text: format!("{text}"), by: None }
 }
 
 fn memory() -> (Arc<Memory>, Journal) {
@@ -92,6 +92,7 @@ fn a_large_value_is_stored_once() {
         attempt: 1,
         ordinal: 0,
         hash: bellhop_core::digest::Digest::of(b""),
+        at: Timestamp::from_millis(1),
         answer: Answer::Ok(answer.clone()),
         how: "sent".to_owned(),
         function: None,
@@ -147,6 +148,8 @@ fn runs_are_listed_newest_first_by_pages() {
             idempotency_key: None,
             pins_at: None,
             own_key: None,
+            poisoned: false,
+            aftermath: Aftermath::default(),
             status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
             namespace: "people".to_owned(),
             name: "onboarding".to_owned(),

@@ -1,6 +1,10 @@
+mod causes;
+mod compiling;
+mod crowd;
 mod evaluator;
 mod hostile;
 mod refused;
+mod time;
 mod wasi;
 pub(crate) mod wat;
 
@@ -91,6 +95,7 @@ const POST: Plugin<'_> = Plugin {
     outer: "",
     given: "",
     pages: 2,
+    pages_max: None,
 };
 
 #[tokio::test]

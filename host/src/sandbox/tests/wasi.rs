@@ -117,6 +117,7 @@ const RANDOM: Plugin<'static> = Plugin {
         (br_if $l (i32.lt_u (local.get $length) (i32.const 16))))
       (call $ok (local.get $input) (local.get $length))",
     pages: 2,
+    pages_max: None,
 };
 
 #[tokio::test]
@@ -178,6 +179,7 @@ const STDOUT: Plugin<'static> = Plugin {
     run: "(call $write (call $stdout) (local.get $input) (local.get $length) (i32.const 3000))
       (call $ok (i32.const 0) (i32.const 0))",
     pages: 2,
+    pages_max: None,
 };
 
 #[tokio::test]

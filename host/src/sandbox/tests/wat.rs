@@ -24,6 +24,8 @@ pub(crate) struct Plugin<'a> {
     pub(crate) given: &'a str,
     /// Pages of memory at the start.
     pub(crate) pages: u32,
+    /// And at most, if that is said.
+    pub(crate) pages_max: Option<u32>,
 }
 
 impl Default for Plugin<'_> {
@@ -38,6 +40,7 @@ impl Default for Plugin<'_> {
             outer: "",
             given: "",
             pages: 2,
+            pages_max: None,
         }
     }
 }
@@ -47,6 +50,19 @@ impl Plugin<'_> {
     pub(crate) fn build(&self) -> Vec<u8> {
         let text = self.text();
         wat::parse_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+
+    /// The description as the text of a data segment: what is not ASCII stands there as its bytes.
+    fn described(&self) -> String {
+        let mut text = String::new();
+        for byte in self.description.bytes() {
+            match byte {
+                b'"' | b'\\' => write!(text, "\\{byte:02x}").unwrap(),
+                b' '..=b'~' => text.push(char::from(byte)),
+                _ => write!(text, "\\{byte:02x}").unwrap(),
+            }
+        }
+        text
     }
 
     fn text(&self) -> String {
@@ -82,7 +98,7 @@ impl Plugin<'_> {
   {imports}
   (import "bellhop:action/log@1.0.0" (instance $log (export "log" (func (param "level" string) (param "text" string)))))
   (core module $libc
-    (memory (export "memory") {pages})
+    (memory (export "memory") {pages} {pages_max})
     (global $heap (mut i32) (i32.const 65536))
     (func (export "realloc") (param i32 i32 i32) (param $size i32) (result i32)
       (local $at i32)
@@ -100,7 +116,7 @@ impl Plugin<'_> {
   (core func $lowered.log (canon lower (func $log "log") (memory $memory)))
   {outer}
   (core module $main
-    (import "libc" "memory" (memory {pages}))
+    (import "libc" "memory" (memory {pages} {pages_max}))
     (import "libc" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
     (import "host" "log" (func $log (param i32 i32 i32 i32)))
     {core}
@@ -128,10 +144,11 @@ impl Plugin<'_> {
   (instance $actions (export "describe" (func $describe)) (export "run" (func $run)))
   (export "bellhop:action/actions@1.0.0" (instance $actions)))"#,
             pages = self.pages,
+            pages_max = self.pages_max.map(|most| most.to_string()).unwrap_or_default(),
             outer = self.outer,
             items = self.items,
             run = self.run,
-            description = self.description.replace('\\', "\\5c").replace('"', "\\\""),
+            description = self.described(),
             described = self.description.len(),
         )
     }

@@ -53,6 +53,19 @@ fn invoke(args: &str, import: impl FnOnce(&str) -> Result<String, String>) -> Re
     }
 }
 
+/// Calls that this slice may still make. One more ends the action, whatever it has done: a loop that makes a call for each
+/// of many things looks here, and goes on in the next slice ([`crate::Done::again`]).
+#[must_use]
+pub fn calls_left() -> u32 {
+    budget::calls_left()
+}
+
+/// Whether it is time for the next slice: three quarters of the calls are used up, or little room is left for answers.
+#[must_use]
+pub fn should_pause() -> bool {
+    budget::is_short()
+}
+
 /// The text at a JSON pointer of an answer; an error if there is none.
 pub fn text<'v>(answer: &'v Value, pointer: &str) -> Result<&'v str, Error> {
     answer

@@ -16,7 +16,7 @@ mod task;
 mod unsupported;
 
 pub use extras::PURPOSES;
-pub use name::{is_action_name, is_plugin_name, is_variable_name, is_version};
+pub use name::{is_action_name, is_plugin_name, is_variable_name, is_version, is_workflow_name};
 pub use reference::parse_reference;
 
 /// At most so many faults of one definition are reported; one more says how many there are.

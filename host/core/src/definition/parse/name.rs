@@ -1,7 +1,8 @@
 //! Names and versions, by the language's patterns.
 
 /// `^[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$`: a namespace or a workflow's name.
-pub(super) fn is_workflow_name(text: &str) -> bool {
+#[must_use]
+pub fn is_workflow_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         && !text.starts_with('-')

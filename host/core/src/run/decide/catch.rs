@@ -6,7 +6,7 @@ use super::enter::truth;
 use super::{Decider, asking, located};
 use crate::backoff;
 use crate::definition::{Backoff, Retry, TaskKind, Try};
-use crate::fault::Fault;
+use crate::fault::{Class, Fault};
 use crate::run::arguments::Asked;
 use crate::run::event::{Block, Effect, Ending, Event, FrameId};
 use crate::run::frame::{Body, Phase, Role, Running, Trying};
@@ -120,10 +120,17 @@ impl Decider<'_> {
         if !holds(&retry.when, true)? || holds(&retry.except_when, false)? {
             return Ok(handle);
         }
+        let conditions = [&definition.when, &definition.except_when, &retry.when, &retry.except_when];
+        let takes_anything = definition.filter.is_empty() && conditions.iter().all(|condition| condition.is_none());
+        if takes_anything && matches!(fault.class, Some(Class::Fatal | Class::Denied)) {
+            // The action itself says that the same fails again, and the file does not say that it knows better.
+            return Ok(handle);
+        }
         if retry.attempts_max.is_some_and(|max| trying.retries >= max) {
             return Ok(handle);
         }
-        let delay = self.backoff(frame, retry, trying.retries, running)?;
+        let backoff = self.backoff(frame, retry, trying.retries, running)?;
+        let delay = backoff.max(fault.retry_after_ms.unwrap_or(0));
         let until = self.at.plus_millis(delay);
         if let Some(limit) = &retry.duration {
             let limit = self.delay_until(limit, Some((frame, seen)), &running.input)?.millis_since(self.at);

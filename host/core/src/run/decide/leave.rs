@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::enter::truth;
 use super::{Decider, asking};
-use crate::run::fault::too_large;
-use crate::value;
 use crate::definition::TaskKind;
 use crate::fault::Fault;
 use crate::run::arguments::Asked;
 use crate::run::event::{Event, FrameId};
+use crate::run::fault::too_large;
 use crate::run::frame::{Phase, Running};
+use crate::value;
 
 impl Decider<'_> {
     /// The next iteration begins, or the loop is over.
@@ -24,7 +24,8 @@ impl Decider<'_> {
         let parallel = self.state.is_parallel(running.task);
         // What the iterations gave becomes one value: too much is told before the rest of them is begun.
         if looping.results_bytes > self.budget.value_bytes_max {
-            let what = format!("what the iterations gave, {} of {} so far", looping.results.size(), looping.items.len());
+            let what =
+                format!("what the iterations gave, {} of {} so far", looping.results.size(), looping.items.len());
             return Err(too_large(&what, looping.results_bytes, self.budget.value_bytes_max));
         }
         let next = looping.next;
@@ -102,11 +103,7 @@ impl Decider<'_> {
         }
     }
 
-    fn merged<'a>(
-        &self,
-        frame: FrameId,
-        copies: impl Iterator<Item = &'a Arc<Value>>,
-    ) -> Result<Option<Value>, Fault> {
+    fn merged<'a>(&self, frame: FrameId, copies: impl Iterator<Item = &'a Arc<Value>>) -> Result<Option<Value>, Fault> {
         let merged = merge(self.state.context_of(frame), copies)?;
         merged.map(|context| self.sized("the contexts that ran side by side, together", context)).transpose()
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::arguments::{Asked, Asking, Scope};
 use super::budget::{Budget, Meter, Spent};
-use super::event::{Effect, Ending, Event, FrameId};
+use super::event::{Effect, Ending, Event, FrameId, Why};
 use super::fault as faults;
 use super::frame::Phase;
 use super::state::State;
@@ -90,8 +90,10 @@ pub enum Cause {
     Park {
         /// Whose.
         frame: FrameId,
-        /// Why.
+        /// Why, in words.
         reason: Fault,
+        /// Why, for what follows from it.
+        why: Why,
         /// Whether it had changed something before.
         wrote: bool,
     },
@@ -290,14 +292,14 @@ impl Decider<'_> {
             Cause::Wake | Cause::GoOn | Cause::Resume => {}
             Cause::TooLarge { records, bytes } => self.outgrow(*records, *bytes),
             Cause::Returned { frame, result } => self.returned(*frame, result),
-            Cause::Park { frame, reason, wrote } => {
+            Cause::Park { frame, reason, why, wrote } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
                     if self.state.killed {
                         // Nobody waits for an answer.
                         return self.emit(Event::CallStopped { frame: *frame, effect: None });
                     }
                     let (frame, at, reason) = (*frame, self.at, reason.clone().bounded());
-                    self.emit(Event::Parked { frame, at, reason, wrote: *wrote });
+                    self.emit(Event::Parked { frame, at, reason, why: *why, wrote: *wrote });
                 }
             }
             Cause::Unpark { frame } => {

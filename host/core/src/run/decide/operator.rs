@@ -7,8 +7,7 @@ use serde_json::Value;
 use super::Decider;
 use crate::fault::Fault;
 use crate::id::RunId;
-use crate::run::again::OUTCOME_UNKNOWN;
-use crate::run::event::{Ending, Event, Fate, FrameId};
+use crate::run::event::{Ending, Event, Fate, FrameId, Why};
 use crate::run::frame::Calling;
 use crate::run::state::Stands;
 
@@ -90,7 +89,7 @@ impl Decider<'_> {
             return;
         }
         for (frame, call) in self.parked(|_| true) {
-            let doubtful = call.parked.is_some_and(|reason| reason.code() == OUTCOME_UNKNOWN);
+            let doubtful = call.why == Why::Doubt;
             // What is being stopped, or taken back, is not begun anew: it goes on to its end.
             if doubtful || self.state.running(frame).is_none() {
                 self.emit(Event::Unparked { frame, at: self.at });

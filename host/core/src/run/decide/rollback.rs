@@ -63,6 +63,7 @@ impl Decider<'_> {
         let Inverse::Call(action, connection, input) = self.state.inverse_of(entry) else { return };
         let event = Event::UndoScheduled {
             frame: self.next_frame(),
+            at: self.at,
             entry: position,
             attempt: entry.attempts + 1,
             action,
@@ -85,7 +86,8 @@ impl Decider<'_> {
             return self.incomplete(entry, &fault);
         }
         let wait = backoff::doubled(BACKOFF_FIRST_MS, 2 * u64::from(tries.saturating_sub(1)));
-        let until = self.at.plus_millis(backoff::jittered(wait, self.entropy));
+        let wait = backoff::jittered(wait, self.entropy).max(fault.retry_after_ms.unwrap_or(0));
+        let until = self.at.plus_millis(wait);
         self.emit(Event::UndoRetryScheduled { entry, fault, until });
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bellhop_core::run::{ExecutionKey, Facts};
 
 use super::super::Error;
-use super::log::Log;
 use super::Local;
 use super::beside::small_enough;
+use super::log::Log;
 use crate::journal::{self, Entry, Write, key};
 
 impl Local {

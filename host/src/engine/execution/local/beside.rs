@@ -1,14 +1,17 @@
 //! What is kept beside a run's log and can be made again from its state: summary, timer, snapshot, its place among the
 //! open runs.
 
+use bellhop_core::id::RunId;
+use std::borrow::Cow;
+
 use bellhop_core::run::State;
 use serde_json::Value;
 
 use super::super::Error;
-use super::log::Log;
 use super::Local;
+use super::log::Log;
 use crate::engine::{retention, summary};
-use crate::journal::{self, Place, Write, key};
+use crate::journal::{self, Entry, Place, Write, key};
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
 /// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
@@ -53,9 +56,12 @@ impl Local {
                 write.put(&key::timer(at, self.run, 0), &Value::Null)?;
             }
         }
+        let mut before = Cow::Borrowed(&log.summary);
+        if let Some(newer) = state.displaced_by().filter(|_| log.summary.aftermath.superseded_by.is_none()) {
+            before.to_mut().aftermath.by = self.who_started(newer);
+        }
         let now = self.clock.now();
-        let summary =
-            summary::after(&log.summary, state, now, |value| self.journal.content(write, value))?;
+        let summary = summary::after(&before, state, now, |value| self.journal.content(write, value))?;
         let changed = summary.status != log.summary.status || summary.waiting != log.summary.waiting;
         if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
             write.put(&key::summary(self.run), &summary)?;
@@ -92,13 +98,19 @@ impl Local {
         Ok(Beside { summary, place, snapshot: kept })
     }
 
+    /// Who started a run; none where that is not on record or cannot be read: nobody is named then.
+    fn who_started(&self, run: RunId) -> Option<String> {
+        let first = self.journal.entries(run, 0, 1).ok()?.into_iter().next();
+        let Some((0, Entry::Accepted { pins })) = first else { return None };
+        pins.get("by").and_then(Value::as_str).map(str::to_owned)
+    }
+
     /// Writes the run's summary as `state` has it, whatever was written before.
     pub(crate) fn refresh(&self, state: &State) -> Result<(), Error> {
         let mut log = self.log();
         let mut write = Write::new();
         let now = self.clock.now();
-        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))
-            ?;
+        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))?;
         write.put(&key::summary(self.run), &summary)?;
         log.last = self.journal.commit(write.of(self.run))?;
         log.summary = summary;

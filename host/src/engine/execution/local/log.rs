@@ -44,12 +44,25 @@ pub(super) struct Log {
     /// Whether the run is on its way to an end that is decided.
     pub(super) is_ending: bool,
     pub(super) summary: journal::Summary,
+    /// What somebody asks of the run, until it is decided: kept with the decision, and not at all where there is none.
+    pub(super) asked: Option<Asked>,
     /// The place in a group that the run's mark names.
     pub(super) place: Option<journal::Place>,
     /// Of the first so many entries only what the snapshot says is known.
     unread: u64,
     /// What attempts at executions have on record as done. Slices take nothing away from it.
     attempted: BTreeMap<(ExecutionKey, u32), Attempted>,
+}
+
+/// See [`Log::asked`].
+#[derive(Clone)]
+pub(super) struct Asked {
+    /// What, in words that follow "asked".
+    pub(super) text: &'static str,
+    /// Who.
+    pub(super) by: String,
+    /// Whether it is the run's end.
+    pub(super) ends: bool,
 }
 
 /// A call as it is kept: the execution, the attempt, the ordinal.
@@ -100,6 +113,7 @@ impl Log {
             reserve: Reserve::default(),
             is_ending: false,
             summary,
+            asked: None,
             place: None,
             unread: 0,
             attempted: BTreeMap::new(),

@@ -223,3 +223,58 @@ async fn a_blocked_run_begins_when_what_was_missing_is_there() {
     world.until(run, Status::Completed).await;
     assert!(world.is_in_group(GROUP, PERSON));
 }
+
+/// How a run ended, as everybody sees it.
+fn aftermath(view: &crate::engine::views::RunView) -> Value {
+    let shown = serde_json::to_value(view).unwrap();
+    json!([shown["status"], shown["reason"], shown["undone"], shown["left"], shown["by"]])
+}
+
+/// What cannot be taken back does not read as if it had been.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_b5_a_run_says_what_was_taken_back_and_what_was_not() {
+    let world = World::with_hq().await;
+    let again = json!({ "again": tell("C0HQGENERAL")["tell"].take() });
+    let name = world.file(json!({}), json!([tell("C0HQGENERAL"), again])).await;
+    let (run, view) = world.run(&name, json!({})).await;
+    assert_eq!(aftermath(&view), json!(["completed", null, null, null, null]));
+    assert!(world.engine.signal_by(run, Cause::Undo, Some("ops".to_owned())).await.unwrap());
+    world.until(run, Status::Cancelled).await;
+    let view = world.engine.run_view(run).await.unwrap().unwrap();
+    assert_eq!(aftermath(&view), json!(["cancelled", "cancelled", 0, 2, "ops"]));
+    // Refused, it is no order: nothing is written, and nobody else is named.
+    let before = world.kinds(run).await;
+    for _ in 0..10 {
+        assert!(!world.engine.signal_by(run, Cause::Undo, Some("other".to_owned())).await.unwrap());
+    }
+    assert_eq!(world.kinds(run).await, before);
+    let view = world.engine.run_view(run).await.unwrap().unwrap();
+    assert_eq!(aftermath(&view), json!(["cancelled", "cancelled", 0, 2, "ops"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_b5_everything_undone_half_of_it_and_nothing_to_undo() {
+    for (tasks, expected) in [
+        (json!([join()]), json!(["cancelled", "undone", 1, 0, "ops"])),
+        (json!([join(), tell("C0HQGENERAL")]), json!(["cancelled", "cancelled", 1, 1, "ops"])),
+    ] {
+        let world = World::with_hq().await;
+        let name = world.file(json!({}), tasks).await;
+        let (run, _) = world.run(&name, json!({})).await;
+        assert!(world.engine.signal_by(run, Cause::Undo, Some("ops".to_owned())).await.unwrap());
+        world.until(run, Status::Cancelled).await;
+        let view = world.engine.run_view(run).await.unwrap().unwrap();
+        assert_eq!(aftermath(&view), expected);
+        let listed = world.engine.run_list(None, 10, |_| true).await.unwrap().0;
+        assert_eq!(aftermath(&listed[0]), expected, "a list says the same");
+    }
+    // Given up while it waits for a person: what it did stands.
+    let world = World::with_hq().await;
+    let wait = json!({ "rest": { "wait": "P1D" } });
+    let name = world.file(json!({}), json!([tell("C0HQGENERAL"), wait])).await;
+    let run = world.engine.trigger(World::trigger(&name, json!({}), None)).await.unwrap().run;
+    world.until(run, Status::Waiting).await;
+    assert!(world.engine.signal_by(run, Cause::Kill, Some("ops".to_owned())).await.unwrap());
+    let view = world.engine.run_view(run).await.unwrap().unwrap();
+    assert_eq!(aftermath(&view), json!(["cancelled", "given-up", 0, 1, "ops"]));
+}

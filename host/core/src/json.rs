@@ -1,0 +1,283 @@
+//! What a reader of JSON takes silently and changes: a key that stands twice, a number that it cannot hold, half of a
+//! surrogate pair. Two readers of such a text may each see another value, so whoever takes a text from outside looks here
+//! first.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::definition::source::escape_pointer;
+
+/// Something in a text that readers do not agree about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The JSON pointer of the value; of a key that stands twice, of its second value.
+    pub pointer: String,
+    /// What it is.
+    pub what: What,
+    /// Where it stands in the text, in bytes.
+    pub at: Range<usize>,
+}
+
+/// See [`Finding::what`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The object has the key already.
+    Duplicate,
+    /// An integer below −2^63 or above 2^64−1.
+    Integer,
+    /// A number beyond a double's.
+    Number,
+    /// A surrogate without its pair: no character.
+    Surrogate,
+}
+
+impl What {
+    /// What is wrong, for people.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Duplicate => "the key stands twice in this object",
+            Self::Integer => {
+                "the integer is too large to be kept exactly: at least -2^63 and at most 2^64-1; send it as text"
+            }
+            Self::Number => "the number is larger than a double can be (about 1.8e308); send it as text",
+            Self::Surrogate => {
+                "the text has half of a surrogate pair (\\ud800 to \\udfff without its other half), which is no character"
+            }
+        }
+    }
+}
+
+/// At most so many are told.
+const FINDINGS_MAX: usize = 50;
+
+/// An object or a list that is open.
+enum Open {
+    /// The keys so far, and the one whose value comes.
+    Object(HashSet<String>, String),
+    /// The index of what comes.
+    List(usize),
+}
+
+/// Everything of that kind in a text. Of a text that is no JSON, as much as is found before it goes wrong: whoever parses
+/// it says so.
+#[must_use]
+pub fn findings(text: &[u8]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    scan(text, &mut |finding| {
+        found.push(finding);
+        found.len() < FINDINGS_MAX
+    });
+    found
+}
+
+/// The text with each number that cannot be held as text: `1e400` becomes `"1e400"`.
+#[must_use]
+pub fn with_numbers_as_text(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut kept: Option<Vec<u8>> = None;
+    let mut done = 0;
+    scan(text, &mut |Finding { what, at, .. }| {
+        if matches!(what, What::Integer | What::Number) {
+            let kept = kept.get_or_insert_default();
+            kept.extend_from_slice(&text[done..at.start]);
+            kept.push(b'"');
+            kept.extend_from_slice(&text[at.clone()]);
+            kept.push(b'"');
+            done = at.end;
+        }
+        true
+    });
+    match kept {
+        None => Cow::Borrowed(text),
+        Some(mut kept) => {
+            kept.extend_from_slice(&text[done..]);
+            Cow::Owned(kept)
+        }
+    }
+}
+
+/// Walks over the tokens of a text; `told` says whether to go on.
+fn scan(text: &[u8], told: &mut dyn FnMut(Finding) -> bool) {
+    let mut open: Vec<Open> = Vec::new();
+    let mut at = 0;
+    // Whether a string that comes is a key.
+    let mut key_comes = false;
+    while let Some(&byte) = text.get(at) {
+        let start = at;
+        let mut what = None;
+        match byte {
+            b'{' => {
+                open.push(Open::Object(HashSet::new(), String::new()));
+                key_comes = true;
+                at += 1;
+            }
+            b'[' => {
+                open.push(Open::List(0));
+                key_comes = false;
+                at += 1;
+            }
+            b'}' | b']' => {
+                open.pop();
+                key_comes = false;
+                at += 1;
+            }
+            b',' => {
+                key_comes = match open.last_mut() {
+                    Some(Open::List(index)) => {
+                        *index += 1;
+                        false
+                    }
+                    Some(Open::Object(..)) => true,
+                    None => false,
+                };
+                at += 1;
+            }
+            b'"' => {
+                let (end, broken) = end_of_string(text, at);
+                at = end;
+                what = broken.then_some(What::Surrogate);
+                if key_comes && let Some(Open::Object(keys, key)) = open.last_mut() {
+                    key_comes = false;
+                    *key = decoded(&text[start..end]);
+                    if !keys.insert(key.clone()) {
+                        what = Some(What::Duplicate);
+                    }
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let is_part = |b: &&u8| matches!(b, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+                at += text[at..].iter().take_while(is_part).count();
+                what = number(&text[start..at]);
+            }
+            _ => at += 1,
+        }
+        if let Some(what) = what
+            && !told(Finding { pointer: pointer(&open), what, at: start..at })
+        {
+            return;
+        }
+    }
+}
+
+fn pointer(open: &[Open]) -> String {
+    let mut pointer = String::new();
+    for open in open {
+        pointer.push('/');
+        match open {
+            Open::Object(_, key) => pointer.push_str(&escape_pointer(key)),
+            Open::List(index) => pointer.push_str(&index.to_string()),
+        }
+    }
+    pointer
+}
+
+/// Where the string that begins at `start` ends, and whether it has half of a surrogate pair.
+fn end_of_string(text: &[u8], start: usize) -> (usize, bool) {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = start + 1;
+    let mut broken = false;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => return (at + 1, broken),
+            b'\\' => match unit(at) {
+                Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => at += 12,
+                Some(0xd800..=0xdfff) => {
+                    broken = true;
+                    at += 6;
+                }
+                Some(_) => at += 6,
+                None => at += 2,
+            },
+            _ => at += 1,
+        }
+    }
+    (text.len(), broken)
+}
+
+/// The text of a key; one that cannot be read stands for itself.
+fn decoded(token: &[u8]) -> String {
+    let inside = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
+    if inside.contains(&b'\\')
+        && let Ok(text) = serde_json::from_slice(token)
+    {
+        return text;
+    }
+    String::from_utf8_lossy(inside).into_owned()
+}
+
+fn number(token: &[u8]) -> Option<What> {
+    let text = std::str::from_utf8(token).ok()?;
+    if token.iter().all(|b| matches!(b, b'-' | b'0'..=b'9')) {
+        let fits = text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok();
+        // What is no number at all is the parser's to refuse.
+        let is_one = text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit());
+        return (!fits && is_one && text != "-").then_some(What::Integer);
+    }
+    text.parse::<f64>().is_ok_and(f64::is_infinite).then_some(What::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<(String, What)> {
+        findings(text.as_bytes()).into_iter().map(|f| (f.pointer, f.what)).collect()
+    }
+
+    #[test]
+    fn attack_b16_what_readers_do_not_agree_about_is_found() {
+        use What::{Duplicate, Integer, Number, Surrogate};
+        for (text, expected) in [
+            (r#"{"a":1,"a":2}"#, vec![("/a", Duplicate)]),
+            (r#"{"n":1,"\u006e":2}"#, vec![("/n", Duplicate)]),
+            (r#"{"a":{"b":[{"c":1},{"c":1,"d":2,"c":3}]}}"#, vec![("/a/b/1/c", Duplicate)]),
+            (r#"{"a/b":{"~":1,"~":2}}"#, vec![("/a~1b/~0", Duplicate)]),
+            (r#"[{"a":1},{"a":1}]"#, vec![]),
+            (r#"{"a":{"a":{"a":1}},"b":"a","c":"\"a\""}"#, vec![]),
+            ("123456789012345678901234567890", vec![("", Integer)]),
+            ("[18446744073709551615,-9223372036854775808,0,-0,1]", vec![]),
+            ("[18446744073709551616,-9223372036854775809]", vec![("/0", Integer), ("/1", Integer)]),
+            (
+                r#"{"x":[1e400,-1e400,1e308,1E+400,1e-400,0.1]}"#,
+                vec![("/x/0", Number), ("/x/1", Number), ("/x/3", Number)],
+            ),
+            (r#"{"x":"1e400 and 99999999999999999999999"}"#, vec![]),
+            (
+                r#"["\ud83d\ude00","\ud800","\udc00\ud800","\ud800\u0041","\\ud800"]"#,
+                vec![("/1", Surrogate), ("/2", Surrogate), ("/3", Surrogate)],
+            ),
+            ("", vec![]),
+            ("{]}[,\"", vec![]),
+            ("-", vec![]),
+            ("1-1", vec![]),
+        ] {
+            let expected: Vec<(String, What)> = expected.into_iter().map(|(p, w)| (p.to_owned(), w)).collect();
+            assert_eq!(told(text), expected, "{text}");
+        }
+        assert_eq!(told(&format!("[{}]", vec!["1e999"; 100].join(","))).len(), FINDINGS_MAX);
+        // Depth costs no stack.
+        assert_eq!(told(&"[".repeat(200_000)), []);
+    }
+
+    #[test]
+    fn attack_b16_a_number_that_cannot_be_held_becomes_text() {
+        let kept = |text: &str| String::from_utf8(with_numbers_as_text(text.as_bytes()).into_owned()).unwrap();
+        assert_eq!(
+            kept(r#"{"a":[1e400, 2],"b":123456789012345678901234567890}"#),
+            r#"{"a":["1e400", 2],"b":"123456789012345678901234567890"}"#
+        );
+        assert!(matches!(with_numbers_as_text(br#"{"a":1.5,"b":"1e400"}"#), Cow::Borrowed(_)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_of_any_bytes_is_scanned(bytes: Vec<u8>) {
+            let _found = findings(&bytes);
+            let _kept = with_numbers_as_text(&bytes);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! One driver carries a run, and whoever asks something of a run hears what became of that, also when a driver stops, drains
+//! or panics.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bellhop_core::run::{Cause, Status};
+use bellhop_slack::catalog::Method;
+use bellhop_slack::client::{Answer, Failure};
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::life::{Life, Slack, fresh, trigger};
+use super::scripted::{Script, Slice};
+use crate::engine::gateway::Way;
+use crate::engine::plugins;
+use crate::sandbox::{Host, Trap};
+
+const HQ: &[(&str, &str)] = &[("team", "hq")];
+const ONE: &str = "
+  - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: one}}";
+
+#[test]
+fn house_a10_a_signal_between_the_acceptance_and_the_driver_makes_no_second_driver() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(&format!("\n  - rest: {{wait: {{milliseconds: 1}}}}{ONE}"));
+    let (engine, handle) = (life.engine().clone(), life.handle());
+    let (tell, told) = mpsc::channel();
+    // The run is in lists; whoever sees it there cancels it before its driver has it.
+    life.store.meanwhile(move || {
+        let (run, _) = engine.services.journal.runs(None, 1).unwrap().items.into_iter().next().unwrap();
+        handle.spawn(async move {
+            let decided = engine.signal(run, Cause::Cancel).await;
+            let _gone = tell.send(decided.is_ok());
+        });
+        // One that has to wait for the driver is not back by then.
+        let _late = told.recv_timeout(Duration::from_millis(300));
+    });
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
+    life.until("its driver is gone", || life.engine().runs.live() == 0);
+    assert_eq!(life.status(run), Status::Cancelled, "another driver went on");
+    // The log is one driver's.
+    let life = Life::start(life.die(usize::MAX), &slack);
+    assert_eq!(life.view(run).status, Status::Cancelled);
+    assert_eq!(slack.messages(), Vec::<String>::new());
+}
+
+#[test]
+fn house_a11_resolve_says_ok_only_when_it_was_settled() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(
+        "
+  - both:
+      fork:
+        branches:
+          - doubtful: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: doubt}}
+          - slow: {call: message.send:1@slack, with: {connection: other, channel: C0HQGENERAL, text: slow}}",
+    );
+    // The one connection cannot read back what it had sent; the other's request takes its time.
+    slack.fault(&json!({ "method": "chat.postMessage", "match": {"text": "doubt"}, "action": "cut_after_accept" }));
+    let slow = slack.fault(&json!({
+        "method": "chat.postMessage", "match": {"text": "slow"}, "action": "hold_before_accept",
+    }));
+    let run = life.started(trigger(&workflow, json!({}), &[("team", "poor"), ("other", "hq")], None));
+    slack.happened(slow);
+    life.until_status(run, Status::Parked);
+    let engine = life.engine().clone();
+    let drained = life.spawn(async move { engine.drain().await });
+    life.until("it drains", || life.engine().is_draining());
+    let engine = life.engine().clone();
+    let sent = life.store.commits();
+    let asked = life.spawn(async move { engine.resolve(run, None, false, None, "a test".to_owned()).await });
+    life.wait(async { tokio::time::sleep(Duration::from_millis(100)).await });
+    slack.release(slow, "answer");
+    assert!(life.wait(drained).unwrap());
+    let answered = life.wait(asked).unwrap();
+    let settled = life.entries(run).iter().any(|entry| matches!(entry, crate::journal::Entry::Resolved { .. }));
+    assert_eq!(answered.is_ok(), settled, "{answered:?} after {sent} commits");
+    assert!(answered.is_err(), "the process was stopping");
+}
+
+/// A way to Slack on which the first request ends with a mistake of ours.
+struct Jams {
+    sent: AtomicUsize,
+}
+
+impl Way for Jams {
+    fn send<'a>(&'a self, method: &'a Method, _: &'a Value) -> BoxFuture<'a, Result<Answer, Failure>> {
+        Box::pin(async move {
+            assert!(method.name == "chat.postMessage", "{} is not asked for here", method.name);
+            assert!(self.sent.fetch_add(1, Ordering::Relaxed) > 0, "planted: a mistake of the host's");
+            Ok(Answer {
+                status: 200,
+                ok: true,
+                error: None,
+                body: json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}),
+                needed: None,
+                provided: None,
+                bytes: 64,
+                scopes: None,
+                request_id: None,
+            })
+        })
+    }
+}
+
+#[test]
+fn house_a14_a_panic_while_a_write_is_under_way_is_a_doubt_and_no_success() {
+    let slack = Slack::start();
+    let way = Arc::new(Jams { sent: AtomicUsize::new(0) });
+    let mut life = Life::open(fresh(), &slack);
+    life.equip(|services| services.gateway.way = Some(way.clone()));
+    life.begin();
+    let post = ("chat.post-message", r#"{"channel":"C0HQGENERAL","text":"once"}"#);
+    let slices = [Slice { calls: &[post], ..Slice::default() }];
+    let script = Script { name: "jammed", effect: "create", inverse: None, slices: &slices };
+    script.install(&life);
+    let workflow = life.apply("\n  - act: {call: 'jammed.do:1@jammed', with: {connection: team}}");
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until("it has an end", || life.status(run) != Status::Running);
+    assert_eq!(life.status(run), Status::Parked);
+    let waiting = life.view(run).waiting.unwrap();
+    assert!(waiting["reason"]["type"].as_str().unwrap().ends_with("/outcome-unknown"), "{waiting}");
+    // A person has looked, and it was not carried out.
+    life.wait(life.engine().resolve(run, None, false, None, "a test".to_owned())).unwrap();
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(way.sent.load(Ordering::Relaxed), 2);
+}
+
+/// An action that takes its driver with it.
+struct Panics;
+
+impl plugins::Script for Panics {
+    fn run(&self, _: &str, _: &str, _: Box<dyn Host>) -> BoxFuture<'static, Result<Result<String, String>, Trap>> {
+        Box::pin(async { panic!("planted: a mistake of the host's") })
+    }
+}
+
+#[test]
+fn house_a14_a_run_whose_driver_panics_is_set_aside_and_others_go_on() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let script = Script { name: "boom", effect: "read", inverse: None, slices: &[Slice::default()] };
+    let services = &life.engine().services;
+    let manifest = serde_json::from_value(script.manifest()).unwrap();
+    services.plugins.put_script(manifest, Arc::new(Panics), &services.gateway.rules);
+    let workflow = life.apply("\n  - act: {call: 'boom.do:1@boom', with: {connection: team}}");
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until("it is set aside", || life.engine().is_aside(run));
+    assert_eq!(life.engine().runs.live(), 0, "nobody carries it, and it counts as live");
+    assert_eq!(life.status(run), Status::Parked);
+    assert!(life.engine().summary(run).unwrap().unwrap().poisoned);
+    let other = life.apply(ONE);
+    let other = life.started(trigger(&other, json!({}), HQ, None));
+    assert_eq!(life.ended(other).unwrap().status, Status::Completed);
+    // A person can end it.
+    life.wait(life.engine().signal(run, Cause::Kill)).unwrap();
+    assert_eq!(life.status(run), Status::Cancelled);
+}
