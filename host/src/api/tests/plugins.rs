@@ -242,7 +242,7 @@ async fn author_10_what_can_never_work_is_not_installed() {
     let world = World::new().await;
     let mut wrong = manifest("acme", "Oops Tools", "1.0");
     wrong["actions"][0]["inverze"] = json!("it.undoes");
-    wrong["actions"][0]["title"] = json!("It does \u{202e}gnihton");
+    wrong["actions"][0]["title"] = json!("It does\u{1b}[2K");
     wrong["actions"].as_array_mut().unwrap().push(json!({ "name": "AB", "inverse": "nothing" }));
     let problem = world.install("?grantAll=true", component(&wrong)).await.problem(422, "plugin-refused");
     let codes: Vec<&str> =
@@ -252,7 +252,7 @@ async fn author_10_what_can_never_work_is_not_installed() {
     {
         assert!(codes.contains(&code), "{code}: {problem:#}");
     }
-    assert!(!problem.to_string().contains('\u{202e}'), "{problem}");
+    assert!(!problem.to_string().contains("\\u001b"), "{problem}");
     assert_eq!(world.installed().await, [""; 0]);
 }
 

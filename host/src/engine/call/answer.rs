@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bellhop_core::diagnostic::Diagnostic;
-use bellhop_core::fault::{Class, Fault, SlackAnswer};
+use bellhop_core::fault::{Class, Fault, SlackAnswer, is_reserved};
 use bellhop_core::manifest::DeclaredError;
 use bellhop_core::run::{Effect, Returned, Undo};
 use bellhop_slack::catalog::outcome::{self, Kind, classify};
@@ -198,27 +198,6 @@ pub(super) enum Meaning {
     Broken(String),
 }
 
-/// Codes by which the host says what became of a run, a call or a plugin: no guest can end with one of them.
-const RESERVED: &[&str] = &[
-    "action-unknown",
-    "connection-missing",
-    "connection-unknown",
-    "nondeterministic-plugin",
-    "outcome-unknown",
-    "plugin-error",
-    "plugin-no-progress",
-    "plugin-output-invalid",
-    "plugin-timeout",
-    "plugin-trapped",
-    "plugin-unavailable",
-    "retry-differs",
-    "rollback-incomplete",
-    "run-poisoned",
-    "run-too-large",
-    "undo-doubtful",
-    "undo-undeclared",
-    "undo-unknown",
-];
 /// The code of a failure whose own code is none that the guest can speak in.
 const PLUGIN_ERROR: &str = "plugin-error";
 /// Characters of a code, and of a text that is not of the contract's form, that are shown.
@@ -231,7 +210,7 @@ const RETRY_AFTER_MS_MAX: u64 = 7 * 86_400_000;
 /// this slice was answered (`told`) and that it passes on.
 pub(super) fn status_of(code: &str, declared: &[DeclaredError], told: &BTreeSet<String>) -> Option<u16> {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if code.is_empty() || code.len() > CODE_CHARS_MAX || !code.chars().all(is_plain) || RESERVED.contains(&code) {
+    if code.is_empty() || code.len() > CODE_CHARS_MAX || !code.chars().all(is_plain) || is_reserved(code) {
         return None;
     }
     let status = declared.iter().find(|error| error.code == code).map(|error| error.status);
