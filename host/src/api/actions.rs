@@ -15,7 +15,7 @@ use bellhop_core::requirement::{Availability, Method, Rules};
 use super::form::{self, Form};
 use super::problem::{self, Problem};
 use super::request::Request;
-use super::{answer, pages, runs, start};
+use super::{answer, pages, runs, start, work};
 use crate::engine::accept;
 
 /// `GET /v1/actions`.
@@ -133,7 +133,9 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     trigger.by = Some(request.caller.name());
     // The key's scope is the action's name: another version of it is another request.
     trigger.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
-    let accepted = engine.trigger(trigger).await.map_err(refused)?;
+    let starts = engine.clone();
+    let accepted = work::by_the_engine(&engine, async move { starts.trigger(trigger).await }).await?;
+    let accepted = accepted.map_err(refused)?;
     start::answered(&request.app, &accepted, wait).await
 }
 

@@ -15,7 +15,7 @@ use bellhop_core::run::Status;
 use super::form::{self, Form};
 use super::problem::{self, Problem};
 use super::request::Request;
-use super::{App, answer, runs};
+use super::{App, answer, runs, work};
 use crate::engine::accept::{Accepted, Trigger};
 use crate::engine::views::RunView;
 
@@ -63,7 +63,9 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     form.finish()?;
     let engine = request.app.engine.clone();
     let block = on_refusal.as_deref() == Some("block");
-    let accepted = engine.trigger_or(trigger, block).await.map_err(|refused| runs::refused(&engine, refused))?;
+    let starts = engine.clone();
+    let accepted = work::by_the_engine(&engine, async move { starts.trigger_or(trigger, block).await }).await?;
+    let accepted = accepted.map_err(|refused| runs::refused(&engine, refused))?;
     answered(&request.app, &accepted, wait).await
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::App;
 use super::problem::Problem;
+use crate::engine::Engine;
 
 /// Carries `work` to its end, also when the caller has gone: half of a change helps nobody.
 pub(super) async fn to_the_end<T: Send + 'static>(
@@ -12,6 +13,17 @@ pub(super) async fn to_the_end<T: Send + 'static>(
     let span = tracing::Span::current();
     let ended = tokio::spawn(tracing::Instrument::instrument(work, span)).await;
     ended.unwrap_or_else(|error| Err(Problem::internal(&error)))
+}
+
+/// Has the threads that carry runs do `work`, which checks a value against a schema or judges a run: those that answer
+/// over HTTP are for whoever only asks. It comes to its end, also when the caller has gone.
+pub(super) async fn by_the_engine<T: Send + 'static>(
+    engine: &Engine,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
+    let span = tracing::Span::current();
+    let ended = engine.services.spawn(tracing::Instrument::instrument(work, span)).await;
+    ended.map_err(|error| Problem::internal(&error))
 }
 
 /// Computes on a thread of its own, one of a few.

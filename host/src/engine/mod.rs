@@ -103,9 +103,12 @@ pub(crate) struct Counters {
 }
 
 impl Services {
-    /// Has `task` go on where runs are carried.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.get_or_init(tokio::runtime::Handle::current).spawn(task);
+    /// Has `task` go on where runs are carried: to its end, whether or not anybody waits for that.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.get_or_init(tokio::runtime::Handle::current).spawn(task)
     }
 
     /// Has runs told.

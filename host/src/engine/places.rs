@@ -163,7 +163,7 @@ impl Engine {
         let Some(seat) = self.runs.seat(self.services.limits.live_runs_max) else { return };
         let Some(run) = self.runs.places.line().pop() else { return };
         let engine = self.clone();
-        self.services.spawn(async move {
+        let _brought = self.services.spawn(async move {
             engine.bring(run).await;
             drop(seat);
             engine.next_in_line();

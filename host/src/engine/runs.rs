@@ -288,7 +288,8 @@ impl Engine {
                 engine.lost(run);
             }
         };
-        self.services.spawn(supervised.instrument(span));
+        // Nobody waits for its end but by its marks.
+        let _carried = self.services.spawn(supervised.instrument(span));
     }
 
     /// Nobody carries the run any more, because the one who did panicked: it is set aside, and others go on.

@@ -8,6 +8,15 @@ use tokio::sync::{Notify, watch};
 use crate::journal::memory::Memory;
 use crate::journal::store::{Batch, Bytes, Durable, Error, Lack, Page, Stats, Store, Ticket};
 
+/// A question to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// [`Store::commit`].
+    Commit,
+    /// [`Store::get`] or [`Store::scan`].
+    Read,
+}
+
 /// Synchronises only when somebody waits, so that as much as the program allows is at stake when it dies. Once dead,
 /// nothing becomes durable, nothing is accepted, and whoever waits waits for ever.
 pub(super) struct Dying {
@@ -25,6 +34,8 @@ pub(super) struct Dying {
     scanned: AtomicU64,
     /// Rung when somebody waits for something to become durable.
     waited: Notify,
+    /// What is asked next is refused with this, once, after so many others.
+    refuses: Mutex<Option<(Asked, u64, Error)>>,
     /// Done once, when the next batch was accepted and nobody was told yet.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -48,6 +59,7 @@ impl Dying {
             held: AtomicBool::new(false),
             scanned: AtomicU64::new(0),
             waited: Notify::new(),
+            refuses: Mutex::new(None),
             meanwhile: Mutex::new(None),
         }
     }
@@ -55,6 +67,26 @@ impl Dying {
     /// Dies with the `commit`-th commit from here, counted from 1: it was accepted, and nothing happens any more.
     pub(super) fn die_at(&self, commit: u64) {
         self.die_at.store(self.commits() + commit, Ordering::SeqCst);
+    }
+
+    /// Refuses the `nth` of what is asked from here on, counted from 1, with this error, and takes everything else.
+    pub(super) fn refuse(&self, asked: Asked, nth: u64, error: Error) {
+        *self.refuses.lock().unwrap() = Some((asked, nth, error));
+    }
+
+    /// Whether what was to be refused has been.
+    pub(super) fn has_refused(&self) -> bool {
+        self.refuses.lock().unwrap().is_none()
+    }
+
+    fn may(&self, what: Asked) -> Result<(), Error> {
+        let mut refuses = self.refuses.lock().unwrap();
+        match refuses.take() {
+            Some((asked, 1, error)) if asked == what => return Err(error),
+            Some((asked, nth, error)) if asked == what => *refuses = Some((asked, nth - 1, error)),
+            other => *refuses = other,
+        }
+        Ok(())
     }
 
     /// Does this between the next commit and whatever the one who commits does after it.
@@ -129,6 +161,7 @@ impl Store for Dying {
             return Err(Error::Fatal { reason: "the process is dead".into() });
         }
         let empty = batch.is_empty();
+        self.may(Asked::Commit)?;
         let ticket = self.under.commit(batch)?;
         if !empty && self.commits.fetch_add(1, Ordering::SeqCst) + 1 == self.die_at.load(Ordering::SeqCst) {
             self.die();
@@ -153,10 +186,12 @@ impl Store for Dying {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.may(Asked::Read)?;
         self.under.get(key)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
+        self.may(Asked::Read)?;
         let page = self.under.scan(from, to, limit)?;
         self.scanned.fetch_add(page.items.len() as u64, Ordering::SeqCst);
         Ok(page)

@@ -47,6 +47,7 @@ mod scenarios;
 mod scripted;
 mod simulate;
 mod slices;
+mod store_errors;
 mod telling;
 mod timers;
 mod upkeep;
