@@ -27,8 +27,6 @@ use crate::journal::{self, Journal, Write};
 
 /// The method by which people are told; preflight judges just this one.
 const METHOD: &str = "chat.post-message";
-/// Notices that are looked at at one time.
-const PAGE: usize = 1_000;
 /// Runs named in a message about many.
 const NAMED_MAX: usize = 5;
 
