@@ -89,7 +89,6 @@ fn events() -> Vec<Value> {
         "task.caught",
         "task.tolerated",
         "run.asked",
-        "run.parked",
         "run.queued",
         "run.displaced",
         "run.blocked",

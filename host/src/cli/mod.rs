@@ -114,15 +114,9 @@ fn misused(error: &clap::Error, given: &[OsString]) -> ExitCode {
         let _gone = error.print();
         return Exit::Done.into();
     }
-    let mut text = error.to_string();
-    // It repeats the arguments, or what stands behind a `=` in them.
-    for argument in given.iter().map(|argument| argument.to_string_lossy()) {
-        for part in std::iter::once(&*argument).chain(argument.split_once('=').map(|(_, value)| value)) {
-            if output::plain(part) != part {
-                text = text.replace(part, &output::plain(part));
-            }
-        }
-    }
+    // It repeats the arguments: those of others' making are said as they are shown.
+    let plain = given.iter().map(|argument| output::plain(&argument.to_string_lossy()));
+    let mut text = Arguments::try_parse_from(plain).err().map_or_else(|| error.to_string(), |plain| plain.to_string());
     text = crate::api::problem::without_tokens(text);
     if json {
         let mut lines = text.trim().lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
