@@ -125,7 +125,8 @@ fn one_by_one(stage: &Stage<'_>, numbers: &[usize]) -> BTreeMap<usize, String> {
         broken.extend(attempt.ended.into_iter().filter_map(|(number, ended)| Some((number, ended.err()?))));
         if let (Some(trouble), Some(last)) = (attempt.trouble, attempt.begun.last()) {
             // What is said of a run is its case's; what is said of the host is that of the case that it just had.
-            let named = attempt.begun.iter().find(|number| trouble.contains(&format!(" of {}", stage.cases[**number].name)));
+            let named =
+                attempt.begun.iter().find(|number| trouble.contains(&format!(" of {}", stage.cases[**number].name)));
             broken.insert(*named.unwrap_or(last), trouble);
         }
     }

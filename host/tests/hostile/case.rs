@@ -218,7 +218,14 @@ pub(crate) enum Step {
     /// How often Slack accepted a change whose line has all of these texts.
     Ledger { with: Vec<String>, count: usize },
     /// Types a command. Nothing of what it prints may steer a terminal.
-    Type { line: Vec<Value>, code: i32, #[serde(default)] shows: Vec<String>, #[serde(default)] lacks: Vec<String> },
+    Type {
+        line: Vec<Value>,
+        code: i32,
+        #[serde(default)]
+        shows: Vec<String>,
+        #[serde(default)]
+        lacks: Vec<String>,
+    },
     /// Puts a file into the folder where commands are typed.
     File { name: String, text: Value },
     /// Kills the host and starts it again.

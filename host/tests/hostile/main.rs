@@ -159,7 +159,9 @@ fn main() -> ExitCode {
         Ok(Some(options)) => options,
         Ok(None) => return ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("{why}: hostile [quick|full] [--program FILE] [--plugin FILE] [--seed N] [--cases N] [--case NAME]");
+            eprintln!(
+                "{why}: hostile [quick|full] [--program FILE] [--plugin FILE] [--seed N] [--cases N] [--case NAME]"
+            );
             return ExitCode::from(2);
         }
     };

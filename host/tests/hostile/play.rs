@@ -153,14 +153,13 @@ impl Play<'_> {
             (format!("{}/{}", name.0, name.1), text)
         } else {
             let slug = self.case.slug();
-            let head = format!(
-                "document: {{ dsl: 1.0.3, namespace: {NAMESPACE}, name: {slug}, version: 1.0.0 }}\n"
-            );
+            let head = format!("document: {{ dsl: 1.0.3, namespace: {NAMESPACE}, name: {slug}, version: 1.0.0 }}\n");
             (format!("{NAMESPACE}/{slug}"), head + &text)
         };
         let path = format!("/v1/workflows/{name}");
         let kind = "application/yaml";
-        self.world.send(Request { method: "PUT", path: &path, kind, body: text.as_bytes(), ..Request::default() }, self.until)
+        self.world
+            .send(Request { method: "PUT", path: &path, kind, body: text.as_bytes(), ..Request::default() }, self.until)
     }
 
     fn start(
@@ -221,7 +220,8 @@ impl Play<'_> {
             view = self.world.get(&path, self.until)?;
         }
         self.world.remember(run, view["status"].as_str().unwrap_or_default(), &self.case.name);
-        right(&ends::of_run(&view), is, "completed").map_err(|why| format!("{why}: {}", short(&view["error"].to_string())))
+        right(&ends::of_run(&view), is, "completed")
+            .map_err(|why| format!("{why}: {}", short(&view["error"].to_string())))
     }
 
     fn stop(&self, run: &str) {
@@ -277,7 +277,8 @@ impl Play<'_> {
     }
 
     fn requests(&mut self, step: &Step) -> Result<(), String> {
-        let Step::Send { method, path, body, kind, headers, token, times, together, is, keep, shows, absent, lacks } = step
+        let Step::Send { method, path, body, kind, headers, token, times, together, is, keep, shows, absent, lacks } =
+            step
         else {
             return Err("no request".to_owned());
         };
@@ -292,14 +293,8 @@ impl Play<'_> {
         self.together(*times, if *together { TOGETHER } else { 1 }, |number| {
             let counted = |text: &str| text.replace("#{n}", &number.to_string());
             let (path, body) = (counted(&path), counted(&body));
-            let request = Request {
-                method,
-                path: &path,
-                token: &token,
-                kind: &kind,
-                headers: &headers,
-                body: body.as_bytes(),
-            };
+            let request =
+                Request { method, path: &path, token: &token, kind: &kind, headers: &headers, body: body.as_bytes() };
             let answer = self.world.send(request, self.until)?;
             let end = ends::of_answer(&answer);
             let at = format!("{method} {}", short(&path));
@@ -375,7 +370,9 @@ impl Play<'_> {
             }
         };
         out.flush().and_then(|()| err.flush()).map_err(|e| e.to_string())?;
-        let read = |file: &tempfile::NamedTempFile| String::from_utf8_lossy(&std::fs::read(file.path()).unwrap_or_default()).into_owned();
+        let read = |file: &tempfile::NamedTempFile| {
+            String::from_utf8_lossy(&std::fs::read(file.path()).unwrap_or_default()).into_owned()
+        };
         let told = read(&out) + &read(&err);
         let shown = format!("`bellhop {}`", words.join(" "));
         if let Some(steers) = told.chars().find(|c| steers(*c)) {

@@ -91,8 +91,8 @@ impl<'a> Report<'a> {
             text.push_str(&format!("# {}\n{written}\n", self.again(&case.name)));
         }
         let folder = broken_folder();
-        let written = std::fs::create_dir_all(&folder)
-            .and_then(|()| std::fs::write(folder.join(format!("{file}.json")), text));
+        let written =
+            std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join(format!("{file}.json")), text));
         if let Err(error) = written {
             println!("        it could not be written to {}: {error}", folder.display());
         }
@@ -121,7 +121,10 @@ impl<'a> Report<'a> {
         #[expect(clippy::cast_precision_loss, reason = "counts of a few hours")]
         let late_of_1000 = self.seen.late as f64 * 1e3 / (self.seen.asked.max(1) as f64);
         if late_of_1000 > bounds.late_of_1000 {
-            let why = format!("{late_of_1000:.2} of 1000 answers of /healthz took more than {} ms", bounds.health.as_millis());
+            let why = format!(
+                "{late_of_1000:.2} of 1000 answers of /healthz took more than {} ms",
+                bounds.health.as_millis()
+            );
             println!("BROKEN  all cases: {why}");
             self.broken.insert("all cases".to_owned(), why);
         }

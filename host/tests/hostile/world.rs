@@ -241,20 +241,19 @@ impl World {
     /// A request for JSON that has to succeed.
     pub(crate) fn get(&self, path: &str, until: Instant) -> Result<Value, String> {
         let answer = self.send(Request { method: "GET", path, ..Request::default() }, until)?;
-        if answer.status == 200 { Ok(answer.json()) } else { Err(format!("GET {path}: {} {}", answer.status, answer.text)) }
+        if answer.status == 200 {
+            Ok(answer.json())
+        } else {
+            Err(format!("GET {path}: {} {}", answer.status, answer.text))
+        }
     }
 
     /// A request to the simulator's control.
     pub(crate) fn control(&self, method: &str, path: &str, body: &Value, until: Instant) -> Result<Answer, String> {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let path = format!("/_sim/{path}");
-        let request = Request {
-            method,
-            path: &path,
-            kind: "application/json",
-            body: text.as_bytes(),
-            ..Request::default()
-        };
+        let request =
+            Request { method, path: &path, kind: "application/json", body: text.as_bytes(), ..Request::default() };
         wire::send(&self.slack, &request, until)
     }
 
@@ -369,7 +368,8 @@ impl World {
         for (run, (status, case)) in remembered {
             let run = format!("{run} of {case}");
             let id = run.split(' ').next().unwrap_or_default();
-            let view = self.get(&format!("/v1/runs/{id}"), until).map_err(|why| format!("{run}, after a kill: {why}"))?;
+            let view =
+                self.get(&format!("/v1/runs/{id}"), until).map_err(|why| format!("{run}, after a kill: {why}"))?;
             let stands = view["status"].as_str().unwrap_or_default();
             let has_ended = |status: &str| ["completed", "faulted", "cancelled"].contains(&status);
             if has_ended(&status) && stands != status {

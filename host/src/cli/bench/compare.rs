@@ -218,8 +218,20 @@ async fn measured(options: &Options, row: Row, program: &Path) -> Outcome<Measur
 
 /// The other rows' sizes, where they cannot be left out.
 const SMALL: [&str; 14] = [
-    "--runs", "300", "--ended", "300", "--parked", "1", "--ended-in-all", "300", "--sleepers", "10", "--waiting",
-    "1000", "--items", "10",
+    "--runs",
+    "300",
+    "--ended",
+    "300",
+    "--parked",
+    "1",
+    "--ended-in-all",
+    "300",
+    "--sleepers",
+    "10",
+    "--waiting",
+    "1000",
+    "--items",
+    "10",
 ];
 
 /// The sizes of the rows that have a host, as arguments.
@@ -275,7 +287,8 @@ mod tests {
 
     #[test]
     fn at_the_last_round_the_median_decides() {
-        let near = |worse: usize| (0..PAIRS_MAX).map(|n| (10.0, if n < worse { 11.0 } else { 10.0 })).collect::<Vec<_>>();
+        let near =
+            |worse: usize| (0..PAIRS_MAX).map(|n| (10.0, if n < worse { 11.0 } else { 10.0 })).collect::<Vec<_>>();
         assert_eq!(of(&TIME, &near(5)).verdict(), Verdict::NotWorse);
         assert_eq!(of(&TIME, &near(6)).verdict(), Verdict::Worse);
     }

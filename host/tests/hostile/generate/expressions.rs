@@ -14,7 +14,9 @@ const BURNERS: &[Burner] = &[
     ("range", |a, b| format!("[range({})] | add", a * b * 10)),
     ("last-range", |a, b| format!("last(range({}))", a * b * 1_000)),
     ("product", |a, _| format!("[range({a}) as $x | range({a}) as $y | $x * $y] | length")),
-    ("three-products", |a, _| format!("[range({0}) as $x | range({0}) as $y | range({0}) as $z | 1] | length", a.min(300))),
+    ("three-products", |a, _| {
+        format!("[range({0}) as $x | range({0}) as $y | range({0}) as $z | 1] | length", a.min(300))
+    }),
     ("repeat-text", |a, b| format!("\"x\" * {} | length", a * b * 100)),
     ("limit-repeat", |a, b| format!("[limit({}; repeat(1))] | length", a * b)),
     ("first-repeat", |_, _| "first(repeat(1) | select(. == 2))".to_owned()),
@@ -47,7 +49,9 @@ const BURNERS: &[Burner] = &[
     ("long-sum", |a, _| format!("{}1", "1+".repeat(to_size(a)))),
     ("long-pipe", |a, _| format!("{}1", ".|".repeat(to_size(a)))),
     ("many-definitions", |a, _| {
-        let all: String = (0..a).map(|n| format!("def f{n}: {};", if n == 0 { "1".to_owned() } else { format!("f{} + f{}", n - 1, n - 1) })).collect();
+        let all: String = (0..a)
+            .map(|n| format!("def f{n}: {};", if n == 0 { "1".to_owned() } else { format!("f{} + f{}", n - 1, n - 1) }))
+            .collect();
         format!("{all} f{}", a.saturating_sub(1))
     }),
     ("nested-if", |a, _| format!("{}1{}", "if true then ".repeat(to_size(a)), " else 0 end".repeat(to_size(a)))),

@@ -42,14 +42,21 @@ const FLOWS: &[Flow] = &[
     ("then-for-ever-made", |dice| {
         let bytes = *dice.one(&[1, 1_000, 100_000, 900_000]);
         let text = expression(&format!("\"x\" * {bytes}"));
-        (format!("do: [ {{ again: {{ set: {{ x: {text} }}, then: again }} }} ]\n"), &["faulted run-too-large", "faulted expression-budget"])
+        (
+            format!("do: [ {{ again: {{ set: {{ x: {text} }}, then: again }} }} ]\n"),
+            &["faulted run-too-large", "faulted expression-budget"],
+        )
     }),
     ("ring", |dice| {
         let size = dice.from_to(2, 40);
         (tasks(size, |n| format!("{{ set: {{ x: {n} }}, then: t{} }}", (n + 1) % size)), TOO_LARGE)
     }),
     ("ring-by-switch", |_| {
-        ("do:\n  - a: { switch: [ { yes: { when: '${ true }', then: b } } ] }\n  - b: { set: { x: 1 }, then: a }\n".to_owned(), TOO_LARGE)
+        (
+            "do:\n  - a: { switch: [ { yes: { when: '${ true }', then: b } } ] }\n  - b: { set: { x: 1 }, then: a }\n"
+                .to_owned(),
+            TOO_LARGE,
+        )
     }),
     ("wait-for-ever", |dice| {
         let ms = dice.from_to(1, 3);
@@ -73,7 +80,12 @@ const FLOWS: &[Flow] = &[
     }),
     ("bulk", |dice| {
         let items = dice.from_to(100, 5_000);
-        (format!("do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, do: [ {{ s: {{ set: {{ v: $i }} }} }} ] }} }} ]\n"), DONE)
+        (
+            format!(
+                "do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, do: [ {{ s: {{ set: {{ v: $i }} }} }} ] }} }} ]\n"
+            ),
+            DONE,
+        )
     }),
     ("bulk-that-grows", |dice| {
         let (items, bytes) = (dice.from_to(10, 400), dice.from_to(100, 3_000));
@@ -88,7 +100,12 @@ const FLOWS: &[Flow] = &[
     ("bulk-slow", |dice| {
         let items = *dice.one(&[50_u64, 100, 200, 1_000]);
         let work = expression("reduce range(30000) as $i (0; . + $i)");
-        (format!("do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, do: [ {{ s: {{ set: {{ v: {work} }} }} }} ] }} }} ]\n"), ANY)
+        (
+            format!(
+                "do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, do: [ {{ s: {{ set: {{ v: {work} }} }} }} ] }} }} ]\n"
+            ),
+            ANY,
+        )
     }),
     ("parallel-slow", |dice| {
         let items = *dice.one(&[50_u64, 100, 400]);
@@ -131,9 +148,15 @@ const FLOWS: &[Flow] = &[
     }),
     ("deep-try", |dice| {
         let depth = dice.from_to(2, 12);
-        let inner = nested(depth, "raise: { error: { type: 'https://example.com/no', status: 400, title: No } }", |level, inner| {
-            format!("try: [ {{ y{level}: {{ {inner} }} }} ], catch: {{ retry: {{ delay: {{ milliseconds: 1 }}, limit: {{ attempt: {{ count: 1 }} }} }} }}")
-        });
+        let inner = nested(
+            depth,
+            "raise: { error: { type: 'https://example.com/no', status: 400, title: No } }",
+            |level, inner| {
+                format!(
+                    "try: [ {{ y{level}: {{ {inner} }} }} ], catch: {{ retry: {{ delay: {{ milliseconds: 1 }}, limit: {{ attempt: {{ count: 1 }} }} }} }}"
+                )
+            },
+        );
         (format!("do: [ {{ a: {{ {inner} }} }} ]\n"), ANY)
     }),
     ("deep-for", |dice| {
@@ -146,12 +169,26 @@ const FLOWS: &[Flow] = &[
     ("many-faults", |dice| {
         let (count, bytes) = (dice.from_to(2, 150), *dice.one(&[1, 1_000, 100_000, 900_000]));
         let detail = expression(&format!("\"x\" * {bytes}"));
-        let raised = format!("raise: {{ error: {{ type: 'https://example.com/no', status: 400, title: No, detail: {detail} }} }}");
-        (tasks(count, |n| format!("{{ try: [ {{ r{n}: {{ {raised} }} }} ], catch: {{ as: e, do: [ {{ k{n}: {{ set: {{ e: $e }} }} }} ] }} }}")), ANY)
+        let raised = format!(
+            "raise: {{ error: {{ type: 'https://example.com/no', status: 400, title: No, detail: {detail} }} }}"
+        );
+        (
+            tasks(count, |n| {
+                format!(
+                    "{{ try: [ {{ r{n}: {{ {raised} }} }} ], catch: {{ as: e, do: [ {{ k{n}: {{ set: {{ e: $e }} }} }} ] }} }}"
+                )
+            }),
+            ANY,
+        )
     }),
     ("catch-raises", |_| {
         let raised = "raise: { error: { type: 'https://example.com/no', status: 400, title: No } }";
-        (format!("do: [ {{ a: {{ try: [ {{ r: {{ {raised} }} }} ], catch: {{ do: [ {{ k: {{ {raised} }} }} ] }} }} }} ]\n"), FAULTED)
+        (
+            format!(
+                "do: [ {{ a: {{ try: [ {{ r: {{ {raised} }} }} ], catch: {{ do: [ {{ k: {{ {raised} }} }} ] }} }} }} ]\n"
+            ),
+            FAULTED,
+        )
     }),
     ("retry-often", |dice| {
         let count = dice.from_to(10, 400);
@@ -178,7 +215,10 @@ const FLOWS: &[Flow] = &[
     }),
     ("many-expressions", |dice| {
         let count = dice.from_to(100, 3_000);
-        (tasks(count, |n| format!("{{ set: {{ x: '${{ {n} + 1 }}' }} }}")), &["completed", "422 documented", "413 documented"])
+        (
+            tasks(count, |n| format!("{{ set: {{ x: '${{ {n} + 1 }}' }} }}")),
+            &["completed", "422 documented", "413 documented"],
+        )
     }),
     ("long-names", |dice| {
         let length = usize::try_from(dice.from_to(10, 5_000)).unwrap_or(1);
@@ -186,17 +226,26 @@ const FLOWS: &[Flow] = &[
     }),
     ("large-constant", |dice| {
         let bytes = usize::try_from(*dice.one(&[1_000_u64, 100_000, 500_000, 900_000, 1_040_000])).unwrap_or(1);
-        (format!("do: [ {{ a: {{ set: {{ x: {} }} }} }} ]\n", quoted(&"z".repeat(bytes))), &["completed", "4xx documented", "faulted documented"])
+        (
+            format!("do: [ {{ a: {{ set: {{ x: {} }} }} }} ]\n", quoted(&"z".repeat(bytes))),
+            &["completed", "4xx documented", "faulted documented"],
+        )
     }),
     ("deep-constant", |dice| {
         let depth = usize::try_from(dice.from_to(10, 200)).unwrap_or(1);
-        (format!("do: [ {{ a: {{ set: {{ x: {}1{} }} }} }} ]\n", "[".repeat(depth), "]".repeat(depth)), &["completed", "4xx documented", "faulted documented"])
+        (
+            format!("do: [ {{ a: {{ set: {{ x: {}1{} }} }} }} ]\n", "[".repeat(depth), "]".repeat(depth)),
+            &["completed", "4xx documented", "faulted documented"],
+        )
     }),
     ("aliases", |dice| {
         let levels = dice.from_to(2, 9);
         let lists = (1..=levels).fold(String::from("    x0: &x0 [1, 1, 1, 1, 1, 1, 1, 1]\n"), |mut out, n| {
             let before = n - 1;
-            let _written = writeln!(out, "    x{n}: &x{n} [*x{before}, *x{before}, *x{before}, *x{before}, *x{before}, *x{before}, *x{before}]");
+            let _written = writeln!(
+                out,
+                "    x{n}: &x{n} [*x{before}, *x{before}, *x{before}, *x{before}, *x{before}, *x{before}, *x{before}]"
+            );
             out
         });
         (format!("do:\n- a:\n   set:\n{lists}"), &["completed", "4xx documented", "faulted documented"])
@@ -217,21 +266,38 @@ const FLOWS: &[Flow] = &[
     ("wait-very-long", |dice| {
         let days = *dice.one(&[100_000_u64, 10_000_000, 4_000_000_000, 18_446_744_073_709_551_615]);
         (
-            format!("do: [ {{ a: {{ fork: {{ compete: true, branches: [ {{ l: {{ wait: {{ days: {days} }} }} }}, {{ s: {{ wait: {{ milliseconds: 1 }} }} }} ] }} }} }} ]\n"),
+            format!(
+                "do: [ {{ a: {{ fork: {{ compete: true, branches: [ {{ l: {{ wait: {{ days: {days} }} }} }}, {{ s: {{ wait: {{ milliseconds: 1 }} }} }} ] }} }} }} ]\n"
+            ),
             &["completed", "4xx documented", "faulted documented"],
         )
     }),
     ("wait-computed", |dice| {
-        let text = *dice.one(&["\"PT0S\"", "\"P9999999Y\"", "\"-PT5S\"", "\"PT1e9S\"", "1", "null", "\"\"", "[]", "\"P\" * 1000"]);
+        let text = *dice.one(&[
+            "\"PT0S\"",
+            "\"P9999999Y\"",
+            "\"-PT5S\"",
+            "\"PT1e9S\"",
+            "1",
+            "null",
+            "\"\"",
+            "[]",
+            "\"P\" * 1000",
+        ]);
         (
-            format!("do: [ {{ a: {{ fork: {{ compete: true, branches: [ {{ l: {{ wait: {} }} }}, {{ s: {{ wait: {{ milliseconds: 50 }} }} }} ] }} }} }} ]\n", expression(text)),
+            format!(
+                "do: [ {{ a: {{ fork: {{ compete: true, branches: [ {{ l: {{ wait: {} }} }}, {{ s: {{ wait: {{ milliseconds: 50 }} }} }} ] }} }} }} ]\n",
+                expression(text)
+            ),
             ANY,
         )
     }),
     ("timeouts", |dice| {
         let count = dice.from_to(1, 40);
         (
-            tasks(count, |_| "{ try: [ { w: { wait: { hours: 1 }, timeout: { after: { milliseconds: 2 } } } } ], catch: { do: [ { k: { set: { x: 1 } } } ] } }".to_owned()),
+            tasks(count, |_| {
+                "{ try: [ { w: { wait: { hours: 1 }, timeout: { after: { milliseconds: 2 } } } } ], catch: { do: [ { k: { set: { x: 1 } } } ] } }".to_owned()
+            }),
             DONE,
         )
     }),
@@ -255,7 +321,13 @@ const FLOWS: &[Flow] = &[
     }),
     ("items-that-are-none", |dice| {
         let items = *dice.one(&["null", "1", "\"text\"", "{}", "true", "empty", "(1, 2)"]);
-        (format!("do: [ {{ a: {{ for: {{ each: i, in: {} }}, do: [ {{ s: {{ set: {{ v: 1 }} }} }} ] }} }} ]\n", expression(items)), ANY)
+        (
+            format!(
+                "do: [ {{ a: {{ for: {{ each: i, in: {} }}, do: [ {{ s: {{ set: {{ v: 1 }} }} }} ] }} }} ]\n",
+                expression(items)
+            ),
+            ANY,
+        )
     }),
     ("while-for-ever", |_| {
         ("do: [ { a: { for: { each: i, in: '${ [range(100000)] }' }, while: '${ true }', do: [ { s: { set: { v: 1 } } } ] } } ]\n".to_owned(), &["faulted documented", "completed", "4xx documented"])

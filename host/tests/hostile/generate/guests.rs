@@ -53,18 +53,26 @@ const GUESTS: &[Make] = &[
     ("fills-its-memory", |dice| {
         let pages = dice.from_to(100, 1_000);
         guest(
-            format!("(drop (memory.grow (i32.const {pages}))) (memory.fill (i32.const 70000) (i32.const 7) (i32.const {})) (call $say.fine)", pages * 65_000),
+            format!(
+                "(drop (memory.grow (i32.const {pages}))) (memory.fill (i32.const 70000) (i32.const 7) (i32.const {})) (call $say.fine)",
+                pages * 65_000
+            ),
             &["completed", "faulted plugin-trapped"],
         )
     }),
     ("floods-its-output", |dice| {
         let bytes = *dice.one(&[1_048_575_u64, 1_048_576, 1_048_577, 4_000_000, 60_000_000]);
-        guest(format!("(drop (memory.grow (i32.const 1000))) (call $ok (i32.const 70000) (i32.const {bytes}))"), &["faulted documented"])
+        guest(
+            format!("(drop (memory.grow (i32.const 1000))) (call $ok (i32.const 70000) (i32.const {bytes}))"),
+            &["faulted documented"],
+        )
     }),
     ("floods-the-log", |dice| {
         let bytes = dice.from_to(1, 65_536);
         guest(
-            format!("(loop $l (call $log (i32.const 512) (i32.const 4) (i32.const 0) (i32.const {bytes})) (br $l)) (unreachable)"),
+            format!(
+                "(loop $l (call $log (i32.const 512) (i32.const 4) (i32.const 0) (i32.const {bytes})) (br $l)) (unreachable)"
+            ),
             &["parked plugin-timeout", "faulted plugin-trapped"],
         )
     }),
@@ -88,15 +96,34 @@ const GUESTS: &[Make] = &[
     ("wide-output", |dice| {
         let times = dice.from_to(1, 25_000);
         Guest {
-            texts: vec![("wide", json!({ "join": ["{\"changed\":false,\"output\":{\"v\":[", { "repeat": "1,", "times": times }, "1]}}"] }))],
+            texts: vec![(
+                "wide",
+                json!({ "join": ["{\"changed\":false,\"output\":{\"v\":[", { "repeat": "1,", "times": times }, "1]}}"] }),
+            )],
             ..guest("(call $say.wide)", &["completed", "faulted documented"])
         }
     }),
     ("no-json", |dice| {
-        let text = *dice.one(&["", "null", "[]", "{}", "{\"output\":1}", "{\"output\":{},\"changed\":\"yes\"}", "{\"output\":{},\"changed\":false}x", "\u{0}", "{\"a\":1,\"a\":2}", "1e999"]);
+        let text = *dice.one(&[
+            "",
+            "null",
+            "[]",
+            "{}",
+            "{\"output\":1}",
+            "{\"output\":{},\"changed\":\"yes\"}",
+            "{\"output\":{},\"changed\":false}x",
+            "\u{0}",
+            "{\"a\":1,\"a\":2}",
+            "1e999",
+        ]);
         Guest { texts: vec![("odd", json!(text))], ..guest("(call $say.odd)", &["faulted documented"]) }
     }),
-    ("no-utf8", |_| guest("(i32.store8 (i32.const 4096) (i32.const 255)) (call $ok (i32.const 4096) (i32.const 1))", &["faulted documented"])),
+    ("no-utf8", |_| {
+        guest(
+            "(i32.store8 (i32.const 4096) (i32.const 255)) (call $ok (i32.const 4096) (i32.const 1))",
+            &["faulted documented"],
+        )
+    }),
     ("out-of-memory", |_| guest("(call $ok (i32.const -8) (i32.const 100))", &["faulted plugin-trapped"])),
     ("speaks-for-the-host", |dice| {
         let code = *dice.one(&RESERVED);
@@ -109,7 +136,10 @@ const GUESTS: &[Make] = &[
     ("long-refusal", |dice| {
         let bytes = dice.from_to(1, 50_000);
         Guest {
-            texts: vec![("long", json!({ "join": ["{\"code\":\"no\",\"class\":\"fatal\",\"message\":\"", { "repeat": "m", "times": bytes }, "\"}"] }))],
+            texts: vec![(
+                "long",
+                json!({ "join": ["{\"code\":\"no\",\"class\":\"fatal\",\"message\":\"", { "repeat": "m", "times": bytes }, "\"}"] }),
+            )],
             ..guest("(call $refuse.long)", &["faulted documented"])
         }
     }),
@@ -120,14 +150,30 @@ const GUESTS: &[Make] = &[
     ("calls-for-ever", |_| Guest {
         calls: &["auth.test"],
         texts: vec![("none", json!("{}"))],
-        ..guest("(loop $l (call $auth.test (call $text.none) (i32.const 64)) (br $l)) (unreachable)", &["faulted plugin-trapped"])
+        ..guest(
+            "(loop $l (call $auth.test (call $text.none) (i32.const 64)) (br $l)) (unreachable)",
+            &["faulted plugin-trapped"],
+        )
     }),
     ("bad-arguments", |dice| {
-        let text = *dice.one(&["[]", "1", "", "{", "null", "{\"channel\":1}", "{\"channel\":\"C0PLUSIT\",\"text\":[[[]]]}", "{\"a\":1,\"a\":2}", "\u{0}"]);
+        let text = *dice.one(&[
+            "[]",
+            "1",
+            "",
+            "{",
+            "null",
+            "{\"channel\":1}",
+            "{\"channel\":\"C0PLUSIT\",\"text\":[[[]]]}",
+            "{\"a\":1,\"a\":2}",
+            "\u{0}",
+        ]);
         Guest {
             calls: &["chat.post-message"],
             texts: vec![("odd", json!(text))],
-            ..guest("(call $chat.post-message (call $text.odd) (i32.const 64)) (call $say.fine)", &["completed", "faulted documented"])
+            ..guest(
+                "(call $chat.post-message (call $text.odd) (i32.const 64)) (call $say.fine)",
+                &["completed", "faulted documented"],
+            )
         }
     }),
     ("large-arguments", |dice| {
@@ -135,7 +181,9 @@ const GUESTS: &[Make] = &[
         Guest {
             calls: &["chat.post-message"],
             ..guest(
-                format!("(drop (memory.grow (i32.const 100))) (call $chat.post-message (i32.const 70000) (i32.const {bytes}) (i32.const 64)) (call $say.fine)"),
+                format!(
+                    "(drop (memory.grow (i32.const 100))) (call $chat.post-message (i32.const 70000) (i32.const {bytes}) (i32.const 64)) (call $say.fine)"
+                ),
                 &["completed", "faulted documented"],
             )
         }
@@ -144,19 +192,31 @@ const GUESTS: &[Make] = &[
         let depth = dice.from_to(60, 5_000);
         Guest {
             calls: &["chat.post-message"],
-            texts: vec![("deep", json!({ "join": ["{\"channel\":\"C0PLUSIT\",\"text\":\"d\",\"blocks\":", { "repeat": "[", "times": depth }, { "repeat": "]", "times": depth }, "}"] }))],
-            ..guest("(call $chat.post-message (call $text.deep) (i32.const 64)) (call $say.fine)", &["completed", "faulted documented"])
+            texts: vec![(
+                "deep",
+                json!({ "join": ["{\"channel\":\"C0PLUSIT\",\"text\":\"d\",\"blocks\":", { "repeat": "[", "times": depth }, { "repeat": "]", "times": depth }, "}"] }),
+            )],
+            ..guest(
+                "(call $chat.post-message (call $text.deep) (i32.const 64)) (call $say.fine)",
+                &["completed", "faulted documented"],
+            )
         }
     }),
     ("sends-and-traps", |_| Guest {
         calls: &["chat.post-message"],
         texts: vec![("message", json!(MESSAGE))],
-        ..guest("(call $chat.post-message (call $text.message) (i32.const 64)) (unreachable)", &["faulted plugin-trapped"])
+        ..guest(
+            "(call $chat.post-message (call $text.message) (i32.const 64)) (unreachable)",
+            &["faulted plugin-trapped"],
+        )
     }),
     ("sends-and-goes-on", |_| Guest {
         calls: &["chat.post-message"],
         texts: vec![("message", json!(MESSAGE))],
-        ..guest("(call $chat.post-message (call $text.message) (i32.const 64)) (call $say.again)", &["faulted documented", "parked documented"])
+        ..guest(
+            "(call $chat.post-message (call $text.message) (i32.const 64)) (call $say.again)",
+            &["faulted documented", "parked documented"],
+        )
     }),
 ];
 

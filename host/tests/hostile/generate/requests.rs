@@ -8,15 +8,62 @@ use crate::dice::Dice;
 
 /// Routes by what they are about; `RUN` is no run that there is.
 const ROUTES: &[(&str, &[(&str, &str)])] = &[
-    ("starts", &[("POST", "/v1/workflows/hostile-others/one/runs"), ("POST", "/v1/workflows/a/b/runs"), ("POST", "/v1/actions/user.lookup:1@slack/runs"), ("POST", "/v1/actions/no:1@none/runs")]),
+    (
+        "starts",
+        &[
+            ("POST", "/v1/workflows/hostile-others/one/runs"),
+            ("POST", "/v1/workflows/a/b/runs"),
+            ("POST", "/v1/actions/user.lookup:1@slack/runs"),
+            ("POST", "/v1/actions/no:1@none/runs"),
+        ],
+    ),
     ("runs", &[("GET", "/v1/runs"), ("GET", "/v1/runs/RUN"), ("GET", "/v1/runs/RUN/events")]),
-    ("orders", &[("POST", "/v1/runs/RUN/cancel"), ("POST", "/v1/runs/RUN/suspend"), ("POST", "/v1/runs/RUN/resume"), ("POST", "/v1/runs/RUN/resolve"), ("POST", "/v1/runs/RUN/retry"), ("POST", "/v1/runs/RUN/undo")]),
-    ("definitions", &[("GET", "/v1/workflows"), ("PUT", "/v1/workflows/hostile/odd"), ("GET", "/v1/workflows/hostile-others/one"), ("PUT", "/v1/workflows/hostile-others/one/bindings"), ("GET", "/v1/workflows/hostile-others/one/bindings"), ("POST", "/v1/check")]),
+    (
+        "orders",
+        &[
+            ("POST", "/v1/runs/RUN/cancel"),
+            ("POST", "/v1/runs/RUN/suspend"),
+            ("POST", "/v1/runs/RUN/resume"),
+            ("POST", "/v1/runs/RUN/resolve"),
+            ("POST", "/v1/runs/RUN/retry"),
+            ("POST", "/v1/runs/RUN/undo"),
+        ],
+    ),
+    (
+        "definitions",
+        &[
+            ("GET", "/v1/workflows"),
+            ("PUT", "/v1/workflows/hostile/odd"),
+            ("GET", "/v1/workflows/hostile-others/one"),
+            ("PUT", "/v1/workflows/hostile-others/one/bindings"),
+            ("GET", "/v1/workflows/hostile-others/one/bindings"),
+            ("POST", "/v1/check"),
+        ],
+    ),
     ("tables", &[("GET", "/v1/tables"), ("PUT", "/v1/tables/odd"), ("GET", "/v1/tables/odd")]),
-    ("connections", &[("POST", "/v1/connections"), ("GET", "/v1/connections"), ("GET", "/v1/connections/plus"), ("POST", "/v1/connections/none/test"), ("DELETE", "/v1/connections/none")]),
+    (
+        "connections",
+        &[
+            ("POST", "/v1/connections"),
+            ("GET", "/v1/connections"),
+            ("GET", "/v1/connections/plus"),
+            ("POST", "/v1/connections/none/test"),
+            ("DELETE", "/v1/connections/none"),
+        ],
+    ),
     ("plugins", &[("POST", "/v1/plugins"), ("GET", "/v1/plugins"), ("GET", "/v1/actions")]),
     ("tokens", &[("POST", "/v1/tokens"), ("GET", "/v1/tokens"), ("DELETE", "/v1/tokens/none")]),
-    ("outside", &[("GET", "/"), ("GET", "/v1"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/openapi.json")]),
+    (
+        "outside",
+        &[
+            ("GET", "/"),
+            ("GET", "/v1"),
+            ("GET", "/healthz"),
+            ("GET", "/readyz"),
+            ("GET", "/metrics"),
+            ("GET", "/openapi.json"),
+        ],
+    ),
 ];
 
 fn step(method: &str, path: impl Into<Value>, body: impl Into<Value>) -> Step {
@@ -40,7 +87,21 @@ fn step(method: &str, path: impl Into<Value>, body: impl Into<Value>) -> Step {
 fn with_headers(step: Step, more: Vec<(String, Value)>) -> Step {
     match step {
         Step::Send { method, path, body, kind, token, times, together, is, keep, shows, absent, lacks, .. } => {
-            Step::Send { method, path, body, kind, headers: more, token, times, together, is, keep, shows, absent, lacks }
+            Step::Send {
+                method,
+                path,
+                body,
+                kind,
+                headers: more,
+                token,
+                times,
+                together,
+                is,
+                keep,
+                shows,
+                absent,
+                lacks,
+            }
         }
         other => other,
     }
@@ -49,7 +110,21 @@ fn with_headers(step: Step, more: Vec<(String, Value)>) -> Step {
 fn with_kind(step: Step, of: &str) -> Step {
     match step {
         Step::Send { method, path, body, headers, token, times, together, is, keep, shows, absent, lacks, .. } => {
-            Step::Send { method, path, body, kind: Some(of.to_owned()), headers, token, times, together, is, keep, shows, absent, lacks }
+            Step::Send {
+                method,
+                path,
+                body,
+                kind: Some(of.to_owned()),
+                headers,
+                token,
+                times,
+                together,
+                is,
+                keep,
+                shows,
+                absent,
+                lacks,
+            }
         }
         other => other,
     }
@@ -64,41 +139,129 @@ type Mutator = (&'static str, fn(&mut Dice, &str, &str) -> Step);
 const MUTATORS: &[Mutator] = &[
     ("deep-body", |dice, method, path| {
         let depth = dice.from_to(60, 100_000);
-        step(method, path, json!({ "join": ["{\"input\":", { "repeat": "[", "times": depth }, { "repeat": "]", "times": depth }, "}"] }))
+        step(
+            method,
+            path,
+            json!({ "join": ["{\"input\":", { "repeat": "[", "times": depth }, { "repeat": "]", "times": depth }, "}"] }),
+        )
     }),
-    ("open-body", |dice, method, path| step(method, path, json!({ "repeat": "{\"a\":[", "times": dice.from_to(1, 80_000) }))),
+    ("open-body", |dice, method, path| {
+        step(method, path, json!({ "repeat": "{\"a\":[", "times": dice.from_to(1, 80_000) }))
+    }),
     ("large-body", |dice, method, path| {
         let bytes = *dice.one(&[1_000_000_u64, 1_048_576, 1_048_577, 3_000_000, 17_000_000]);
         step(method, path, json!({ "repeat": " ", "times": bytes }))
     }),
     ("odd-json", |dice, method, path| {
-        let text = *dice.one(&["null", "[]", "1", "\"x\"", "true", "{}", "{\"input\":null}", "{\"input\":{},\"input\":{}}", "{\"input\":1e400}", "{\"input\":{},\"x\":1}", "{\"input\":\"\\ud800\"}", "\u{feff}{}", "{}{}", "{\"input\":{}}\u{0}"]);
+        let text = *dice.one(&[
+            "null",
+            "[]",
+            "1",
+            "\"x\"",
+            "true",
+            "{}",
+            "{\"input\":null}",
+            "{\"input\":{},\"input\":{}}",
+            "{\"input\":1e400}",
+            "{\"input\":{},\"x\":1}",
+            "{\"input\":\"\\ud800\"}",
+            "\u{feff}{}",
+            "{}{}",
+            "{\"input\":{}}\u{0}",
+        ]);
         step(method, path, text)
     }),
     ("odd-fields", |dice, method, path| {
-        let name = *dice.one(&["name", "kind", "scopes", "labels", "connections", "version", "columns", "rows", "tokens", "answer", "done", "expiresIn", "file", "grants"]);
-        let value = dice.one(&["null", "[]", "{}", "-1", "1.5", "\"\\u0000\"", "[[[]]]", "99999999999999999999", "true"]);
+        let name = *dice.one(&[
+            "name",
+            "kind",
+            "scopes",
+            "labels",
+            "connections",
+            "version",
+            "columns",
+            "rows",
+            "tokens",
+            "answer",
+            "done",
+            "expiresIn",
+            "file",
+            "grants",
+        ]);
+        let value =
+            dice.one(&["null", "[]", "{}", "-1", "1.5", "\"\\u0000\"", "[[[]]]", "99999999999999999999", "true"]);
         step(method, path, format!("{{\"input\":{{}},\"{name}\":{value}}}"))
     }),
     ("odd-type", |dice, method, path| {
-        let kind = *dice.one(&["text/plain", "application/xml", "application/json; charset=utf-16", "multipart/form-data; boundary=x", "", "x", "application/wasm", "application/yaml"]);
+        let kind = *dice.one(&[
+            "text/plain",
+            "application/xml",
+            "application/json; charset=utf-16",
+            "multipart/form-data; boundary=x",
+            "",
+            "x",
+            "application/wasm",
+            "application/yaml",
+        ]);
         with_kind(step(method, path, "{\"input\":{}}"), kind)
     }),
     ("odd-method", |dice, _, path| {
-        let method = *dice.one(&["PATCH", "TRACE", "OPTIONS", "HEAD", "CONNECT", "get", "G", "PROPFIND", "DELETE", "PUT"]);
+        let method =
+            *dice.one(&["PATCH", "TRACE", "OPTIONS", "HEAD", "CONNECT", "get", "G", "PROPFIND", "DELETE", "PUT"]);
         with_kind(step(method, path, ""), "")
     }),
     ("odd-path", |dice, method, path| {
-        let end = *dice.one(&["/", "//", "/..", "/../..", "/%2e%2e/%2e%2e", "%00", "%2f", ";x=1", "/%ff", "\\", "/%E2%80%AE", "?", "?a=b&a=c", "#x"]);
+        let end = *dice.one(&[
+            "/",
+            "//",
+            "/..",
+            "/../..",
+            "/%2e%2e/%2e%2e",
+            "%00",
+            "%2f",
+            ";x=1",
+            "/%ff",
+            "\\",
+            "/%E2%80%AE",
+            "?",
+            "?a=b&a=c",
+            "#x",
+        ]);
         step(method, format!("{path}{end}"), Value::Null)
     }),
-    ("long-path", |dice, method, path| step(method, json!({ "join": [path, "/", { "repeat": "x", "times": dice.from_to(100, 60_000) }] }), Value::Null)),
+    ("long-path", |dice, method, path| {
+        step(method, json!({ "join": [path, "/", { "repeat": "x", "times": dice.from_to(100, 60_000) }] }), Value::Null)
+    }),
     ("odd-parameters", |dice, method, path| {
-        let text = *dice.one(&["wait=-1s", "wait=99999d", "limit=0", "limit=-1", "limit=99999999999", "cursor=x", "cursor=%00", "after=99999999999999999999", "status=none", "label=a", "label==", "replace=maybe", "grant=*", "grant=chat.postMessage:x=*", "strict=2", "version=9.9.9", "onRefusal=x", "dryRun=true", "x=1"]);
+        let text = *dice.one(&[
+            "wait=-1s",
+            "wait=99999d",
+            "limit=0",
+            "limit=-1",
+            "limit=99999999999",
+            "cursor=x",
+            "cursor=%00",
+            "after=99999999999999999999",
+            "status=none",
+            "label=a",
+            "label==",
+            "replace=maybe",
+            "grant=*",
+            "grant=chat.postMessage:x=*",
+            "strict=2",
+            "version=9.9.9",
+            "onRefusal=x",
+            "dryRun=true",
+            "x=1",
+        ]);
         step(method, format!("{path}?{text}"), Value::Null)
     }),
     ("many-parameters", |dice, method, path| {
-        step(method, json!({ "join": [path, "?", { "repeat": "label=k{n}=v&", "times": dice.from_to(10, 1_200) }, "z=1"] }), Value::Null)
+        step(
+            method,
+            json!({ "join": [path, "?", { "repeat": "label=k{n}=v&", "times": dice.from_to(10, 1_200) }, "z=1"] }),
+            Value::Null,
+        )
     }),
     ("many-headers", |dice, method, path| {
         let count = dice.from_to(1, 200);
@@ -106,7 +269,10 @@ const MUTATORS: &[Mutator] = &[
     }),
     ("long-header", |dice, method, path| {
         let length = dice.from_to(10, 200_000);
-        with_headers(step(method, path, Value::Null), vec![("X-Odd".to_owned(), json!({ "repeat": "v", "times": length }))])
+        with_headers(
+            step(method, path, Value::Null),
+            vec![("X-Odd".to_owned(), json!({ "repeat": "v", "times": length }))],
+        )
     }),
     ("odd-headers", |dice, method, path| {
         let (name, value) = *dice.one(&[
@@ -132,21 +298,23 @@ const MUTATORS: &[Mutator] = &[
     ("bad-token", |dice, method, path| {
         let token = *dice.one(&["bh_", "x", "bh_00000000000000000000000000", "operator", "%00", "Bearer"]);
         match step(method, path, Value::Null) {
-            Step::Send { method, path, body, kind, headers, times, together, keep, shows, absent, lacks, .. } => Step::Send {
-                method,
-                path,
-                body,
-                kind,
-                headers,
-                token: Some(token.to_owned()),
-                times,
-                together,
-                is: ends(&["401 documented", "2xx", "403 documented", "404 documented"]),
-                keep,
-                shows,
-                absent,
-                lacks,
-            },
+            Step::Send { method, path, body, kind, headers, times, together, keep, shows, absent, lacks, .. } => {
+                Step::Send {
+                    method,
+                    path,
+                    body,
+                    kind,
+                    headers,
+                    token: Some(token.to_owned()),
+                    times,
+                    together,
+                    is: ends(&["401 documented", "2xx", "403 documented", "404 documented"]),
+                    keep,
+                    shows,
+                    absent,
+                    lacks,
+                }
+            }
             other => other,
         }
     }),
@@ -220,11 +388,22 @@ fn keys() -> Vec<Kind> {
         Kind::new("key/long", |dice| {
             let length = dice.from_to(1, 600);
             let is: &[&str] = if length > 255 { &["400 documented"] } else { &["2xx", "422 documented"] };
-            Case { ..steps("a long key", vec![keyed(json!({ "repeat": "k", "times": length }), "{\"input\":{}}", 1, is)]) }
+            Case {
+                ..steps("a long key", vec![keyed(json!({ "repeat": "k", "times": length }), "{\"input\":{}}", 1, is)])
+            }
         }),
         Kind::new("key/many", |dice| {
             let many = dice.from_to(10, 200);
-            let step = (0..3).map(|_| keyed(json!(format!("m{}-#{{n}}", dice.from_to(0, 1 << 40))), "{\"input\":{}}", usize::try_from(many).unwrap_or(10), &["2xx"])).collect();
+            let step = (0..3)
+                .map(|_| {
+                    keyed(
+                        json!(format!("m{}-#{{n}}", dice.from_to(0, 1 << 40))),
+                        "{\"input\":{}}",
+                        usize::try_from(many).unwrap_or(10),
+                        &["2xx"],
+                    )
+                })
+                .collect();
             Case { ..case_of("many keys", step) }
         }),
     ]

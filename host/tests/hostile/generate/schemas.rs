@@ -69,32 +69,45 @@ const SCHEMAS: &[Schema] = &[
     ("enum", |dice| {
         let (words, items) = (dice.from_to(10, 3_000), dice.from_to(10, 10_000));
         let all: Vec<Value> = (0..words).map(|n| json!(format!("word-{n}"))).collect();
-        (json!({ "properties": { "v": { "items": { "enum": all } } } }), json!({ "v": vec![json!("word-none"); usize::try_from(items).unwrap_or(1)] }))
+        (
+            json!({ "properties": { "v": { "items": { "enum": all } } } }),
+            json!({ "v": vec![json!("word-none"); usize::try_from(items).unwrap_or(1)] }),
+        )
     }),
     ("pattern", |dice| {
         let length = usize::try_from(dice.from_to(10, 100_000)).unwrap_or(1);
-        let pattern = *dice.one(&["^(a+)+$", "^(a|a)*$", "(x+x+)+y", "^([a-z]{1,50}){1,50}$", "a{1,1000}", "(?:a?){500}a{500}"]);
+        let pattern =
+            *dice.one(&["^(a+)+$", "^(a|a)*$", "(x+x+)+y", "^([a-z]{1,50}){1,50}$", "a{1,1000}", "(?:a?){500}a{500}"]);
         (json!({ "properties": { "v": { "pattern": pattern } } }), json!({ "v": format!("{}!", "a".repeat(length)) }))
     }),
     ("patterns-of-names", |dice| {
         let (patterns, fields) = (dice.from_to(2, 60), dice.from_to(2, 3_000));
-        let all: Map<String, Value> = (0..patterns).map(|n| (format!("^k[0-9]*{}", n % 10), json!({ "type": "integer" }))).collect();
+        let all: Map<String, Value> =
+            (0..patterns).map(|n| (format!("^k[0-9]*{}", n % 10), json!({ "type": "integer" }))).collect();
         let values: Map<String, Value> = (0..fields).map(|n| (format!("k{n}"), json!("x"))).collect();
         (json!({ "patternProperties": all }), Value::Object(values))
     }),
     ("contains", |dice| {
         let items = dice.from_to(10, 20_000);
-        (json!({ "properties": { "v": { "contains": { "const": -1 }, "minContains": 2 } } }), json!({ "v": (0..items).collect::<Vec<_>>() }))
+        (
+            json!({ "properties": { "v": { "contains": { "const": -1 }, "minContains": 2 } } }),
+            json!({ "v": (0..items).collect::<Vec<_>>() }),
+        )
     }),
     ("unevaluated", |dice| {
         let (levels, fields) = (dice.from_to(2, 20), dice.from_to(10, 1_000));
-        let each = |n: u64| json!({ "allOf": [{ "$ref": format!("#/$defs/a{}", n + 1) }], "unevaluatedProperties": true });
+        let each =
+            |n: u64| json!({ "allOf": [{ "$ref": format!("#/$defs/a{}", n + 1) }], "unevaluatedProperties": true });
         let values: Map<String, Value> = (0..fields).map(|n| (format!("k{n}"), json!(n))).collect();
-        (json!({ "$ref": "#/$defs/a0", "$defs": defs(levels, each, json!({})) , "unevaluatedProperties": false}), Value::Object(values))
+        (
+            json!({ "$ref": "#/$defs/a0", "$defs": defs(levels, each, json!({})) , "unevaluatedProperties": false}),
+            Value::Object(values),
+        )
     }),
     ("dependent", |dice| {
         let count = dice.from_to(2, 200);
-        let all: Map<String, Value> = (0..count).map(|n| (format!("k{n}"), json!({ "required": [format!("k{}", n + 1)] }))).collect();
+        let all: Map<String, Value> =
+            (0..count).map(|n| (format!("k{n}"), json!({ "required": [format!("k{}", n + 1)] }))).collect();
         let values: Map<String, Value> = (0..count).map(|n| (format!("k{n}"), json!(n))).collect();
         (json!({ "dependentSchemas": all }), Value::Object(values))
     }),
@@ -106,11 +119,15 @@ const SCHEMAS: &[Schema] = &[
     }),
     ("many-errors", |dice| {
         let items = dice.from_to(10, 50_000);
-        (json!({ "properties": { "v": { "items": { "type": "string", "minLength": 3 } } } }), json!({ "v": (0..items).collect::<Vec<_>>() }))
+        (
+            json!({ "properties": { "v": { "items": { "type": "string", "minLength": 3 } } } }),
+            json!({ "v": (0..items).collect::<Vec<_>>() }),
+        )
     }),
     ("wide", |dice| {
         let fields = dice.from_to(10, 3_000);
-        let all: Map<String, Value> = (0..fields).map(|n| (format!("k{n}"), json!({ "type": "integer", "minimum": 0 }))).collect();
+        let all: Map<String, Value> =
+            (0..fields).map(|n| (format!("k{n}"), json!({ "type": "integer", "minimum": 0 }))).collect();
         (json!({ "properties": all, "required": ["k0"] }), json!({ "k0": 1 }))
     }),
     ("deep", |dice| {
@@ -123,7 +140,10 @@ const SCHEMAS: &[Schema] = &[
     }),
     ("not-not", |dice| {
         let depth = dice.from_to(2, 100);
-        (json!({ "properties": { "v": (0..depth).fold(json!({ "type": "integer" }), |inner, _| json!({ "not": inner })) } }), json!({ "v": 1 }))
+        (
+            json!({ "properties": { "v": (0..depth).fold(json!({ "type": "integer" }), |inner, _| json!({ "not": inner })) } }),
+            json!({ "v": 1 }),
+        )
     }),
 ];
 
@@ -133,7 +153,8 @@ pub(super) fn kinds() -> Vec<Kind> {
     for (name, make) in SCHEMAS {
         all.push(Kind::new(format!("schema/{name}/input"), move |dice| {
             let (schema, input) = make(dice);
-            let text = format!("input: {{ schema: {{ document: {schema} }} }}\ndo: [ {{ a: {{ set: {{ ok: true }} }} }} ]\n");
+            let text =
+                format!("input: {{ schema: {{ document: {schema} }} }}\ndo: [ {{ a: {{ set: {{ ok: true }} }} }} ]\n");
             Case {
                 flow: Value::String(text),
                 input,

@@ -133,9 +133,7 @@ const PLACES: &[Place] = &[
             expression(&format!("{{v: ({e})}}"))
         )
     }),
-    ("from", |e| {
-        format!("do: [ {{ a: {{ input: {{ from: {} }}, set: {{ x: '${{ . }}' }} }} }} ]\n", expression(e))
-    }),
+    ("from", |e| format!("do: [ {{ a: {{ input: {{ from: {} }}, set: {{ x: '${{ . }}' }} }} }} ]\n", expression(e))),
     ("items", |e| {
         let list = expression(&format!("[({e}), 1]"));
         format!("do: [ {{ a: {{ for: {{ each: i, in: {list} }}, do: [ {{ s: {{ set: {{ v: $i }} }} }} ] }} }} ]\n")
@@ -169,7 +167,9 @@ const PLACES: &[Place] = &[
     }),
     ("switch", |e| {
         let when = expression(&format!("({e}) == 1"));
-        format!("do:\n  - a: {{ switch: [ {{ yes: {{ when: {when}, then: end }} }} ] }}\n  - b: {{ set: {{ x: 1 }} }}\n")
+        format!(
+            "do:\n  - a: {{ switch: [ {{ yes: {{ when: {when}, then: end }} }} ] }}\n  - b: {{ set: {{ x: 1 }} }}\n"
+        )
     }),
     ("if", |e| format!("do: [ {{ a: {{ if: {}, set: {{ x: 1 }} }} }} ]\n", expression(&format!("({e}) != null")))),
     ("end", |e| format!("do: [ {{ a: {{ set: {{ x: 1 }} }} }} ]\noutput: {{ as: {} }}\n", expression(e))),
@@ -215,8 +215,7 @@ const PLACES: &[Place] = &[
 ];
 
 /// At these places what is handed on is the value itself, so that its depth and size decide.
-const AS_IT_IS: [&str; 9] =
-    ["set", "output", "export", "from", "parallel", "branches", "end", "nested", "over-a-wait"];
+const AS_IT_IS: [&str; 9] = ["set", "output", "export", "from", "parallel", "branches", "end", "nested", "over-a-wait"];
 
 /// Each shape at each place.
 pub(super) fn kinds() -> Vec<Kind> {
@@ -269,11 +268,24 @@ const JSON: &[Json] = &[
         format!("{{{fields}\"end\":1}}")
     }),
     ("long-text", |dice| format!("\"{}\"", "x".repeat(usize::try_from(dice.from_to(1, 1_060_000)).unwrap_or(1)))),
-    ("escapes", |dice| format!("\"{}\"", "\\u0000\\ud83d\\ude00\\n".repeat(usize::try_from(dice.from_to(1, 20_000)).unwrap_or(1)))),
+    ("escapes", |dice| {
+        format!("\"{}\"", "\\u0000\\ud83d\\ude00\\n".repeat(usize::try_from(dice.from_to(1, 20_000)).unwrap_or(1)))
+    }),
     ("lone-surrogates", |dice| format!("\"{}\"", "\\ud800".repeat(usize::try_from(dice.from_to(1, 100)).unwrap_or(1)))),
     ("numbers", |dice| {
-        (*dice.one(&["1e400", "-1e400", "123456789012345678901234567890", "1e-400", "-0", "0.1e1", "1E+2", "01", "+1", "NaN"]))
-            .to_owned()
+        (*dice.one(&[
+            "1e400",
+            "-1e400",
+            "123456789012345678901234567890",
+            "1e-400",
+            "-0",
+            "0.1e1",
+            "1E+2",
+            "01",
+            "+1",
+            "NaN",
+        ]))
+        .to_owned()
     }),
     ("digits", |dice| "9".repeat(usize::try_from(dice.from_to(17, 100_000)).unwrap_or(1))),
     ("twice", |_| "{\"a\":1,\"a\":2}".to_owned()),
@@ -284,7 +296,10 @@ type Use = (&'static str, &'static str);
 const USES: &[Use] = &[
     ("echo", "do: [ { a: { set: { x: '${ .v }' } } } ]\n"),
     ("text", "do: [ { a: { set: { x: '${ .v | tojson | fromjson }' } } } ]\n"),
-    ("loop", "do: [ { a: { for: { each: i, in: '${ [.v, .v, .v] }' }, do: [ { s: { set: { v: $i }, export: { as: '${ {i: $i, c: $context} }' } } } ] } } ]\n"),
+    (
+        "loop",
+        "do: [ { a: { for: { each: i, in: '${ [.v, .v, .v] }' }, do: [ { s: { set: { v: $i }, export: { as: '${ {i: $i, c: $context} }' } } } ] } } ]\n",
+    ),
 ];
 
 /// What a caller sends as an input, and into a table.
