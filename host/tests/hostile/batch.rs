@@ -173,11 +173,10 @@ fn attempt(stage: &Stage<'_>, numbers: &[usize], lanes: usize) -> Attempt {
                         break;
                     }
                     shared.lock().unwrap().begun.push(*number);
+                    let before = world.seen();
                     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play::play(&world, case)));
                     let ended = played.unwrap_or_else(|_| Err("the harness itself panics".to_owned()));
-                    if lanes == 1 {
-                        std::thread::sleep(AFTERWARDS);
-                    }
+                    let ended = if lanes == 1 { late_since(&world, &before, bounds).map_or(ended, Err) } else { ended };
                     drop((read.take(), write.take()));
                     shared.lock().unwrap().ended.insert(*number, ended);
                     if world.is_in_trouble() {
@@ -187,10 +186,19 @@ fn attempt(stage: &Stage<'_>, numbers: &[usize], lanes: usize) -> Attempt {
             });
         }
     });
-    let trouble = world.trouble().or_else(|| late(&world.seen(), bounds)).or_else(|| world.end().err());
+    // One by one, it is said of the case that was late.
+    let late_in_all = || if lanes == 1 { None } else { late(&world.seen(), bounds) };
+    let trouble = world.trouble().or_else(late_in_all).or_else(|| world.end().err());
     attempt.trouble = trouble;
     attempt.seen = world.seen();
     attempt
+}
+
+/// More late answers than the bound allows, since `before` and a little afterwards.
+fn late_since(world: &World, before: &Seen, bounds: Bounds) -> Option<String> {
+    std::thread::sleep(AFTERWARDS);
+    let seen = world.seen();
+    late(&Seen { asked: seen.asked - before.asked, late: seen.late - before.late, ..seen }, bounds)
 }
 
 /// More late answers than the bound allows.
