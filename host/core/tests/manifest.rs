@@ -40,7 +40,7 @@ fn changed(manifest: &mut Value, at: &str, value: &Value) {
 }
 
 fn imports(case: &Value, good: &Value) -> Vec<String> {
-    let list = case.get("imports").unwrap_or(&good["imports"]);
+    let list = case.get("imports").unwrap_or_else(|| &good["imports"]);
     list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
@@ -174,7 +174,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(key, value)| places(value, &format!("{at}/{key}"), found)),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(n, value)| places(value, &format!("{at}/{n}"), found))
+            items.iter().enumerate().for_each(|(n, value)| places(value, &format!("{at}/{n}"), found));
         }
         _ => {}
     }

@@ -97,7 +97,8 @@ pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<D
             // As it is now: that it began is no news to whoever asks again.
             let view = app.engine.run_view(run).await?;
             let view = view.ok_or_else(|| Problem::internal(&"a run whose key is bound is not there"))?;
-            (status_of(&view), runs::shown(&view)?)
+            // With the first answer's code, whatever became of the run since.
+            (StatusCode::ACCEPTED, runs::shown(&view)?)
         }
         None => (StatusCode::ACCEPTED, as_accepted(app, run)?),
         Some(wait) => {

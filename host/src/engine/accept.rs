@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellhop_core::definition::{ACTION_NAMESPACE, ActionReference, WorkflowName};
-use bellhop_core::diagnostic::{Code, Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable};
+use bellhop_core::diagnostic::{Code, Diagnostic, Needs};
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
@@ -15,15 +15,13 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Engine;
 use super::blocked::Pinned;
-use super::connections::Broken;
 use super::definitions::{Definition, Definitions};
 use super::execution::Signal;
 use super::runs::Begun;
 use super::summary::{self, Bound};
+use super::{Engine, lacking};
 use crate::faults::{Plant, Point, pass, planted};
-use crate::journal::key::Space;
 use crate::journal::{self, Aftermath, Content, Entry, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
@@ -92,28 +90,6 @@ pub(crate) fn of_action(
         body: Digest::of_json(input),
         inline: Some(Arc::new(definition)),
     })
-}
-
-/// Beside what a run lacks: a connection that was to be there.
-fn is_broken(broken: &Broken) -> Diagnostic {
-    let name = &broken.new.name;
-    let again = Remedy {
-        title: "ask Slack again, once its tokens are put right".to_owned(),
-        command: Some(format!("bellhop connections test {name}")),
-        http: Some(HttpRemedy {
-            method: "POST".to_owned(),
-            path: format!("/v1/connections/{name}/test"),
-            body: serde_json::json!({}),
-        }),
-    };
-    Diagnostic {
-        connection: Some(name.clone()),
-        has: Some(Has { text: Some(broken.reason.clone()), ..Has::default() }),
-        retryable: Retryable::AfterRemedy,
-        who: Some("the operator of this host".to_owned()),
-        remedies: vec![again],
-        ..Diagnostic::error(code::CONNECTION_BROKEN, format!("the connection `{name}` was to be there and is broken"))
-    }
 }
 
 /// A run that was accepted. It is durable.
@@ -552,23 +528,10 @@ impl Engine {
             if report.diagnostics.iter().any(lacks) {
                 let broken = self.connections.broken();
                 let gone = broken.into_values().filter(|b| self.services.gateway.connection(&b.new.name).is_none());
-                report.diagnostics.extend(gone.map(|broken| is_broken(&broken)));
+                report.diagnostics.extend(gone.map(|broken| lacking::is_broken(&broken)));
             }
         }
         report
-    }
-
-    /// What may well be missing because its record is damaged.
-    fn damages(&self) -> impl Iterator<Item = Diagnostic> {
-        let damages = self.services.journal.damages().into_iter();
-        let needed = damages.filter(|d| matches!(d.space, Space::Connection | Space::Plugin | Space::Grant));
-        needed.map(|damage| {
-            let message = format!("{} cannot be read: what is stored of it is damaged", damage.fact);
-            let mut diagnostic = Diagnostic::error(code::STORAGE_DAMAGED, message)
-                .with_help("connect or install it anew, or restore a backup of the data folder");
-            diagnostic.who = Some("whoever keeps the host running".to_owned());
-            diagnostic
-        })
     }
 
     /// What is pinned, found again.

@@ -201,7 +201,7 @@ impl Engine {
                     return;
                 }
                 last = Some(run);
-                match self.try_to_begin(run).await {
+                match Box::pin(self.try_to_begin(run)).await {
                     Ok(true) => self.blocked.remove(run),
                     Ok(false) => {}
                     Err(error) => tracing::error!(%run, %error, "a blocked run cannot be looked at"),

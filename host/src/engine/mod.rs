@@ -26,6 +26,7 @@ mod execution;
 pub(crate) mod following;
 pub(crate) mod gateway;
 mod groups;
+mod lacking;
 mod notices;
 mod places;
 pub(crate) mod plugins;

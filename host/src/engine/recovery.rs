@@ -82,7 +82,7 @@ impl Engine {
     async fn begin_life(&self) -> Result<Lives, LoadError> {
         let journal = &self.services.journal;
         let before = match journal.get::<Lives>(&key::host(LIVES)) {
-            Ok(before) => before.unwrap_or(Lives { in_order: true, ..Lives::default() }),
+            Ok(before) => before.unwrap_or_else(|| Lives { in_order: true, ..Lives::default() }),
             Err(error @ journal::Error::Store(_)) => return Err(error.into()),
             // It only says where to look first.
             Err(_) => Lives::default(),

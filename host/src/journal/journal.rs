@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Group, Reason, Status};
 use bellhop_core::time::Timestamp;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::damage::Book;
@@ -17,6 +16,7 @@ use super::entry::{Content, Entry};
 use super::key::{self, Key, Parts, Range, Space};
 use super::record;
 use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ticket};
+use super::summary::{Open, Snapshot, Summary};
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
@@ -72,116 +72,6 @@ pub(crate) fn damaged_is_none<T>(read: Result<Option<T>, Error>) -> Result<Optio
     match read {
         Err(error) if error.is_damage() => Ok(None),
         read => read,
-    }
-}
-
-/// A run's state after the entries below `seq`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Snapshot {
-    /// The first entry that is not in it.
-    pub(crate) seq: u64,
-    /// The core's state, in the core's own versioned form.
-    pub(crate) state: Content,
-    /// What going on needs to know of the entries below `seq`, in the engine's form; without it they are read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) log: Option<Value>,
-}
-
-/// The mark of a run that has not ended, with what starting needs before the run is folded.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Open {
-    /// The run ended a process that carried nothing else: no start reads it until a person says so.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) deadly: bool,
-    /// The group that the run has asked to be in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) place: Option<Place>,
-}
-
-/// See [`Open::place`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Place {
-    /// Which.
-    pub(crate) group: Group,
-    /// Whether it is in it; else it waits for its turn.
-    pub(crate) admitted: bool,
-}
-
-/// What lists of runs show, without folding.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Summary {
-    /// What it is doing.
-    pub(crate) status: Status,
-    /// The workflow's namespace.
-    pub(crate) namespace: String,
-    /// The workflow's name.
-    pub(crate) name: String,
-    /// The workflow's version.
-    pub(crate) version: String,
-    /// The trigger's labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) labels: BTreeMap<String, String>,
-    /// When it was accepted.
-    pub(crate) started_at: Timestamp,
-    /// When it last changed.
-    pub(crate) updated_at: Timestamp,
-    /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) ended_at: Option<Timestamp>,
-    /// For what it waits, until when.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) waiting: Option<Value>,
-    /// What it ended with, or is parked with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<Content>,
-    /// What it ended with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) output: Option<Content>,
-    /// The trigger's idempotency key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) idempotency_key: Option<String>,
-    /// The number of the entry with what is pinned from there on, where that is not the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pins_at: Option<u64>,
-    /// The key that the definition gave it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) own_key: Option<String>,
-    /// Whether the run cannot be taken up and is set aside. What it is parked with says so in words only.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) poisoned: bool,
-    /// What its end leaves behind.
-    #[serde(default, skip_serializing_if = "Aftermath::is_nothing")]
-    pub(crate) aftermath: Aftermath,
-}
-
-/// What the end of a run leaves behind, where that is not what was wanted of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Aftermath {
-    /// Why it is cancelled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<Reason>,
-    /// How many of its changes were taken back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) undone: Option<u32>,
-    /// How many were not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) left: Option<u32>,
-    /// The run that has taken its place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) superseded_by: Option<RunId>,
-    /// Who wanted its end: the name and the id of a token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) by: Option<String>,
-}
-
-impl Aftermath {
-    fn is_nothing(&self) -> bool {
-        *self == Self::default()
     }
 }
 

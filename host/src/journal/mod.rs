@@ -15,13 +15,15 @@ pub(crate) mod memory;
 pub(crate) mod record;
 pub(crate) mod sled;
 pub(crate) mod store;
+mod summary;
 mod watermark;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Aftermath, Error, Journal, Open, Place, Snapshot, Summary, Write, damaged_is_none};
+pub(crate) use journal::{Error, Journal, Write, damaged_is_none};
 #[cfg(test)]
 pub(crate) use store::Store;
 pub(crate) use store::Ticket;
+pub(crate) use summary::{Aftermath, Open, Place, Snapshot, Summary};

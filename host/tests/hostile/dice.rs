@@ -21,7 +21,7 @@ impl Dice {
     }
 
     /// From `from` to `to`, both included.
-    pub(crate) fn from_to(&mut self, from: u64, to: u64) -> u64 {
+    pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.next() % (to - from + 1)
     }
 

@@ -115,7 +115,8 @@ fn cases(options: &Options) -> Result<Vec<Case>, String> {
 
 /// Numbers of cases that share a host: those with the same limits and the same bounds of memory and disk, in their order.
 fn batches(cases: &[Case]) -> Vec<Vec<usize>> {
-    let mut alike: BTreeMap<(&BTreeMap<String, u64>, [Option<u64>; 2]), Vec<usize>> = BTreeMap::new();
+    type Alike<'a> = (&'a BTreeMap<String, u64>, [Option<u64>; 2]);
+    let mut alike: BTreeMap<Alike<'_>, Vec<usize>> = BTreeMap::new();
     for (number, case) in cases.iter().enumerate() {
         alike.entry((&case.limits, [case.memory_mb, case.disk_mb])).or_default().push(number);
     }

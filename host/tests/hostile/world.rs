@@ -232,6 +232,7 @@ impl World {
     }
 
     /// A request to the host.
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is sent")]
     pub(crate) fn send(&self, request: Request<'_>, until: Instant) -> Result<Answer, String> {
         let life = self.life()?;
         let token = if request.token.is_empty() { &life.token } else { request.token };

@@ -295,7 +295,7 @@ impl State {
         };
         self.next_frame = self.next_frame.max(frame.0 + 1);
         self.committed |= self.workflow().task(task).extras.no_rollback_after;
-        if let Some(branch) = branch.and_then(|branch| u32::try_from(branch).ok()) {
+        if let Some(branch) = branch {
             self.with_task(parent, |fork| {
                 if let Phase::Forking(forking) = &mut fork.phase {
                     forking.begun = forking.begun.max(branch + 1);

@@ -74,8 +74,8 @@ async fn a_key_starts_one_run() {
     let id = first.ok(202)["id"].as_str().unwrap().to_owned();
     world.until(&id, "completed").await;
     let again = world.call("POST", GREET, &key, body.clone()).await;
-    assert_eq!(again.ok(200)["id"], id, "as it stands: it has ended");
-    assert_eq!(again.ok(200)["status"], "completed", "attack_b16");
+    assert_eq!(again.ok(202)["id"], id, "with the first answer's code");
+    assert_eq!(again.ok(202)["status"], "completed", "attack_b16: the run as it is now");
     assert_eq!(again.header("idempotent-replayed"), "true");
     let waited = world.call("POST", &format!("{GREET}?wait=1s"), &key, body).await;
     assert_eq!((waited.ok(200)["id"].as_str(), waited.header("idempotent-replayed")), (Some(id.as_str()), "true"));

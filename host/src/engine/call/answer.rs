@@ -107,8 +107,8 @@ fn shortened(value: &Value) -> Value {
 
 /// The code of an error as a guest gets it.
 pub(super) fn code_of(error: &str) -> Option<String> {
-    let error: Value = serde_json::from_str(error).ok()?;
-    error["code"].as_str().map(str::to_owned)
+    let failure: Value = serde_json::from_str(error).ok()?;
+    failure["code"].as_str().map(str::to_owned)
 }
 
 /// The answer to a write in at most `bytes_max`: its largest fields are left out, and named.

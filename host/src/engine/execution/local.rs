@@ -5,19 +5,19 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Cause, ExecutionKey, Facts, Reserve, State};
+use bellhop_core::run::{ExecutionKey, Facts, State};
 use bellhop_core::time::Timestamp;
-use bellhop_core::value;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
 mod behind;
 mod beside;
+mod kept;
 mod log;
+mod orders;
+mod size;
 
-use super::{
-    Answer, Attempted, CallKey, Decision, End, Error, Execution, How, Intent, Next, Recorded, Settle, Signal, StepKey,
-};
+use super::{Answer, Attempted, CallKey, Decision, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
 use crate::clock::Clock;
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
@@ -26,7 +26,7 @@ use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, Ticket, Write};
 use crate::limits::Limits;
 use beside::place_of;
-use log::{Asked, Log};
+use log::Log;
 
 /// How often a run looks whether the disk has room.
 const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
@@ -35,18 +35,6 @@ const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
 /// taken for a store that failed. Half of what the embedded store takes.
 const QUEUE_BATCHES_HIGH: usize = 8_192;
 const QUEUE_BYTES_HIGH: usize = 32 * 1024 * 1024;
-
-/// What a run adds while it ends comes to so many times its limit at the most. Its reserve is what an end needs; an action
-/// that asks for far more while it takes something back would go on for ever.
-const END_FACTOR: u64 = 2;
-
-/// From this part of its limit on, what taking back a run's changes needs is counted.
-const NEAR: u64 = 8;
-
-/// This part of its limits, and no more than so much, is kept for a run's end itself: what is stopped, noted and told.
-const END_PART: u64 = 16;
-const END_RECORDS: u64 = 64;
-const END_BYTES: u64 = 256 << 10;
 
 /// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
 pub(crate) struct Local {
@@ -238,95 +226,6 @@ impl Local {
         Ok(())
     }
 
-    /// A message is given out. What a person says in it of calls is kept first; what is asked for, and by whom, is kept
-    /// with the decision about it, because an order that changes nothing was refused and is no order.
-    async fn given(&self, signal: Signal) -> Next {
-        if let Some(settle) = &signal.settle
-            && let Err(error) = self.settle(&signal.cause, settle).await
-        {
-            tracing::error!(run = %self.run, %error, "what a person said of a call was not kept");
-            return Next::PutDown;
-        }
-        Next::Signal(signal)
-    }
-
-    async fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
-        let in_doubt = {
-            let mut log = self.log();
-            let ends = matches!(cause, Cause::Cancel | Cause::CancelAndUndo | Cause::Kill | Cause::Undo);
-            log.asked = Some(Asked { text: asked_for(cause), by: settle.by.clone(), ends });
-            settle.calls.keys().any(|call| log.open.contains_key(call))
-        };
-        if in_doubt {
-            self.written(|log| self.note_who_asks(log)).await?;
-        }
-        for (call, answer) in &settle.calls {
-            self.written(|log| self.settle_one(log, call, answer.as_ref(), &settle.by)).await?;
-        }
-        Ok(())
-    }
-
-    /// Keeps what is asked of the run and not kept yet.
-    fn note_who_asks(&self, log: &mut Log) -> Result<(), Error> {
-        let Some(asked) = log.asked.clone() else { return Ok(()) };
-        let (at, text) = (self.clock.now(), asked.text.to_owned());
-        let note = Entry::Note { at, level: "info".to_owned(), text, by: Some(asked.by.clone()) };
-        self.append(log, &[note], Write::new())?;
-        log.asked = None;
-        if asked.ends {
-            log.summary.aftermath.by = Some(asked.by);
-        }
-        Ok(())
-    }
-
-    /// Keeps what a person says of one call. What has come to its end meanwhile is in doubt no more.
-    fn settle_one(&self, log: &mut Log, call: &CallKey, answer: Option<&Value>, by: &str) -> Result<(), Error> {
-        let Some(intent) = log.open.get(call).cloned() else { return Ok(()) };
-        let mut write = Write::new();
-        let how = match answer {
-            Some(answer) => {
-                let content = self.journal.content(&mut write, answer.clone())?;
-                journal::Resolution::Done(journal::Answer::Ok(content))
-            }
-            None => journal::Resolution::NotDone,
-        };
-        let entry = Entry::Resolved {
-            key: call.execution.to_string(),
-            attempt: call.attempt,
-            ordinal: call.ordinal,
-            hash: digest(&intent.hash)?,
-            at: self.clock.now(),
-            how,
-            by: by.to_owned(),
-        };
-        let seq = log.seq;
-        self.append(log, std::slice::from_ref(&entry), write)?;
-        match answer {
-            Some(_) => log.end(call.clone(), seq, &entry),
-            None => log.reopen(call, false),
-        }
-        Ok(())
-    }
-
-    /// Whether the run may add to its records by what is not needed for ending it.
-    fn check_size(&self, log: &Log) -> Result<(), Error> {
-        let (records_max, bytes_max) = (self.limits.run_events_max, self.limits.run_journal_bytes_max);
-        if log.is_ending {
-            return if log.seq >= records_max * END_FACTOR || log.bytes >= bytes_max * END_FACTOR {
-                Err(Error::OfTheRun(format!(
-                    "its end has {} records of {} bytes, more than any run needs to take back what it changed",
-                    log.seq, log.bytes
-                )))
-            } else {
-                Ok(())
-            };
-        }
-        if log.seq + log.reserve.records >= records_max || log.bytes + log.reserve.bytes >= bytes_max {
-            return Err(Error::TooLarge { records: log.seq, bytes: log.bytes });
-        }
-        Ok(())
-    }
-
     /// The entry of a decision, and what is kept beside it.
     fn decided(&self, log: &mut Log, number: u64, decision: &Decision) -> Result<(), Error> {
         self.note_who_asks(log)?;
@@ -353,46 +252,6 @@ impl Local {
             log.timer.0 = wanted;
         }
         Ok(())
-    }
-
-    /// What is kept for ending the run, once its records are so many that it matters.
-    fn reserve(&self, log: &Log, state: &State) -> Reserve {
-        let (records_max, bytes_max) = (self.limits.run_events_max, self.limits.run_journal_bytes_max);
-        // Looking at every change that stands is not worth its time while there is room for many times what they need.
-        let near = log.seq * NEAR >= records_max || log.bytes * NEAR >= bytes_max;
-        let changes = if near { state.reserve() } else { Reserve::default() };
-        Reserve {
-            records: changes.records + END_RECORDS.min(records_max / END_PART),
-            bytes: changes.bytes + END_BYTES.min(bytes_max / END_PART),
-        }
-    }
-
-    fn kept_answer(&self, seq: u64) -> Result<Option<Value>, Error> {
-        let page = self.journal.entries(self.run, seq, 1)?;
-        let Some((found, entry)) = page.into_iter().next() else { return Ok(None) };
-        if found != seq {
-            return Ok(None);
-        }
-        let (answer, hash, how, writes) = match entry {
-            Entry::Outcome { answer, hash, how, .. } => (answer, hash, how, true),
-            Entry::Read { answer, hash, how, .. } => {
-                // Of a write that an earlier attempt made there is no intent in this one.
-                let writes = [How::Reused, How::ReusedHolds].iter().any(|reused| reused.as_str() == how);
-                (answer, hash, how, writes)
-            }
-            Entry::Resolved { how: journal::Resolution::Done(answer), hash, .. } => {
-                (answer, hash, "found".to_owned(), true)
-            }
-            _ => return Ok(None),
-        };
-        let result = match answer {
-            journal::Answer::Ok(content) => Ok(text(self.journal.value(content)?)),
-            journal::Answer::Err(content) => Err(text(self.journal.value(content)?)),
-        };
-        Ok(Some(serde_json::json!({
-            "hash": hash.to_string(), "writes": writes, "how": how,
-            "result": match result { Ok(text) => serde_json::json!({"Ok": text}), Err(text) => serde_json::json!({"Err": text}) },
-        })))
     }
 
     /// Writes what is about to be sent. After Ok it is durable.
@@ -434,60 +293,6 @@ impl Local {
             Ok(())
         });
         written.await
-    }
-
-    /// The entry of a call's end.
-    fn ended(&self, write: &mut Write, call: &CallKey, answer: &Answer, intent: bool) -> Result<Entry, Error> {
-        let hash = digest(&answer.hash)?;
-        let kept = |write: &mut Write, text: &str| -> Result<journal::Content, Error> {
-            Ok(self.journal.content(write, kept_text(text))?)
-        };
-        let how = answer.how.as_str().to_owned();
-        let (key, attempt, ordinal) = (call.execution.to_string(), call.attempt, call.ordinal);
-        let content = match &answer.result {
-            Ok(text) => journal::Answer::Ok(kept(write, text)?),
-            Err(text) => journal::Answer::Err(kept(write, text)?),
-        };
-        Ok(if intent {
-            Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
-        } else {
-            let function = Some(answer.function.clone()).filter(|function| !function.is_empty());
-            Entry::Read { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how, function }
-        })
-    }
-}
-
-/// What a person asks of a run, in words that follow "asked".
-fn asked_for(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Cancel => "for it to end",
-        Cause::CancelAndUndo => "for it to end, and what it changed to be taken back",
-        Cause::Kill => "for it to end by force",
-        Cause::Retry => "for another attempt",
-        Cause::Undo => "for what it changed to be taken back",
-        Cause::Suspend => "for a pause",
-        Cause::Resume => "for it to go on",
-        Cause::Settle { done: true, .. } => "for what is in doubt to count as done",
-        Cause::Settle { done: false, .. } => "for what is in doubt to count as not done",
-        _ => "for something",
-    }
-}
-
-/// Text as it is kept. The guest gets text; what is JSON and is written out again as it stands is kept as JSON, so that
-/// equal values are stored once and people can read it. Anything else, as a name that happens to be a number, is text.
-fn kept_text(text: &str) -> Value {
-    let json = serde_json::from_str(text).ok().filter(|json: &Value| {
-        // What is deeper than any value of ours would not fit into a record.
-        value::size(json).depth <= value::DEPTH_MAX && !json.is_string() && json.to_string() == text
-    });
-    json.unwrap_or_else(|| Value::from(text))
-}
-
-/// Text as the guest got it: kept JSON written out again.
-fn text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
     }
 }
 
@@ -711,42 +516,5 @@ impl Execution for Local {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn house_a14_a_guest_is_given_the_same_text_at_a_replay() {
-        for given in [
-            "1e3",
-            "1.0",
-            "-0",
-            "007",
-            "1 ",
-            " 1",
-            "null",
-            "true",
-            "\"quoted\"",
-            "\"\\u0061\"",
-            "",
-            "{\"b\":1,\"a\":2}",
-            "{\"a\":1,\"a\":2}",
-            "{\"a\": 1}",
-            "[1,2]",
-            "[1, 2]",
-            "18446744073709551616",
-            "C0HQGENERAL",
-            "{",
-            "1e999",
-        ] {
-            assert_eq!(text(kept_text(given)), given);
-            // As it is read back from the store.
-            let stored: Value = serde_json::from_str(&kept_text(given).to_string()).unwrap();
-            assert_eq!(text(stored), given, "read back");
-        }
-        assert!(kept_text("{\"ok\":true}").is_object(), "what people can read stays so");
     }
 }

@@ -108,6 +108,7 @@ impl Parking {
 
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub(crate) enum End<T> {
     /// With this. Recorded: the step is never done again.
     Done(T),

@@ -147,7 +147,7 @@ fn said(life: &Life, run: RunId) -> (Vec<Value>, Vec<Value>) {
             let event = life.journal().value(content).unwrap();
             match event["event"].as_str().unwrap() {
                 "retry-scheduled" => failures.push(event["fault"]["details"].clone()),
-                "task-completed" if event["output"].get("random").is_some() => outputs.push(event["output"].clone()),
+                "task-completed" if event.get("effect").is_some() => outputs.push(event["output"].clone()),
                 _ => {}
             }
         }

@@ -31,9 +31,9 @@ fn fatal(life: &Life) -> Option<String> {
     life.engine().services.fatal.borrow().clone()
 }
 
-/// Whether a run stays as it is: it has ended, is set aside, or nobody carries it any more.
+/// Whether nobody carries the run any more. Asks the store nothing.
 fn has_come_to_rest(life: &Life, run: RunId) -> bool {
-    life.status(run).is_final() || life.engine().is_aside(run) || life.engine().runs.moved(run).is_none()
+    life.engine().is_aside(run) || life.engine().runs.moved(run).is_none()
 }
 
 #[test]

@@ -134,7 +134,10 @@ async fn author_c7_what_the_engine_runs_is_what_is_said_to_run() {
         "(func (result i32 i32) (i32.const 1) (i32.const 2))",
         "(func (param f32) (result i32) (i32.trunc_sat_f32_s (local.get 0)))",
     ] {
-        sandbox().prepare(&Plugin { items, ..Plugin::default() }.build()).await.expect(items);
+        sandbox()
+            .prepare(&Plugin { items, ..Plugin::default() }.build())
+            .await
+            .unwrap_or_else(|error| panic!("{items}: {error}"));
     }
 }
 

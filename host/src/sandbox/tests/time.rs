@@ -1,5 +1,7 @@
 //! A guest's time is what it computed, and nothing else.
 
+#![allow(clippy::disallowed_methods, reason = "what takes how long is measured")]
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -36,7 +38,15 @@ async fn with_clock(folder: &tempfile::TempDir, clock: Clock, plugin: &Plugin<'_
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn author_c2_a_guest_that_has_to_share_the_processor_has_its_time_all_the_same() {
     static DONE: AtomicBool = AtomicBool::new(false);
-    let burners: Vec<_> = (0..8).map(|_| std::thread::spawn(|| while !DONE.load(Ordering::Relaxed) {})).collect();
+    let burners: Vec<_> = (0..8)
+        .map(|_| {
+            std::thread::spawn(|| {
+                while !DONE.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
     // What a loop of a million turns takes here and now, in this build.
     let run = looping(20_000_000);
     let package = sandbox().prepare(&Plugin { run: &run, ..Plugin::default() }.build()).await.unwrap();

@@ -93,7 +93,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         for (number, (place, text)) in PLACES.iter().enumerate() {
             let (name, make) = BURNERS[(round + number * 11) % BURNERS.len()];
             all.push(Kind::new(format!("expression/{name}/{place}"), move |dice: &mut Dice| {
-                let (a, b) = (dice.from_to(1, 400), dice.from_to(1, 400));
+                let (a, b) = (dice.between(1, 400), dice.between(1, 400));
                 flow(format!("the expression {name} at the place {place}"), text(&make(a, b)), &["documented"])
             }));
         }

@@ -48,7 +48,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("ring", |dice| {
-        let size = dice.from_to(2, 40);
+        let size = dice.between(2, 40);
         (tasks(size, |n| format!("{{ set: {{ x: {n} }}, then: t{} }}", (n + 1) % size)), TOO_LARGE)
     }),
     ("ring-by-switch", |_| {
@@ -59,7 +59,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("wait-for-ever", |dice| {
-        let ms = dice.from_to(1, 3);
+        let ms = dice.between(1, 3);
         // What is asked here is that nothing else suffers; it takes its time to come to its limits.
         (
             format!(
@@ -70,7 +70,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("nested-loops", |dice| {
-        let each = dice.from_to(2, 30);
+        let each = dice.between(2, 30);
         (
             format!(
                 "do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({each})] }}' }}, do: [ {{ b: {{ for: {{ each: j, in: '${{ [range({each})] }}' }}, do: [ {{ s: {{ set: {{ v: '${{ $i * $j }}' }} }} }} ] }} }} ] }} }} ]\n"
@@ -79,7 +79,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("bulk", |dice| {
-        let items = dice.from_to(100, 5_000);
+        let items = dice.between(100, 5_000);
         (
             format!(
                 "do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, do: [ {{ s: {{ set: {{ v: $i }} }} }} ] }} }} ]\n"
@@ -88,7 +88,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("bulk-that-grows", |dice| {
-        let (items, bytes) = (dice.from_to(10, 400), dice.from_to(100, 3_000));
+        let (items, bytes) = (dice.between(10, 400), dice.between(100, 3_000));
         let text = expression(&format!("$context + {{(\"k\\($i)\"): (\"x\" * {bytes})}}"));
         (
             format!(
@@ -118,7 +118,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("many-branches", |dice| {
-        let (count, bytes) = (dice.from_to(2, 100), *dice.one(&[1, 1_000, 20_000]));
+        let (count, bytes) = (dice.between(2, 100), *dice.one(&[1, 1_000, 20_000]));
         let text = expression(&format!("\"x\" * {bytes}"));
         let branches = (0..count).fold(String::new(), |mut out, n| {
             let _written = writeln!(out, "          - b{n}: {{ set: {{ v: {text} }} }}");
@@ -127,7 +127,7 @@ const FLOWS: &[Flow] = &[
         (format!("do:\n  - a:\n      fork:\n        branches:\n{branches}"), ANY)
     }),
     ("branches-compete", |dice| {
-        let count = dice.from_to(2, 60);
+        let count = dice.between(2, 60);
         let branches = (0..count).fold(String::new(), |mut out, n| {
             let _written = writeln!(out, "          - b{n}: {{ wait: {{ milliseconds: {} }} }}", 1 + n % 7);
             out
@@ -135,19 +135,19 @@ const FLOWS: &[Flow] = &[
         (format!("do:\n  - a:\n      fork:\n        compete: true\n        branches:\n{branches}"), DONE)
     }),
     ("forks-in-forks", |dice| {
-        let depth = dice.from_to(2, 8);
+        let depth = dice.between(2, 8);
         let inner = nested(depth, "set: { v: 1 }", |level, inner| {
             format!("fork: {{ branches: [ {{ l{level}: {{ {inner} }} }}, {{ r{level}: {{ {inner} }} }} ] }}")
         });
         (format!("do: [ {{ a: {{ {inner} }} }} ]\n"), ANY)
     }),
     ("deep-do", |dice| {
-        let depth = dice.from_to(2, 40);
+        let depth = dice.between(2, 40);
         let inner = nested(depth, "set: { v: 1 }", |level, inner| format!("do: [ {{ d{level}: {{ {inner} }} }} ]"));
         (format!("do: [ {{ a: {{ {inner} }} }} ]\n"), &["completed", "422 definition-invalid", "4xx documented"])
     }),
     ("deep-try", |dice| {
-        let depth = dice.from_to(2, 12);
+        let depth = dice.between(2, 12);
         let inner = nested(
             depth,
             "raise: { error: { type: 'https://example.com/no', status: 400, title: No } }",
@@ -160,14 +160,14 @@ const FLOWS: &[Flow] = &[
         (format!("do: [ {{ a: {{ {inner} }} }} ]\n"), ANY)
     }),
     ("deep-for", |dice| {
-        let depth = dice.from_to(2, 10);
+        let depth = dice.between(2, 10);
         let inner = nested(depth, "set: { v: 1 }", |level, inner| {
             format!("for: {{ each: i{level}, in: '${{ [1, 2, 3] }}' }}, do: [ {{ f{level}: {{ {inner} }} }} ]")
         });
         (format!("do: [ {{ a: {{ {inner} }} }} ]\n"), ANY)
     }),
     ("many-faults", |dice| {
-        let (count, bytes) = (dice.from_to(2, 150), *dice.one(&[1, 1_000, 100_000, 900_000]));
+        let (count, bytes) = (dice.between(2, 150), *dice.one(&[1, 1_000, 100_000, 900_000]));
         let detail = expression(&format!("\"x\" * {bytes}"));
         let raised = format!(
             "raise: {{ error: {{ type: 'https://example.com/no', status: 400, title: No, detail: {detail} }} }}"
@@ -191,7 +191,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("retry-often", |dice| {
-        let count = dice.from_to(10, 400);
+        let count = dice.between(10, 400);
         let raised = "raise: { error: { type: 'https://example.com/no', status: 400, title: No } }";
         (
             format!(
@@ -210,18 +210,18 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("many-tasks", |dice| {
-        let count = dice.from_to(100, 3_000);
+        let count = dice.between(100, 3_000);
         (tasks(count, |n| format!("{{ set: {{ x: {n} }} }}")), &["completed", "422 documented", "413 documented"])
     }),
     ("many-expressions", |dice| {
-        let count = dice.from_to(100, 3_000);
+        let count = dice.between(100, 3_000);
         (
             tasks(count, |n| format!("{{ set: {{ x: '${{ {n} + 1 }}' }} }}")),
             &["completed", "422 documented", "413 documented"],
         )
     }),
     ("long-names", |dice| {
-        let length = usize::try_from(dice.from_to(10, 5_000)).unwrap_or(1);
+        let length = usize::try_from(dice.between(10, 5_000)).unwrap_or(1);
         (format!("do: [ {{ {}: {{ set: {{ x: 1 }} }} }} ]\n", "n".repeat(length)), &["completed", "422 documented"])
     }),
     ("large-constant", |dice| {
@@ -232,14 +232,14 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("deep-constant", |dice| {
-        let depth = usize::try_from(dice.from_to(10, 200)).unwrap_or(1);
+        let depth = usize::try_from(dice.between(10, 200)).unwrap_or(1);
         (
             format!("do: [ {{ a: {{ set: {{ x: {}1{} }} }} }} ]\n", "[".repeat(depth), "]".repeat(depth)),
             &["completed", "4xx documented", "faulted documented"],
         )
     }),
     ("aliases", |dice| {
-        let levels = dice.from_to(2, 9);
+        let levels = dice.between(2, 9);
         let lists = (1..=levels).fold(String::from("    x0: &x0 [1, 1, 1, 1, 1, 1, 1, 1]\n"), |mut out, n| {
             let before = n - 1;
             let _written = writeln!(
@@ -251,11 +251,11 @@ const FLOWS: &[Flow] = &[
         (format!("do:\n- a:\n   set:\n{lists}"), &["completed", "4xx documented", "faulted documented"])
     }),
     ("waits-apart", |dice| {
-        let count = dice.from_to(10, 60);
+        let count = dice.between(10, 60);
         (tasks(count, |_| "{ wait: { milliseconds: 1 } }".to_owned()), DONE)
     }),
     ("waits-at-once", |dice| {
-        let items = dice.from_to(10, 500);
+        let items = dice.between(10, 500);
         (
             format!(
                 "do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, metadata: {{ bellhop: {{ concurrency: 64 }} }}, do: [ {{ w: {{ wait: {{ milliseconds: 5 }} }} }} ] }} }} ]\n"
@@ -293,7 +293,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("timeouts", |dice| {
-        let count = dice.from_to(1, 40);
+        let count = dice.between(1, 40);
         (
             tasks(count, |_| {
                 "{ try: [ { w: { wait: { hours: 1 }, timeout: { after: { milliseconds: 2 } } } } ], catch: { do: [ { k: { set: { x: 1 } } } ] } }".to_owned()
@@ -311,7 +311,7 @@ const FLOWS: &[Flow] = &[
         )
     }),
     ("messages-without-end", |dice| {
-        let items = dice.from_to(5, 60);
+        let items = dice.between(5, 60);
         (
             format!(
                 "do: [ {{ a: {{ for: {{ each: i, in: '${{ [range({items})] }}' }}, metadata: {{ bellhop: {{ concurrency: 8 }} }}, do: [ {{ m: {{ call: 'message.send:1@slack', with: {{ connection: plus, channel: C0PLUSIT, text: '${{ \"m\\($i)\" }}' }} }} }} ] }} }} ]\n"

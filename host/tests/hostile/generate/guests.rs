@@ -44,14 +44,14 @@ const GUESTS: &[Make] = &[
         ..guest("(call $deep (i32.const 0))", &["faulted plugin-trapped"])
     }),
     ("grows", |dice| {
-        let pages = dice.from_to(1, 256);
+        let pages = dice.between(1, 256);
         guest(
             format!("(loop $l (br_if $l (i32.ne (memory.grow (i32.const {pages})) (i32.const -1)))) (unreachable)"),
             &["faulted plugin-trapped"],
         )
     }),
     ("fills-its-memory", |dice| {
-        let pages = dice.from_to(100, 1_000);
+        let pages = dice.between(100, 1_000);
         guest(
             format!(
                 "(drop (memory.grow (i32.const {pages}))) (memory.fill (i32.const 70000) (i32.const 7) (i32.const {})) (call $say.fine)",
@@ -68,7 +68,7 @@ const GUESTS: &[Make] = &[
         )
     }),
     ("floods-the-log", |dice| {
-        let bytes = dice.from_to(1, 65_536);
+        let bytes = dice.between(1, 65_536);
         guest(
             format!(
                 "(loop $l (call $log (i32.const 512) (i32.const 4) (i32.const 0) (i32.const {bytes})) (br $l)) (unreachable)"
@@ -77,14 +77,14 @@ const GUESTS: &[Make] = &[
         )
     }),
     ("again-for-ever", |dice| {
-        let state = dice.from_to(0, 3_000);
+        let state = dice.between(0, 3_000);
         Guest {
             texts: vec![("state", json!({ "join": ["{\"again\":\"", { "repeat": "s", "times": state }, "\"}"] }))],
             ..guest("(call $say.state)", &["faulted documented", "parked documented"])
         }
     }),
     ("deep-output", |dice| {
-        let depth = dice.from_to(60, 2_000);
+        let depth = dice.between(60, 2_000);
         Guest {
             texts: vec![(
                 "deep",
@@ -94,7 +94,7 @@ const GUESTS: &[Make] = &[
         }
     }),
     ("wide-output", |dice| {
-        let times = dice.from_to(1, 25_000);
+        let times = dice.between(1, 25_000);
         Guest {
             texts: vec![(
                 "wide",
@@ -134,7 +134,7 @@ const GUESTS: &[Make] = &[
         }
     }),
     ("long-refusal", |dice| {
-        let bytes = dice.from_to(1, 50_000);
+        let bytes = dice.between(1, 50_000);
         Guest {
             texts: vec![(
                 "long",
@@ -189,7 +189,7 @@ const GUESTS: &[Make] = &[
         }
     }),
     ("deep-arguments", |dice| {
-        let depth = dice.from_to(60, 5_000);
+        let depth = dice.between(60, 5_000);
         Guest {
             calls: &["chat.post-message"],
             texts: vec![(
@@ -228,7 +228,7 @@ pub(super) fn kinds() -> Vec<Kind> {
             all.push(Kind::new(format!("guest/{name}/{how}"), move |dice| {
                 let guest = make(dice);
                 // Numbers of the dice are in the code, and a version of a plugin does not change: each has its own name.
-                let plugin = format!("g{}-{name}", dice.from_to(0, 999_999_999));
+                let plugin = format!("g{}-{name}", dice.between(0, 999_999_999));
                 let texts: BTreeMap<String, Value> =
                     guest.texts.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
                 let step = vec![

@@ -138,7 +138,7 @@ type Mutator = (&'static str, fn(&mut Dice, &str, &str) -> Step);
 
 const MUTATORS: &[Mutator] = &[
     ("deep-body", |dice, method, path| {
-        let depth = dice.from_to(60, 100_000);
+        let depth = dice.between(60, 100_000);
         step(
             method,
             path,
@@ -146,7 +146,7 @@ const MUTATORS: &[Mutator] = &[
         )
     }),
     ("open-body", |dice, method, path| {
-        step(method, path, json!({ "repeat": "{\"a\":[", "times": dice.from_to(1, 80_000) }))
+        step(method, path, json!({ "repeat": "{\"a\":[", "times": dice.between(1, 80_000) }))
     }),
     ("large-body", |dice, method, path| {
         let bytes = *dice.one(&[1_000_000_u64, 1_048_576, 1_048_577, 3_000_000, 17_000_000]);
@@ -230,7 +230,7 @@ const MUTATORS: &[Mutator] = &[
         step(method, format!("{path}{end}"), Value::Null)
     }),
     ("long-path", |dice, method, path| {
-        step(method, json!({ "join": [path, "/", { "repeat": "x", "times": dice.from_to(100, 60_000) }] }), Value::Null)
+        step(method, json!({ "join": [path, "/", { "repeat": "x", "times": dice.between(100, 60_000) }] }), Value::Null)
     }),
     ("odd-parameters", |dice, method, path| {
         let text = *dice.one(&[
@@ -259,16 +259,16 @@ const MUTATORS: &[Mutator] = &[
     ("many-parameters", |dice, method, path| {
         step(
             method,
-            json!({ "join": [path, "?", { "repeat": "label=k{n}=v&", "times": dice.from_to(10, 1_200) }, "z=1"] }),
+            json!({ "join": [path, "?", { "repeat": "label=k{n}=v&", "times": dice.between(10, 1_200) }, "z=1"] }),
             Value::Null,
         )
     }),
     ("many-headers", |dice, method, path| {
-        let count = dice.from_to(1, 200);
+        let count = dice.between(1, 200);
         with_headers(step(method, path, Value::Null), (0..count).map(|n| (format!("X-Odd-{n}"), json!("v"))).collect())
     }),
     ("long-header", |dice, method, path| {
-        let length = dice.from_to(10, 200_000);
+        let length = dice.between(10, 200_000);
         with_headers(
             step(method, path, Value::Null),
             vec![("X-Odd".to_owned(), json!({ "repeat": "v", "times": length }))],
@@ -380,24 +380,24 @@ fn keyed(key: Value, body: &str, times: usize, is: &[&str]) -> Step {
 fn keys() -> Vec<Kind> {
     vec![
         Kind::new("key/at-once", |dice| {
-            let key = json!(format!("k{}", dice.from_to(0, u64::MAX - 1)));
-            let times = usize::try_from(dice.from_to(2, 50)).unwrap_or(2);
+            let key = json!(format!("k{}", dice.between(0, u64::MAX - 1)));
+            let times = usize::try_from(dice.between(2, 50)).unwrap_or(2);
             let other = keyed(key.clone(), "{\"input\":{\"other\":1}}", 2, &["422 idempotency-key-reused"]);
             Case { ..steps("one key at once and again", vec![keyed(key, "{\"input\":{}}", times, &["2xx"]), other]) }
         }),
         Kind::new("key/long", |dice| {
-            let length = dice.from_to(1, 600);
+            let length = dice.between(1, 600);
             let is: &[&str] = if length > 255 { &["400 documented"] } else { &["2xx", "422 documented"] };
             Case {
                 ..steps("a long key", vec![keyed(json!({ "repeat": "k", "times": length }), "{\"input\":{}}", 1, is)])
             }
         }),
         Kind::new("key/many", |dice| {
-            let many = dice.from_to(10, 200);
+            let many = dice.between(10, 200);
             let step = (0..3)
                 .map(|_| {
                     keyed(
-                        json!(format!("m{}-#{{n}}", dice.from_to(0, 1 << 40))),
+                        json!(format!("m{}-#{{n}}", dice.between(0, 1 << 40))),
                         "{\"input\":{}}",
                         usize::try_from(many).unwrap_or(10),
                         &["2xx"],

@@ -39,11 +39,11 @@ fn by_bytes(bytes: u64) -> Size {
 
 /// Depths of which most are near the limit.
 fn depth(dice: &mut Dice) -> u64 {
-    match dice.from_to(0, 3) {
-        0 => dice.from_to(1, 48),
-        1 => dice.from_to(56, 72),
-        2 => dice.from_to(115, 135),
-        _ => dice.from_to(100, 2_000),
+    match dice.between(0, 3) {
+        0 => dice.between(1, 48),
+        1 => dice.between(56, 72),
+        2 => dice.between(115, 135),
+        _ => dice.between(100, 2_000),
     }
 }
 
@@ -69,7 +69,7 @@ const SHAPES: &[Shape] = &[
         (format!("[range({times})]"), Size::Near)
     }),
     ("wide-object", |dice| {
-        let times = dice.from_to(10, 5_000);
+        let times = dice.between(10, 5_000);
         (format!("[range({times})] | map({{key: \"k\\(.)\", value: .}}) | from_entries"), Size::Near)
     }),
     ("long-text", |dice| {
@@ -77,15 +77,15 @@ const SHAPES: &[Shape] = &[
         (format!("\"x\" * {bytes}"), by_bytes(bytes))
     }),
     ("repeated", |dice| {
-        let times = dice.from_to(1, 1_200);
+        let times = dice.between(1, 1_200);
         (format!("(\"y\" * 1000) as $t | [range({times})] | map($t)"), by_bytes(times * 1_003))
     }),
     ("unicode", |dice| {
-        let times = dice.from_to(1, 20_000);
+        let times = dice.between(1, 20_000);
         (format!("[range({times})] | map(128512) | implode"), Size::Near)
     }),
     ("controls", |dice| {
-        let to = dice.from_to(2, 2_000);
+        let to = dice.between(2, 2_000);
         (format!("[range(0; {to})] | implode"), Size::Near)
     }),
     ("numbers", |dice| {
@@ -105,18 +105,18 @@ const SHAPES: &[Shape] = &[
         (format!("{{(\"k\" * {bytes}): 1}}"), by_bytes(bytes))
     }),
     ("branching", |dice| {
-        let levels = dice.from_to(1, 20);
+        let levels = dice.between(1, 20);
         (format!("reduce range({levels}) as $i (1; [., .])"), if levels <= 8 { Size::Fits } else { Size::Near })
     }),
     ("doubling", |dice| {
-        let times = dice.from_to(1, 20);
+        let times = dice.between(1, 20);
         (
             format!("reduce range({times}) as $i ({{}}; . + {{(\"k\\($i)\"): .}})"),
             if times <= 8 { Size::Fits } else { Size::Near },
         )
     }),
     ("pairs", |dice| {
-        let each = dice.from_to(1, 300);
+        let each = dice.between(1, 300);
         (format!("[range({each}) as $a | range({each}) as $b | [$a, $b]]"), Size::Near)
     }),
     ("nothing", |dice| ((*dice.one(&["null", "false", "[]", "{}", "\"\"", "empty", "0"])).to_owned(), Size::Near)),
@@ -257,21 +257,21 @@ const JSON: &[Json] = &[
         let depth = usize::try_from(depth(dice)).unwrap_or(1);
         format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth))
     }),
-    ("open-brackets", |dice| "[".repeat(usize::try_from(dice.from_to(100, 500_000)).unwrap_or(1))),
+    ("open-brackets", |dice| "[".repeat(usize::try_from(dice.between(100, 500_000)).unwrap_or(1))),
     ("wide-list", |dice| {
-        let times = usize::try_from(dice.from_to(1, 300_000)).unwrap_or(1);
+        let times = usize::try_from(dice.between(1, 300_000)).unwrap_or(1);
         format!("[{}1]", "1,".repeat(times))
     }),
     ("wide-object", |dice| {
-        let times = dice.from_to(1, 40_000);
+        let times = dice.between(1, 40_000);
         let fields: String = (0..times).map(|n| format!("\"k{n}\":{n},")).collect();
         format!("{{{fields}\"end\":1}}")
     }),
-    ("long-text", |dice| format!("\"{}\"", "x".repeat(usize::try_from(dice.from_to(1, 1_060_000)).unwrap_or(1)))),
+    ("long-text", |dice| format!("\"{}\"", "x".repeat(usize::try_from(dice.between(1, 1_060_000)).unwrap_or(1)))),
     ("escapes", |dice| {
-        format!("\"{}\"", "\\u0000\\ud83d\\ude00\\n".repeat(usize::try_from(dice.from_to(1, 20_000)).unwrap_or(1)))
+        format!("\"{}\"", "\\u0000\\ud83d\\ude00\\n".repeat(usize::try_from(dice.between(1, 20_000)).unwrap_or(1)))
     }),
-    ("lone-surrogates", |dice| format!("\"{}\"", "\\ud800".repeat(usize::try_from(dice.from_to(1, 100)).unwrap_or(1)))),
+    ("lone-surrogates", |dice| format!("\"{}\"", "\\ud800".repeat(usize::try_from(dice.between(1, 100)).unwrap_or(1)))),
     ("numbers", |dice| {
         (*dice.one(&[
             "1e400",
@@ -287,7 +287,7 @@ const JSON: &[Json] = &[
         ]))
         .to_owned()
     }),
-    ("digits", |dice| "9".repeat(usize::try_from(dice.from_to(17, 100_000)).unwrap_or(1))),
+    ("digits", |dice| "9".repeat(usize::try_from(dice.between(17, 100_000)).unwrap_or(1))),
     ("twice", |_| "{\"a\":1,\"a\":2}".to_owned()),
 ];
 

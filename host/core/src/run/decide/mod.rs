@@ -7,26 +7,27 @@ use serde_json::Value;
 
 use super::arguments::{Asked, Asking, Scope};
 use super::budget::{Budget, Meter, Spent};
-use super::event::{Effect, Ending, Event, FrameId, Why};
+use super::event::{Effect, Ending, Event, FrameId};
 use super::fault as faults;
 use super::frame::Phase;
 use super::state::State;
 use crate::cost::Cost;
 use crate::definition::{Task, TaskIndex, Then};
-use crate::expression::{Evaluator, Template, Text};
+use crate::expression::Evaluator;
 use crate::fault::Fault;
-use crate::id::RunId;
 use crate::time::Timestamp;
-use crate::value;
 
 mod catch;
+mod cause;
 mod compensate;
 mod enter;
 mod leave;
 mod operator;
 mod rollback;
 mod until;
+mod values;
 
+pub use cause::{Cause, Returned};
 use rollback::Progress;
 
 /// Something that happened, with the time and the randomness of the decision about it.
@@ -40,123 +41,6 @@ pub struct Input {
     pub cause: Cause,
     /// What the decision may use.
     pub budget: Budget,
-}
-
-/// What an action's call ended with.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Returned {
-    /// Well.
-    Ok {
-        /// Its output.
-        output: Value,
-        /// What it did.
-        effect: Effect,
-    },
-    /// With a fault, which a `catch` may catch.
-    Fault(Fault),
-    /// With a fault, after it had changed something.
-    Broken {
-        /// The fault.
-        fault: Fault,
-        /// What is known of the change.
-        effect: Effect,
-    },
-}
-
-/// See [`Input`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Cause {
-    /// The run was accepted: begin.
-    Start,
-    /// Time passed.
-    Wake,
-    /// The decision before ended with its budget.
-    GoOn,
-    /// The run's records, with what ending it needs, have come to their limit.
-    TooLarge {
-        /// Records.
-        records: u64,
-        /// Bytes of these.
-        bytes: u64,
-    },
-    /// A call ended, whether it was wanted still or being stopped.
-    Returned {
-        /// Whose.
-        frame: FrameId,
-        /// How.
-        result: Returned,
-    },
-    /// A call cannot go on without a person.
-    Park {
-        /// Whose.
-        frame: FrameId,
-        /// Why, in words.
-        reason: Fault,
-        /// Why, for what follows from it.
-        why: Why,
-        /// Whether it had changed something before.
-        wrote: bool,
-    },
-    /// A person has settled what a parked call was waiting for.
-    Unpark {
-        /// Whose.
-        frame: FrameId,
-    },
-    /// As [`Cause::Unpark`] for every parked call, or those of the task with this pointer; and what could not be taken
-    /// back is taken for undone, or left.
-    Settle {
-        /// JSON pointer.
-        task: Option<String>,
-        /// Whether a person has done it.
-        done: bool,
-    },
-    /// Somebody wants the run to end. A rollback that is under way goes on.
-    Cancel,
-    /// Somebody wants the run to end, and what it changed taken back first.
-    CancelAndUndo,
-    /// Somebody wants the run to end whatever it leaves behind: calls that were sent still end, and nothing else is
-    /// waited for.
-    Kill,
-    /// Somebody wants what failed or is parked tried again.
-    Retry,
-    /// As [`Cause::Retry`], on a newer definition, against which [`super::Replay`] has held what is recorded. The state's
-    /// facts have been replaced before.
-    Redefine {
-        /// What is pinned from now on.
-        pins: Arc<Value>,
-    },
-    /// Somebody wants what an ended run changed taken back.
-    Undo,
-    /// In the place of [`Cause::Start`]: preflight refused the run, and it was accepted all the same.
-    Block {
-        /// What preflight said.
-        diagnostics: Arc<Value>,
-    },
-    /// Preflight lets a blocked run begin. The state's facts are to be replaced before anything else is decided.
-    Unblock {
-        /// What is pinned from now on.
-        pins: Arc<Value>,
-    },
-    /// The owner of the run's group gives it its place.
-    Admitted,
-    /// The group is full, and the file says that one more is refused.
-    Rejected,
-    /// A newer run takes this one's place in the group.
-    Displaced {
-        /// Which.
-        by: RunId,
-        /// Whether what this one changed is taken back first.
-        rollback: bool,
-    },
-    /// A notice was taken over by whoever tells it, durably.
-    Noticed {
-        /// Its number.
-        number: u32,
-    },
-    /// Somebody wants a pause.
-    Suspend,
-    /// Somebody wants it to go on.
-    Resume,
 }
 
 /// What follows from something that happened.
@@ -580,87 +464,6 @@ impl Decider<'_> {
             }
         }
         false
-    }
-
-    fn evaluate_workflow(&self, template: &Template, input: &Value) -> Result<Value, Fault> {
-        self.evaluate_in(None, &Asked::Template(template), &[], None, input)
-    }
-
-    fn evaluate(&self, frame: FrameId, asked: &Asked<'_>, asking: Asking<'_>, input: &Value) -> Result<Value, Fault> {
-        self.evaluate_in(Some(frame), asked, &[], Some(asking), input)
-    }
-
-    fn evaluate_with(
-        &self,
-        frame: FrameId,
-        asked: &Asked<'_>,
-        variables: &[(&str, &Value)],
-        asking: Asking<'_>,
-        input: &Value,
-    ) -> Result<Value, Fault> {
-        self.evaluate_in(Some(frame), asked, variables, Some(asking), input)
-    }
-
-    fn evaluate_in(
-        &self,
-        frame: Option<FrameId>,
-        asked: &Asked<'_>,
-        variables: &[(&str, &Value)],
-        asking: Option<Asking<'_>>,
-        input: &Value,
-    ) -> Result<Value, Fault> {
-        let scope = Scope { state: &self.state, frame, evaluator: &self.evaluator, variables };
-        let value = scope.evaluate(asked, asking, input).map_err(|e| faults::of_expression(&e))?;
-        self.sized(asked.what(), value)
-    }
-
-    /// A value that is no larger and no deeper than one may be.
-    fn sized(&self, what: &str, value: Value) -> Result<Value, Fault> {
-        match value::check(&value, self.budget.value_bytes_max) {
-            Ok(()) => Ok(value),
-            Err(error) => Err(faults::of_value(what, error)),
-        }
-    }
-
-    fn check(&self, pointer: &str, what: &str, value: &Value) -> Result<(), Fault> {
-        let Some(schema) = self.state.facts().schemas.get(pointer) else { return Ok(()) };
-        self.fits(schema, what, value)
-    }
-
-    /// Whether a value fits a schema; what finding out costs is counted.
-    fn fits(&self, schema: &crate::schema::Schema, what: &str, value: &Value) -> Result<(), Fault> {
-        let violations = schema.validate(value);
-        if violations.is_empty() { Ok(()) } else { Err(faults::of_violations(what, &violations)) }
-    }
-
-    /// Whether an action takes that input.
-    pub(super) fn check_input(
-        &self,
-        reference: &crate::definition::ActionReference,
-        action: &super::Action,
-        input: &Value,
-    ) -> Result<(), Fault> {
-        self.fits(&action.input, &format!("the input of `{reference}`"), input)
-    }
-
-    /// When a delay that begins now is over.
-    fn delay_until(
-        &self,
-        delay: &crate::definition::Delay,
-        frame: Option<(FrameId, Asking<'_>)>,
-        input: &Value,
-    ) -> Result<Timestamp, Fault> {
-        let text: &Text = match delay {
-            crate::definition::Delay::Millis(millis) => return Ok(self.at.plus_millis(*millis)),
-            crate::definition::Delay::Expression(text) => text,
-        };
-        let (frame, asking) = frame.unzip();
-        let value = self.evaluate_in(frame, &Asked::Text(text), &[], asking, input)?;
-        until::resolve(&value, self.at).map_err(|error| {
-            let mut fault = Fault::of_code("duration-invalid", 400, error.to_string());
-            fault.details = Some(serde_json::json!({ "pointer": text.pointer }));
-            fault
-        })
     }
 }
 
