@@ -2,7 +2,7 @@
 //!
 //! A process that ended in order says so. After any other end one of the open runs may have been what ended it, so the
 //! runs that were not at rest are carried one after another, each until it has made a durable record or waits for
-//! somebody outside: should the process end again, the run that was alone then is known, and is set aside at the next
+//! somebody outside: should the process end again and once more with the same run alone, that one is set aside at the next
 //! start. While runs go on nothing is written for this.
 
 use std::sync::Arc;
@@ -43,6 +43,25 @@ struct Lives {
     /// The runs that it was carrying while it looked for the one that ends processes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     alone: Vec<RunId>,
+    /// The run that was alone when the process before that one died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suspect: Option<RunId>,
+}
+
+impl Lives {
+    /// The run that was alone at the last two deaths. One death is not enough: a host may be killed at any moment, also
+    /// at the one in which it carries a run alone.
+    fn deadly(&self) -> Option<RunId> {
+        self.suspect.filter(|suspect| self.alone == [*suspect])
+    }
+
+    /// The run that was alone at the last death.
+    fn last(&self) -> Option<RunId> {
+        match self.alone[..] {
+            [run] => Some(run),
+            _ => None,
+        }
+    }
 }
 
 /// A run that goes on with this start.
@@ -94,8 +113,8 @@ impl Engine {
             (false, true) => 1,
             (false, false) => before.deaths + 1,
         };
-        let lives = Lives { in_order: false, deaths, began_ms: now, alone: before.alone };
-        self.keep_lives(&Lives { alone: Vec::new(), ..lives.clone() }).await?;
+        let lives = Lives { in_order: false, deaths, began_ms: now, alone: before.alone, suspect: before.suspect };
+        self.keep_lives(&Lives { alone: Vec::new(), suspect: lives.last(), ..lives.clone() }).await?;
         Ok(lives)
     }
 
@@ -119,10 +138,9 @@ impl Engine {
                 if let Some(place) = &open.place {
                     self.services.groups.restore(run, &place.group, place.admitted);
                 }
-                if open.deadly || lives.alone == [run] {
+                if open.deadly || lives.deadly() == Some(run) {
                     self.mark_deadly(run, open)?;
-                    let reason =
-                        "the process ended twice while it was carried, the second time with no other beside it";
+                    let reason = "the process ended again and again while it was carried, the last two times with no other beside it";
                     self.set_aside(run, &LoadError::Damaged(reason.to_owned()));
                     continue;
                 }
@@ -150,7 +168,10 @@ impl Engine {
     }
 
     /// Carries each run alone for a moment, then all of them.
-    async fn carry_one_by_one(self: &Arc<Self>, lives: Lives, taken: Vec<Taken>) -> Result<(), LoadError> {
+    async fn carry_one_by_one(self: &Arc<Self>, lives: Lives, mut taken: Vec<Taken>) -> Result<(), LoadError> {
+        // The one that was alone last comes first: no other is suspected before it is known.
+        let mut suspect = lives.last();
+        taken.sort_by_key(|taken| Some(taken.run) != suspect);
         let factor = 10_u64.saturating_pow(lives.deaths - 1);
         let share = ALL_ALONE_MS_MAX / (taken.len() as u64).max(1);
         let patience = Duration::from_millis(ALONE_MS.saturating_mul(factor).min(share).max(1));
@@ -164,7 +185,7 @@ impl Engine {
         for Taken { run, loaded, live } in taken {
             beside.retain(|run| self.runs.is_live(*run));
             beside.push(run);
-            self.keep_lives(&Lives { alone: beside.clone(), ..lives.clone() }).await?;
+            self.keep_lives(&Lives { alone: beside.clone(), suspect, ..lives.clone() }).await?;
             self.take(run, live, loaded);
             self.until_it_is_on_record(run, patience).await?;
             self.runs.put_down(run);
@@ -174,9 +195,10 @@ impl Engine {
                 // What it has sent goes on to its end: from here on two are suspected.
                 () = self.services.clock.pause(patience) => {}
             }
+            suspect = None;
             again.push(run);
         }
-        self.keep_lives(&Lives { alone: Vec::new(), ..lives }).await?;
+        self.keep_lives(&Lives { alone: Vec::new(), suspect: None, ..lives }).await?;
         for run in again {
             self.wake(run).await;
         }
@@ -211,7 +233,7 @@ impl Engine {
         let was_aside = aside::is_poisoned(&summary);
         let rests = !was_aside && matches!(summary.status, Status::Blocked | Status::Parked | Status::Suspended);
         if lives.deaths > 1 {
-            self.keep_lives(&Lives { alone: vec![run], ..lives.clone() }).await?;
+            self.keep_lives(&Lives { alone: vec![run], suspect: lives.last(), ..lives.clone() }).await?;
         }
         let (opening, live) = self.opening(run, summary);
         let loaded = self.load(run, opening).await?;

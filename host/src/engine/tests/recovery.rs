@@ -212,19 +212,20 @@ fn a_damaged_run_is_set_aside_and_the_others_go_on() {
 }
 
 /// As a process leaves the store that died with these runs in its hands, after so many deaths before.
-fn died(memory: &Memory, deaths: u32, alone: &[RunId]) -> Memory {
+fn died(memory: &Memory, alone: &[RunId], suspect: Option<RunId>) -> Memory {
     let store = std::sync::Arc::new(memory.crash(usize::MAX));
     let journal = Journal::new(store.clone());
     let mut write = Write::new();
     let alone: Vec<String> = alone.iter().map(ToString::to_string).collect();
-    let lives = json!({ "in_order": false, "deaths": deaths, "began_ms": u64::MAX, "alone": alone });
+    let suspect = suspect.map(|run| run.to_string());
+    let lives = json!({ "in_order": false, "deaths": 1, "began_ms": u64::MAX, "alone": alone, "suspect": suspect });
     write.put(&key::host("lives"), &lives).unwrap();
     journal.commit(write).unwrap();
     store.crash(usize::MAX)
 }
 
 #[test]
-fn the_run_that_was_alone_when_the_process_died_again_is_set_aside() {
+fn the_run_that_was_alone_when_the_process_died_twice_is_set_aside() {
     let slack = Slack::start();
     let held = slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "hold_before_accept" }));
     let life = Life::start(fresh(), &slack);
@@ -234,16 +235,18 @@ fn the_run_that_was_alone_when_the_process_died_again_is_set_aside() {
     slack.control("GET", &format!("signals/wait?fault={held}&count=2&timeout_ms=30000"), &Value::Null);
     let memory = life.die(usize::MAX);
 
-    // With others beside it nobody can tell which it was; and all go on.
-    for alone in [&[][..], &[poisoned, other]] {
+    // With others beside it nobody can tell which it was, and one death may be a kill: all go on.
+    for (alone, suspect) in
+        [(&[][..], None), (&[poisoned, other], Some(poisoned)), (&[poisoned], None), (&[poisoned], Some(other))]
+    {
         let slack = Slack::start();
-        let life = Life::start(died(&memory, 1, alone), &slack);
+        let life = Life::start(died(&memory, alone, suspect), &slack);
         assert_eq!(life.ended(poisoned).unwrap().status, Status::Completed);
         assert_eq!(life.ended(other).unwrap().status, Status::Completed);
     }
 
     let slack = Slack::start();
-    let life = Life::start(died(&memory, 1, &[poisoned]), &slack);
+    let life = Life::start(died(&memory, &[poisoned], Some(poisoned)), &slack);
     assert_eq!(life.ended(other).unwrap().status, Status::Completed);
     assert_eq!(slack.messages(), ["other"]);
     assert!(matches!(life.wait(life.engine().signal(poisoned, Cause::Cancel)), Err(LoadError::Damaged(_))));

@@ -227,7 +227,8 @@ fn a_run_that_ended_the_process_twice_is_taken_up_again_when_a_person_says_so() 
     let store = Arc::new(memory);
     let journal = Journal::new(store.clone());
     let mut write = Write::new();
-    let lives = json!({ "in_order": false, "deaths": 1, "began_ms": u64::MAX, "alone": [poisoned.to_string()] });
+    let lives = json!({ "in_order": false, "deaths": 1, "began_ms": u64::MAX, "alone": [poisoned.to_string()],
+        "suspect": poisoned.to_string() });
     write.put(&key::host("lives"), &lives).unwrap();
     journal.commit(write).unwrap();
     let slack = Slack::start();

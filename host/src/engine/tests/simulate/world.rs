@@ -172,6 +172,24 @@ struct Seen {
     blocked: bool,
 }
 
+impl Seen {
+    fn note(&mut self, entry: Entry) {
+        match entry {
+            Entry::Intent { key, attempt, ordinal, hash, .. } => {
+                let undoes = key.contains("/undo#");
+                let intent = SeenIntent { hash: hash.to_string(), undoes, used: false };
+                self.open.insert(format!("{key} {attempt} {ordinal}"), intent);
+            }
+            Entry::Outcome { key, attempt, ordinal, .. }
+            | Entry::NotSent { key, attempt, ordinal, .. }
+            | Entry::Resolved { key, attempt, ordinal, .. } => {
+                self.open.remove(&format!("{key} {attempt} {ordinal}"));
+            }
+            _ => {}
+        }
+    }
+}
+
 pub(super) struct State {
     pub(super) slack: Slack,
     /// Requests that Slack has read and takes up at that time, though nobody listens for the answer.
@@ -414,20 +432,15 @@ impl World {
         for (run, summary) in runs {
             let seen = state.seen.entry(run).or_default();
             seen.blocked = summary.is_ok_and(|summary| summary.status == Status::Blocked);
-            for (seq, entry) in journal.entries(run, seen.next, 4_000).unwrap() {
-                seen.next = seq + 1;
-                match entry {
-                    Entry::Intent { key, attempt, ordinal, hash, .. } => {
-                        let undoes = key.contains("/undo#");
-                        let intent = SeenIntent { hash: hash.to_string(), undoes, used: false };
-                        seen.open.insert(format!("{key} {attempt} {ordinal}"), intent);
-                    }
-                    Entry::Outcome { key, attempt, ordinal, .. }
-                    | Entry::NotSent { key, attempt, ordinal, .. }
-                    | Entry::Resolved { key, attempt, ordinal, .. } => {
-                        seen.open.remove(&format!("{key} {attempt} {ordinal}"));
-                    }
-                    _ => {}
+            // A page may end before the log does.
+            loop {
+                let page = journal.entries(run, seen.next, 4_000).unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                for (seq, entry) in page {
+                    seen.next = seq + 1;
+                    seen.note(entry);
                 }
             }
         }
