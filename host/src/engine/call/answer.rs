@@ -198,8 +198,6 @@ pub(super) enum Meaning {
     Broken(String),
 }
 
-/// The code of a failure whose own code is none that the guest can speak in.
-const PLUGIN_ERROR: &str = "plugin-error";
 /// Characters of a code, and of a text that is not of the contract's form, that are shown.
 const CODE_CHARS_MAX: usize = 64;
 const TEXT_CHARS_MAX: usize = 1_000;
@@ -250,7 +248,8 @@ fn failed(guest: GuestError, status_of: impl Fn(&str) -> Option<u16>) -> Meaning
     let status = status_of(&guest.code);
     let mut fault = match status {
         Some(status) => Fault::of_code(&guest.code, status, guest.message),
-        None => Fault::of_code(PLUGIN_ERROR, 500, guest.message),
+        // Its own code is none that the guest can speak in.
+        None => Fault::of_code("plugin-error", 500, guest.message),
     };
     fault.slack = guest.slack;
     fault.details = match status {
