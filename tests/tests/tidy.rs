@@ -189,6 +189,7 @@ const CODED: &[&str] = &["of_code", "fault", "error", "failed", "missing", "usag
 const BY_HAND: &[(&str, &[&str])] = &[
     ("host/src/cli/output.rs", &["usage", "unreachable", "storage-failed"]),
     ("host/src/cli/problem.rs", &["unexpected-answer"]),
+    ("host/core/src/value.rs", &["value-too-deep", "value-too-large"]),
     ("host/core/src/run/fault.rs", &["table-key-unknown", "expression-invalid"]),
     ("host/src/engine/call/mod.rs", &["plugin-trapped", "plugin-output-invalid"]),
 ];
