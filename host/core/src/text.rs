@@ -1,33 +1,47 @@
 //! Characters that are not seen and change what is: whoever shows a text that others wrote looks here.
 
-/// Whether a character steers how the text around it is shown: it turns its direction, takes no width, breaks the line or
-/// is a tag. Control characters are not among them; see [`char::is_control`].
+use std::borrow::Cow;
+
+/// Whether a character shows nothing of itself and steers how the text around it is shown: it turns its direction, takes
+/// no width, breaks the line, is a filler or a tag. Control characters are not among them; see [`char::is_control`].
 #[must_use]
 pub const fn is_steering(c: char) -> bool {
     matches!(c,
-        // Soft hyphen, Arabic letter mark, Mongolian vowel separator.
-        '\u{ad}' | '\u{61c}' | '\u{180e}'
+        // Soft hyphen, grapheme joiner, Arabic letter mark, fillers of Hangul, vowels of Khmer and Mongolian that show
+        // nothing.
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}'
         // Zero width, left-to-right and right-to-left marks, line and paragraph separators, embeddings and overrides.
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         // Word joiner, invisible operators, isolates, deprecated formatting.
         | '\u{2060}'..='\u{206f}'
-        // The byte order mark, annotations, tags.
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        // More fillers of Hangul, the byte order mark, annotations and what is kept free beside them.
+        | '\u{3164}' | '\u{ffa0}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
+        // Marks of music, tags and selectors of variants.
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether a character can deceive whoever reads a line: a control character, or one that [is steering](is_steering).
+#[must_use]
+pub fn deceives(c: char) -> bool {
+    c.is_control() || is_steering(c)
 }
 
 /// A text in which no character can move the cursor, colour, forge a line or turn a direction: each stands as its number,
 /// `\u{1b}`.
 #[must_use]
-pub fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(deceives) {
+        return Cow::Borrowed(text);
+    }
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || is_steering(c) {
+        if deceives(c) {
             plain.extend(c.escape_unicode());
         } else {
             plain.push(c);
         }
     }
-    plain
+    Cow::Owned(plain)
 }
 
 /// As [`plain`], of a text of several lines: line feeds stay, and tabs.
@@ -50,7 +64,7 @@ pub fn plain_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
         // Between strings there is no other control character than a line feed, and in a string that is escaped.
-        if c != '\n' && (c.is_control() || is_steering(c)) {
+        if c != '\n' && deceives(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a String cannot fail.
                 let _ = write!(shown, "\\u{unit:04x}");
@@ -68,7 +82,7 @@ mod tests {
 
     #[test]
     fn attack_b11_nothing_that_steers_stays() {
-        for c in ('\0'..=char::MAX).filter(|c| c.is_control() || is_steering(*c)) {
+        for c in ('\0'..=char::MAX).filter(|c| deceives(*c)) {
             let shown = plain(&format!("a{c}b"));
             assert_eq!(shown, format!("a{}b", c.escape_unicode()));
             assert!(shown.is_ascii(), "{shown}");
@@ -77,7 +91,7 @@ mod tests {
         let value = serde_json::json!({ "a\u{202e}": ["\u{9b}31m", "\u{e0001}x\u{7f}", "line\nline"] });
         for json in [value.to_string(), format!("{value:#}")] {
             let shown = plain_json(&json);
-            assert!(shown.chars().all(|c| c == '\n' || !(c.is_control() || is_steering(c))), "{shown}");
+            assert!(shown.chars().all(|c| c == '\n' || !deceives(c)), "{shown}");
             assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
         }
         assert_eq!(plain_lines("a\tb\u{1b}[31m\r\nc\n"), "a\tb\\u{1b}[31m\\u{d}\nc\n");

@@ -36,7 +36,7 @@ impl From<Exit> for ExitCode {
 
 /// A text that others wrote, for a line of ours: nothing in it moves, colours, turns, or begins a line of its own.
 pub(crate) fn plain(others: &str) -> String {
-    text::plain(others)
+    text::plain(others).into_owned()
 }
 
 /// For people or for programs.

@@ -22,7 +22,7 @@ use super::runs::Begun;
 use super::summary::{self, Bound};
 use super::{Engine, lacking};
 use crate::faults::{Plant, Point, pass, planted};
-use crate::journal::{self, Aftermath, Content, Entry, Open, Summary, Write, key};
+use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
 pub(super) type Tables = BTreeMap<String, (Digest, Table)>;
@@ -288,23 +288,12 @@ impl Engine {
             by: trigger.by.clone(),
         };
         let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
+        let workflow = pins.workflow.clone();
         let mut summary = Summary {
-            status: Status::Running,
-            namespace: pins.workflow.namespace.clone(),
-            name: pins.workflow.name.clone(),
-            version: pins.version.clone(),
             labels: trigger.labels.iter().map(|(name, value)| (name.clone(), mask.text(value))).collect(),
-            started_at: now,
-            updated_at: now,
-            ended_at: None,
-            waiting: None,
-            error: None,
-            output: None,
             idempotency_key: trigger.idempotency_key.clone(),
-            pins_at: None,
             own_key: own.as_ref().map(|own| own.key.clone()),
-            poisoned: false,
-            aftermath: Aftermath::default(),
+            ..Summary::new(Status::Running, workflow.namespace, workflow.name, pins.version.clone(), now)
         };
         write.put(&key::listing(now, run), &Value::Null)?;
         write.put(&key::open(run), &Open::default())?;

@@ -133,16 +133,16 @@ impl Engine {
             labels: pins.labels,
             idempotency_key: pins.idempotency_key,
             pins_at,
-            ..summary_of(pins.workflow.namespace, pins.workflow.name, version, pins.accepted_at)
+            ..Summary::new(Status::Parked, pins.workflow.namespace, pins.workflow.name, version, pins.accepted_at)
         })
     }
 
     /// What lists show of a run whose summary cannot be read.
     pub(super) fn damaged(&self, run: RunId) -> Summary {
         let unknown = || "unknown".to_owned();
-        let mut summary = self
-            .stand_in(run)
-            .unwrap_or_else(|| summary_of(unknown(), unknown(), unknown(), Timestamp::from_millis(0)));
+        let mut summary = self.stand_in(run).unwrap_or_else(|| {
+            Summary::new(Status::Parked, unknown(), unknown(), unknown(), Timestamp::from_millis(0))
+        });
         poisoned(&mut summary, "what is shown of it cannot be read; the host's log says what");
         summary
     }
@@ -213,27 +213,6 @@ impl Engine {
     /// A run that can be read again is shown as its state says.
     pub(super) fn shown_as_it_is(&self, loaded: &Loaded) -> Result<(), LoadError> {
         Ok(loaded.port.refresh(&loaded.state)?)
-    }
-}
-
-fn summary_of(namespace: String, name: String, version: String, started_at: Timestamp) -> Summary {
-    Summary {
-        status: Status::Parked,
-        namespace,
-        name,
-        version,
-        labels: std::collections::BTreeMap::new(),
-        started_at,
-        updated_at: started_at,
-        ended_at: None,
-        waiting: None,
-        error: None,
-        output: None,
-        idempotency_key: None,
-        pins_at: None,
-        own_key: None,
-        poisoned: false,
-        aftermath: Aftermath::default(),
     }
 }
 

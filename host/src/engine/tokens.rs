@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use bellhop_core::definition::{WorkflowName, is_workflow_name};
 use bellhop_core::digest::Digest;
 use bellhop_core::id::TokenId;
-use bellhop_core::text::{is_steering, plain};
+use bellhop_core::text::{deceives, plain};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ impl Scope {
         if Self::ALL.contains(&text) {
             return Ok(Self(text.to_owned()));
         }
-        let shown = plain(&text.chars().take(64).collect::<String>());
+        let shown = plain(&text.chars().take(64).collect::<String>()).into_owned();
         let refused = |help: String| NoScope { message: format!("there is no scope `{shown}`"), help };
         let Some(workflow) = text.strip_prefix(NARROWED) else {
             return Err(refused(match bellhop_core::diagnostic::nearest(text, Self::ALL) {
@@ -84,8 +84,7 @@ pub(crate) const NAME_CHARS_MAX: usize = 100;
 
 /// What is wrong with a token's name: it stands in lists, logs and terminals.
 pub(crate) fn wrong_name(name: &str) -> Option<String> {
-    let unseen = |c: char| c.is_control() || is_steering(c);
-    (name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty() || name.chars().any(unseen)).then(|| {
+    (name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty() || name.contains(deceives)).then(|| {
         format!(
             "a token's name has 1 to {NAME_CHARS_MAX} characters that are seen: none that control a terminal or turn \
              the direction of text"

@@ -93,6 +93,30 @@ pub(crate) struct Summary {
     pub(crate) aftermath: Aftermath,
 }
 
+impl Summary {
+    /// One of a run that was accepted at `at` and of which nothing more is known: without labels, keys and an end.
+    pub(crate) fn new(status: Status, namespace: String, name: String, version: String, at: Timestamp) -> Self {
+        Self {
+            status,
+            namespace,
+            name,
+            version,
+            labels: BTreeMap::new(),
+            started_at: at,
+            updated_at: at,
+            ended_at: None,
+            waiting: None,
+            error: None,
+            output: None,
+            idempotency_key: None,
+            pins_at: None,
+            own_key: None,
+            poisoned: false,
+            aftermath: Aftermath::default(),
+        }
+    }
+}
+
 /// What the end of a run leaves behind, where that is not what was wanted of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

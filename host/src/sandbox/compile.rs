@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellhop_core::digest::Digest;
+use bellhop_core::text::plain;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, WeakShared};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -26,7 +27,7 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::{Error, Limits, Refusal, engine, text};
+use super::{Error, Limits, Refusal, engine};
 
 /// The hidden verb by which the program compiles a component for itself:
 /// `bellhop __compile IN OUT CPU_SECONDS MEMORY_BYTES`.
@@ -210,7 +211,7 @@ impl Inner {
         artefact.persist(path).map_err(|e| self.io(&e.error))?;
         // It compiled, so what is left to be wrong is its size: the pool's slots have theirs.
         load(&self.engine, path)
-            .map_err(|e| Error::Refused(Refusal::Mismatch { detail: text::plain(&format!("{e:#}")) }))
+            .map_err(|e| Error::Refused(Refusal::Mismatch { detail: plain(&format!("{e:#}")).into_owned() }))
     }
 
     fn cached(&self, path: &Path) -> Option<Component> {
@@ -299,7 +300,7 @@ impl Inner {
 }
 
 fn refused(detail: &str) -> Error {
-    Error::Refused(Refusal::Compile { detail: text::plain(detail) })
+    Error::Refused(Refusal::Compile { detail: plain(detail).into_owned() })
 }
 
 /// Maps machine code of ours into the process.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use bellhop_core::digest::Digest;
+use bellhop_core::text::plain;
 use serde::{Deserialize, Serialize};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::TypesRef;
@@ -13,7 +14,7 @@ use wasmtime::{Engine, Precompiled};
 use super::bindings::{ACTIONS_INTERFACE, LOG_INTERFACE};
 use super::refusal::{self, Refusal};
 use super::shape::{self, Shape};
-use super::{Error, Limits, engine, features, text, wasi};
+use super::{Error, Limits, engine, features, wasi};
 
 /// What a plugin is and can ever ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +124,7 @@ impl Rules {
         }
         // The parser shows bytes in many lines.
         let not_a_component = |e: wasmparser::BinaryReaderError| Refusal::NotAComponent {
-            detail: text::plain(e.to_string().split(" - expected").next().unwrap_or_default()),
+            detail: plain(e.to_string().split(" - expected").next().unwrap_or_default()).into_owned(),
         };
         // Validation comes first: what follows relies on a component that is one.
         let types = match Validator::new_with_features(features::RUN).validate_all(bytes) {
@@ -197,7 +198,8 @@ impl Rules {
     }
 
     fn import(&self, import: &str, types: TypesRef<'_>, found: &mut Found) -> Result<(), Refusal> {
-        let forbidden = |why: &str| Refusal::ForbiddenImport { import: text::plain(import), why: why.to_owned() };
+        let forbidden =
+            |why: &str| Refusal::ForbiddenImport { import: plain(import).into_owned(), why: why.to_owned() };
         let functions = match types.component_item_for_import(import).map(|item| item.ty) {
             Some(ComponentEntityType::Instance(id)) => &types[id].exports,
             // `use` of a type from an interface; the interface itself is an import of its own.
@@ -250,7 +252,10 @@ impl Rules {
                 } else {
                     format!("`{}@{}` has no interface `{}`", self.package, self.version, name.interface)
                 };
-                return Err(Refusal::ForbiddenImport { import: text::plain(&format!("{import}#{function}")), why });
+                return Err(Refusal::ForbiddenImport {
+                    import: plain(&format!("{import}#{function}")).into_owned(),
+                    why,
+                });
             }
             found.imports.insert(full);
         }
@@ -265,12 +270,12 @@ impl Rules {
         }
         if theirs.major < ours.major {
             return Err(Refusal::ForbiddenImport {
-                import: text::plain(import),
+                import: plain(import).into_owned(),
                 why: format!("this host has {}@{ours}: build the plugin anew", name.package),
             });
         }
         Err(Refusal::NewerInterface {
-            import: text::plain(import),
+            import: plain(import).into_owned(),
             package: name.package.to_owned(),
             version: ours.to_string(),
         })

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bellhop_core::digest::Digest;
+use bellhop_core::text::plain;
 use wasmtime::component::ComponentExportIndex;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, UpdateDeadline};
 
 use super::bindings::{Halt, Host};
 use super::places::Needs;
-use super::{Shared, cpu, engine, text, wasi};
+use super::{Shared, cpu, engine, wasi};
 
 /// What one call may use. A limit that can change an answer belongs into the run's record, so these come
 /// with each call instead of with the sandbox.
@@ -374,7 +375,7 @@ fn trap(error: &wasmtime::Error, bytes_max: usize) -> Trap {
     if is_out_of_fuel(&said) {
         return Trap::HostcallFuel { bytes_max };
     }
-    Trap::Other(text::plain(cut(&said, TRAP_TEXT_BYTES_MAX)))
+    Trap::Other(plain(cut(&said, TRAP_TEXT_BYTES_MAX)).into_owned())
 }
 
 /// Wasmtime keeps that error's type to itself, so it is known by its text; a test holds it.

@@ -24,7 +24,6 @@ mod package;
 mod places;
 mod refusal;
 mod shape;
-mod text;
 mod wasi;
 
 use std::path::PathBuf;

@@ -9,7 +9,8 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use super::bindings::{ACTIONS_INTERFACE, Halt, Host};
 use super::instance::{self, Budget, Call, Callee, Export, State, Trap};
 use super::places::Needs;
-use super::{Inspection, Refusal, Shared, text, wasi};
+use super::{Inspection, Refusal, Shared, wasi};
+use bellhop_core::text::plain;
 
 /// Why a plugin is not ready.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,7 +53,7 @@ const DESCRIPTION_BYTES_MAX: usize = 256 << 10;
 
 impl Package {
     pub(super) fn new(shared: Arc<Shared>, component: &Component, inspection: Inspection) -> Result<Self, Error> {
-        let mismatch = |error: wasmtime::Error| Refusal::Mismatch { detail: text::plain(&format!("{error:#}")) };
+        let mismatch = |error: wasmtime::Error| Refusal::Mismatch { detail: plain(&format!("{error:#}")).into_owned() };
         let missing = || Refusal::MissingExport { export: ACTIONS_INTERFACE.to_owned() };
         let pre = if inspection.wasi.is_empty() {
             shared.linker.instantiate_pre(component)

@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::{Diagnostic, Has, Needs, Place, Remedy, Severity};
 use crate::requirement::{Kind, Plan};
-use crate::text::is_steering;
+use crate::text::deceives;
 
 /// A tab is shown as so many spaces, so that the marks stay under the text on every terminal.
 const TAB: &str = "    ";
@@ -172,10 +172,6 @@ fn visible(text: &str) -> String {
         }
     }
     shown
-}
-
-fn deceives(c: char) -> bool {
-    c.is_control() || is_steering(c)
 }
 
 /// All of them, a blank line between, and a last line with the counts.

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::Manifest;
 use super::action::{self, Declared};
-use super::report::{At, Report, deceives, diagnostic, quoted, spelt};
+use super::report::{At, Report, diagnostic, quoted, spelt};
 use crate::definition::source::escape_pointer;
 use crate::definition::{is_action_name, is_plugin_name, is_version};
 use crate::diagnostic::{Diagnostic, code, nearest};
 use crate::requirement::Rules;
+use crate::text::deceives;
 
 /// Most actions of one plugin.
 pub const ACTIONS_MAX: usize = 500;
@@ -176,7 +177,7 @@ fn characters(root: &At<'_>, report: &mut Report) {
             Value::Object(fields) => {
                 for (key, value) in fields.iter().rev() {
                     let pointer = format!("{}/{}", at.pointer, escape_pointer(key));
-                    if let Some(c) = key.chars().find(|c| c.is_control() || deceives(*c)) {
+                    if let Some(c) = key.chars().find(|c| deceives(*c)) {
                         refused(c, "a key", &pointer, root, report);
                     }
                     open.push(At { value, pointer });
@@ -193,7 +194,7 @@ fn one_text(text: &str, at: &At<'_>, root: &At<'_>, report: &mut Report) {
     let parts: Vec<&str> = at.pointer.split('/').collect();
     let several_lines =
         parts.last() == Some(&"description") || matches!(parts[..], ["", "actions", _, "input" | "output", ..]);
-    let wrong = |c: &char| (c.is_control() && !(several_lines && matches!(c, '\n' | '\t'))) || deceives(*c);
+    let wrong = |c: &char| deceives(*c) && !(several_lines && matches!(c, '\n' | '\t'));
     if let Some(c) = text.chars().find(wrong) {
         refused(c, &format!("`{}`", at.title()), &at.pointer, root, report);
     }

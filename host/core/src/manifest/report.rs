@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::definition::source::escape_pointer;
 use crate::diagnostic::{Code, Diagnostic, Needs, Remedy, code, nearest};
+use crate::text::plain;
 
 /// At most so many faults are shown.
 const FAULTS_MAX: usize = 100;
@@ -41,9 +42,9 @@ impl<'m> At<'m> {
         match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
             ("", _) => "manifest".to_owned(),
             (item, list) if !list.is_empty() && item.bytes().all(|b| b.is_ascii_digit()) => {
-                shown(&format!("{list}/{item}"))
+                plain(&format!("{list}/{item}")).into_owned()
             }
-            (field, _) => shown(field),
+            (field, _) => plain(field).into_owned(),
         }
     }
 }
@@ -52,7 +53,7 @@ impl<'m> At<'m> {
 pub(super) fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(QUOTED_CHARS_MAX).collect();
     let more = if text.chars().nth(QUOTED_CHARS_MAX).is_some() { "…" } else { "" };
-    format!("`{}{more}`", shown(&cut))
+    format!("`{}{more}`", plain(&cut))
 }
 
 /// The same of a name, in which letters of other scripts may look like ours.
@@ -62,30 +63,6 @@ pub(super) fn spelt(name: &str) -> String {
         if c.is_ascii() { shown.push(c) } else { shown.extend(c.escape_unicode()) }
     }
     quoted(&shown)
-}
-
-/// A text without characters that could deceive whoever reads it.
-fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || deceives(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// Whether a character shows nothing, or has others shown elsewhere than where they stand: with it a text reads
-/// otherwise than it is.
-pub(super) fn deceives(c: char) -> bool {
-    matches!(
-        u32::from(c),
-        0xad | 0x34f | 0x61c | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180e
-            | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0x3164 | 0xfeff | 0xffa0
-            | 0xfff9..=0xfffb | 0x1d173..=0x1d17a | 0xe0000..=0xe0fff
-    )
 }
 
 /// The faults found so far.
@@ -283,7 +260,7 @@ fn listed(words: &[&str]) -> String {
 pub(super) fn diagnostic(diagnostic: Diagnostic, at: &str, fix: impl Into<String>) -> Diagnostic {
     Diagnostic {
         // Keys of the author's stand in it.
-        pointer: Some(shown(at)),
+        pointer: Some(plain(at).into_owned()),
         who: Some(AUTHOR.to_owned()),
         remedies: vec![Remedy { title: fix.into(), command: None, http: None }],
         ..diagnostic

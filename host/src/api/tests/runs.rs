@@ -344,26 +344,14 @@ async fn attack_b7_who_operates_runs_does_not_read_them() {
 
 /// A run that ended long ago, straight into the store.
 fn ended_before(world: &World, n: u64, write: &mut crate::journal::Write) {
-    use crate::journal::{Aftermath, Summary, key};
+    use crate::journal::{Summary, key};
     let at = Timestamp::from_millis(NOW.as_millis() - 1_000 * (n + 1));
     let run = bellhop_core::id::RunId::new(at, world.engine.services.entropy.next_wide());
+    let (namespace, name) = ("people".to_owned(), "greeter".to_owned());
     let summary = Summary {
-        status: bellhop_core::run::Status::Completed,
-        namespace: "people".to_owned(),
-        name: "greeter".to_owned(),
-        version: "1.0.0".to_owned(),
         labels: [("n".to_owned(), n.to_string())].into(),
-        started_at: at,
-        updated_at: at,
         ended_at: Some(at),
-        waiting: None,
-        error: None,
-        output: None,
-        idempotency_key: None,
-        pins_at: None,
-        own_key: None,
-        poisoned: false,
-        aftermath: Aftermath::default(),
+        ..Summary::new(bellhop_core::run::Status::Completed, namespace, name, "1.0.0".to_owned(), at)
     };
     write.put(&key::summary(run), &summary).unwrap();
     write.put(&key::listing(at, run), &Value::Null).unwrap();

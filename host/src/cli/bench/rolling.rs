@@ -14,7 +14,7 @@ use super::{Figures, Options, clock};
 use crate::cli::child::{Outcome, failed};
 use crate::journal::sled::{self, Sled};
 use crate::journal::store::Store;
-use crate::journal::{Aftermath, Answer, Content, Entry, Journal, Summary, Write, key};
+use crate::journal::{Answer, Content, Entry, Journal, Summary, Write, key};
 
 /// When the first run began; each begins a millisecond after the one before.
 const BEGAN_MS: u64 = 1_767_600_000_000;
@@ -103,24 +103,7 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
     };
     let answer = Answer::Ok(Content::Value(json!({ "ok": true, "ts": "1767600000.000100", "channel": "C0" })));
     let outcome = Entry::Outcome { key, attempt, ordinal, hash, at, answer, how: "sent".to_owned() };
-    let summary = |status| Summary {
-        status,
-        namespace: "it".to_owned(),
-        name: "one".to_owned(),
-        version: "1.0.0".to_owned(),
-        labels: std::collections::BTreeMap::new(),
-        started_at: at,
-        updated_at: at,
-        ended_at: None,
-        waiting: None,
-        error: None,
-        output: None,
-        pins_at: None,
-        idempotency_key: None,
-        own_key: None,
-        poisoned: false,
-        aftermath: Aftermath::default(),
-    };
+    let summary = |status| Summary::new(status, "it".to_owned(), "one".to_owned(), "1.0.0".to_owned(), at);
     let mut seq = 0;
     let mut write = Write::new();
     write.put(&key::listing(at, run), &Value::Null)?;

@@ -1,12 +1,11 @@
 //! What guests say: each line once, whatever is replayed, and none that can be taken for a line of the host's.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
 use bellhop_core::run::ExecutionKey;
+use bellhop_core::text::plain;
 
 use crate::engine::execution::CallKey;
 
@@ -68,7 +67,7 @@ impl Lines {
 
 /// Writes a line into the host's log, at the level that the guest gave it.
 pub(super) fn write(level: &str, run: RunId, task: &ExecutionKey, plugin: &str, text: &str) {
-    let text = one_line(text);
+    let text = plain(text);
     macro_rules! at {
         ($level:ident) => {
             tracing::event!(target: "bellhop::plugin", tracing::Level::$level, %run, %task, plugin, "{text}")
@@ -81,34 +80,6 @@ pub(super) fn write(level: &str, run: RunId, task: &ExecutionKey, plugin: &str, 
         "trace" => at!(TRACE),
         _ => at!(INFO),
     }
-}
-
-/// The text without anything that could begin a line, steer a terminal, or show what follows in another order.
-fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' => safe.push_str("\\n"),
-            '\r' => safe.push_str("\\r"),
-            '\t' => safe.push_str("\\t"),
-            c if is_unsafe(c) => {
-                // Writing to a string cannot fail.
-                let _infallible = write!(safe, "\\u{{{:x}}}", u32::from(c));
-            }
-            c => safe.push(c),
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// Control characters, line and paragraph separators, and the marks that change the order or are not seen.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -137,13 +108,13 @@ mod tests {
     fn author_7_no_text_makes_a_second_line_or_another_order() {
         for (text, line) in [
             ("hello", "hello"),
-            ("a\nb\r\tc", "a\\nb\\r\\tc"),
+            ("a\nb\r\tc", "a\\u{a}b\\u{d}\\u{9}c"),
             ("\u{1b}[2J", "\\u{1b}[2J"),
             ("\u{202e}gpj.exe", "\\u{202e}gpj.exe"),
             ("a\u{2028}b\u{85}c\u{200b}", "a\\u{2028}b\\u{85}c\\u{200b}"),
             ("grüße, 世界 🎉", "grüße, 世界 🎉"),
         ] {
-            assert_eq!(one_line(text), line);
+            assert_eq!(plain(text), line);
         }
     }
 }

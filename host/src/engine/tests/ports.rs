@@ -18,7 +18,7 @@ use crate::engine::execution::replay::{Death, Line, Replay};
 use crate::engine::execution::{Execution, Signal, StepKey};
 use crate::engine::timers::Timers;
 use crate::journal::memory::Memory;
-use crate::journal::{Aftermath, Entry, Journal, Open, Store as _, Summary, Write, key};
+use crate::journal::{Entry, Journal, Open, Store as _, Summary, Write, key};
 use crate::limits::Limits;
 
 /// When all runs here are accepted.
@@ -149,24 +149,8 @@ impl Stage for LocalStage {
     async fn take(&mut self) -> Taken<Local> {
         let kept: Option<Summary> = self.journal.get(&key::summary(self.run())).unwrap();
         let Some(summary) = kept else {
-            let summary = Summary {
-                status: bellhop_core::run::Status::Running,
-                namespace: "test".to_owned(),
-                name: "scenario".to_owned(),
-                version: "1.0.0".to_owned(),
-                labels: std::collections::BTreeMap::new(),
-                started_at: START,
-                updated_at: START,
-                ended_at: None,
-                waiting: None,
-                error: None,
-                output: None,
-                idempotency_key: None,
-                pins_at: None,
-                own_key: None,
-                poisoned: false,
-                aftermath: Aftermath::default(),
-            };
+            let (namespace, name) = ("test".to_owned(), "scenario".to_owned());
+            let summary = Summary::new(bellhop_core::run::Status::Running, namespace, name, "1.0.0".to_owned(), START);
             let mut write = Write::new();
             write.put(&key::summary(self.run()), &summary).unwrap();
             write.put(&key::open(self.run()), &Open::default()).unwrap();

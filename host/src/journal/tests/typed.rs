@@ -14,7 +14,7 @@ use crate::journal::key::{self, Space};
 use crate::journal::memory::Memory;
 use crate::journal::record;
 use crate::journal::store::Store;
-use crate::journal::summary::{Aftermath, Open, Place, Snapshot, Summary};
+use crate::journal::summary::{Open, Place, Snapshot, Summary};
 
 fn run(number: u64) -> RunId {
     RunId::new(Timestamp::from_millis(1_000 + number), u128::from(number))
@@ -145,23 +145,13 @@ fn timers_come_due_by_time() {
 fn runs_are_listed_newest_first_by_pages() {
     let (_, journal) = memory();
     for number in 0..25 {
+        let status = if number % 2 == 0 { Status::Completed } else { Status::Waiting };
+        let (namespace, name, at) =
+            ("people".to_owned(), "onboarding".to_owned(), Timestamp::from_millis(1_000 + number));
         let summary = Summary {
-            idempotency_key: None,
-            pins_at: None,
-            own_key: None,
-            poisoned: false,
-            aftermath: Aftermath::default(),
-            status: if number % 2 == 0 { Status::Completed } else { Status::Waiting },
-            namespace: "people".to_owned(),
-            name: "onboarding".to_owned(),
-            version: "1.0.0".to_owned(),
             labels: [("ticket".to_owned(), format!("HR-{number}"))].into(),
-            started_at: Timestamp::from_millis(1_000 + number),
             updated_at: Timestamp::from_millis(2_000 + number),
-            ended_at: None,
-            waiting: None,
-            error: None,
-            output: None,
+            ..Summary::new(status, namespace, name, "1.0.0".to_owned(), at)
         };
         let mut write = Write::new();
         write.put(&key::summary(run(number)), &summary).unwrap();

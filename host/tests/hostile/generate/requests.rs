@@ -84,50 +84,18 @@ fn step(method: &str, path: impl Into<Value>, body: impl Into<Value>) -> Step {
     }
 }
 
-fn with_headers(step: Step, more: Vec<(String, Value)>) -> Step {
-    match step {
-        Step::Send { method, path, body, kind, token, times, together, is, keep, shows, absent, lacks, .. } => {
-            Step::Send {
-                method,
-                path,
-                body,
-                kind,
-                headers: more,
-                token,
-                times,
-                together,
-                is,
-                keep,
-                shows,
-                absent,
-                lacks,
-            }
-        }
-        other => other,
+fn with_headers(mut step: Step, more: Vec<(String, Value)>) -> Step {
+    if let Step::Send { headers, .. } = &mut step {
+        *headers = more;
     }
+    step
 }
 
-fn with_kind(step: Step, of: &str) -> Step {
-    match step {
-        Step::Send { method, path, body, headers, token, times, together, is, keep, shows, absent, lacks, .. } => {
-            Step::Send {
-                method,
-                path,
-                body,
-                kind: Some(of.to_owned()),
-                headers,
-                token,
-                times,
-                together,
-                is,
-                keep,
-                shows,
-                absent,
-                lacks,
-            }
-        }
-        other => other,
+fn with_kind(mut step: Step, of: &str) -> Step {
+    if let Step::Send { kind, .. } = &mut step {
+        *kind = Some(of.to_owned());
     }
+    step
 }
 
 fn raw(text: impl Into<Value>) -> Step {
