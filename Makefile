@@ -54,6 +54,7 @@ faults: setup
 	$(CARGO) build --quiet --workspace --bin bellhop; exit $$status
 
 mutants: setup
+	$(CARGO) test --quiet --workspace --features bellhop/faults --bin bellhop --no-run
 	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(CARGO) build --quiet --workspace --bin bellhop; exit $$status
 
 # The harness is a test; what it drives is the release build. CASE=NAME plays one case, SEED=N the generated ones of that

@@ -91,6 +91,30 @@ pub(crate) enum Plant {
     ForgetRetryAfter,
     /// The number of the last group goes to its file before the group.
     WatermarkAhead,
+    /// A decision has no budget.
+    DecideUnbounded,
+    /// An error of one run ends the host.
+    RunErrorEndsHost,
+    /// What a full store did not take is taken for the run's fault.
+    FullIsOfTheRun,
+    /// The next timers are read from the first on.
+    ReadTimersAnew,
+    /// Who was alone at one death is set aside.
+    SuspectAtOnce,
+    /// Nobody looks whether the disk has room.
+    IgnoreFullDisk,
+    /// A guest speaks in the host's codes.
+    SpeakForTheHost,
+    /// A run is set aside while its calls are under way.
+    LeaveCallsUnderWay,
+    /// What lies behind a slice was not done.
+    ForgetSlices,
+    /// A list ends with its first page.
+    ForgetNextPage,
+    /// A read-back that fails once parks the run.
+    ParkAtFirstFailure,
+    /// A peer has no share of the connections.
+    IgnoreShares,
 }
 
 #[cfg(feature = "faults")]

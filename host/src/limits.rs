@@ -122,8 +122,15 @@ limits! {
     names_max = 500, 10_000, "names in one action's input that the host looks up: each is a request, and a record";
     body_bytes_max = 1 << 20, 16 << 20, "an HTTP body";
     plugin_bytes_max = 31 << 20, 31 << 20, "a plugin's file: a Python plugin has 18 MB, and one value of the store 32 MiB";
+    compile_cpu_ms_max = 60_000, 70_000, "processor time of compiling one plugin, of all threads together: one enormous function takes it";
+    compile_memory_bytes_max = 4 << 30, 64 << 30, "address space of the process that compiles a plugin: one of 18 MB needs about 310 MB of memory";
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
+    header_bytes_max = 16 << 10, 48 << 10, "a request's headers, and its address: they are read before anybody knows who asks";
+    headers_max = 64, 90, "headers of one request, likewise";
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
+    wait_ms_max = 60_000, 100_000, "a request that waits for a run to end, by `?wait=`: after longer, what is between client and host gives up";
+    labels_max = 32, 100, "labels of one run: each is kept in its summary, which every list reads";
+    linger_bytes_max = 8 << 20, 64 << 20, "what a refused client was still sending, read and thrown away so that the refusal is not lost with it";
     write_ms_max = 30_000, 300_000, "an answer of which the client takes nothing, a stream of events too: it holds a socket";
     connections_max = 5_000, 100_000, "HTTP connections at once, besides those kept for probes; fewer where the process may have fewer descriptors";
     peer_connections_max = 1_250, 100_000, "those of one peer address, and of half of all at most: one client shuts out no other; `trusted_proxies` have no such limit";

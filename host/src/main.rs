@@ -12,7 +12,7 @@ mod sandbox;
 mod serve;
 mod toolchain;
 
-/// A fifth of a run's time went to the system's allocator; `ARCHITECTURE.md` has the figures.
+/// A fifth of a run's time went to the system's allocator; `host/docs/decisions.md` has the figures.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -17,6 +17,7 @@ use crate::engine::connections::{ConnectError, New, Secrets};
 use crate::engine::entropy::Entropy;
 use crate::engine::tokens::{Scope, Stored, Tokens};
 use crate::engine::{self, Engine, Services};
+use crate::journal::sled::OpenError;
 use crate::journal::{self, Journal};
 use crate::limits::Limits;
 use crate::sandbox::expression::{self, Expressions};
@@ -87,6 +88,9 @@ pub(crate) enum Error {
     /// The store: exit code 70.
     #[error("the store: {0}")]
     Store(String),
+    /// Another process has the store: exit code 70.
+    #[error("the store: {0}")]
+    InUse(String),
     /// There is no store in the folder.
     #[error("there is no store in {}", .0.display())]
     NoStore(PathBuf),
@@ -131,6 +135,13 @@ pub(crate) enum Error {
     Io(#[from] std::io::Error),
 }
 
+fn not_opened(error: OpenError) -> Error {
+    match error {
+        OpenError::InUse { .. } => Error::InUse(error.to_string()),
+        error => Error::Store(error.to_string()),
+    }
+}
+
 /// The package whose functions guests import.
 pub(crate) const CAPABILITIES: &str = "bellhop:slack@1.0.0";
 
@@ -146,6 +157,8 @@ pub(crate) fn sandbox(data_dir: &std::path::Path, limits: &Limits) -> Result<San
             concurrent_calls_max: u32::try_from(limits.concurrent_calls_max).unwrap_or(u32::MAX),
             guest_memory_bytes_max: size(limits.guest_memory_bytes_max),
             component_bytes_max: size(limits.plugin_bytes_max),
+            compile_cpu_s_max: limits.compile_cpu_ms_max.div_ceil(1_000),
+            compile_memory_bytes_max: limits.compile_memory_bytes_max,
             ..sandbox::Limits::default()
         }
         .on_this_machine(limits.guests_memory_bytes_max),
@@ -181,7 +194,7 @@ pub(crate) async fn token_offline(
     // What fails here fails in what is awaited below.
     let store =
         journal::sled::Sled::open(&journal::sled::Options::new(folder), Box::new(|_: &journal::store::Error| {}));
-    let journal = Journal::new(Arc::new(store.map_err(|e| failed(&e))?));
+    let journal = Journal::new(Arc::new(store.map_err(not_opened)?));
     let now = clock::System::new().now();
     let end = life_ms.map(|ms| now.plus_millis(ms));
     let made = Tokens::new(journal.clone()).create(name, scopes, end, now, Entropy::new().next_wide()).await;
@@ -218,7 +231,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let on_fatal = Box::new(move |error: &journal::store::Error| {
         failed.send_replace(Some(error.to_string()));
     });
-    let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(|e| Error::Store(e.to_string()))?;
+    let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(not_opened)?;
     let journal = Journal::new(Arc::new(store));
     let sandbox = sandbox(&options.data_dir, &options.limits)?;
     let limits = leaving_places(options.limits.clone(), sandbox.guests_of_one_plugin());

@@ -280,7 +280,7 @@ fn a_plugin_built_in_the_workspace_is_found_by_its_name() {
     assert_eq!(json["undeclaredImports"], serde_json::json!([]));
     for action in json["actions"].as_array().unwrap() {
         for method in action["calls"].as_array().unwrap().iter().flat_map(|a| a["methods"].as_array().unwrap()) {
-            assert!(method["method"].is_string() && method["access"].is_array(), "{method}");
+            assert!(method["method"].is_string() && method["tokens"].is_array(), "{method}");
         }
     }
     let done = place.run(&["plugin", "inspect", "slak"]);
@@ -304,7 +304,7 @@ fn a_plugin_shows_what_its_binary_imports() {
             for method in alternative["methods"].as_array().unwrap() {
                 let function = method["function"].as_str().unwrap();
                 assert!(imports.contains(&function), "{function} is declared and not imported");
-                assert!(method["access"].is_array() && method["plans"].is_object(), "{method}");
+                assert!(method["tokens"].is_array() && method["connections"].is_object(), "{method}");
             }
         }
     }

@@ -3,9 +3,23 @@
 
 mod bellhop;
 
-use bellhop::hosted::try_call;
+use std::time::Duration;
+
+use bellhop::hosted::{now, try_call};
 use bellhop::{Place, Started, slack_plugin};
 use serde_json::{Value, json};
+
+/// Asks until there is an answer, for half a minute.
+fn until<T>(what: &str, answer: impl Fn() -> Option<T>) -> T {
+    let end = now() + Duration::from_secs(30);
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(now() < end, "it does not come to this: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A host that is up.
 struct Up {
@@ -18,14 +32,11 @@ struct Up {
 impl Up {
     /// What `/readyz` says once the host is ready: it says where it listens before that.
     fn ready(&self, token: &str) -> Value {
-        loop {
+        until("it is ready", || {
             let answer = try_call(&self.address, token, "GET", "/readyz", None, &[]).unwrap();
-            if answer.status == 200 {
-                return answer.json();
-            }
-            assert_eq!(answer.status, 503, "{}", answer.text);
-            std::thread::yield_now();
-        }
+            assert!([200, 503].contains(&answer.status), "{}", answer.text);
+            (answer.status == 200).then(|| answer.json())
+        })
     }
 
     fn done(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Value {
@@ -235,16 +246,10 @@ fn attack_b15_one_dead_token_keeps_no_host_from_starting() {
     assert_eq!(refused.status, 422, "{}", refused.text);
     assert!(refused.text.contains("connection-broken") && refused.text.contains("`hq`"), "{}", refused.text);
     let _slack = other.start(&["slack-simulator", "--listen", &port]);
-    let mut whole = false;
-    for _ in 0..200 {
+    until("it is asked again", || {
         let tested = try_call(&host.address, &token, "POST", "/v1/connections/hq/test", None, &[]).unwrap();
-        whole = tested.status == 200;
-        if whole {
-            break;
-        }
-        std::thread::yield_now();
-    }
-    assert!(whole, "it is asked again");
+        (tested.status == 200).then_some(())
+    });
     let listed = host.done(&token, "GET", "/v1/connections", None);
     assert_eq!(listed["result"][0]["status"], "ok", "{listed}");
 }

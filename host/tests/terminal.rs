@@ -4,6 +4,7 @@
 
 mod bellhop;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
@@ -70,36 +71,67 @@ fn thing() -> Value {
     thing
 }
 
+/// Every kind of event that a host makes. Those that end a run are the last: `runs watch` reads no further.
+const KINDS: [&str; 40] = [
+    "run.accepted",
+    "run.asked",
+    "run.started",
+    "run.queued",
+    "run.admitted",
+    "run.displaced",
+    "run.blocked",
+    "run.unblocked",
+    "run.redefined",
+    "run.suspended",
+    "run.resumed",
+    "run.parked",
+    "run.unparked",
+    "run.retried",
+    "run.noticed",
+    "run.killed",
+    "run.rollback-incomplete",
+    "task.started",
+    "task.waiting",
+    "task.retrying",
+    "task.caught",
+    "task.tolerated",
+    "task.skipped",
+    "task.completed",
+    "task.faulted",
+    "action.started",
+    "call.started",
+    "call.ended",
+    "call.read",
+    "call.not-sent",
+    "call.resolved",
+    "call.retried",
+    "rollback.started",
+    "undo.started",
+    "undo.retrying",
+    "undo.settled",
+    "note",
+    "run.completed",
+    "run.faulted",
+    "run.cancelled",
+];
+
+/// The kinds in the source that makes them: texts with a dot, and what stands where a kind is given.
+fn made() -> BTreeSet<&'static str> {
+    let source = include_str!("../src/engine/timeline.rs");
+    let is_word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '-');
+    let literal = |(at, _): (usize, &str)| {
+        let text = source[at + 1..].split('"').next().filter(|text| is_word(text))?;
+        (text.contains('.') || source[..at].trim_end().ends_with("out,")).then_some(text)
+    };
+    source.match_indices('"').filter_map(literal).collect()
+}
+
+#[test]
+fn every_kind_of_event_is_shown() {
+    assert_eq!(KINDS.into_iter().collect::<BTreeSet<_>>(), made());
+}
+
 fn events() -> Vec<Value> {
-    let kinds = [
-        "run.accepted",
-        "run.started",
-        "task.started",
-        "action.started",
-        "call.started",
-        "call.ended",
-        "call.read",
-        "call.not-sent",
-        "call.resolved",
-        "task.completed",
-        "task.faulted",
-        "task.skipped",
-        "task.waiting",
-        "task.retrying",
-        "task.caught",
-        "task.tolerated",
-        "run.asked",
-        "run.queued",
-        "run.displaced",
-        "run.blocked",
-        "run.redefined",
-        "undo.started",
-        "undo.retrying",
-        "undo.settled",
-        "note",
-        HOSTILE,
-        "run.faulted",
-    ];
     let fault = json!({ "type": HOSTILE, "title": HOSTILE, "detail": HOSTILE });
     let mut data = json!({ "error": fault, "reason": fault, "ok": false, "to": { HOSTILE: HOSTILE },
         "diagnostics": [{ "code": HOSTILE, "message": HOSTILE }] });
@@ -125,7 +157,7 @@ fn events() -> Vec<Value> {
     }
     let event =
         |(id, kind): (usize, &str)| json!({ "id": id + 1, "type": kind, "task": HOSTILE, "at": HOSTILE, "data": data });
-    kinds.into_iter().enumerate().map(event).collect()
+    std::iter::once(HOSTILE).chain(KINDS).enumerate().map(event).collect()
 }
 
 fn problem() -> Value {
@@ -140,7 +172,7 @@ fn problem() -> Value {
 fn answer(mut socket: TcpStream, refuses: bool) {
     let mut reader = BufReader::new(socket.try_clone().unwrap());
     loop {
-        let (mut head, mut length) = (String::new(), 0);
+        let (mut head, mut length, mut after) = (String::new(), 0, 0);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
@@ -148,6 +180,9 @@ fn answer(mut socket: TcpStream, refuses: bool) {
             }
             if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
+            }
+            if let Some(value) = line.to_lowercase().strip_prefix("last-event-id:") {
+                after = value.trim().parse().unwrap();
             }
             if line.trim().is_empty() {
                 break;
@@ -159,7 +194,8 @@ fn answer(mut socket: TcpStream, refuses: bool) {
         let (status, kind, body) = if refuses {
             ("422 Unprocessable Entity", "application/problem+json", problem().to_string())
         } else if head.contains("/events") && head.contains("text/event-stream") {
-            let events = events();
+            // From where it was left: a run that parks may end the wait, and this one goes on.
+            let events: Vec<Value> = events().split_off(after);
             let text = |e: &Value| format!("id: {}\nevent: {}\ndata: {e}\n\n", e["id"], "run.event");
             ("200 OK", "text/event-stream", events.iter().map(text).collect())
         } else if head.contains("/events") {

@@ -10,7 +10,7 @@ use bellhop_tests::rooms::{self, Room, Table, What};
 use serde_json::Value;
 
 /// The rooms of `host/src`. What stands further right is known by what stands further left, never the reverse:
-/// `cli, api, console → directory → engine → {journal, sandbox, slack} → core`, and `cli → simulator`.
+/// `cli, api → engine → {journal, sandbox, slack} → core`, and `cli → simulator`.
 ///
 /// `main` picks the verb and `serve` puts the program together; `clock`, `limits` and `faults` are leaves that all
 /// may read;

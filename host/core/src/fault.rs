@@ -1,15 +1,18 @@
 //! The error that a task ends with: what a file can catch, what a run ends with.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::value;
+use crate::text::cut;
+use crate::value::{self, Size};
 
 /// The root of the URIs of our own error classes: `…/errors/CODE`.
 pub const ERROR_BASE: &str = "https://bellhop.dev/errors/";
 
 /// The root of the URIs that the definition language's specification (1.0.3, "Errors") gives to its own classes.
-pub const STANDARD_BASE: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
+const STANDARD_BASE: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
 
 /// The codes that only the host says, of a run, a call or a plugin: under one of them a plugin's own error would be taken
 /// for the host's.
@@ -17,6 +20,10 @@ pub const RESERVED: &[&str] = &[
     "action-unknown",
     "connection-missing",
     "connection-unknown",
+    "context-conflict",
+    "duration-invalid",
+    "expression-budget",
+    "expression-invalid",
     "group-full",
     "group-invalid",
     "input-invalid",
@@ -37,9 +44,13 @@ pub const RESERVED: &[&str] = &[
     "rollback-incomplete",
     "run-poisoned",
     "run-too-large",
+    "schema-too-costly",
+    "table-key-unknown",
     "undo-doubtful",
     "undo-undeclared",
     "undo-unknown",
+    "value-too-deep",
+    "value-too-large",
 ];
 
 /// Whether a code is one of [`RESERVED`].
@@ -98,15 +109,20 @@ const DETAILS_BYTES_MAX: u64 = 128 << 10;
 const DETAILS_DEPTH_MAX: u32 = value::DEPTH_MAX - 16;
 
 fn shorten(text: &mut String) {
-    if text.len() <= TEXT_BYTES_MAX {
-        return;
+    if let Cow::Owned(short) = cut(text, TEXT_BYTES_MAX) {
+        *text = short;
     }
-    let mut end = TEXT_BYTES_MAX;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text.push('…');
+}
+
+/// Why the details of a bounded fault are left out.
+fn too_large(details: &Value) -> Option<String> {
+    let Size { bytes, depth } = value::size(details);
+    (bytes > DETAILS_BYTES_MAX || depth > DETAILS_DEPTH_MAX).then(|| {
+        format!(
+            "the details have {bytes} bytes and {depth} levels, and a fault's may have {DETAILS_BYTES_MAX} bytes and \
+             {DETAILS_DEPTH_MAX} levels: raise it with fewer"
+        )
+    })
 }
 
 /// Slack's own words inside a fault.
@@ -128,11 +144,21 @@ impl Fault {
     /// A fault of our own class `code`, at `instance`.
     #[must_use]
     pub fn of_code(code: &str, status: u16, detail: impl Into<String>) -> Self {
+        Self::new(format!("{ERROR_BASE}{code}"), status, detail.into())
+    }
+
+    /// A fault of a class of the definition language's own.
+    #[must_use]
+    pub fn standard(class: &str, status: u16, title: &str, detail: String) -> Self {
+        Self { title: Some(title.to_owned()), ..Self::new(format!("{STANDARD_BASE}{class}"), status, detail) }
+    }
+
+    fn new(kind: String, status: u16, detail: String) -> Self {
         Self {
-            kind: format!("{ERROR_BASE}{code}"),
+            kind,
             status,
             title: None,
-            detail: Some(detail.into()),
+            detail: Some(detail),
             instance: None,
             slack: None,
             details: None,
@@ -156,14 +182,10 @@ impl Fault {
                 shorten(text);
             }
         }
-        let fits = |details: &Value| {
-            let size = value::size(details);
-            size.bytes <= DETAILS_BYTES_MAX && size.depth <= DETAILS_DEPTH_MAX
-        };
-        if self.details.as_ref().is_some_and(|details| !fits(details)) {
-            self.details =
-                Some(serde_json::json!({ "omitted": "the details are larger or deeper than a fault may have" }));
-        }
+        self.details = self.details.take().map(|details| match too_large(&details) {
+            Some(omitted) => serde_json::json!({ "omitted": omitted }),
+            None => details,
+        });
         self
     }
 
@@ -181,5 +203,62 @@ impl Fault {
     #[must_use]
     pub fn code(&self) -> &str {
         self.kind.rsplit('/').next().unwrap_or(&self.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// Texts in the sources of runs that have the form of a code and are none.
+    const NO_CODES: [&str; 2] = ["kebab-case", "given-up"];
+
+    /// Every text between quotes with the form of a code.
+    fn codes_in(source: &str) -> Vec<String> {
+        let is_part = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+        let is_code = |text: &&str| text.contains('-') && text.split('-').all(is_part);
+        source.split('"').filter(is_code).map(str::to_owned).collect()
+    }
+
+    fn codes_under(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                codes_under(&path, found);
+            } else {
+                found.extend(codes_in(&fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_run_says_itself_no_plugin_says() {
+        let mut made = BTreeSet::new();
+        codes_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/run"), &mut made);
+        made.retain(|code| !NO_CODES.contains(&code.as_str()));
+        assert!(made.contains("context-conflict") && made.contains("undo-unknown"), "{made:?}");
+        made.insert(value::Error::TooDeep { depth: 65 }.code().to_owned());
+        made.insert(value::Error::TooLarge { bytes: 2, bytes_max: 1 }.code().to_owned());
+        let open: Vec<&String> = made.iter().filter(|code| !is_reserved(code)).collect();
+        assert_eq!(open, Vec::<&String>::new());
+        assert!(RESERVED.is_sorted());
+    }
+
+    #[test]
+    fn details_that_are_left_out_say_why() {
+        let mut fault = Fault::of_code("internal", 500, "x");
+        fault.details = Some(json!("x".repeat(200_000)));
+        let details = fault.bounded().details.unwrap();
+        let omitted = details["omitted"].as_str().unwrap();
+        assert!(
+            omitted.contains("200002 bytes and 0 levels") && omitted.contains("131072 bytes and 48 levels"),
+            "{omitted}"
+        );
     }
 }

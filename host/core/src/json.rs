@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::definition::source::escape_pointer;
+use crate::pointer;
+use crate::text::cut;
 
 /// Something in a text that readers do not agree about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The JSON pointer of the value; of a key that stands twice, of its second value.
+    /// The JSON pointer of the value; of a key that stands twice, of its second value. A very long one is cut.
     pub pointer: String,
     /// What it is.
     pub what: What,
@@ -51,22 +52,36 @@ impl What {
 
 /// At most so many are told.
 const FINDINGS_MAX: usize = 50;
+/// A longer pointer is cut, because names of fields may be as long as the text, and each finding repeats them.
+const POINTER_BYTES_MAX: usize = 2_000;
+/// Deeper than this is not looked at: every reader here takes 128 levels, and refuses the text. A value may have half as
+/// many ([`crate::value::DEPTH_MAX`]), because records put more around it.
+const DEPTH_MAX: usize = 128;
 
 /// An object or a list that is open.
-enum Open {
-    /// The keys so far, and the one whose value comes.
-    Object(HashSet<String>, String),
+enum Open<'t> {
+    /// The keys so far, where they are kept, and the token of the one whose value comes.
+    Object(HashSet<Cow<'t, str>>, &'t [u8]),
     /// The index of what comes.
     List(usize),
 }
 
-/// Everything of that kind in a text. Of a text that is no JSON, as much as is found before it goes wrong: whoever parses
-/// it says so.
+/// Whether keys are compared with those before them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// A key that stands twice is found, for the memory of all keys that are open.
+    Compared,
+    /// None is.
+    PassedOver,
+}
+
+/// Everything of that kind in a text, at most [`FINDINGS_MAX`] of it. Of a text that is no JSON, as much as is found
+/// before it goes wrong, or too deep: whoever parses it says so.
 #[must_use]
 pub fn findings(text: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
-    scan(text, &mut |finding| {
-        found.push(finding);
+    scan(text, Keys::Compared, &mut |what, at, open| {
+        found.push(Finding { pointer: pointer_of(open), what, at });
         found.len() < FINDINGS_MAX
     });
     found
@@ -77,7 +92,7 @@ pub fn findings(text: &[u8]) -> Vec<Finding> {
 pub fn with_numbers_as_text(text: &[u8]) -> Cow<'_, [u8]> {
     let mut kept: Option<Vec<u8>> = None;
     let mut done = 0;
-    scan(text, &mut |Finding { what, at, .. }| {
+    scan(text, Keys::PassedOver, &mut |what, at, _| {
         if matches!(what, What::Integer | What::Number) {
             let kept = kept.get_or_insert_default();
             kept.extend_from_slice(&text[done..at.start]);
@@ -97,79 +112,99 @@ pub fn with_numbers_as_text(text: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Walks over the tokens of a text; `told` says whether to go on.
-fn scan(text: &[u8], told: &mut dyn FnMut(Finding) -> bool) {
-    let mut open: Vec<Open> = Vec::new();
+/// Who hears of what is found: what, where in the text, and what is open there. Says whether to go on.
+type Told<'f, 't> = &'f mut dyn FnMut(What, Range<usize>, &[Open<'t>]) -> bool;
+
+/// Walks over the tokens of a text, in time proportional to its length: what is open is lent, and nothing is made of it.
+fn scan<'t>(text: &'t [u8], keys: Keys, told: Told<'_, 't>) {
+    let mut walk = Walk { keys, open: Vec::new(), key_comes: false };
     let mut at = 0;
-    // Whether a string that comes is a key.
-    let mut key_comes = false;
     while let Some(&byte) = text.get(at) {
         let start = at;
-        let mut what = None;
-        match byte {
-            b'{' => {
-                open.push(Open::Object(HashSet::new(), String::new()));
-                key_comes = true;
-                at += 1;
-            }
-            b'[' => {
-                open.push(Open::List(0));
-                key_comes = false;
-                at += 1;
-            }
-            b'}' | b']' => {
-                open.pop();
-                key_comes = false;
-                at += 1;
-            }
-            b',' => {
-                key_comes = match open.last_mut() {
-                    Some(Open::List(index)) => {
-                        *index += 1;
-                        false
-                    }
-                    Some(Open::Object(..)) => true,
-                    None => false,
-                };
-                at += 1;
-            }
+        let what = match byte {
             b'"' => {
                 let (end, broken) = end_of_string(text, at);
                 at = end;
-                what = broken.then_some(What::Surrogate);
-                if key_comes && let Some(Open::Object(keys, key)) = open.last_mut() {
-                    key_comes = false;
-                    *key = decoded(&text[start..end]);
-                    if !keys.insert(key.clone()) {
-                        what = Some(What::Duplicate);
-                    }
-                }
+                walk.string(&text[start..end]).or_else(|| broken.then_some(What::Surrogate))
             }
             b'-' | b'0'..=b'9' => {
                 let is_part = |b: &&u8| matches!(b, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
                 at += text[at..].iter().take_while(is_part).count();
-                what = number(&text[start..at]);
+                number(&text[start..at])
             }
-            _ => at += 1,
-        }
-        if let Some(what) = what
-            && !told(Finding { pointer: pointer(&open), what, at: start..at })
-        {
+            _ => {
+                at += 1;
+                walk.mark(byte);
+                None
+            }
+        };
+        let goes_on = what.is_none_or(|what| told(what, start..at, &walk.open));
+        if !goes_on || walk.open.len() > DEPTH_MAX {
             return;
         }
     }
 }
 
-fn pointer(open: &[Open]) -> String {
+/// Where a scan is.
+struct Walk<'t> {
+    keys: Keys,
+    open: Vec<Open<'t>>,
+    /// Whether a string that comes is a key.
+    key_comes: bool,
+}
+
+impl<'t> Walk<'t> {
+    /// A byte that is of no string and no number.
+    fn mark(&mut self, byte: u8) {
+        match byte {
+            b'{' => {
+                self.open.push(Open::Object(HashSet::new(), b""));
+                self.key_comes = true;
+            }
+            b'[' => {
+                self.open.push(Open::List(0));
+                self.key_comes = false;
+            }
+            b'}' | b']' => {
+                self.open.pop();
+                self.key_comes = false;
+            }
+            b',' => {
+                self.key_comes = matches!(self.open.last(), Some(Open::Object(..)));
+                if let Some(Open::List(index)) = self.open.last_mut() {
+                    *index += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A string, with its quotes; as a key it may be there already.
+    fn string(&mut self, token: &'t [u8]) -> Option<What> {
+        if !std::mem::take(&mut self.key_comes) {
+            return None;
+        }
+        let Some(Open::Object(keys, key)) = self.open.last_mut() else { return None };
+        *key = token;
+        let is_twice = self.keys == Keys::Compared && !keys.insert(decoded(token));
+        is_twice.then_some(What::Duplicate)
+    }
+}
+
+/// The pointer of the value that comes, of at most [`POINTER_BYTES_MAX`] bytes.
+fn pointer_of(open: &[Open<'_>]) -> String {
     let mut pointer = String::new();
     for open in open {
         pointer.push('/');
         match open {
-            Open::Object(_, key) => pointer.push_str(&escape_pointer(key)),
+            Open::Object(_, key) => pointer.push_str(&pointer::escape(&decoded(key))),
             Open::List(index) => pointer.push_str(&index.to_string()),
         }
+        if pointer.len() > POINTER_BYTES_MAX {
+            break;
+        }
     }
-    pointer
+    cut(&pointer, POINTER_BYTES_MAX).into_owned()
 }
 
 /// Where the string that begins at `start` ends, and whether it has half of a surrogate pair.
@@ -199,14 +234,14 @@ fn end_of_string(text: &[u8], start: usize) -> (usize, bool) {
 }
 
 /// The text of a key; one that cannot be read stands for itself.
-fn decoded(token: &[u8]) -> String {
+fn decoded(token: &[u8]) -> Cow<'_, str> {
     let inside = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
     if inside.contains(&b'\\')
         && let Ok(text) = serde_json::from_slice(token)
     {
-        return text;
+        return Cow::Owned(text);
     }
-    String::from_utf8_lossy(inside).into_owned()
+    String::from_utf8_lossy(inside)
 }
 
 fn number(token: &[u8]) -> Option<What> {
@@ -271,6 +306,52 @@ mod tests {
             r#"{"a":["1e400", 2],"b":"123456789012345678901234567890"}"#
         );
         assert!(matches!(with_numbers_as_text(br#"{"a":1.5,"b":"1e400"}"#), Cow::Borrowed(_)));
+    }
+
+    /// A megabyte, or a little more, of what makes a careless scan take long.
+    fn hostile() -> Vec<String> {
+        let numbers = |count: usize| vec!["1e999"; count].join(",");
+        let nested = |open: &str, inner: &str| format!("{}{inner}", open.repeat(100));
+        vec![
+            // Many findings, each below many levels or a long name.
+            nested("[", &numbers(170_000)),
+            nested(r#"{"a":["#, &numbers(170_000)),
+            format!(r#"{{"{}":[{}]}}"#, "k".repeat(500_000), numbers(85_000)),
+            format!(r#"{{"{}":[{}]}}"#, r"\u0061".repeat(90_000), numbers(85_000)),
+            // Levels without end, with and without names.
+            "[".repeat(1 << 20),
+            r#"{"a":"#.repeat(200_000),
+            format!("{}{}", "[".repeat(500_000), numbers(85_000)),
+            // Keys, strings and numbers without end.
+            format!("{{{}}}", (0..100_000).map(|n| format!(r#""{n}":1"#)).collect::<Vec<_>>().join(",")),
+            format!("\"{}", r"\ud800".repeat(180_000)),
+            "1".repeat(1 << 20),
+            "1-".repeat(1 << 19),
+        ]
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "what is measured is real time")]
+    fn a_hostile_text_takes_time_in_proportion() {
+        for text in hostile() {
+            let begun = std::time::Instant::now();
+            let found = findings(text.as_bytes());
+            let _kept = with_numbers_as_text(text.as_bytes());
+            let took = begun.elapsed();
+            assert!(took.as_secs() < 2, "{}… took {took:?}", &text[..20]);
+            assert!(found.len() <= FINDINGS_MAX);
+            assert!(found.iter().all(|f| f.pointer.len() <= POINTER_BYTES_MAX + "…".len()));
+        }
+    }
+
+    #[test]
+    fn what_no_reader_takes_is_not_looked_at() {
+        let below = |levels: usize| format!("{}1e999{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(told(&below(128)).len(), 1);
+        assert_eq!(told(&below(129)), []);
+        let deep = below(129);
+        assert!(matches!(with_numbers_as_text(deep.as_bytes()), Cow::Borrowed(_)));
+        assert!(serde_json::from_str::<serde_json::Value>(&below(129).replace("1e999", "1")).is_err());
     }
 
     proptest::proptest! {

@@ -17,6 +17,7 @@ pub mod id;
 pub mod json;
 pub mod manifest;
 pub mod mask;
+pub mod pointer;
 pub mod preflight;
 pub mod requirement;
 pub mod run;

@@ -1,4 +1,4 @@
-//! Characters that are not seen and change what is: whoever shows a text that others wrote looks here.
+//! How a text that others wrote is shown: without characters that are not seen and change what is, and not too long.
 
 use std::borrow::Cow;
 
@@ -76,14 +76,47 @@ pub fn plain_json(json: &str) -> String {
     shown
 }
 
+/// A text of at most `bytes_max` bytes, with `…` after them where there were more; no character is cut in two.
+#[must_use]
+pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
+/// The first `shown_max` of some words, and how many more there are: `a, b and 3 more`.
+#[must_use]
+pub fn few<W: AsRef<str>>(words: &[W], shown_max: usize) -> String {
+    let shown: Vec<&str> = words.iter().take(shown_max).map(AsRef::as_ref).collect();
+    match words.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn what_is_long_is_cut_between_characters() {
+        assert_eq!(
+            (cut("Zoë", 4), cut("Zoë", 3), cut("Zoë", 2), cut("é", 0)),
+            ("Zoë".into(), "Zo…".into(), "Zo…".into(), "…".into())
+        );
+        assert_eq!(
+            (few(&["a", "b"], 2), few(&["a", "b", "c"], 1), few::<&str>(&[], 1)),
+            ("a, b".into(), "a and 2 more".into(), String::new())
+        );
+    }
+
+    #[test]
     fn attack_b11_nothing_that_steers_stays() {
         for c in ('\0'..=char::MAX).filter(|c| deceives(*c)) {
-            let shown = plain(&format!("a{c}b"));
+            let text = format!("a{c}b");
+            let shown = plain(&text);
             assert_eq!(shown, format!("a{}b", c.escape_unicode()));
             assert!(shown.is_ascii(), "{shown}");
         }

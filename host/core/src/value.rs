@@ -1,7 +1,9 @@
 //! How large and how deep a value may be. Every value is held to this where it is born, so that everything that is put
 //! around it later (an event, a record, an answer over HTTP) has room for it.
 
-use serde_json::Value;
+use std::fmt::{self, Write as _};
+
+use serde_json::{Number, Value};
 
 /// The most levels of arrays and objects in a value. A record puts a dozen more around it, and whoever reads JSON here
 /// takes 128: the rest is room.
@@ -52,8 +54,7 @@ pub fn size(value: &Value) -> Size {
     match value {
         Value::Null => Size { bytes: 4, depth: 0 },
         Value::Bool(holds) => Size { bytes: if *holds { 4 } else { 5 }, depth: 0 },
-        // As many as the longest number has; a shorter one is not worth writing it out.
-        Value::Number(number) => Size { bytes: number.as_u64().map_or(24, digits), depth: 0 },
+        Value::Number(number) => Size { bytes: number_bytes(number), depth: 0 },
         Value::String(text) => Size { bytes: text_bytes(text), depth: 0 },
         Value::Array(items) => around(items.len(), items.iter().map(size)),
         Value::Object(fields) => around(
@@ -64,6 +65,35 @@ pub fn size(value: &Value) -> Size {
             }),
         ),
     }
+}
+
+/// What a value is, for people: `text`, `a list`.
+#[must_use]
+pub const fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The levels of arrays and objects in `value`. Not recursive, because a value may come from anywhere.
+#[must_use]
+pub fn depth(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(value, 0)];
+    while let Some((value, level)) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items.iter().map(|v| (v, level + 1))),
+            Value::Object(fields) => open.extend(fields.values().map(|v| (v, level + 1))),
+            _ => continue,
+        }
+        deepest = deepest.max(level + 1);
+    }
+    deepest
 }
 
 /// What several values take together, with what separates and encloses them.
@@ -77,8 +107,29 @@ fn around(count: usize, parts: impl Iterator<Item = Size>) -> Size {
     Size { bytes: inner.bytes, depth: inner.depth + 1 }
 }
 
-fn digits(number: u64) -> u64 {
-    u64::from(number.checked_ilog10().unwrap_or(0)) + 1
+/// The length of a number as JSON. Only what has a fraction is written out for it.
+fn number_bytes(number: &Number) -> u64 {
+    let digits = |number: u64| u64::from(number.checked_ilog10().unwrap_or(0)) + 1;
+    match (number.as_u64(), number.as_i64()) {
+        (Some(number), _) => digits(number),
+        (None, Some(number)) => 1 + digits(number.unsigned_abs()),
+        (None, None) => {
+            let mut length = Length(0);
+            // Counting cannot fail.
+            let _ = write!(length, "{number}");
+            length.0
+        }
+    }
+}
+
+/// Counts what is written to it.
+struct Length(u64);
+
+impl fmt::Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len() as u64;
+        Ok(())
+    }
 }
 
 /// The length of a text as JSON: what is escaped is longer there.
@@ -120,7 +171,13 @@ mod tests {
         for number in [0_u64, 9, 10, 99, 100, u64::MAX] {
             assert_eq!(size(&json!(number)).bytes, number.to_string().len() as u64);
         }
-        assert!(size(&json!(-1.797_693_134_862_315_7e308)).bytes >= 24);
+        for number in [-1_i64, -9, -10, i64::MIN] {
+            assert_eq!(size(&json!(number)).bytes, number.to_string().len() as u64);
+        }
+        for number in [0.0, -0.0, 0.5, -1.5, 1e16, 1e-7, f64::MAX, f64::MIN, f64::MIN_POSITIVE] {
+            let number = json!(number);
+            assert_eq!(size(&number).bytes, number.to_string().len() as u64, "{number}");
+        }
     }
 
     #[test]

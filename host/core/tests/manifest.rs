@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bellhop_core::diagnostic::{Severity, code};
 use bellhop_core::manifest::{ACTIONS_MAX, check};
+use bellhop_core::pointer;
 use bellhop_core::requirement::{Kind, Rules};
 use expect_test::expect_file;
 use proptest::prelude::*;
@@ -29,7 +30,7 @@ fn rules() -> Rules {
 /// `at` of `manifest` set to `value`; null takes it away.
 fn changed(manifest: &mut Value, at: &str, value: &Value) {
     let (parent, key) = at.rsplit_once('/').unwrap();
-    let key = key.replace("~1", "/").replace("~0", "~");
+    let key = pointer::unescape(key).into_owned();
     match manifest.pointer_mut(parent).unwrap_or_else(|| panic!("{at}")) {
         Value::Object(fields) if value.is_null() => drop(fields.remove(&key)),
         Value::Object(fields) => drop(fields.insert(key, value.clone())),
@@ -126,7 +127,6 @@ fn author_10_an_action_that_states_that_it_calls_nothing_runs_on_every_kind() {
     for kind in Kind::ALL {
         assert!(action.alternative(kind).is_some_and(|alternative| alternative.methods.is_empty()), "{kind}");
     }
-    assert_eq!(action.kinds().collect::<Vec<_>>(), Kind::ALL);
     // What it imports all the same is said, and refuses nothing.
     assert!(checked.warnings.iter().all(|warning| warning.code == code::IMPORT_UNDECLARED), "{:?}", checked.warnings);
 }

@@ -20,8 +20,8 @@ use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
 use bellhop_core::run::{
-    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Returned, State,
-    Undo, Why,
+    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Outgrown, Returned,
+    State, Undo, Why,
 };
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;
@@ -274,7 +274,12 @@ fn play(folder: &Path) -> String {
         };
         let cause = match step {
             Some(Step::GoOn(_)) => Cause::GoOn,
-            Some(Step::TooLarge) => Cause::TooLarge { records: 90_000, bytes: 60_000_000 },
+            Some(Step::TooLarge) => Cause::TooLarge(Outgrown {
+                records: 90_000,
+                records_max: 100_000,
+                bytes: 60_000_000,
+                bytes_max: 64_000_000,
+            }),
             None => Cause::Start,
             Some(Step::Returns { task, output, unchanged, undo, account, reused }) => Cause::Returned {
                 frame: frame_of(&state, task),
@@ -383,4 +388,14 @@ fn runs() {
         let played = play(&folder);
         expect_test::expect_file![folder.join("expect.txt")].assert_eq(&played);
     }
+}
+
+#[test]
+fn a_record_of_before_inverses_had_a_time_is_read() {
+    let action = json!({ "action": "remove.member", "version": "1.0.0", "plugin": "x" });
+    let record = json!({
+        "event": "undo-scheduled", "frame": 9, "entry": 0, "attempt": 1, "action": action, "arguments": { "id": 1 },
+    });
+    let event = serde_json::from_value::<Event>(record).unwrap();
+    assert!(matches!(event, Event::UndoScheduled { at, .. } if at == Timestamp::default()), "{event:?}");
 }

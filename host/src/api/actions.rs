@@ -45,7 +45,8 @@ fn reference(manifest: &Manifest, action: &Action) -> String {
     format!("{}:{}@{}", action.name, manifest.version, manifest.name)
 }
 
-fn shown(manifest: &Manifest, action: &Action, rules: &Rules) -> Value {
+/// An action, with what `rules` say of the methods that it calls.
+pub(crate) fn shown(manifest: &Manifest, action: &Action, rules: &Rules) -> Value {
     let calls: Vec<Value> = action
         .calls
         .iter()
@@ -111,7 +112,7 @@ fn facts(method: &Method) -> Map<String, Value> {
 /// has it, by its name.
 pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&["wait"])?;
-    let wait = params.span("wait", runs::WAIT_MAX);
+    let wait = runs::wait(&request.app, &mut params);
     params.finish()?;
     let reference = meant(&request)?;
     let idempotency_key = start::idempotency_key(&request)?;
@@ -122,11 +123,11 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     if !input.is_object() && !input.is_null() {
         form.refuse("input", "an action's input is an object");
     }
-    let labels = start::labels(&mut form);
+    let labels = start::labels(&mut form, request.app.engine.services.limits.labels_max);
     form.finish()?;
     let engine = request.app.engine.clone();
     fits(&request, &reference, &input)?;
-    let refused = |refused| runs::refused(&engine, refused);
+    let refused = |refused| runs::refused(&engine, refused, None);
     let mut trigger = accept::of_action(&reference, &input, connection.as_deref()).map_err(refused)?;
     trigger.labels = labels;
     trigger.idempotency_key = idempotency_key;

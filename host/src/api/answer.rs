@@ -51,13 +51,13 @@ pub(super) fn with_etag(response: Response, digest: Digest) -> Response {
     with_header(response, ETAG, &etag(digest))
 }
 
-/// Whether a list of entity tags names this one.
+/// Whether a list of entity tags names this one, `*` each that is there.
 pub(super) fn names(tags: &str, digest: Digest) -> bool {
     let own = etag(digest);
     tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == own)
 }
 
 /// A digest as an entity tag.
-pub(super) fn etag(digest: Digest) -> String {
+fn etag(digest: Digest) -> String {
     format!("\"{digest}\"")
 }

@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 
 use bellhop_core::definition::WorkflowName;
+use bellhop_core::time::Timestamp;
 
 use super::App;
 use super::problem::Problem;
@@ -36,6 +37,12 @@ impl Caller {
     pub(super) fn lacks<'s>(&self, scopes: impl IntoIterator<Item = &'s Scope>) -> Vec<String> {
         let covered = |scope: &Scope| self.0.as_ref().is_some_and(|token| token.covers(scope));
         scopes.into_iter().filter(|scope| !covered(scope)).map(|scope| scope.as_str().to_owned()).collect()
+    }
+
+    /// When the caller's own token ends, where one with the end `at`, or without any, would be there longer.
+    pub(super) fn ends_before(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+        let own = self.0.as_ref()?.expires_at?;
+        at.is_none_or(|at| at > own).then_some(own)
     }
 
     /// Whether the caller's token allows what `scope` names.

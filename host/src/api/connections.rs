@@ -24,11 +24,17 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(fits)
 }
 
+/// What helps where nothing of a connection can be read.
+fn anew(name: &str) -> String {
+    let name = if is_name(name) { name } else { "NAME" };
+    format!("connect it anew: bellhop connect slack --kind KIND --name {name}")
+}
+
 fn unknown(app: &App, name: &str) -> Problem {
     let shown: String = name.chars().take(64).collect();
     if app.engine.services.journal.is_damaged(&key::connection(name)) {
         let detail = format!("the connection `{shown}` cannot be read: what is stored of it is damaged");
-        return Problem::new(problem::STORAGE_DAMAGED, detail).with_remedy("connect it anew: bellhop connect slack");
+        return Problem::new(problem::STORAGE_DAMAGED, detail).with_remedy(anew(name));
     }
     let present = app.engine.services.gateway.connections();
     Problem::new(problem::CONNECTION_UNKNOWN, format!("there is no connection `{shown}`"))
@@ -56,7 +62,7 @@ fn shown(facts: &Connection) -> Value {
 /// The same, and whether it can be used.
 fn stands(app: &App, facts: &Connection) -> Value {
     let mut shown = shown(facts);
-    let reason = app.engine.connections.broken().remove(&facts.name).map(|broken| broken.reason);
+    let reason = app.engine.connections.broken().get(&facts.name).map(|broken| broken.reason.clone());
     shown["status"] = json!(if reason.is_some() { "broken" } else { "ok" });
     shown["reason"] = json!(reason);
     shown
@@ -90,7 +96,7 @@ fn all(app: &App) -> Vec<Value> {
     for connected in &connected {
         broken.remove(&connected.facts.name);
     }
-    all.extend(broken.values().map(unmade));
+    all.extend(broken.values().map(|broken| unmade(broken)));
     all
 }
 
@@ -195,17 +201,16 @@ pub(super) async fn remove(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.part("name").to_owned();
     let app = request.app.clone();
-    let was_broken = app.engine.connections.forget_broken(&name);
-    if app.engine.services.gateway.connection(&name).is_none() {
-        return if was_broken { Ok(answer::empty(StatusCode::NO_CONTENT)) } else { Err(unknown(&app, &name)) };
-    }
-    work::to_the_end(async move { Ok(app.engine.connections.remove(&app.engine.services.gateway, &name).await?) })
-        .await?;
+    work::to_the_end(async move {
+        let was_there = app.engine.connections.remove(&app.engine.services.gateway, &name).await?;
+        if was_there { Ok(()) } else { Err(unknown(&app, &name)) }
+    })
+    .await?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 
 /// `POST /v1/connection-links`.
 pub(super) async fn link(_request: Request) -> Result<Response, Problem> {
-    let detail = "make the connection of tokens that are there: POST /v1/connections, or `bellhop connect slack`";
+    let detail = "make the connection of tokens that are there: POST /v1/connections, or `bellhop connect slack --kind KIND --name NAME`";
     Err(Problem::new(problem::NEEDS_OAUTH, detail))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::IF_NONE_MATCH;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 use serde_json::json;
@@ -18,7 +18,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
 use crate::engine::Engine;
-use crate::engine::definitions::{self, Current, Definition, Expect};
+use crate::engine::definitions::{self, Definition};
 use crate::journal::damaged_is_none;
 
 /// A definition's own limit is in the core; an HTTP body may have more (a JSON file is longer than its YAML).
@@ -95,7 +95,8 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     }
     let app = request.app.clone();
     let current = damaged_is_none(app.engine.services.definitions.current(&name))?;
-    let expect = expected(&request, current.as_ref())?;
+    let expect = request.expects(current.as_ref().map(|current| current.digest))?;
+    let expect = expect.ok_or(definitions::PutError::Precondition { current })?;
     let bytes = request.ordinary().await?;
     let file = file.unwrap_or_else(|| format!("{name}.yaml"));
     let text = match bellhop_core::definition::Source::decode(&file, &bytes) {
@@ -130,30 +131,6 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     Ok(answer::with_location(response, &format!("/v1/workflows/{name}?version={}", document.version)))
 }
 
-/// What `If-Match` and `If-None-Match` expect, given what is there now.
-fn expected(request: &Request, current: Option<&Current>) -> Result<Expect, Problem> {
-    let invalid = |detail: &str| Problem::new(problem::REQUEST_INVALID, detail);
-    let if_match = request.header(&IF_MATCH)?;
-    match (if_match, request.header(&IF_NONE_MATCH)?) {
-        (None, None) => Ok(Expect::Any),
-        (None, Some("*")) => Ok(Expect::None),
-        (None, Some(_)) => Err(invalid("here, `If-None-Match` is `*`: that there is none yet")),
-        (Some(_), Some(_)) => Err(invalid("`If-Match` and `If-None-Match` exclude each other")),
-        (Some(tags), None) => {
-            let wanted = current.map(|c| answer::etag(c.digest));
-            let met = tags.split(',').map(str::trim).any(|tag| match &wanted {
-                Some(wanted) => tag == "*" || tag == wanted,
-                None => false,
-            });
-            match current {
-                // Compared again where the version is written.
-                Some(current) if met => Ok(Expect::Latest(current.digest)),
-                _ => Err(definitions::PutError::Precondition { current: current.cloned() }.into()),
-            }
-        }
-    }
-}
-
 /// `GET /v1/workflows/{namespace}/{name}`: the text as it was put.
 pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&["version"])?;
@@ -169,10 +146,7 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
             return Err(version.unwrap_or_else(|| unknown(&request.app, &name)));
         }
     };
-    let unchanged = request
-        .header(&IF_NONE_MATCH)?
-        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == answer::etag(definition.digest)));
-    if unchanged {
+    if request.header(&IF_NONE_MATCH)?.is_some_and(|tags| answer::names(tags, definition.digest)) {
         return Ok(answer::with_etag(answer::empty(StatusCode::NOT_MODIFIED), definition.digest));
     }
     let text = definitions

@@ -11,6 +11,9 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::faults::{Plant, planted};
 use crate::limits::Limits;
 
 /// Places for probes.
@@ -24,10 +27,7 @@ const SAID_AGAIN: Duration = Duration::from_secs(60);
 
 /// A network, or one address: `10.0.0.0/8`, `192.0.2.7`, `fd00::/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Net {
-    base: IpAddr,
-    bits: u8,
-}
+pub(crate) struct Net(IpNet);
 
 impl FromStr for Net {
     type Err = ();
@@ -36,32 +36,28 @@ impl FromStr for Net {
             Some((base, bits)) => (base, Some(bits)),
             None => (text, None),
         };
-        let base: IpAddr = base.parse().map_err(|_| ())?;
-        let width = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| ()))?;
-        if bits > width { Err(()) } else { Ok(Self { base, bits }) }
+        let written: IpAddr = base.parse().map_err(|_| ())?;
+        let base = written.to_canonical();
+        let Some(bits) = bits else { return Ok(Self(base.into())) };
+        let bits: u8 = bits.parse().map_err(|_| ())?;
+        // An address of IPv4 that is written as one of IPv6 has 96 bits before its own. With fewer, a network would have
+        // others than those of IPv4 in it, and be all of these.
+        let bits = if base == written { bits } else { bits.checked_sub(96).ok_or(())? };
+        IpNet::new(base, bits).map(Self).map_err(|_| ())
     }
 }
 
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = if self.base.is_ipv4() { 32 } else { 128 };
-        if self.bits == whole { self.base.fmt(f) } else { write!(f, "{}/{}", self.base, self.bits) }
+        let Self(net) = self;
+        if net.prefix_len() == net.max_prefix_len() { net.addr().fmt(f) } else { net.fmt(f) }
     }
 }
 
 impl Net {
     /// Whether an address is in it.
     pub(crate) fn has(self, address: IpAddr) -> bool {
-        let first = |whole: u128, other: u128, width: u32| {
-            let free = width - u32::from(self.bits);
-            free >= 128 || whole >> free == other >> free
-        };
-        match (self.base.to_canonical(), address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(other)) => first(u32::from(base).into(), u32::from(other).into(), 32),
-            (IpAddr::V6(base), IpAddr::V6(other)) => first(base.into(), other.into(), 128),
-            _ => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
 }
 
@@ -162,7 +158,7 @@ impl Door {
         let mut inside = self.inside();
         let Inside { places, kept, peers, late } = &mut *inside;
         let held = peers.entry(peer).or_default();
-        let at_share = !trusted && held.places >= self.share;
+        let at_share = !trusted && !planted(Plant::IgnoreShares) && held.places >= self.share;
         if !at_share && *places < self.places {
             (*places, held.places) = (*places + 1, held.places + 1);
             return Entry::Whole(Place { door: self.clone(), peer, kept: false });
@@ -284,7 +280,25 @@ mod tests {
         assert!(has("10.0.0.0/8", "10.9.8.7") && has("10.0.0.0/8", "::ffff:10.9.8.7") && has("0.0.0.0/0", "192.0.2.1"));
         assert!(has("fd00::/8", "fd12::1") && has("::/0", "::1") && has("192.0.2.7", "192.0.2.7"));
         assert!(!has("10.0.0.0/8", "11.0.0.1") && !has("192.0.2.7", "192.0.2.8") && !has("::/0", "192.0.2.8"));
-        for wrong in ["", "10", "10.0.0.0/33", "::/129", "10.0.0.0/-1", "host", "10.0.0.0/"] {
+        // As many bits as are said count, whatever stands behind them.
+        assert!(has("10.1.2.3/8", "10.9.8.7") && has("fd00::1/8", "fd12::1") && !has("10.1.2.3/8", "11.1.2.3"));
+        let many = ["10.0.0.0/33", "10.0.0.0/256", "::/129", "::ffff:10.0.0.0/129", "10.0.0.0/-1"];
+        for wrong in ["", "10", "host", "10.0.0.0/", "/8", "010.0.0.0/8", "10.0.0.0/8/8"].iter().chain(&many) {
+            assert!(wrong.parse::<Net>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_network_of_ipv4_in_the_form_of_ipv6_is_that_network() {
+        let net = |text: &str| text.parse::<Net>().unwrap();
+        assert_eq!(net("::ffff:10.0.0.0/104"), net("10.0.0.0/8"));
+        assert_eq!(net("::ffff:10.0.0.0/104").to_string(), "10.0.0.0/8");
+        assert_eq!(net("::ffff:192.0.2.7"), net("192.0.2.7"));
+        assert_eq!(net("::ffff:0.0.0.0/96"), net("0.0.0.0/0"));
+        let has = |address: &str| net("::ffff:10.0.0.0/104").has(address.parse().unwrap());
+        assert!(has("10.9.8.7") && has("::ffff:10.9.8.7"));
+        assert!(!has("192.0.2.1") && !has("::ffff:192.0.2.1") && !has("2001:db8::1"), "nobody else is trusted");
+        for wrong in ["::ffff:10.0.0.0/95", "::ffff:10.0.0.0/32", "::ffff:10.0.0.0/0"] {
             assert!(wrong.parse::<Net>().is_err(), "{wrong}");
         }
     }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use bellhop_core::definition::source::escape_pointer;
 use bellhop_core::diagnostic::{Code, Diagnostic, Needs, code, nearest};
-use bellhop_core::json;
+use bellhop_core::{json, pointer, value};
 
-use super::problem::{self, Problem};
+use super::problem::{self, Problem, repeated};
 
-/// The deepest body. What is stored stands some levels deeper in its record, and a record is read with 128.
-pub(super) const DEPTH_MAX: usize = 64;
+/// The deepest body: what stands in it becomes values.
+pub(super) const DEPTH_MAX: usize = value::DEPTH_MAX as usize;
 /// At most so many faults are told.
 const FAULTS_MAX: usize = 50;
 
@@ -20,16 +19,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     if bytes.is_empty() {
         return Err(Problem::new(problem::BODY_MALFORMED, "the body is empty; the route takes a JSON object"));
     }
-    let too_deep = || {
-        Problem::new(problem::BODY_MALFORMED, format!("the body nests deeper than {DEPTH_MAX} levels"))
-            .with("depth_max", DEPTH_MAX)
-    };
+    // First: whatever else is wrong would be told with a place that is as deep.
+    if depth(bytes) > DEPTH_MAX {
+        let detail = format!("the body nests deeper than {DEPTH_MAX} levels");
+        return Err(Problem::new(problem::BODY_MALFORMED, detail).with("depth_max", DEPTH_MAX));
+    }
     refuse_doubtful(bytes)?;
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        // The only fault of a whole text that the parser counts among syntax and that is none.
-        if error.to_string().starts_with("recursion limit") {
-            return too_deep();
-        }
+    serde_json::from_slice(bytes).map_err(|error| {
         let what = if error.is_eof() { "the body ends before its JSON does" } else { "the body is not JSON" };
         Problem::new(
             problem::BODY_MALFORMED,
@@ -38,11 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         .with("line", error.line())
         // A line's end is no column to the parser.
         .with("column", error.column().max(1))
-    })?;
-    if depth(&value) > DEPTH_MAX {
-        return Err(too_deep());
-    }
-    Ok(value)
+    })
 }
 
 /// What readers of JSON do not agree about is refused: another one, a gateway, may have seen another value.
@@ -55,17 +47,20 @@ fn refuse_doubtful(bytes: &[u8]) -> Result<(), Problem> {
     Err(invalid(found.into_iter().map(|f| fault(code_of(f.what), &f.pointer, f.what.message())).collect()))
 }
 
-/// The levels of lists and objects.
-fn depth(value: &Value) -> usize {
-    let mut deepest = 0;
-    let mut open = vec![(value, 1)];
-    while let Some((value, level)) = open.pop() {
-        match value {
-            Value::Array(items) => open.extend(items.iter().map(|v| (v, level + 1))),
-            Value::Object(fields) => open.extend(fields.values().map(|v| (v, level + 1))),
-            _ => continue,
+/// The levels of lists and objects in a text that may be no JSON.
+fn depth(bytes: &[u8]) -> usize {
+    let (mut deepest, mut open) = (0, 0_usize);
+    let (mut is_text, mut is_escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => open += 1,
+            b']' | b'}' if !is_text => open = open.saturating_sub(1),
+            _ => {}
         }
-        deepest = deepest.max(level);
+        deepest = deepest.max(open);
     }
     deepest
 }
@@ -113,7 +108,7 @@ impl Form {
     }
 
     fn at(name: &str) -> String {
-        format!("/{}", escape_pointer(name))
+        pointer::child("", name)
     }
 
     /// One more fault.
@@ -272,7 +267,7 @@ impl Form {
                     texts.insert(field, text);
                 }
                 other => {
-                    let pointer = format!("{pointer}/{}", escape_pointer(&field));
+                    let pointer = pointer::child(pointer, &field);
                     let shown: String = field.chars().take(64).collect();
                     let fault = wrong_type(&pointer, &format!("`{shown}`"), "a text", &other);
                     self.fault(fault);
@@ -317,10 +312,11 @@ pub(super) fn unknown_name(pointer: &str, what: &str, name: &str, known: &[&str]
     let shown: String = name.chars().take(64).collect();
     let unknown = fault(code::UNKNOWN_KEY, pointer, format!("there is no {what} `{shown}`"));
     match nearest(name, known.iter().copied()) {
-        Some(near) => unknown.with_help(format!("did you mean `{near}`?")),
+        Some(near) => unknown.with_help(format!("did you mean `{}`?", repeated(near))),
         None if known.is_empty() => unknown.with_help(format!("there are no {what}s here")),
         None => {
-            let all: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
+            // These may be the caller's own, such as a table's columns.
+            let all: Vec<String> = known.iter().map(|k| format!("`{}`", repeated(k))).collect();
             unknown.with_help(format!("there are {}", all.join(", ")))
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Semaphore, watch};
 
-mod actions;
+pub(crate) mod actions;
 mod answer;
 mod auth;
 mod check;

@@ -107,6 +107,16 @@ impl Params {
         self.refuse(format!("`{name}`: {why}"));
     }
 
+    /// Whether nothing is wrong so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Faults of values that were read elsewhere.
+    pub(super) fn extend(&mut self, faults: Vec<Diagnostic>) {
+        self.faults.extend(faults);
+    }
+
     /// Ok when nothing was wrong; else all of it.
     pub(super) fn finish(self) -> Result<(), Problem> {
         if self.faults.is_empty() { Ok(()) } else { Err(invalid(self.faults)) }

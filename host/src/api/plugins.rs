@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use bellhop_core::manifest;
+use bellhop_core::manifest::{self, Manifest};
 use bellhop_core::requirement::Rules;
 
 use super::problem::{self, Problem};
@@ -21,9 +20,7 @@ fn shown(installed: &Installed, rules: &Rules) -> Value {
     let declared = manifest::methods(&stored.manifest, rules);
     let missing = manifest::missing(&stored.manifest, &installed.grants, rules);
     let granted: Vec<&str> = declared.iter().copied().filter(|method| !missing.contains(method)).collect();
-    let functions: Vec<&str> = stored.manifest.actions.iter().flat_map(|action| action.functions()).collect();
     let imports = &stored.inspection.imports;
-    let undeclared: Vec<&String> = imports.iter().filter(|import| !functions.contains(&import.as_str())).collect();
     json!({
         "name": stored.manifest.name,
         "version": stored.manifest.version,
@@ -32,13 +29,28 @@ fn shown(installed: &Installed, rules: &Rules) -> Value {
         "bytes": stored.inspection.size,
         "installedAt": stored.installed_at.to_string(),
         "imports": imports,
-        "undeclaredImports": undeclared,
+        "undeclaredImports": stored.manifest.undeclared(imports),
         "grants": installed.grants.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "declared": declared,
         "granted": granted,
         "missing": missing,
         "actions": stored.manifest.actions.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),
     })
+}
+
+/// What helps beside what can be said of any body that is too large.
+fn smaller(problem: Problem) -> Problem {
+    if problem.kind() != problem::BODY_TOO_LARGE {
+        return problem;
+    }
+    problem.with_remedy(Refusal::TooLarge { size: 0, max: 0 }.remedy())
+}
+
+/// Who changed what of which plugin, for the log.
+fn noted(by: &str, what: &str, plugin: &Installed) {
+    let Manifest { name, version, publisher, .. } = &plugin.stored.manifest;
+    let grants = plugin.grants.len();
+    tracing::info!(by, plugin = name, version, publisher, grants, "{what}");
 }
 
 /// The names of the connections that are there.
@@ -65,27 +77,18 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
         Some("true") => Replace::Anybody,
         Some(publisher) => Replace::Publisher(publisher.to_owned()),
     };
-    params.finish()?;
+    // What can be told without the component is told before it is read.
     if let Wanted::These(texts) = &wanted {
-        // What can be told without the component is told before it is read.
         let faults = manifest::misspelt(texts, "/grant", &request.app.engine.services.gateway.rules);
-        if !faults.is_empty() {
+        if params.is_sound() && !faults.is_empty() {
             return Err(InstallError::Grants(faults).into());
         }
+        params.extend(faults);
     }
-    if let Some(kind) = request.header(&CONTENT_TYPE)?
-        && !matches!(kind.split(';').next().unwrap_or(kind).trim(), "application/wasm" | "application/octet-stream")
-    {
-        return Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, "send the component itself, as `application/wasm`"));
-    }
+    params.finish()?;
+    request.must_be(&["application/wasm", "application/octet-stream"])?;
     let bytes_max = request.app.engine.services.limits.plugin_bytes_max;
-    if let Some(size) = request.header(&CONTENT_LENGTH)?.and_then(|text| text.parse::<usize>().ok())
-        && size as u64 > bytes_max
-    {
-        let max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        return Err(InstallError::Refused(Refusal::TooLarge { size, max }).into());
-    }
-    let bytes = request.bytes(bytes_max).await?;
+    let bytes = request.bytes(bytes_max).await.map_err(smaller)?;
     let app = request.app.clone();
     let by = request.caller.name();
     let (looked_at, looking) = (bytes.clone(), app.clone());
@@ -95,9 +98,8 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
     .await?;
     // Here, where it ends when the client goes, and not on one of the few threads for what computes.
     app.engine.services.plugins.compile(inspection, &bytes).await?;
-    let handle = tokio::runtime::Handle::current();
     // Reading 18 MB of a component takes a while in which this thread could answer others.
-    let body = work::heavy(&request.app, move || {
+    let body = work::heavy_until(&request.app, async move {
         let services = &app.engine.services;
         let (rules, connections) = (&services.gateway.rules, connections(&app));
         let order = Order {
@@ -108,34 +110,14 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
             connections: &connections,
             now: services.clock.now(),
         };
-        let done = handle.block_on(services.plugins.put(order))?;
-        let manifest = &done.installed.stored.manifest;
-        tracing::info!(
-            by,
-            plugin = manifest.name,
-            version = manifest.version,
-            publisher = manifest.publisher,
-            grants = done.installed.grants.len(),
-            warnings = done.warnings.len(),
-            "a plugin was installed"
-        );
+        let done = services.plugins.put(order).await?;
+        noted(&by, "a plugin was installed", &done.installed);
         for old in &done.replaced {
-            let old = &old.stored.manifest;
-            tracing::warn!(
-                by,
-                plugin = old.name,
-                version = old.version,
-                publisher = old.publisher,
-                new_publisher = manifest.publisher,
-                "a plugin was replaced by another publisher's"
-            );
+            noted(&by, "a plugin was replaced by another publisher's", old);
         }
-        let replaced: Vec<Value> = done.replaced.iter().map(|old| short(old)).collect();
         let mut body = shown(&done.installed, rules);
-        if let Value::Object(fields) = &mut body {
-            fields.insert("replaced".to_owned(), json!(replaced));
-            fields.insert("diagnostics".to_owned(), json!(done.warnings));
-        }
+        body["replaced"] = done.replaced.iter().map(|old| short(old)).collect();
+        body["diagnostics"] = json!(done.warnings);
         Ok(body)
     })
     .await?;
@@ -161,15 +143,16 @@ pub(super) async fn grant(mut request: Request) -> Result<Response, Problem> {
     form.finish()?;
     let name = request.part("name").to_owned();
     let (app, by) = (request.app.clone(), request.caller.name());
-    let handle = tokio::runtime::Handle::current();
-    let body = work::heavy(&request.app, move || {
+    let body = work::heavy_until(&request.app, async move {
         let services = &app.engine.services;
         let rules = &services.gateway.rules;
         let connections = connections(&app);
         let version = version.as_deref();
         let change = Change { name: &name, version, add: &add, remove: &remove, rules, connections: &connections };
-        let changed = handle.block_on(services.plugins.grant(&change))?;
-        tracing::info!(by, plugin = name, ?add, ?remove, "the grants of a plugin were changed");
+        let changed = services.plugins.grant(&change).await?;
+        for installed in &changed {
+            noted(&by, &format!("the grants of a plugin were changed: {add:?} added, {remove:?} removed"), installed);
+        }
         Ok(json!({ "result": changed.iter().map(|installed| shown(installed, rules)).collect::<Vec<_>>() }))
     })
     .await?;
@@ -182,19 +165,11 @@ pub(super) async fn remove(request: Request) -> Result<Response, Problem> {
     let name = request.part("name").to_owned();
     let version = Some(request.part("version").to_owned()).filter(|version| !version.is_empty());
     let (app, by) = (request.app.clone(), request.caller.name());
-    let handle = tokio::runtime::Handle::current();
     // Every open run is looked at.
-    let body = work::heavy(&request.app, move || {
-        let gone: Vec<Arc<Installed>> = handle.block_on(app.engine.remove_plugin(&name, version.as_deref()))?;
+    let body = work::heavy_until(&request.app, async move {
+        let gone = app.engine.remove_plugin(&name, version.as_deref()).await?;
         for old in &gone {
-            let old = &old.stored.manifest;
-            tracing::info!(
-                by,
-                plugin = old.name,
-                version = old.version,
-                publisher = old.publisher,
-                "a plugin was removed"
-            );
+            noted(&by, "a plugin was removed", old);
         }
         Ok(json!({ "removed": gone.iter().map(|old| short(old)).collect::<Vec<_>>() }))
     })

@@ -2,6 +2,7 @@
 //!
 //! Rooms below know no statuses. What went wrong inside is logged beside the request's id and never sent.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use bellhop_core::diagnostic::{Diagnostic, Remedy, nearest};
 use bellhop_core::fault::ERROR_BASE;
 use bellhop_core::id::RequestId;
+use bellhop_core::time::Timestamp;
 
 use crate::engine::accept::Refused;
 use crate::engine::connections::{self, ConnectError};
@@ -81,7 +83,7 @@ kinds! {
     TABLE_UNKNOWN = "table-unknown", 404, "No such table is there",
         "see which there are: bellhop tables list; put it: bellhop tables put NAME FILE";
     CONNECTION_UNKNOWN = "connection-unknown", 404, "There is no such connection",
-        "see which there are: bellhop connections list; make it: bellhop connect slack";
+        "see which there are: bellhop connections list; make it: bellhop connect slack --kind KIND --name NAME";
     PLUGIN_UNKNOWN = "plugin-unknown", 404, "No such plugin is installed",
         "see which there are: bellhop plugin list; install it: bellhop plugin install FILE";
     VERSION_UNKNOWN = "version-unknown", 404, "The plugin is not installed in such a version",
@@ -150,7 +152,7 @@ kinds! {
     NOT_SUPPORTED = "not-supported", 501, "This version does not carry this out",
         "leave it out";
     NEEDS_OAUTH = "needs-oauth", 501, "Links for connecting need Slack's OAuth, which is not set up",
-        "connect with tokens that are there: bellhop connect slack";
+        "connect with tokens that are there: bellhop connect slack --kind KIND --name NAME --bot-token-file FILE";
     DRAINING = "draining", 503, "The host is stopping",
         "send it again after the time in `Retry-After`";
     NOT_READY = "not-ready", 503, "The host is starting",
@@ -270,6 +272,16 @@ impl Problem {
             )
     }
 
+    /// A token that ends at `end` is to make one that is there longer.
+    pub(crate) fn token_ends(end: Timestamp) -> Self {
+        Self::new(TOKEN_SCOPE_MISSING, format!("the token ends at {end} and makes none that is there longer"))
+            .with("ends_at", end.to_string())
+            .with_remedy(format!(
+                "give the new token an end: --expires-at {end}, or `expiresAt`; a token that has none makes one without"
+            ))
+            .with_header(WWW_AUTHENTICATE, "Bearer realm=\"bellhop\", error=\"insufficient_scope\"")
+    }
+
     /// The address is there and takes these methods only.
     pub(crate) fn method_not_allowed(allowed: &str) -> Self {
         Self::new(METHOD_NOT_ALLOWED, format!("this address takes {allowed}")).with_header(ALLOW, allowed)
@@ -292,7 +304,10 @@ impl Problem {
 
     /// The response, for the request `id` to `path`.
     pub(crate) fn render(self, id: RequestId, path: &str) -> Response {
-        let Self { kind, detail, diagnostics, remedy, members, headers } = self;
+        let Self { kind, detail, mut diagnostics, remedy, members, headers } = self;
+        for pointer in diagnostics.iter_mut().filter_map(|diagnostic| diagnostic.pointer.as_mut()) {
+            *pointer = repeated(pointer).into_owned();
+        }
         // Where diagnostics say what helps, that is said once.
         let general = diagnostics.is_empty().then(|| kind.remedy.to_owned());
         let remedies: Vec<Remedy> =
@@ -302,7 +317,7 @@ impl Problem {
             "title": kind.title,
             "status": kind.status,
             "detail": detail,
-            "instance": path,
+            "instance": repeated(path),
             "code": kind.code,
             "request_id": id.to_string(),
             "diagnostics": diagnostics,
@@ -318,6 +333,17 @@ impl Problem {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response.headers_mut().extend(headers);
         response
+    }
+}
+
+/// So many characters tell which address, name or place of the caller's is meant.
+const REPEATED_CHARS_MAX: usize = 200;
+
+/// Of a text of the caller's what is repeated: an answer does not grow with it.
+pub(super) fn repeated(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(REPEATED_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
     }
 }
 

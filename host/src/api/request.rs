@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, Uri};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use bellhop_core::definition::WorkflowName;
+use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 
 use super::form::{self, Form};
 use super::params::Params;
 use super::problem::{self, Problem};
-use super::{App, auth};
+use super::{App, answer, auth};
+use crate::engine::definitions::Expect;
 
 /// What a JSON body is sent as.
 pub(super) const JSON: [&str; 1] = ["application/json"];
@@ -91,6 +93,19 @@ impl Request {
             .transpose()
     }
 
+    /// What `If-Match` and `If-None-Match` expect, where `current` is there now; none where that is not what they expect.
+    pub(super) fn expects(&self, current: Option<Digest>) -> Result<Option<Expect>, Problem> {
+        let invalid = |detail: &str| Problem::new(problem::REQUEST_INVALID, detail);
+        match (self.header(&IF_MATCH)?, self.header(&IF_NONE_MATCH)?) {
+            (None, None) => Ok(Some(Expect::Any)),
+            (None, Some("*")) => Ok(Some(Expect::None)),
+            (None, Some(_)) => Err(invalid("here, `If-None-Match` is `*`: that there is none yet")),
+            (Some(_), Some(_)) => Err(invalid("`If-Match` and `If-None-Match` exclude each other")),
+            // Compared again where the version is written.
+            (Some(tags), None) => Ok(current.filter(|current| answer::names(tags, *current)).map(Expect::Latest)),
+        }
+    }
+
     /// Whether the caller asks for `kind` and not for `other` as well.
     pub(super) fn prefers(&self, kind: &str, other: &str) -> bool {
         let accepts = |wanted: &str| {
@@ -154,7 +169,7 @@ impl Request {
     pub(super) fn must_be(&self, kinds: &[&str]) -> Result<(), Problem> {
         let Some(said) = self.header(&CONTENT_TYPE)? else { return Ok(()) };
         let refused = |what: &str| {
-            let detail = format!("{what}; this route takes `{}`, as UTF-8", kinds.join("`, `"));
+            let detail = format!("{what}; this route takes `{}`", kinds.join("`, `"));
             Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail))
         };
         let mut parts = said.split(';').map(str::trim);
@@ -168,7 +183,9 @@ impl Request {
             let value = value.trim().trim_matches('"').to_ascii_lowercase();
             if name.trim().eq_ignore_ascii_case("charset") && !matches!(value.as_str(), "utf-8" | "utf8" | "us-ascii") {
                 let shown: String = value.chars().take(64).collect();
-                return refused(&format!("the body is sent in the character set `{shown}`"));
+                return refused(&format!(
+                    "the body is sent in the character set `{shown}`, and texts are read as UTF-8"
+                ));
             }
         }
         Ok(())

@@ -27,6 +27,7 @@ use super::{App, actions, check, connections, definitions, events, operating, pl
 use crate::engine::blocked::Change;
 use crate::engine::tokens::MAKES_TOKENS;
 use crate::faults;
+use crate::limits::Limits;
 
 /// A method of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -267,9 +268,6 @@ fn admitted(
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The server reads more, so that the refusal can say why.
-const HEADER_BYTES_MAX: usize = 16 << 10;
-const HEADERS_MAX: usize = 64;
 
 /// Around every request: its id, its span, its log line; no panic and no problem leaves without a form.
 async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -> Response {
@@ -280,7 +278,7 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     let change = changed(request.method(), &path);
     let span = tracing::info_span!("request", %id, method = %request.method(), route = tracing::field::Empty);
     let answered = async {
-        let answer = match headers_fit(&request).and_then(|()| has_a_place(&request)) {
+        let answer = match headers_fit(&request, &services.limits).and_then(|()| has_a_place(&request)) {
             Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
             Err(problem) => Ok(problem.into_response()),
         };
@@ -346,13 +344,15 @@ fn has_a_place(request: &HttpRequest) -> Result<(), Problem> {
     Err(Problem::later(problem::CONNECTIONS_FULL, detail, Duration::from_secs(5)))
 }
 
-fn headers_fit(request: &HttpRequest) -> Result<(), Problem> {
+/// The server reads more than may be, so that the refusal can say why.
+fn headers_fit(request: &HttpRequest, limits: &Limits) -> Result<(), Problem> {
     let headers = request.headers();
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let uri = request.uri().path_and_query().map_or(0, |p| p.as_str().len());
-    if headers.len() > HEADERS_MAX || bytes + uri > HEADER_BYTES_MAX {
+    let (headers_max, header_bytes_max) = (limits.headers_max, limits.header_bytes_max);
+    if headers.len() as u64 > headers_max || (bytes + uri) as u64 > header_bytes_max {
         let detail =
-            format!("at most {HEADERS_MAX} headers and {HEADER_BYTES_MAX} bytes, the address included, are read");
+            format!("at most {headers_max} headers and {header_bytes_max} bytes, the address included, are read");
         return Err(Problem::new(problem::HEADERS_TOO_LARGE, detail));
     }
     Ok(())

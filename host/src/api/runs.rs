@@ -13,6 +13,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Status};
 
 use super::auth::Caller;
+use super::params::Params;
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, definitions, pages};
@@ -23,8 +24,10 @@ use crate::engine::resolve::ResolveError;
 use crate::engine::views::RunView;
 use crate::journal::{Summary, key};
 
-/// The longest `?wait=`: longer than this, intermediaries give up.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long the caller waits for a run to end, by `?wait=`.
+pub(super) fn wait(app: &App, params: &mut Params) -> Option<Duration> {
+    params.span("wait", Duration::from_millis(app.engine.services.limits.wait_ms_max))
+}
 
 /// Every status, for filters.
 const STATUSES: [Status; 9] = [
@@ -71,16 +74,12 @@ fn unknown(run: RunId) -> Problem {
     Problem::new(problem::RUN_UNKNOWN, format!("there is no run {run}"))
 }
 
-/// The problem of a refused trigger.
-pub(super) fn refused(engine: &Engine, refused: Refused) -> Problem {
+/// The problem of a refused trigger; `asked` is the version of a workflow that it names, if it names one.
+pub(super) fn refused(engine: &Engine, refused: Refused, asked: Option<(&WorkflowName, &str)>) -> Problem {
     match refused {
         Refused::Unavailable(_) if engine.is_draining() => Problem::draining(),
         Refused::Unknown(what) => {
-            let named = what.split_once(" in version ").and_then(|(name, version)| {
-                let (namespace, name) = name.split_once('/')?;
-                Some((WorkflowName { namespace: namespace.to_owned(), name: name.to_owned() }, version))
-            });
-            let version = named.and_then(|(name, version)| definitions::version_unknown(engine, &name, version));
+            let version = asked.and_then(|(name, version)| definitions::version_unknown(engine, name, version));
             if let Some(problem) = version {
                 return problem;
             }
@@ -109,7 +108,7 @@ pub(super) async fn waited(app: &Arc<App>, run: RunId, span: Duration) -> Result
 pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     let run = request.run()?;
     let mut params = request.params(&["wait"])?;
-    let wait = params.span("wait", WAIT_MAX);
+    let wait = wait(&request.app, &mut params);
     params.finish()?;
     let view = match wait {
         Some(span) => waited(&request.app, run, span).await?,
@@ -265,8 +264,8 @@ async fn redefined(app: Arc<App>, run: RunId, caller: &Caller, version: &str) ->
     if engine.is_draining() {
         return Err(Problem::draining());
     }
-    let status = engine.summary(run)?.ok_or_else(|| unknown(run))?.status;
-    if matches!(status, Status::Completed | Status::Cancelled) {
+    let summary = engine.summary(run)?.ok_or_else(|| unknown(run))?;
+    if matches!(summary.status, Status::Completed | Status::Cancelled) {
         let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
         let detail = format!("the run is {}", present.status.as_str());
         return Err(Problem::new(problem::RUN_ENDED, detail).with("run", shown_to(caller, &present)?));
@@ -276,7 +275,10 @@ async fn redefined(app: Arc<App>, run: RunId, caller: &Caller, version: &str) ->
         Ok(false) => return Ok(None),
         Ok(true) => {}
         Err(RedefineError::Load(error)) => return Err(error.into()),
-        Err(RedefineError::Refused(error)) => return Err(refused(&engine, error)),
+        Err(RedefineError::Refused(error)) => {
+            let workflow = WorkflowName { namespace: summary.namespace, name: summary.name };
+            return Err(refused(&engine, error, Some((&workflow, version))));
+        }
         Err(RedefineError::Differs(difference)) => {
             let detail = "nothing was changed: that version would not have come to where the run stands";
             return Err(Problem::new(problem::DEFINITION_DIFFERS, detail).with_diagnostics(vec![*difference]));

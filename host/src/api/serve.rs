@@ -33,13 +33,12 @@ pub(crate) enum Error {
     Listener(#[source] std::io::Error),
 }
 
-/// A request's line and headers. More than the routes take, so that a request that is a little too large gets a problem
-/// that says so; what is larger than this gets a bare 431.
+/// A request's line and headers. More than `header_bytes_max` can be, so that a request that is a little too large gets a
+/// problem that says so. What is larger, or is no HTTP, gets hyper's own 431 or 400, which have no body: it answers these
+/// before there is a request that could be given to anybody, and takes no other answer for them.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// After the last answer, what a client was still sending is read and thrown away, so that the answer is not lost with
-/// it; so long and so much.
+/// After the last answer, what a client was still sending is read and thrown away for so long.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 8 << 20;
 /// A machine without a free descriptor gets one back when a connection ends.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// So many failures to accept in a row are no shortage.
@@ -222,9 +221,9 @@ async fn connection(app: Arc<App>, router: Router, socket: TcpStream, place: Pla
             return;
         }
         let mut rest = vec![0; 16 << 10];
-        let mut left = LINGER_BYTES_MAX;
+        let mut left = services.limits.linger_bytes_max;
         while let Ok(read @ 1..) = socket.read(&mut rest).await {
-            left = left.saturating_sub(read);
+            left = left.saturating_sub(read as u64);
             if left == 0 {
                 return;
             }

@@ -22,8 +22,6 @@ use crate::engine::views::RunView;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const KEY_BYTES_MAX: usize = 255;
-/// Labels are for lists: each is kept in every run's summary.
-const LABELS_MAX: usize = 32;
 const LABEL_KEY_CHARS_MAX: usize = 64;
 const LABEL_VALUE_CHARS_MAX: usize = 256;
 const CONNECTIONS_MAX: usize = 64;
@@ -33,7 +31,7 @@ const FIELDS: [&str; 4] = ["input", "version", "connections", "labels"];
 /// Starts a run, or gives the one that the key started.
 pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&["wait", "dryRun", "onRefusal"])?;
-    let wait = params.span("wait", runs::WAIT_MAX);
+    let wait = runs::wait(&request.app, &mut params);
     let dry_run = params.flag("dryRun");
     let on_refusal = params.one("onRefusal");
     if on_refusal.as_deref().is_some_and(|on| !matches!(on, "block" | "refuse")) {
@@ -46,13 +44,15 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     let idempotency_key = idempotency_key(&request)?;
     let bytes = request.json_bytes().await?;
     let mut form = Form::of(form::parse(&bytes)?, &FIELDS)?;
+    let labels_max = request.app.engine.services.limits.labels_max;
+    let (workflow, version) = (request.workflow(), form.text("version"));
     let trigger = Trigger {
         inline: None,
-        workflow: request.workflow(),
-        version: form.text("version"),
+        workflow: workflow.clone(),
+        version: version.clone(),
         input: form.needed("input", "the workflow's input").unwrap_or(Value::Null),
         connections: form.text_map("connections"),
-        labels: labels(&mut form),
+        labels: labels(&mut form, labels_max),
         idempotency_key,
         by: Some(request.caller.name()),
         body: Digest::of(&bytes),
@@ -65,23 +65,24 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     let block = on_refusal.as_deref() == Some("block");
     let starts = engine.clone();
     let accepted = work::by_the_engine(&engine, async move { starts.trigger_or(trigger, block).await }).await?;
-    let accepted = accepted.map_err(|refused| runs::refused(&engine, refused))?;
+    let asked = version.as_deref().map(|version| (&workflow, version));
+    let accepted = accepted.map_err(|refused| runs::refused(&engine, refused, asked))?;
     answered(&request.app, &accepted, wait).await
 }
 
 /// The labels of a run.
-pub(super) fn labels(form: &mut Form) -> BTreeMap<String, String> {
+pub(super) fn labels(form: &mut Form, labels_max: u64) -> BTreeMap<String, String> {
     let labels = form.text_map("labels");
     let label_fits = |(key, value): (&String, &String)| {
         (1..=LABEL_KEY_CHARS_MAX).contains(&key.chars().count())
             && !key.contains(':')
             && value.chars().count() <= LABEL_VALUE_CHARS_MAX
     };
-    if labels.len() > LABELS_MAX || !labels.iter().all(label_fits) {
+    if labels.len() as u64 > labels_max || !labels.iter().all(label_fits) {
         form.refuse(
             "labels",
             format!(
-                "a run has at most {LABELS_MAX} labels; a label's name has 1 to {LABEL_KEY_CHARS_MAX} characters without \
+                "a run has at most {labels_max} labels; a label's name has 1 to {LABEL_KEY_CHARS_MAX} characters without \
                  `:`, its value at most {LABEL_VALUE_CHARS_MAX}"
             ),
         );
@@ -92,7 +93,7 @@ pub(super) fn labels(form: &mut Form) -> BTreeMap<String, String> {
 /// The answer to a trigger.
 pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<Duration>) -> Result<Response, Problem> {
     let run = accepted.run;
-    let (status, body) = match wait {
+    let (status, mut body) = match wait {
         None if accepted.replayed => {
             // As it is now: that it began is no news to whoever asks again.
             let view = app.engine.run_view(run).await?;
@@ -106,6 +107,9 @@ pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<D
             (status_of(&view), runs::shown(&view)?)
         }
     };
+    if !accepted.warnings.is_empty() {
+        body["warnings"] = json!(accepted.warnings);
+    }
     let response = answer::with_location(answer::json(status, &body)?, &runs::path(run));
     Ok(if accepted.replayed { answer::with_header(response, IDEMPOTENT_REPLAYED, "true") } else { response })
 }

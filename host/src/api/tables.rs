@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::IF_NONE_MATCH;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use bellhop_core::definition::is_plugin_name;
-use bellhop_core::definition::source::escape_pointer;
 use bellhop_core::diagnostic::{Diagnostic, code};
+use bellhop_core::pointer;
 use bellhop_core::preflight::{Column, Table};
 
 use super::form::{Form, fault, kind_of, unknown_name};
 use super::problem::{self, Problem};
 use super::request::{JSON, Request};
 use super::{answer, form, pages, work};
-use crate::engine::definitions::{CurrentTable, Expect, PutTableError};
+use crate::engine::definitions::PutTableError;
 use crate::journal::damaged_is_none;
 
 const COLUMNS_MAX: usize = 64;
@@ -43,7 +43,8 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     request.must_be(&JSON)?;
     // What is damaged is put anew.
     let current = damaged_is_none(request.app.engine.services.definitions.table(&name))?.map(|(current, _)| current);
-    let expect = expected(&request, current.as_ref())?;
+    let expect = request.expects(current.as_ref().map(|current| current.digest))?;
+    let expect = expect.ok_or_else(|| not_put(PutTableError::Precondition { current }))?;
     let bytes_max = request.app.engine.services.limits.table_bytes_max;
     let bytes = request.bytes(bytes_max).await?;
     let table = table(form::parse(&bytes)?)?;
@@ -81,22 +82,6 @@ fn not_put(error: PutTableError) -> Problem {
     }
 }
 
-/// What `If-Match` and `If-None-Match` expect, given what is there now.
-fn expected(request: &Request, current: Option<&CurrentTable>) -> Result<Expect, Problem> {
-    let invalid = |detail: &str| Problem::new(problem::REQUEST_INVALID, detail);
-    match (request.header(&IF_MATCH)?, request.header(&IF_NONE_MATCH)?) {
-        (None, None) => Ok(Expect::Any),
-        (None, Some("*")) => Ok(Expect::None),
-        (None, Some(_)) => Err(invalid("here, `If-None-Match` is `*`: that there is none yet")),
-        (Some(_), Some(_)) => Err(invalid("`If-Match` and `If-None-Match` exclude each other")),
-        (Some(tags), None) => match current {
-            // Compared again where the version is written.
-            Some(current) if answer::names(tags, current.digest) => Ok(Expect::Latest(current.digest)),
-            _ => Err(not_put(PutTableError::Precondition { current: current.cloned() })),
-        },
-    }
-}
-
 /// The table of a body, or everything that is wrong with it.
 fn table(body: Value) -> Result<Table, Problem> {
     let mut form = Form::of(body, &["columns", "rows"])?;
@@ -114,7 +99,7 @@ fn table(body: Value) -> Result<Table, Problem> {
     }
     let words = COLUMN_TYPES.map(|(word, _)| word);
     for (column, kind) in &declared {
-        let pointer = format!("/columns/{}", escape_pointer(column));
+        let pointer = pointer::child("/columns", column);
         let found = kind.as_str().and_then(|text| COLUMN_TYPES.iter().find(|(word, _)| *word == text));
         match (found, kind.as_str()) {
             (Some((_, kind)), _) => {
@@ -132,14 +117,14 @@ fn table(body: Value) -> Result<Table, Problem> {
     }
     let names: Vec<&str> = declared.keys().map(String::as_str).collect();
     for (key, row) in form.object("rows") {
-        let pointer = format!("/rows/{}", escape_pointer(&key));
+        let pointer = pointer::child("/rows", &key);
         let Value::Object(fields) = row else {
             form.fault(fault(code::WRONG_TYPE, &pointer, format!("a row is an object, not {}", kind_of(&row))));
             continue;
         };
         let mut cells = BTreeMap::new();
         for (column, value) in fields {
-            let pointer = format!("{pointer}/{}", escape_pointer(&column));
+            let pointer = pointer::child(&pointer, &column);
             if !declared.contains_key(&column) {
                 form.fault(unknown_name(&pointer, "column", &column, &names));
             } else if let Some(fault) = table.columns.get(&column).and_then(|kind| wrong_cell(*kind, &value, &pointer))

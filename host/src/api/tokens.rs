@@ -59,6 +59,9 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
     if !lacks.is_empty() {
         return Err(Problem::scope_missing(&lacks, true));
     }
+    if let Some(own) = request.caller.ends_before(expires_at) {
+        return Err(Problem::token_ends(own));
+    }
     let app = request.app.clone();
     let (stored, secret) = work::to_the_end(async move {
         let services = &app.engine.services;
@@ -104,12 +107,18 @@ fn expires_at(form: &mut Form, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Why a text is no time of ours: one that a calendar has is only too far away.
+/// Why a text is no time of ours.
 fn wrong_time(text: &str) -> String {
-    let year = text.get(..4).filter(|year| year.bytes().all(|b| b.is_ascii_digit()));
-    let sound = year.and_then(|_| text.get(4..)).map(|rest| format!("2000{rest}"));
-    if sound.is_some_and(|sound| sound.parse::<jiff::Timestamp>().is_ok()) {
+    let sound = |begin: &str, rest: &str| format!("{begin}{rest}").parse::<jiff::Timestamp>().is_ok();
+    let (year, rest) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+    // Of the last year that can be told a few hours are missing; 2001 has the same days.
+    if (year.len() > 4 || year == "9999") && sound("2001", rest) {
         return "the time is too far away: the last one that can be told is 9999-12-30T22:00:00Z".to_owned();
+    }
+    if let (Some(begin), Some(rest)) = (text.get(..8), text.get(10..))
+        && sound(begin, &format!("01{rest}"))
+    {
+        return "there is no such day in that month".to_owned();
     }
     "write an RFC 3339 time, such as 2027-01-01T00:00:00Z".to_owned()
 }

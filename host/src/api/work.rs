@@ -26,6 +26,15 @@ pub(super) async fn by_the_engine<T: Send + 'static>(
     ended.map_err(|error| Problem::internal(&error))
 }
 
+/// As [`heavy`], for what computes between its waits for the store.
+pub(super) async fn heavy_until<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let handle = tokio::runtime::Handle::current();
+    heavy(app, move || handle.block_on(work)).await
+}
+
 /// Computes on a thread of its own, one of a few.
 pub(super) async fn heavy<T: Send + 'static>(
     app: &Arc<App>,

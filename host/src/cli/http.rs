@@ -16,9 +16,10 @@ const TOKEN_VARIABLE: &str = "BELLHOP_TOKEN";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// No answer of a host is larger; event streams have no end and are not held.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// A host answers at once, except where it was asked to wait.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// A host answers at once, except where it was asked to wait, or compiles a plugin first.
+const ANSWER_S_MAX: u64 = 120;
+const _: () = assert!(crate::sandbox::PREPARED_S_MAX < ANSWER_S_MAX);
+const CONNECT_S_MAX: u64 = 10;
 /// One event of a stream; larger ones are not made.
 const EVENT_BYTES_MAX: usize = 8 << 20;
 
@@ -104,7 +105,7 @@ impl Client {
             .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT_TIME_MAX)
+            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
             .tcp_nodelay(true)
             .no_proxy()
             .build()
@@ -133,17 +134,13 @@ impl Client {
     /// No answer: exit code 5. A refusal: as [`problem::failure`] says.
     pub(crate) fn ask(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
         self.runtime.block_on(async {
-            let answered = tokio::time::timeout(ANSWER_TIME_MAX, async {
+            let answered = tokio::time::timeout(Duration::from_secs(ANSWER_S_MAX), async {
                 let response = self.request(ask)?.send().await.map_err(|e| self.unreachable(&e))?;
                 self.whole(response).await
             });
             match answered.await {
                 Ok(answered) => answered,
-                Err(_) => Err(Failure::unreachable(format!(
-                    "{} has not answered for {} s",
-                    self.base,
-                    ANSWER_TIME_MAX.as_secs()
-                ))),
+                Err(_) => Err(Failure::unreachable(format!("{} has not answered for {ANSWER_S_MAX} s", self.base))),
             }
         })
     }

@@ -77,6 +77,8 @@ impl Offline {
                 expression_instances_max: 4,
                 guest_memory_bytes_max: size(settings.limits.guest_memory_bytes_max).max(64 << 20),
                 component_bytes_max: size(settings.limits.plugin_bytes_max),
+                compile_cpu_s_max: settings.limits.compile_cpu_ms_max.div_ceil(1_000),
+                compile_memory_bytes_max: settings.limits.compile_memory_bytes_max,
                 ..sandbox::Limits::default()
             },
             compile: CompileMode::Child { program },
@@ -188,10 +190,7 @@ fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
 
 impl Seen {
     fn of(from: String, inspection: Inspection, manifest: Manifest, grants: Vec<Grant>) -> Self {
-        let declares = |import: &String| {
-            manifest.actions.iter().any(|action| action.functions().any(|function| function == import))
-        };
-        let undeclared = inspection.imports.iter().filter(|import| !declares(import)).cloned().collect();
+        let undeclared = manifest.undeclared(&inspection.imports).into_iter().map(str::to_owned).collect();
         Self { from, inspection, manifest, undeclared, grants }
     }
 
@@ -244,9 +243,10 @@ fn cache_dir(data_dir: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Fa
 pub(super) fn refused(error: &sandbox::Error) -> Failure {
     match error {
         sandbox::Error::Refused(why) => refusal(why),
-        sandbox::Error::Unavailable(_) | sandbox::Error::Busy(_) => {
-            Failure::failed("sandbox-unavailable", error.to_string())
+        sandbox::Error::Busy(_) => {
+            Failure::failed("sandbox-unavailable", error.to_string()).with_help("call it again in a minute")
         }
+        sandbox::Error::Unavailable(_) => Failure::failed("sandbox-unavailable", error.to_string()),
     }
 }
 

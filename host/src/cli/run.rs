@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use bellhop_core::diagnostic::render;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::http::{Answer, Ask, Client, pairs, workflow_path};
 use super::output::{Exit, Failure};
-use super::{Context, browse, runs, workflows};
+use super::{Context, browse, problem, runs, workflows};
 
 /// `bellhop run`
 #[derive(Debug, Args)]
@@ -78,6 +79,10 @@ pub(super) fn follow(context: &Context, client: &Client, answer: &Answer, wait: 
     let started = &answer.body;
     if answer.replayed && !context.out.is_json() {
         context.out.note("note: this key has started this run before");
+    }
+    let warnings = started.get("warnings").and_then(Value::as_array).into_iter().flatten();
+    for warning in warnings.filter(|_| !context.out.is_json()).map(problem::diagnostic) {
+        context.out.note(&render(&warning));
     }
     let id = browse::text(started, "id");
     if !wait || id.is_empty() {

@@ -124,14 +124,9 @@ fn log(logging: &Logging, context: &Context) -> Result<(), Failure> {
 
 fn failure(error: &serve::Error) -> Failure {
     match error {
-        serve::Error::Store(why) => {
-            let failure = Failure::storage(error.to_string());
-            if why.contains("is in use") {
-                failure.with_help("stop that process first, or name another folder by --data-dir")
-            } else {
-                failure
-            }
-        }
+        serve::Error::InUse(_) => Failure::storage(error.to_string())
+            .with_help("stop that process first, or name another folder by --data-dir"),
+        serve::Error::Store(_) => Failure::storage(error.to_string()),
         serve::Error::Listen { .. } => {
             Failure::failed("host-failed", error.to_string()).with_help("name another address by --listen")
         }

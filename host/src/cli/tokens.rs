@@ -108,7 +108,7 @@ fn offline(create: &Create, context: &Context) -> Result<Exit, Failure> {
         serve::Error::NoStore(_) => Failure::missing("store-missing", error.to_string()).with_help(
             "name the host's folder by --data-dir; a host makes its first token itself when it first starts",
         ),
-        serve::Error::Store(why) if why.contains("is in use") => Failure::storage(error.to_string())
+        serve::Error::InUse(_) => Failure::storage(error.to_string())
             .with_help("the host has to be stopped for this; while it runs, make a token without --offline"),
         _ => Failure::storage(error.to_string()),
     })?;

@@ -99,6 +99,8 @@ pub(crate) struct Accepted {
     pub(crate) run: RunId,
     /// Whether an earlier trigger with the same key had started it.
     pub(crate) replayed: bool,
+    /// What preflight warns of, for whoever starts it now.
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// Why a trigger was refused; nothing was kept or done.
@@ -248,14 +250,12 @@ impl Engine {
         let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
         let blocked = report.plan.is_none();
+        let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
+        let masked = |all: Vec<Diagnostic>| all.into_iter().map(|one| mask.diagnostic(one)).collect::<Vec<_>>();
         let Pinned { connections, chosen, actions, granted } = match &report.plan {
             Some(plan) => self.pinned(plan)?,
             None if block => self.pinned_while_blocked(&definition, &trigger.connections)?,
-            None => {
-                let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
-                let diagnostics = report.diagnostics.into_iter().map(|diagnostic| mask.diagnostic(diagnostic));
-                return Err(Refused::Preflight(diagnostics.collect()));
-            }
+            None => return Err(Refused::Preflight(masked(report.diagnostics))),
         };
 
         let now = self.services.clock.now();
@@ -287,7 +287,6 @@ impl Engine {
             asked: if blocked { trigger.connections.clone() } else { BTreeMap::new() },
             by: trigger.by.clone(),
         };
-        let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
         let workflow = pins.workflow.clone();
         let mut summary = Summary {
             labels: trigger.labels.iter().map(|(name, value)| (name.clone(), mask.text(value))).collect(),
@@ -336,7 +335,8 @@ impl Engine {
                 tracing::error!(%run, %error, "of a blocked run nobody can be told");
             }
             self.supersede(superseded, run).await;
-            return Ok(Accepted { run, replayed: false });
+            // What keeps it is shown with it, for as long as it does.
+            return Ok(Accepted { run, replayed: false, warnings: Vec::new() });
         }
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
         self.begin(run, Begun { state, granted, ticket, bytes, summary });
@@ -346,7 +346,7 @@ impl Engine {
         }
         pass(Point::Unanswered);
         self.supersede(superseded, run).await;
-        Ok(Accepted { run, replayed: false })
+        Ok(Accepted { run, replayed: false, warnings: masked(report.diagnostics) })
     }
 
     /// What a key that nobody else is looking at says of a trigger with this body, or in this revision.
@@ -370,7 +370,7 @@ impl Engine {
         }
         // What was read may not be on the disk yet, and this answer depends on it.
         journal.durable(journal.tip()).await.map_err(journal::Error::from)?;
-        Ok(Once::Again(Accepted { run: bound.run, replayed: true }))
+        Ok(Once::Again(Accepted { run: bound.run, replayed: true, warnings: Vec::new() }))
     }
 
     fn own_key(&self, definition: &Definition, input: &Value) -> Result<Option<OwnKey>, Refused> {

@@ -20,11 +20,6 @@ const PAGE: usize = 1_000;
 /// The reason with which such a run is parked.
 const RUN_POISONED: &str = "run-poisoned";
 
-/// Whether a summary says that its run was set aside.
-pub(super) fn is_poisoned(summary: &Summary) -> bool {
-    summary.poisoned
-}
-
 fn poisoned(summary: &mut Summary, reason: &str) {
     let mut fault = Fault::of_code(RUN_POISONED, 500, format!("the run cannot be taken up: {reason}"));
     fault.title = Some("The run cannot be taken up and is set aside".to_owned());
@@ -72,7 +67,7 @@ impl Engine {
         self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, reason.clone());
         let kept = self.services.journal.get::<Summary>(&key::summary(run));
         let mut summary = match kept {
-            Ok(Some(summary)) if summary.status.is_final() || is_poisoned(&summary) => return,
+            Ok(Some(summary)) if summary.status.is_final() || summary.poisoned => return,
             Ok(Some(summary)) => summary,
             // What can be told from the run's first record replaces what cannot be read.
             Ok(None) | Err(_) => match self.stand_in(run) {
@@ -104,8 +99,7 @@ impl Engine {
             let end = *end;
             for (at, entry) in page {
                 let Entry::Decision { events } = entry else { continue };
-                for content in events {
-                    let mut event = journal.value(content)?;
+                for mut event in journal.events(events)? {
                     if matches!(event["event"].as_str(), Some("unblocked" | "redefined")) {
                         found = Some((at, read_pins(event["pins"].take())?));
                     }

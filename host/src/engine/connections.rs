@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
@@ -145,7 +145,20 @@ pub(crate) struct Connections {
     journal: Journal,
     secrets: Secrets,
     /// By name. None of them is on record: who starts a host says of them at each start.
-    broken: Mutex<BTreeMap<String, Broken>>,
+    broken: Mutex<BTreeMap<String, Arc<Broken>>>,
+    /// One change at a time: what is still there when Slack has answered is there when the answer is kept.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// What Slack was asked about. Its answer is kept only where that is still there: somebody may have replaced or removed
+/// it meanwhile.
+enum Asked {
+    /// What is to be made, whatever is there.
+    Anew,
+    /// What was to be made.
+    Broken(Arc<Broken>),
+    /// What was made.
+    Made(Arc<Connected>),
 }
 
 /// The buckets that Slack had closed when the process ended, and that are closed still.
@@ -172,7 +185,7 @@ impl Connections {
             });
             gateway.put(Connected { facts, acting, tokens });
         }
-        Ok(Self { journal, secrets, broken: Mutex::default() })
+        Ok(Self { journal, secrets, broken: Mutex::default(), changing: tokio::sync::Mutex::default() })
     }
 
     /// Asks Slack what the tokens are of, compares that with what the operator said, and keeps the connection. After
@@ -183,83 +196,94 @@ impl Connections {
         new: New,
         now: Timestamp,
     ) -> Result<Arc<Connected>, ConnectError> {
-        let detected = connect::detect(gateway.client(), &new.tokens).await?;
-        let mismatches = connect::check(new.kind, &detected);
-        if !mismatches.is_empty() {
-            return Err(ConnectError::Mismatch(mismatches.iter().map(|m| m.diagnostic(&new.name)).collect()));
-        }
-        let acting = detected.tokens.values().next().map(|actor| actor.user_id.clone());
-        let facts = Connection {
-            name: new.name,
-            kind: detected.kind,
-            permission: new.permission,
-            plan: detected.plan,
-            plan_unknown_because: detected.plan_unknown_because,
-            checked_at: Some(now),
-            tokens: detected.tokens.into_iter().map(|(kind, actor)| (kind, actor.scopes)).collect(),
-            assumed: false,
-            workspace_id: detected.workspace.map(|w| w.id),
-            enterprise_id: detected.enterprise.map(|e| e.id),
-        };
-        Ok(self.keep(gateway, Stored { facts, acting }, new.tokens).await?)
+        let stored = asked(gateway, &new, now).await?;
+        let kept = self.keep(gateway, stored, new.tokens, &Asked::Anew).await?;
+        Ok(kept.ok_or_else(|| Error::Secrets { name: new.name, reason: "it was removed at once".to_owned() })?)
     }
 
     /// The connections that were to be made and are not.
-    pub(crate) fn broken(&self) -> BTreeMap<String, Broken> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn broken(&self) -> BTreeMap<String, Arc<Broken>> {
+        self.all_broken().clone()
+    }
+
+    fn all_broken(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Broken>>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps in mind what cannot be made now, so that people see it and [`Self::mend`] tries again.
     pub(crate) fn is_broken(&self, new: New, reason: String) {
-        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        broken.insert(new.name.clone(), Broken { new, reason });
-    }
-
-    /// Whether there was one; it is not tried again.
-    pub(crate) fn forget_broken(&self, name: &str) -> bool {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+        self.all_broken().insert(new.name.clone(), Arc::new(Broken { new, reason }));
     }
 
     /// Tries again what is broken. True when any of it is whole now.
     pub(crate) async fn mend(&self, gateway: &Gateway, now: Timestamp) -> bool {
         let mut mended = false;
-        for (name, Broken { new, .. }) in self.broken() {
-            match self.connect(gateway, new.clone(), now).await {
-                Ok(_) => {
+        for (name, broken) in self.broken() {
+            let asked = Asked::Broken(broken.clone());
+            match self.again(gateway, broken.new.clone(), asked, now).await {
+                Ok(Some(_)) => {
                     tracing::info!(connection = name, "the connection is whole");
                     mended = true;
                 }
-                Err(error) => self.is_broken(new, error.to_string()),
+                Ok(None) => tracing::info!(connection = name, "the connection was changed meanwhile"),
+                Err(error) => self.is_still_broken(&broken, error.to_string()),
             }
         }
         mended
     }
 
-    /// Asks Slack again about a connection and keeps what it says.
+    /// Another reason for what is broken, unless somebody has changed it since.
+    fn is_still_broken(&self, broken: &Arc<Broken>, reason: String) {
+        if let Some(there) = self.all_broken().get_mut(&broken.new.name).filter(|there| Arc::ptr_eq(there, broken)) {
+            *there = Arc::new(Broken { new: broken.new.clone(), reason });
+        }
+    }
+
+    /// Asks Slack again about a connection and keeps what it says. None where there is none, or none any more.
     pub(crate) async fn refresh(
         &self,
         gateway: &Gateway,
         name: &str,
         now: Timestamp,
     ) -> Result<Option<Arc<Connected>>, ConnectError> {
-        let broken = self.broken().remove(name);
-        let there = gateway.connection(name).map(|connected| New {
-            name: name.to_owned(),
-            kind: connected.facts.kind,
-            permission: connected.facts.permission,
-            tokens: connected.tokens.clone(),
-        });
-        let Some(new) = broken.map(|broken| broken.new).or(there) else { return Ok(None) };
-        self.connect(gateway, new, now).await.map(Some)
+        let broken = self.all_broken().get(name).cloned();
+        let (new, asked) = match (broken, gateway.connection(name)) {
+            (Some(broken), _) => (broken.new.clone(), Asked::Broken(broken)),
+            (None, Some(connected)) => (again(&connected), Asked::Made(connected)),
+            (None, None) => return Ok(None),
+        };
+        if let Some(connected) = self.again(gateway, new, asked, now).await? {
+            return Ok(Some(connected));
+        }
+        // Whoever replaced it has asked Slack, too.
+        Ok(gateway.connection(name))
     }
 
+    /// As [`Self::connect`], for what was there; none where it is not there any more.
+    async fn again(
+        &self,
+        gateway: &Gateway,
+        new: New,
+        about: Asked,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Connected>>, ConnectError> {
+        let stored = asked(gateway, &new, now).await?;
+        Ok(self.keep(gateway, stored, new.tokens, &about).await?)
+    }
+
+    /// Keeps a connection, unless what Slack was asked about is there no more.
     async fn keep(
         &self,
         gateway: &Gateway,
         stored: Stored,
         tokens: BTreeMap<TokenKind, Secret>,
-    ) -> Result<Arc<Connected>, Error> {
+        asked: &Asked,
+    ) -> Result<Option<Arc<Connected>>, Error> {
+        let _changing = self.changing.lock().await;
         let name = stored.facts.name.clone();
+        if !self.is_there(gateway, &name, asked) {
+            return Ok(None);
+        }
         self.journal.room()?;
         self.secrets.write(&name, &tokens)?;
         faults::news();
@@ -269,17 +293,66 @@ impl Connections {
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let Stored { facts, acting } = stored;
         gateway.put(Connected { facts, acting, tokens });
-        self.forget_broken(&name);
-        gateway.connection(&name).ok_or_else(|| Error::Secrets { name, reason: "it was removed at once".to_owned() })
+        self.all_broken().remove(&name);
+        Ok(gateway.connection(&name))
     }
 
-    /// Takes a connection out of use and forgets its tokens. After Ok that is durable.
-    pub(crate) async fn remove(&self, gateway: &Gateway, name: &str) -> Result<(), Error> {
+    /// Whether what Slack was asked about is as it was then.
+    fn is_there(&self, gateway: &Gateway, name: &str, asked: &Asked) -> bool {
+        match asked {
+            Asked::Anew => true,
+            Asked::Broken(broken) => self.all_broken().get(name).is_some_and(|there| Arc::ptr_eq(there, broken)),
+            Asked::Made(made) => gateway.connection(name).is_some_and(|there| Arc::ptr_eq(&there, made)),
+        }
+    }
+
+    /// Takes a connection out of use, forgets its tokens, and does not try again what was to be made of that name. After
+    /// `Ok(true)` that is durable; `Ok(false)` says that there was none.
+    pub(crate) async fn remove(&self, gateway: &Gateway, name: &str) -> Result<bool, Error> {
+        let _changing = self.changing.lock().await;
+        let was_broken = self.all_broken().remove(name).is_some();
+        if gateway.connection(name).is_none() {
+            return Ok(was_broken);
+        }
         gateway.remove(name);
         let mut write = Write::new();
         write.delete(&key::connection(name));
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        self.secrets.remove(name)
+        self.secrets.remove(name)?;
+        Ok(true)
     }
+}
+
+/// What a connection is made of.
+fn again(connected: &Connected) -> New {
+    New {
+        name: connected.facts.name.clone(),
+        kind: connected.facts.kind,
+        permission: connected.facts.permission,
+        tokens: connected.tokens.clone(),
+    }
+}
+
+/// What Slack says that the tokens are of, where that is what the operator said.
+async fn asked(gateway: &Gateway, new: &New, now: Timestamp) -> Result<Stored, ConnectError> {
+    let detected = connect::detect(gateway.client(), &new.tokens).await?;
+    let mismatches = connect::check(new.kind, &detected);
+    if !mismatches.is_empty() {
+        return Err(ConnectError::Mismatch(mismatches.iter().map(|m| m.diagnostic(&new.name)).collect()));
+    }
+    let acting = detected.tokens.values().next().map(|actor| actor.user_id.clone());
+    let facts = Connection {
+        name: new.name.clone(),
+        kind: detected.kind,
+        permission: new.permission,
+        plan: detected.plan,
+        plan_unknown_because: detected.plan_unknown_because,
+        checked_at: Some(now),
+        tokens: detected.tokens.into_iter().map(|(kind, actor)| (kind, actor.scopes)).collect(),
+        assumed: false,
+        workspace_id: detected.workspace.map(|w| w.id),
+        enterprise_id: detected.enterprise.map(|e| e.id),
+    };
+    Ok(Stored { facts, acting })
 }

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::evaluating::beside;
 use crate::clock::Clock;
+use crate::faults::{Plant, planted};
 use crate::limits::Limits;
 
 /// How long a decision may take where it is asked for.
@@ -41,6 +42,7 @@ impl Deciding {
             value_bytes_max: limits.value_bytes_max,
             decisions_max: u32::try_from(limits.decisions_max).unwrap_or(u32::MAX),
         };
+        let budget = if planted(Plant::DecideUnbounded) { boundless(budget) } else { budget };
         Self { evaluator, clock, long: Semaphore::new(cores.saturating_sub(1).max(1)), budget }
     }
 
@@ -60,6 +62,12 @@ impl Deciding {
     pub(crate) fn at_once(&self, state: &State, at: Timestamp, cause: Cause) -> Option<Decided> {
         run::decide(state, &Input { at, entropy: 0, cause, budget: self.budget }, self.evaluator.as_ref())
     }
+}
+
+/// See [`Plant::DecideUnbounded`].
+fn boundless(budget: Budget) -> Budget {
+    let cost_max = Cost::from_micros(u64::MAX);
+    Budget { events_max: usize::MAX, bytes_max: u64::MAX, evaluations_max: u32::MAX, cost_max, ..budget }
 }
 
 /// An evaluator whose answers cost at least the time that they took here: what counts is how long a thread was kept.

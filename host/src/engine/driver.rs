@@ -86,16 +86,72 @@ pub(crate) struct Carried {
 /// A call that is being carried out, and its end.
 type UnderWay = Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>;
 
-/// Carries a run until it ends or rests. After `Ok` everything recorded is durable.
+/// The calls of a run that are under way.
+#[derive(Default)]
+struct Calls {
+    wishes: BTreeMap<FrameId, watch::Sender<Wish>>,
+    futures: FuturesUnordered<UnderWay>,
+}
+
+impl Calls {
+    fn begin(&mut self, invoker: &dyn Invoker, frame: FrameId, call: Calling, wish: Wish) {
+        let (sender, receiver) = watch::channel(wish);
+        self.wishes.insert(frame, sender);
+        let future = invoker.invoke(frame, call, receiver);
+        self.futures.push(Box::pin(async move { (frame, future.await) }));
+    }
+
+    /// All of them are told to end what was sent and to go. One that is being stopped goes on to its end as it is.
+    fn put_down(&self) {
+        for wish in self.wishes.values() {
+            wish.send_if_modified(|wish| {
+                let change = *wish == Wish::Run;
+                if change {
+                    *wish = Wish::PutDown;
+                }
+                change
+            });
+        }
+    }
+
+    /// Ready when none is under way.
+    async fn ended(&mut self) {
+        while self.futures.next().await.is_some() {}
+    }
+}
+
+/// Carries a run until it ends or rests. After `Ok` everything recorded is durable. After an error of which the host goes
+/// on nothing of the run is under way: whoever takes it up next is the only one who writes its records and asks what
+/// became of what was sent.
 pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
     deciding: &Deciding,
     state: State,
-    mut decisions: u64,
+    decisions: u64,
 ) -> Result<Carried, Error> {
-    let mut under_way: BTreeMap<FrameId, watch::Sender<Wish>> = BTreeMap::new();
-    let mut calls: FuturesUnordered<UnderWay> = FuturesUnordered::new();
+    let mut calls = Calls::default();
+    let carried = Box::pin(carry(port, invoker, deciding, state, decisions, &mut calls)).await;
+    match carried {
+        Err(_) if planted(Plant::LeaveCallsUnderWay) => {}
+        Err(Error::TooLarge { .. } | Error::OfTheRun(_) | Error::Later(_)) => {
+            calls.put_down();
+            calls.ended().await;
+        }
+        // The process ends.
+        Ok(_) | Err(Error::Stopping | Error::Store(_)) => {}
+    }
+    carried
+}
+
+async fn carry<E: Execution>(
+    port: &E,
+    invoker: &dyn Invoker,
+    deciding: &Deciding,
+    state: State,
+    mut decisions: u64,
+    calls: &mut Calls,
+) -> Result<Carried, Error> {
     let (mut draining, mut asked) = (false, false);
     let mut taken_up = notices(&state);
     let mut state = Arc::new(state);
@@ -112,21 +168,21 @@ pub(crate) async fn drive<E: Execution>(
                     asked = true;
                     invoker.admit(group);
                 }
-                Command::Invoke { frame, call } if !draining && !under_way.contains_key(&frame) => {
-                    begin(invoker, &mut under_way, &calls, frame, call, Wish::Run);
+                Command::Invoke { frame, call } if !draining && !calls.wishes.contains_key(&frame) => {
+                    calls.begin(invoker, frame, call, Wish::Run);
                 }
-                Command::Stop { frame, call } => match under_way.get(&frame) {
+                Command::Stop { frame, call } => match calls.wishes.get(&frame) {
                     Some(wish) => {
                         wish.send_replace(Wish::Stop);
                     }
-                    None if !draining => begin(invoker, &mut under_way, &calls, frame, call, Wish::Stop),
+                    None if !draining => calls.begin(invoker, frame, call, Wish::Stop),
                     None => {}
                 },
                 Command::Invoke { .. } | Command::Admit { .. } | Command::Wake { .. } => {}
             }
         }
         // What is left to hand over when a run is put down looks later as if it had been, and the process had died.
-        if draining && calls.is_empty() && notice.is_none() {
+        if draining && calls.futures.is_empty() && notice.is_none() {
             port.settled().await?;
             return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
         }
@@ -141,8 +197,8 @@ pub(crate) async fn drive<E: Execution>(
                     return Ok(Carried { left: Left::Ended, state: Arc::unwrap_or_clone(state), decisions });
                 }
             }
-        } else if let Some((records, bytes)) = port.outgrown(&state)? {
-            (Cause::TooLarge { records, bytes }, None)
+        } else if let Some(outgrown) = port.outgrown(&state)? {
+            (Cause::TooLarge(outgrown), None)
         } else if start && !draining {
             (Cause::Start, None)
         } else if let Some(notice) = notice {
@@ -153,11 +209,11 @@ pub(crate) async fn drive<E: Execution>(
             pass(Point::HandedOver);
             (Cause::Noticed { number }, None)
         } else {
-            let resting = calls.is_empty() && !goes_on;
+            let resting = calls.futures.is_empty() && !goes_on;
             tokio::select! {
                 biased;
-                Some((frame, end)) = calls.next(), if !calls.is_empty() => {
-                    under_way.remove(&frame);
+                Some((frame, end)) = calls.futures.next(), if !calls.futures.is_empty() => {
+                    calls.wishes.remove(&frame);
                     match end {
                         CallEnd::Returned(result) => (Cause::Returned { frame, result }, None),
                         CallEnd::Park(Parking { why, reason }) => {
@@ -168,7 +224,7 @@ pub(crate) async fn drive<E: Execution>(
                         }
                         CallEnd::PutDown => continue,
                         // Nothing of the call was kept: it is stopped with everything else that is under way.
-                        CallEnd::Failed(Error::TooLarge { records, bytes }) => (Cause::TooLarge { records, bytes }, None),
+                        CallEnd::Failed(Error::TooLarge(outgrown)) => (Cause::TooLarge(outgrown), None),
                         CallEnd::Failed(error) => return Err(error),
                     }
                 }
@@ -180,16 +236,7 @@ pub(crate) async fn drive<E: Execution>(
                     }
                     Next::PutDown => {
                         draining = true;
-                        for wish in under_way.values() {
-                            // One that is being stopped already goes on to its end as it is.
-                            wish.send_if_modified(|w| {
-                                let change = *w == Wish::Run;
-                                if change {
-                                    *w = Wish::PutDown;
-                                }
-                                change
-                            });
-                        }
+                        calls.put_down();
                         continue;
                     }
                 },
@@ -224,20 +271,6 @@ pub(crate) async fn drive<E: Execution>(
             let _gone = acknowledge.send(has_decided);
         }
     }
-}
-
-fn begin(
-    invoker: &dyn Invoker,
-    under_way: &mut BTreeMap<FrameId, watch::Sender<Wish>>,
-    calls: &FuturesUnordered<UnderWay>,
-    frame: FrameId,
-    call: Calling,
-    wish: Wish,
-) {
-    let (sender, receiver) = watch::channel(wish);
-    under_way.insert(frame, sender);
-    let future = invoker.invoke(frame, call, receiver);
-    calls.push(Box::pin(async move { (frame, future.await) }));
 }
 
 /// The notices that are to be handed over.

@@ -86,9 +86,7 @@ impl Engine {
                 }
             }
         }
-        // Taken after the read: everything that was read was accepted by now.
-        let tip = self.services.journal.tip();
-        self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
+        self.services.what_was_read_is_durable().await?;
         Ok(Some(found))
     }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bellhop_core::expression::Evaluator;
-use bellhop_core::id::RunId;
 use bellhop_slack::limiter::Limiter;
 use tokio::sync::{mpsc, watch};
 
@@ -338,7 +337,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 _ = drain.wait_for(|drain| *drain) => return false,
-                () = self.services.clock.sleep(Duration::from_millis(250)) => {}
+                () = self.services.clock.sleep(journal::ROOM_LOOK) => {}
             }
         }
         true
@@ -365,7 +364,7 @@ impl Engine {
         }
     }
 
-    fn run_left(&self, _run: RunId) {
+    fn run_left(&self) {
         self.services.counters.left.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! How many runs may be open, and how many of them in memory: the others wait in line for a place.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
@@ -16,6 +16,8 @@ use super::runs::Runs;
 pub(super) struct Places {
     open: AtomicU64,
     line: Mutex<Line>,
+    /// Nobody in the line goes on for now.
+    held: AtomicBool,
 }
 
 /// Runs that wait for a place in memory: each stands in it once, so that it is no longer than there are open runs, and
@@ -98,6 +100,21 @@ impl Places {
         self.line().push(run);
     }
 
+    /// Nobody leaves the line until it is let go: runs are carried that nobody may be beside.
+    pub(super) fn hold(&self) {
+        self.held.store(true, Ordering::Release);
+    }
+
+    /// Those in the line may go on, as soon as somebody asks for the next.
+    pub(super) fn let_go(&self) {
+        self.held.store(false, Ordering::Release);
+    }
+
+    /// Empties the line; those who came first come first.
+    pub(super) fn clear(&self) -> Vec<RunId> {
+        std::mem::take(&mut *self.line()).runs.into_values().collect()
+    }
+
     /// Whether nobody waits.
     pub(super) fn has_no_line(&self) -> bool {
         self.line().runs.is_empty()
@@ -147,7 +164,8 @@ impl Engine {
         self.next_in_line();
     }
 
-    async fn bring(self: &Arc<Self>, run: RunId) {
+    /// Takes a run up that is not in memory, whoever waits for a place.
+    pub(super) async fn bring(self: &Arc<Self>, run: RunId) {
         let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
         if let Err(error) = self.send(run, signal).await {
             tracing::error!(%run, %error, "a run that is due cannot be taken up");
@@ -156,7 +174,8 @@ impl Engine {
 
     /// Gives a free place to the run that has waited longest.
     pub(super) fn next_in_line(self: &Arc<Self>) {
-        if self.is_draining() || self.runs.places.has_no_line() {
+        let places = &self.runs.places;
+        if self.is_draining() || places.held.load(Ordering::Acquire) || places.has_no_line() {
             return;
         }
         // Taken before the run leaves the line: one that is in it keeps its turn until there is a place.

@@ -9,7 +9,7 @@ use bellhop_core::manifest::Manifest;
 use bellhop_core::preflight::{Plugin, Plugins as Known};
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::Action;
-use bellhop_core::schema::{PATTERNS_TOGETHER_MAX, Schema};
+use bellhop_core::schema::Together;
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -295,13 +295,9 @@ fn kept(grants: &[Grant]) -> Vec<u8> {
 /// Compiles an installed plugin's schemas; none where one of them is invalid.
 fn compile(stored: Stored, grants: Arc<[Grant]>) -> Option<Installed> {
     let mut actions = BTreeMap::new();
-    let mut patterns = 0;
+    let mut schemas = Together::default();
     for action in &stored.manifest.actions {
-        if patterns > PATTERNS_TOGETHER_MAX {
-            return None;
-        }
-        let (input, output) = (Schema::compile(&action.input).ok()?, Schema::compile(&action.output).ok()?);
-        patterns += input.patterns() + output.patterns();
+        let (input, output) = (schemas.compile(&action.input).ok()?, schemas.compile(&action.output).ok()?);
         let compiled = Action {
             plugin: stored.inspection.digest,
             version: stored.manifest.version.clone(),

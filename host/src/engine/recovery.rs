@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exclusive::Owner;
 use super::runs::{Live, LoadError, Loaded};
-use super::{Engine, aside, call};
+use super::{Engine, call};
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Open, Summary, Write, key};
 
@@ -52,6 +52,9 @@ impl Lives {
     /// The run that was alone at the last two deaths. One death is not enough: a host may be killed at any moment, also
     /// at the one in which it carries a run alone.
     fn deadly(&self) -> Option<RunId> {
+        if planted(Plant::SuspectAtOnce) {
+            return self.last();
+        }
         self.suspect.filter(|suspect| self.alone == [*suspect])
     }
 
@@ -76,15 +79,22 @@ impl Engine {
     /// the keys of open actions are theirs again before anything new begins. After Ok all of that is so.
     pub(super) async fn recover(self: &Arc<Self>) -> Result<u64, LoadError> {
         let lives = self.begin_life().await?;
+        self.runs.places.hold();
         let (found, taken) = self.take_up_all(&lives).await?;
         self.runs.places.found(found);
-        if lives.deaths > 0 {
-            self.carry_one_by_one(lives, taken).await?;
+        let again = if lives.deaths > 0 {
+            self.carry_one_by_one(lives, taken).await?
         } else {
             for Taken { run, loaded, live } in taken {
                 self.take(run, live, loaded);
             }
+            Vec::new()
+        };
+        self.runs.places.let_go();
+        for run in again {
+            self.wake(run).await;
         }
+        self.next_in_line();
         self.services.post(self.services.groups.restored());
         Ok(found)
     }
@@ -167,11 +177,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Carries each run alone for a moment, then all of them.
-    async fn carry_one_by_one(self: &Arc<Self>, lives: Lives, mut taken: Vec<Taken>) -> Result<(), LoadError> {
+    /// Carries each run alone for a moment; gives them back, to be carried beside each other. Those that wait in line for
+    /// a place come after the others, from the second death in a row on: after one death, which may be a kill, a start
+    /// does not wait for them.
+    async fn carry_one_by_one(self: &Arc<Self>, lives: Lives, taken: Vec<Taken>) -> Result<Vec<RunId>, LoadError> {
+        let mut taken: Vec<(RunId, Option<(Loaded, Live)>)> =
+            taken.into_iter().map(|Taken { run, loaded, live }| (run, Some((loaded, live)))).collect();
+        if lives.deaths > 1 {
+            taken.extend(self.runs.places.clear().into_iter().map(|run| (run, None)));
+        }
         // The one that was alone last comes first: no other is suspected before it is known.
         let mut suspect = lives.last();
-        taken.sort_by_key(|taken| Some(taken.run) != suspect);
+        taken.sort_by_key(|(run, _)| Some(*run) != suspect);
         let factor = 10_u64.saturating_pow(lives.deaths - 1);
         let share = ALL_ALONE_MS_MAX / (taken.len() as u64).max(1);
         let patience = Duration::from_millis(ALONE_MS.saturating_mul(factor).min(share).max(1));
@@ -182,11 +199,14 @@ impl Engine {
         );
         let mut again = Vec::with_capacity(taken.len());
         let mut beside: Vec<RunId> = Vec::new();
-        for Taken { run, loaded, live } in taken {
+        for (run, read) in taken {
             beside.retain(|run| self.runs.is_live(*run));
             beside.push(run);
             self.keep_lives(&Lives { alone: beside.clone(), suspect, ..lives.clone() }).await?;
-            self.take(run, live, loaded);
+            match read {
+                Some((loaded, live)) => self.take(run, live, loaded),
+                None => self.bring(run).await,
+            }
             self.until_it_is_on_record(run, patience).await?;
             self.runs.put_down(run);
             tokio::select! {
@@ -199,10 +219,7 @@ impl Engine {
             again.push(run);
         }
         self.keep_lives(&Lives { alone: Vec::new(), suspect: None, ..lives }).await?;
-        for run in again {
-            self.wake(run).await;
-        }
-        Ok(())
+        Ok(again)
     }
 
     /// Waits until a run has made a record that is durable, has left memory, or the time is over.
@@ -230,7 +247,7 @@ impl Engine {
         if summary.status == Status::Waiting {
             return Ok(None);
         }
-        let was_aside = aside::is_poisoned(&summary);
+        let was_aside = summary.poisoned;
         let rests = !was_aside && matches!(summary.status, Status::Blocked | Status::Parked | Status::Suspended);
         if lives.deaths > 1 {
             self.keep_lives(&Lives { alone: vec![run], suspect: lives.last(), ..lives.clone() }).await?;

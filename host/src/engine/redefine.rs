@@ -87,8 +87,7 @@ impl Engine {
             seq = last + 1;
             for (_, entry) in page {
                 let Entry::Decision { events } = entry else { continue };
-                for content in events {
-                    let value = self.services.journal.value(content)?;
+                for value in self.services.journal.events(events)? {
                     let event: Event = serde_json::from_value(value)
                         .map_err(|e| LoadError::Damaged(format!("a decision of the run cannot be read: {e}")))?;
                     replay.read(&event).map_err(|d| differs(&pins, &after, &d))?;

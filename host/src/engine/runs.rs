@@ -20,6 +20,7 @@ use super::execution::{self, CallKey, Execution as _, Intent, Settle, Signal};
 use super::places::Places;
 use super::waiting::Activity;
 use super::{Engine, aside};
+use crate::faults::{Plant, planted};
 use crate::journal::{self, Entry, Summary, Ticket, key};
 
 /// A run that a driver carries.
@@ -276,7 +277,7 @@ impl Engine {
                     engine.runs.places.ended();
                 }
                 engine.runs.ended.notify_waiters();
-                engine.run_left(run);
+                engine.run_left();
                 engine.next_in_line();
                 return;
             }
@@ -297,13 +298,19 @@ impl Engine {
         self.set_aside(run, &LoadError::Damaged("the host failed while it carried the run".to_owned()));
         self.runs.lock().remove(&run);
         self.runs.ended.notify_waiters();
-        self.run_left(run);
+        self.run_left();
         self.next_in_line();
     }
 
     /// The port of a run did not do what it was asked: of the run, of this moment, or of the store.
     fn failed(&self, run: RunId, error: &execution::Error) {
         match error {
+            execution::Error::OfTheRun(_) if planted(Plant::RunErrorEndsHost) => {
+                self.services.fatal.send_replace(Some(error.to_string()));
+            }
+            execution::Error::Later(_) if planted(Plant::FullIsOfTheRun) => {
+                self.set_aside(run, &LoadError::Damaged(error.to_string()));
+            }
             execution::Error::OfTheRun(_) | execution::Error::TooLarge { .. } => {
                 self.set_aside(run, &LoadError::Port(error.clone()));
             }

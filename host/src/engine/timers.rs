@@ -111,6 +111,7 @@ impl Timers {
         let mut next = self.lock();
         let behind = match next.horizon {
             Horizon::Start => None,
+            Horizon::At(_) if planted(Plant::ReadTimersAnew) => None,
             Horizon::At(last) => Some(last),
             Horizon::End => return Ok(()),
         };

@@ -5,7 +5,8 @@ use bellhop_core::run::{Reason, Status};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Engine;
+use super::{Engine, Services};
+use crate::journal::store::{self, Lack};
 use crate::journal::{self, Summary};
 
 /// A run, as `GET /v1/runs/{id}` shows it.
@@ -48,6 +49,27 @@ pub(crate) struct RunView {
 /// Runs that are looked at before others have their turn on the thread.
 const LOOKED_AT_ONCE: u64 = 100;
 
+impl Services {
+    /// Waits until all that was read before is durable, so that nothing is told that a crash takes back.
+    ///
+    /// # Errors
+    /// [`store::Error::NoRoom`]: that has to wait until the disk has room, which nobody can say when it is.
+    pub(super) async fn what_was_read_is_durable(&self) -> Result<(), journal::Error> {
+        // Taken after the read: what was read was accepted by now.
+        let mut durable = self.journal.durable(self.journal.tip());
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut durable => return Ok(done?),
+                () = self.clock.sleep(journal::ROOM_LOOK) => {}
+            }
+            if let Some(Lack { free, wanted }) = self.journal.stats().held {
+                return Err(store::Error::NoRoom { free, wanted }.into());
+            }
+        }
+    }
+}
+
 impl Engine {
     fn view(&self, run: RunId, summary: Summary) -> Result<RunView, journal::Error> {
         let value = |content: Option<journal::Content>| content.map(|c| self.services.journal.value(c)).transpose();
@@ -74,9 +96,7 @@ impl Engine {
     pub(crate) async fn run_view(&self, run: RunId) -> Result<Option<RunView>, journal::Error> {
         let Some(summary) = self.summary(run)? else { return Ok(None) };
         let view = self.view(run, summary)?;
-        // Taken after the read: what was read was accepted by now.
-        let tip = self.services.journal.tip();
-        self.services.journal.durable(tip).await?;
+        self.services.what_was_read_is_durable().await?;
         Ok(Some(view))
     }
 
@@ -116,8 +136,7 @@ impl Engine {
                 tokio::task::yield_now().await;
             }
         }
-        let tip = self.services.journal.tip();
-        self.services.journal.durable(tip).await?;
+        self.services.what_was_read_is_durable().await?;
         Ok((views, next))
     }
 

@@ -165,6 +165,15 @@ impl Waiting {
         let _gone = self.rung.send(run);
     }
 
+    /// Keeps what a call has behind it that leaves memory and waits for nothing; what it waits for has it already.
+    pub(super) fn keep_progress(&self, run: RunId, place: &Place, progress: Progress) {
+        let is_kept = self.book().held.get(&run).is_some_and(|held| held.iter().any(|(kept, _)| kept == place));
+        if !is_kept {
+            let turn: Turn = Box::pin(std::future::ready(()));
+            self.keep(run, place.clone(), Held { turn: Some(turn), progress, wanted: Wanted::Backoff });
+        }
+    }
+
     /// Whether the turn of any that is kept for the run has come by now.
     fn has_come(&self, run: RunId) -> bool {
         let waker = Waker::from(Arc::new(Bell { run, rung: self.rung.clone() }));

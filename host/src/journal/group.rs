@@ -88,6 +88,8 @@ struct State {
     written: Written,
     /// The writer sleeps and has to be woken.
     idle: bool,
+    /// What the disk lacks for the next group.
+    held: Option<Lack>,
 }
 
 /// Groups that only a synchronisation is missing to.
@@ -222,6 +224,8 @@ impl Queue {
     }
 
     pub(super) fn stats(&self) -> Stats {
+        // Before the lock: the system may take its time over a disk that is far away, and whoever writes waits for it.
+        let lack = self.lack();
         let state = self.state();
         Stats {
             batches: state.tip,
@@ -231,7 +235,10 @@ impl Queue {
             bytes: state.bytes,
             queue_batches: state.queue_batches,
             queue_bytes: state.queue_bytes,
-            lack: self.lack(),
+            is_half_full: state.queue_batches >= self.limits.queue_batches_max / 2
+                || state.queue_bytes >= self.limits.queue_bytes_max / 2,
+            lack,
+            held: state.held,
         }
     }
 
@@ -241,14 +248,17 @@ impl Queue {
     }
 
     fn lack(&self) -> Option<Lack> {
+        if planted(Plant::IgnoreFullDisk) {
+            return None;
+        }
         let room = (self.space)()?;
         let wanted = self.reserve(room);
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
     }
 
-    /// What is missing for writing so many bytes, such that the store never meets the end of the disk.
-    fn held(&self, bytes: usize) -> Option<Lack> {
-        let room = (self.space)()?;
+    /// What is missing, with so much room, for writing so many bytes, such that the store never meets the end of the disk.
+    fn held(&self, room: Option<Room>, bytes: usize) -> Option<Lack> {
+        let room = room.filter(|_| !planted(Plant::IgnoreFullDisk))?;
         // A page is written anew for each item of it, and the store's own files grow by whole segments.
         let wanted = (self.reserve(room) / 4).saturating_add((bytes as u64).saturating_mul(2));
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
@@ -292,10 +302,12 @@ impl Queue {
     /// # Errors
     /// There is no room for what is to be written before the end.
     fn next(&self) -> Result<Option<Step>, String> {
-        let mut state = self.state();
         let mut has_lingered = false;
         let mut is_told = false;
         loop {
+            // Before the lock, as in `stats`.
+            let room = (self.space)();
+            let mut state = self.state();
             // Not before what is waited for is written; and not after more than that, or much work would delay all.
             let waited_for = state.wanted.is_some_and(|(first, _)| first <= state.written.last);
             let enough = state.written.groups >= UNSYNCED_GROUPS_MAX;
@@ -305,7 +317,8 @@ impl Queue {
             }
             let next = state.sealed.front().map(|group| group.bytes);
             let next = next.or_else(|| (state.open.batches > 0).then_some(state.open.bytes));
-            let held = next.and_then(|bytes| self.held(bytes));
+            let held = next.and_then(|bytes| self.held(room, bytes));
+            state.held = held;
             if next.is_some() && held.is_none() {
                 if is_told {
                     tracing::info!("the store's disk has room again: what waited is written");
@@ -330,18 +343,20 @@ impl Queue {
                 tracing::warn!(free, wanted, "the store's disk is full: everything that is to be written waits");
             }
             state.idle = true;
-            if held.is_some() {
-                let span = if state.written.groups > 0 { self.limits.linger } else { self.limits.look_again };
-                let waited = self.wake.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner);
-                state = waited.0;
-                has_lingered = state.written.groups > 0 && waited.1.timed_out();
-            } else if state.written.groups > 0 {
-                let waited = self.wake.wait_timeout(state, self.limits.linger).unwrap_or_else(PoisonError::into_inner);
-                state = waited.0;
-                has_lingered = waited.1.timed_out();
-            } else {
-                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
+            let lingers = state.written.groups > 0;
+            let span = match held {
+                _ if lingers => Some(self.limits.linger),
+                Some(_) => Some(self.limits.look_again),
+                None => None,
+            };
+            let mut state = match span {
+                Some(span) => {
+                    let waited = self.wake.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner);
+                    has_lingered = lingers && waited.1.timed_out();
+                    waited.0
+                }
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
             state.idle = false;
         }
     }

@@ -17,6 +17,7 @@ use super::key::{self, Key, Parts, Range, Space};
 use super::record;
 use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ticket};
 use super::summary::{Open, Snapshot, Summary};
+use crate::faults::{Plant, planted};
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
@@ -301,6 +302,19 @@ impl Journal {
         Ok(entries)
     }
 
+    /// The events of the decision that is the run's entry `seq`; none where that is no decision.
+    pub(crate) fn decision(&self, run: RunId, seq: u64) -> Result<Option<Vec<Value>>, Error> {
+        match self.entries(run, seq, 1)?.pop() {
+            Some((_, Entry::Decision { events })) => self.events(events).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What stands for the events of a decision.
+    pub(crate) fn events(&self, events: Vec<Content>) -> Result<Vec<Value>, Error> {
+        events.into_iter().map(|content| self.value(content)).collect()
+    }
+
     /// The run's latest snapshot.
     pub(crate) fn snapshot(&self, run: RunId) -> Result<Option<Snapshot>, Error> {
         self.get(&key::snapshot(run))
@@ -492,7 +506,8 @@ impl<T: DeserializeOwned> Iterator for Records<T> {
                 Ok(page) => page,
                 Err(error) => return Some(Err(error.into())),
             };
-            self.rest = page.next.map(|next| Range { from: next.to_vec(), to });
+            let next = page.next.filter(|_| !planted(Plant::ForgetNextPage));
+            self.rest = next.map(|next| Range { from: next.to_vec(), to });
             self.page = page.items.into_iter();
             for (key, reason) in page.damaged {
                 let error = store::Error::Corrupt { key: key::display(&key), reason };

@@ -186,7 +186,9 @@ impl Store for Memory {
             bytes: state.bytes,
             queue_batches: state.unsynced.len(),
             queue_bytes: state.unsynced.iter().map(Batch::bytes).sum(),
+            is_half_full: false,
             lack: state.lack,
+            held: state.lack.filter(|_| !state.unsynced.is_empty()),
         }
     }
 

@@ -3,6 +3,8 @@
 //! [`Journal`] is what the engine uses: typed records over a [`Store`], the storage port, with an implementation in
 //! memory and one in a folder ([`sled`]). It knows the core's ids, digests and times, and nothing else of the program.
 
+use std::time::Duration;
+
 mod damage;
 pub(crate) mod entry;
 mod group;
@@ -20,6 +22,9 @@ mod watermark;
 
 #[cfg(test)]
 mod tests;
+
+/// How often a disk that lacks room is looked at, by the writer and by those who wait.
+pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(250);
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
 pub(crate) use journal::{Error, Journal, Write, damaged_is_none};

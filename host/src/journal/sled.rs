@@ -26,13 +26,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use ::sled::IVec;
 
 mod files;
 mod options;
 
+use super::ROOM_LOOK;
 use super::group::{Changes, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
 use super::key;
 use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
@@ -116,7 +116,7 @@ impl Sled {
             group_bytes_max: options.group_bytes_max,
             linger: options.linger,
             reserve_bytes: options.reserve_bytes,
-            look_again: LOOK_AGAIN,
+            look_again: ROOM_LOOK,
         };
         let space: Space = match &options.space {
             Some(Asked(asked)) => {
@@ -225,9 +225,6 @@ impl Drop for Sled {
         let _ = self.close();
     }
 }
-
-/// How often a disk that lacks room is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What the writing thread has.
 struct Disk {

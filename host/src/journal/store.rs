@@ -185,8 +185,12 @@ pub(crate) struct Stats {
     pub(crate) queue_batches: usize,
     /// Their bytes.
     pub(crate) queue_bytes: usize,
+    /// Whether the queue is half full, of batches or of bytes.
+    pub(crate) is_half_full: bool,
     /// What the disk lacks now, when it lacks room.
     pub(crate) lack: Option<Lack>,
+    /// What it lacks for that which is to be written next: until that is there, nothing more becomes durable.
+    pub(crate) held: Option<Lack>,
 }
 
 /// The room of a disk.

@@ -66,8 +66,8 @@ const SMALL_CPU_S_MAX: u64 = 20;
 const SMALL_AT_ONCE: usize = 2;
 /// Large ones that are compiled at once: two would need twice the memory.
 const LARGE_AT_ONCE: usize = 1;
-/// How long one waits for its turn. With the time for compiling it is less than a client waits for its answer.
-const TURN_MAX: Duration = Duration::from_secs(30);
+/// How long one waits for its turn.
+pub(super) const TURN_S_MAX: u64 = 30;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -182,8 +182,9 @@ impl Inner {
         } else {
             (&self.large, self.limits.compile_cpu_s_max)
         };
-        let Ok(Ok(_turn)) = tokio::time::timeout(TURN_MAX, lane.acquire()).await else {
-            return Err(Error::Busy("other plugins are being compiled: send it again in a minute".to_owned()));
+        let turn = Duration::from_secs(TURN_S_MAX);
+        let Ok(Ok(_turn)) = tokio::time::timeout(turn, lane.acquire()).await else {
+            return Err(Error::Busy("other plugins are being compiled".to_owned()));
         };
         // Somebody else may have made it while this waited.
         let path = self.path(&digest);
@@ -268,10 +269,9 @@ impl Inner {
             }
             Ok(Err(error)) => Err(Error::Unavailable(format!("the compiling child cannot be waited for: {error}"))),
             // A component that needs too much has met its own bound before: that of the processor's time is less.
-            Err(_) => Err(Error::Busy(format!(
-                "this machine was too busy to compile it within {} seconds: send it again",
-                limit.as_secs()
-            ))),
+            Err(_) => {
+                Err(Error::Busy(format!("this machine was too busy to compile it within {} seconds", limit.as_secs())))
+            }
         }
     }
 
@@ -282,9 +282,9 @@ impl Inner {
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         match signal {
             Some(XCPU) => refused(&format!("it needs more than {cpu_s_max} seconds of processor time")),
-            Some(KILL) => Error::Busy(
-                "the compiler was stopped by the system, which may be short of memory: send it again".to_owned(),
-            ),
+            Some(KILL) => {
+                Error::Busy("the compiler was stopped by the system, which may be short of memory".to_owned())
+            }
             Some(_) if said.contains("memory allocation") => {
                 refused(&format!("it needs more than {} bytes of memory", self.limits.compile_memory_bytes_max))
             }

@@ -61,6 +61,12 @@ pub(crate) struct Options {
     pub compile: CompileMode,
 }
 
+/// How long compiling one plugin may take. Whoever meets this has met a busy machine, because the processor's time of a
+/// plugin that is too much for any machine has ended before.
+const COMPILE_S_MAX: u64 = 75;
+/// How long a plugin waits for its turn and is compiled. Clients wait longer for an answer.
+pub(crate) const PREPARED_S_MAX: u64 = compile::TURN_S_MAX + COMPILE_S_MAX;
+
 /// Sizes of the engine as a whole. What one call may use is its [`Budget`].
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
@@ -98,9 +104,7 @@ impl Default for Limits {
             component_bytes_max: 31 << 20,
             compile_cpu_s_max: 60,
             compile_memory_bytes_max: 4 << 30,
-            // More than the processor's time, so that whoever meets this has met a busy machine; with the wait for a turn
-            // still less than the 120 s for which clients wait.
-            compile_wall_s_max: 75,
+            compile_wall_s_max: COMPILE_S_MAX,
         }
     }
 }

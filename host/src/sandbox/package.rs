@@ -10,6 +10,7 @@ use super::bindings::{ACTIONS_INTERFACE, Halt, Host};
 use super::instance::{self, Budget, Call, Callee, Export, State, Trap};
 use super::places::Needs;
 use super::{Inspection, Refusal, Shared, wasi};
+use bellhop_core::json;
 use bellhop_core::text::plain;
 
 /// Why a plugin is not ready.
@@ -99,7 +100,7 @@ impl Package {
     /// Every capability is a trap meanwhile, and a second of computing and 256 KiB are the most that it has.
     ///
     /// # Errors
-    /// It trapped, answered no JSON, or answered differently the second time.
+    /// It trapped, answered no JSON or what readers of JSON do not agree about, or answered differently the second time.
     pub(crate) async fn describe(&self) -> Result<Value, Refusal> {
         // Another clock and other randomness: a description that depends on them is none.
         let first = self.describe_once(instance::Context::default()).await?;
@@ -107,7 +108,15 @@ impl Package {
         if first != second {
             return Err(Refusal::DescriptionUnstable);
         }
-        serde_json::from_str(&first).map_err(|e| Refusal::DescriptionNotJson { detail: e.to_string() })
+        let described =
+            serde_json::from_str(&first).map_err(|e| Refusal::DescriptionNotJson { detail: e.to_string() })?;
+        match json::findings(first.as_bytes()).into_iter().next() {
+            None => Ok(described),
+            Some(found) => {
+                let pointer = plain(&found.pointer).into_owned();
+                Err(Refusal::DescriptionDoubtful { pointer, what: found.what.message() })
+            }
+        }
     }
 
     async fn describe_once(&self, context: instance::Context) -> Result<String, Refusal> {

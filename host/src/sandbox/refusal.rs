@@ -108,6 +108,14 @@ pub(crate) enum Refusal {
         /// What the parser says.
         detail: String,
     },
+    /// `describe` answered something that two readers would not read alike.
+    #[error("the plugin's description, at `{pointer}`: {what}")]
+    DescriptionDoubtful {
+        /// Where.
+        pointer: String,
+        /// What it is.
+        what: &'static str,
+    },
     /// `describe` answered differently the second time.
     #[error("the plugin describes itself differently each time, so it is no function of its input")]
     DescriptionUnstable,
@@ -144,6 +152,9 @@ impl Refusal {
             }
             Self::Describe { .. } => "answer `describe` from what is in the program, without any call, within a second",
             Self::DescriptionNotJson { .. } => "answer `describe` with the manifest as JSON",
+            Self::DescriptionDoubtful { .. } => {
+                "answer `describe` with JSON that everybody reads alike: each key once, no number or character that is none"
+            }
             Self::DescriptionUnstable => "answer `describe` from what is in the program alone",
         }
     }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+pub(crate) mod dice;
 pub(crate) mod hosted;
 pub(crate) mod http;
 pub(crate) mod traced;

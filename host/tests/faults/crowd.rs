@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::bellhop::dice::Dice;
 use crate::bellhop::hosted::{now, try_call};
 use crate::scenarios::{self, onboard};
 use crate::stage::{Outcome, Stage, Start};
@@ -28,24 +29,6 @@ const IDLE_LIVES_MAX: u32 = 3;
 /// Every so many kills one comes while the host takes up what it finds. Never two in a row: a run under which two
 /// starts die is set aside, and should be.
 const EARLY_EVERY: u64 = 8;
-
-/// Randomness that can be had again.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn of(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Splitmix64.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 /// A client that never gives up: the host is killed under it, and it asks again.
 struct Client {

@@ -17,15 +17,19 @@ mod doubt;
 mod mutants;
 mod points;
 mod scenarios;
+mod slicer;
 mod stage;
+#[allow(dead_code, reason = "the sandbox's own tests use all of it")]
+#[path = "../../src/sandbox/tests/wat.rs"]
+mod wat;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bellhop::dice::Dice;
 use bellhop::hosted::now;
-use crowd::Dice;
 use points::{Every, Pairs, Tried, in_seconds};
 use scenarios::{ALL, PLAIN, Scenario};
 use stage::{Death, Outcome, Stage};

@@ -1,14 +1,21 @@
 //! Each planted mistake, switched on alone, has to break a promise that is kept without it.
 
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::bellhop::dice::Dice;
 use crate::bellhop::{hosted::now, traced};
-use crate::crowd::{self, Dice};
 use crate::points::EVERY;
 use crate::scenarios::named;
 use crate::stage::{Outcome, Stage};
-use crate::{doubt, points};
+use crate::{crowd, doubt, points};
 
 /// So often the system calls of a life are looked at.
 const PROOFS: usize = 3;
+
+/// Tests that a mistake keeps from ending have found it.
+const TESTS_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// How a mistake is found out.
 enum By {
@@ -22,6 +29,8 @@ enum By {
     Adds,
     /// Slack wants to be left alone; with a kill or without.
     LeftAlone { killed: bool },
+    /// The tests of the program itself whose names begin so.
+    Tests(&'static str),
 }
 
 /// The mistakes that are made outside of the core, and what finds each.
@@ -49,6 +58,18 @@ const PLANTS: &[(&str, By)] = &[
     ("ignore-retry-after", By::LeftAlone { killed: false }),
     ("forget-retry-after", By::LeftAlone { killed: true }),
     ("watermark-ahead", By::Points("plain")),
+    ("decide-unbounded", By::Tests("engine::tests::outgrown")),
+    ("run-error-ends-host", By::Tests("engine::tests::store_errors")),
+    ("full-is-of-the-run", By::Tests("engine::tests::store_errors")),
+    ("read-timers-anew", By::Tests("engine::tests::waking")),
+    ("suspect-at-once", By::Tests("engine::tests::recovery")),
+    ("ignore-full-disk", By::Tests("journal::tests::space")),
+    ("speak-for-the-host", By::Tests("engine::call::answer")),
+    ("leave-calls-under-way", By::Tests("engine::tests::store_errors")),
+    ("forget-slices", By::Tests("engine::tests::never_doubled")),
+    ("forget-next-page", By::Tests("engine::tokens")),
+    ("park-at-first-failure", By::Tests("engine::tests::outages")),
+    ("ignore-shares", By::Tests("api::door")),
 ];
 
 impl By {
@@ -59,6 +80,7 @@ impl By {
             Self::Calls => "the system calls".to_owned(),
             Self::Adds => "one group".to_owned(),
             Self::LeftAlone { .. } => "left alone".to_owned(),
+            Self::Tests(prefix) => format!("tests `{prefix}`"),
         }
     }
 
@@ -70,8 +92,46 @@ impl By {
             Self::Calls => (0..PROOFS).try_for_each(|_| stage.prove()),
             Self::Adds => crowd::adds(stage, &mut Dice::of(1), 0).map(drop),
             Self::LeftAlone { killed } => crowd::left_alone(stage, *killed),
+            Self::Tests(prefix) => own_tests(prefix, stage.plant.as_deref()),
         }
     }
+}
+
+/// Plays tests of the program itself, with the mistake in it. An error that is none of theirs ends all.
+fn own_tests(prefix: &str, plant: Option<&str>) -> Outcome<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--quiet", "--workspace", "--features", "bellhop/faults", "--bin", "bellhop", "--", prefix]);
+    cargo.env("BELLHOP_FAULTS_PLANT", plant.unwrap_or_default());
+    let Some(said) = told(cargo, TESTS_TIME_MAX)? else { return Err("they do not end".to_owned()) };
+    let result = said.lines().find(|line| line.starts_with("test result: ")).unwrap_or_default();
+    let passed: Option<u32> = result.split_once(". ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    if result.starts_with("test result: ok") && passed.is_some_and(|passed| passed > 0) {
+        return Ok(());
+    }
+    let first = said.lines().find_map(|line| line.strip_prefix("---- ")?.strip_suffix(" stdout ----"));
+    match first.filter(|_| result.starts_with("test result: FAILED")) {
+        Some(first) => Err(format!("{first} fails")),
+        None => panic!("`{prefix}` names no tests that can be played: {said}"),
+    }
+}
+
+/// What a command prints; none where it does not end in time.
+fn told(mut command: Command, time_max: Duration) -> Outcome<Option<String>> {
+    let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+    let out = || file.reopen().map_err(|error| error.to_string());
+    command.stdin(Stdio::null()).stdout(out()?).stderr(out()?).process_group(0);
+    let mut child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    let began = now();
+    while child.try_wait().map_err(|error| error.to_string())?.is_none() {
+        if began.elapsed() > time_max {
+            // What it started itself goes with it.
+            let _killed = Command::new("kill").args(["-9", "--", &format!("-{}", child.id())]).status();
+            let _ended = child.wait();
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::fs::read_to_string(file.path()).map(Some).map_err(|error| error.to_string())
 }
 
 /// Plants each in turn; gives how many were found, or which were not.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::bellhop::dice::Dice;
 use crate::bellhop::hosted::now;
-use crate::crowd::Dice;
 use crate::scenarios::Scenario;
 use crate::stage::{Death, Outcome, Seen, Stage};
 

@@ -31,6 +31,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario { name: "notice", script: notice, effects: 2 },
     Scenario { name: "blocked", script: blocked, effects: 1 },
     Scenario { name: "differs", script: differs, effects: 1 },
+    Scenario { name: "slices", script: slices, effects: 3 },
 ];
 
 /// By name.
@@ -165,6 +166,14 @@ do:
       try:
         - role: { call: 'user.set-role:1@slack', with: { connection: acme, workspace: T0HQ, user: U0HQGUEST, role: owner } }
       catch: { retry: { delay: { milliseconds: 5 }, limit: { attempt: { count: 2 } } } }
+",
+    ),
+    (
+        "slices",
+        "\
+document: { dsl: 1.0.3, namespace: it, name: slices, version: 1.0.0 }
+do:
+  - write: { call: 'slices.write:1@slicer', with: { connection: plus } }
 ",
     ),
     // What can be read back of these needs scopes that the connection does not have.
@@ -321,6 +330,10 @@ pub(crate) fn onboard(number: usize) -> Start {
 fn onboarding(stage: &mut Stage) -> Outcome<Value> {
     let run = stage.run(&onboard(1))?;
     Ok(end_of(&stage.ended(&run)?))
+}
+
+fn slices(stage: &mut Stage) -> Outcome<Value> {
+    one(stage, "it/slices", &json!({}))
 }
 
 fn timer(stage: &mut Stage) -> Outcome<Value> {

@@ -11,6 +11,7 @@ use crate::bellhop::hosted::{now, try_call};
 use crate::bellhop::http::{self, Answer, Request};
 use crate::bellhop::{Place, Started, slack_plugin, traced};
 use crate::scenarios;
+use crate::slicer;
 
 /// What went wrong, in words.
 pub(crate) type Outcome<T> = Result<T, String>;
@@ -171,7 +172,9 @@ impl Stage {
 
     fn install(&mut self) -> Outcome<()> {
         let plugin = std::fs::read(slack_plugin()).map_err(|e| e.to_string())?;
-        self.upload("POST", "/v1/plugins?grantAll=true", "application/wasm", &plugin)?;
+        for plugin in [plugin, slicer::plugin()] {
+            self.upload("POST", "/v1/plugins?grantAll=true", "application/wasm", &plugin)?;
+        }
         for connection in scenarios::connections() {
             self.done("POST", "/v1/connections", Some(&connection))?;
         }

@@ -34,6 +34,8 @@ pub(crate) struct Played {
     pub(crate) cases: usize,
     /// Cases by number, with what is wrong.
     pub(crate) broken: BTreeMap<usize, String>,
+    /// Cases for which there was no time, by number.
+    pub(crate) left_out: Vec<usize>,
     /// What broke with all of these and with none of them alone.
     pub(crate) together: Option<(Vec<usize>, String)>,
     pub(crate) seen: Seen,
@@ -82,6 +84,7 @@ pub(crate) fn play_all(stage: &Stage<'_>, numbers: &[usize]) -> Played {
             played.together = Some((attempt.begun, trouble));
         }
     }
+    played.left_out = left;
     played
 }
 

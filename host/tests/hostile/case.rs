@@ -111,13 +111,14 @@ pub(crate) enum Step {
         /// They are not waited for. The host has to know them at the end of the batch.
         #[serde(default)]
         leave: bool,
-        /// Keeps the id of the last one under this name.
+        /// Keeps their ids under this name. `@{NAME}` is the last one; `until` waits for all of them.
         #[serde(default)]
         keep: Option<String>,
         #[serde(default)]
         is: Vec<String>,
     },
-    /// Waits until a run has one of these ends.
+    /// Waits until a run, or each that was kept under a name, has one of these ends; `within_s` is for all of them
+    /// together.
     Until {
         run: String,
         #[serde(default = "some_seconds")]
@@ -273,6 +274,16 @@ impl Case {
     /// The part of its name that says what kind of case it is; all of it for a written one.
     pub(crate) fn kind(&self) -> &str {
         self.name.split_once('#').map_or(self.name.as_str(), |(kind, _)| kind)
+    }
+
+    /// It stands in a file; the others are generated.
+    pub(crate) fn is_written(&self) -> bool {
+        !self.name.contains('#')
+    }
+
+    /// Whether one of its steps comes from an address of its own, for which Python is wanted.
+    pub(crate) fn wants_python(&self) -> bool {
+        self.step.iter().any(|step| matches!(step, Step::Flood { from: Some(_), .. }))
     }
 
     /// Its name as a name of workflows has to be.

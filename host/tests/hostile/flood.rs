@@ -51,7 +51,14 @@ pub(crate) fn hold(
     Ok(())
 }
 
-/// The same by Python, which can choose the address that it comes from; nothing is done where there is none.
+/// Whether there is a Python here, without which no flood comes from an address of its own.
+pub(crate) fn has_python() -> bool {
+    let mut python = Command::new("python3");
+    python.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    python.status().is_ok_and(|status| status.success())
+}
+
+/// The same by Python, which can choose the address that it comes from.
 fn elsewhere(
     address: &str,
     connections: usize,
@@ -70,6 +77,7 @@ while len(all) < n and time.time() < end:
     try:
         s = socket.create_connection((host, port), 2, (src, 0)); s.setblocking(False); all.append(s)
     except OSError: break
+if n > 0 and not all: sys.exit(3)
 while time.time() < end:
     for s in list(all):
         try:
@@ -84,7 +92,7 @@ while time.time() < end:
     let arguments = ["-c", SCRIPT, host, port, &numbers[0], from, &numbers[1], &numbers[2], bytes];
     let mut python = Command::new("python3");
     python.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let Ok(mut child) = python.spawn() else { return Ok(()) };
+    let mut child = python.spawn().map_err(|error| format!("python3: {error}"))?;
     ended(&mut child, for_s)
 }
 
@@ -93,12 +101,13 @@ fn ended(child: &mut Child, for_s: u64) -> Result<(), String> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) if status.code() == Some(3) => return Err("not one connection could be made".to_owned()),
             Ok(Some(status)) => return Err(format!("the flood ends with {status}")),
             Ok(None) if now() < until => std::thread::sleep(Duration::from_millis(20)),
             Ok(None) | Err(_) => {
                 let _killed = child.kill();
                 let _ended = child.wait();
-                return Ok(());
+                return Err("the flood does not end".to_owned());
             }
         }
     }

@@ -29,7 +29,8 @@ pub(crate) struct Play<'a> {
     world: &'a World,
     case: &'a Case,
     until: Instant,
-    kept: BTreeMap<String, String>,
+    /// What earlier steps kept: of runs that were started together, all.
+    kept: BTreeMap<String, Vec<String>>,
 }
 
 /// Plays a case to its end.
@@ -71,10 +72,10 @@ impl Play<'_> {
             }
             Step::Start { of, input, times, leave, keep, is } => {
                 let of = of.as_ref().map_or_else(|| format!("{NAMESPACE}/{}", self.case.slug()), |of| self.filled(of));
-                let last = self.start(&of, input, *times, *leave, is)?;
-                self.keep(keep.as_ref(), last)
+                let runs = self.start(&of, input, *times, *leave, is)?;
+                self.keep(keep.as_ref(), runs)
             }
-            Step::Until { run, within_s, is } => self.reached(&self.filled(run), *within_s, is),
+            Step::Until { run, within_s, is } => self.reached(run, *within_s, is),
             Step::Send { .. } => self.requests(step),
             Step::Raw { bytes, is } => self.raw(bytes, is),
             Step::Flood { connections, from, bytes, every_ms, for_s } => {
@@ -92,8 +93,8 @@ impl Play<'_> {
             Step::Act { plugin, input, times, keep, is } => {
                 let path = format!("/v1/actions/{}:1@{plugin}/runs", guest::ACTION);
                 let body = json!({ "connection": "plus", "input": expand::value(input) }).to_string();
-                let last = self.runs(&path, &body, *times, false, is)?;
-                self.keep(keep.as_ref(), last)
+                let runs = self.runs(&path, &body, *times, false, is)?;
+                self.keep(keep.as_ref(), runs)
             }
             Step::Slack { fault } => self.slack(fault),
             Step::Ledger { with, count } => {
@@ -123,20 +124,28 @@ impl Play<'_> {
         }
     }
 
-    /// A text with what earlier steps kept.
+    /// A text with what earlier steps kept: of several, the last.
     fn filled(&self, text: &str) -> String {
         if !text.contains("@{") {
             return text.to_owned();
         }
-        self.kept.iter().fold(text.replace("@{case}", &self.case.slug()), |text, (name, value)| {
-            text.replace(&format!("@{{{name}}}"), value)
+        self.kept.iter().fold(text.replace("@{case}", &self.case.slug()), |text, (name, values)| {
+            values.last().map_or_else(|| text.clone(), |last| text.replace(&format!("@{{{name}}}"), last))
         })
     }
 
-    fn keep(&mut self, name: Option<&String>, run: Option<String>) -> Result<(), String> {
+    /// All that was kept under a name, where the text is `@{NAME}`.
+    fn each(&self, text: &str) -> Vec<String> {
+        let name = text.strip_prefix("@{").and_then(|rest| rest.strip_suffix('}'));
+        name.and_then(|name| self.kept.get(name)).cloned().unwrap_or_else(|| vec![self.filled(text)])
+    }
+
+    fn keep(&mut self, name: Option<&String>, runs: Vec<String>) -> Result<(), String> {
         if let Some(name) = name {
-            let run = run.ok_or("no run was started, so none is kept")?;
-            self.kept.insert(name.clone(), run);
+            if runs.is_empty() {
+                return Err("no run was started, so none is kept".to_owned());
+            }
+            self.kept.insert(name.clone(), runs);
         }
         Ok(())
     }
@@ -162,22 +171,15 @@ impl Play<'_> {
             .send(Request { method: "PUT", path: &path, kind, body: text.as_bytes(), ..Request::default() }, self.until)
     }
 
-    fn start(
-        &self,
-        of: &str,
-        input: &Value,
-        times: usize,
-        leave: bool,
-        is: &[String],
-    ) -> Result<Option<String>, String> {
+    fn start(&self, of: &str, input: &Value, times: usize, leave: bool, is: &[String]) -> Result<Vec<String>, String> {
         let path = format!("/v1/workflows/{of}/runs");
         let body = format!(r#"{{"input":{}}}"#, self.filled(&expand::value(input).to_string()));
         self.runs(&path, &body, times, leave, is)
     }
 
-    /// Starts runs at once; gives the id of one of them.
-    fn runs(&self, path: &str, body: &str, times: usize, leave: bool, is: &[String]) -> Result<Option<String>, String> {
-        let last = Mutex::new(None);
+    /// Starts runs at once; gives their ids.
+    fn runs(&self, path: &str, body: &str, times: usize, leave: bool, is: &[String]) -> Result<Vec<String>, String> {
+        let started = Mutex::new(Vec::new());
         self.together(times, TOGETHER, |_| {
             let wait = if leave { String::new() } else { format!("?wait={WAIT}") };
             let path = format!("{path}{wait}");
@@ -195,14 +197,14 @@ impl Play<'_> {
             }
             let view = answer.json();
             let run = view["id"].as_str().ok_or("an accepted run has no id")?.to_owned();
-            *last.lock().unwrap() = Some(run.clone());
+            started.lock().unwrap().push(run.clone());
             if leave {
                 self.world.remember(&run, "running", &self.case.name);
                 return Ok(());
             }
             self.ended(&run, view, is)
         })?;
-        Ok(last.into_inner().unwrap())
+        Ok(started.into_inner().unwrap())
     }
 
     /// Waits for the end of a run; one that goes on for too long is stopped, so that it is nobody else's trouble.
@@ -231,19 +233,25 @@ impl Play<'_> {
         let _refused = self.world.send(request, now() + Duration::from_secs(5));
     }
 
-    fn reached(&self, run: &str, within_s: u64, is: &[String]) -> Result<(), String> {
+    fn reached(&self, runs: &str, within_s: u64, is: &[String]) -> Result<(), String> {
         let until = (now() + Duration::from_secs(within_s)).min(self.until);
-        loop {
-            let view = self.world.get(&format!("/v1/runs/{run}"), until)?;
-            let end = ends::of_run(&view);
-            let wrong = ends::judged(&end, is);
-            self.world.remember(run, view["status"].as_str().unwrap_or_default(), &self.case.name);
-            match wrong {
-                None => return Ok(()),
-                Some(why) if now() + LOOK_AGAIN >= until => return Err(format!("after {within_s} s {why}")),
-                Some(_) => std::thread::sleep(LOOK_AGAIN),
+        let runs = self.each(runs);
+        for (number, run) in runs.iter().enumerate() {
+            loop {
+                let view = self.world.get(&format!("/v1/runs/{run}"), until)?;
+                let wrong = ends::judged(&ends::of_run(&view), is);
+                self.world.remember(run, view["status"].as_str().unwrap_or_default(), &self.case.name);
+                match wrong {
+                    None => break,
+                    Some(why) if now() + LOOK_AGAIN >= until => {
+                        let which = format!("the run {run}, number {} of {}", number + 1, runs.len());
+                        return Err(format!("after {within_s} s {which}: {why}"));
+                    }
+                    Some(_) => std::thread::sleep(LOOK_AGAIN),
+                }
             }
         }
+        Ok(())
     }
 
     /// Does the same so often, so many at a time; the first that fails is told.
@@ -317,7 +325,7 @@ impl Play<'_> {
         }
         for (name, pointer) in keep {
             let value = answer.pointer(pointer).ok_or_else(|| format!("the answer has no {pointer}"))?;
-            self.kept.insert(name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            self.kept.insert(name.clone(), vec![value.as_str().map_or_else(|| value.to_string(), str::to_owned)]);
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(crate) struct Report<'a> {
     played: usize,
     kinds: usize,
     left_out: usize,
+    /// Those that were not played and had to be.
+    missed: usize,
     broken: BTreeMap<String, String>,
     seen: Seen,
 }
@@ -40,17 +42,37 @@ impl<'a> Report<'a> {
             played: 0,
             kinds,
             left_out: 0,
+            missed: 0,
             broken: BTreeMap::new(),
             seen: Seen::default(),
         }
     }
 
-    /// So many cases had no time.
-    pub(crate) fn left_out(&mut self, cases: usize) {
-        self.left_out += cases;
+    /// There was no time for these cases. A generated one may be left out, a written one may not.
+    pub(crate) fn left_out(&mut self, numbers: &[usize]) {
+        for number in numbers {
+            let case = &self.cases[*number];
+            if case.is_written() {
+                let why = "it was not played: there was no time for it".to_owned();
+                println!("BROKEN  {}: {why}", case.name);
+                self.broken.insert(case.name.clone(), why);
+                self.missed += 1;
+            } else {
+                self.left_out += 1;
+            }
+        }
+    }
+
+    /// Nothing was played that was to be.
+    fn miss_all(&mut self) {
+        let why = format!("none of {} was played", self.cases.len());
+        println!("BROKEN  no case: {why}");
+        self.broken.insert("no case".to_owned(), why);
+        self.missed += 1;
     }
 
     pub(crate) fn take(&mut self, played: Played) {
+        self.left_out(&played.left_out);
         self.played += played.cases;
         self.seen.add(&played.seen);
         for (number, why) in played.broken {
@@ -118,6 +140,9 @@ impl<'a> Report<'a> {
 
     /// Says what was seen in all; the exit code.
     pub(crate) fn finish(mut self, bounds: Bounds) -> ExitCode {
+        if self.played == 0 {
+            self.miss_all();
+        }
         #[expect(clippy::cast_precision_loss, reason = "counts of a few hours")]
         let late_of_1000 = self.seen.late as f64 * 1e3 / (self.seen.asked.max(1) as f64);
         if late_of_1000 > bounds.late_of_1000 {
@@ -143,16 +168,18 @@ impl<'a> Report<'a> {
         );
         println!("{}", crate::ends::told());
         if self.left_out > 0 {
-            println!("{} cases are left out: there was no time for them", self.left_out);
+            println!("{} generated cases were not played: there was no time for them", self.left_out);
         }
         // As the other tests say it, for who counts them.
-        let (good, bad) = (self.played.saturating_sub(self.broken.len()), self.broken.len());
+        let bad = self.broken.len();
+        let good = self.played.saturating_sub(bad.saturating_sub(self.missed));
         if bad > 0 {
             println!("\nfailures:");
             self.broken.iter().for_each(|(name, why)| println!("    {name}: {why}"));
         }
         let word = if bad > 0 { "FAILED" } else { "ok" };
-        println!("\ntest result: {word}. {good} passed; {bad} failed; 0 ignored; 0 measured; 0 filtered out");
+        let ignored = self.left_out;
+        println!("\ntest result: {word}. {good} passed; {bad} failed; {ignored} ignored; 0 measured; 0 filtered out");
         println!("hostile: {} cases, {bad} broken", self.played);
         if bad > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }

@@ -17,7 +17,6 @@ mod parse;
 pub mod source;
 
 pub use check::check_expressions;
-pub(crate) use parse::kind_of;
 pub use parse::{
     PURPOSES, is_action_name, is_plugin_name, is_variable_name, is_version, is_workflow_name, parse, parse_reference,
 };

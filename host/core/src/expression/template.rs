@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{Error, Evaluator};
+use crate::pointer;
 
 /// A text of a definition that is an expression or a literal, with its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,15 +80,10 @@ impl Template {
     pub fn of(value: &Value, pointer: &str) -> Self {
         match value {
             Value::Array(items) => {
-                Self::Array(items.iter().enumerate().map(|(i, v)| Self::of(v, &format!("{pointer}/{i}"))).collect())
+                Self::Array(items.iter().enumerate().map(|(i, v)| Self::of(v, &pointer::item(pointer, i))).collect())
             }
             Value::Object(fields) => Self::Object(
-                fields
-                    .iter()
-                    .map(|(k, v)| {
-                        (k.clone(), Self::of(v, &format!("{pointer}/{}", k.replace('~', "~0").replace('/', "~1"))))
-                    })
-                    .collect(),
+                fields.iter().map(|(k, v)| (k.clone(), Self::of(v, &pointer::child(pointer, k)))).collect(),
             ),
             scalar => Self::Text(Text {
                 content: match scalar.as_str().and_then(program_of) {

@@ -11,7 +11,7 @@ use crate::definition::{PURPOSES, is_action_name, is_plugin_name};
 use crate::diagnostic::{code, nearest};
 use crate::fault::is_reserved;
 use crate::requirement::{Kind, Rules};
-use crate::schema::{PATTERNS_TOGETHER_MAX, Schema};
+use crate::schema::{Refused, TooMany};
 
 /// Longest title, in characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -23,6 +23,8 @@ const ERRORS_MAX: usize = 100;
 const EXCLUSIVE_MAX: usize = 16;
 /// Most calls of one alternative; no provider has as many methods.
 const CALLS_MAX: usize = 500;
+/// Most alternatives of one action, and most kinds of one alternative: each kind of connection stands in one of them.
+const KINDS_MAX: usize = Kind::ALL.len();
 
 const KEYS: [&str; 12] = [
     "name",
@@ -45,7 +47,6 @@ const LICENCES: [&str; 2] = ["adds", "reclaims"];
 pub(super) struct Declared<'m> {
     pub(super) name: Option<&'m str>,
     pub(super) inverse: Option<&'m str>,
-    pub(super) functions: BTreeSet<&'m str>,
 }
 
 /// How people are told of an action: by its name, else by its place.
@@ -58,7 +59,7 @@ pub(super) fn title(at: &At<'_>) -> String {
 
 /// Checks everything about an action but what other actions have to do with it.
 pub(super) fn check<'m>(at: &At<'m>, imports: &[String], rules: &Rules, report: &mut Report) -> Declared<'m> {
-    let mut declared = Declared { name: None, inverse: None, functions: BTreeSet::new() };
+    let mut declared = Declared { name: None, inverse: None };
     if report.object(at).is_none() {
         return declared;
     }
@@ -91,7 +92,7 @@ pub(super) fn check<'m>(at: &At<'m>, imports: &[String], rules: &Rules, report: 
     if let Some(at) = at.get("errors") {
         errors(&at, report);
     }
-    calls(at, imports, rules, &mut declared, report);
+    calls(at, imports, rules, report);
     declared
 }
 
@@ -100,7 +101,7 @@ fn name<'m>(at: &At<'m>, report: &mut Report) -> Option<&'m str> {
     let name = report.text(&at, 255)?;
     if !is_action_name(name) {
         let rule = "lower-case words with `.` or `-` between, as in `topic.set`";
-        let fix = match proposed(name) {
+        let fix = match proposed(name, is_action_name) {
             Some(word) => format!("write `{word}`"),
             None => format!("write {rule}"),
         };
@@ -116,29 +117,19 @@ fn name<'m>(at: &At<'m>, report: &mut Report) -> Option<&'m str> {
 }
 
 fn schema(at: &At<'_>, report: &mut Report) {
-    // Compiling patterns is what takes longest: what is beyond the most that all may have is not compiled.
-    if report.patterns > PATTERNS_TOGETHER_MAX {
-        return;
-    }
-    let compiled = Schema::compile(at.value);
-    report.patterns += compiled.as_ref().map_or(0, Schema::patterns);
-    if report.patterns > PATTERNS_TOGETHER_MAX {
-        let message =
-            format!("the schemas up to those of {} have more than {PATTERNS_TOGETHER_MAX} patterns", report.subject());
-        report.fault(code::SCHEMA_TOO_COSTLY, &at.pointer, message, "use fewer patterns");
-    }
-    for fault in compiled.err().into_iter().flatten() {
-        let (code, is, fix) = if fault.too_costly {
-            (
-                code::SCHEMA_TOO_COSTLY,
-                "takes too long to compare with",
-                "describe less of the value, or in fewer branches",
-            )
-        } else {
-            (code::INVALID_SCHEMA, "is invalid", "write JSON Schema 2020-12, within this host's limits")
-        };
-        let message = format!("the {} schema of {} {is}: {}", at.title(), report.subject(), fault.message);
-        report.fault(code, &format!("{}{}", at.pointer, fault.pointer), message, fix);
+    match report.schemas.compile(at.value) {
+        Ok(_) | Err(Refused::PassedOver) => {}
+        Err(Refused::TooMany(too_many)) => {
+            let message = format!("the {} schema of {}: {too_many}", at.title(), report.subject());
+            report.fault(code::SCHEMA_TOO_COSTLY, &at.pointer, message, TooMany::FIX);
+        }
+        Err(Refused::Faulty(faults)) => {
+            for fault in faults {
+                let is = if fault.too_costly { "takes too long to compare with" } else { "is invalid" };
+                let message = format!("the {} schema of {} {is}: {}", at.title(), report.subject(), fault.message);
+                report.fault(fault.code(), &format!("{}{}", at.pointer, fault.pointer), message, fault.fix);
+            }
+        }
     }
 }
 
@@ -227,7 +218,7 @@ fn error_code(at: &At<'_>, text: &str, report: &mut Report) {
     if !is_plugin_name(text) {
         let rule = "lower-case words with `-` between, as in `not-found`";
         let message = format!("{}: {} is not an error code", report.subject(), spelt(text));
-        let fix = match proposed(text) {
+        let fix = match proposed(text, is_plugin_name) {
             Some(word) => format!("write `{word}`"),
             None => format!("write {rule}"),
         };
@@ -238,7 +229,7 @@ fn error_code(at: &At<'_>, text: &str, report: &mut Report) {
     }
 }
 
-fn calls<'m>(action: &At<'m>, imports: &[String], rules: &Rules, declared: &mut Declared<'m>, report: &mut Report) {
+fn calls(action: &At<'_>, imports: &[String], rules: &Rules, report: &mut Report) {
     let Some(at) = action.get("calls") else {
         if action.value.is_object() {
             let message = format!("{} does not say what it calls: it has no `calls`", report.subject());
@@ -248,7 +239,7 @@ fn calls<'m>(action: &At<'m>, imports: &[String], rules: &Rules, declared: &mut 
         return;
     };
     let mut kinds = BTreeSet::new();
-    for item in report.list(&at, CALLS_MAX).into_iter().flatten() {
+    for item in report.list(&at, KINDS_MAX).into_iter().flatten() {
         if report.object(&item).is_none() {
             continue;
         }
@@ -272,14 +263,13 @@ fn calls<'m>(action: &At<'m>, imports: &[String], rules: &Rules, declared: &mut 
                 report.duplicate(&at.pointer, &quoted(function), "say of each call once when it is made");
             }
             called(&at, function, imports, rules, report);
-            declared.functions.insert(function);
         }
     }
 }
 
 fn kinds_of<'m>(on: &At<'m>, kinds: &mut BTreeSet<&'m str>, report: &mut Report) {
     let known = Kind::ALL.map(Kind::as_str);
-    let Some(items) = report.list(on, CALLS_MAX) else { return };
+    let Some(items) = report.list(on, KINDS_MAX) else { return };
     if items.is_empty() {
         let message = format!("{}: `on` names no kind of connection", report.subject());
         report.fault(code::INVALID_VALUE, &on.pointer, message, format!("name one or more of {}", known.join(", ")));

@@ -1,22 +1,21 @@
 //! The one check of a manifest: building, inspecting and installing a plugin all ask here.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::Manifest;
 use super::action::{self, Declared};
 use super::report::{At, Report, diagnostic, quoted, spelt};
-use crate::definition::source::escape_pointer;
 use crate::definition::{is_action_name, is_plugin_name, is_version};
 use crate::diagnostic::{Diagnostic, code, nearest};
+use crate::pointer;
 use crate::requirement::Rules;
 use crate::text::deceives;
 
 /// Most actions of one plugin.
 pub const ACTIONS_MAX: usize = 500;
-/// Longest name of a publisher, in characters.
+/// Longest name of a publisher, and longest text that is looked at as a name or version, in characters.
 const PUBLISHER_CHARS_MAX: usize = 100;
+const TEXT_CHARS_MAX: usize = 128;
 
 const KEYS: [&str; 4] = ["publisher", "name", "version", "actions"];
 
@@ -37,13 +36,16 @@ pub struct Checked {
 pub fn check(described: &Value, imports: &[String], rules: &Rules) -> Result<Checked, Vec<Diagnostic>> {
     let mut report = Report::default();
     characters(&At::root(described), &mut report);
-    let declared = plugin(&At::root(described), imports, rules, &mut report);
+    plugin(&At::root(described), imports, rules, &mut report);
     let faults = report.into_faults();
     if !faults.is_empty() {
         return Err(faults);
     }
     match serde_json::from_value::<Manifest>(described.clone()) {
-        Ok(manifest) => Ok(Checked { warnings: undeclared(imports, &declared), manifest }),
+        Ok(manifest) => {
+            let warnings = manifest.undeclared(imports).into_iter().map(undeclared).collect();
+            Ok(Checked { manifest, warnings })
+        }
         // Whatever the check does not know of.
         Err(error) => {
             let message = format!("the manifest cannot be read: {error}");
@@ -52,32 +54,28 @@ pub fn check(described: &Value, imports: &[String], rules: &Rules) -> Result<Che
     }
 }
 
-/// Imports that no action declares. The plugin is taken, since an import alone calls nothing: the host refuses the call.
-fn undeclared(imports: &[String], declared: &BTreeSet<String>) -> Vec<Diagnostic> {
-    let warn = |import: &String| {
-        let message = format!("the plugin imports `{import}`, which no action declares");
-        let fix = format!("declare it where it is called: maybe(\"{import}\") in `calls` of that action");
-        diagnostic(Diagnostic::warning(code::IMPORT_UNDECLARED, message), "/actions", fix)
-    };
-    imports.iter().filter(|import| !declared.contains(*import)).map(warn).collect()
+/// An import that no action declares. The plugin is taken, because an import alone calls nothing.
+fn undeclared(import: &str) -> Diagnostic {
+    let message = format!("the plugin imports `{import}`, which no action declares");
+    let fix = format!("declare it where it is called: maybe(\"{import}\") in `calls` of that action");
+    diagnostic(Diagnostic::warning(code::IMPORT_UNDECLARED, message), "/actions", fix)
 }
 
-/// Checks everything; gives the functions that actions declare.
-fn plugin(root: &At<'_>, imports: &[String], rules: &Rules, report: &mut Report) -> BTreeSet<String> {
-    let mut declared = BTreeSet::new();
+/// Checks everything but characters.
+fn plugin(root: &At<'_>, imports: &[String], rules: &Rules, report: &mut Report) {
     if report.object(root).is_none() {
-        return declared;
+        return;
     }
     report.known_keys(root, &KEYS);
     for key in ["publisher", "name", "version"] {
         if let Some(at) = report.needed(root, key)
-            && let Some(text) = report.text(&at, PUBLISHER_CHARS_MAX.max(128))
+            && let Some(text) = report.text(&at, if key == "publisher" { PUBLISHER_CHARS_MAX } else { TEXT_CHARS_MAX })
         {
             named(key, text, &at, report);
         }
     }
-    let Some(at) = report.needed(root, "actions") else { return declared };
-    let Some(items) = report.list(&at, ACTIONS_MAX) else { return declared };
+    let Some(at) = report.needed(root, "actions") else { return };
+    let Some(items) = report.list(&at, ACTIONS_MAX) else { return };
     if items.is_empty() {
         report.fault(code::INVALID_VALUE, &at.pointer, "the plugin has no action", "give it one");
     }
@@ -90,29 +88,25 @@ fn plugin(root: &At<'_>, imports: &[String], rules: &Rules, report: &mut Report)
         {
             report.duplicate(&format!("{}/name", item.pointer), "an action of that name", "give each its own name");
         }
-        declared.extend(action.functions.iter().map(|function| (*function).to_owned()));
         actions.push(action);
     }
     inverses(&items, &actions, report);
     report.about(None);
-    declared
 }
 
+/// Whether a text follows a rule.
+type Fits = fn(&str) -> bool;
+
 fn named(key: &str, text: &str, at: &At<'_>, report: &mut Report) {
-    let (fits, code, rule) = match key {
-        "publisher" => {
-            (is_action_name(text), code::INVALID_NAME, "lower-case words with `.` or `-` between, as in `acme`")
-        }
-        "name" => (is_plugin_name(text), code::INVALID_NAME, "lower-case words with `-` between, as in `acme-tools`"),
-        _ => (is_version(text), code::INVALID_VERSION, "a semantic version: three numbers, as in `1.0.0`"),
+    let (fits, what, rule): (Fits, _, _) = match key {
+        "publisher" => (is_action_name, "a publisher's name", "lower-case words with `.` or `-` between, as in `acme`"),
+        "name" => (is_plugin_name, "a plugin's name", "lower-case words with `-` between, as in `acme-tools`"),
+        _ => (is_version, "a semantic version", "a semantic version: three numbers, as in `1.0.0`"),
     };
-    if !fits {
-        let what = match key {
-            "publisher" => "a publisher's name",
-            "name" => "a plugin's name",
-            _ => "a semantic version",
-        };
-        let fix = match proposed(text).filter(|_| key != "version") {
+    if !fits(text) {
+        let is_version = key == "version";
+        let code = if is_version { code::INVALID_VERSION } else { code::INVALID_NAME };
+        let fix = match proposed(text, fits).filter(|_| !is_version) {
             Some(word) => format!("write `{word}`"),
             None => format!("write {rule}"),
         };
@@ -120,28 +114,44 @@ fn named(key: &str, text: &str, at: &At<'_>, report: &mut Report) {
     }
 }
 
-/// A name that follows the rule and is near a text: `oops-tools` for `Oops Tools`.
-pub(super) fn proposed(text: &str) -> Option<String> {
-    let mut word = String::new();
+/// A name that fits the rule and is near a text: `oops-tools` for `Oops Tools`, `topic.set` for `Topic.Set` where names
+/// have dots.
+pub(super) fn proposed(text: &str, fits: Fits) -> Option<String> {
+    // The words of the longest name.
+    let word = words_of(text.get(..text.len().min(127))?)?;
+    // Where a dot cannot stand, what was meant is a word that follows.
+    let dashed = word.replace('.', "-");
+    let short = dashed.chars().take(63).collect();
+    let candidates = [word, dashed, short];
+    candidates.into_iter().map(|word| word.trim_matches(['-', '.']).to_owned()).find(|word| fits(word))
+}
+
+/// A text in lower case with `-` between its words; none where what was meant cannot be told.
+fn words_of(text: &str) -> Option<String> {
+    let mut words = String::new();
     let mut before = ' ';
-    for c in text.chars().take(63) {
+    for c in text.chars() {
         match c {
-            'a'..='z' | '0'..='9' | '.' => word.push(c),
+            'a'..='z' | '0'..='9' => words.push(c),
             'A'..='Z' => {
                 if before.is_ascii_lowercase() {
-                    word.push('-');
+                    words.push('-');
                 }
-                word.push(c.to_ascii_lowercase());
+                words.push(c.to_ascii_lowercase());
             }
-            ' ' | '_' | '-' if !word.ends_with('-') => word.push('-'),
+            '.' => {
+                words.truncate(words.trim_end_matches(['-', '.']).len());
+                words.push('.');
+            }
+            ' ' | '_' | '-' if !words.ends_with(['-', '.']) => words.push('-'),
             // What was meant cannot be told.
+            '/' | ':' | '@' => return None,
             c if !c.is_ascii() => return None,
             _ => {}
         }
         before = c;
     }
-    let word = word.trim_matches(['-', '.']).to_owned();
-    is_plugin_name(&word).then_some(word)
+    Some(words)
 }
 
 /// What undoes an action is an action of the same plugin; it may be the action itself.
@@ -176,7 +186,7 @@ fn characters(root: &At<'_>, report: &mut Report) {
             Value::Array(items) => open.extend(items.iter().enumerate().rev().map(|(i, value)| at.item(i, value))),
             Value::Object(fields) => {
                 for (key, value) in fields.iter().rev() {
-                    let pointer = format!("{}/{}", at.pointer, escape_pointer(key));
+                    let pointer = pointer::child(&at.pointer, key);
                     if let Some(c) = key.chars().find(|c| deceives(*c)) {
                         refused(c, "a key", &pointer, root, report);
                     }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use crate::pointer;
+
 /// More subschemas are not looked at; a pointer is then taken to lead somewhere.
 const STEPS_MAX: usize = 10_000;
 /// The keywords whose subschemas say of the same value.
@@ -64,7 +66,7 @@ fn tokens(pointer: &str) -> Option<Vec<String>> {
     let path = pointer.strip_prefix('/')?;
     let whole = |part: &str| {
         let unescaped = part.replace("~1", "").replace("~0", "");
-        (!unescaped.contains('~')).then(|| part.replace("~1", "/").replace("~0", "~"))
+        (!unescaped.contains('~')).then(|| pointer::unescape(part).into_owned())
     };
     path.split('/').map(whole).collect()
 }

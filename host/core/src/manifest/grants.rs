@@ -5,13 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::Manifest;
 use super::report::quoted;
-use crate::diagnostic::{Diagnostic, Needs, Remedy, Retryable, code, nearest};
+use crate::diagnostic::{Code, Diagnostic, Needs, Remedy, Retryable, code, nearest};
 use crate::requirement::{Grant, GrantError, Method, Rules};
+use crate::text::few;
 
 /// Most grants of one plugin.
 pub const GRANTS_MAX: usize = 1_000;
-/// At most so many wrong ones are told.
+/// After so many faults no more grants are looked at.
 const FAULTS_MAX: usize = 50;
+/// At most so many names are listed.
+const SHOWN_MAX: usize = 10;
 /// Who grants.
 const OPERATOR: &str = "the operator of this host";
 
@@ -63,31 +66,41 @@ pub fn grants(texts: &[String], at: &str, granting: &Granting<'_>) -> Result<Vec
         return Err(vec![too_many(texts.len(), at)]);
     }
     let mut found = BTreeSet::new();
-    let mut faults = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        if faults.len() >= FAULTS_MAX {
-            break;
+    let faults = faults_of(texts, at, |text| match read(text, granting.rules) {
+        Ok((grant, method)) => {
+            let wrong = would_allow(&grant, method, granting);
+            found.insert(grant);
+            wrong
         }
-        match read(text, granting.rules) {
-            Ok((grant, method)) => {
-                let why = would_allow(&grant, method, granting).into_iter();
-                faults.extend(why.map(|(message, fix)| invalid(&format!("{at}/{index}"), message, fix)));
-                found.insert(grant);
-            }
-            Err((message, fix)) => faults.push(invalid(&format!("{at}/{index}"), message, fix)),
-        }
-    }
+        Err(wrong) => vec![wrong],
+    });
     if faults.is_empty() { Ok(found.into_iter().collect()) } else { Err(faults) }
 }
 
 /// What is wrong with grants, whatever the plugin: those that cannot be read or are of no method.
 #[must_use]
 pub fn misspelt(texts: &[String], at: &str, rules: &Rules) -> Vec<Diagnostic> {
-    let faults = texts.iter().enumerate().filter_map(|(index, text)| {
-        let (message, fix) = read(text, rules).err()?;
-        Some(invalid(&format!("{at}/{index}"), message, fix))
-    });
-    faults.take(FAULTS_MAX).collect()
+    faults_of(texts, at, |text| read(text, rules).err().into_iter().collect())
+}
+
+/// What is wrong with a grant, and what mends it.
+type Wrong = (String, String);
+
+/// What `wrong` says of each text. After [`FAULTS_MAX`] no more texts are looked at, and the last fault says how many
+/// these are.
+fn faults_of<'t>(texts: &'t [String], at: &str, mut wrong: impl FnMut(&'t str) -> Vec<Wrong>) -> Vec<Diagnostic> {
+    let mut faults = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        if faults.len() >= FAULTS_MAX {
+            let left = texts.len() - index;
+            let message =
+                format!("the last {left} of {} grants are not looked at: {FAULTS_MAX} faults are told", texts.len());
+            faults.push(fault(code::TOO_MANY_FAULTS, at, message, "mend these, then look again"));
+            break;
+        }
+        faults.extend(wrong(text).into_iter().map(|(message, fix)| invalid(&format!("{at}/{index}"), message, fix)));
+    }
+    faults
 }
 
 /// The fault of more grants than are looked at.
@@ -98,7 +111,7 @@ pub fn too_many(grants: usize, at: &str) -> Diagnostic {
 }
 
 /// A grant of a method that there is; else what is wrong, and what was meant.
-fn read<'r>(text: &str, rules: &'r Rules) -> Result<(Grant, &'r Method), (String, String)> {
+fn read<'r>(text: &str, rules: &'r Rules) -> Result<(Grant, &'r Method), Wrong> {
     let grant = text
         .parse::<Grant>()
         .map_err(|error| (format!("{} is not a grant: {error}", quoted(text)), spelt(text, &error, rules)))?;
@@ -131,7 +144,7 @@ fn spelt(text: &str, error: &GrantError, rules: &Rules) -> String {
 }
 
 /// Why a grant would allow nothing, and what helps; at most one fault of each part.
-fn would_allow(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Vec<(String, String)> {
+fn would_allow(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Vec<Wrong> {
     let connections = granting.connections;
     let mut faults = Vec::new();
     faults.extend(of_no_use(grant, method, granting));
@@ -160,7 +173,7 @@ fn would_allow(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Vec<(
 }
 
 /// A method that the plugin can never call is granted in vain.
-fn of_no_use(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Option<(String, String)> {
+fn of_no_use(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Option<Wrong> {
     let Granting { manifest, imports, rules, .. } = *granting;
     if manifest.actions.iter().any(|action| action.functions().any(|function| function == method.function)) {
         return None;
@@ -171,7 +184,7 @@ fn of_no_use(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Option<
     let fix = match nearest(&method.name, declared.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if declared.is_empty() => "leave it out: the plugin calls nothing".to_owned(),
-        None => format!("leave it out; the plugin declares {}", few(&declared)),
+        None => format!("leave it out; the plugin declares {}", few(&declared, SHOWN_MAX)),
     };
     Some((message, fix))
 }
@@ -182,47 +195,52 @@ fn of_no_use(grant: &Grant, method: &Method, granting: &Granting<'_>) -> Option<
 /// Every text that names none of them.
 pub fn given(texts: &[String], at: &str, plugin: &str, present: &[Grant]) -> Result<Vec<Grant>, Vec<Diagnostic>> {
     let mut found = Vec::new();
-    let mut faults = Vec::new();
     let shown: Vec<String> = present.iter().map(ToString::to_string).collect();
-    for (index, text) in texts.iter().enumerate() {
-        if faults.len() >= FAULTS_MAX {
-            break;
-        }
+    let faults = faults_of(texts, at, |text| {
         // However it was written, it is compared as it is shown.
-        match text.parse::<Grant>().ok().filter(|grant| present.contains(grant)) {
-            Some(grant) => found.push(grant),
-            None => {
-                let message = format!("{} is not granted to plugin `{plugin}`", quoted(text));
-                let fix = match nearest(text, shown.iter().map(String::as_str)) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None if shown.is_empty() => "leave it out: nothing is granted".to_owned(),
-                    None => {
-                        format!("granted are {}", few(&shown.iter().map(String::as_str).collect::<Vec<_>>()))
-                    }
-                };
-                faults.push(invalid(&format!("{at}/{index}"), message, fix));
-            }
+        if let Some(grant) = text.parse::<Grant>().ok().filter(|grant| present.contains(grant)) {
+            found.push(grant);
+            return Vec::new();
         }
-    }
+        let message = format!("{} is not granted to plugin `{plugin}`", quoted(text));
+        let fix = match nearest(text, shown.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if shown.is_empty() => "leave it out: nothing is granted".to_owned(),
+            None => format!("granted are {}", few(&shown, SHOWN_MAX)),
+        };
+        vec![(message, fix)]
+    });
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
 
-/// The first of some names, and how many more.
-fn few(names: &[&str]) -> String {
-    const SHOWN_MAX: usize = 10;
-    match names.len().checked_sub(SHOWN_MAX) {
-        Some(more) if more > 0 => format!("{} and {more} more", names[..SHOWN_MAX].join(", ")),
-        _ => names.join(", "),
-    }
+fn invalid(at: &str, message: String, fix: impl Into<String>) -> Diagnostic {
+    fault(code::GRANT_INVALID, at, message, fix)
 }
 
-fn invalid(at: &str, message: String, fix: impl Into<String>) -> Diagnostic {
+fn fault(code: Code, at: &str, message: String, fix: impl Into<String>) -> Diagnostic {
     Diagnostic {
         pointer: Some(at.to_owned()),
         needs: Some(Needs { text: Some("a grant that allows something".to_owned()), ..Needs::default() }),
         retryable: Retryable::No,
         who: Some(OPERATOR.to_owned()),
         remedies: vec![Remedy { title: fix.into(), command: None, http: None }],
-        ..Diagnostic::error(code::GRANT_INVALID, message)
+        ..Diagnostic::error(code, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_that_are_not_looked_at_are_counted() {
+        let texts: Vec<String> = (0..60).map(|n| format!("chat.postMessage@c{n}")).collect();
+        let faults = given(&texts, "/remove", "acme", &[]).unwrap_err();
+        assert_eq!(faults.len(), FAULTS_MAX + 1);
+        let last = &faults[FAULTS_MAX];
+        assert_eq!((last.code, last.pointer.as_deref()), (code::TOO_MANY_FAULTS, Some("/remove")));
+        assert_eq!(last.message, "the last 10 of 60 grants are not looked at: 50 faults are told");
+        assert_eq!(given(&texts[..50], "/remove", "acme", &[]).unwrap_err().len(), FAULTS_MAX);
+        assert_eq!(misspelt(&texts, "/add", &Rules::default()).len(), FAULTS_MAX + 1);
     }
 }

@@ -9,6 +9,8 @@ mod report;
 pub use check::{ACTIONS_MAX, Checked, check};
 pub use grants::{GRANTS_MAX, Granting, declared, given, grants, methods, missing, misspelt, too_many};
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -143,6 +145,13 @@ impl Manifest {
     pub fn action(&self, name: &str) -> Option<&Action> {
         self.actions.iter().find(|a| a.name == name)
     }
+
+    /// Of the functions that the plugin's binary imports those that no action declares: the host refuses their calls.
+    #[must_use]
+    pub fn undeclared<'i>(&self, imports: &'i [String]) -> Vec<&'i str> {
+        let declared: HashSet<&str> = self.actions.iter().flat_map(Action::functions).collect();
+        imports.iter().map(String::as_str).filter(|import| !declared.contains(import)).collect()
+    }
 }
 
 impl Action {
@@ -155,12 +164,6 @@ impl Action {
             return Some(&NOTHING);
         }
         self.calls.iter().find(|a| a.on.contains(&kind))
-    }
-
-    /// The kinds of connection for which it has an alternative, in the order of the manifest.
-    pub fn kinds(&self) -> impl Iterator<Item = Kind> {
-        let all = if self.calls.is_empty() { &Kind::ALL[..] } else { &[] };
-        self.calls.iter().flat_map(|alternative| &alternative.on).chain(all).copied()
     }
 
     /// The functions that it declares, as guests import them; one of several alternatives stands there several times.

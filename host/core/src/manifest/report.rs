@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use crate::definition::source::escape_pointer;
 use crate::diagnostic::{Code, Diagnostic, Needs, Remedy, code, nearest};
+use crate::pointer;
+use crate::schema::Together;
 use crate::text::plain;
+use crate::value::kind_of;
 
 /// At most so many faults are shown.
 const FAULTS_MAX: usize = 100;
@@ -29,11 +31,11 @@ impl<'m> At<'m> {
     /// The field of an object; none where it is absent, or null, which stands for absent.
     pub(super) fn get(&self, key: &str) -> Option<Self> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;
-        Some(Self { value, pointer: format!("{}/{}", self.pointer, escape_pointer(key)) })
+        Some(Self { value, pointer: pointer::child(&self.pointer, key) })
     }
 
     pub(super) fn item(&self, index: usize, value: &'m Value) -> Self {
-        Self { value, pointer: format!("{}/{index}", self.pointer) }
+        Self { value, pointer: pointer::item(&self.pointer, index) }
     }
 
     /// The last part of the pointer, for people; of an item of a list, the list's too.
@@ -72,8 +74,8 @@ pub(super) struct Report {
     left_out: usize,
     /// The action that is looked at, as people are told.
     subject: Option<String>,
-    /// Regular expressions in the schemas so far.
-    pub(super) patterns: usize,
+    /// The schemas so far.
+    pub(super) schemas: Together,
 }
 
 impl Report {
@@ -125,14 +127,7 @@ impl Report {
     }
 
     pub(super) fn wrong_type(&mut self, at: &At<'_>, wanted: &str) {
-        let found = match at.value {
-            Value::Null => "null",
-            Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
-            Value::String(_) => "text",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
-        };
+        let found = kind_of(at.value);
         let message = format!("{}: `{}` must be {wanted}, not {found}", self.subject(), at.title());
         self.lacking(code::WRONG_TYPE, &at.pointer, message, wanted, format!("write {wanted}"));
     }
@@ -239,7 +234,7 @@ impl Report {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("take it out, or install a newer host; known are {}", listed(known)),
             };
-            let pointer = format!("{}/{}", at.pointer, escape_pointer(key));
+            let pointer = pointer::child(&at.pointer, key);
             self.lacking(code::UNKNOWN_KEY, &pointer, message, &listed(known), fix);
         }
     }

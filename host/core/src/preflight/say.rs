@@ -6,6 +6,7 @@ use super::flow::Reach;
 use super::judgement::{Finding, Judgement, Lack, Reason, State};
 use crate::diagnostic::{Code, Diagnostic, Has, HttpRemedy, Needs, Place, Remedy, Retryable, Severity, code};
 use crate::requirement::{Connection, Kind, Permission, Plan, TokenKind};
+use crate::text::few;
 
 /// More methods than these are only counted.
 const METHODS_NAMED_MAX: usize = 4;
@@ -410,9 +411,7 @@ pub(super) fn list(words: &[String]) -> String {
     match words {
         [] => String::new(),
         [one] => one.clone(),
-        many if many.len() > METHODS_NAMED_MAX => {
-            format!("{} and {} more", many[..METHODS_NAMED_MAX].join(", "), many.len() - METHODS_NAMED_MAX)
-        }
+        many if many.len() > METHODS_NAMED_MAX => few(many, METHODS_NAMED_MAX),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }

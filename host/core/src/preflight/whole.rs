@@ -17,6 +17,7 @@ use super::{Plan, Question, Report, When};
 use crate::definition::{ActionReference, Call, Compensate, Delay, Task, TaskKind, WhenFull};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, Severity, code, nearest};
 use crate::manifest::{Action, Effect};
+use crate::pointer;
 use crate::requirement::{Arguments, Connection, Kind, Permission};
 use crate::schema::{Schema, check_arguments};
 
@@ -370,8 +371,7 @@ impl<'a> Judge<'a> {
     }
 
     fn subject_of_alias(&self, alias: &str) -> Subject {
-        let escaped = alias.replace('~', "~0").replace('/', "~1");
-        Subject { what: format!("alias `{alias}`"), ..self.subject_at(&format!("{DECLARED_POINTER}/{escaped}"), None) }
+        Subject { what: format!("alias `{alias}`"), ..self.subject_at(&pointer::child(DECLARED_POINTER, alias), None) }
     }
 
     pub(super) fn subject_of_call(&self, task: &Task, reference: &ActionReference, reach: Reach) -> Subject {

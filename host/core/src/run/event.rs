@@ -411,7 +411,8 @@ pub enum Event {
     UndoScheduled {
         /// A new frame, for the call.
         frame: FrameId,
-        /// When.
+        /// When; 0 in a record of before this was kept.
+        #[serde(default)]
         at: Timestamp,
         /// The change, as its position in the ledger.
         entry: u32,

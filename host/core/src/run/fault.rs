@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::expression;
-use crate::fault::{Fault, STANDARD_BASE};
-use crate::schema::{Violation, What};
+use crate::fault::Fault;
+use crate::schema::{self, Violation, What};
 use crate::value;
 
 /// An expression that has no value.
@@ -44,7 +44,11 @@ pub(super) fn run_too_large(detail: String) -> Fault {
 /// Data that breaks a schema (DSL 1.0.3, standard error "validation", status 400).
 pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
     if violations.iter().any(|violation| violation.what == What::TooCostly) {
-        let detail = format!("{what} would take too long to compare with its schema");
+        let most = schema::UNITS_MAX;
+        let detail = format!(
+            "comparing {what} with its schema would take more than {most} steps, the most that one check may take: \
+             give less, or describe it in fewer branches and patterns"
+        );
         return Fault::of_code("schema-too-costly", 422, detail);
     }
     let shown: Vec<String> = violations
@@ -52,30 +56,11 @@ pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
         .take(10)
         .map(|v| format!("{}: {}", if v.pointer.is_empty() { "/" } else { &v.pointer }, v.message))
         .collect();
-    Fault {
-        kind: format!("{STANDARD_BASE}validation"),
-        status: 400,
-        title: Some("Validation Error".to_owned()),
-        detail: Some(format!("{what} does not fit its schema: {}", shown.join("; "))),
-        instance: None,
-        slack: None,
-        details: None,
-        class: None,
-        retry_after_ms: None,
-    }
+    let detail = format!("{what} does not fit its schema: {}", shown.join("; "));
+    Fault::standard("validation", 400, "Validation Error", detail)
 }
 
 /// A task or workflow that took too long (DSL 1.0.3, standard error "timeout", status 408).
 pub(super) fn of_timeout(what: &str) -> Fault {
-    Fault {
-        kind: format!("{STANDARD_BASE}timeout"),
-        status: 408,
-        title: Some("Timeout Error".to_owned()),
-        detail: Some(format!("{what} took longer than its timeout allows")),
-        instance: None,
-        slack: None,
-        details: None,
-        class: None,
-        retry_after_ms: None,
-    }
+    Fault::standard("timeout", 408, "Timeout Error", format!("{what} took longer than its timeout allows"))
 }

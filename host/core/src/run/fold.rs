@@ -432,16 +432,11 @@ impl State {
     }
 
     fn write_context(&mut self, frame: FrameId, context: &Arc<Value>) {
-        let mut at = Some(frame);
-        while let Some(id) = at {
-            let Some(found) = self.frames.get_mut(&id) else { break };
-            if found.context.is_some() {
-                found.context = Some(context.clone());
-                return;
-            }
-            at = found.parent;
+        let holder = self.ancestors(frame).find(|(_, around)| around.context.is_some()).map(|(id, _)| id);
+        match holder.and_then(|id| self.frames.get_mut(&id)) {
+            Some(holder) => holder.context = Some(context.clone()),
+            None => self.context = context.clone(),
         }
-        self.context = context.clone();
     }
 
     /// A task of `parent` is over: the list moves on, the fork notes a result.
@@ -489,8 +484,8 @@ impl State {
     }
 
     fn retry(&mut self, frame: FrameId) {
-        let mut at = Some(frame);
-        while let Some(id) = at {
+        let around: Vec<FrameId> = self.ancestors(frame).map(|(id, _)| id).collect();
+        for id in around {
             self.with_task(id, |task| {
                 if let Phase::Trying(trying) = &mut task.phase {
                     trying.retries_within += 1;
@@ -500,7 +495,6 @@ impl State {
                     }
                 }
             });
-            at = self.frames.get(&id).and_then(|f| f.parent);
         }
     }
 

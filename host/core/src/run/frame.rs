@@ -139,7 +139,6 @@ pub(super) struct Looping {
     /// Results of a parallel loop, in item order.
     pub(super) results: RedBlackTreeMapSync<u32, Result<Arc<Value>, Fault>>,
     /// About how many bytes of JSON these results are.
-    #[serde(default)]
     pub(super) results_bytes: u64,
     /// Contexts that iterations of a parallel loop left behind.
     pub(super) contexts: RedBlackTreeMapSync<u32, Arc<Value>>,
@@ -149,10 +148,8 @@ pub(super) struct Looping {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Forking {
     /// Branches below this one have begun; they do so in their order.
-    #[serde(default)]
     pub(super) begun: u32,
     /// Branches under way.
-    #[serde(default)]
     pub(super) open: BTreeSet<u32>,
     pub(super) results: BTreeMap<u32, Arc<Value>>,
     pub(super) contexts: BTreeMap<u32, Arc<Value>>,
@@ -191,6 +188,5 @@ pub(super) struct Trying {
     pub(super) fault: Option<Fault>,
     pub(super) handling: bool,
     /// The list that was entered last, there or gone.
-    #[serde(default)]
     pub(super) list: Option<FrameId>,
 }

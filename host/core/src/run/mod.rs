@@ -41,7 +41,7 @@ pub use outcome::{Changes, Reason};
 pub use pending::{Command, Status, Waiting, pending};
 pub use place::Group;
 pub use redefine::{Difference, Replay};
-pub use reserve::Reserve;
+pub use reserve::{Outgrown, Reserve};
 pub use state::{SNAPSHOT_VERSION, State};
 
 use crate::definition::{ActionReference, Workflow};

@@ -16,6 +16,23 @@ pub struct Reserve {
     pub bytes: u64,
 }
 
+/// A run's records that, with what ending it needs, have come to their limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the run has {records} records of {bytes} bytes, and may have {records_max} records of {bytes_max} bytes, of which \
+     the rest is kept for ending it: have it do less, or start several runs for parts of it"
+)]
+pub struct Outgrown {
+    /// Records.
+    pub records: u64,
+    /// What it may have.
+    pub records_max: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// What it may have.
+    pub bytes_max: u64,
+}
+
 impl State {
     /// What taking back everything that stands may add to the run's records. It grows with the ledger, because a run that
     /// had grown too large to be rolled back would leave behind what it changed.

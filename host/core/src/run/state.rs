@@ -70,7 +70,6 @@ pub struct State {
     pub(super) notices: BTreeMap<u32, Notice>,
     pub(super) notices_made: u32,
     /// How many decisions in a row ended with their budget; the run is not at rest unless this is 0.
-    #[serde(default)]
     pub(super) unfinished: u32,
 }
 
@@ -247,14 +246,13 @@ impl State {
 
     /// The context that is seen from `frame`: the nearest copy, else the run's.
     pub(super) fn context_of(&self, frame: FrameId) -> &Arc<Value> {
-        let mut at = Some(frame);
-        while let Some(frame) = at.and_then(|id| self.frames.get(&id)) {
-            if let Some(context) = &frame.context {
-                return context;
-            }
-            at = frame.parent;
-        }
-        &self.context
+        self.ancestors(frame).find_map(|(_, frame)| frame.context.as_ref()).unwrap_or(&self.context)
+    }
+
+    /// The frame and those around it, from the inside to the outside.
+    pub(super) fn ancestors(&self, frame: FrameId) -> impl Iterator<Item = (FrameId, &Frame)> {
+        let find = |id: FrameId| Some((id, self.frames.get(&id)?));
+        std::iter::successors(find(frame), move |(_, frame)| find(frame.parent?))
     }
 
     pub(super) fn list(&self, frame: FrameId) -> Option<&List> {
@@ -287,15 +285,11 @@ impl State {
 
     /// How many retries the outermost `try` around `frame` has seen: what an attempt's number counts.
     pub(super) fn retries_around(&self, frame: FrameId) -> u32 {
-        let mut retries = 0;
-        let mut at = Some(frame);
-        while let Some(id) = at {
-            if let Some(Running { phase: Phase::Trying(trying), .. }) = self.running(id) {
-                retries = trying.retries_within;
-            }
-            at = self.frames.get(&id).and_then(|f| f.parent);
-        }
-        retries
+        let tries = self.ancestors(frame).filter_map(|(id, _)| match self.running(id)?.phase {
+            Phase::Trying(ref trying) => Some(trying.retries_within),
+            _ => None,
+        });
+        tries.last().unwrap_or(0)
     }
 
     /// What a task entered under `parent` gets as its raw input.

@@ -6,6 +6,7 @@ use super::{Schema, Violation, What};
 use crate::definition::{Call, Source, Task};
 use crate::diagnostic::{Diagnostic, HttpRemedy, Needs, Remedy, code};
 use crate::expression::{Content, Template};
+use crate::pointer;
 
 /// Compares the arguments of `call`, which is what `task` does or what takes that back, with `schema`.
 ///
@@ -34,12 +35,12 @@ fn with_placeholders(template: &Template, pointer: String, open: &mut Vec<String
             }
         },
         Template::Array(items) => Value::Array(
-            items.iter().enumerate().map(|(i, t)| with_placeholders(t, format!("{pointer}/{i}"), open)).collect(),
+            items.iter().enumerate().map(|(i, t)| with_placeholders(t, pointer::item(&pointer, i), open)).collect(),
         ),
         Template::Object(fields) => {
             let mut map = Map::new();
             for (name, field) in fields {
-                let pointer = format!("{pointer}/{}", crate::definition::source::escape_pointer(name));
+                let pointer = pointer::child(&pointer, name);
                 map.insert(name.clone(), with_placeholders(field, pointer, open));
             }
             Value::Object(map)
@@ -94,7 +95,7 @@ fn diagnostic(source: &Source, task: &Task, call: &Call, violation: &Violation) 
     let with = format!("{}/with", call.pointer);
     let pointer = format!("{with}{}", violation.pointer);
     let action = call.reference.to_string();
-    let field = violation.pointer.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
+    let field = pointer::unescape(violation.pointer.trim_start_matches('/'));
     let (code, message) = match violation.what {
         What::Unknown => (code::ARGUMENT_UNKNOWN, format!("`{action}` takes no argument `{field}`")),
         What::Missing => (code::ARGUMENT_MISSING, format!("`{action}` needs the argument `{field}`")),

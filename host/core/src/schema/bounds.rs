@@ -8,9 +8,10 @@ use super::node::{Node, Own};
 use super::pattern::Pattern;
 use super::{
     BYTES_MAX, DEPTH_MAX, DIALECT, Fault, PATTERN_BYTES_MAX, PATTERN_MEMORY_TOGETHER_MAX, PATTERNS_MAX, PLACES_MAX,
-    POINTERS_BYTES_MAX, STEPS_AT_ONE_PLACE_MAX, STEPS_OF_UNEVALUATED_MAX, SUBSCHEMAS_MAX, depth,
+    POINTERS_BYTES_MAX, STEPS_AT_ONE_PLACE_MAX, STEPS_OF_UNEVALUATED_MAX, SUBSCHEMAS_MAX,
 };
-use crate::definition::source::escape_pointer;
+use crate::pointer;
+use crate::value::{depth, size};
 
 /// Keywords with one subschema, with a list of them, with a mapping of them.
 const SINGLE: [&str; 11] = [
@@ -63,12 +64,14 @@ pub(super) struct Bounds {
 
 /// The bounds of `schema`, or why it is refused.
 pub(super) fn check(schema: &Value) -> Result<Bounds, Vec<Fault>> {
-    let fault = |message: String| vec![Fault::invalid("", message)];
-    if depth(schema) > DEPTH_MAX {
-        return Err(fault(format!("the schema nests deeper than {DEPTH_MAX} levels")));
+    let fault = |message: String| vec![Fault::invalid("", message, "describe less of the value")];
+    let levels = depth(schema);
+    if levels > DEPTH_MAX {
+        return Err(fault(format!("the schema nests {levels} levels deep, and may nest {DEPTH_MAX}")));
     }
-    if serde_json::to_string(schema).map_or(usize::MAX, |s| s.len()) > BYTES_MAX {
-        return Err(fault(format!("the schema is longer than {BYTES_MAX} bytes")));
+    let bytes = size(schema).bytes;
+    if bytes > BYTES_MAX as u64 {
+        return Err(fault(format!("the schema has {bytes} bytes as JSON, and may have {BYTES_MAX}")));
     }
     let mut graph = Graph::default();
     graph.add(schema, "");
@@ -99,8 +102,8 @@ enum Seen<T> {
 }
 
 impl Graph {
-    fn fault(&mut self, pointer: &str, message: impl Into<String>) {
-        self.push(Fault::invalid(pointer, message));
+    fn fault(&mut self, pointer: &str, message: impl Into<String>, fix: &'static str) {
+        self.push(Fault::invalid(pointer, message, fix));
     }
 
     fn push(&mut self, fault: Fault) {
@@ -124,14 +127,17 @@ impl Graph {
         self.pointer_bytes += pointer.len() * (1 + schema.as_object().map_or(0, Map::len));
         if self.pointer_bytes > POINTERS_BYTES_MAX {
             if !self.faults.iter().any(|fault| fault.too_costly) {
-                let message = "the names of fields down to here are too long: each keyword below them repeats them";
+                let message = format!(
+                    "the names of fields down to here come to more than {POINTERS_BYTES_MAX} bytes, because each \
+                     keyword below them repeats them: use shorter names, or fewer levels"
+                );
                 self.push(Fault::too_costly(&pointer.chars().take(200).collect::<String>(), message));
             }
             return index;
         }
         let Value::Object(map) = schema else {
             if !schema.is_boolean() {
-                self.fault(pointer, "a schema is an object, `true` or `false`");
+                self.fault(pointer, "a schema is an object, `true` or `false`", "write an object with keywords");
             }
             return index;
         };
@@ -157,21 +163,25 @@ impl Graph {
     fn keywords(&mut self, map: &Map<String, Value>, index: usize, pointer: &str) {
         for keyword in REFUSED {
             if map.contains_key(keyword) {
-                self.fault(&format!("{pointer}/{keyword}"), format!("`{keyword}` is not supported"));
+                self.fault(&format!("{pointer}/{keyword}"), format!("`{keyword}` is not supported"), "take it out");
             }
         }
         if let Some(dialect) = map.get("$schema")
             && dialect.as_str().is_none_or(|d| d.trim_end_matches('#') != DIALECT)
         {
-            self.fault(&format!("{pointer}/$schema"), format!("the only dialect is {DIALECT}"));
+            self.fault(&format!("{pointer}/$schema"), format!("the only dialect is {DIALECT}"), "leave `$schema` out");
         }
         if index > 0 && map.contains_key("$id") {
-            self.fault(&format!("{pointer}/$id"), "`$id` can only stand at the top");
+            self.fault(&format!("{pointer}/$id"), "`$id` can only stand at the top", "take it out");
         }
         if let Some(Value::String(anchor)) = map.get("$anchor")
             && self.anchors.insert(anchor.clone(), index).is_some()
         {
-            self.fault(&format!("{pointer}/$anchor"), format!("the anchor `{anchor}` stands twice"));
+            self.fault(
+                &format!("{pointer}/$anchor"),
+                format!("the anchor `{anchor}` stands twice"),
+                "give each its own name",
+            );
         }
     }
 
@@ -210,7 +220,7 @@ impl Graph {
     fn mappings(&mut self, map: &Map<String, Value>, node: &mut Node) {
         for keyword in MAPPINGS {
             for (name, child) in map.get(keyword).and_then(Value::as_object).into_iter().flatten() {
-                let at = format!("{}/{keyword}/{}", node.pointer, escape_pointer(name));
+                let at = pointer::child(&format!("{}/{keyword}", node.pointer), name);
                 let pattern = (keyword == "patternProperties").then(|| self.pattern(&at, name)).flatten();
                 let child = self.add(child, &at);
                 match keyword {
@@ -229,24 +239,37 @@ impl Graph {
         let number = self.patterns;
         self.patterns += 1;
         if self.patterns == PATTERNS_MAX + 1 {
-            self.fault(pointer, format!("the schema has more than {PATTERNS_MAX} patterns"));
+            self.fault(pointer, format!("the schema has more than {PATTERNS_MAX} patterns"), "use fewer");
         }
         if pattern.len() > PATTERN_BYTES_MAX {
-            self.fault(pointer, format!("the pattern is longer than {PATTERN_BYTES_MAX} bytes"));
+            let bytes = pattern.len();
+            self.fault(
+                pointer,
+                format!("the pattern has {bytes} bytes, and may have {PATTERN_BYTES_MAX}"),
+                "shorten it",
+            );
             return None;
         }
         if self.patterns > PATTERNS_MAX || self.pattern_memory > PATTERN_MEMORY_TOGETHER_MAX {
             return None;
         }
         let Some(read) = Pattern::read(pattern, number, self.large_patterns < LARGE_PATTERNS_TRIED) else {
-            self.fault(pointer, format!("the pattern is {}", super::violation::NOT_A_PATTERN));
+            self.fault(
+                pointer,
+                format!("the pattern is {}", super::violation::NOT_A_PATTERN),
+                "write it without these",
+            );
             return None;
         };
         self.pattern_memory += read.memory;
         self.large_patterns += usize::from(!read.is_whole());
         if self.pattern_memory > PATTERN_MEMORY_TOGETHER_MAX {
-            let most = PATTERN_MEMORY_TOGETHER_MAX >> 20;
-            self.push(Fault::too_costly(pointer, format!("the patterns up to here take more than {most} MiB")));
+            let message = format!(
+                "the patterns up to here take {} bytes of memory, and may take {PATTERN_MEMORY_TOGETHER_MAX}: use \
+                 fewer, or smaller repetitions",
+                self.pattern_memory
+            );
+            self.push(Fault::too_costly(pointer, message));
         }
         Some(read)
     }
@@ -257,7 +280,7 @@ impl Graph {
             let Some(reference) = self.nodes[index].reference.take() else { continue };
             let at = format!("{}/$ref", self.nodes[index].pointer);
             let Some(fragment) = reference.strip_prefix('#') else {
-                self.fault(&at, "references outside the schema are not followed: write `#/$defs/NAME`");
+                self.fault(&at, "references outside the schema are not followed", "write `#/$defs/NAME`");
                 continue;
             };
             let target = if fragment.is_empty() || fragment.starts_with('/') {
@@ -267,7 +290,7 @@ impl Graph {
             };
             match target {
                 Some(target) => self.nodes[index].all.push(target),
-                None => self.fault(&at, "the reference points at no schema"),
+                None => self.fault(&at, "the reference points at no schema", "declare one there, or mend it"),
             }
         }
     }
@@ -276,26 +299,36 @@ impl Graph {
     fn check_steps(&mut self) -> u64 {
         let edges: Vec<Vec<usize>> = self.nodes.iter().map(|node| node.in_place().collect()).collect();
         let mut seen = vec![Seen::No; edges.len()];
-        let (mut longest, mut unevaluated) = (1, 0_u64);
+        let (mut longest, mut unevaluated, mut steps) = (1, 0_u64, 0);
         for start in 0..edges.len() {
             let Err(node) = walk(start, &edges, &mut seen, &mut |node, cost| {
                 longest = longest.max(cost.chain);
                 if self.nodes[node].marks() {
                     unevaluated = unevaluated.saturating_add(cost.steps);
                 }
-                cost.steps <= STEPS_AT_ONE_PLACE_MAX && unevaluated <= STEPS_OF_UNEVALUATED_MAX
+                steps = cost.steps;
+                steps <= STEPS_AT_ONE_PLACE_MAX && unevaluated <= STEPS_OF_UNEVALUATED_MAX
             }) else {
                 continue;
             };
             let pointer = self.nodes[node.at].pointer.clone();
             if node.cycle {
-                self.fault(&pointer, "the schema refers to itself without looking any deeper");
+                self.fault(
+                    &pointer,
+                    "the schema refers to itself without looking any deeper",
+                    "refer to it below `properties` or `items`",
+                );
             } else if unevaluated > STEPS_OF_UNEVALUATED_MAX {
-                let message = "what is left over here, and at other such places, depends on too many subschemas";
+                let message = format!(
+                    "what is left over here, and at other such places, depends on {unevaluated} subschemas, and may \
+                     depend on {STEPS_OF_UNEVALUATED_MAX}: use `additionalProperties` or `items` instead"
+                );
                 self.push(Fault::too_costly(&pointer, message));
             } else {
-                let most = STEPS_AT_ONE_PLACE_MAX;
-                let message = format!("one value would be compared with more than {most} subschemas");
+                let message = format!(
+                    "one value would be compared with {steps} subschemas, and may be with {STEPS_AT_ONE_PLACE_MAX}: \
+                     use fewer branches"
+                );
                 self.push(Fault::too_costly(&pointer, message));
             }
             return longest;
@@ -311,11 +344,17 @@ impl Graph {
         let mut seen = vec![Seen::No; edges.len()];
         // The recursive ones are cut where they begin anew: what is left has no cycle.
         let edges = without_cycles(edges);
-        let refused = walk(0, &edges, &mut seen, &mut |_, cost| cost.steps <= PLACES_MAX);
+        let mut steps = 0;
+        let refused = walk(0, &edges, &mut seen, &mut |_, cost| {
+            steps = cost.steps;
+            steps <= PLACES_MAX
+        });
         if let Err(node) = refused {
             let pointer = self.nodes[node.at].pointer.clone();
-            let message =
-                format!("a value that has each field once would be compared with more than {PLACES_MAX} subschemas");
+            let message = format!(
+                "a value that has each field once would be compared with {steps} subschemas, and may be with \
+                 {PLACES_MAX}: use fewer branches, or fewer fields"
+            );
             self.push(Fault::too_costly(&pointer, message));
         }
     }

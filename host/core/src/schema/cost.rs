@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::node::Node;
-use super::pattern::{Pattern, size};
+use super::pattern::{Pattern, cost};
 
 /// The count came to the end of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +252,7 @@ const COMPARED_MAX: u64 = 15;
 
 /// What `uniqueItems` takes: each item is hashed, and where hashes may well be the same, compared with each other.
 fn comparisons(items: &[Value]) -> u64 {
-    let all: u64 = items.iter().map(size).sum();
+    let all: u64 = items.iter().map(cost).sum();
     let count = items.len() as u64;
     if count > COMPARED_MAX && items.iter().all(hashes_well) {
         all.saturating_mul(UNITS_OF_HASH)

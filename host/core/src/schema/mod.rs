@@ -11,6 +11,7 @@ use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
 use crate::diagnostic::{Code, code};
+use crate::value::depth;
 
 use cost::{For, TooCostly};
 use node::Node;
@@ -20,21 +21,22 @@ mod bounds;
 mod cost;
 mod node;
 mod pattern;
+mod together;
 mod violation;
 
 pub use arguments::check_arguments;
+pub use together::{Refused, Together, TooMany};
 pub use violation::{Violation, What};
 
 /// The longest schema, in bytes of compact JSON.
 pub const BYTES_MAX: usize = 256 << 10;
-/// The deepest nesting of a schema, and of an instance.
+/// The deepest nesting of a schema, and of an instance; more than [`crate::value::DEPTH_MAX`], because a schema nests
+/// deeper than what it describes.
 pub const DEPTH_MAX: usize = 100;
 /// The most subschemas.
 pub const SUBSCHEMAS_MAX: usize = 2_000;
 /// The most regular expressions, and their longest length in bytes.
 pub const PATTERNS_MAX: usize = 200;
-/// The most regular expressions of all schemas of one definition or plugin.
-pub const PATTERNS_TOGETHER_MAX: usize = 1_000;
 /// See [`PATTERNS_MAX`].
 pub const PATTERN_BYTES_MAX: usize = 1_000;
 /// The most subschemas that one place of an instance is compared with.
@@ -88,17 +90,20 @@ pub struct Fault {
     pub pointer: String,
     /// What is wrong.
     pub message: String,
+    /// What mends it, in a few words.
+    pub fix: &'static str,
     /// Whether the schema is a valid one that takes too long to compare values with.
     pub too_costly: bool,
 }
 
 impl Fault {
-    fn invalid(pointer: &str, message: impl Into<String>) -> Self {
-        Self { pointer: pointer.to_owned(), message: message.into(), too_costly: false }
+    fn invalid(pointer: &str, message: impl Into<String>, fix: &'static str) -> Self {
+        Self { pointer: pointer.to_owned(), message: message.into(), fix, too_costly: false }
     }
 
     fn too_costly(pointer: &str, message: impl Into<String>) -> Self {
-        Self { pointer: pointer.to_owned(), message: message.into(), too_costly: true }
+        let fix = "describe less of the value, or in fewer branches";
+        Self { pointer: pointer.to_owned(), message: message.into(), fix, too_costly: true }
     }
 
     /// The code under which it is told.
@@ -132,18 +137,12 @@ impl Schema {
         }
         let validator = options().build(schema).map_err(|error| {
             let pointer = error.instance_path().as_str().to_owned();
-            vec![Fault::invalid(&pointer, violation::schema_message(&error, &pointer))]
+            vec![Fault::invalid(&pointer, violation::schema_message(&error, &pointer), DIALECT_FIX)]
         })?;
         let chains = STACK_LINKS_MAX / usize::try_from(bounds.chain).unwrap_or(usize::MAX).max(1);
         let instance_depth_max = DEPTH_MAX.min(chains.max(1));
         let (nodes, patterns) = (bounds.nodes, bounds.patterns);
         Ok(Self(Arc::new(Inner { validator, document: schema.clone(), nodes, patterns, instance_depth_max })))
-    }
-
-    /// How many regular expressions it has: compiling these takes longest of all that a schema has.
-    #[must_use]
-    pub fn patterns(&self) -> usize {
-        self.0.patterns
     }
 
     /// The schema as given.
@@ -202,11 +201,12 @@ impl Schema {
 
     fn too_deep(&self, instance: &Value) -> Option<Violation> {
         let allowed = self.0.instance_depth_max;
-        (depth(instance) > allowed).then(|| Violation {
+        let levels = depth(instance);
+        (levels > allowed).then(|| Violation {
             pointer: String::new(),
             schema_pointer: String::new(),
             what: What::Invalid,
-            message: format!("the value nests deeper than {allowed} levels, which this schema cannot check"),
+            message: format!("the value nests {levels} levels deep, and this schema can check {allowed}"),
             expected: None,
             suggestion: None,
         })
@@ -231,7 +231,7 @@ fn dialect_faults(schema: &Value) -> Vec<Fault> {
     for error in validator.iter_errors(schema).take(FAULTS_MAX) {
         let pointer = error.instance_path().as_str().to_owned();
         if !faults.iter().any(|f| f.pointer == pointer) {
-            faults.push(Fault::invalid(&pointer, violation::schema_message(&error, &pointer)));
+            faults.push(Fault::invalid(&pointer, violation::schema_message(&error, &pointer), DIALECT_FIX));
         }
     }
     faults
@@ -243,23 +243,11 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// The levels of lists and objects. Not recursive: an instance may come from anywhere.
-fn depth(value: &Value) -> usize {
-    let mut deepest = 0;
-    let mut open = vec![(value, 0)];
-    while let Some((value, level)) = open.pop() {
-        match value {
-            Value::Array(items) => open.extend(items.iter().map(|v| (v, level + 1))),
-            Value::Object(fields) => open.extend(fields.values().map(|v| (v, level + 1))),
-            _ => continue,
-        }
-        deepest = deepest.max(level + 1);
-    }
-    deepest
-}
-
 /// At most so many faults of one schema are reported.
 const FAULTS_MAX: usize = 20;
+
+/// What mends a schema that the schema of schemas refuses.
+const DIALECT_FIX: &str = "write it as JSON Schema 2020-12 has it";
 
 /// The schema that 2020-12 calls its own.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::pattern::{Pattern, size};
+use super::pattern::{Pattern, cost};
 
 /// A subschema; the others are meant by their number.
 #[derive(Debug, Default)]
@@ -59,10 +59,10 @@ impl Own {
         let mut values = 0;
         if let Some(Value::Array(options)) = map.get("enum") {
             let texts = options.iter().all(Value::is_string);
-            let all: u64 = options.iter().map(|option| 1 + size(option)).sum();
+            let all: u64 = options.iter().map(|option| 1 + cost(option)).sum();
             values += if texts { all.min(TEXTS_COMPARED) } else { all };
         }
-        values += map.get("const").map_or(0, size);
+        values += map.get("const").map_or(0, cost);
         if map.get("multipleOf").is_some() {
             values += UNITS_OF_FRACTION;
         }

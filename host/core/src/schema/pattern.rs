@@ -64,23 +64,23 @@ impl Pattern {
     }
 }
 
-/// Nodes of a value, and a share for its texts: in proportion to what comparing it with another takes.
-pub(super) fn size(value: &Value) -> u64 {
-    let mut size = 0_u64;
+/// What comparing a value with another takes: its nodes, and a share for its texts.
+pub(super) fn cost(value: &Value) -> u64 {
+    let mut cost = 0_u64;
     let mut open = vec![value];
     while let Some(value) = open.pop() {
-        size += 1;
+        cost += 1;
         match value {
             Value::Array(items) => open.extend(items),
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    size += 1 + name.len() as u64 / 16;
+                    cost += 1 + name.len() as u64 / 16;
                     open.push(value);
                 }
             }
-            Value::String(text) => size += text.len() as u64 / 16,
+            Value::String(text) => cost += text.len() as u64 / 16,
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
-    size
+    cost
 }

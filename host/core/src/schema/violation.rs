@@ -4,8 +4,9 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
-use crate::definition::source::escape_pointer;
 use crate::diagnostic::{Code, code, nearest};
+use crate::pointer;
+use crate::text::{cut, few};
 
 /// The class of a [`Violation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +49,19 @@ impl Violation {
         Self {
             what: What::TooCostly,
             expected: Some("a smaller value, or a schema with fewer choices and patterns".to_owned()),
-            ..Self::whole("the value would take too long to compare with the schema")
+            ..Self::whole(&format!(
+                "comparing the value with the schema would take more than {} steps, the most that one check may take",
+                super::UNITS_MAX
+            ))
         }
     }
 
     /// The value does not fit, and telling where would take too long.
     pub(super) fn somewhere() -> Self {
-        Self::whole("the value does not fit, and is too large to tell every place where")
+        Self::whole(&format!(
+            "the value does not fit, and telling where would take more than {} steps: give less of it to see where",
+            super::UNITS_OF_TELLING_MAX
+        ))
     }
 
     fn whole(message: &str) -> Self {
@@ -94,7 +101,7 @@ const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "strin
 
 /// Appends what `error` says.
 pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: &mut Vec<Violation>) {
-    let pointer = cut(error.instance_path().as_str(), POINTER_BYTES_MAX);
+    let pointer = cut(error.instance_path().as_str(), POINTER_BYTES_MAX).into_owned();
     let schema_pointer = error.schema_path().as_str().to_owned();
     let parent = || schema.pointer(&schema_pointer[..schema_pointer.rfind('/').unwrap_or(0)]);
     let name = last(&pointer);
@@ -105,7 +112,7 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
             for field in unexpected.iter().take(super::VIOLATIONS_MAX) {
                 let near = known.and_then(|k| nearest(field, k.keys().map(String::as_str))).map(str::to_owned);
                 violations.push(Violation {
-                    pointer: cut(&format!("{pointer}/{}", escape_pointer(field)), POINTER_BYTES_MAX),
+                    pointer: cut(&pointer::child(&pointer, field), POINTER_BYTES_MAX).into_owned(),
                     schema_pointer: schema_pointer.clone(),
                     what: What::Unknown,
                     message: format!("{name} has no field `{}`", shortened(field)),
@@ -117,7 +124,7 @@ pub(super) fn of_error(error: &ValidationError<'_>, schema: &Value, violations: 
         ValidationErrorKind::Required { property } => {
             let field = property.as_str().unwrap_or_default();
             violations.push(Violation {
-                pointer: format!("{pointer}/{}", escape_pointer(field)),
+                pointer: pointer::child(&pointer, field),
                 schema_pointer,
                 what: What::Missing,
                 message: format!("{name} needs a field `{}`", shortened(field)),
@@ -275,15 +282,6 @@ fn with_article(kind: JsonType) -> &'static str {
 /// Longer pointers are cut: names of fields can be as long as the value.
 const POINTER_BYTES_MAX: usize = 2_000;
 
-/// At most so many bytes, and a sign where there were more.
-fn cut(text: &str, bytes_max: usize) -> String {
-    if text.len() <= bytes_max {
-        return text.to_owned();
-    }
-    let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", &text[..end])
-}
-
 /// A value of the schema, short.
 fn json_word(value: &Value) -> String {
     shortened(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
@@ -297,17 +295,16 @@ fn shortened(text: &str) -> String {
 }
 
 fn one_of<'w>(words: impl Iterator<Item = &'w str>) -> String {
-    let words: Vec<&str> = words.collect();
-    let shown: Vec<String> = words.iter().take(12).map(|w| format!("`{}`", shortened(w))).collect();
-    let more = if words.len() > 12 { format!(" and {} more", words.len() - 12) } else { String::new() };
-    if shown.len() == 1 { shown.concat() } else { format!("one of {}{more}", shown.join(", ")) }
+    let words: Vec<String> = words.map(|word| format!("`{}`", shortened(word))).collect();
+    let shown = few(&words, 12);
+    if words.len() == 1 { shown } else { format!("one of {shown}") }
 }
 
 /// The last part of a pointer, for messages.
 fn last(pointer: &str) -> String {
-    match pointer.rsplit('/').next() {
+    match pointer::last(pointer).as_deref() {
         None | Some("") => "the value".to_owned(),
-        Some(segment) if segment.bytes().all(|b| b.is_ascii_digit()) => format!("item {segment}"),
-        Some(segment) => format!("`{}`", shortened(&segment.replace("~1", "/").replace("~0", "~"))),
+        Some(key) if key.bytes().all(|b| b.is_ascii_digit()) => format!("item {key}"),
+        Some(key) => format!("`{}`", shortened(key)),
     }
 }

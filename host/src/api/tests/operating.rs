@@ -39,10 +39,47 @@ async fn what_is_no_plugin_is_refused() {
     assert!(refused.problem(422, "plugin-refused").to_string().contains("bellhop plugin build"));
     let form = [("content-type", "multipart/form-data; boundary=x")];
     world.call("POST", "/v1/plugins", &form, "x").await.problem(415, "media-type-unsupported");
+    let wrong = world.call("POST", "/v1/plugins?grant=chat.postMesage&grnt=x", &[], "x").await;
+    let problem = wrong.problem(400, "request-invalid");
+    assert_eq!(problem["diagnostics"].as_array().unwrap().len(), 2, "{problem}");
+    for meant in ["did you mean `grant`?", "did you mean `chat.postMessage`?"] {
+        assert!(problem.to_string().contains(meant), "{problem}");
+    }
+    for path in ["/v1/plugins", "/v1/plugins/slack"] {
+        world.get(&format!("{path}?grnt=x")).await.problem(400, "request-invalid");
+        world.call("DELETE", "/v1/plugins/slack?grnt=x", &[], "").await.problem(400, "request-invalid");
+    }
+    world.post("/v1/plugins/slack/grant?grnt=x", &json!({ "add": ["a"] })).await.problem(400, "request-invalid");
     let wrong = world.call("POST", "/v1/plugins?grant=chat.postMesage&grant=a%20b&grant=users.info@hq", &[], "x").await;
     let problem = wrong.problem(422, "grant-invalid");
     assert_eq!(problem["diagnostics"].as_array().unwrap().len(), 2);
     assert!(problem.to_string().contains("did you mean `chat.postMessage`?"), "{problem}");
     assert_eq!(world.get("/v1/plugins").await.ok(200)["result"], json!([]));
     assert_eq!(world.get("/v1/actions").await.ok(200)["result"], json!([]));
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_too_large_is_refused_by_one_code_however_it_comes() {
+    let world =
+        World::with(Limits { plugin_bytes_max: 100, ..Limits::default() }, "http://127.0.0.1:9".to_owned()).await;
+    let wasm = ("content-type", "application/wasm");
+    for headers in [vec![wasm], vec![wasm, ("content-length", "101")]] {
+        let problem = world.call("POST", "/v1/plugins", &headers, vec![0; 101]).await.problem(413, "body-too-large");
+        assert_eq!(problem["bytes_max"], 100);
+        assert!(problem["remedies"][0]["title"].as_str().unwrap().contains("compile it for size"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_reads_no_more_headers_waits_no_longer_and_keeps_no_more_labels_than_its_limits_say() {
+    let limits = Limits { headers_max: 2, labels_max: 1, wait_ms_max: 2_000, ..Limits::default() };
+    let world = World::with(limits, "http://127.0.0.1:9".to_owned()).await;
+    world.apply().await;
+    world.call("GET", "/v1/runs", &[("x-a", "1")], "").await.ok(200);
+    world.call("GET", "/v1/runs", &[("x-a", "1"), ("x-b", "1")], "").await.problem(431, "headers-too-large");
+    let runs = "/v1/workflows/people/greeter/runs";
+    let labels = |labels: Value| json!({ "input": { "name": "Ada" }, "labels": labels });
+    world.post(&format!("{runs}?wait=2s"), &labels(json!({ "a": "1" }))).await.ok(200);
+    world.post(&format!("{runs}?wait=3s"), &labels(json!({}))).await.problem(400, "request-invalid");
+    world.post(runs, &labels(json!({ "a": "1", "b": "2" }))).await.problem(400, "request-invalid");
 }

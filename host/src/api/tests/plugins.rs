@@ -164,6 +164,29 @@ async fn house_a14_without_grants_nothing_is_granted_and_that_is_said() {
     world.install("?grantAll=true&grant=users.info", bytes).await.problem(400, "request-invalid");
 }
 
+/// What may never be needed keeps nobody from starting, and whoever starts is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn author_5_what_a_run_may_lack_is_told_when_it_is_started() {
+    let (_slack, world) = connected().await;
+    let bytes = component(&manifest("acme", "acme-tools", "1.0.0"));
+    world.install("?grant=chat.postMessage", bytes).await.ok(201);
+    world.put("/v1/workflows/it/calls", caller("it", "acme-tools")).await.ok(201);
+    let start = json!({ "input": {} });
+    for path in ["/v1/workflows/it/calls/runs", "/v1/workflows/it/calls/runs?wait=1ms"] {
+        let started = world.post(path, &start).await.ok(202);
+        let warning = &started["warnings"][0];
+        assert_eq!((&warning["code"], &warning["severity"]), (&json!("capability-not-granted"), &json!("warning")));
+        assert_eq!(warning["methods"], json!(["users.lookupByEmail"]), "{warning}");
+    }
+    // Who asks again is told of the run, and where nothing is lacking there is nothing to tell.
+    let key = [("idempotency-key", "k"), ("content-type", "application/json")];
+    world.call("POST", "/v1/workflows/it/calls/runs", &key, start.to_string()).await.ok(202);
+    let again = world.call("POST", "/v1/workflows/it/calls/runs", &key, start.to_string()).await.ok(202);
+    assert_eq!(again.get("warnings"), None);
+    world.post("/v1/plugins/acme-tools/grant", &json!({ "add": ["users.lookupByEmail"] })).await.ok(200);
+    assert_eq!(world.post("/v1/workflows/it/calls/runs", &start).await.ok(202).get("warnings"), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn author_5_remedies_add_up() {
     let (_slack, world) = connected().await;

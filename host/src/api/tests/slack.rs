@@ -65,6 +65,93 @@ async fn connections_are_what_slack_says_and_never_show_tokens() {
     world.call("DELETE", "/v1/connections/acme-hq", &[], "").await.problem(404, "connection-unknown");
 }
 
+/// A way to a simulated Slack on which nothing passes until the gate is opened. The second tells of each that comes.
+struct Held {
+    slack: bellhop_simulator::Running,
+    address: std::net::SocketAddr,
+    gate: Arc<tokio::sync::Semaphore>,
+    came: Arc<tokio::sync::Notify>,
+}
+
+impl Held {
+    async fn start() -> Self {
+        let options = bellhop_simulator::Options { budget_scale: 1000.0, ..Default::default() };
+        let slack = bellhop_simulator::start(options).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, behind) = (listener.local_addr().unwrap(), slack.address);
+        let (gate, came) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(tokio::sync::Notify::new()));
+        let (waits, tells) = (gate.clone(), came.clone());
+        tokio::spawn(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                let (waits, tells) = (waits.clone(), tells.clone());
+                tokio::spawn(async move {
+                    tells.notify_one();
+                    let _open = waits.acquire().await.unwrap();
+                    let mut to = tokio::net::TcpStream::connect(behind).await.unwrap();
+                    // Either side may go at any time.
+                    let _gone = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        Self { slack, address, gate, came }
+    }
+}
+
+fn broken(token: &str) -> engine::connections::New {
+    use bellhop_core::requirement::{Kind, Permission, TokenKind};
+    engine::connections::New {
+        name: "hq".to_owned(),
+        kind: Kind::GridWorkspace,
+        permission: Permission::Act,
+        tokens: [(TokenKind::Bot, bellhop_slack::client::Secret::new(token.to_owned()))].into(),
+    }
+}
+
+impl World {
+    /// Begins to mend what is broken; comes back when Slack has been asked and has not answered.
+    async fn mending(&self, held: &Held) -> tokio::task::JoinHandle<bool> {
+        let engine = self.engine.clone();
+        let mending = tokio::spawn(async move { engine.connections.mend(&engine.services.gateway, NOW).await });
+        held.came.notified().await;
+        mending
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_removed_while_slack_was_asked_is_not_made() {
+    let held = Held::start().await;
+    let world = World::with(Limits::default(), format!("http://{}", held.address)).await;
+    world.engine.connections.is_broken(broken("xoxb-hq"), "away".to_owned());
+    let mending = world.mending(&held).await;
+    assert_eq!(world.call("DELETE", "/v1/connections/hq", &[], "").await.status, 204);
+    held.gate.add_permits(64);
+    assert!(!mending.await.unwrap());
+    world.get("/v1/connections/hq").await.problem(404, "connection-unknown");
+    assert_eq!(world.get("/v1/connections").await.ok(200)["result"], json!([]));
+    // What nobody removed is mended.
+    world.engine.connections.is_broken(broken("xoxb-hq"), "away".to_owned());
+    assert!(world.engine.connections.mend(&world.engine.services.gateway, NOW).await);
+    assert_eq!(world.get("/v1/connections/hq").await.ok(200)["status"], "ok");
+    drop(held.slack);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_replaced_while_slack_was_asked_stays_as_it_was_put() {
+    let held = Held::start().await;
+    let world = World::with(Limits::default(), format!("http://{}", held.address)).await;
+    let reason = || world.engine.connections.broken()["hq"].reason.clone();
+    world.engine.connections.is_broken(broken("xoxb-nobody-1234"), "away".to_owned());
+    let mending = world.mending(&held).await;
+    world.engine.connections.is_broken(broken("xoxb-hq"), "newer".to_owned());
+    held.gate.add_permits(64);
+    assert!(!mending.await.unwrap());
+    assert_eq!(reason(), "newer", "the refusal of an older token says nothing of it");
+    world.engine.connections.is_broken(broken("xoxb-nobody-1234"), "away".to_owned());
+    assert!(!world.engine.connections.mend(&world.engine.services.gateway, NOW).await);
+    assert!(reason().contains("invalid_auth"), "{}", reason());
+    drop(held.slack);
+}
+
 #[tokio::test]
 async fn a_slack_that_does_not_answer_is_no_fault_of_the_token() {
     let world = World::new().await;

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use clap::ValueEnum as _;
 
+use super::figures::{FIGURES, Figure};
 use super::{Options, Row, median};
 use crate::cli::child::{Outcome, failed};
 
@@ -19,51 +20,6 @@ const PAIRS_MIN: usize = 3;
 const PAIRS_MAX: usize = 11;
 /// A median of ratios up to this counts as not worse: two builds of one program differ by as much.
 const BOUND: f64 = 1.05;
-
-/// A figure that is compared.
-struct Compared {
-    figure: &'static str,
-    row: Row,
-    /// More is better: runs a second.
-    least: bool,
-    /// A difference of less is nothing that anybody would see, in the figure's own unit.
-    slack: f64,
-}
-
-const fn less(row: Row, figure: &'static str, slack: f64) -> Compared {
-    Compared { figure, row, least: false, slack }
-}
-
-const fn more(row: Row, figure: &'static str) -> Compared {
-    Compared { figure, row, least: true, slack: 0.0 }
-}
-
-const COMPARED: &[Compared] = &[
-    less(Row::Ladder, "action_call_us", 0.5),
-    less(Row::Ladder, "action_one_call_us", 0.5),
-    less(Row::Durable, "run3_p50_ms", 0.1),
-    less(Row::Durable, "run3_p99_ms", 1.0),
-    more(Row::Durable, "run3_runs_per_s"),
-    less(Row::Durable, "run3_host_cpu_ms", 0.05),
-    less(Row::Durable, "run3_syncs", 0.05),
-    less(Row::Durable, "loaded_rss_mb", 4.0),
-    less(Row::Durable, "ready_after_runs_ms", 20.0),
-    less(Row::Starting, "ready_ms", 10.0),
-    less(Row::Starting, "idle_rss_mb", 4.0),
-    more(Row::Starting, "run0_runs_per_s"),
-    less(Row::Starting, "ready_100k_ms", 20.0),
-    less(Row::Starting, "ready_100k_rss_mb", 4.0),
-    less(Row::Starting, "run3_full_p50_ms", 0.2),
-    more(Row::Starting, "run3_full_runs_per_s"),
-    less(Row::Starting, "ready_full_ms", 100.0),
-    less(Row::Sleepers, "sleepers_ready_ms", 50.0),
-    less(Row::Sleepers, "sleepers_rss_mb", 4.0),
-    less(Row::Sleepers, "sleepers_late_ms", 50.0),
-    less(Row::Waiting, "waiting_rss_over_idle_mb", 4.0),
-    less(Row::Items, "loop_s", 0.2),
-    less(Row::Items, "loop_rss_mb", 8.0),
-    less(Row::Rolling, "rolling_disk_mb", 8.0),
-];
 
 type Measured = BTreeMap<String, f64>;
 
@@ -85,9 +41,9 @@ enum Verdict {
 }
 
 impl Ratios {
-    fn add(&mut self, compared: &Compared, before: f64, now: f64) {
-        let is_close = (now - before).abs() <= compared.slack;
-        let ratio = if compared.least { before / now } else { now / before };
+    fn add(&mut self, figure: &Figure, before: f64, now: f64) {
+        let is_close = (now - before).abs() <= figure.slack.unwrap_or(0.0);
+        let ratio = if figure.more { before / now } else { now / before };
         self.ratios.push(if is_close { ratio.min(1.0) } else { ratio });
         self.before.push(before);
         self.now.push(now);
@@ -161,8 +117,8 @@ pub(super) async fn run(options: &Options, before: &Path) -> Outcome<()> {
 
 /// Plays one row until each of its figures is decided.
 async fn pairs(options: &Options, row: Row, before: &Path, now: &Path) -> Outcome<Vec<(&'static str, Ratios)>> {
-    let mut all: Vec<(&Compared, Ratios)> =
-        COMPARED.iter().filter(|compared| compared.row == row).map(|compared| (compared, Ratios::default())).collect();
+    let compared = FIGURES.iter().filter(|figure| figure.row == row && figure.slack.is_some());
+    let mut all: Vec<(&Figure, Ratios)> = compared.map(|figure| (figure, Ratios::default())).collect();
     for pair in 0..PAIRS_MAX {
         // Who begins changes, so that a machine that grows slower is to nobody's harm.
         let (was, is) = if pair % 2 == 0 {
@@ -172,12 +128,12 @@ async fn pairs(options: &Options, row: Row, before: &Path, now: &Path) -> Outcom
             let is = measured(options, row, now).await?;
             (measured(options, row, before).await?, is)
         };
-        for (compared, ratios) in &mut all {
+        for (figure, ratios) in &mut all {
             // What strace would count is not there without it, on either side.
-            if let (Some(was), Some(is)) = (was.get(compared.figure), is.get(compared.figure)) {
-                ratios.add(compared, *was, *is);
-            } else if was.contains_key(compared.figure) != is.contains_key(compared.figure) {
-                return failed(format!("only one of the programs has the figure {}", compared.figure));
+            if let (Some(was), Some(is)) = (was.get(figure.name), is.get(figure.name)) {
+                ratios.add(figure, *was, *is);
+            } else if was.contains_key(figure.name) != is.contains_key(figure.name) {
+                return failed(format!("only one of the programs has the figure {}", figure.name));
             }
         }
         if all.iter().all(|(_, ratios)| ratios.ratios.is_empty() || ratios.verdict() != Verdict::Open) {
@@ -185,7 +141,7 @@ async fn pairs(options: &Options, row: Row, before: &Path, now: &Path) -> Outcom
         }
     }
     all.retain(|(_, ratios)| !ratios.ratios.is_empty());
-    Ok(all.into_iter().map(|(compared, ratios)| (compared.figure, ratios)).collect())
+    Ok(all.into_iter().map(|(figure, ratios)| (figure.name, ratios)).collect())
 }
 
 /// One round of one row with the host of `program`, or by `program` itself where the row has no host.
@@ -256,18 +212,19 @@ async fn knows_rows(program: &Path) -> Outcome<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::{less, more};
     use super::*;
 
-    fn of(compared: &Compared, pairs: &[(f64, f64)]) -> Ratios {
+    fn of(figure: &Figure, pairs: &[(f64, f64)]) -> Ratios {
         let mut ratios = Ratios::default();
         for (before, now) in pairs {
-            ratios.add(compared, *before, *now);
+            ratios.add(figure, *before, *now);
         }
         ratios
     }
 
-    const TIME: Compared = less(Row::Durable, "t", 0.1);
-    const RATE: Compared = more(Row::Durable, "r");
+    const TIME: Figure = less(Row::Durable, "t").beyond(0.1);
+    const RATE: Figure = more(Row::Durable, "r").beyond(0.0);
 
     #[test]
     fn what_is_clearly_slower_is_worse_after_the_least_rounds() {

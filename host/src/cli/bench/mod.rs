@@ -7,6 +7,7 @@
 mod compare;
 mod crowd;
 mod durable;
+mod figures;
 mod ladder;
 mod machine;
 mod rolling;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use reqwest::Client;
 use serde_json::{Value, json};
 
+use self::figures::FIGURES;
 use super::child::{Outcome, Process, failed};
 
 /// Slack's budget is multiplied by this: without it, one message a second would be measured.
@@ -108,35 +110,6 @@ enum Row {
 /// What was measured, by name; the unit is in the name.
 type Figures = BTreeMap<&'static str, f64>;
 
-/// What we want to reach: the figure, and its most (or, where `least`, its least).
-struct Goal {
-    figure: &'static str,
-    value: f64,
-    least: bool,
-}
-
-const fn most(figure: &'static str, value: f64) -> Goal {
-    Goal { figure, value, least: false }
-}
-
-const GOALS: &[Goal] = &[
-    most("action_call_ratio", 1.5),
-    most("action_one_call_ratio", 1.5),
-    most("run3_p50_ms", 4.0),
-    Goal { figure: "run3_runs_per_s", value: 1_000.0, least: true },
-    most("run3_syncs", 5.0),
-    most("idle_rss_mb", 80.0),
-    most("ready_ms", 300.0),
-    most("ready_100k_ms", 1_500.0),
-    most("ready_100k_rss_mb", 150.0),
-    most("sleepers_ready_ms", 3_000.0),
-    most("sleepers_rss_mb", 150.0),
-    most("sleepers_late_ms", 1_000.0),
-    most("waiting_rss_over_idle_mb", 40.0),
-    most("run3_full_ratio", 1.2),
-    most("rolling_disk_ratio", 1.2),
-];
-
 #[allow(clippy::disallowed_methods, reason = "measuring time is what this is for")]
 fn clock() -> Instant {
     Instant::now()
@@ -194,14 +167,14 @@ fn report(figures: &Figures) -> Vec<&'static str> {
     let mut missed = Vec::new();
     println!("\n{:<28}{:>14}   goal", "figure", "value");
     for (name, value) in figures {
-        let goal = GOALS.iter().find(|goal| goal.figure == *name).map(|goal| {
-            // What could not be measured is no number, and meets nothing.
-            let met = if goal.least { *value >= goal.value } else { *value <= goal.value };
+        let wanted = FIGURES.iter().find(|figure| figure.name == *name).and_then(|f| Some((f, f.goal?)));
+        let goal = wanted.map(|(figure, goal)| {
+            let met = figure.reaches(goal, *value);
             if !met {
                 missed.push(*name);
             }
-            let bound = if goal.least { "at least" } else { "at most" };
-            format!("{bound} {}{}", goal.value, if met { "" } else { "  MISSED" })
+            let bound = if figure.more { "at least" } else { "at most" };
+            format!("{bound} {goal}{}", if met { "" } else { "  MISSED" })
         });
         println!("{name:<28}{value:>14.3}   {}", goal.unwrap_or_default());
     }

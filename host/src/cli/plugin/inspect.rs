@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bellhop_core::diagnostic::nearest;
 use bellhop_core::manifest::{Action, Alternative, Manifest, When};
+use bellhop_core::preflight::compare_versions;
 use bellhop_core::requirement::{Availability, Grant, Kind, Method, Rules};
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use super::super::output::plain;
 use super::super::output::{Exit, Failure};
 use super::table::{fitted, width};
 use super::thousands;
+use crate::api::actions;
 use crate::sandbox::Inspection;
 
 pub(super) fn run(name: &str, context: &Context) -> Result<Exit, Failure> {
@@ -38,14 +40,9 @@ fn by_name(offline: &Offline, name: &str, context: &Context) -> Result<Seen, Fai
         Ok(None) => looked.push(format!("the host at {} has none", context.settings.url)),
         Err(why) => looked.push(why),
     }
-    let mut found = None;
-    for seen in offline.stored()?.plugins {
-        known.push(seen.manifest.name.clone());
-        if seen.manifest.name == name {
-            found = Some(seen);
-        }
-    }
-    if let Some(found) = found {
+    let stored = offline.stored()?.plugins;
+    known.extend(stored.iter().map(|seen| seen.manifest.name.clone()));
+    if let Some(found) = newest(name, stored) {
         return Ok(found);
     }
     looked.push(format!("{} has none", context.settings.data_dir.display()));
@@ -65,6 +62,12 @@ fn by_name(offline: &Offline, name: &str, context: &Context) -> Result<Seen, Fai
         (None, None) => "name its file, or build it first: bellhop plugin build DIR".to_owned(),
     });
     Err(failure)
+}
+
+/// Of the plugins of that name the one with the highest version.
+fn newest(name: &str, all: Vec<Seen>) -> Option<Seen> {
+    let named = all.into_iter().filter(|seen| seen.manifest.name == name);
+    named.max_by(|a, b| compare_versions(&a.manifest.version, &b.manifest.version))
 }
 
 /// The newest version of that name in the host; where it has none, `meant` is what the host says was meant. `Err` says
@@ -198,7 +201,7 @@ fn json_of(seen: &Seen, rules: &Rules) -> Value {
             })
         })
         .collect();
-    let actions: Vec<Value> = manifest.actions.iter().map(|action| action_json(action, rules)).collect();
+    let actions: Vec<Value> = manifest.actions.iter().map(|action| actions::shown(manifest, action, rules)).collect();
     json!({
         "name": manifest.name,
         "version": manifest.version,
@@ -215,38 +218,29 @@ fn json_of(seen: &Seen, rules: &Rules) -> Value {
     })
 }
 
-fn action_json(action: &Action, rules: &Rules) -> Value {
-    let calls: Vec<Value> = action
-        .calls
-        .iter()
-        .map(|alternative| {
-            let methods: Vec<Value> = alternative
-                .methods
-                .iter()
-                .map(|call| {
-                    let method = rules.by_function(&call.function);
-                    let plans: serde_json::Map<String, Value> = alternative
-                        .on
-                        .iter()
-                        .filter_map(|kind| Some((kind.to_string(), json!(method?.availability.get(kind)?))))
-                        .collect();
-                    json!({
-                        "function": call.function,
-                        "method": method.map(|m| &m.name),
-                        "when": call.when,
-                        "access": method.map(|m| &m.access),
-                        "plans": plans,
-                    })
-                })
-                .collect();
-            json!({ "on": alternative.on, "methods": methods })
-        })
-        .collect();
-    json!({
-        "name": action.name,
-        "title": action.title,
-        "effect": action.effect,
-        "inverse": action.inverse,
-        "calls": calls,
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(name: &str, version: &str) -> Seen {
+        let manifest =
+            json!({ "publisher": "acme", "name": name, "version": version, "contract": "1.0.0", "actions": [] });
+        let inspection = json!({ "digest": bellhop_core::digest::Digest::of(b""), "size": 1, "imports": [], "wasi": [], "exports": [], "logs": false });
+        Seen {
+            from: String::new(),
+            inspection: serde_json::from_value(inspection).unwrap(),
+            manifest: serde_json::from_value(manifest).unwrap(),
+            undeclared: Vec::new(),
+            grants: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_newest_is_the_one_with_the_highest_version() {
+        let all = ["1.10.0", "1.9.0", "1.10.0-rc.1"].map(|version| seen("mail", version));
+        let others = ["2.0.0"].map(|version| seen("other", version));
+        let found = newest("mail", all.into_iter().chain(others).collect()).unwrap();
+        assert_eq!(found.manifest.version, "1.10.0");
+        assert!(newest("nobody", Vec::new()).is_none());
+    }
 }

@@ -95,9 +95,10 @@ fn grants_of(plugin: &Value) -> String {
         said.push_str(&format!("  declared, not granted {}\n", plain(method)));
     }
     if !missing.is_empty() {
-        let name = plain(&text(plugin, "name"));
+        // Another version may be there that is not to be granted as much.
+        let (name, version) = (plain(&text(plugin, "name")), plain(&text(plugin, "version")));
         let all = plain(&missing.join(" "));
-        said.push_str(&format!("to grant what is missing: bellhop plugin grant {name} --add {all}\n"));
+        said.push_str(&format!("to grant what is missing: bellhop plugin grant {name}@{version} --add {all}\n"));
     }
     said
 }

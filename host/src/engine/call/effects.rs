@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
@@ -59,6 +60,9 @@ pub(super) struct Scope<E> {
     /// What this attempt has done.
     pub(super) deeds: Arc<Deeds>,
     pub(super) entrance: Arc<Entrance>,
+    /// When this life of the driver took the action up, by [`Clock::monotonic`](crate::clock::Clock::monotonic). What
+    /// earlier ones had sent, here or in another process, has ended by then.
+    pub(super) began: Duration,
     /// The guest does again what an earlier life has on record, and has not come to the end of that.
     pub(super) replays: AtomicBool,
     /// What nobody is shown.

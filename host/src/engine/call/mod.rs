@@ -25,6 +25,7 @@ mod request;
 mod resolve;
 mod said;
 mod sending;
+mod slices;
 mod stamp;
 
 pub(crate) use names::{Known, Named};
@@ -36,7 +37,7 @@ use super::Services;
 use super::driver::{CallEnd, CallFuture, Invoker, Wish};
 use super::exclusive::Owner;
 use super::execution::local::Local;
-use super::execution::{self, CallKey, End, Execution, Parking, Slice, StepKey};
+use super::execution::{self, Execution, Parking, Slice};
 use super::gateway::Connected;
 use super::plugins::Guest;
 use super::waiting::{Activity, Entrance, Held, Place, Progress, Turn, Wait, Wanted};
@@ -312,6 +313,7 @@ impl<E: Execution> Attempt<E> {
             earlier: self.earlier.clone(),
             deeds: self.deeds.clone(),
             entrance: self.entrance.clone(),
+            began: self.services.clock.monotonic(),
             replays: AtomicBool::new(false),
             mask: self.facts.mask(),
             told: Mutex::new(BTreeSet::new()),
@@ -510,42 +512,6 @@ impl<E: Execution> Attempt<E> {
     /// Nobody waits for it: what it changed goes into the ledger, its answer nowhere.
     fn cut_short(&self) -> CallEnd {
         CallEnd::Returned(Returned::Ok { output: Value::Null, effect: self.deeds.cut_short() })
-    }
-
-    fn slice_key(&self, number: u32) -> StepKey {
-        StepKey::Slice(CallKey { execution: self.call.key.clone(), attempt: self.call.attempt, ordinal: number })
-    }
-
-    /// The state with which the action last asked to be called again, if it did; and how often in a row it has done so
-    /// without getting anywhere.
-    async fn last_slice(&self) -> Result<(Option<Slice>, u64), CallEnd> {
-        let (mut last, mut idle) = (None, 0);
-        loop {
-            let number = last.as_ref().map_or(0, |s: &Slice| s.number + 1);
-            let kept = self.port.step::<Slice, _, _>(&self.slice_key(number), None, |_| async { End::Stopped }).await;
-            match kept {
-                Ok(End::Done(slice)) => {
-                    let slice = Slice { number, ..slice };
-                    idle = if slice.goes_on_from(last.as_ref()) { 0 } else { idle + 1 };
-                    last = Some(slice);
-                }
-                Ok(_) => return Ok((last, idle)),
-                Err(error) => return Err(self.stopped(Stopped::Failed(error))),
-            }
-        }
-    }
-
-    async fn keep_slice(&self, slice: &Slice) -> Result<(), CallEnd> {
-        let kept = slice.clone();
-        let kept = self.port.step(&self.slice_key(slice.number), None, |_| async move { End::Done(kept) }).await;
-        // A process that dies repeats no more than one slice.
-        let settled = match kept {
-            Ok(_) => self.port.settled().await,
-            Err(error) => Err(error),
-        };
-        settled
-            .and_then(|()| self.port.leave_behind(&self.call.key, self.call.attempt, slice.first_call, &self.facts))
-            .map_err(|error| self.stopped(Stopped::Failed(error)))
     }
 
     fn interpret(&self, action: &Action, answered: Result<String, String>, scope: &Scope<E>) -> Interpreted {

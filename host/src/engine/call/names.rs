@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use bellhop_core::diagnostic::nearest;
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
+use bellhop_core::pointer;
 use bellhop_core::requirement::Kind;
 use bellhop_core::run::{Action, Calling, ExecutionKey};
 use bellhop_core::time::Timestamp;
@@ -176,14 +177,13 @@ fn collect(schema: &Value, input: &Value, pointer: &str, max: usize, out: &mut N
     if let (Some(properties), Some(fields)) = (schema["properties"].as_object(), input.as_object()) {
         for (name, schema) in properties {
             if let Some(value) = fields.get(name) {
-                let escaped = name.replace('~', "~0").replace('/', "~1");
-                collect(schema, value, &format!("{pointer}/{escaped}"), max, out);
+                collect(schema, value, &pointer::child(pointer, name), max, out);
             }
         }
     }
     if let (true, Some(items)) = (schema["items"].is_object(), input.as_array()) {
         for (index, value) in items.iter().enumerate() {
-            collect(&schema["items"], value, &format!("{pointer}/{index}"), max, out);
+            collect(&schema["items"], value, &pointer::item(pointer, index), max, out);
         }
     }
     // An optional field's schema may stand in one of these.

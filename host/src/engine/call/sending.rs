@@ -145,7 +145,8 @@ impl<E: Execution> Scope<E> {
         loop {
             let read = self.services.gateway.read(&self.connection, method, arguments, self.run);
             // Nothing of the call has begun: there is nothing to bring to an end.
-            let failure = match self.unless_stopped(read).await.ok_or(Stopped::PutDown)? {
+            let read = self.unless_stopped(read).await.ok_or_else(|| self.puts_down(&place, progress))?;
+            let failure = match read {
                 Err(failure) if failure.may_pass() => failure,
                 read => return Ok(read),
             };
@@ -157,9 +158,17 @@ impl<E: Execution> Scope<E> {
             let at = self.again_at(progress.sends, wait_ms.map(|ms| self.port.now().plus_millis(ms)));
             self.port.note(format!("{} is tried again at {at}: {failure}", method.name));
             if !self.backs_off(&place, progress, at).await {
-                return Err(Stopped::PutDown);
+                return Err(self.puts_down(&place, progress));
             }
         }
+    }
+
+    /// The call leaves memory; how often it was tried is kept, also where it waits for nothing.
+    fn puts_down(&self, place: &Place, progress: Progress) -> Stopped {
+        if *self.wish.borrow() == Wish::PutDown && progress != Progress::default() && !*self.services.drain.borrow() {
+            self.services.waiting.keep_progress(self.run, place, progress);
+        }
+        Stopped::PutDown
     }
 
     /// What was kept for a call while its run was put down is not waited for any more: the call got on without it. What is
@@ -184,6 +193,9 @@ impl<E: Execution> Scope<E> {
 
     /// Whether it is still tried to find out what became of a call.
     fn is_patient(&self, progress: Progress) -> bool {
+        if planted(Plant::ParkAtFirstFailure) {
+            return false;
+        }
         let patience = Duration::from_millis(self.services.limits.read_back_ms_max);
         let now = self.services.clock.monotonic();
         progress.in_doubt_since.is_none_or(|since| now.saturating_sub(since) < patience)
@@ -226,11 +238,13 @@ impl<E: Execution> Scope<E> {
             let connection = &self.connection.facts.name;
             let intent = (method.writes && may_send).then(|| request.intent(connection, self.port.now()));
             let patient = self.is_patient(progress);
+            // What this life has not sent itself had ended before it began.
+            let ended = progress.in_doubt_since.unwrap_or(self.began);
             let end = self
                 .port
                 .step(&step, intent, |open| async {
                     match open {
-                        Some(intent) => self.resolve(&request, &intent, &stamp, self.services.began, patient).await,
+                        Some(intent) => self.resolve(&request, &intent, &stamp, ended, patient).await,
                         None if !may_send => End::Stopped,
                         None => self.send(&request, &stamped, &stamp).await,
                     }
@@ -244,7 +258,7 @@ impl<E: Execution> Scope<E> {
                     return Ok(answer.result);
                 }
                 End::Doubt(fault) => return Err(Stopped::Park(fault)),
-                End::Stopped => return Err(Stopped::PutDown),
+                End::Stopped => return Err(self.puts_down(&place, progress)),
                 End::NotSent { reason, retry_at, .. } => {
                     progress = Progress { sends: progress.sends + 1, ..Progress::default() };
                     if progress.sends >= self.services.limits.slack_attempts_max {
@@ -253,7 +267,7 @@ impl<E: Execution> Scope<E> {
                     let at = self.again_at(progress.sends, retry_at);
                     self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
                     if !self.backs_off(&place, progress, at).await {
-                        return Err(Stopped::PutDown);
+                        return Err(self.puts_down(&place, progress));
                     }
                 }
                 End::Unread { reason, retry_at } => {

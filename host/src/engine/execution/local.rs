@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{ExecutionKey, Facts, State};
+use bellhop_core::run::{ExecutionKey, Facts, Outgrown, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
@@ -23,18 +23,10 @@ use crate::engine::driver;
 use crate::engine::entropy::Entropy;
 use crate::engine::timers::Timers;
 use crate::faults::{Plant, Point, pass, planted};
-use crate::journal::{self, Entry, Journal, Ticket, Write};
+use crate::journal::{self, Entry, Journal, ROOM_LOOK, Ticket, Write};
 use crate::limits::Limits;
 use beside::place_of;
 use log::Log;
-
-/// How often a run looks whether the disk has room.
-const ROOM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// From so many batches, or bytes, on that are not durable yet, a run waits before it adds to them: a full queue would be
-/// taken for a store that failed. Half of what the embedded store takes.
-const QUEUE_BATCHES_HIGH: usize = 8_192;
-const QUEUE_BYTES_HIGH: usize = 32 * 1024 * 1024;
 
 /// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
 pub(crate) struct Local {
@@ -142,8 +134,7 @@ impl Local {
 
     /// Waits while the store's queue is half full: what comes next is written by those who do not look.
     async fn room(&self) -> Result<(), Error> {
-        let stats = self.journal.stats();
-        if stats.queue_batches < QUEUE_BATCHES_HIGH && stats.queue_bytes < QUEUE_BYTES_HIGH {
+        if !self.journal.stats().is_half_full {
             return Ok(());
         }
         Ok(self.journal.durable(self.journal.tip()).await?)
@@ -184,7 +175,7 @@ impl Local {
             tokio::select! {
                 biased;
                 _ = drain.changed() => {}
-                () = self.clock.sleep(ROOM_AGAIN) => {}
+                () = self.clock.sleep(ROOM_LOOK) => {}
             }
         }
         true
@@ -316,12 +307,7 @@ impl Execution for Local {
             StepKey::Decision(number) => {
                 let kept = self.log().decisions.get(number).copied();
                 if let Some(seq) = kept {
-                    let page = self.journal.entries(self.run, seq, 1)?;
-                    let Some((_, Entry::Decision { events })) = page.into_iter().next() else {
-                        return Err(unreadable());
-                    };
-                    let events =
-                        events.into_iter().map(|content| self.journal.value(content)).collect::<Result<Vec<_>, _>>()?;
+                    let events = self.journal.decision(self.run, seq)?.ok_or_else(unreadable)?;
                     return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
                 }
                 return Ok(call(None).await);
@@ -420,11 +406,11 @@ impl Execution for Local {
         self.written(|log| self.decided(log, number, &decision)).await
     }
 
-    fn outgrown(&self, state: &State) -> Result<Option<(u64, u64)>, Error> {
+    fn outgrown(&self, state: &State) -> Result<Option<Outgrown>, Error> {
         let log = self.log();
         match self.check_size(&log) {
-            Err(Error::TooLarge { records, bytes }) if state.goes_on() => Ok(Some((records, bytes))),
-            Ok(()) | Err(Error::TooLarge { .. }) => Ok(None),
+            Err(Error::TooLarge(outgrown)) if state.goes_on() => Ok(Some(outgrown)),
+            Ok(()) | Err(Error::TooLarge(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Cause, Event, ExecutionKey, Facts, State, Why};
+use bellhop_core::run::{Cause, Event, ExecutionKey, Facts, Outgrown, State, Why};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -283,13 +283,8 @@ impl Recorded for Answer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     /// The run's records, with what ending it needs, have come to their limit; nothing was kept. The run is ended, in order.
-    #[error("the run has {records} records of {bytes} bytes, and the rest of its limit is kept for ending it")]
-    TooLarge {
-        /// Records.
-        records: u64,
-        /// Bytes.
-        bytes: u64,
-    },
+    #[error("{0}")]
+    TooLarge(Outgrown),
     /// What is recorded of this run cannot be read, or what it wants recorded can never be written. The run is set
     /// aside with this reason; the host and all other runs go on.
     #[error("{0}")]
@@ -382,7 +377,7 @@ pub(crate) trait Execution: Send + Sync + 'static {
     /// The records and bytes of the run, once these have come so near to their limit that the rest is needed for ending
     /// a run that stands like this. What a run adds while it ends is within that; what is beyond it is
     /// [`Error::OfTheRun`].
-    fn outgrown(&self, state: &State) -> Result<Option<(u64, u64)>, Error>;
+    fn outgrown(&self, state: &State) -> Result<Option<Outgrown>, Error>;
 
     /// Earlier attempts at an action are about to be asked for. A port that keeps only what open actions need finds the
     /// rest of the log now.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellhop_core::run::{ExecutionKey, State};
+use bellhop_core::run::{ExecutionKey, Outgrown, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -106,6 +106,11 @@ impl Replay {
     }
 }
 
+/// What is due, is.
+fn woken() -> Signal {
+    Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None }
+}
+
 impl Execution for Replay {
     async fn step<T, F, Fut>(&self, key: &StepKey, intent: Option<Intent>, call: F) -> Result<End<T>, Error>
     where
@@ -163,7 +168,7 @@ impl Execution for Replay {
         }
     }
 
-    fn outgrown(&self, _state: &State) -> Result<Option<(u64, u64)>, Error> {
+    fn outgrown(&self, _state: &State) -> Result<Option<Outgrown>, Error> {
         Ok(None)
     }
 
@@ -217,7 +222,7 @@ impl Execution for Replay {
         }
         if let (true, Some(at), Some(clock)) = (resting, timer, &self.clock) {
             clock.sleep_until(at).await;
-            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None });
+            return Next::Signal(woken());
         }
         if let (false, Some(at), Some(clock)) = (resting, timer, &self.clock) {
             // What is due beside a call that is under way is due.
@@ -226,13 +231,13 @@ impl Execution for Replay {
                 signal = inbox.recv() => if let Some(signal) = signal { return Next::Signal(signal) },
                 () = clock.sleep_until(at) => {}
             }
-            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None });
+            return Next::Signal(woken());
         }
         if let (true, Some(at)) = (resting, timer) {
             // Nothing else is under way: time passes at once.
             let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
             *now = (*now).max(at);
-            return Next::Signal(Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None });
+            return Next::Signal(woken());
         }
         if resting {
             return Next::Rest;

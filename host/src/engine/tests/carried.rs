@@ -35,7 +35,7 @@ fn house_a10_a_signal_between_the_acceptance_and_the_driver_makes_no_second_driv
             let decided = engine.signal(run, Cause::Cancel).await;
             let _gone = tell.send(decided.is_ok());
         });
-        // One that has to wait for the driver is not back by then.
+        // One that has to wait for the driver is not back by then, and one that need not is.
         let _late = told.recv_timeout(Duration::from_millis(300));
     });
     let run = life.started(trigger(&workflow, json!({}), HQ, None));
@@ -72,9 +72,9 @@ fn house_a11_resolve_says_ok_only_when_it_was_settled() {
     let drained = life.spawn(async move { engine.drain().await });
     life.until("it drains", || life.engine().is_draining());
     let engine = life.engine().clone();
-    let sent = life.store.commits();
+    let (sent, read) = (life.store.commits(), life.store.scanned());
     let asked = life.spawn(async move { engine.resolve(run, None, false, None, "a test".to_owned()).await });
-    life.wait(async { tokio::time::sleep(Duration::from_millis(100)).await });
+    life.until("it reads what is in doubt", || life.store.scanned() > read);
     slack.release(slow, "answer");
     assert!(life.wait(drained).unwrap());
     let answered = life.wait(asked).unwrap();

@@ -4,7 +4,8 @@ use bellhop_core::run::{Cause, Status};
 use serde_json::json;
 
 use super::life::{Life, Slack, fresh, trigger};
-use crate::journal::store::Lack;
+use crate::journal::store::{Error, Lack};
+use crate::journal::{self, Write, key};
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
 const POST: &str = "chat.postMessage";
@@ -18,9 +19,9 @@ const TASKS: &str = "
   - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: one}}
   - two: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: two}}";
 
-/// Turns of whoever looks at the room.
-fn a_while(life: &Life) {
-    life.wait(async { tokio::time::sleep(std::time::Duration::from_millis(600)).await });
+/// Until somebody has looked for room several times, and found none.
+fn is_waited_for(life: &Life) {
+    life.until("room is waited for", || life.store.looks() > 4);
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn attack_an_open_run_waits_for_room_before_it_sends_and_then_goes_on() {
     // What was sent comes to its end, and is on record; nothing more is sent, and nothing begins.
     slack.release(held, "answer");
     life.until("the first is told", || slack.messages() == ["one"]);
-    a_while(&life);
+    is_waited_for(&life);
     assert_eq!((slack.count(POST), life.status(run)), (1, Status::Running));
     assert!(life.trigger(trigger(&workflow, json!({}), HQ, None)).unwrap().is_err());
     // It is read, with what it has done.
@@ -57,7 +58,7 @@ fn attack_a_run_that_waits_for_room_is_cancelled_and_takes_back_what_it_did() {
     life.store.lacks(LACK);
     slack.release(held, "answer");
     life.until("the first is told", || slack.messages() == ["a"]);
-    a_while(&life);
+    is_waited_for(&life);
     let joined = slack.count(UPDATE);
     let (engine, by) = (life.engine().clone(), Some("an operator".to_owned()));
     life.wait(engine.signal_by(run, Cause::CancelAndUndo, by)).unwrap();
@@ -74,8 +75,32 @@ fn attack_what_is_due_is_woken_when_there_is_room() {
     let run = life.started(trigger(&workflow, json!({}), &[], None));
     life.until_status(run, Status::Waiting);
     life.store.lacks(LACK);
-    a_while(&life);
+    is_waited_for(&life);
     assert_eq!(life.status(run), Status::Waiting);
     life.store.lacks(None);
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+}
+
+/// What cannot become durable before the disk has room is not told, and whoever asks is not kept waiting for it.
+#[test]
+fn attack_who_reads_what_has_to_wait_for_room_is_told_so() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply("\n  - say: {set: {said: true}}");
+    let run = life.started(trigger(&workflow, json!({}), &[], None));
+    life.ended(run).unwrap();
+    life.store.hold();
+    life.journal().commit(a_write()).unwrap();
+    life.store.lacks(LACK);
+    let read = life.wait(life.engine().run_view(run));
+    assert!(matches!(read, Err(journal::Error::Store(Error::NoRoom { free: 1, wanted: 2 }))), "{read:?}");
+    life.store.lacks(None);
+    life.store.sync(usize::MAX);
+    assert_eq!(life.view(run).status, Status::Completed);
+}
+
+fn a_write() -> Write {
+    let mut write = Write::new();
+    write.put(&key::host("a test"), &json!(true)).unwrap();
+    write
 }

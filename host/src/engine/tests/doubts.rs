@@ -241,9 +241,7 @@ fn one_answer_is_that_of_one_task() {
     let life = Life::start(fresh(), &slack);
     let workflow = life.apply(BOTH);
     let run = life.started(trigger(&workflow, json!({}), POOR, None));
-    let parked =
-        |entry: &Entry| matches!(entry, Entry::Decision { events } if json!(events).to_string().contains("parked"));
-    life.until("both are parked", || life.entries(run).iter().filter(|entry| parked(entry)).count() == 2);
+    life.until("both are parked", || life.parked(run) == 2);
     let answer = Some(json!({"ok": true, "channel": "C0HQIT", "ts": "1790000000.000100"}));
     let resolve =
         |task: Option<String>| life.wait(life.engine().resolve(run, task, true, answer.clone(), "a test".to_owned()));

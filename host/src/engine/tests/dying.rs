@@ -32,6 +32,8 @@ pub(super) struct Dying {
     held: AtomicBool,
     /// Items that scans gave.
     scanned: AtomicU64,
+    /// Looks at the room since the disk said last what it has, or a batch was accepted.
+    looks: AtomicU64,
     /// Rung when somebody waits for something to become durable.
     waited: Notify,
     /// What is asked next is refused with this, once, after so many others.
@@ -58,6 +60,7 @@ impl Dying {
             dead: watch::channel(false).0,
             held: AtomicBool::new(false),
             scanned: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
             waited: Notify::new(),
             refuses: Mutex::new(None),
             meanwhile: Mutex::new(None),
@@ -122,6 +125,13 @@ impl Dying {
     /// The disk says from now on that it lacks room, or has it again.
     pub(super) fn lacks(&self, lack: Option<Lack>) {
         self.memory.lacks(lack);
+        self.looks.store(0, Ordering::SeqCst);
+    }
+
+    /// Looks at the room since [`Self::lacks`] and since the last batch. Who writes looks once before each batch, so
+    /// several are those of somebody who waits for room.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Items that scans gave so far.
@@ -163,6 +173,7 @@ impl Store for Dying {
         let empty = batch.is_empty();
         self.may(Asked::Commit)?;
         let ticket = self.under.commit(batch)?;
+        self.looks.store(0, Ordering::SeqCst);
         if !empty && self.commits.fetch_add(1, Ordering::SeqCst) + 1 == self.die_at.load(Ordering::SeqCst) {
             self.die();
         }
@@ -198,6 +209,7 @@ impl Store for Dying {
     }
 
     fn stats(&self) -> Stats {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.under.stats()
     }
 

@@ -184,6 +184,11 @@ impl Life {
         Self::open_on(ground(), Dying::over(memory), Limits::default(), None, slack)
     }
 
+    /// Opens with other limits; nothing is begun yet.
+    pub(super) fn open_with(memory: Memory, limits: Limits, slack: &Slack) -> Self {
+        Self::open_on(ground(), Dying::over(memory), limits, None, slack)
+    }
+
     /// Opens by another clock; nothing is begun yet.
     pub(super) fn open_at(memory: Memory, clock: &clock::Manual, slack: &Slack) -> Self {
         Self::open_on(ground(), Dying::over(memory), Limits::default(), Some(Arc::new(clock.clone())), slack)
@@ -206,7 +211,7 @@ impl Life {
 
     /// Opens with other limits, and starts.
     pub(super) fn start_with(memory: Memory, limits: Limits, slack: &Slack) -> Self {
-        let life = Self::open_on(ground(), Dying::over(memory), limits, None, slack);
+        let life = Self::open_with(memory, limits, slack);
         life.begin();
         life
     }
@@ -380,6 +385,21 @@ impl Life {
 
     pub(super) fn runs(&self) -> Vec<RunId> {
         self.journal().runs(None, 100).unwrap().items.into_iter().map(|(run, _)| run).collect()
+    }
+
+    /// The events of a run.
+    pub(super) fn decided(&self, run: RunId) -> Vec<Value> {
+        let of = |entry| match entry {
+            Entry::Decision { events } => events,
+            _ => Vec::new(),
+        };
+        let contents = self.entries(run).into_iter().flat_map(of);
+        contents.map(|content| self.journal().value(content).unwrap()).collect()
+    }
+
+    /// How often a call of the run, or the run, was parked.
+    pub(super) fn parked(&self, run: RunId) -> usize {
+        self.decided(run).iter().filter(|event| event["event"] == "parked").count()
     }
 
     pub(super) fn entries(&self, run: RunId) -> Vec<Entry> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
 use super::scripted::{DONE, REFUSED, Script, Slice};
-use crate::journal::{Content, Entry};
+use crate::journal::Entry;
 use crate::limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -35,15 +35,7 @@ fn twice(life: &Life, script: &Script<'_>) -> (RunId, Status) {
 }
 
 fn events(life: &Life, run: RunId) -> Vec<Event> {
-    let decided = life.entries(run).into_iter().filter_map(|entry| match entry {
-        Entry::Decision { events } => Some(events),
-        _ => None,
-    });
-    let value = |content| match content {
-        Content::Value(value) => value,
-        stored @ Content::Stored { .. } => life.journal().value(stored).unwrap(),
-    };
-    decided.flatten().map(|content| serde_json::from_value(value(content)).unwrap()).collect()
+    life.decided(run).into_iter().map(|event| serde_json::from_value(event).unwrap()).collect()
 }
 
 /// The ordinals of an attempt's calls that are on record with an end.

@@ -62,12 +62,6 @@ impl Outage {
     }
 }
 
-fn was_parked(life: &Life, run: RunId) -> bool {
-    let parked =
-        |entry: &Entry| matches!(entry, Entry::Decision { events } if json!(events).to_string().contains("parked"));
-    life.entries(run).iter().any(parked)
-}
-
 #[test]
 fn house_a8_a_network_that_is_away_for_half_a_minute_parks_none_of_fifty_writes() {
     let limits = Limits { waiting_runs_max: 4, ..Limits::default() };
@@ -85,7 +79,7 @@ fn house_a8_a_network_that_is_away_for_half_a_minute_parks_none_of_fifty_writes(
     outage.until(&life, "all have ended", || runs.iter().all(|run| life.status(*run).is_final()));
     for run in &runs {
         assert_eq!(life.status(*run), Status::Completed);
-        assert!(!was_parked(&life, *run), "{run} was parked");
+        assert!(life.parked(*run) == 0, "{run} was parked");
     }
     assert_eq!(outage.slack.messages().len(), 50);
     outage.slack.check_once("after the outage");
@@ -143,7 +137,7 @@ fn house_a8_a_process_that_starts_before_the_network_is_there_parks_nothing() {
     outage.ends();
     outage.until(&life, "it has ended", || life.status(run).is_final());
     assert_eq!(life.status(run), Status::Completed);
-    assert!(!was_parked(&life, run));
+    assert!(life.parked(run) == 0);
     assert_eq!(outage.slack.messages(), ["over"]);
 }
 
@@ -166,7 +160,7 @@ fn house_a8_a_run_that_is_cancelled_meanwhile_ends_when_it_is_known_what_it_did(
     outage.until(&life, "it has ended", || life.status(run).is_final());
     assert_eq!(life.status(run), Status::Cancelled);
     assert_eq!(open_intents(&life.entries(run)), 0, "what it did is on record");
-    assert!(!was_parked(&life, run));
+    assert!(life.parked(run) == 0);
     assert_eq!(outage.slack.messages(), ["cancelled"]);
 }
 
@@ -183,7 +177,7 @@ fn house_a8_of_a_crowd_that_is_cancelled_meanwhile_only_a_few_stay_in_memory() {
     for run in &runs {
         assert!(life.wait(life.engine().signal(*run, Cause::Cancel)).unwrap());
     }
-    let parked = || runs.iter().filter(|run| was_parked(&life, **run)).count();
+    let parked = || runs.iter().filter(|run| life.parked(**run) > 0).count();
     outage.until(&life, "the others are parked", || parked() == 3 && life.engine().runs.live() == 2);
     outage.ends();
     let cancelled = || runs.iter().filter(|run| life.status(**run) == Status::Cancelled).count();

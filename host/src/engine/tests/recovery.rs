@@ -11,6 +11,7 @@ use crate::engine::runs::LoadError;
 use crate::journal::memory::Memory;
 use crate::journal::store::Batch;
 use crate::journal::{Entry, Journal, Store as _, Write, key};
+use crate::limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
 const ONE: &str = "
@@ -254,6 +255,41 @@ fn the_run_that_was_alone_when_the_process_died_twice_is_set_aside() {
     let life = Life::start(life.die(usize::MAX), &slack);
     assert!(matches!(life.wait(life.engine().signal(poisoned, Cause::Cancel)), Err(LoadError::Damaged(_))));
     assert_eq!(slack.messages(), ["other"]);
+}
+
+/// One that has no place in memory has killed the process as well as any other.
+#[test]
+fn those_who_stand_in_line_are_carried_alone_too() {
+    let slack = Slack::start();
+    slack.fault(&json!({ "method": "chat.postMessage", "times": 3, "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let texts = ["one", "two", "three"];
+    let run = |text: &&str| life.started(trigger(&workflow, json!({ "text": text }), HQ, None));
+    let runs: Vec<RunId> = texts.iter().map(run).collect();
+    let memory = died(&life.die(usize::MAX), &[], None);
+
+    let limits = || Limits { live_runs_max: 1, ..Limits::default() };
+    let mut alone_at_a_death = std::collections::BTreeSet::new();
+    for commit in 1..40 {
+        let slack = Slack::start();
+        let life = Life::open_with(memory.crash(usize::MAX), limits(), &slack);
+        life.store.die_at(commit);
+        life.unless_dead(life.engine().start());
+        let kept = Journal::new(std::sync::Arc::new(life.die(usize::MAX)));
+        let lives = kept.get::<Value>(&key::host("lives")).unwrap().unwrap();
+        if let Some([Value::String(run)]) = lives["alone"].as_array().map(Vec::as_slice) {
+            alone_at_a_death.insert(run.parse::<RunId>().unwrap());
+        }
+    }
+    assert_eq!(alone_at_a_death.into_iter().collect::<Vec<_>>(), runs);
+
+    let slack = Slack::start();
+    let life = Life::start_with(memory, limits(), &slack);
+    for run in &runs {
+        assert_eq!(life.ended(*run).unwrap().status, Status::Completed);
+    }
+    assert_eq!(slack.messages().len(), 3);
 }
 
 #[test]

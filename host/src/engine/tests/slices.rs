@@ -149,8 +149,9 @@ fn who_dies_in_the_middle_is_followed_from_the_last_slice() {
         slack.release(held, "answer");
         assert_eq!(life.ended(run).unwrap().status, Status::Completed);
         let again = slack.count(METHOD) - 2_000;
-        // The request that was on its way is made again. What was not on the disk yet is, too: never more than a slice.
-        let most = if keep == 0 { SLICE + 1 } else { 1 };
+        // The request that was on its way is made again, and once more where the run is put down after it was carried
+        // alone. What was not on the disk yet is, too: never more than a slice.
+        let most = if keep == 0 { SLICE + 2 } else { 2 };
         assert!(again <= most, "{again} pages were read again, {before} were read before, {slices} slices");
         let _: Value = slack.world();
     }

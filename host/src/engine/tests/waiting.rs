@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::life::{Life, Slack, fresh, trigger};
 use crate::clock::Manual;
-use crate::engine::waiting::{Entering, Waiting};
+use crate::engine::execution::CallKey;
+use crate::engine::waiting::{Entering, Place, Progress, Waiting};
 use crate::limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -180,4 +181,21 @@ fn what_waits_for_a_key_keeps_its_place_in_line() {
     for user in users {
         assert!(members.as_array().unwrap().contains(&json!(user)), "{user} is not in {members}");
     }
+}
+
+/// How often a call was tried counts, however its run leaves memory: its limit would otherwise begin anew.
+#[test]
+fn what_a_call_has_behind_it_is_kept_where_it_waits_for_nothing() {
+    let waiting = Waiting::default();
+    let run = RunId::new(START, 1);
+    let place = |ordinal| Place::Call(CallKey { execution: "/do/0/a#".parse().unwrap(), attempt: 1, ordinal });
+    let behind = |sends| Progress { sends, ..Progress::default() };
+    waiting.keep_progress(run, &place(1), behind(3));
+    waiting.keep_progress(run, &place(1), behind(4));
+    assert_eq!(waiting.count().1, 1, "what is kept for a call is kept once");
+    let held = waiting.claim(run, &place(1)).unwrap();
+    assert_eq!(held.progress, behind(3));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(held.turn().as_mut().poll(&mut context).is_ready(), "it waits for nothing");
+    assert!(waiting.claim(run, &place(1)).is_none() && waiting.claim(run, &place(2)).is_none());
 }

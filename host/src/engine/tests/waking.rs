@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::dying::Dying;
 use super::life::{Life, Slack, fresh, trigger};
+use super::simulate::dice::Dice;
 use crate::clock::{Clock as _, Manual};
 use crate::engine::timers::Timers;
 use crate::journal::memory::Memory;
@@ -156,11 +157,8 @@ fn house_a5_a_timer_that_is_set_anew_while_it_is_given_is_given_at_its_new_time(
 #[test]
 fn house_a5_whatever_is_set_cleared_given_and_restarted_each_comes_once_and_in_order() {
     for seed in 0..200_u64 {
-        let mut state = seed;
-        let mut dice = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
+        let mut numbers = Dice::new(seed);
+        let mut dice = move |below: u64| numbers.below(below);
         let mut bench = Bench::new(3);
         let mut stored: BTreeMap<RunId, Timestamp> = BTreeMap::new();
         let mut given: BTreeSet<RunId> = BTreeSet::new();

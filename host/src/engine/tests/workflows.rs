@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bellhop_core::definition::{Source, WorkflowName};
 use bellhop_core::diagnostic;
@@ -17,6 +18,7 @@ use crate::engine::accept::Refused;
 use crate::engine::connections::New;
 use crate::engine::definitions::{self, Expect};
 use crate::engine::views::RunView;
+use crate::journal::Summary;
 
 mod actions;
 mod groups;
@@ -44,6 +46,17 @@ fn shown(report: &Report) -> String {
 }
 
 impl World {
+    /// Looks at a run until its summary is so.
+    async fn comes_to(&self, run: RunId, what: &str, holds: impl Fn(&Summary) -> bool) {
+        for _ in 0..4_000 {
+            if holds(&self.engine.summary(run).unwrap().unwrap()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("it does not come to {what}: {:#?}", self.story(run).await);
+    }
+
     /// What `bellhop check` says of a shipped file, if these were the connections.
     fn check(&self, file: &str, assumed: &[&str]) -> Report {
         let path = format!("workflows/{file}");
@@ -545,7 +558,7 @@ async fn onboarding_waits_for_the_first_day() {
             }
         }
     };
-    let waiting = tokio::time::timeout(std::time::Duration::from_secs(20), waits).await.expect("it waits for the day");
+    let waiting = tokio::time::timeout(Duration::from_secs(20), waits).await.expect("it waits for the day");
     assert!(waiting.to_string().contains("2199-11-04T07:00:00"), "eight in the morning in Paris: {waiting}");
     assert_eq!(world.engine.run_view(accepted.run).await.unwrap().unwrap().status, Status::Waiting);
     assert!(world.slack.ledger().is_empty());

@@ -1,8 +1,10 @@
 //! The writer: order, grouping, back pressure, and what happens when the disk says no.
 
+#![allow(clippy::disallowed_methods, reason = "a wait has a deadline")]
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 
@@ -49,6 +51,8 @@ impl Medium for Steps {
 struct Bench {
     /// Bytes that are free on a disk of 100,000.
     free: Arc<AtomicU64>,
+    /// How often somebody looked.
+    looks: Arc<AtomicU64>,
     queue: Arc<Queue>,
     log: Arc<Mutex<Vec<Vec<u8>>>>,
     disk: mpsc::Sender<Result<(), String>>,
@@ -69,10 +73,23 @@ fn bench_with(limits: Limits) -> Bench {
         told.fetch_add(1, Ordering::SeqCst);
     });
     let free = Arc::new(AtomicU64::new(50_000));
-    let asked = Arc::clone(&free);
-    let space = Box::new(move || Some(Room { free: asked.load(Ordering::SeqCst), total: 100_000 }));
+    let looks = Arc::new(AtomicU64::new(0));
+    let (asked, looked) = (Arc::clone(&free), Arc::clone(&looks));
+    let space = Box::new(move || {
+        looked.fetch_add(1, Ordering::SeqCst);
+        Some(Room { free: asked.load(Ordering::SeqCst), total: 100_000 })
+    });
     let (queue, writer) = Queue::start(Steps { log: Arc::clone(&log), answers }, limits, space, on_fatal).unwrap();
-    Bench { free, queue, log, disk, fatal, writer }
+    Bench { free, looks, queue, log, disk, fatal, writer }
+}
+
+/// Until the writer has looked at the room several times more.
+fn is_waited_for(looks: &AtomicU64) {
+    let (before, begun) = (looks.load(Ordering::SeqCst), Instant::now());
+    while looks.load(Ordering::SeqCst) < before + 20 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody looks at the room");
+        std::thread::sleep(LIMITS.look_again);
+    }
 }
 
 fn one(key: u8) -> Batch {
@@ -255,11 +272,6 @@ fn what_a_crash_leaves_is_a_prefix_with_everything_acknowledged() {
     }
 }
 
-/// Turns of the writer's look at the room.
-fn a_while() {
-    std::thread::sleep(LIMITS.look_again * 20);
-}
-
 #[test]
 fn what_is_accepted_waits_for_room_and_is_written_when_there_is_some() {
     let bench = bench();
@@ -273,15 +285,19 @@ fn what_is_accepted_waits_for_room_and_is_written_when_there_is_some() {
     bench.free.store(253, Ordering::SeqCst);
     let waits = bench.queue.commit(one(1)).unwrap();
     let mut durable = bench.queue.durable(waits);
-    a_while();
+    is_waited_for(&bench.looks);
     assert!((&mut durable).now_or_never().is_none());
+    assert_eq!(bench.queue.stats().held, Some(Lack { free: 253, wanted: 254 }));
     // It is seen, and it is nowhere else.
     assert_eq!(bench.queue.pending(&[1]).map(|value| value.is_some()), Some(true));
     assert_eq!(bench.log.lock().unwrap().concat(), [0]);
     bench.free.store(254, Ordering::SeqCst);
     wait(durable).unwrap();
     bench.free.store(50_000, Ordering::SeqCst);
-    assert_eq!((bench.queue.stats().lack, bench.queue.stats().queue_batches), (None, 0));
+    assert_eq!(
+        (bench.queue.stats().lack, bench.queue.stats().held, bench.queue.stats().queue_batches),
+        (None, None, 0)
+    );
     bench.queue.finish();
     bench.writer.join().unwrap();
     assert_eq!(bench.fatal.load(Ordering::SeqCst), 0);

@@ -232,6 +232,15 @@ async fn a_description_is_json() {
     assert!(matches!(refusal, Refusal::DescriptionNotJson { .. }), "{refusal:?}");
 }
 
+#[tokio::test]
+async fn a_description_that_has_a_key_twice_is_refused() {
+    let plugin =
+        Plugin { description: r#"{"name": "a", "actions": [{"name": "b", "name": "c"}]}"#, ..Plugin::default() };
+    let refusal = package(&plugin).await.describe().await.unwrap_err();
+    let text = "the plugin's description, at `/actions/0/name`: the key stands twice in this object";
+    assert_eq!(refusal.to_string(), text);
+}
+
 /// More drops than the pool has slots: a single leaked one in each would show.
 #[tokio::test]
 async fn a_call_dropped_while_it_waits_leaves_nothing() {

@@ -1,7 +1,7 @@
 //! Expressions that compute, grow, nest or never end, at the places where expressions stand.
 
 use super::{Kind, expression, flow};
-use crate::dice::Dice;
+use crate::bellhop::dice::Dice;
 
 type Burner = (&'static str, fn(u64, u64) -> String);
 

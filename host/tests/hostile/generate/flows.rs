@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Kind, expression, flow, quoted};
+use crate::bellhop::dice::Dice;
 use crate::case::Case;
-use crate::dice::Dice;
 
 type Flow = (&'static str, fn(&mut Dice) -> (String, &'static [&'static str]));
 

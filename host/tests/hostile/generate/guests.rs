@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bellhop_core::fault::RESERVED;
 use serde_json::{Value, json};
 
 use super::{Kind, ends, steps};
+use crate::bellhop::dice::Dice;
 use crate::case::{Case, Step};
-use crate::dice::Dice;
 
 struct Guest {
     run: String,
@@ -21,18 +22,8 @@ fn guest(run: impl Into<String>, is: &'static [&'static str]) -> Guest {
 }
 
 const MESSAGE: &str = r#"{"channel":"C0PLUSIT","text":"of a hostile plugin"}"#;
-/// Codes that are the host's own.
-const RESERVED: [&str; 9] = [
-    "run-poisoned",
-    "outcome-unknown",
-    "rollback-incomplete",
-    "nondeterministic-plugin",
-    "plugin-trapped",
-    "plugin-timeout",
-    "internal",
-    "plan-required",
-    "Never Declared",
-];
+/// Codes that no guest here declares, beside those that are the host's own.
+const UNDECLARED: [&str; 2] = ["plan-required", "Never Declared"];
 
 type Make = (&'static str, fn(&mut Dice) -> Guest);
 
@@ -126,7 +117,8 @@ const GUESTS: &[Make] = &[
     }),
     ("out-of-memory", |_| guest("(call $ok (i32.const -8) (i32.const 100))", &["faulted plugin-trapped"])),
     ("speaks-for-the-host", |dice| {
-        let code = *dice.one(&RESERVED);
+        let codes: Vec<&str> = RESERVED.iter().chain(&UNDECLARED).copied().collect();
+        let code = *dice.one(&codes);
         let class = *dice.one(&["park", "fatal", "retry", "denied", "nonsense"]);
         Guest {
             texts: vec![("lie", json!({ "json": { "code": code, "message": "so it says", "class": class } }))],

@@ -13,8 +13,8 @@ mod shapes;
 
 use serde_json::Value;
 
+use crate::bellhop::dice::Dice;
 use crate::case::{Case, Step};
-use crate::dice::Dice;
 
 /// A way to try something.
 pub(crate) struct Kind {
@@ -89,7 +89,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
 pub(crate) fn made(kinds: &[Kind], seed: u64, number: u64) -> Case {
     let index = usize::try_from(number).unwrap_or(0) % kinds.len();
     let kind = &kinds[index];
-    let mut dice = Dice::of(seed, number);
+    let mut dice = Dice::of_case(seed, number);
     let mut case = (kind.make)(&mut dice);
     case.name = format!("{}#{number}", kind.name);
     case

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Kind, case, ends, steps};
+use crate::bellhop::dice::Dice;
 use crate::case::{Case, Step};
-use crate::dice::Dice;
 
 /// Routes by what they are about; `RUN` is no run that there is.
 const ROUTES: &[(&str, &[(&str, &str)])] = &[

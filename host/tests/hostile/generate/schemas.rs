@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{Kind, case, ends, steps};
+use crate::bellhop::dice::Dice;
 use crate::case::{Case, Step};
-use crate::dice::Dice;
 
 type Schema = (&'static str, fn(&mut Dice) -> (Value, Value));
 

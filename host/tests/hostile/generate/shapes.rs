@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Kind, case, expression, flow};
+use crate::bellhop::dice::Dice;
 use crate::case::{Case, Step};
-use crate::dice::Dice;
 
 /// Whether a value of that size has to be taken.
 #[derive(Clone, Copy, PartialEq, Eq)]

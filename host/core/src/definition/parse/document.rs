@@ -9,10 +9,8 @@ use super::{At, Reader, Reusable};
 use crate::definition::{Delay, Document, Extras, Input, Output, Workflow, WorkflowName, duration};
 use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Content, Text, program_of};
-use crate::schema::{PATTERNS_TOGETHER_MAX, Schema};
-
-/// A schema with faults counts as so many patterns: how many it has is not known, and reading it took as long.
-const PATTERNS_OF_A_FAULTY_ONE: usize = 50;
+use crate::schema::{Refused, TooMany};
+use crate::value;
 
 impl<'a> Reader<'a> {
     pub(super) fn workflow(&mut self) -> Option<Workflow> {
@@ -186,31 +184,27 @@ impl<'a> Reader<'a> {
             return None;
         }
         let document = self.required(&at, "document")?;
-        if self.patterns > PATTERNS_TOGETHER_MAX {
-            // Told at the schema that had one too many.
-            return None;
-        }
-        let compiled = Schema::compile(document.value);
-        self.patterns += compiled.as_ref().map_or(PATTERNS_OF_A_FAULTY_ONE, Schema::patterns);
-        if self.patterns > PATTERNS_TOGETHER_MAX {
-            let message = format!("the schemas up to here have more than {PATTERNS_TOGETHER_MAX} patterns");
-            let mut diagnostic = Diagnostic::error(code::SCHEMA_TOO_COSTLY, message);
-            diagnostic.place = self.source.nearest_place(&document.pointer);
-            self.push(diagnostic, &document.pointer);
-            return None;
-        }
-        match compiled {
-            Ok(_) => Some(document.value.clone()),
-            Err(faults) => {
+        match self.schemas.compile(document.value) {
+            Ok(_) => return Some(document.value.clone()),
+            Err(Refused::PassedOver) => {}
+            Err(Refused::TooMany(too_many)) => {
+                let diagnostic = Diagnostic::error(code::SCHEMA_TOO_COSTLY, too_many.to_string());
+                self.push_near(diagnostic.with_help(TooMany::FIX), &document.pointer);
+            }
+            Err(Refused::Faulty(faults)) => {
                 for fault in faults {
                     let pointer = format!("{}{}", document.pointer, fault.pointer);
-                    let mut diagnostic = Diagnostic::error(fault.code(), fault.message);
-                    diagnostic.place = self.source.nearest_place(&pointer);
-                    self.push(diagnostic, &pointer);
+                    self.push_near(Diagnostic::error(fault.code(), &*fault.message).with_help(fault.fix), &pointer);
                 }
-                None
             }
         }
+        None
+    }
+
+    /// A fault marked at what stands nearest to `pointer` in the file.
+    fn push_near(&mut self, mut diagnostic: Diagnostic, pointer: &str) {
+        diagnostic.place = self.source.nearest_place(pointer);
+        self.push(diagnostic, pointer);
     }
 
     pub(super) fn timeout(&mut self, at: Option<At<'a>>) -> Option<Delay> {
@@ -245,7 +239,7 @@ impl<'a> Reader<'a> {
                 let message = format!(
                     "{} must be a duration (text such as `PT30S`, a mapping such as `{{seconds: 30}}`) or an expression, not {}",
                     at.title(),
-                    super::kind_of(at.value)
+                    value::kind_of(at.value)
                 );
                 let help = at.value.as_u64().map(|n| format!("if seconds are meant: PT{n}S"));
                 self.fault(code::WRONG_TYPE, at, message, help);

@@ -1,5 +1,6 @@
 //! `metadata.bellhop` of a document and of a task (semantics, section 4).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -11,6 +12,7 @@ use crate::definition::{
 };
 use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Template, Text, program_of};
+use crate::pointer;
 use crate::requirement::{Kind, Permission};
 
 /// What a workflow or an action can be for.
@@ -363,8 +365,7 @@ const SUBSCHEMAS_MAX: usize = 10_000;
 
 /// Whether `schema` has the place that `pointer` names in what fits it.
 fn named(schema: &Value, pointer: &str) -> Named {
-    let steps: Vec<String> =
-        pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
+    let steps: Vec<String> = pointer::keys(pointer).map(Cow::into_owned).collect();
     let mut left = SUBSCHEMAS_MAX;
     named_under(schema, schema, &steps, &mut left)
 }

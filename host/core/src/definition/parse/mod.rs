@@ -2,10 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::source::{Source, escape_pointer};
+use super::source::Source;
 use super::{Task, Workflow};
 use crate::diagnostic::{Code, Diagnostic, code, nearest};
 use crate::expression::{Content, Template, Text, program_of};
+use crate::pointer;
+use crate::schema::Together;
+use crate::value::kind_of;
 
 mod document;
 mod extras;
@@ -48,18 +51,6 @@ pub fn parse(file: &str, text: &str) -> (Option<Workflow>, Source, Vec<Diagnosti
     (workflow, source, diagnostics)
 }
 
-/// What a value is, for people: `text`, `a list`.
-pub(crate) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a mapping",
-    }
-}
-
 /// A value and where it stands.
 #[derive(Clone)]
 struct At<'a> {
@@ -73,19 +64,19 @@ impl<'a> At<'a> {
     }
 
     fn child(&self, segment: &str, value: &'a Value) -> At<'a> {
-        At { value, pointer: format!("{}/{}", self.pointer, escape_pointer(segment)) }
+        At { value, pointer: pointer::child(&self.pointer, segment) }
     }
 
     fn item(&self, index: usize, value: &'a Value) -> At<'a> {
-        At { value, pointer: format!("{}/{index}", self.pointer) }
+        At { value, pointer: pointer::item(&self.pointer, index) }
     }
 
     /// Its key in backticks, for messages.
     fn title(&self) -> String {
-        match self.pointer.rsplit('/').next() {
+        match pointer::last(&self.pointer).as_deref() {
             None | Some("") => "the definition".to_owned(),
-            Some(segment) if segment.bytes().all(|b| b.is_ascii_digit()) => "this item".to_owned(),
-            Some(segment) => format!("`{}`", segment.replace("~1", "/").replace("~0", "~")),
+            Some(key) if key.bytes().all(|b| b.is_ascii_digit()) => "this item".to_owned(),
+            Some(key) => format!("`{key}`"),
         }
     }
 }
@@ -108,8 +99,8 @@ struct Reader<'a> {
     task: Option<String>,
     tasks: Vec<Task>,
     reusable: Reusable<'a>,
-    /// Patterns of the schemas so far; each takes its time to compile.
-    patterns: usize,
+    /// The schemas so far; each takes its time to compile.
+    schemas: Together,
 }
 
 impl<'a> Reader<'a> {
@@ -121,7 +112,7 @@ impl<'a> Reader<'a> {
             task: None,
             tasks: Vec::new(),
             reusable: Reusable::default(),
-            patterns: 0,
+            schemas: Together::default(),
         }
     }
 
@@ -256,7 +247,7 @@ impl<'a> Reader<'a> {
         let parent = &at.pointer[..at.pointer.rfind('/').unwrap_or(0)];
         let parent = At { value: at.value, pointer: parent.to_owned() }.title();
         let message = format!("{parent} has no key {}", at.title());
-        let key = at.pointer.rsplit('/').next().unwrap_or_default().replace("~1", "/").replace("~0", "~");
+        let key = pointer::last(&at.pointer).unwrap_or_default();
         let help = match self.nearest(&key, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => "leave it out".to_owned(),

@@ -202,7 +202,7 @@ impl Builder {
                     self.take_key(Some(name), span)
                 }
                 other => {
-                    let what = crate::definition::kind_of(&other);
+                    let what = crate::value::kind_of(&other);
                     self.fault(
                         code::KEY_NOT_TEXT,
                         span,

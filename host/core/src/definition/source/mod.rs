@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Place, code};
+use crate::{pointer, value};
 
 mod build;
 mod json;
@@ -17,8 +18,8 @@ mod yaml;
 
 /// The longest text, in bytes.
 pub const BYTES_MAX: usize = 1 << 20;
-/// The deepest nesting of lists and mappings.
-pub const DEPTH_MAX: usize = 64;
+/// The deepest nesting of lists and mappings: what a definition says becomes values.
+pub const DEPTH_MAX: usize = value::DEPTH_MAX as usize;
 /// The most values and keys, after aliases are expanded.
 pub const NODES_MAX: usize = 300_000;
 /// The most bytes in scalars and keys, after aliases are expanded.
@@ -236,17 +237,14 @@ impl Source {
 
     fn node(&self, pointer: &str) -> Option<&Node> {
         let mut node = self.root.as_ref()?;
-        if pointer.is_empty() {
-            return Some(node);
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            return None;
         }
-        for segment in pointer.strip_prefix('/')?.split('/') {
+        for segment in pointer::keys(pointer) {
             node = match &node.children {
                 Children::Scalar => return None,
                 Children::Items(items) => items.get(segment.parse::<usize>().ok()?)?,
-                Children::Fields(fields) if segment.contains('~') => {
-                    fields.get(segment.replace("~1", "/").replace("~0", "~").as_str())?
-                }
-                Children::Fields(fields) => fields.get(segment)?,
+                Children::Fields(fields) => fields.get(&*segment)?,
             };
         }
         Some(node)
@@ -334,10 +332,4 @@ fn byte_of(line: &str, column: usize) -> usize {
 /// Lines and columns are below [`BYTES_MAX`].
 fn number(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-/// `segment` as a part of a JSON pointer.
-#[must_use]
-pub fn escape_pointer(segment: &str) -> Cow<'_, str> {
-    if segment.contains(['~', '/']) { segment.replace('~', "~0").replace('/', "~1").into() } else { segment.into() }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::fault::Fault;
 use crate::id::RunId;
+use crate::run::Outgrown;
 use crate::run::event::{Effect, FrameId, Why};
 
 /// What an action's call ended with.
@@ -39,12 +40,7 @@ pub enum Cause {
     /// The decision before ended with its budget.
     GoOn,
     /// The run's records, with what ending it needs, have come to their limit.
-    TooLarge {
-        /// Records.
-        records: u64,
-        /// Bytes of these.
-        bytes: u64,
-    },
+    TooLarge(Outgrown),
     /// A call ended, whether it was wanted still or being stopped.
     Returned {
         /// Whose.

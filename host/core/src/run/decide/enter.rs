@@ -10,6 +10,7 @@ use crate::fault::Fault;
 use crate::run::arguments::{Asked, Asking};
 use crate::run::event::{Block, Event, FrameId};
 use crate::run::frame::{Forking, Phase, Role, Running};
+use crate::value;
 
 impl Decider<'_> {
     /// A list with nothing under way: the next task begins, or the list is over.
@@ -258,18 +259,7 @@ pub(super) fn truth(value: &Value, pointer: &str) -> Result<bool, Fault> {
         other => Err(Fault::of_code(
             "expression-invalid",
             400,
-            format!("the condition at {pointer} gives {} instead of true or false", kind_of(other)),
+            format!("the condition at {pointer} gives {} instead of true or false", value::kind_of(other)),
         )),
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }

@@ -10,6 +10,7 @@ use super::budget::{Budget, Meter, Spent};
 use super::event::{Effect, Ending, Event, FrameId};
 use super::fault as faults;
 use super::frame::Phase;
+use super::reserve::Outgrown;
 use super::state::State;
 use crate::cost::Cost;
 use crate::definition::{Task, TaskIndex, Then};
@@ -113,11 +114,8 @@ impl Decider<'_> {
         self.evaluator.add(STEP_COST + Cost::from_micros(self.state.frames.len() as u64 / FRAMES_A_MICROSECOND));
         let (concerned, everything) = event.concerns();
         for frame in concerned.into_iter().flatten() {
-            let mut at = Some(frame);
-            while let Some(id) = at {
-                self.hot.insert(id);
-                at = self.state.frames.get(&id).and_then(|found| found.parent);
-            }
+            self.hot.insert(frame);
+            self.hot.extend(self.state.ancestors(frame).map(|(id, _)| id));
         }
         let before = self.state.next_frame;
         self.state.apply(event);
@@ -174,7 +172,7 @@ impl Decider<'_> {
         match cause {
             Cause::Start => self.start(),
             Cause::Wake | Cause::GoOn | Cause::Resume => {}
-            Cause::TooLarge { records, bytes } => self.outgrow(*records, *bytes),
+            Cause::TooLarge(outgrown) => self.outgrow(*outgrown),
             Cause::Returned { frame, result } => self.returned(*frame, result),
             Cause::Park { frame, reason, why, wrote } => {
                 if self.state.call(*frame).is_some_and(|c| c.parked.is_none()) {
@@ -230,13 +228,13 @@ impl Decider<'_> {
 
     /// The decision before ended with its budget: on, unless there have been too many in a row.
     fn go_on_deciding(&mut self) -> Option<Spent> {
-        if self.state.unfinished >= self.budget.decisions_max && !self.state.ends() && self.state.halted.is_none() {
-            let mut fault = faults::run_too_large(format!(
-                "the run decided {} times in a row without waiting for anything or calling anybody",
+        let most = self.budget.decisions_max;
+        if self.state.unfinished >= most && self.state.goes_on() {
+            self.end_as_too_large(format!(
+                "the run decided {} times in a row without waiting for anything or calling anybody, and may {most} \
+                 times: have it loop over less, or wait in between",
                 self.state.unfinished
             ));
-            fault.instance = self.busy_with();
-            self.end(Ending::Faulted { fault });
             return None;
         }
         // In the order in which a larger budget would have had it.
@@ -256,13 +254,14 @@ impl Decider<'_> {
     }
 
     /// The run's records have come to their limit.
-    fn outgrow(&mut self, records: u64, bytes: u64) {
-        if self.state.ends() || self.state.halted.is_some() {
-            return;
+    fn outgrow(&mut self, outgrown: Outgrown) {
+        if self.state.goes_on() {
+            self.end_as_too_large(outgrown.to_string());
         }
-        let mut fault = faults::run_too_large(format!(
-            "the run has {records} records of {bytes} bytes, and what is left of its limit is kept for ending it"
-        ));
+    }
+
+    fn end_as_too_large(&mut self, detail: String) {
+        let mut fault = faults::run_too_large(detail);
         fault.instance = self.busy_with();
         self.end(Ending::Faulted { fault });
     }

@@ -7,8 +7,8 @@ use bellhop_core::run::{ExecutionKey, Facts};
 use super::super::Error;
 use super::Local;
 use super::beside::small_enough;
-use super::log::Log;
-use crate::journal::{self, Entry, Write, key};
+use super::log::{Log, Read};
+use crate::journal::{self, Write, key};
 
 impl Local {
     /// See [`super::Execution::leave_behind`].
@@ -19,9 +19,8 @@ impl Local {
         first: u32,
         facts: &Arc<Facts>,
     ) -> Result<(), Error> {
-        let mut log = self.log();
-        log.leave_behind(execution, attempt, first);
-        self.checkpoint(&mut log, facts)
+        self.log().leave_behind(execution, attempt, first);
+        self.checkpoint(facts, |log| log.leave_behind(execution, attempt, first))
     }
 
     /// The next entry pins anew, and the workflow's version is this one from there on.
@@ -32,25 +31,39 @@ impl Local {
     }
 
     /// Writes a snapshot of the run as its log has it now, though nothing is decided: it costs the entries since the one
-    /// before.
-    fn checkpoint(&self, log: &mut Log, facts: &Arc<Facts>) -> Result<(), Error> {
-        let read = Log::read(&self.journal, self.run, log.summary.clone(), facts)?;
-        let (mut state, mut number) = (read.state, read.decisions);
-        while let Some(seq) = read.log.decisions.get(&number) {
+    /// before. The store is read while nobody has to wait for the log; what is recorded meanwhile comes after the snapshot.
+    fn checkpoint(&self, facts: &Arc<Facts>, leave: impl FnOnce(&mut Log)) -> Result<(), Error> {
+        let (summary, before) = {
+            let log = self.log();
+            if log.bytes < log.checkpoint_due_bytes {
+                return Ok(());
+            }
+            (log.summary.clone(), log.snapshot_events)
+        };
+        let Read { log: mut read, mut state, decisions: mut number } =
+            Log::read(&self.journal, self.run, summary, facts)?;
+        leave(&mut read);
+        while let Some(seq) = read.decisions.get(&number) {
             let unreadable = || Error::OfTheRun(format!("the decision {number} cannot be read"));
-            let page = self.journal.entries(self.run, *seq, 1)?;
-            let Some((_, Entry::Decision { events })) = page.into_iter().next() else { return Err(unreadable()) };
-            for content in events {
-                let value = self.journal.value(content)?;
-                state.apply(&serde_json::from_value(value).map_err(|_| unreadable())?);
+            for event in self.journal.decision(self.run, *seq)?.ok_or_else(unreadable)? {
+                state.apply(&serde_json::from_value(event).map_err(|_| unreadable())?);
             }
             number += 1;
         }
-        let Some(value) = small_enough(log, &state)? else { return Ok(()) };
+        let kept = small_enough(&read, &state)?;
+        let mut log = self.log();
+        let Some(value) = kept else {
+            // It grows with the log: to look at it each time again would cost more than to read it at last.
+            log.checkpoint_due_bytes = log.bytes.saturating_mul(2);
+            return Ok(());
+        };
+        if log.snapshot_events != before {
+            return Ok(());
+        }
         let snapshot = journal::Snapshot {
-            seq: log.seq,
+            seq: read.seq,
             state: journal::Content::Value(value),
-            log: Some(log.index(&state, number)),
+            log: Some(read.index(&state, number)),
         };
         let mut write = Write::new();
         write.put(&key::snapshot(self.run), &snapshot)?;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::{Attempted, CallKey, How, Intent};
+use crate::faults::{Plant, planted};
 use crate::journal::{self, Entry, Journal, Ticket};
 
 /// Entries read at once.
@@ -39,6 +40,8 @@ pub(super) struct Log {
     pub(super) snapshot_events: u64,
     /// The run's bytes from which on another is worth its own.
     pub(super) snapshot_due_bytes: u64,
+    /// The run's bytes from which on a slice leaves a snapshot.
+    pub(super) checkpoint_due_bytes: u64,
     /// What is kept for ending the run.
     pub(super) reserve: Reserve,
     /// Whether the run is on its way to an end that is decided.
@@ -110,6 +113,7 @@ impl Log {
             timer: (None, None),
             snapshot_events: 0,
             snapshot_due_bytes: 0,
+            checkpoint_due_bytes: 0,
             reserve: Reserve::default(),
             is_ending: false,
             summary,
@@ -257,6 +261,9 @@ impl Log {
 
     /// Forgets where the ends of these calls stand; [`Self::recall`] finds them again.
     pub(super) fn leave_behind(&mut self, execution: &ExecutionKey, attempt: u32, first: u32) {
+        if planted(Plant::ForgetSlices) {
+            self.attempted.clear();
+        }
         self.ends.retain(|call, _| call.execution != *execution || call.attempt != attempt || call.ordinal >= first);
         self.unread = self.seq;
     }

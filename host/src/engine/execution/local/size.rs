@@ -1,6 +1,6 @@
 //! How large a run's records may become, and what of that is kept for its end.
 
-use bellhop_core::run::{Reserve, State};
+use bellhop_core::run::{Outgrown, Reserve, State};
 
 use super::super::Error;
 use super::Local;
@@ -25,15 +25,20 @@ impl Local {
         if log.is_ending {
             return if log.seq >= records_max * END_FACTOR || log.bytes >= bytes_max * END_FACTOR {
                 Err(Error::OfTheRun(format!(
-                    "its end has {} records of {} bytes, more than any run needs to take back what it changed",
-                    log.seq, log.bytes
+                    "its end has {} records of {} bytes, and may have {} records of {} bytes, which is more than any run \
+                     needs to take back what it changed: take back the rest by hand",
+                    log.seq,
+                    log.bytes,
+                    records_max * END_FACTOR,
+                    bytes_max * END_FACTOR
                 )))
             } else {
                 Ok(())
             };
         }
         if log.seq + log.reserve.records >= records_max || log.bytes + log.reserve.bytes >= bytes_max {
-            return Err(Error::TooLarge { records: log.seq, bytes: log.bytes });
+            let (records, bytes) = (log.seq, log.bytes);
+            return Err(Error::TooLarge(Outgrown { records, records_max, bytes, bytes_max }));
         }
         Ok(())
     }

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 
 /// A generator (SplitMix64).
-pub(super) struct Dice(u64);
+pub(in crate::engine::tests) struct Dice(u64);
 
 impl Dice {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(in crate::engine::tests) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -29,7 +29,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, n: u64) -> u64 {
+    pub(in crate::engine::tests) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bellhop_core::cost::Cost;
+use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
 use bellhop_core::id::RunId;
-use bellhop_core::run::Reason;
+use bellhop_core::run::{Reason, Status};
 use bellhop_slack::client::{Client, Options as ClientOptions};
 use bellhop_slack::limiter::Closed;
 
@@ -14,6 +16,7 @@ use super::dice::Dice;
 use super::guest::{Guests, manifest};
 use super::world::{Door, World};
 use crate::engine::connections::Secrets;
+use crate::engine::deciding::Deciding;
 use crate::engine::entropy::Entropy;
 use crate::engine::execution::local::{Local, Read};
 use crate::engine::{Engine, Options, driver};
@@ -156,10 +159,25 @@ fn closed(memory: &Memory) -> BTreeMap<String, u64> {
 }
 
 /// Puts a simulation's parts in the places of those that reach outside.
+/// An evaluator whose answers cost the same on every machine: where a decision is cut must not depend on how busy it is.
+struct Steady(Arc<dyn Evaluator + Send + Sync>);
+
+impl Evaluator for Steady {
+    fn answer(&self, program: &str, arguments: &[(&str, &serde_json::Value)], input: &serde_json::Value) -> Answer {
+        Answer { cost: Cost::from_micros(100), ..self.0.answer(program, arguments, input) }
+    }
+
+    fn inspect(&self, program: &str) -> Result<Inspection, Error> {
+        self.0.inspect(program)
+    }
+}
+
 fn equip(engine: &mut Arc<Engine>, world: &Arc<World>, store: &Arc<Dying>, seed: u64) {
     let inner = Arc::get_mut(engine).expect("nobody else has it yet");
     let services = Arc::get_mut(&mut inner.services).expect("nobody else has them yet");
     services.entropy = Arc::new(Entropy::seeded(seed));
+    services.evaluator = Arc::new(Steady(services.evaluator.clone()));
+    services.deciding = Deciding::new(services.evaluator.clone(), services.clock.clone(), &services.limits);
     services.gateway.way = Some(Arc::new(Door { world: world.clone(), store: store.clone() }));
     super::lack::connect(world, &services.gateway);
     let script = Arc::new(Guests { world: world.clone() });
@@ -209,10 +227,15 @@ impl Process {
             self.world.broken(format!("{run}: its log tells something else than its snapshot"));
         }
         // One that was set aside, and perhaps given up then, is shown so whatever its log says.
-        let is_aside = summary.poisoned || summary.aftermath.reason == Some(Reason::GivenUp);
-        if state.status() != summary.status && !is_aside {
-            let status = state.status();
-            self.world.broken(format!("{run} is {status:?} by its log and {:?} by its summary", summary.status));
+        let status = match (summary.poisoned, summary.aftermath.reason) {
+            (true, _) => Status::Parked,
+            (false, Some(Reason::GivenUp)) => Status::Cancelled,
+            (false, _) => state.status(),
+        };
+        if status != summary.status {
+            let log = state.status();
+            let shown = format!("{:?} by its summary, and has to be {status:?}", summary.status);
+            self.world.broken(format!("{run} is {log:?} by its log and {shown}"));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod checker;
-mod dice;
+pub(super) mod dice;
 mod found;
 mod guest;
 mod kept;

@@ -314,7 +314,12 @@ impl World {
 
     fn lot(&self, method: &Method, arguments: &Value) -> (Lot, Dice) {
         let mut state = self.lock();
-        let what = format!("{} {arguments}", method.name);
+        // Whose call it is says its stamp: it has the same lot in whichever run, life and process it is made.
+        let mut asked = arguments.clone();
+        if let Some(fields) = asked.as_object_mut() {
+            fields.remove("metadata");
+        }
+        let what = format!("{} {asked}", method.name);
         let times = state.times.entry(what.clone()).or_insert(0);
         *times += 1;
         let mut dice = Dice::of(self.seed, format!("{what} {times}"));

@@ -34,13 +34,7 @@ impl World {
     }
 
     async fn until(&self, run: RunId, status: Status) {
-        for _ in 0..1_000_000 {
-            if self.engine.summary(run).unwrap().unwrap().status == status {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-        panic!("{:#?}", self.story(run).await);
+        self.comes_to(run, status.as_str(), |summary| summary.status == status).await;
     }
 }
 

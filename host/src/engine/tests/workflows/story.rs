@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{World, hire};
 use crate::clock::Manual;
 use crate::engine::connections::Secrets;
+use crate::journal::Summary;
 use crate::journal::memory::Memory;
 
 /// 2026-01-05T08:00:00Z.
@@ -47,28 +48,24 @@ impl Story {
 
     /// Until the run stands so; what it waits for meanwhile that is no date passes.
     async fn until(&self, run: RunId, status: Status) {
-        for _ in 0..4_000 {
-            let found = self.world.engine.summary(run).unwrap().unwrap().status;
-            if found == status {
-                return;
-            }
-            self.clock.advance(Duration::from_millis(10));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("it does not come to {status:?}: {:#?}", self.world.story(run).await);
+        self.comes_to(run, status.as_str(), |summary| summary.status == status).await;
     }
 
     /// Until a run waits for a date. Before that it waits for the one whose place it takes, which is waiting too.
     async fn until_its_date(&self, run: RunId) {
-        for _ in 0..4_000 {
-            let found = self.world.engine.summary(run).unwrap().unwrap();
-            if found.waiting.is_some_and(|waiting| waiting["until"].is_string()) {
-                return;
+        let waits = |summary: &Summary| summary.waiting.as_ref().is_some_and(|waiting| waiting["until"].is_string());
+        self.comes_to(run, "a date", waits).await;
+    }
+
+    async fn comes_to(&self, run: RunId, what: &str, holds: impl Fn(&Summary) -> bool) {
+        let looks = |summary: &Summary| {
+            let is_there = holds(summary);
+            if !is_there {
+                self.clock.advance(Duration::from_millis(10));
             }
-            self.clock.advance(Duration::from_millis(10));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("it waits for no date: {:#?}", self.world.story(run).await);
+            is_there
+        };
+        self.world.comes_to(run, what, looks).await;
     }
 
     fn made(&self) -> usize {

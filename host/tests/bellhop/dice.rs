@@ -5,8 +5,12 @@
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Of a seed and of which case it is for, so that one case can be made without the others.
-    pub(crate) fn of(seed: u64, case: u64) -> Self {
+    pub(crate) fn of_case(seed: u64, case: u64) -> Self {
         let mut dice = Self(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         dice.next();
         dice
@@ -20,14 +24,19 @@ impl Dice {
         z ^ (z >> 31)
     }
 
+    /// Less than `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
     /// From `from` to `to`, both included.
     pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
-        from + self.next() % (to - from + 1)
+        from + self.below(to - from + 1)
     }
 
     /// One of them.
     pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        let index = usize::try_from(self.next() % of.len() as u64).unwrap_or(0);
+        let index = usize::try_from(self.below(of.len() as u64)).unwrap_or(0);
         &of[index]
     }
 }
