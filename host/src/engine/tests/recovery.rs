@@ -282,7 +282,7 @@ fn those_who_stand_in_line_are_carried_alone_too() {
             alone_at_a_death.insert(run.parse::<RunId>().unwrap());
         }
     }
-    assert_eq!(alone_at_a_death.into_iter().collect::<Vec<_>>(), runs);
+    assert_eq!(alone_at_a_death, runs.iter().copied().collect());
 
     let slack = Slack::start();
     let life = Life::start_with(memory, limits(), &slack);
