@@ -46,7 +46,7 @@ pub(crate) const QUICK: Bounds = Bounds {
     others_max: Duration::from_secs(10),
     ready_max: Duration::from_secs(30),
     // Four minutes in all, with what is under way then.
-    in_all_max: Some(Duration::from_secs(180)),
+    in_all_max: Some(Duration::from_secs(200)),
     generated: 200,
     ..FULL
 };
