@@ -181,8 +181,9 @@ async fn carry<E: Execution>(
                 Command::Invoke { .. } | Command::Admit { .. } | Command::Wake { .. } => {}
             }
         }
-        // What is left to hand over when a run is put down looks later as if it had been, and the process had died.
-        if draining && calls.futures.is_empty() && notice.is_none() {
+        // What is left to hand over when a run is put down looks later as if it had been, and the process had died. One that
+        // has come to its end meanwhile has ended: what it held is let go.
+        if draining && calls.futures.is_empty() && notice.is_none() && state.ended().is_none() {
             port.settled().await?;
             return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
         }

@@ -281,7 +281,8 @@ fn main() -> ExitCode {
         table.failed.push(why);
     }
     if table.done == 0 {
-        eprintln!("nothing was done: no phase has such a name");
+        let why = if table.failed.is_empty() { "no phase has such a name".to_owned() } else { table.failed.join("\n") };
+        eprintln!("nothing was done: {why}");
         return ExitCode::from(2);
     }
     println!("{:.0} s in all", began.elapsed().as_secs_f32());

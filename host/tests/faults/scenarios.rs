@@ -165,7 +165,9 @@ do:
   - promote:
       try:
         - role: { call: 'user.set-role:1@slack', with: { connection: acme, workspace: T0HQ, user: U0HQGUEST, role: owner } }
-      catch: { retry: { delay: { milliseconds: 5 }, limit: { attempt: { count: 2 } } } }
+      catch:
+        errors: { with: { type: 'https://bellhop.dev/errors/slack-error' } }
+        retry: { delay: { milliseconds: 5 }, limit: { attempt: { count: 2 } } }
 ",
     ),
     (

@@ -35,7 +35,7 @@ pub(crate) fn plugin() -> Vec<u8> {
         "actions": [{
             "name": "slices.write", "title": "Write in slices", "description": "Sends a message in each slice.",
             "effect": "create", "input": { "type": "object" }, "output": { "type": "object" },
-            "calls": [{ "on": ["workspace"], "methods": [{ "function": "chat.postMessage", "when": "always" }] }],
+            "calls": [{ "on": ["workspace"], "methods": [{ "function": "chat.post-message", "when": "always" }] }],
         }],
     });
     let (imports, description) = (&["chat.post-message"], manifest.to_string());

@@ -292,6 +292,31 @@ fn those_who_stand_in_line_are_carried_alone_too() {
     assert_eq!(slack.messages().len(), 3);
 }
 
+/// A run is put down after it was carried alone. One that ends at that very moment has ended, and lets go what it held.
+#[test]
+fn a_run_that_ends_while_it_is_put_down_gives_up_its_place_in_its_group() {
+    let slack = Slack::start();
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply_text(&format!(
+        "document:\n  {{dsl: 1.0.3, namespace: test, name: one-by-one, version: 1.0.0, \
+         metadata: {{bellhop: {{concurrency: {{group: desk, limit: 1, whenFull: queue}}}}}}}}\ndo:{ONE}\n"
+    ));
+    let run = |text: &str| life.started(trigger(&workflow, json!({ "text": text }), HQ, None));
+    let first = run("first");
+    slack.happened(held);
+    let second = run("second");
+    let memory = life.die(usize::MAX);
+    let slack = Slack::start();
+    // Longer than a run is carried alone for.
+    slack.fault(&json!({ "method": "chat.postMessage", "action": { "delay_ms": 300 } }));
+    let life = Life::start(memory, &slack);
+    for run in [first, second] {
+        assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    }
+    assert_eq!(slack.messages(), ["first", "second"]);
+}
+
 #[test]
 fn three_kills_of_a_host_with_many_runs_set_nobody_aside() {
     let slack = Slack::start();
