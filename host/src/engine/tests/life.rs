@@ -359,7 +359,7 @@ impl Life {
     /// Waits for a condition that is seen from outside.
     pub(super) fn until(&self, what: &str, holds: impl Fn() -> bool) {
         self.wait(async {
-            for _ in 0..10_000 {
+            for _ in 0..25_000 {
                 if holds() {
                     return;
                 }
