@@ -58,6 +58,12 @@ impl Lives {
         self.suspect.filter(|suspect| self.alone == [*suspect])
     }
 
+    /// How many of those that wait in line are carried alone where there are so many places: as many with each death in a
+    /// row but the first. After one death, which may be a kill, a start does not wait for them, and each costs it a write.
+    fn of_the_line(&self, places: u64) -> usize {
+        usize::try_from(places.saturating_mul(u64::from(self.deaths.saturating_sub(1)))).unwrap_or(usize::MAX)
+    }
+
     /// The run that was alone at the last death.
     fn last(&self) -> Option<RunId> {
         match self.alone[..] {
@@ -177,15 +183,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Carries each run alone for a moment; gives them back, to be carried beside each other. Those that wait in line for
-    /// a place come after the others, from the second death in a row on: after one death, which may be a kill, a start
-    /// does not wait for them.
+    /// Carries each run alone for a moment, some of those that wait in line for a place after the others; gives them back,
+    /// to be carried beside each other.
     async fn carry_one_by_one(self: &Arc<Self>, lives: Lives, taken: Vec<Taken>) -> Result<Vec<RunId>, LoadError> {
         let mut taken: Vec<(RunId, Option<(Loaded, Live)>)> =
             taken.into_iter().map(|Taken { run, loaded, live }| (run, Some((loaded, live)))).collect();
-        if lives.deaths > 1 {
-            taken.extend(self.runs.places.clear().into_iter().map(|run| (run, None)));
-        }
+        let mut line = self.runs.places.clear();
+        let stay = line.split_off(lives.of_the_line(self.services.limits.live_runs_max).min(line.len()));
+        taken.extend(line.into_iter().map(|run| (run, None)));
+        stay.into_iter().for_each(|run| self.runs.places.line_up(run));
         // The one that was alone last comes first: no other is suspected before it is known.
         let mut suspect = lives.last();
         taken.sort_by_key(|(run, _)| Some(*run) != suspect);
@@ -275,5 +281,17 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_waits_for_more_of_the_line_with_each_death() {
+        let of_256 = |deaths| Lives { deaths, ..Lives::default() }.of_the_line(256);
+        assert_eq!([0, 1, 2, 3, 4].map(of_256), [0, 0, 256, 512, 768]);
+        assert!(Lives { deaths: u32::MAX, ..Lives::default() }.of_the_line(u64::MAX) > 1 << 31);
     }
 }

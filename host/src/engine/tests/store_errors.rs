@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bellhop_core::definition::WorkflowName;
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Status};
 use serde_json::json;
@@ -28,6 +29,23 @@ fn errors() -> Vec<(&'static str, Error)> {
     ]
 }
 
+/// A run whose first message Slack has and has not answered: nothing goes on before the store is to refuse something.
+struct Held {
+    life: Life,
+    workflow: WorkflowName,
+    run: RunId,
+    held: u64,
+}
+
+fn held(slack: &Slack) -> Held {
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "action": "hold_before_accept" }));
+    let life = Life::start(fresh(), slack);
+    let workflow = life.apply(TWO);
+    let run = life.started(trigger(&workflow, json!({ "text": "one" }), HQ, None));
+    slack.happened(held);
+    Held { life, workflow, run, held }
+}
+
 fn fatal(life: &Life) -> Option<String> {
     life.engine().services.fatal.borrow().clone()
 }
@@ -44,12 +62,7 @@ fn house_a3_one_of_four_things_happens_and_the_right_one() {
         for nth in 1..12 {
             let at = format!("commit {nth}, {name}");
             let slack = Slack::start();
-            // Nothing is answered before the store is to refuse something.
-            let held = slack.fault(&json!({ "method": "chat.postMessage", "action": "hold_before_accept" }));
-            let life = Life::start(fresh(), &slack);
-            let workflow = life.apply(TWO);
-            let run = life.started(trigger(&workflow, json!({ "text": "one" }), HQ, None));
-            slack.happened(held);
+            let Held { life, workflow, run, held } = held(&slack);
             life.store.refuse(Asked::Commit, nth, error.clone());
             slack.release(held, "cut");
             life.until(&at, || has_come_to_rest(&life, run) || fatal(&life).is_some());
@@ -100,11 +113,7 @@ fn house_a3_a_read_that_is_refused_is_told_to_whoever_asked() {
         for nth in 1.. {
             let at = format!("read {nth}, {name}");
             let slack = Slack::start();
-            let held = slack.fault(&json!({ "method": "chat.postMessage", "action": "hold_before_accept" }));
-            let life = Life::start(fresh(), &slack);
-            let workflow = life.apply(TWO);
-            let run = life.started(trigger(&workflow, json!({ "text": "one" }), HQ, None));
-            slack.happened(held);
+            let Held { life, run, held, .. } = held(&slack);
             let engine = life.engine().clone();
             let suspended = life.spawn(async move { engine.signal(run, Cause::Suspend).await });
             life.until("it is told", || suspended.is_finished());
