@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use super::deciding::Deciding;
-use super::execution::{Decision, End, Error, Execution, Next, Parking, StepKey};
+use super::execution::{Decision, Error, Execution, Next, Parking};
 use crate::faults::{Plant, Point, pass, planted};
 
 /// How a call came back to the driver.
@@ -252,7 +252,7 @@ async fn carry<E: Execution>(
         if let Some(decided) = decided {
             state = Arc::new(decided.after);
             port.timer(wake(&state));
-            port.keep(decisions, Decision { events: decided.events, after: Some(state.clone()) }).await?;
+            port.keep(decisions, Decision { events: decided.events, after: state.clone() }).await?;
             decisions += 1;
             if state.is_unfinished() {
                 // Whoever else has something to do on this thread goes first.
@@ -303,10 +303,7 @@ pub(crate) fn wake(state: &State) -> Option<Timestamp> {
 
 /// Folds the decisions that are kept from number `decisions` on into `state`; gives how many there are in all.
 pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decisions: u64) -> Result<u64, Error> {
-    loop {
-        let step = StepKey::Decision(decisions);
-        let kept = port.step::<Decision, _, _>(&step, None, |_| async { End::Stopped }).await?;
-        let End::Done(Decision { events, .. }) = kept else { return Ok(decisions) };
+    while let Some(events) = port.decision(decisions).await? {
         for mut event in events {
             if planted(Plant::ForgetLedger)
                 && let Event::TaskCompleted { effect, .. } = &mut event
@@ -320,4 +317,5 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
         }
         decisions += 1;
     }
+    Ok(decisions)
 }

@@ -26,7 +26,7 @@ use super::stamp::request_text;
 use super::{answer, channels};
 use crate::engine::Services;
 use crate::engine::driver::Wish;
-use crate::engine::execution::{Answer, CallKey, End, Execution, How, Intent, Parking, StepKey};
+use crate::engine::execution::{Answer, CallKey, Called, Execution, How, Intent, Parking};
 use crate::engine::gateway::Connected;
 use crate::engine::waiting::{Activity, Entrance};
 use crate::faults::{Plant, planted};
@@ -297,17 +297,11 @@ impl<E: Execution> Scope<E> {
 
     /// What is kept under `key`, or the intent that has no end.
     pub(super) async fn look(&self, key: &CallKey) -> Result<(Option<Answer>, Option<Intent>), Stopped> {
-        let step = StepKey::Call(key.clone());
-        let mut open = None;
-        let looked = self.port.step::<Answer, _, _>(&step, None, |intent| {
-            open = intent;
-            async { End::Stopped }
-        });
-        match looked.await {
-            Ok(End::Done(answer)) => Ok((Some(answer), None)),
-            Ok(_) => Ok((None, open)),
-            Err(error) => Err(Stopped::Failed(error)),
-        }
+        Ok(match self.port.called(key).await.map_err(Stopped::Failed)? {
+            Called::Ended(answer) => (Some(answer), None),
+            Called::Open(intent) => (None, Some(intent)),
+            Called::New => (None, None),
+        })
     }
 
     /// Whether an earlier life has anything of this attempt on record from the call `first` on. Calls come onto it in their
@@ -331,12 +325,8 @@ impl<E: Execution> Scope<E> {
     }
 
     pub(super) async fn record(&self, key: &CallKey, answer: Answer) -> Result<Answer, Stopped> {
-        let step = StepKey::Call(key.clone());
-        match self.port.step(&step, None, |_| async move { End::Done(answer) }).await {
-            Ok(End::Done(answer)) => Ok(answer),
-            Ok(_) => Err(Stopped::PutDown),
-            Err(error) => Err(Stopped::Failed(error)),
-        }
+        self.port.ended(key, &answer).await.map_err(Stopped::Failed)?;
+        Ok(answer)
     }
 
     /// The call needs a person.

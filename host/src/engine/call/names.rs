@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::effects::{Scope, Stopped};
 use crate::engine::execution::local::Local;
-use crate::engine::execution::{Answer, CallKey, End, Error, Execution, How, StepKey};
+use crate::engine::execution::{Answer, CallKey, Error, Execution, How};
 
 /// Reads that resolve names are numbered from here on, apart from the guest's own calls.
 pub(super) const ORDINAL_FIRST: u32 = 1 << 30;
@@ -212,9 +212,8 @@ pub(super) async fn on_record(port: &Local, action: &Action, call: &Calling) -> 
     let mut resolved = call.arguments.as_ref().clone();
     // One that was begun had no more than was allowed then.
     for (number, (pointer, _)) in places(action, &call.arguments, u64::MAX).into_iter().enumerate() {
-        let step = StepKey::Call(key(&call.key, call.attempt, number));
-        let found = port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await?;
-        if let (End::Done(Answer { result: Ok(id), .. }), Some(place)) = (found, resolved.pointer_mut(&pointer)) {
+        let found = port.called(&key(&call.key, call.attempt, number)).await?.answer();
+        if let (Some(Answer { result: Ok(id), .. }), Some(place)) = (found, resolved.pointer_mut(&pointer)) {
             *place = Value::from(id);
         }
     }

@@ -15,9 +15,10 @@ use serde_json::Value;
 
 use super::effects::Scope;
 use super::request::Request;
+use super::sending::Came;
 use super::stamp::request_text;
 use crate::engine::Services;
-use crate::engine::execution::{Answer, End, Execution, How, Intent, Parking};
+use crate::engine::execution::{Execution, How, Intent, NotSent, Parking};
 use crate::engine::gateway::Connected;
 use crate::faults::{Plant, planted};
 use crate::journal::Write;
@@ -130,12 +131,12 @@ impl<E: Execution> Scope<E> {
         stamp: &str,
         ended: Duration,
         patient: bool,
-    ) -> End<Answer> {
+    ) -> Came {
         let Request { method, arguments, key, hash } = request;
         if intent.hash != *hash && !planted(Plant::IgnoreHash) {
-            return End::Doubt(self.nondeterministic(key));
+            return Came::Doubt(self.nondeterministic(key));
         }
-        let as_planted = || End::not_sent("planted".to_owned(), Some(self.port.now()));
+        let as_planted = || Came::not_sent("planted".to_owned(), Some(self.port.now()));
         if planted(Plant::ResendUnseen) {
             return as_planted();
         }
@@ -149,29 +150,29 @@ impl<E: Execution> Scope<E> {
             Ok(verdict) => verdict,
             Err(Later { why, retry_after_ms }) if patient => {
                 let retry_at = retry_after_ms.map(|ms| self.port.now().plus_millis(ms));
-                return End::Unread { reason: why, retry_at };
+                return Came::Unread { reason: why, retry_at };
             }
             Err(Later { why, .. }) => Verdict::CannotTell(why),
         };
         match found {
             Verdict::Found(body) => {
                 self.port.note(format!("{} had been carried out: found by reading back", method.name));
-                End::Done(request.answer(Ok(body.to_string()), How::Found))
+                Came::Answered(request.answer(Ok(body.to_string()), How::Found))
             }
             Verdict::Holds(body) => {
                 self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
-                End::Done(request.answer(Ok(body.to_string()), How::Holds))
+                Came::Answered(request.answer(Ok(body.to_string()), How::Holds))
             }
             Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => as_planted(),
             Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
-                End::not_sent("read back: nothing is there".to_owned(), Some(self.port.now()))
+                Came::not_sent("read back: nothing is there".to_owned(), Some(self.port.now()))
             }
             Verdict::Repeat => self.repeat("sending it again leaves what one sending leaves".to_owned()),
             Verdict::CannotTell(why) if self.resend_unknown && !method.never_resend_without_readback => {
                 self.repeat(format!("{why}; the task says `onUnknown: resend`"))
             }
-            Verdict::CannotTell(why) => End::Doubt(self.unknown(request, &why)),
+            Verdict::CannotTell(why) => Came::Doubt(self.unknown(request, &why)),
         }
     }
 
@@ -185,9 +186,9 @@ impl<E: Execution> Scope<E> {
 
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
     /// it was, in whichever life of the process it comes.
-    fn repeat(&self, reason: String) -> End<Answer> {
+    fn repeat(&self, reason: String) -> Came {
         self.deeds.note_repeated();
-        End::NotSent { reason, retry_at: Some(self.port.now()), repeats: true }
+        Came::NotSent(NotSent { reason, retry_at: Some(self.port.now()), repeats: true })
     }
 
     /// What this attempt had read of the thing that the write changes.

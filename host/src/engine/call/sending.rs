@@ -21,7 +21,7 @@ use super::effects::{Scope, Stopped};
 use super::request::Request;
 use super::stamp::{sends_again, stamp};
 use crate::engine::driver::Wish;
-use crate::engine::execution::{Answer, CallKey, End, Execution, How, StepKey};
+use crate::engine::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent, Parking};
 use crate::engine::gateway::SlackClock;
 use crate::engine::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
 use crate::faults::{Plant, planted};
@@ -37,6 +37,34 @@ impl Future for Budget {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.0).poll(context).map(drop)
+    }
+}
+
+/// What came of a call that was sent, or that an earlier life had sent.
+#[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
+pub(super) enum Came {
+    /// This, by Slack or by reading back.
+    Answered(Answer),
+    /// Nothing was done that counts; it may be sent again.
+    NotSent(NotSent),
+    /// Nobody can tell: the intent stays open and the run parks.
+    Doubt(Parking),
+    /// Nobody can tell yet, because what would tell could not be read, for a reason that passes: the intent stays open and
+    /// is asked about again.
+    Unread {
+        /// Why, in a few words.
+        reason: String,
+        /// Not before.
+        retry_at: Option<Timestamp>,
+    },
+    /// It was given up before anything was sent or learnt, because the process is stopping.
+    Stopped,
+}
+
+impl Came {
+    /// Nothing was done, and it may be tried again from `retry_at` on.
+    pub(super) const fn not_sent(reason: String, retry_at: Option<Timestamp>) -> Self {
+        Self::NotSent(NotSent { reason, retry_at, repeats: false })
     }
 }
 
@@ -204,7 +232,6 @@ impl<E: Execution> Scope<E> {
     /// Sends until there is an answer, nobody wants it any more, or a person has to look.
     pub(super) async fn perform(self: Arc<Self>, request: Request) -> Result<Result<String, String>, Stopped> {
         let Request { method, arguments, key, .. } = &request;
-        let step = StepKey::Call(key.clone());
         let again = method.writes && sends_again(self.port.as_ref(), key).await.map_err(Stopped::Failed)?;
         let stamp = stamp(self.run, key, again);
         let stamped = match reconcile::stamp(method, arguments, &stamp) {
@@ -235,31 +262,16 @@ impl<E: Execution> Scope<E> {
             if may_send || in_doubt {
                 self.activity.goes_on();
             }
-            let connection = &self.connection.facts.name;
-            let intent = (method.writes && may_send).then(|| request.intent(connection, self.port.now()));
-            let patient = self.is_patient(progress);
-            // What this life has not sent itself had ended before it began.
-            let ended = progress.in_doubt_since.unwrap_or(self.began);
-            let end = self
-                .port
-                .step(&step, intent, |open| async {
-                    match open {
-                        Some(intent) => self.resolve(&request, &intent, &stamp, ended, patient).await,
-                        None if !may_send => End::Stopped,
-                        None => self.send(&request, &stamped, &stamp).await,
-                    }
-                })
-                .await
-                .map_err(Stopped::Failed)?;
+            let came = self.comes(&request, (&stamped, &stamp), may_send, progress).await.map_err(Stopped::Failed)?;
             in_doubt = false;
-            match end {
-                End::Done(answer) => {
+            match came {
+                Came::Answered(answer) => {
                     self.deeds.note(&answer);
                     return Ok(answer.result);
                 }
-                End::Doubt(fault) => return Err(Stopped::Park(fault)),
-                End::Stopped => return Err(self.puts_down(&place, progress)),
-                End::NotSent { reason, retry_at, .. } => {
+                Came::Doubt(parking) => return Err(Stopped::Park(parking)),
+                Came::Stopped => return Err(self.puts_down(&place, progress)),
+                Came::NotSent(NotSent { reason, retry_at, .. }) => {
                     progress = Progress { sends: progress.sends + 1, ..Progress::default() };
                     if progress.sends >= self.services.limits.slack_attempts_max {
                         return Err(self.unavailable(method, progress.sends, &reason));
@@ -270,7 +282,7 @@ impl<E: Execution> Scope<E> {
                         return Err(self.puts_down(&place, progress));
                     }
                 }
-                End::Unread { reason, retry_at } => {
+                Came::Unread { reason, retry_at } => {
                     in_doubt = true;
                     progress.in_doubt_since.get_or_insert_with(|| self.services.clock.monotonic());
                     progress.reads += 1;
@@ -282,30 +294,70 @@ impl<E: Execution> Scope<E> {
         }
     }
 
+    /// Asks what there is of the call, finds out what became of one that is open, sends one that is new if it `may_send`,
+    /// and keeps what came of it.
+    async fn comes(
+        &self,
+        request: &Request,
+        (stamped, stamp): (&Value, &str),
+        may_send: bool,
+        progress: Progress,
+    ) -> Result<Came, Error> {
+        let key = &request.key;
+        let came = match self.port.called(key).await? {
+            Called::Ended(answer) => return Ok(Came::Answered(answer)),
+            Called::Open(intent) => {
+                // What this life has not sent itself had ended before it began.
+                let ended = progress.in_doubt_since.unwrap_or(self.began);
+                self.resolve(request, &intent, stamp, ended, self.is_patient(progress)).await
+            }
+            Called::New if !may_send => return Ok(Came::Stopped),
+            Called::New if !request.method.writes => self.send(request, stamped, stamp).await,
+            Called::New => {
+                let intent = request.intent(&self.connection.facts.name, self.port.now());
+                if planted(Plant::IntentLast) {
+                    let came = self.send(request, stamped, stamp).await;
+                    self.port.intend(key, intent).await?;
+                    came
+                } else if self.port.intend(key, intent).await? {
+                    self.send(request, stamped, stamp).await
+                } else {
+                    return Ok(Came::Stopped);
+                }
+            }
+        };
+        match &came {
+            Came::Answered(answer) => self.port.ended(key, answer).await?,
+            Came::NotSent(why) => self.port.not_sent(key, why).await?,
+            Came::Doubt(_) | Came::Unread { .. } | Came::Stopped => {}
+        }
+        Ok(came)
+    }
+
     /// Sends, and resolves what came of it if that cannot be told.
-    async fn send(&self, request: &Request, stamped: &Value, stamp: &str) -> End<Answer> {
+    async fn send(&self, request: &Request, stamped: &Value, stamp: &str) -> Came {
         let method = request.method;
         let at = self.port.now();
         let sent = self.services.gateway.send(&self.connection, method, stamped).await;
         match sent {
             Ok(answered) => {
                 let result = answer::to_guest(method, &answered, self.services.limits.guest_answer_bytes_max);
-                End::Done(request.answer(result, How::Sent))
+                Came::Answered(request.answer(result, How::Sent))
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => {
                 let wait_ms = retry_after_ms.filter(|_| !planted(Plant::IgnoreRetryAfter));
-                End::not_sent(reason.to_string(), wait_ms.map(|ms| self.port.now().plus_millis(ms)))
+                Came::not_sent(reason.to_string(), wait_ms.map(|ms| self.port.now().plus_millis(ms)))
             }
             Err(Failure::NotSent { reason, .. }) => {
-                End::Done(request.refused("invalid-arguments", &format!("{}: {reason}", method.name)))
+                Came::Answered(request.refused("invalid-arguments", &format!("{}: {reason}", method.name)))
             }
             Err(Failure::Unknown { reason: reason @ Unknown::TooLarge { .. } }) if !method.writes => {
                 let message = format!("{}: {reason}: ask for smaller pages", method.name);
                 let error = answer::error("answer-too-large", &message, "fatal", None, None);
-                End::Done(request.answer(Err(error), How::Sent))
+                Came::Answered(request.answer(Err(error), How::Sent))
             }
             // A read may simply be asked again.
-            Err(Failure::Unknown { reason }) if !method.writes => End::not_sent(reason.to_string(), None),
+            Err(Failure::Unknown { reason }) if !method.writes => Came::not_sent(reason.to_string(), None),
             Err(Failure::Unknown { reason }) => {
                 self.port.note(format!("{} was sent and its outcome is unknown: {reason}", method.name));
                 let intent = request.intent(&self.connection.facts.name, at);

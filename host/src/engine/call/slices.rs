@@ -3,11 +3,11 @@
 use super::Attempt;
 use super::effects::Stopped;
 use crate::engine::driver::CallEnd;
-use crate::engine::execution::{CallKey, End, Execution, Slice, StepKey};
+use crate::engine::execution::{AttemptKey, Execution, Slice};
 
 impl<E: Execution> Attempt<E> {
-    fn slice_key(&self, number: u32) -> StepKey {
-        StepKey::Slice(CallKey { execution: self.call.key.clone(), attempt: self.call.attempt, ordinal: number })
+    fn key(&self) -> AttemptKey {
+        AttemptKey { execution: self.call.key.clone(), attempt: self.call.attempt }
     }
 
     /// The state with which the action last asked to be called again, if it did; and how often in a row it has done so
@@ -16,14 +16,12 @@ impl<E: Execution> Attempt<E> {
         let (mut last, mut idle) = (None, 0);
         loop {
             let number = last.as_ref().map_or(0, |s: &Slice| s.number + 1);
-            let kept = self.port.step::<Slice, _, _>(&self.slice_key(number), None, |_| async { End::Stopped }).await;
-            match kept {
-                Ok(End::Done(slice)) => {
-                    let slice = Slice { number, ..slice };
+            match self.port.slice(&self.key(), number).await {
+                Ok(Some(slice)) => {
                     idle = if slice.goes_on_from(last.as_ref()) { 0 } else { idle + 1 };
                     last = Some(slice);
                 }
-                Ok(_) => return Ok((last, idle)),
+                Ok(None) => return Ok((last, idle)),
                 Err(error) => return Err(self.stopped(Stopped::Failed(error))),
             }
         }
@@ -31,14 +29,12 @@ impl<E: Execution> Attempt<E> {
 
     /// Keeps the end of a slice. After Ok it is durable, and what lies behind it is not read when the run is taken up.
     pub(super) async fn keep_slice(&self, slice: &Slice) -> Result<(), CallEnd> {
-        let kept = slice.clone();
-        let kept = self.port.step(&self.slice_key(slice.number), None, |_| async move { End::Done(kept) }).await;
-        // A process that dies repeats no more than one slice.
-        let settled = match kept {
-            Ok(_) => self.port.settled().await,
-            Err(error) => Err(error),
+        let kept = async {
+            self.port.keep_slice(&self.key(), slice).await?;
+            // A process that dies repeats no more than one slice.
+            self.port.settled().await
         };
-        settled
+        kept.await
             .and_then(|()| self.port.leave_behind(&self.call.key, self.call.attempt, slice.first_call, &self.facts))
             .map_err(|error| self.stopped(Stopped::Failed(error)))
     }

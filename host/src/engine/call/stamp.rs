@@ -4,7 +4,7 @@ use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use serde_json::Value;
 
-use crate::engine::execution::{Answer, CallKey, End, Error, Execution, Intent, StepKey};
+use crate::engine::execution::{CallKey, Error, Execution, Intent};
 
 /// The key that goes into a message. An attempt that does again on purpose what an earlier one did has a key of its
 /// own: reading back must not take the earlier message for this one. Every other attempt has the place's one key, so
@@ -17,12 +17,8 @@ pub(crate) fn stamp(run: RunId, key: &CallKey, again: bool) -> String {
 /// Whether an earlier attempt at this place carried out a write. Settled before this attempt began: always the same.
 pub(crate) async fn sends_again<E: Execution>(port: &E, key: &CallKey) -> Result<bool, Error> {
     for attempt in (1..key.attempt).rev() {
-        let step = StepKey::Call(CallKey { attempt, ..key.clone() });
-        let kept = port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await?;
-        if let End::Done(answer) = kept
-            && answer.writes
-            && answer.result.is_ok()
-        {
+        let earlier = port.called(&CallKey { attempt, ..key.clone() }).await?.answer();
+        if earlier.is_some_and(|answer| answer.writes && answer.result.is_ok()) {
             return Ok(true);
         }
     }

@@ -1,11 +1,10 @@
 //! The port over this process's journal.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{ExecutionKey, Facts, Outgrown, State};
+use bellhop_core::run::{Event, ExecutionKey, Facts, Outgrown, State};
 use bellhop_core::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
@@ -17,7 +16,9 @@ mod log;
 mod orders;
 mod size;
 
-use super::{Answer, Attempted, CallKey, Decision, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+use super::{
+    Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
+};
 use crate::clock::Clock;
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
@@ -225,13 +226,12 @@ impl Local {
         for event in &decision.events {
             events.push(self.journal.content(&mut write, event_of(event)?)?);
         }
-        let beside = decision.after.as_deref().map(|state| self.beside(log, number, &mut write, state)).transpose()?;
+        let state = decision.after.as_ref();
+        let beside = self.beside(log, number, &mut write, state)?;
         self.append(log, &[Entry::Decision { events }], write)?;
-        if let (Some(beside), Some(state)) = (beside, decision.after.as_deref()) {
-            log.stands(beside);
-            log.is_ending = state.ends();
-            log.reserve = self.reserve(log, state);
-        }
+        log.stands(beside);
+        log.is_ending = state.ends();
+        log.reserve = self.reserve(log, state);
         let (stored, wanted) = log.timer;
         if stored != wanted {
             if let Some(at) = stored {
@@ -244,9 +244,66 @@ impl Local {
         }
         Ok(())
     }
+}
 
-    /// Writes what is about to be sent. After Ok it is durable.
-    async fn intend(&self, call: &CallKey, intent: Intent) -> Result<(), Error> {
+fn digest(hash: &str) -> Result<bellhop_core::digest::Digest, Error> {
+    hash.parse().map_err(|_| Error::OfTheRun(format!("`{hash}` is not the hash of a request")))
+}
+
+fn event_of(event: &bellhop_core::run::Event) -> Result<Value, Error> {
+    serde_json::to_value(event).map_err(|error| Error::OfTheRun(format!("an event cannot be written: {error}")))
+}
+
+impl Execution for Local {
+    async fn decision(&self, number: u64) -> Result<Option<Vec<Event>>, Error> {
+        let Some(seq) = self.log().decisions.get(&number).copied() else { return Ok(None) };
+        let unreadable = || Error::OfTheRun(format!("what is kept of decision {number} cannot be read"));
+        let events = self.journal.decision(self.run, seq)?.ok_or_else(unreadable)?;
+        serde_json::from_value(Value::Array(events)).map(Some).map_err(|_| unreadable())
+    }
+
+    async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
+        pass(Point::Undecided);
+        self.written(|log| self.decided(log, number, &decision)).await
+    }
+
+    async fn slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {
+        self.kept_slice(attempt, number)
+    }
+
+    async fn keep_slice(&self, attempt: &AttemptKey, slice: &Slice) -> Result<(), Error> {
+        let AttemptKey { execution, attempt } = attempt;
+        let call = CallKey { execution: execution.clone(), attempt: *attempt, ordinal: slice.number };
+        let written = self.written(|log| {
+            self.check_size(log)?;
+            let mut write = Write::new();
+            let state = self.journal.content(&mut write, slice.state.clone())?;
+            let (key, attempt) = (execution.to_string(), *attempt);
+            let entry = Entry::Slice { key, attempt, ordinal: slice.first_call, state };
+            let seq = log.seq;
+            self.append(log, &[entry], write)?;
+            log.slices.insert(call.clone(), seq);
+            Ok(())
+        });
+        written.await
+    }
+
+    async fn called(&self, call: &CallKey) -> Result<Called, Error> {
+        let kept = {
+            let log = self.log();
+            match (log.ends.get(call).copied(), log.open.get(call)) {
+                (Some(seq), _) => seq,
+                (None, Some(intent)) => return Ok(Called::Open(intent.clone())),
+                (None, None) => return Ok(Called::New),
+            }
+        };
+        self.kept_answer(call, kept).map(Called::Ended)
+    }
+
+    async fn intend(&self, call: &CallKey, intent: Intent) -> Result<bool, Error> {
+        if !self.may_send().await {
+            return Ok(false);
+        }
         let entry = Entry::Intent {
             key: call.execution.to_string(),
             attempt: call.attempt,
@@ -263,21 +320,26 @@ impl Local {
             Ok(log.last)
         });
         let ticket = written.await?;
-        if planted(Plant::SendUnsynced) {
-            return Ok(());
+        if !planted(Plant::SendUnsynced) {
+            self.journal.durable(ticket).await?;
         }
-        Ok(self.journal.durable(ticket).await?)
+        Ok(true)
     }
 
-    /// Keeps how a call ended. What ends an intent is always kept; what only a guest would get is not, once the run is
-    /// too large: it is asked again, or never.
-    async fn keep_end(&self, call: &CallKey, answer: &Answer, had_intent: bool) -> Result<(), Error> {
+    /// What ends an intent is always kept; what only a guest would get is not, once the run is too large: it is asked
+    /// again, or never.
+    async fn ended(&self, call: &CallKey, answer: &Answer) -> Result<(), Error> {
+        pass(Point::Unrecorded);
+        if planted(Plant::ForgetOutcome) {
+            return Ok(());
+        }
         let written = self.written(|log| {
-            if !had_intent {
+            let has_intent = log.open.contains_key(call);
+            if !has_intent {
                 self.check_size(log)?;
             }
             let mut write = Write::new();
-            let entry = self.ended(&mut write, call, answer, had_intent)?;
+            let entry = self.end_of(&mut write, call, answer, has_intent)?;
             let seq = log.seq;
             self.append(log, std::slice::from_ref(&entry), write)?;
             log.end(call.clone(), seq, &entry);
@@ -285,125 +347,28 @@ impl Local {
         });
         written.await
     }
-}
 
-fn digest(hash: &str) -> Result<bellhop_core::digest::Digest, Error> {
-    hash.parse().map_err(|_| Error::OfTheRun(format!("`{hash}` is not the hash of a request")))
-}
-
-fn event_of(event: &bellhop_core::run::Event) -> Result<Value, Error> {
-    serde_json::to_value(event).map_err(|error| Error::OfTheRun(format!("an event cannot be written: {error}")))
-}
-
-impl Execution for Local {
-    async fn step<T, F, Fut>(&self, key: &StepKey, intent: Option<Intent>, call: F) -> Result<End<T>, Error>
-    where
-        T: Recorded,
-        F: FnOnce(Option<Intent>) -> Fut + Send,
-        Fut: Future<Output = End<T>> + Send,
-    {
-        let unreadable = || Error::OfTheRun(format!("what is kept of {key:?} cannot be read"));
-        let call_key = match key {
-            StepKey::Decision(number) => {
-                let kept = self.log().decisions.get(number).copied();
-                if let Some(seq) = kept {
-                    let events = self.journal.decision(self.run, seq)?.ok_or_else(unreadable)?;
-                    return T::from_record(Value::Array(events)).map(End::Done).ok_or_else(unreadable);
-                }
-                return Ok(call(None).await);
-            }
-            StepKey::Slice(slice) => {
-                let kept = self.log().slices.get(slice).copied();
-                if let Some(seq) = kept {
-                    let page = self.journal.entries(self.run, seq, 1)?;
-                    let Some((_, Entry::Slice { ordinal, state, .. })) = page.into_iter().next() else {
-                        return Err(unreadable());
-                    };
-                    let state = self.journal.value(state)?;
-                    let record = serde_json::json!({ "state": state, "first_call": ordinal });
-                    return T::from_record(record).map(End::Done).ok_or_else(unreadable);
-                }
-                let end = call(None).await;
-                if let End::Done(done) = &end {
-                    let record = done.to_record();
-                    let first_call = record["first_call"].as_u64().and_then(|n| u32::try_from(n).ok());
-                    let first_call = first_call.ok_or_else(unreadable)?;
-                    let written = self.written(|log| {
-                        self.check_size(log)?;
-                        let mut write = Write::new();
-                        let state = self.journal.content(&mut write, record["state"].clone())?;
-                        let (key, attempt) = (slice.execution.to_string(), slice.attempt);
-                        let entry = Entry::Slice { key, attempt, ordinal: first_call, state };
-                        let seq = log.seq;
-                        self.append(log, &[entry], write)?;
-                        log.slices.insert(slice.clone(), seq);
-                        Ok(())
-                    });
-                    written.await?;
-                }
-                return Ok(end);
-            }
-            StepKey::Call(call_key) => call_key,
-        };
-        let (kept, open) = {
-            let log = self.log();
-            (log.ends.get(call_key).copied(), log.open.get(call_key).cloned())
-        };
-        if let Some(seq) = kept {
-            let record = self.kept_answer(seq)?.ok_or_else(unreadable)?;
-            return T::from_record(record).map(End::Done).ok_or_else(unreadable);
-        }
-        let had_intent = open.is_some() || intent.is_some();
-        let end = match intent.filter(|_| open.is_none()) {
-            Some(intent) if planted(Plant::IntentLast) => {
-                let end = call(None).await;
-                self.intend(call_key, intent).await?;
-                end
-            }
-            Some(intent) => {
-                if !self.may_send().await {
-                    return Ok(End::Stopped);
-                }
-                self.intend(call_key, intent).await?;
-                call(None).await
-            }
-            None => call(open).await,
-        };
+    async fn not_sent(&self, call: &CallKey, why: &NotSent) -> Result<(), Error> {
         pass(Point::Unrecorded);
-        match &end {
-            End::Done(_) if planted(Plant::ForgetOutcome) => {}
-            End::Done(answer) => {
-                let answer = Answer::from_record(answer.to_record()).ok_or_else(unreadable)?;
-                self.keep_end(call_key, &answer, had_intent).await?;
+        let NotSent { reason, retry_at, repeats } = why;
+        let entry = Entry::NotSent {
+            key: call.execution.to_string(),
+            attempt: call.attempt,
+            ordinal: call.ordinal,
+            at: self.clock.now(),
+            reason: reason.clone(),
+            retry_at: *retry_at,
+            repeats: *repeats,
+        };
+        let written = self.written(|log| {
+            // A read that was not sent left nothing behind to be told about.
+            if log.open.contains_key(call) {
+                self.append(log, std::slice::from_ref(&entry), Write::new())?;
+                log.reopen(call, *repeats);
             }
-            End::NotSent { reason, retry_at, repeats } => {
-                // A read that was not sent left nothing behind to be told about.
-                if had_intent {
-                    let entry = Entry::NotSent {
-                        at: self.clock.now(),
-                        repeats: *repeats,
-                        key: call_key.execution.to_string(),
-                        attempt: call_key.attempt,
-                        ordinal: call_key.ordinal,
-                        reason: reason.clone(),
-                        retry_at: *retry_at,
-                    };
-                    let written = self.written(|log| {
-                        self.append(log, std::slice::from_ref(&entry), Write::new())?;
-                        log.reopen(call_key, *repeats);
-                        Ok(())
-                    });
-                    written.await?;
-                }
-            }
-            End::Doubt(_) | End::Unread { .. } | End::Stopped => {}
-        }
-        Ok(end)
-    }
-
-    async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
-        pass(Point::Undecided);
-        self.written(|log| self.decided(log, number, &decision)).await
+            Ok(())
+        });
+        written.await
     }
 
     fn outgrown(&self, state: &State) -> Result<Option<Outgrown>, Error> {

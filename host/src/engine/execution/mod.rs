@@ -21,23 +21,10 @@ pub(crate) mod local;
 #[cfg(test)]
 pub(crate) mod replay;
 
-/// What a step is known by. The same work has the same key after a crash.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum StepKey {
-    /// The n-th decision of the run.
-    Decision(u64),
-    /// A capability call.
-    Call(CallKey),
-    /// The end of a slice of an action; `ordinal` counts slices.
-    Slice(CallKey),
-}
-
 /// An action asked to be called again with a state; what it did before is behind it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Slice {
     /// Counts from 0.
-    #[serde(skip)]
     pub(crate) number: u32,
     /// What the action gets.
     pub(crate) state: Value,
@@ -56,15 +43,6 @@ impl Slice {
     }
 }
 
-impl Recorded for Slice {
-    fn to_record(&self) -> Value {
-        serde_json::to_value(self).unwrap_or(Value::Null)
-    }
-    fn from_record(value: Value) -> Option<Self> {
-        serde_json::from_value(value).ok()
-    }
-}
-
 /// One call of one attempt of one execution of a task (semantics 1, "Key").
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct CallKey {
@@ -74,6 +52,15 @@ pub(crate) struct CallKey {
     pub(crate) attempt: u32,
     /// Counts from 0 within the execution, over slices.
     pub(crate) ordinal: u32,
+}
+
+/// One attempt at one execution of a task.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AttemptKey {
+    /// The task's execution.
+    pub(crate) execution: ExecutionKey,
+    /// Counts from 1.
+    pub(crate) attempt: u32,
 }
 
 /// That something is about to be sent. Durable before a byte of it leaves.
@@ -106,76 +93,55 @@ impl Parking {
     }
 }
 
-/// How a step ended.
+/// What the port has of a call.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
-pub(crate) enum End<T> {
-    /// With this. Recorded: the step is never done again.
-    Done(T),
-    /// Nothing was done that counts. Recorded; the same key may be tried again, with a new intent.
-    NotSent {
-        /// Why, in a few words.
-        reason: String,
-        /// Not before.
-        retry_at: Option<Timestamp>,
-        /// Perhaps it was done all the same: it is repeated, and what that is answered does not say whose the change is.
-        repeats: bool,
-    },
-    /// Nobody can tell. Not recorded: the intent stays open and the run parks.
-    Doubt(Parking),
-    /// Nobody can tell yet, because what would tell could not be read, for a reason that passes. Not recorded: the intent
-    /// stays open and is asked about again.
-    Unread {
-        /// Why, in a few words.
-        reason: String,
-        /// Not before.
-        retry_at: Option<Timestamp>,
-    },
-    /// Given up before anything was sent or learnt, because the process is stopping. Not recorded.
-    Stopped,
+pub(crate) enum Called {
+    /// Nothing that counts: it may be sent.
+    New,
+    /// It was about to be sent, and nothing says what became of it: whoever goes on finds that out, and sends nothing before.
+    Open(Intent),
+    /// It ended with this, and is never made again.
+    Ended(Answer),
 }
 
-impl<T> End<T> {
-    /// Nothing was done, and it may be tried again from `retry_at` on.
-    pub(crate) const fn not_sent(reason: String, retry_at: Option<Timestamp>) -> Self {
-        Self::NotSent { reason, retry_at, repeats: false }
+impl Called {
+    /// The answer, where it ended.
+    pub(crate) fn answer(self) -> Option<Answer> {
+        match self {
+            Self::Ended(answer) => Some(answer),
+            Self::New | Self::Open(_) => None,
+        }
     }
 }
 
-/// Something that a step can give, in the form in which it is kept.
-pub(crate) trait Recorded: Sized + Send {
-    /// As kept.
-    fn to_record(&self) -> Value;
-    /// From what was kept; none when it cannot be read.
-    fn from_record(value: Value) -> Option<Self>;
+/// That a call did nothing that counts. The same call may be made again, with a new intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotSent {
+    /// Why, in a few words.
+    pub(crate) reason: String,
+    /// Not before.
+    pub(crate) retry_at: Option<Timestamp>,
+    /// Perhaps it was done all the same: it is repeated, and what that is answered does not say whose the change is.
+    pub(crate) repeats: bool,
 }
 
-/// A decision.
+/// A decision, to be kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Decision {
     /// What was decided: this is kept.
     pub(crate) events: Vec<Event>,
     /// The state after it, for what is kept beside it and can be made again from it: the run's summary, its place among
-    /// the open runs, a snapshot. None when read back.
-    pub(crate) after: Option<Arc<State>>,
-}
-
-impl Recorded for Decision {
-    fn to_record(&self) -> Value {
-        serde_json::to_value(&self.events).unwrap_or(Value::Null)
-    }
-    fn from_record(value: Value) -> Option<Self> {
-        Some(Self { events: serde_json::from_value(value).ok()?, after: None })
-    }
+    /// the open runs, a snapshot.
+    pub(crate) after: Arc<State>,
 }
 
 /// What a capability call answered, as the guest gets it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// The hash of the guest's own request; a replay with another one is not the same program.
     pub(crate) hash: String,
     /// `chat.post-message`; empty when read back: the hash has it.
-    #[serde(default)]
     pub(crate) function: String,
     /// Whether it was a write.
     pub(crate) writes: bool,
@@ -186,8 +152,7 @@ pub(crate) struct Answer {
 }
 
 /// See [`Answer::how`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     /// Slack answered.
     Sent,
@@ -270,15 +235,6 @@ impl Attempted {
     }
 }
 
-impl Recorded for Answer {
-    fn to_record(&self) -> Value {
-        serde_json::to_value(self).unwrap_or(Value::Null)
-    }
-    fn from_record(value: Value) -> Option<Self> {
-        serde_json::from_value(value).ok()
-    }
-}
-
 /// Why the port did not do what it was asked; split by what becomes of the run and of the host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
@@ -353,26 +309,35 @@ pub(crate) enum Next {
 
 /// What a run asks of whatever carries it.
 pub(crate) trait Execution: Send + Sync + 'static {
-    /// Does `call` once for `key`.
-    ///
-    /// If an end is kept under `key`, that is given and `call` is not made. Else, with an `intent`: if an intent under
-    /// `key` is kept without an end, `call` gets it and must find out what became of it, sending nothing; otherwise
-    /// the intent is durable before `call` is made with none. Without an `intent`, `call` gets an open one likewise. What `call` ends with is kept before the next intent or
-    /// [`Execution::settled`] returns; if the process dies earlier, the intent stands alone.
-    fn step<T, F, Fut>(
-        &self,
-        key: &StepKey,
-        intent: Option<Intent>,
-        call: F,
-    ) -> impl Future<Output = Result<End<T>, Error>> + Send
-    where
-        T: Recorded,
-        F: FnOnce(Option<Intent>) -> Fut + Send,
-        Fut: Future<Output = End<T>> + Send;
+    /// The decision with this number, if one is kept.
+    fn decision(&self, number: u64) -> impl Future<Output = Result<Option<Vec<Event>>, Error>> + Send;
 
     /// Keeps the decision with this number. After Ok it is in the run's log, and survives the process once
     /// [`Execution::settled`] returns.
     fn keep(&self, number: u64, decision: Decision) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The end of the slice with this number, if an attempt at an execution has come to it.
+    fn slice(&self, attempt: &AttemptKey, number: u32) -> impl Future<Output = Result<Option<Slice>, Error>> + Send;
+
+    /// Keeps the end of the slice that is next. After Ok it is in the run's log, and survives the process once
+    /// [`Execution::settled`] returns.
+    fn keep_slice(&self, attempt: &AttemptKey, slice: &Slice) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What there is of a call. Of an attempt before the last, and of what lies behind a slice, only after
+    /// [`Execution::recall`].
+    fn called(&self, call: &CallKey) -> impl Future<Output = Result<Called, Error>> + Send;
+
+    /// Keeps that a call is about to be sent, which nothing is kept of. After `Ok(true)` that is durable, and the call is
+    /// [`Called::Open`]. After `Ok(false)` nothing was kept and it is not to be sent now: the process is stopping, or a person
+    /// has given the run an order meanwhile.
+    fn intend(&self, call: &CallKey, intent: Intent) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Keeps how a call ended, with an intent or without. It is kept before the next intent or [`Execution::settled`]
+    /// returns; if the process dies earlier, an intent stands alone.
+    fn ended(&self, call: &CallKey, answer: &Answer) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Keeps that an open call did nothing that counts; likewise. Of a call without an intent nothing is kept.
+    fn not_sent(&self, call: &CallKey, why: &NotSent) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The records and bytes of the run, once these have come so near to their limit that the rest is needed for ending
     /// a run that stands like this. What a run adds while it ends is within that; what is beyond it is
@@ -385,7 +350,7 @@ pub(crate) trait Execution: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Whether a call of this attempt at an execution, or of one before it, ended with [`End::NotSent`] that repeats.
+    /// Whether a call of this attempt at an execution, or of one before it, was not sent and repeats, see [`NotSent::repeats`].
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool;
 
     /// The ordinals of the calls that an attempt at an execution has on record, with an end or open, in their order. Of

@@ -1,30 +1,33 @@
-//! An engine that only replays an ordered log of steps, in memory: how a run looks from one that keeps journals itself.
+//! An engine that only replays an ordered log, in memory: how a run looks from one that keeps journals itself.
 //!
-//! Everything that a step gave is in one list, in the order in which it was given. A driver that begins again over
+//! Everything that the run was given is in one list, in the order in which it was given. A driver that begins again over
 //! the same list is given the same answers, and goes on where the list ends.
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bellhop_core::run::{ExecutionKey, Outgrown, State};
+use bellhop_core::run::{Event, ExecutionKey, Outgrown, State};
 use bellhop_core::time::Timestamp;
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 
-use super::{Answer, Attempted, Decision, End, Error, Execution, Intent, Next, Recorded, Signal, StepKey};
+use super::{
+    Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
+};
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Line {
-    /// A step is about to be sent.
-    Intent(StepKey, Intent),
-    /// What it gave.
-    Done(StepKey, Value),
+    /// The n-th decision.
+    Decision(u64, Vec<Event>),
+    /// The end of a slice.
+    Slice(AttemptKey, Slice),
+    /// A call is about to be sent.
+    Intent(CallKey, Intent),
+    /// How it ended.
+    Ended(CallKey, Answer),
     /// It surely did not happen, or it is repeated though it perhaps did.
-    NotSent(StepKey, bool),
+    NotSent(CallKey, bool),
 }
 
 /// Where a process dies: with the line that would be the n-th, counted from 0.
@@ -77,7 +80,7 @@ impl Replay {
         self.book().lines.clone()
     }
 
-    /// From there on no step gives anything any more.
+    /// From there on nothing is given any more.
     pub(crate) fn die_at(&self, death: Death) {
         *self.death.lock().unwrap_or_else(PoisonError::into_inner) = Some(death);
     }
@@ -112,59 +115,57 @@ fn woken() -> Signal {
 }
 
 impl Execution for Replay {
-    async fn step<T, F, Fut>(&self, key: &StepKey, intent: Option<Intent>, call: F) -> Result<End<T>, Error>
-    where
-        T: Recorded,
-        F: FnOnce(Option<Intent>) -> Fut + Send,
-        Fut: Future<Output = End<T>> + Send,
-    {
-        let (done, open) = {
-            let book = self.book();
-            let mut open: HashMap<&StepKey, &Intent> = HashMap::new();
-            let mut done = None;
-            for line in &book.lines {
-                match line {
-                    Line::Intent(k, intent) => {
-                        open.insert(k, intent);
-                    }
-                    Line::NotSent(k, _) => {
-                        open.remove(k);
-                    }
-                    Line::Done(k, value) => {
-                        open.remove(k);
-                        if k == key {
-                            done = Some(value.clone());
-                        }
-                    }
-                }
-            }
-            (done, open.get(key).map(|i| (*i).clone()))
-        };
-        if let Some(value) = done {
-            return T::from_record(value)
-                .map(End::Done)
-                .ok_or_else(|| Error::OfTheRun(format!("what is kept of {key:?} cannot be read")));
-        }
-        let had_intent = open.is_some() || intent.is_some();
-        if let (None, Some(intent)) = (&open, intent) {
-            self.add(Line::Intent(key.clone(), intent))?;
-        }
-        let end = call(open).await;
-        match &end {
-            End::Done(value) => self.add(Line::Done(key.clone(), value.to_record()))?,
-            End::NotSent { repeats, .. } if had_intent => self.add(Line::NotSent(key.clone(), *repeats))?,
-            End::NotSent { .. } | End::Doubt(_) | End::Unread { .. } | End::Stopped => {}
-        }
-        Ok(end)
+    async fn decision(&self, number: u64) -> Result<Option<Vec<Event>>, Error> {
+        Ok(self.book().lines.iter().find_map(|line| match line {
+            Line::Decision(of, events) if *of == number => Some(events.clone()),
+            _ => None,
+        }))
     }
 
     async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
-        let key = StepKey::Decision(number);
         // What an earlier life decided is what counts.
-        let kept = self.step(&key, None, |_| async move { End::Done(decision) }).await?;
-        match kept {
-            End::Done(_) => Ok(()),
-            _ => Err(Error::OfTheRun("a decision was not kept".to_owned())),
+        match self.decision(number).await? {
+            Some(_) => Ok(()),
+            None => self.add(Line::Decision(number, decision.events)),
+        }
+    }
+
+    async fn slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {
+        Ok(self.book().lines.iter().find_map(|line| match line {
+            Line::Slice(of, slice) if of == attempt && slice.number == number => Some(slice.clone()),
+            _ => None,
+        }))
+    }
+
+    async fn keep_slice(&self, attempt: &AttemptKey, slice: &Slice) -> Result<(), Error> {
+        self.add(Line::Slice(attempt.clone(), slice.clone()))
+    }
+
+    async fn called(&self, call: &CallKey) -> Result<Called, Error> {
+        let mut called = Called::New;
+        for line in &self.book().lines {
+            match line {
+                Line::Intent(of, intent) if of == call => called = Called::Open(intent.clone()),
+                Line::Ended(of, answer) if of == call => called = Called::Ended(answer.clone()),
+                Line::NotSent(of, _) if of == call => called = Called::New,
+                _ => {}
+            }
+        }
+        Ok(called)
+    }
+
+    async fn intend(&self, call: &CallKey, intent: Intent) -> Result<bool, Error> {
+        self.add(Line::Intent(call.clone(), intent)).map(|()| true)
+    }
+
+    async fn ended(&self, call: &CallKey, answer: &Answer) -> Result<(), Error> {
+        self.add(Line::Ended(call.clone(), answer.clone()))
+    }
+
+    async fn not_sent(&self, call: &CallKey, why: &NotSent) -> Result<(), Error> {
+        match self.called(call).await? {
+            Called::Open(_) => self.add(Line::NotSent(call.clone(), why.repeats)),
+            Called::New | Called::Ended(_) => Ok(()),
         }
     }
 
@@ -173,37 +174,32 @@ impl Execution for Replay {
     }
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
-        let is_of = |key: &StepKey| matches!(key, StepKey::Call(call) if call.execution == *execution && call.attempt <= attempt);
-        self.book().lines.iter().any(|line| matches!(line, Line::NotSent(key, true) if is_of(key)))
+        let is_of = |call: &CallKey| call.execution == *execution && call.attempt <= attempt;
+        self.book().lines.iter().any(|line| matches!(line, Line::NotSent(call, true) if is_of(call)))
     }
 
     fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32> {
+        let is_of = |call: &CallKey| call.execution == *execution && call.attempt == attempt;
         let mut found = std::collections::BTreeSet::new();
         for line in &self.book().lines {
-            let (Line::Intent(key, _) | Line::Done(key, _) | Line::NotSent(key, _)) = line;
-            let StepKey::Call(call) = key else { continue };
-            if call.execution == *execution && call.attempt == attempt {
-                match line {
-                    Line::NotSent(..) => found.remove(&call.ordinal),
-                    Line::Intent(..) | Line::Done(..) => found.insert(call.ordinal),
-                };
-            }
+            match line {
+                Line::Intent(call, _) | Line::Ended(call, _) if is_of(call) => found.insert(call.ordinal),
+                Line::NotSent(call, _) if is_of(call) => found.remove(&call.ordinal),
+                _ => false,
+            };
         }
         found.into_iter().collect()
     }
 
     fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted {
-        let is_of = |key: &StepKey| matches!(key, StepKey::Call(call) if call.execution == *execution && call.attempt == attempt);
+        let is_of = |call: &CallKey| call.execution == *execution && call.attempt == attempt;
         let mut all = Attempted::default();
         for line in &self.book().lines {
             match line {
-                Line::Done(key, value) if is_of(key) => {
-                    let answer = Answer::from_record(value.clone());
-                    if let Some(answer) = answer.filter(|answer| answer.writes && answer.result.is_ok()) {
-                        all = all.and(Attempted::by_write(answer.how));
-                    }
+                Line::Ended(call, answer) if is_of(call) && answer.writes && answer.result.is_ok() => {
+                    all = all.and(Attempted::by_write(answer.how));
                 }
-                Line::NotSent(key, true) if is_of(key) => all.repeated = true,
+                Line::NotSent(call, true) if is_of(call) => all.repeated = true,
                 _ => {}
             }
         }

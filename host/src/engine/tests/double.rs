@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::driver::{CallEnd, CallFuture, Invoker, Wish};
-use crate::engine::execution::{Answer, CallKey, End, Error, Execution, How, Intent, Parking, Signal, StepKey};
+use crate::engine::execution::{
+    Answer, CallKey, Called, Error, Execution, How, Intent, NotSent, Parking, Signal,
+};
 
 /// What outlives every process: what was accepted, and how often it was asked.
 #[derive(Default)]
@@ -164,18 +166,11 @@ impl<E: Execution> Acting<E> {
     }
 
     async fn kept(&self, key: CallKey) -> Result<Option<Answer>, Stopped> {
-        let step = StepKey::Call(key);
-        match self.double.port.step::<Answer, _, _>(&step, None, |_| async { End::Stopped }).await {
-            Ok(End::Done(answer)) => Ok(Some(answer)),
-            Ok(_) => Ok(None),
-            Err(error) => Err(Stopped::Failed(error)),
-        }
+        self.double.port.called(&key).await.map(Called::answer).map_err(Stopped::Failed)
     }
 
     async fn keep(&self, key: CallKey, answer: Answer) -> Result<(), Stopped> {
-        let step = StepKey::Call(key);
-        let kept = self.double.port.step(&step, None, |_| async move { End::Done(answer) }).await;
-        kept.map(|_| ()).map_err(Stopped::Failed)
+        self.double.port.ended(&key, &answer).await.map_err(Stopped::Failed)
     }
 
     async fn read(&self, ordinal: u32) -> Result<String, Stopped> {
@@ -217,37 +212,49 @@ impl<E: Execution> Acting<E> {
                 return Ok(result_of(earlier));
             }
         }
-        let step = StepKey::Call(key);
         loop {
             // Messages for the run have their chance before each request.
             tokio::task::yield_now().await;
-            let may_send = *self.wish.borrow() == Wish::Run;
-            let intent = may_send.then(|| Intent {
-                hash: hash.clone(),
-                at: self.double.port.now(),
-                function: "write".to_owned(),
-                connection: "double".to_owned(),
-            });
-            let end = self.double.port.step(&step, intent, |open| async {
-                match open {
-                    Some(open) => {
-                        assert_eq!(open.hash, hash, "{effect}: what was read was forgotten after the intent was kept");
-                        self.read_back(&effect, manner, &hash)
-                    }
-                    None if !may_send => End::Stopped,
-                    None => self.send(&effect, manner, &hash).await,
-                }
-            });
-            match end.await.map_err(Stopped::Failed)? {
-                End::Done(answer) => return Ok(result_of(answer)),
-                End::NotSent { .. } | End::Unread { .. } => {}
-                End::Doubt(fault) => return Err(Stopped::Park(fault)),
-                End::Stopped => return Err(Stopped::PutDown),
+            match self.comes(&key, &effect, manner, &hash).await.map_err(Stopped::Failed)? {
+                Came::Answered(answer) => return Ok(result_of(answer)),
+                Came::NotSent(_) => {}
+                Came::Doubt(parking) => return Err(Stopped::Park(parking)),
+                Came::Stopped => return Err(Stopped::PutDown),
             }
         }
     }
 
-    async fn send(&self, effect: &str, manner: Manner, hash: &str) -> End<Answer> {
+    async fn comes(&self, key: &CallKey, effect: &str, manner: Manner, hash: &str) -> Result<Came, Error> {
+        let port = &self.double.port;
+        let came = match port.called(key).await? {
+            Called::Ended(answer) => return Ok(Came::Answered(answer)),
+            Called::Open(open) => {
+                assert_eq!(open.hash, hash, "{effect}: what was read was forgotten after the intent was kept");
+                self.read_back(effect, manner, hash)
+            }
+            Called::New if *self.wish.borrow() != Wish::Run => return Ok(Came::Stopped),
+            Called::New => {
+                let intent = Intent {
+                    hash: hash.to_owned(),
+                    at: port.now(),
+                    function: "write".to_owned(),
+                    connection: "double".to_owned(),
+                };
+                if !port.intend(key, intent).await? {
+                    return Ok(Came::Stopped);
+                }
+                self.send(effect, manner, hash).await
+            }
+        };
+        match &came {
+            Came::Answered(answer) => port.ended(key, answer).await?,
+            Came::NotSent(why) => port.not_sent(key, why).await?,
+            Came::Doubt(_) | Came::Stopped => {}
+        }
+        Ok(came)
+    }
+
+    async fn send(&self, effect: &str, manner: Manner, hash: &str) -> Came {
         let first = {
             let mut state = self.double.outside.state();
             let sends = state.sends.entry(effect.to_owned()).or_insert(0);
@@ -281,25 +288,33 @@ impl<E: Execution> Acting<E> {
         let _sent = self.double.inbox.send(Signal { cause: Cause::Cancel, acknowledge: Some(tell), settle: None });
     }
 
-    fn read_back(&self, effect: &str, manner: Manner, hash: &str) -> End<Answer> {
+    fn read_back(&self, effect: &str, manner: Manner, hash: &str) -> Came {
         let (done, helped) = {
             let state = self.double.outside.state();
             (state.ledger.contains_key(effect), state.helped)
         };
         if manner == Manner::Doubtful && !helped {
             let reason = Fault::of_code("outcome-unknown", 500, effect);
-            return End::Doubt(Parking { why: Why::Doubt, reason });
+            return Came::Doubt(Parking { why: Why::Doubt, reason });
         }
         if done { answered(hash, Ok(json!({ "did": effect }).to_string()), How::Found) } else { not_sent("absent") }
     }
 }
 
-fn answered(hash: &str, result: Result<String, String>, how: How) -> End<Answer> {
-    End::Done(Answer { hash: hash.to_owned(), function: "write".to_owned(), writes: true, result, how })
+/// What came of a write.
+enum Came {
+    Answered(Answer),
+    NotSent(NotSent),
+    Doubt(Parking),
+    Stopped,
 }
 
-fn not_sent(reason: &str) -> End<Answer> {
-    End::not_sent(reason.to_owned(), None)
+fn answered(hash: &str, result: Result<String, String>, how: How) -> Came {
+    Came::Answered(Answer { hash: hash.to_owned(), function: "write".to_owned(), writes: true, result, how })
+}
+
+fn not_sent(reason: &str) -> Came {
+    Came::NotSent(NotSent { reason: reason.to_owned(), retry_at: None, repeats: false })
 }
 
 fn result_of(answer: Answer) -> Result<Value, String> {

@@ -15,7 +15,7 @@ use crate::engine::driver;
 use crate::engine::entropy::Entropy;
 use crate::engine::execution::local::{Local, Opening, Read};
 use crate::engine::execution::replay::{Death, Line, Replay};
-use crate::engine::execution::{Execution, Signal, StepKey};
+use crate::engine::execution::{Execution, Signal};
 use crate::engine::timers::Timers;
 use crate::journal::memory::Memory;
 use crate::journal::{Entry, Journal, Open, Store as _, Summary, Write, key};
@@ -305,14 +305,11 @@ impl Stage for ReplayStage {
             match line {
                 Line::Intent(..) => records.intents += 1,
                 Line::NotSent(..) => records.not_sent += 1,
-                Line::Done(StepKey::Decision(_), value) => {
-                    let events: Vec<Event> = serde_json::from_value(value).unwrap();
-                    records.events.extend(events);
-                }
-                Line::Done(StepKey::Call(key), _) => {
+                Line::Decision(_, events) => records.events.extend(events),
+                Line::Ended(key, _) => {
                     records.ends.push(format!("{}/{} in attempt {}", key.execution, key.ordinal, key.attempt));
                 }
-                Line::Done(StepKey::Slice(_), _) => {}
+                Line::Slice(..) => {}
             }
         }
         records

@@ -3,41 +3,52 @@
 use bellhop_core::value;
 use serde_json::Value;
 
-use super::super::{Answer, CallKey, Error, How};
+use super::super::{Answer, AttemptKey, CallKey, Error, How, Slice};
 use super::{Local, digest};
 use crate::journal::{self, Entry, Write};
 
 impl Local {
-    pub(super) fn kept_answer(&self, seq: u64) -> Result<Option<Value>, Error> {
-        let page = self.journal.entries(self.run, seq, 1)?;
-        let Some((found, entry)) = page.into_iter().next() else { return Ok(None) };
-        if found != seq {
-            return Ok(None);
-        }
-        let (answer, hash, how, writes) = match entry {
-            Entry::Outcome { answer, hash, how, .. } => (answer, hash, how, true),
-            Entry::Read { answer, hash, how, .. } => {
+    /// The end of a call, which the entry `seq` has.
+    pub(super) fn kept_answer(&self, call: &CallKey, seq: u64) -> Result<Answer, Error> {
+        let unreadable = || Error::OfTheRun(format!("what is kept of {call:?} cannot be read"));
+        let (hash, answer, how, writes) = match self.entry(seq)? {
+            Some(Entry::Outcome { answer, hash, how, .. }) => (hash, answer, How::from_kept(&how), true),
+            Some(Entry::Read { answer, hash, how, .. }) => {
+                let how = How::from_kept(&how);
                 // Of a write that an earlier attempt made there is no intent in this one.
-                let writes = [How::Reused, How::ReusedHolds].iter().any(|reused| reused.as_str() == how);
-                (answer, hash, how, writes)
+                (hash, answer, how, how.is_some_and(How::is_reused))
             }
-            Entry::Resolved { how: journal::Resolution::Done(answer), hash, .. } => {
-                (answer, hash, "found".to_owned(), true)
+            Some(Entry::Resolved { how: journal::Resolution::Done(answer), hash, .. }) => {
+                (hash, answer, Some(How::Found), true)
             }
-            _ => return Ok(None),
+            _ => return Err(unreadable()),
         };
         let result = match answer {
             journal::Answer::Ok(content) => Ok(text(self.journal.value(content)?)),
             journal::Answer::Err(content) => Err(text(self.journal.value(content)?)),
         };
-        Ok(Some(serde_json::json!({
-            "hash": hash.to_string(), "writes": writes, "how": how,
-            "result": match result { Ok(text) => serde_json::json!({"Ok": text}), Err(text) => serde_json::json!({"Err": text}) },
-        })))
+        let how = how.ok_or_else(unreadable)?;
+        Ok(Answer { hash: hash.to_string(), function: String::new(), writes, result, how })
+    }
+
+    /// The end of a slice.
+    pub(super) fn kept_slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {
+        let AttemptKey { execution, attempt } = attempt;
+        let call = CallKey { execution: execution.clone(), attempt: *attempt, ordinal: number };
+        let Some(seq) = self.log().slices.get(&call).copied() else { return Ok(None) };
+        let Some(Entry::Slice { ordinal, state, .. }) = self.entry(seq)? else {
+            return Err(Error::OfTheRun(format!("what is kept of slice {call:?} cannot be read")));
+        };
+        Ok(Some(Slice { number, state: self.journal.value(state)?, first_call: ordinal }))
+    }
+
+    fn entry(&self, seq: u64) -> Result<Option<Entry>, Error> {
+        let page = self.journal.entries(self.run, seq, 1)?;
+        Ok(page.into_iter().next().filter(|(found, _)| *found == seq).map(|(_, entry)| entry))
     }
 
     /// The entry of a call's end.
-    pub(super) fn ended(
+    pub(super) fn end_of(
         &self,
         write: &mut Write,
         call: &CallKey,
