@@ -334,6 +334,7 @@ impl Execution for Local {
             return Ok(());
         }
         let written = self.written(|log| {
+            debug_assert!(!log.ends.contains_key(call), "{call:?} has an end");
             let has_intent = log.open.contains_key(call);
             if !has_intent {
                 self.check_size(log)?;

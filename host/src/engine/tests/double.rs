@@ -13,9 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::driver::{CallEnd, CallFuture, Invoker, Wish};
-use crate::engine::execution::{
-    Answer, CallKey, Called, Error, Execution, How, Intent, NotSent, Parking, Signal,
-};
+use crate::engine::execution::{Answer, CallKey, Called, Error, Execution, How, Intent, NotSent, Parking, Signal};
 
 /// What outlives every process: what was accepted, and how often it was asked.
 #[derive(Default)]
