@@ -332,8 +332,8 @@ pub(crate) trait Execution: Send + Sync + 'static {
     /// has given the run an order meanwhile.
     fn intend(&self, call: &CallKey, intent: Intent) -> impl Future<Output = Result<bool, Error>> + Send;
 
-    /// Keeps how a call ended that has no end yet, with an intent or without. It is kept before the next intent or [`Execution::settled`]
-    /// returns; if the process dies earlier, an intent stands alone.
+    /// Keeps how a call ended that has no end yet, with an intent or without. It is kept before the next intent or
+    /// [`Execution::settled`] returns; if the process dies earlier, an intent stands alone.
     fn ended(&self, call: &CallKey, answer: &Answer) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Keeps that an open call did nothing that counts; likewise. Of a call without an intent nothing is kept.
