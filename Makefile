@@ -47,15 +47,16 @@ check: setup
 	@CARGO='$(CARGO)' .ci/lint
 	$(CARGO) test --quiet --workspace --lib --bins
 
-# What is built for these two can be made to die; afterwards the ordinary program is put back.
+# What is built for these two can be made to die; afterwards the ordinary program is put back, unless BACK is empty.
+BACK ?= $(CARGO) build --quiet --workspace --bin bellhop
 faults: setup
 	@status=0; $(FAULTS_TEST) $(FAULTS) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(SCENARIOS),--scenarios $(SCENARIOS)) || status=$$?; \
-	$(CARGO) build --quiet --workspace --bin bellhop; exit $$status
+	$(if $(BACK),$(BACK);) exit $$status
 
 mutants: setup
 	$(CARGO) test --quiet --workspace --features bellhop/faults --bin bellhop --no-run
-	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(CARGO) build --quiet --workspace --bin bellhop; exit $$status
+	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(if $(BACK),$(BACK);) exit $$status
 
 # The harness is a test; what it drives is the release build. CASE=NAME plays one case, SEED=N the generated ones of that
 # seed, CASES=N so many of them.
