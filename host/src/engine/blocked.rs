@@ -278,7 +278,7 @@ impl Engine {
         };
         pass(Point::Unblocked);
         let state = decided.after;
-        port.keep(decisions, Decision { events: decided.events, after: Some(Arc::new(state.clone())) }).await?;
+        port.keep(decisions, Decision { events: decided.events, after: Arc::new(state.clone()) }).await?;
         let state = state.with_facts(facts);
         self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted });
         Ok(true)

@@ -103,7 +103,7 @@ impl Engine {
         let mut decisions = decisions;
         if let Some(decided) = decided {
             state = decided.after;
-            let decision = Decision { events: decided.events, after: Some(Arc::new(state.clone())) };
+            let decision = Decision { events: decided.events, after: Arc::new(state.clone()) };
             port.keep(decisions, decision).await.map_err(LoadError::from)?;
             decisions += 1;
         }

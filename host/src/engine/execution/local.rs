@@ -250,7 +250,7 @@ fn digest(hash: &str) -> Result<bellhop_core::digest::Digest, Error> {
     hash.parse().map_err(|_| Error::OfTheRun(format!("`{hash}` is not the hash of a request")))
 }
 
-fn event_of(event: &bellhop_core::run::Event) -> Result<Value, Error> {
+fn event_of(event: &Event) -> Result<Value, Error> {
     serde_json::to_value(event).map_err(|error| Error::OfTheRun(format!("an event cannot be written: {error}")))
 }
 

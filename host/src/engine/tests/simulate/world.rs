@@ -387,7 +387,9 @@ impl World {
             for line in log.lines() {
                 match line {
                     Line::Intent(key, intent) => drop(open.insert(key, intent.hash)),
-                    Line::Done(key, _) | Line::NotSent(key, _) => drop(open.remove(&key)),
+                    Line::Ended(key, _) => drop(open.remove(&key)),
+                    Line::NotSent(key, _) => drop(open.remove(&key)),
+                    Line::Decision(..) | Line::Slice(..) => {}
                 }
             }
             if !open.values().any(|open| *open == hash) {
