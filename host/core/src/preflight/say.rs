@@ -127,17 +127,21 @@ impl There<'_> {
 
     /// Connecting a kind ends the trouble only where the file lets it stand for the alias.
     pub(super) fn connecting(&self, connection: &Connection, needed: &[Kind]) -> Vec<Remedy> {
+        let beside = |kind: Kind| connect(kind, &connection.name, Some(connection.kind), self.present);
         let Some(best) = needed.first() else { return Vec::new() };
         if let Some(kind) = self.accepts(needed) {
-            return vec![connect(kind, &connection.name, Some(connection.kind), self.present)];
+            return vec![beside(kind)];
         }
         let title = if *best == connection.kind {
             format!("add `{best}` to the `kinds` that the file accepts here")
         } else {
             format!("have the file call on an alias whose `kinds` have `{best}`: those of this one exclude it")
         };
-        // What to connect then, the next check says.
-        vec![Remedy { title, command: None, http: None }]
+        let change = Remedy { title, command: None, http: None };
+        let then = beside(*best);
+        let is_there = self.present.iter().any(|c| c.kind == *best);
+        let then = (!is_there).then(|| Remedy { title: format!("then {}", then.title), ..then });
+        [change].into_iter().chain(then).collect()
     }
 }
 
