@@ -418,7 +418,7 @@ async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>,
             let message = format!("the connection `{name}` cannot be made: {error}");
             let diagnostics = match error {
                 ConnectError::Mismatch(diagnostics) => diagnostics,
-                ConnectError::Detect(_) | ConnectError::Keep(_) => Vec::new(),
+                ConnectError::Detect(_) | ConnectError::Lacking(_) | ConnectError::Keep(_) => Vec::new(),
             };
             Err(Error::Connection { message, diagnostics })
         }

@@ -18,6 +18,7 @@ const STANDARD_BASE: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
 /// for the host's.
 pub const RESERVED: &[&str] = &[
     "action-unknown",
+    "connection-differs",
     "connection-missing",
     "connection-unknown",
     "context-conflict",
@@ -28,6 +29,7 @@ pub const RESERVED: &[&str] = &[
     "group-invalid",
     "input-invalid",
     "internal",
+    "name-ambiguous",
     "name-unresolved",
     "nondeterministic-plugin",
     "outcome-unknown",

@@ -16,8 +16,10 @@ use crate::time::Timestamp;
 const LETTERS_MAX: usize = 200;
 
 mod grant;
+mod tenant;
 
 pub use grant::{Arguments, Error as GrantError, Grant, Permits};
+pub use tenant::{Elsewhere, Tenant};
 
 /// The three kinds of connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

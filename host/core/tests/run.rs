@@ -227,6 +227,7 @@ fn facts(file: &Path, script: &Script, start: Timestamp) -> Arc<Facts> {
         run,
         input: Arc::new(script.input.clone()),
         accepted_at: start,
+        tenants: BTreeMap::new(),
         chosen: BTreeMap::new(),
         tables: Arc::new(script.tables.clone()),
         actions,

@@ -44,7 +44,7 @@ pub(super) fn judge(
     }
     let (connections, bindings) = match against {
         Against::Present => (
-            services.gateway.connections().iter().map(|c| c.facts.clone()).collect(),
+            services.gateway.connections().iter().map(|c| c.usable().into_owned()).collect(),
             services.definitions.bindings(&definition.workflow.document.name)?,
         ),
         // What is bound is the operator's; here nothing is but the assumptions.

@@ -14,6 +14,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
 use crate::engine::connections::{Broken, New};
+use crate::engine::gateway::Connected;
 use crate::journal::key;
 
 const NAME_CHARS_MAX: usize = 64;
@@ -60,10 +61,14 @@ fn shown(facts: &Connection) -> Value {
 }
 
 /// The same, and whether it can be used.
-fn stands(app: &App, facts: &Connection) -> Value {
+fn stands(app: &App, connected: &Connected) -> Value {
+    let facts = &connected.facts;
     let mut shown = shown(facts);
-    let reason = app.engine.connections.broken().get(&facts.name).map(|broken| broken.reason.clone());
-    shown["status"] = json!(if reason.is_some() { "broken" } else { "ok" });
+    let (status, reason) = match app.engine.connections.broken().get(&facts.name) {
+        Some(broken) => ("broken", Some(broken.reason.clone())),
+        None => connected.stands(),
+    };
+    shown["status"] = json!(status);
     shown["reason"] = json!(reason);
     shown
 }
@@ -92,7 +97,7 @@ fn unmade(Broken { new, reason }: &Broken) -> Value {
 fn all(app: &App) -> Vec<Value> {
     let mut broken = app.engine.connections.broken();
     let connected = app.engine.services.gateway.connections();
-    let mut all: Vec<Value> = connected.iter().map(|connected| stands(app, &connected.facts)).collect();
+    let mut all: Vec<Value> = connected.iter().map(|connected| stands(app, connected)).collect();
     for connected in &connected {
         broken.remove(&connected.facts.name);
     }
@@ -131,7 +136,7 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
         let services = &app.engine.services;
         let new = New { name, kind, permission, tokens };
         let connected = app.engine.connections.connect(&services.gateway, new, services.clock.now()).await?;
-        Ok(stands(&app, &connected.facts))
+        Ok(stands(&app, &connected))
     })
     .await?;
     Ok(answer::with_location(answer::json(StatusCode::CREATED, &facts)?, &path))
@@ -190,7 +195,7 @@ pub(super) async fn test(mut request: Request) -> Result<Response, Problem> {
     let facts = work::to_the_end(async move {
         let services = &app.engine.services;
         let asked = app.engine.connections.refresh(&services.gateway, &name, services.clock.now()).await?;
-        Ok(stands(&app, &asked.ok_or_else(|| unknown(&app, &name))?.facts))
+        Ok(stands(&app, &*asked.ok_or_else(|| unknown(&app, &name))?))
     })
     .await?;
     answer::json(StatusCode::OK, &facts)

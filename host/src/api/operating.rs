@@ -1,6 +1,6 @@
 //! For whoever keeps the host running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,7 +33,10 @@ pub(super) async fn ready(request: Request) -> Result<Response, Problem> {
         *damaged.entry(damage.kind()).or_default() += 1;
     }
     // Of many connections one may be broken: the host works. Who may see which is told by their list.
-    let broken = request.app.engine.connections.broken().len();
+    let mut broken: BTreeSet<String> = request.app.engine.connections.broken().into_keys().collect();
+    let connected = request.app.engine.services.gateway.connections();
+    broken.extend(connected.iter().filter(|one| one.lacks().is_some()).map(|one| one.facts.name.clone()));
+    let broken = broken.len();
     let mut body = json!({ "status": "ready" });
     if broken > 0 {
         body["connections_broken"] = json!(broken);

@@ -577,6 +577,8 @@ impl From<ConnectError> for Problem {
             ConnectError::Mismatch(diagnostics) => {
                 Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}")).with_diagnostics(diagnostics)
             }
+            ConnectError::Lacking(_) => Self::new(CONNECTION_REFUSED, format!("nothing was asked of Slack: {detail}"))
+                .with_remedy("give all of its tokens: bellhop connect slack --kind KIND --name NAME --replace"),
             ConnectError::Keep(error) => error.into(),
         }
     }

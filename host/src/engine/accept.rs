@@ -9,7 +9,7 @@ use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
-use bellhop_core::requirement::Connection;
+use bellhop_core::requirement::{Connection, Tenant};
 use bellhop_core::run::{self, Cause, Event, Facts, OwnKey, State, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -156,6 +156,10 @@ pub(super) struct Pins {
     pub(super) file: String,
     pub(super) input: Content,
     pub(super) connections: BTreeMap<String, Connection>,
+    /// Where connections led, by name: those of `connections`, and those of before the run went on on another definition.
+    /// Of a run that cannot begin, all that there were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) tenants: BTreeMap<String, Tenant>,
     pub(super) chosen: BTreeMap<String, String>,
     pub(super) actions: Vec<PinnedAction>,
     pub(super) tables: BTreeMap<String, Digest>,
@@ -176,6 +180,22 @@ pub(super) struct Pins {
     /// Who asked for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) by: Option<String>,
+}
+
+impl Pins {
+    /// Where each connection led that the run may use, by name. Records of before that was kept have it in `connections`.
+    pub(super) fn led(&self) -> BTreeMap<String, Tenant> {
+        let mut led = self.tenants.clone();
+        for (name, tenant) in tenants(self.connections.values()) {
+            led.entry(name).or_insert(tenant);
+        }
+        led
+    }
+}
+
+/// Where connections lead, by name, as far as that is known.
+pub(super) fn tenants<'c>(connections: impl Iterator<Item = &'c Connection>) -> BTreeMap<String, Tenant> {
+    connections.filter_map(|connection| Some((connection.name.clone(), connection.tenant()?))).collect()
 }
 
 /// What a key says of a trigger.
@@ -267,6 +287,12 @@ impl Engine {
             write.blob(definition.source.text.as_bytes());
         }
         let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
+        let tenants = if blocked {
+            let present = self.services.gateway.connections();
+            tenants(present.iter().map(|connected| &connected.facts))
+        } else {
+            tenants(connections.values())
+        };
         let pins = Pins {
             run,
             workflow: definition.workflow.document.name.clone(),
@@ -275,6 +301,7 @@ impl Engine {
             file: definition.source.file.clone(),
             input: journal.content(&mut write, trigger.input.clone())?,
             connections,
+            tenants,
             chosen,
             actions,
             tables: table_digests,
@@ -495,7 +522,7 @@ impl Engine {
     ) -> Report {
         let plain: BTreeMap<String, Table> = tables.iter().map(|(n, (_, t))| (n.clone(), t.clone())).collect();
         let connections: Vec<Connection> =
-            self.services.gateway.connections().iter().map(|c| c.facts.clone()).collect();
+            self.services.gateway.connections().iter().map(|c| c.usable().into_owned()).collect();
         let mut report = preflight::judge(&Question {
             workflow: &definition.workflow,
             source: &definition.source,
@@ -547,6 +574,7 @@ impl Engine {
             input: Arc::new(input),
             accepted_at: pins.accepted_at,
             connections: pins.connections.clone(),
+            tenants: pins.led(),
             chosen: pins.chosen.clone(),
             tables: Arc::new(Definitions::for_expressions(tables)),
             actions,

@@ -10,12 +10,12 @@ use bellhop_core::definition::WorkflowName;
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::id::RunId;
 use bellhop_core::preflight::{Plan, When};
-use bellhop_core::requirement::Connection;
+use bellhop_core::requirement::{Connection, Tenant};
 use bellhop_core::run::{Cause, State, Status};
 use serde_json::Value;
 
 use super::Engine;
-use super::accept::{PinnedAction, Pins, Refused, Trigger};
+use super::accept::{PinnedAction, Pins, Refused, Trigger, tenants};
 use super::call::Granted;
 use super::definitions::Definition;
 use super::evaluating::beside;
@@ -230,7 +230,7 @@ impl Engine {
     }
 
     /// Has a blocked run begin if preflight lets it; true when there is nothing left to look after.
-    async fn try_to_begin(self: &Arc<Self>, run: RunId) -> Result<bool, LoadError> {
+    pub(super) async fn try_to_begin(self: &Arc<Self>, run: RunId) -> Result<bool, LoadError> {
         if let Some(by) = self.superseded_by(run)? {
             // It was told when that one was accepted, unless the process ended before.
             return self.signal(run, Cause::Displaced { by, rollback: false }).await;
@@ -263,8 +263,17 @@ impl Engine {
         let (report, tables) = judged.map_err(refused)?;
         let Some(plan) = report.plan else { return Ok(false) };
         let Pinned { connections, chosen, actions, granted } = self.pinned(&plan).map_err(refused)?;
+        let led = tenants(connections.values());
+        // Nothing of it is done, so that another workspace of the organisation will do; what is somebody else's never will.
+        let strange = |(name, now): &(&String, &Tenant)| {
+            pins.tenants.get(*name).is_some_and(|then| then.organisation() != now.organisation() && !then.is(now))
+        };
+        if let Some((connection, now)) = led.iter().find(strange) {
+            tracing::warn!(%run, connection, %now, "the connection was another organisation's when the run was accepted: it does not begin");
+            return Ok(false);
+        }
         let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
-        let new = Pins { connections, chosen, actions, tables: table_digests, blocked: false, ..pins };
+        let new = Pins { connections, tenants: led, chosen, actions, tables: table_digests, blocked: false, ..pins };
         let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
         let facts = self.facts(&new, &definition, input, &tables)?;
 

@@ -104,6 +104,9 @@ pub(crate) enum ConnectError {
     /// Slack says that it is something else than the operator does.
     #[error("Slack says that the tokens are of something else than was said")]
     Mismatch(Vec<Diagnostic>),
+    /// What it was made of is not all there: what Slack says of the rest would be kept as if that were all.
+    #[error("{0}")]
+    Lacking(String),
     /// It cannot be kept.
     #[error(transparent)]
     Keep(#[from] Error),
@@ -183,7 +186,11 @@ impl Connections {
                 journal.damaged_beside(&key::connection(&facts.name), &error.to_string());
                 BTreeMap::new()
             });
-            gateway.put(Connected { facts, acting, tokens });
+            let connected = Connected { facts, acting, tokens };
+            if let Some(lack) = connected.lacks().filter(|_| secrets.folder.is_some()) {
+                tracing::error!(connection = connected.facts.name, lack, "the connection is broken");
+            }
+            gateway.put(connected);
         }
         Ok(Self { journal, secrets, broken: Mutex::default(), changing: tokio::sync::Mutex::default() })
     }
@@ -249,7 +256,10 @@ impl Connections {
         let broken = self.all_broken().get(name).cloned();
         let (new, asked) = match (broken, gateway.connection(name)) {
             (Some(broken), _) => (broken.new.clone(), Asked::Broken(broken)),
-            (None, Some(connected)) => (again(&connected), Asked::Made(connected)),
+            (None, Some(connected)) => match connected.lacks() {
+                Some(lack) => return Err(ConnectError::Lacking(lack)),
+                None => (again(&connected), Asked::Made(connected)),
+            },
             (None, None) => return Ok(None),
         };
         if let Some(connected) = self.again(gateway, new, asked, now).await? {

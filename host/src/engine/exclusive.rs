@@ -124,6 +124,12 @@ impl Keys {
         }
     }
 
+    /// How many wait for a key.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().values().map(|held| held.queue.len()).sum()
+    }
+
     /// The run for which `owner` would have to wait.
     pub(crate) fn held_by_another(&self, key: &str, owner: &Owner) -> Option<RunId> {
         let all = self.lock();

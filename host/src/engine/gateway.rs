@@ -1,5 +1,6 @@
 //! The way out to Slack: connections with their tokens, the client, the limiter. Guests and their memory are never here.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -60,6 +61,16 @@ impl Connected {
 
     /// The token for a method: the preferred kind that is there, and that has a fitting scope where scopes are known.
     pub(crate) fn token(&self, method: &Method) -> Option<&Secret> {
+        self.tokens.get(&self.token_kind(method)?)
+    }
+
+    /// The user as whom a method is called, where that is known: only of the first token it is.
+    pub(crate) fn acting_for(&self, method: &Method) -> Option<&str> {
+        let first = self.facts.tokens.keys().next();
+        self.acting.as_deref().filter(|_| first.is_some() && self.token_kind(method).as_ref() == first)
+    }
+
+    fn token_kind(&self, method: &Method) -> Option<TokenKind> {
         let fits = |access: &&bellhop_core::requirement::Access| {
             let held = self.facts.tokens.get(&access.token).and_then(Option::as_ref);
             access.scopes.is_empty() || held.is_none_or(|held| access.scopes.iter().any(|s| held.contains(s)))
@@ -71,7 +82,42 @@ impl Connected {
             .filter(present)
             .find(fits)
             .or_else(|| method.access.iter().find(present))
-            .and_then(|access| self.tokens.get(&access.token))
+            .map(|access| access.token)
+    }
+
+    /// What preflight compares, with only those tokens that are there to send with.
+    pub(crate) fn usable(&self) -> Cow<'_, Connection> {
+        if self.lost().next().is_none() {
+            return Cow::Borrowed(&self.facts);
+        }
+        let mut facts = self.facts.clone();
+        facts.tokens.retain(|kind, _| self.tokens.contains_key(kind));
+        Cow::Owned(facts)
+    }
+
+    /// The kinds of tokens that it was made of and that are not there: their file is gone, or a part of it.
+    fn lost(&self) -> impl Iterator<Item = TokenKind> {
+        self.facts.tokens.keys().copied().filter(|kind| !self.tokens.contains_key(kind))
+    }
+
+    /// Why it cannot do what it was made for, where that shows without asking Slack.
+    pub(crate) fn lacks(&self) -> Option<String> {
+        if self.tokens.is_empty() {
+            return Some("it has no token: connect it again".to_owned());
+        }
+        let lost: Vec<&str> = self.lost().map(TokenKind::as_str).collect();
+        (!lost.is_empty()).then(|| format!("its {} token is not there any more: connect it again", lost.join(" and ")))
+    }
+
+    /// How it stands, in a word and the reason. Only what Slack has said of tokens that are there is `ok`.
+    pub(crate) fn stands(&self) -> (&'static str, Option<String>) {
+        match self.lacks() {
+            Some(lack) => ("broken", Some(lack)),
+            None if self.facts.checked_at.is_none() => {
+                ("unasked", Some("Slack has not been asked what it is: bellhop connections test".to_owned()))
+            }
+            None => ("ok", None),
+        }
     }
 
     /// The workspace that calls without `team_id` mean.
@@ -256,4 +302,43 @@ fn keep_closed(journal: &Journal, closed: &Closed) -> Result<(), journal::Error>
     write.put(&record, closed)?;
     write.put(&key::expiry(Timestamp::from_millis(closed.until_ms), &record), &Value::Null)?;
     journal.commit(write).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bellhop_core::requirement::{Kind, Permission};
+
+    use super::*;
+
+    #[test]
+    fn attack_d9_who_acts_is_known_of_the_token_that_is_used_and_of_no_other() {
+        let method = Catalog::built_in().by_name("usergroups.create").unwrap();
+        let connected = |scoped: TokenKind| {
+            let scopes = |kind| (kind == scoped).then(|| "usergroups:write".to_owned()).into_iter().collect();
+            let all = [TokenKind::Bot, TokenKind::User];
+            let tokens: BTreeMap<TokenKind, Option<BTreeSet<String>>> =
+                all.into_iter().map(|kind| (kind, Some(scopes(kind)))).collect();
+            let facts = Connection {
+                name: "hq".to_owned(),
+                kind: Kind::Workspace,
+                permission: Permission::Act,
+                plan: None,
+                plan_unknown_because: None,
+                checked_at: None,
+                tokens,
+                assumed: false,
+                workspace_id: None,
+                enterprise_id: None,
+            };
+            let tokens = all.into_iter().map(|kind| (kind, Secret::new(format!("xox-{kind}")))).collect();
+            Connected { facts, acting: Some("U0BOT".to_owned()), tokens }
+        };
+        let (bot, user) = (connected(TokenKind::Bot), connected(TokenKind::User));
+        assert_eq!(bot.token(method).map(Secret::reveal), Some("xox-bot"));
+        assert_eq!(bot.acting_for(method), Some("U0BOT"));
+        assert_eq!(user.token(method).map(Secret::reveal), Some("xox-user"));
+        assert_eq!(user.acting_for(method), None, "somebody else made it");
+    }
 }

@@ -1,6 +1,7 @@
 //! What may be missing because it is damaged or broken: said beside what preflight says is missing.
 
-use bellhop_core::diagnostic::{Diagnostic, Has, HttpRemedy, Remedy, Retryable};
+use bellhop_core::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, code as core_code};
+use bellhop_core::requirement::Elsewhere;
 
 use super::Engine;
 use super::accept::code;
@@ -19,6 +20,24 @@ impl Engine {
             diagnostic.who = Some("whoever keeps the host running".to_owned());
             diagnostic
         })
+    }
+}
+
+/// A connection that leads elsewhere than when the run pinned it.
+pub(super) fn leads_elsewhere(elsewhere: &Elsewhere) -> Diagnostic {
+    let again = Remedy {
+        title: format!("make the connection of {} again", elsewhere.pinned),
+        command: Some(elsewhere.command()),
+        http: None,
+    };
+    Diagnostic {
+        connection: Some(elsewhere.name.clone()),
+        needs: Some(Needs { text: Some(elsewhere.pinned.to_string()), ..Needs::default() }),
+        has: Some(Has { text: Some(elsewhere.has()), ..Has::default() }),
+        retryable: Retryable::AfterRemedy,
+        who: Some("the operator of this host".to_owned()),
+        remedies: vec![again],
+        ..Diagnostic::error(core_code::CONNECTION_DIFFERS, elsewhere.to_string())
     }
 }
 

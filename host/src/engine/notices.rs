@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use bellhop_core::backoff::Backoff;
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::Tenant;
 use bellhop_core::run::Notice;
 use bellhop_core::time::Timestamp;
+use bellhop_slack::catalog::Method;
+use bellhop_slack::catalog::outcome::{Kind, classify};
 use bellhop_slack::client::Failure;
 use bellhop_slack::reconcile::{self, Verdict};
 use futures_util::StreamExt as _;
@@ -21,6 +24,7 @@ use serde_json::json;
 use super::Engine;
 use super::call::{Doubt, read_back};
 use super::execution::Intent;
+use super::gateway::Connected;
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::key::{self, Key, Space};
 use crate::journal::{self, Journal, Write};
@@ -47,12 +51,13 @@ struct Kept {
 
 impl Kept {
     fn reason(&self) -> Reason {
-        (self.notice.connection.clone(), self.notice.channel.clone(), self.notice.reason.clone())
+        let Notice { connection, channel, reason, tenant, .. } = &self.notice;
+        (connection.clone(), channel.clone(), reason.clone(), tenant.clone())
     }
 }
 
-/// What a notice is about, for whom: those that are equal in it are told together.
-type Reason = (String, String, String);
+/// What a notice is about, for whom, and whose it is: those that are equal in it are told together.
+type Reason = (String, String, String, Option<Tenant>);
 
 /// A notice's name: its run, and which of the run's.
 type Name = (RunId, u32);
@@ -360,7 +365,7 @@ impl Engine {
         group: &Group,
         failures: u64,
     ) -> Result<(Outcome, Option<Timestamp>), journal::Error> {
-        let (_, channel, reason) = name;
+        let (_, channel, reason, _) = name;
         let mut away = None;
         let outcome = match self.tell(name, group).await? {
             Told::Yes => {
@@ -393,6 +398,19 @@ impl Engine {
         Ok((outcome, away))
     }
 
+    /// The connection over which people are told, if it can be now.
+    fn way_of(&self, notice: &Notice, method: &Method) -> Result<Arc<Connected>, String> {
+        let name = &notice.connection;
+        let connection = self.services.gateway.connection(name);
+        let connection = connection.ok_or_else(|| format!("there is no connection `{name}`"))?;
+        // What is told is of one organisation and names its people: another never hears of it.
+        connection.facts.leads_to(notice.tenant.as_ref()).map_err(|elsewhere| elsewhere.to_string())?;
+        if connection.token(method).is_none() {
+            return Err(format!("the connection `{name}` has no token for {}", method.name));
+        }
+        Ok(connection)
+    }
+
     /// One message for all of these, under the name of the one that may have been sent before, else of the first.
     async fn tell(&self, reason: &Reason, group: &Group) -> Result<Told, journal::Error> {
         let (gateway, notices) = (&self.services.gateway, &self.services.notices);
@@ -409,11 +427,12 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let notice = &first.notice;
-        let Some(connection) = gateway.connection(&notice.connection) else {
-            return Ok(Told::Later(format!("there is no connection `{}`", notice.connection), None));
-        };
         let Some(method) = gateway.catalog.by_function(METHOD) else {
             return Ok(Told::Never(format!("the catalog has no `{METHOD}`")));
+        };
+        let connection = match self.way_of(notice, method) {
+            Ok(connection) => connection,
+            Err(why) => return Ok(Told::Later(why, None)),
         };
         let stamp = format!("notice/{}/{}", first.run, notice.number);
         let arguments = json!({ "channel": notice.channel, "text": text(&first, group) });
@@ -446,8 +465,12 @@ impl Engine {
         match gateway.send(&connection, method, &stamped).await {
             Ok(answer) if answer.ok => Ok(Told::Yes),
             Ok(answer) => {
+                notices.keep(&Kept { sending: None, ..first.clone() })?;
                 let error = answer.error.unwrap_or_else(|| "an error".to_owned());
-                Ok(Told::Never(format!("Slack answered `{error}`")))
+                let why = format!("Slack answered `{error}`");
+                // A token, a scope or a plan can be put right, and then people are told.
+                let mendable = matches!(classify(method, &error).kind, Kind::Token | Kind::Scope | Kind::Plan);
+                Ok(if mendable { Told::Later(why, None) } else { Told::Never(why) })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) => {
                 notices.keep(&Kept { sending: None, ..first.clone() })?;
@@ -499,7 +522,8 @@ mod tests {
         let run = RunId::new(at, 1);
         let text = |text: &str| text.to_owned();
         let (reason, connection, channel) = (text("r"), text("hq"), text("C0"));
-        let notice = Notice { number: 0, at, about: About::Blocked, reason, connection, channel, text: text("t") };
+        let notice =
+            Notice { number: 0, at, about: About::Blocked, reason, connection, tenant: None, channel, text: text("t") };
         let notices = Notices::new(Journal::new(Arc::new(Memory::new())));
         let sending = || notices.journal.get::<Kept>(&key_of((run, 0))).unwrap().map(|kept| kept.sending);
         notices.take(run, notice.clone(), false).await.unwrap();
@@ -508,7 +532,7 @@ mod tests {
         notices.keep(&Kept { run, notice: notice.clone(), sending: Some(sent) }).unwrap();
         notices.take(run, notice.clone(), true).await.unwrap();
         assert_eq!(sending(), Some(Some(sent)));
-        let reason = (text("hq"), text("C0"), text("r"));
+        let reason = (text("hq"), text("C0"), text("r"), None);
         assert!(notices.index()[&reason][&(run, 0)].sending);
         notices.forget(&reason, &[(run, 0)]).unwrap();
         assert!(notices.index().is_empty());
@@ -520,7 +544,7 @@ mod tests {
         let text = |text: &str| text.to_owned();
         let (reason, connection, channel) = (text(reason), text(connection), text("C0"));
         let at = Timestamp::from_millis(7);
-        Notice { number, at, about: About::Blocked, reason, connection, channel, text: text("t") }
+        Notice { number, at, about: About::Blocked, reason, connection, tenant: None, channel, text: text("t") }
     }
 
     /// However many there are, those behind the first thousand are known after a start, and go with their run.

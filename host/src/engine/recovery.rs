@@ -273,7 +273,7 @@ impl Engine {
         for (_, call) in state.calls() {
             let Some(action) = state.facts().actions.get(&call.action) else { continue };
             let owner = Owner { run: state.facts().run, execution: call.key.clone(), attempt: call.attempt };
-            for key in call::keys_held(&loaded.port, action, call).await? {
+            for key in call::keys_held(&loaded.port, state.facts(), action, call).await? {
                 self.services.keys.restore(&key, owner.clone());
                 if call.parked.is_some() {
                     self.services.keys.park(&key, &owner);

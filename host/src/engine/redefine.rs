@@ -12,10 +12,11 @@ use bellhop_core::run::{Cause, Difference, Event, Replay, State, Status};
 use serde_json::Value;
 
 use super::Engine;
-use super::accept::{Pins, Refused, Tables, Trigger};
+use super::accept::{Pins, Refused, Tables, Trigger, tenants};
 use super::blocked::Pinned;
 use super::definitions::Definition;
 use super::execution::{Decision, Execution as _};
+use super::lacking::leads_elsewhere;
 use super::runs::{LoadError, Loaded};
 use crate::journal::{self, Entry};
 
@@ -153,6 +154,16 @@ impl Engine {
         let report = self.judge_with(after, &trigger, When::Trigger, &tables, &bindings);
         let Some(plan) = report.plan else { return Err(Refused::Preflight(report.diagnostics).into()) };
         let Pinned { connections, chosen, mut actions, .. } = self.pinned(&plan)?;
+        // What the run has done and what it does from now on is done in one place.
+        let mut led = pins.led();
+        let differing = connections.values().filter_map(|one| one.leads_to(led.get(&one.name)).err());
+        let differing: Vec<Diagnostic> = differing.map(|elsewhere| leads_elsewhere(&elsewhere)).collect();
+        if !differing.is_empty() {
+            return Err(Refused::Preflight(differing).into());
+        }
+        for (name, tenant) in tenants(connections.values()) {
+            led.entry(name).or_insert(tenant);
+        }
         // What was done may have to be taken back by what only the definition before names.
         for action in &pins.actions {
             if !actions.iter().any(|a| a.written == action.written) {
@@ -164,6 +175,7 @@ impl Engine {
             definition: after.digest,
             file: after.source.file.clone(),
             connections,
+            tenants: led,
             chosen,
             actions,
             tables: tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect(),

@@ -137,6 +137,10 @@ impl Engine {
             let why = format!("the connection `{}` is not there to read it back with", intent.connection);
             return Err(needs(run, key, &method.name, Some(method), &why));
         };
+        let pinned = self.pins_of(run).map(|(pins, _)| pins.led()).unwrap_or_default();
+        if let Err(elsewhere) = connection.facts.leads_to(pinned.get(&intent.connection)) {
+            return Err(needs(run, key, &method.name, Some(method), &format!("it cannot be read back: {elsewhere}")));
+        }
         let doubt = Doubt { method, arguments: &arguments, intent, stamp, before: None };
         let read = call::read_back(&self.services, &connection, &doubt, run).await;
         match read.unwrap_or_else(|later| Verdict::CannotTell(later.why)) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellhop_core::id::RunId;
 use bellhop_core::preflight::{Column, Table};
-use bellhop_core::requirement::Kind;
+use bellhop_core::requirement::{Kind, Tenant};
 use serde_json::{Value, json};
 
 use super::Engine;
@@ -25,6 +25,16 @@ pub(crate) struct Resolved {
     pub(crate) ids: usize,
     /// The names that stayed.
     pub(crate) names: BTreeSet<String>,
+}
+
+/// What a connection tells of one kind of thing.
+enum Listed {
+    /// It lists no such things.
+    Never,
+    /// Slack refused, or the list has more than is read: there may be any names in it.
+    KeptBack,
+    /// All names, with their ids.
+    Whole(Vec<(String, String)>),
 }
 
 fn named(column: Column) -> Option<Named> {
@@ -70,13 +80,34 @@ impl Engine {
             return resolved;
         }
         let mut ids: BTreeMap<(Named, String), BTreeSet<String>> = BTreeMap::new();
-        for connection in self.services.gateway.connections().into_iter().take(CONNECTIONS_MAX) {
-            for named in &wanted {
-                for (name, id) in self.listed(&connection, *named).await {
-                    ids.entry((*named, name)).or_default().insert(id);
+        let connections = self.services.gateway.connections();
+        // What was not read could make a name look as if there were only one of it.
+        let mut untold: BTreeSet<Named> = BTreeSet::new();
+        if connections.len() > CONNECTIONS_MAX {
+            untold.clone_from(&wanted);
+        }
+        for named in &wanted {
+            let (mut told, mut kept_back) = (Vec::new(), Vec::new());
+            for connection in connections.iter().take(CONNECTIONS_MAX) {
+                let tenant = connection.facts.tenant();
+                match self.listed(connection, *named).await {
+                    Listed::Never => {}
+                    Listed::KeptBack => kept_back.push(tenant),
+                    Listed::Whole(listed) => {
+                        told.extend(tenant);
+                        for (name, id) in listed {
+                            ids.entry((*named, name)).or_default().insert(id);
+                        }
+                    }
                 }
             }
+            // Another connection to the same place has told what this one did not.
+            let is_told = |kept: &Option<Tenant>| kept.as_ref().is_some_and(|kept| told.iter().any(|one| one.is(kept)));
+            if !kept_back.iter().all(is_told) {
+                untold.insert(*named);
+            }
         }
+        ids.retain(|(named, _), _| !untold.contains(named));
         for (named, text) in texts(table) {
             if named.is_id(text) {
                 continue;
@@ -94,14 +125,14 @@ impl Engine {
         resolved
     }
 
-    /// The names and ids that a connection lists; none where it cannot.
-    async fn listed(&self, connection: &Connected, named: Named) -> Vec<(String, String)> {
-        let Some((method, list, mut arguments)) = named.listing() else { return Vec::new() };
+    /// The names and ids that a connection lists.
+    async fn listed(&self, connection: &Connected, named: Named) -> Listed {
+        let Some((method, list, mut arguments)) = named.listing() else { return Listed::Never };
         let services = &self.services;
-        let Some(asked) = services.gateway.catalog.by_name(method) else { return Vec::new() };
+        let Some(asked) = services.gateway.catalog.by_name(method) else { return Listed::Never };
         let org = connection.facts.kind == Kind::GridOrg;
         if connection.token(asked).is_none() || (asked.needs_workspace_on_org && org) {
-            return Vec::new();
+            return Listed::Never;
         }
         let asking = RunId::new(services.clock.now(), services.entropy.next_wide());
         let mut found = Vec::new();
@@ -111,27 +142,26 @@ impl Engine {
                 Ok(answer) => {
                     tracing::info!(connection = %connection.facts.name, method, error = ?answer.error,
                         "a table's names cannot be looked up");
-                    // A part of a list could make a name look as if there were only one of it.
-                    return Vec::new();
+                    return Listed::KeptBack;
                 }
                 Err(error) => {
                     tracing::info!(connection = %connection.facts.name, method, %error,
                         "a table's names cannot be looked up");
-                    return Vec::new();
+                    return Listed::KeptBack;
                 }
             };
             for item in answer[list].as_array().into_iter().flatten() {
                 let Some(id) = item["id"].as_str() else { continue };
+                // One that is a name of one thing and a handle of another stays a name.
                 let names = ["name", "handle", "domain"].into_iter().filter_map(|field| item[field].as_str());
                 found.extend(names.map(|name| (name.to_owned(), id.to_owned())));
             }
             match answer["response_metadata"]["next_cursor"].as_str() {
                 Some(cursor) if !cursor.is_empty() => arguments["cursor"] = json!(cursor),
-                _ => return found,
+                _ => return Listed::Whole(found),
             }
         }
         tracing::info!(connection = %connection.facts.name, method, "a table's names are not looked up in so long a list");
-        // As for a part of a list above.
-        Vec::new()
+        Listed::KeptBack
     }
 }

@@ -81,6 +81,7 @@ table! {
     UNKNOWN_UNTIL_RUN = "unknown-until-run": "Whether it is allowed shows only at the call";
     CONNECTION_MISSING = "connection-missing": "The installation has no connection at all";
     CONNECTION_UNKNOWN = "connection-unknown": "A trigger, a binding or a table names a connection that is not there";
+    CONNECTION_DIFFERS = "connection-differs": "A connection's name leads to another workspace or organisation than it did";
     CONNECTION_AMBIGUOUS = "connection-ambiguous": "Several connections would do and nothing says which";
     CONNECTION_KIND = "connection-kind": "The connection is of a kind that the alias does not accept";
     CONNECTION_NOT_STATIC = "connection-not-static": "It cannot be told which connections an expression may give";

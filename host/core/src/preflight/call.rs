@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::flow::Reach;
 use super::judgement::{Facts, Judgement, judge_method};
-use super::say::{self, Subject};
+use super::say::{self, Subject, There};
 use crate::diagnostic::{Diagnostic, Needs, Retryable, code};
 use crate::manifest::{Action, DeclaredCall, When as Occurs};
 use crate::requirement::{Arguments, Connection, Grant, Rules};
@@ -86,7 +86,7 @@ pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
     let mut findings = Vec::new();
     judge_method(action, &made, method, connection, facts, &mut findings);
     let judgement = Judgement { alternative: action.alternative(connection.kind), reads: &[], findings };
-    let said = say::diagnostics(&subject, &judgement, connection, &[]);
+    let said = say::diagnostics(&subject, &judgement, connection, There { present: &[], accepted: &[] });
     said.into_iter().find(Diagnostic::is_error).map_or(Ok(()), |d| Err(Box::new(named(d))))
 }
 

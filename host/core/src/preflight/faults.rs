@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::alias::{self, Choice, NamedBy, Resolution};
 use super::flow::Reach;
-use super::say::{self, AUTHOR, OPERATOR, Subject};
+use super::say::{self, AUTHOR, OPERATOR, Subject, There};
 use super::whole::Judge;
 use crate::definition::{ACTION_NAMESPACE, Call, TaskKind};
 use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, code, nearest};
@@ -128,17 +128,20 @@ impl Judge<'_> {
         }
     }
 
+    /// `offered` are the kinds on which what is called can do its work: to connect another one would end nothing.
     pub(super) fn wrong_kind(
         &self,
         subject: &Subject,
         alias: &str,
         connection: &Connection,
-        accepted: &[Kind],
+        (accepted, offered): (&[Kind], &[Kind]),
     ) -> Diagnostic {
         let what = if alias.is_empty() { subject.what.clone() } else { format!("alias `{alias}`") };
-        let remedy = accepted
-            .first()
-            .map(|k| say::connect(*k, &connection.name, Some(connection.kind), self.question.connections));
+        let there = There { present: self.question.connections, accepted };
+        let mut wanted: Vec<Kind> = accepted.iter().copied().filter(|kind| offered.contains(kind)).collect();
+        if wanted.is_empty() {
+            wanted.push(connection.kind);
+        }
         Diagnostic {
             connection: Some(connection.name.clone()),
             needs: Some(say::kinds(accepted)),
@@ -148,8 +151,8 @@ impl Judge<'_> {
                 ..Has::default()
             }),
             retryable: Retryable::AfterRemedy,
-            who: accepted.first().map(|k| say::owner_of(*k).to_owned()),
-            remedies: remedy.into_iter().collect(),
+            who: Some(there.who(wanted[0], &wanted)),
+            remedies: there.connecting(connection, &wanted),
             ..subject.error(
                 code::CONNECTION_KIND,
                 format!("{what} cannot be connection `{}`: the file accepts other kinds", connection.name),

@@ -239,18 +239,17 @@ fn permission(connection: &Connection) -> State {
 
 /// The action does nothing on this kind: one finding for each method that is why, or one without a method.
 fn not_offered<'a>(action: &'a Action, connection: &Connection, facts: Facts<'a>) -> Vec<Finding<'a>> {
-    let offered: Vec<Kind> = possible_kinds(action, facts);
     let mut findings: Vec<Finding<'a>> = Vec::new();
     for call in action.calls.iter().flat_map(|a| &a.methods).filter(|c| c.when == Occurs::Always) {
         let Some(method) = facts.rules.by_function(&call.function) else { continue };
         let Some(Availability::No(order)) = method.availability.get(&connection.kind) else { continue };
         if findings.iter().all(|f| f.function != call.function) {
-            let needed = preferred(order, &offered);
+            let needed = kinds_for(action, connection, facts, Some(order));
             findings.push(finding(call, Some(method), State::Unmet(Lack::Kind { needed })));
         }
     }
     if findings.is_empty() {
-        let needed = near_first(connection.kind, offered);
+        let needed = kinds_for(action, connection, facts, None);
         findings.push(Finding { method: None, function: "", always: true, state: State::Unmet(Lack::Kind { needed }) });
     }
     findings
@@ -264,10 +263,10 @@ fn availability(action: &Action, method: &Method, connection: &Connection, facts
             State::Unknown(Need::Kind, Reason::Policy(why.to_owned()))
         }
         Some(Availability::No(order)) => {
-            State::Unmet(Lack::Kind { needed: preferred(order, &possible_kinds(action, facts)) })
+            State::Unmet(Lack::Kind { needed: kinds_for(action, connection, facts, Some(order)) })
         }
         // A method without a row for this kind is refused: silence is no permission.
-        None => State::Unmet(Lack::Kind { needed: near_first(connection.kind, possible_kinds(action, facts)) }),
+        None => State::Unmet(Lack::Kind { needed: kinds_for(action, connection, facts, None) }),
         Some(Availability::From(from)) => {
             let plan = connection.plan.or_else(|| (connection.kind != Kind::Workspace).then_some(Plan::Enterprise));
             match plan {
@@ -320,6 +319,16 @@ pub(super) fn possible_kinds(action: &Action, facts: Facts<'_>) -> Vec<Kind> {
         }
     }
     kinds
+}
+
+/// The kinds that would do in place of the connection's, best first: those that the file accepts, and where it accepts none
+/// of them all the same, because then it is the file that has to change.
+fn kinds_for(action: &Action, connection: &Connection, facts: Facts<'_>, order: Option<&[Kind]>) -> Vec<Kind> {
+    let mut offered = possible_kinds(action, facts);
+    if offered.is_empty() {
+        offered = possible_kinds(action, Facts { accepted: &[], ..facts });
+    }
+    order.map_or_else(|| near_first(connection.kind, offered.clone()), |order| preferred(order, &offered))
 }
 
 /// `order` as far as the action offers it; all of `order` where it offers none of it.

@@ -76,12 +76,21 @@ impl Subject {
     }
 }
 
+/// What a remedy has to go by besides the connection that was judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct There<'a> {
+    /// The connections that are there.
+    pub present: &'a [Connection],
+    /// The kinds that the file accepts; empty: any.
+    pub accepted: &'a [Kind],
+}
+
 /// The diagnostics of a judgement, errors first.
 pub(super) fn diagnostics(
     subject: &Subject,
     judgement: &Judgement<'_>,
     connection: &Connection,
-    present: &[Connection],
+    there: There<'_>,
 ) -> Vec<Diagnostic> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let kind_blocks = judgement.findings.iter().any(|f| f.always && matches!(f.state, State::Unmet(Lack::Kind { .. })));
@@ -100,10 +109,40 @@ pub(super) fn diagnostics(
             None => groups.push(Group { lack: lack.clone(), always: finding.always, findings: vec![finding] }),
         }
     }
-    let mut said: Vec<Diagnostic> = groups.iter().map(|g| g.say(subject, connection, present)).collect();
+    let mut said: Vec<Diagnostic> = groups.iter().map(|g| g.say(subject, connection, there)).collect();
     said.extend(unknowns(subject, judgement, connection));
     said.sort_by_key(|d| d.severity);
     said
+}
+
+impl There<'_> {
+    /// The best of these kinds that the file accepts.
+    fn accepts(&self, needed: &[Kind]) -> Option<Kind> {
+        needed.iter().copied().find(|kind| self.accepted.is_empty() || self.accepted.contains(kind))
+    }
+
+    pub(super) fn who(&self, best: Kind, needed: &[Kind]) -> String {
+        if self.accepts(needed).is_some() { owner_of(best).to_owned() } else { AUTHOR.to_owned() }
+    }
+
+    /// Connecting a kind ends the trouble only where the file lets it stand for the alias.
+    pub(super) fn connecting(&self, connection: &Connection, needed: &[Kind]) -> Vec<Remedy> {
+        let beside = |kind: Kind| connect(kind, &connection.name, Some(connection.kind), self.present);
+        let Some(best) = needed.first() else { return Vec::new() };
+        if let Some(kind) = self.accepts(needed) {
+            return vec![beside(kind)];
+        }
+        let title = if *best == connection.kind {
+            format!("add `{best}` to the `kinds` that the file accepts here")
+        } else {
+            format!("have the file call on an alias whose `kinds` have `{best}`: those of this one exclude it")
+        };
+        let change = Remedy { title, command: None, http: None };
+        let then = beside(*best);
+        let is_there = self.present.iter().any(|c| c.kind == *best);
+        let then = (!is_there).then(|| Remedy { title: format!("then {}", then.title), ..then });
+        [change].into_iter().chain(then).collect()
+    }
 }
 
 impl Group<'_> {
@@ -133,9 +172,9 @@ impl Group<'_> {
         }
     }
 
-    fn say(&self, subject: &Subject, connection: &Connection, present: &[Connection]) -> Diagnostic {
+    fn say(&self, subject: &Subject, connection: &Connection, there: There<'_>) -> Diagnostic {
         let methods = self.methods();
-        let Words { code, label, needs, has, who, remedies } = self.words(subject, connection, present, &methods);
+        let Words { code, label, needs, has, who, remedies } = self.words(subject, connection, there, &methods);
         let may = if self.always { "cannot run" } else { "may fail" };
         let recommended = matches!(self.lack, Lack::Reconcile { .. });
         let message = if recommended {
@@ -168,7 +207,7 @@ impl Group<'_> {
         format!("{}{may} {}", subject.prefix, list(methods))
     }
 
-    fn words(&self, subject: &Subject, connection: &Connection, present: &[Connection], methods: &[String]) -> Words {
+    fn words(&self, subject: &Subject, connection: &Connection, there: There<'_>, methods: &[String]) -> Words {
         let calls = self.calls(subject, methods);
         match &self.lack {
             Lack::Kind { needed } => {
@@ -186,12 +225,8 @@ impl Group<'_> {
                         title: Some(connection.kind.title().to_owned()),
                         ..Has::default()
                     }),
-                    who: needed.first().map(|k| owner_of(*k).to_owned()),
-                    remedies: needed
-                        .first()
-                        .map(|k| connect(*k, &connection.name, Some(connection.kind), present))
-                        .into_iter()
-                        .collect(),
+                    who: needed.first().map(|k| there.who(*k, needed)),
+                    remedies: there.connecting(connection, needed),
                 }
             }
             Lack::Plan { needed, .. } => Words {

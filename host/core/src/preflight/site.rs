@@ -9,7 +9,7 @@ use super::host_call;
 use super::installed::Resolved;
 use super::judgement::{self, Facts};
 use super::outline::{self, Role, Step};
-use super::say::{self, AUTHOR, Subject};
+use super::say::{self, AUTHOR, Subject, There};
 use super::times::times;
 use super::whole::{Chosen, Judge, NOTIFY_POINTER, Target, missing_action};
 use crate::definition::{ActionReference, Call, Compensate, Task, TaskKind};
@@ -133,9 +133,11 @@ impl Judge<'_> {
             let judgement = judgement::judge(action, connection, facts);
             if matches!(target, Target::Nearest(_)) && !judgement.blocks() {
                 // What it lacks is only what the file asks of the alias.
-                said.push(self.wrong_kind(subject, "", connection, accepted));
+                let offered = judgement::possible_kinds(action, facts);
+                said.push(self.wrong_kind(subject, "", connection, (accepted, &offered)));
             }
-            said.extend(say::diagnostics(subject, &judgement, connection, self.question.connections));
+            let there = There { present: self.question.connections, accepted };
+            said.extend(say::diagnostics(subject, &judgement, connection, there));
             said.extend(
                 host_call::foreign_workspaces(stepping.fields, connection)
                     .into_iter()
@@ -289,7 +291,8 @@ impl Judge<'_> {
         let connection = &self.question.connections[index];
         let accepted = self.accepted_if_declared(&notify.connection);
         let judgement = judgement::judge(self.notify, connection, self.facts(None, &accepted));
-        let said = say::diagnostics(&subject, &judgement, connection, self.question.connections);
+        let there = There { present: self.question.connections, accepted: &accepted };
+        let said = say::diagnostics(&subject, &judgement, connection, there);
         let on = outline::on_connection(&judgement, connection, self.question.rules);
         self.diagnostics.extend(said);
         self.outline.steps.push(Step {

@@ -246,7 +246,13 @@ impl<'a> Judge<'a> {
                             judgement::judge(action, connection, self.facts(resolved, &declared.kinds)).blocks()
                         });
                         if !fails {
-                            self.diagnostics.push(self.wrong_kind(&subject, alias, connection, &declared.kinds));
+                            let mut offered = declared.kinds.clone();
+                            for (action, resolved) in self.uses(alias) {
+                                let on = judgement::possible_kinds(action, self.facts(resolved, &declared.kinds));
+                                offered.retain(|kind| on.contains(kind));
+                            }
+                            let kinds = (&*declared.kinds, &*offered);
+                            self.diagnostics.push(self.wrong_kind(&subject, alias, connection, kinds));
                         }
                     }
                     if !used && declared.permission == Permission::Act && connection.permission == Permission::Read {

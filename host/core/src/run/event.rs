@@ -113,8 +113,11 @@ pub enum Why {
     Doubt,
     /// The action asked for a person.
     Asked,
-    /// What it needs was not there: its connection, its plugin, or Slack.
+    /// What it needs was not there: its plugin, or Slack.
     Unavailable,
+    /// Its connection is not there, or leads elsewhere than it did. Nothing of the call has failed: once the connection is
+    /// as it was, the call goes on in its attempt, which finds out first what became of what it had sent.
+    Connection,
     /// Its plugin did not repeat itself.
     Nondeterministic,
     /// It computed too long, again and again.

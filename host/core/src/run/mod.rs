@@ -49,7 +49,7 @@ use crate::digest::Digest;
 use crate::id::RunId;
 use crate::manifest;
 use crate::mask::Mask;
-use crate::requirement::Connection;
+use crate::requirement::{Connection, Elsewhere, Tenant};
 use crate::schema::Schema;
 use crate::time::Timestamp;
 
@@ -67,6 +67,8 @@ pub struct Facts {
     pub accepted_at: Timestamp,
     /// Connections by alias, as they were when the run was accepted.
     pub connections: BTreeMap<String, Connection>,
+    /// Where connections led, by their names: a name that leads elsewhere by now is not this run's any more.
+    pub tenants: BTreeMap<String, Tenant>,
     /// For each calling task (by pointer) that names no connection, the alias that preflight chose.
     pub chosen: BTreeMap<String, String>,
     /// The operator's tables, as [`crate::expression::TABLES`] wants them.
@@ -108,6 +110,14 @@ impl Facts {
     #[must_use]
     pub fn mask(&self) -> Mask {
         Mask::new(&self.workflow.extras.sensitive, &self.input)
+    }
+
+    /// Ok where the connection leads to what the run pinned under its name.
+    ///
+    /// # Errors
+    /// Its name was given to another: nothing may be sent for this run.
+    pub fn leads_home(&self, connection: &Connection) -> Result<(), Elsewhere> {
+        connection.leads_to(self.tenants.get(&connection.name))
     }
 
     /// `$workflow` for a run (DSL 1.0.3, "Workflow Descriptor").

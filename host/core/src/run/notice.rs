@@ -6,6 +6,7 @@ use super::event::{Ending, Event, FrameId};
 use super::state::State;
 use crate::definition::TaskIndex;
 use crate::fault::Fault;
+use crate::requirement::Tenant;
 use crate::time::Timestamp;
 
 /// The longest text of a notice, in characters.
@@ -24,6 +25,9 @@ pub struct Notice {
     pub reason: String,
     /// The name of the connection.
     pub connection: String,
+    /// Where it led when the run pinned it: nobody else is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// A channel's name or id.
     pub channel: String,
     /// What to say.
@@ -98,6 +102,7 @@ impl State {
             at,
             about,
             reason: format!("{name} {} {}{place}", about.in_words(), fault.code()),
+            tenant: self.facts().tenants.get(&connection).cloned(),
             connection,
             channel: target.channel.clone(),
             text: self.facts().mask().text(&text).chars().take(TEXT_CHARS_MAX).collect(),

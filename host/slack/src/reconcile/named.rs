@@ -18,6 +18,15 @@ fn cannot_tell_whose(what: &str) -> Read {
     Read::Decided(Verdict::CannotTell(format!("{what} is there, and nothing says whether this call made it")))
 }
 
+/// What an answer lists. One without a list says nothing of what there is, unless it counts none.
+fn listed<'b>(body: &'b Value, list: &str) -> Result<&'b [Value], Verdict> {
+    match body.get(list).and_then(Value::as_array) {
+        Some(listed) => Ok(listed),
+        None if body.get("totalResults").and_then(Value::as_u64) == Some(0) => Ok(&[]),
+        None => Err(Verdict::CannotTell(format!("the answer has no {list}"))),
+    }
+}
+
 fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -93,8 +102,11 @@ impl Rule for Person {
     }
 
     fn read(&mut self, body: &Value) -> Read {
-        let resources = body.get("Resources").and_then(Value::as_array);
-        for resource in resources.into_iter().flatten().filter(|r| self.is_the_person(r)) {
+        let resources = match listed(body, "Resources") {
+            Ok(resources) => resources,
+            Err(verdict) => return Read::Decided(verdict),
+        };
+        for resource in resources.iter().filter(|r| self.is_the_person(r)) {
             match self.origin(resource) {
                 Origin::Ours => return Read::Decided(Verdict::Found(resource.clone())),
                 Origin::Another => {}
@@ -211,8 +223,11 @@ impl Rule for Named {
             What::UserGroup => "usergroups",
             What::ScimGroup => "Resources",
         };
-        let things = body.get(list).and_then(Value::as_array);
-        for thing in things.into_iter().flatten().filter(|t| self.is_named_so(t)) {
+        let things = match listed(body, list) {
+            Ok(things) => things,
+            Err(verdict) => return Read::Decided(verdict),
+        };
+        for thing in things.iter().filter(|t| self.is_named_so(t)) {
             match self.origin(thing) {
                 Origin::Ours => return Read::Decided(Verdict::Found(self.found(thing))),
                 Origin::Another => {}
@@ -224,5 +239,25 @@ impl Rule for Named {
 
     fn end(&mut self) -> End {
         End::Decided(Verdict::Absent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_d8_an_answer_without_a_list_is_no_absence() {
+        for (body, count) in [
+            (json!({"ok": true, "channels": []}), Some(0)),
+            (json!({"ok": true, "channels": [{"id": "C1"}]}), Some(1)),
+            (json!({"totalResults": 0}), Some(0)),
+            (json!({"totalResults": 1}), None),
+            (json!({"ok": true}), None),
+            (json!({"ok": true, "channels": {}}), None),
+            (Value::Null, None),
+        ] {
+            assert_eq!(listed(&body, "channels").ok().map(<[Value]>::len), count, "{body}");
+        }
     }
 }

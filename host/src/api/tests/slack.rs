@@ -1,6 +1,7 @@
 //! With the workspace's own plugin and a simulated Slack.
 
 use super::*;
+use crate::engine::gateway::Connected;
 use crate::toolchain;
 
 async fn plugin() -> Vec<u8> {
@@ -254,4 +255,45 @@ async fn a_blocked_run_begins_as_soon_as_an_operator_has_helped() {
     world.until(id, "completed").await;
     let posted = slack.requests().iter().filter(|r| r["method"] == "chat.postMessage").count();
     assert!(posted >= 1, "{posted}");
+}
+
+/// A connection as a host finds it whose files of tokens are gone: its facts are in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_d4_a_connection_without_its_tokens_is_said_to_be_that() {
+    use bellhop_core::requirement::TokenKind;
+    let (_slack, world) = slack().await;
+    let tokens = json!({ "bot": "xoxb-hq", "user": "xoxp-hq-admin" });
+    let new = json!({ "name": "hq", "kind": "grid-workspace", "tokens": tokens });
+    assert_eq!(world.post("/v1/connections", &new).await.ok(201)["status"], "ok");
+    assert!(world.get("/readyz").await.ok(200).get("connections_broken").is_none());
+    let gateway = &world.engine.services.gateway;
+    let whole = gateway.connection("hq").unwrap();
+    for (kept, says) in [
+        (vec![], "it has no token"),
+        (vec![TokenKind::User], "its bot token is not there any more"),
+        (vec![TokenKind::Bot], "its user token is not there any more"),
+    ] {
+        let tokens = whole.tokens.iter().filter(|(kind, _)| kept.contains(*kind));
+        let tokens = tokens.map(|(kind, token)| (*kind, token.clone())).collect();
+        gateway.put(Connected { facts: whole.facts.clone(), acting: None, tokens });
+        for body in [
+            world.get("/v1/connections/hq").await.ok(200),
+            world.get("/v1/connections").await.ok(200)["result"][0].clone(),
+        ] {
+            assert_eq!(body["status"], "broken", "{body}");
+            assert!(body["reason"].as_str().unwrap().contains(says), "{body}");
+        }
+        assert_eq!(world.get("/readyz").await.ok(200)["connections_broken"], 1);
+        let problem = world.post("/v1/connections/hq/test", &json!({})).await.problem(422, "connection-refused");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
+        // Nor does preflight count on what is not there.
+        let held: Vec<TokenKind> = gateway.connection("hq").unwrap().usable().tokens.keys().copied().collect();
+        assert_eq!(held, kept);
+    }
+    let mut facts = whole.facts.clone();
+    facts.checked_at = None;
+    gateway.put(Connected { facts, acting: None, tokens: whole.tokens.clone() });
+    assert_eq!(world.get("/v1/connections/hq").await.ok(200)["status"], "unasked");
+    assert_eq!(world.post("/v1/connections/hq/test", &json!({})).await.ok(200)["status"], "ok");
+    assert!(world.get("/readyz").await.ok(200).get("connections_broken").is_none());
 }

@@ -9,6 +9,7 @@ use bellhop_slack::catalog::Method;
 use serde_json::{Value, json};
 
 use super::effects::{Scope, Stopped};
+use super::known::Within;
 use super::names::Named;
 use crate::engine::execution::{Answer, CallKey, Execution, How};
 
@@ -44,7 +45,9 @@ pub(super) async fn names<E: Execution>(
         Some(answer) => answer.result.ok(),
         None => {
             let services = &scope.services;
-            let known = services.names.name_of(connection, id, scope.port.now());
+            let workspace = arguments.get("team_id").and_then(Value::as_str);
+            let within = Within::of(&scope.connection.facts, workspace);
+            let known = services.names.name_of(within.as_ref(), id, scope.port.now());
             let found = match (known, services.gateway.catalog.by_name("conversations.info")) {
                 (Some(name), _) => Ok(name),
                 (None, Some(asked)) => {

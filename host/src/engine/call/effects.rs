@@ -248,11 +248,12 @@ impl<E: Execution> Scope<E> {
             return self.record(key, answer).await.map(|a| a.result);
         }
         let names = channels::names(&self, method, arguments, key.ordinal).await?;
+        let usable = self.connection.usable();
         let question = CallQuestion {
             action: &self.action.manifest,
             plugin: &self.plugin,
             function: &method.function,
-            connection: &self.connection.facts,
+            connection: &usable,
             rules: &self.services.gateway.rules,
             grants: &self.grants,
             arguments,

@@ -20,6 +20,8 @@ mod channels;
 mod deeds;
 mod earlier;
 mod effects;
+mod known;
+mod lookup;
 mod names;
 mod request;
 mod resolve;
@@ -28,7 +30,8 @@ mod sending;
 mod slices;
 mod stamp;
 
-pub(crate) use names::{Known, Named};
+pub(crate) use known::Known;
+pub(crate) use names::Named;
 pub(crate) use resolve::{Doubt, read_back};
 pub(crate) use said::Said;
 pub(crate) use stamp::{arguments_of, request_digest, sends_again, stamp};
@@ -130,8 +133,11 @@ struct Attempt<E> {
 
 /// The keys that an action holds while it runs. `arguments` have ids where the file has names: two names of one thing
 /// are one key.
-fn keys_of(action: &Action, call: &Calling, arguments: &Value) -> Vec<String> {
+///
+/// Two connections of one organisation reach the same things: a key is of the organisation, where that is known.
+fn keys_of(action: &Action, facts: &Facts, call: &Calling, arguments: &Value) -> Vec<String> {
     let connection = call.connection.as_deref().unwrap_or_default();
+    let owner = facts.tenants.get(connection).map_or_else(|| json!([connection]), |of| json!(of.organisation()));
     let mut keys: Vec<String> = action
         .manifest
         .exclusive
@@ -139,7 +145,7 @@ fn keys_of(action: &Action, call: &Calling, arguments: &Value) -> Vec<String> {
         .map(|key| {
             let values: Vec<Value> =
                 key.fields.iter().map(|field| arguments.pointer(field).cloned().unwrap_or(Value::Null)).collect();
-            json!([key.name, connection, values]).to_string()
+            json!([key.name, owner, values]).to_string()
         })
         .collect();
     // In one order everywhere, so that two actions with two keys each cannot wait for each other.
@@ -150,12 +156,17 @@ fn keys_of(action: &Action, call: &Calling, arguments: &Value) -> Vec<String> {
 
 /// The keys that an open action held when the process ended. One that had made no call yet held none, or has nothing to
 /// lose by waiting for them again; giving it the key would take it from the one that has.
-pub(super) async fn keys_held(port: &Local, action: &Action, call: &Calling) -> Result<Vec<String>, execution::Error> {
+pub(super) async fn keys_held(
+    port: &Local,
+    facts: &Facts,
+    action: &Action,
+    call: &Calling,
+) -> Result<Vec<String>, execution::Error> {
     if action.manifest.exclusive.is_empty() || !port.has_called(&call.key, call.attempt, names::ORDINAL_FIRST) {
         return Ok(Vec::new());
     }
     let arguments = names::on_record(port, action, call).await?;
-    Ok(keys_of(action, call, &arguments))
+    Ok(keys_of(action, facts, call, &arguments))
 }
 
 impl<E: Execution> Attempt<E> {
@@ -177,6 +188,24 @@ impl<E: Execution> Attempt<E> {
         }
     }
 
+    /// The connection of the call, if it is there and leads where it led when the run pinned it.
+    fn connection(&self) -> Result<Arc<Connected>, CallEnd> {
+        let Some(name) = &self.call.connection else {
+            let detail = format!("`{}` was given no connection", self.call.action);
+            return Err(CallEnd::Returned(Returned::Fault(Fault::of_code("connection-unknown", 404, detail))));
+        };
+        let Some(connection) = self.services.gateway.connection(name) else {
+            // Somebody removed it under an open run: it can be put back.
+            let detail = format!("the connection `{name}` is not there any more");
+            return Err(self.park(Why::Connection, Fault::of_code("connection-missing", 404, detail)));
+        };
+        // What this run has done and read is another's than whoever has the name now.
+        match self.facts.leads_home(&connection.facts) {
+            Ok(()) => Ok(connection),
+            Err(elsewhere) => Err(self.park(Why::Connection, elsewhere.fault())),
+        }
+    }
+
     async fn act(&self) -> CallEnd {
         let fault = |code: &str, status: u16, detail: String| {
             CallEnd::Returned(Returned::Fault(Fault::of_code(code, status, detail)))
@@ -184,13 +213,9 @@ impl<E: Execution> Attempt<E> {
         let Some(action) = self.facts.actions.get(&self.call.action).cloned() else {
             return fault("action-unknown", 404, format!("`{}` is not pinned for this run", self.call.action));
         };
-        let Some(name) = self.call.connection.clone() else {
-            return fault("connection-unknown", 404, format!("`{}` was given no connection", self.call.action));
-        };
-        let Some(connection) = self.services.gateway.connection(&name) else {
-            // Somebody removed it under an open run: it can be put back.
-            let detail = format!("the connection `{name}` is not there any more");
-            return self.park(Why::Unavailable, Fault::of_code("connection-missing", 404, detail));
+        let connection = match self.connection() {
+            Ok(connection) => connection,
+            Err(end) => return end,
         };
         let grants = self.grants.get(&self.call.action).cloned().unwrap_or_default();
         let package = match self.services.plugins.package(action.plugin).await {
@@ -206,10 +231,12 @@ impl<E: Execution> Attempt<E> {
         let named = self.scope(&action, &grants, &connection);
         let arguments = match names::resolve(&named, &self.call.arguments).await {
             Ok(resolved) => resolved,
-            Err(Unresolved::Fault(fault)) => return CallEnd::Returned(Returned::Fault(fault)),
+            Err(Unresolved::Fault(fault) | Unresolved::Nobody(fault)) => {
+                return CallEnd::Returned(Returned::Fault(fault));
+            }
             Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
-        let mut keys = keys_of(&action, &self.call, &arguments);
+        let mut keys = keys_of(&action, &self.facts, &self.call, &arguments);
         if planted(Plant::DropExclusiveKey) {
             keys.clear();
         }

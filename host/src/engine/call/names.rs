@@ -2,21 +2,16 @@
 //! id where the field's schema says `x-bellhop` (semantics 4). The host finds the ids before the action runs; what it
 //! found is on record as a read of the task, so that a replay sees the same.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
-use bellhop_core::diagnostic::nearest;
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::pointer;
-use bellhop_core::requirement::Kind;
 use bellhop_core::run::{Action, Calling, ExecutionKey};
-use bellhop_core::time::Timestamp;
-use bellhop_slack::catalog::Method;
-use bellhop_slack::client as slack;
 use serde_json::{Value, json};
 
 use super::effects::{Scope, Stopped};
+use super::lookup;
 use crate::engine::execution::local::Local;
 use crate::engine::execution::{Answer, CallKey, Error, Execution, How};
 
@@ -24,12 +19,6 @@ use crate::engine::execution::{Answer, CallKey, Error, Execution, How};
 pub(super) const ORDINAL_FIRST: u32 = 1 << 30;
 /// Slack gives out no shorter id.
 const ID_BYTES_MIN: usize = 9;
-/// How long a name that was found is believed. A renamed channel is found under its new name after that.
-const BELIEVED_MS: u64 = 60_000;
-/// Pages of a list that are read for one name: 200 items each.
-const PAGES_MAX: usize = 100;
-/// Names remembered over all connections.
-const REMEMBERED_MAX: usize = 100_000;
 
 /// What kind of thing a name names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +76,15 @@ impl Named {
         text.starts_with(prefixes) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
     }
 
+    /// The field of an item by which people call on it, and no two have the same: before what it is called besides.
+    pub(super) fn handle(self) -> Option<&'static str> {
+        match self {
+            Self::Usergroup => Some("handle"),
+            Self::Workspace => Some("domain"),
+            Self::Channel | Self::User => None,
+        }
+    }
+
     /// The method that lists such things, where in its answer, and its arguments. People are found by their e-mail.
     pub(crate) fn listing(self) -> Option<(&'static str, &'static str, Value)> {
         Some(match self {
@@ -101,7 +99,7 @@ impl Named {
         })
     }
 
-    fn title(self) -> &'static str {
+    pub(super) fn title(self) -> &'static str {
         match self {
             Self::Channel => "channel",
             Self::User => "person",
@@ -111,51 +109,12 @@ impl Named {
     }
 }
 
-/// A connection, and a name of a kind of thing in it.
-type Sought = (String, Named, String);
-
-/// Ids that were found lately, and when.
-#[derive(Default)]
-pub(crate) struct Known {
-    found: Mutex<HashMap<Sought, (String, Timestamp)>>,
-    /// The other way round, for channels: a person has many names, a channel one.
-    channels: Mutex<HashMap<(String, String), (String, Timestamp)>>,
-}
-
-impl Known {
-    fn get(&self, connection: &str, named: Named, name: &str, now: Timestamp) -> Option<String> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let (id, at) = found.get(&(connection.to_owned(), named, name.to_owned()))?;
-        (now.millis_since(*at) < BELIEVED_MS).then(|| id.clone())
-    }
-
-    /// The name of a channel.
-    pub(super) fn name_of(&self, connection: &str, id: &str, now: Timestamp) -> Option<String> {
-        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, at) = channels.get(&(connection.to_owned(), id.to_owned()))?;
-        (now.millis_since(*at) < BELIEVED_MS).then(|| name.clone())
-    }
-
-    fn put(&self, connection: &str, named: Named, name: String, id: String, now: Timestamp) {
-        if named == Named::Channel {
-            let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-            if channels.len() >= REMEMBERED_MAX {
-                channels.clear();
-            }
-            channels.insert((connection.to_owned(), id.clone()), (name.clone(), now));
-        }
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.len() >= REMEMBERED_MAX {
-            found.clear();
-        }
-        found.insert((connection.to_owned(), named, name), (id, now));
-    }
-}
-
 /// Why names were not resolved.
 pub(super) enum Unresolved {
-    /// There is nothing of that name, or it cannot be looked up: the task's fault.
+    /// It cannot be told what has that name: the task's fault.
     Fault(Fault),
+    /// Slack was asked everything that there is to ask, and there is nothing of that name: the task's fault.
+    Nobody(Fault),
     /// As for a call of the guest.
     Stopped(Stopped),
 }
@@ -228,17 +187,21 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
         let detail = format!(
             "the input has more than {max} names to look up (`names_max`): give ids, or call the action for a part of them"
         );
-        return Err(Unresolved::Fault(fault(scope, "names-too-many", 400, &detail)));
+        return Err(Unresolved::Fault(lookup::fault(scope, "names-too-many", 400, &detail)));
     }
     let mut resolved = input.clone();
-    for (number, (pointer, (named, name))) in names.into_iter().enumerate() {
+    // What a channel is called depends on the workspace, so that workspaces come first. The numbers stay those of the places.
+    let mut names: Vec<_> = names.into_iter().enumerate().collect();
+    names.sort_by_key(|(_, (_, (named, _)))| *named != Named::Workspace);
+    for (number, (pointer, (named, name))) in names {
         let key = key(&scope.execution, scope.attempt, number);
         let id = match scope.kept(&key).await.map_err(Unresolved::Stopped)? {
             Some(answer) => answer.result,
             None => {
                 let sought = Name { named, text: &name, key: &key };
-                let found = match find(scope, &sought, input).await {
-                    Err(Unresolved::Fault(_)) if named.may_be_id(&name) => name.clone(),
+                let found = match lookup::find(scope, &sought, &resolved).await {
+                    // What could not be asked may be a name all the same.
+                    Err(Unresolved::Nobody(_)) if named.may_be_id(&name) => name.clone(),
                     found => found?,
                 };
                 // Another run may have found it meanwhile.
@@ -261,132 +224,12 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
 }
 
 /// A name that is looked up.
-struct Name<'n> {
-    named: Named,
+pub(super) struct Name<'n> {
+    pub(super) named: Named,
     /// As the input has it.
-    text: &'n str,
+    pub(super) text: &'n str,
     /// Under which what was found is kept.
-    key: &'n CallKey,
-}
-
-/// One request of a look-up. While it cannot be sent, it waits as a call of the guest does.
-async fn read<E: Execution>(
-    scope: &Scope<E>,
-    name: &Name<'_>,
-    method: &Method,
-    arguments: &Value,
-) -> Result<slack::Answer, Unresolved> {
-    let read = scope.read_for(name.key, method, arguments).await.map_err(Unresolved::Stopped)?;
-    read.map_err(|failure| {
-        Unresolved::Fault(fault(scope, "name-unresolved", 503, &format!("{}: {failure}", shown(name.text))))
-    })
-}
-
-async fn find<E: Execution>(scope: &Scope<E>, name: &Name<'_>, input: &Value) -> Result<String, Unresolved> {
-    let (services, named) = (&scope.services, name.named);
-    let connection = &scope.connection.facts.name;
-    let now = scope.port.now();
-    let plain = name.text.trim_start_matches(['#', '@']).to_owned();
-    if let Some(id) = services.names.get(connection, named, &plain, now) {
-        return Ok(id);
-    }
-    let org = scope.connection.facts.kind == Kind::GridOrg;
-    let Some((method, list, arguments)) = named.listing() else {
-        if !plain.contains('@') {
-            return Err(not_found(scope, name, "an e-mail or an id was expected", None));
-        }
-        return find_person(scope, name, &plain, now).await;
-    };
-    let Some(asked) = services.gateway.catalog.by_name(method) else {
-        return Err(not_found(scope, name, "it cannot be looked up", None));
-    };
-    let mut arguments = arguments;
-    if asked.needs_workspace_on_org && org {
-        // Which workspace the names are of, the input says.
-        arguments["team_id"] = input["workspace"].clone();
-    }
-    let mut seen: Vec<String> = Vec::new();
-    for _ in 0..PAGES_MAX {
-        let answer = read(scope, name, asked, &arguments).await?;
-        if !answer.ok {
-            let why = answer.error.unwrap_or_default();
-            return Err(not_found(scope, name, &format!("{method} answered `{why}`"), None));
-        }
-        for item in answer.body[list].as_array().into_iter().flatten() {
-            let Some(id) = item["id"].as_str() else { continue };
-            for field in ["name", "handle", "domain"] {
-                if let Some(text) = item[field].as_str() {
-                    services.names.put(connection, named, text.to_owned(), id.to_owned(), now);
-                    seen.push(text.to_owned());
-                    if text == plain {
-                        return Ok(id.to_owned());
-                    }
-                }
-            }
-        }
-        match answer.body["response_metadata"]["next_cursor"].as_str() {
-            Some(cursor) if !cursor.is_empty() => arguments["cursor"] = Value::from(cursor),
-            _ => {
-                let near = nearest(&plain, seen.iter().map(String::as_str)).map(str::to_owned);
-                return Err(not_found(scope, name, "the connection sees none of that name", near));
-            }
-        }
-    }
-    let why = format!("none of the first {PAGES_MAX} pages of {method} has it, and no more are read: give its id");
-    Err(not_found(scope, name, &why, None))
-}
-
-/// The filter by which SCIM finds the account with an e-mail. A JSON string is what a filter takes as its value: written
-/// so, nothing in the e-mail can become a part of the filter, and nothing of it is lost.
-fn filter_of(email: &str) -> String {
-    format!("email eq {}", Value::from(email))
-}
-
-async fn find_person<E: Execution>(
-    scope: &Scope<E>,
-    name: &Name<'_>,
-    email: &str,
-    now: Timestamp,
-) -> Result<String, Unresolved> {
-    let services = &scope.services;
-    let by_email = services.gateway.catalog.by_name("users.lookupByEmail");
-    let scim = services.gateway.catalog.by_name("scim.v2.get.Users");
-    let mut why = String::new();
-    // Slack's own look-up knows no deactivated people; the provisioning interface does, where there is one.
-    for (method, arguments) in [(by_email, json!({ "email": email })), (scim, json!({ "filter": filter_of(email) }))] {
-        let Some(method) = method.filter(|m| scope.connection.token(m).is_some()) else { continue };
-        let answer = read(scope, name, method, &arguments).await?;
-        let id =
-            answer.body.pointer("/user/id").or_else(|| answer.body.pointer("/Resources/0/id")).and_then(Value::as_str);
-        if let (true, Some(id)) = (answer.ok, id) {
-            services.names.put(&scope.connection.facts.name, Named::User, email.to_owned(), id.to_owned(), now);
-            return Ok(id.to_owned());
-        }
-        why = format!("{} answered `{}`", method.name, answer.error.as_deref().unwrap_or("nobody"));
-    }
-    Err(not_found(scope, name, &why, None))
-}
-
-fn shown(name: &str) -> String {
-    name.chars().take(80).collect()
-}
-
-fn not_found<E>(scope: &Scope<E>, name: &Name<'_>, why: &str, near: Option<String>) -> Unresolved {
-    let shown = shown(name.text);
-    let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-    let connection = &scope.connection.facts.name;
-    Unresolved::Fault(fault(
-        scope,
-        "not-found",
-        404,
-        &format!("there is no {} `{shown}` on the connection `{connection}`: {why}{near}", name.named.title()),
-    ))
-}
-
-fn fault<E>(scope: &Scope<E>, code: &str, status: u16, detail: &str) -> Fault {
-    let mut fault = Fault::of_code(code, status, detail);
-    fault.instance = Some(scope.execution.pointer.clone());
-    fault
+    pub(super) key: &'n CallKey,
 }
 
 #[cfg(test)]
@@ -455,18 +298,6 @@ mod tests {
             let mut names = Names::new();
             collect(&schema, &json!({"users": people(count)}), "", 500, &mut names);
             assert_eq!(names.len(), found, "of {count}");
-        }
-    }
-
-    #[test]
-    fn house_a14_an_e_mail_stays_what_it_is_in_a_filter() {
-        for (email, filter) in [
-            ("ada@acme.example", r#"email eq "ada@acme.example""#),
-            (r#"a"da@x"#, r#"email eq "a\"da@x""#),
-            (r"a\da@x", r#"email eq "a\\da@x""#),
-            (r#"x" or email pr or email eq "@x"#, r#"email eq "x\" or email pr or email eq \"@x""#),
-        ] {
-            assert_eq!(filter_of(email), filter);
         }
     }
 

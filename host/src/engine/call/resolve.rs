@@ -66,7 +66,7 @@ pub(crate) async fn read_back(
         arguments: doubt.arguments,
         key: doubt.stamp,
         intent_at: doubt.intent.at,
-        acting: connection.acting.as_deref(),
+        acting: connection.acting_for(doubt.method),
         before: doubt.before,
     };
     let (mut reconciler, mut request) = match reconcile::begin(&question) {

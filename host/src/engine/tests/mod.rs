@@ -31,6 +31,7 @@ mod disk;
 mod double;
 mod doubts;
 mod dying;
+mod elsewhere;
 mod letting_out;
 mod life;
 mod naming;

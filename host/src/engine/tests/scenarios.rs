@@ -157,6 +157,7 @@ pub(super) fn facts(tasks: &str) -> Arc<Facts> {
         run,
         input: Arc::new(json!({})),
         accepted_at: START,
+        tenants: BTreeMap::new(),
         chosen: BTreeMap::new(),
         tables: Arc::new(json!({})),
         actions,

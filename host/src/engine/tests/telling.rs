@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::{Permission, Tenant};
 use bellhop_core::run::{About, Notice};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ fn notice(connection: &str, reason: &str, text: &str) -> Notice {
         about: About::Blocked,
         reason: of(reason),
         connection: of(connection),
+        tenant: None,
         channel: of("C0HQIT"),
         text: of(text),
     }
@@ -103,5 +105,53 @@ fn house_a8_whether_people_were_told_is_looked_for_until_it_can_be_read() {
     slack.control("DELETE", "faults", &Value::Null);
     told(&life, &clock, &slack, 1);
     assert_eq!(slack.messages(), ["perhaps told"]);
+    slack.check_once("told once");
+}
+
+/// What is told names people and their runs: it is not for whoever has the connection's name by now.
+#[test]
+fn attack_d1_what_is_told_is_told_to_the_organisation_that_it_is_of() {
+    let slack = Slack::start();
+    let (life, clock) = start(Limits::default(), &slack);
+    life.connect("d1-told", "xoxb-lab", Permission::Act);
+    let of = |workspace: &str| {
+        let (workspace, enterprise) = (Some(workspace.to_owned()), Some("E0ACME".to_owned()));
+        Some(Tenant { workspace, enterprise })
+    };
+    let to = |channel: &str, workspace: &str, text: &str| Notice {
+        channel: channel.to_owned(),
+        tenant: of(workspace),
+        ..notice("d1-told", "reason", text)
+    };
+    // By name, so that there is such a channel in both.
+    take(&life, 1, to("#general", "T0HQ", "of hq"), false);
+    take(&life, 2, to("C0HQIT", "T0HQ", "perhaps told in hq"), true);
+    take(&life, 3, to("#general", "T0LAB", "of lab"), false);
+    told(&life, &clock, &slack, 1);
+    assert_eq!(slack.messages(), ["of lab"], "each place is told of its own");
+    assert_eq!(slack.count("conversations.history"), 0, "nor is it looked for what another was told");
+    life.connect("d1-told", "xoxb-hq", Permission::Act);
+    told(&life, &clock, &slack, 3);
+    let mut messages = slack.messages();
+    messages.sort_unstable();
+    assert_eq!(messages, ["of hq", "of lab", "perhaps told in hq"]);
+    slack.check_once("each is told once");
+}
+
+#[test]
+fn attack_d10_people_are_told_once_the_token_is_put_right() {
+    let slack = Slack::start();
+    let (life, clock) = start(Limits::default(), &slack);
+    let refuse = json!({ "refuse": { "error": "token_revoked" } });
+    slack.fault(&json!({ "method": "chat.postMessage", "times": 0, "action": refuse }));
+    take(&life, 1, notice("hq", "a", "told late"), false);
+    life.until("it was tried twice", || {
+        clock.advance(Duration::from_millis(500));
+        slack.count("chat.postMessage") >= 2
+    });
+    assert_eq!(slack.messages(), Vec::<String>::new());
+    slack.control("DELETE", "faults", &Value::Null);
+    told(&life, &clock, &slack, 1);
+    assert_eq!(slack.messages(), ["told late"]);
     slack.check_once("told once");
 }

@@ -89,9 +89,10 @@ impl Decider<'_> {
             return;
         }
         for (frame, call) in self.parked(|_| true) {
-            let doubtful = call.why == Why::Doubt;
+            // Such a call has not failed: it waits for what it goes on with.
+            let goes_on = matches!(call.why, Why::Doubt | Why::Connection);
             // What is being stopped, or taken back, is not begun anew: it goes on to its end.
-            if doubtful || self.state.running(frame).is_none() {
+            if goes_on || self.state.running(frame).is_none() {
                 self.emit(Event::Unparked { frame, at: self.at });
             } else {
                 self.emit(Event::CallRetried { frame, at: self.at });
