@@ -8,6 +8,7 @@ mod action;
 mod arguments;
 mod bench;
 mod browse;
+mod cache;
 mod check;
 mod child;
 mod connections;

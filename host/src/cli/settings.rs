@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     /// Where a host keeps everything.
     pub(crate) data_dir: PathBuf,
+    /// Whether whoever calls has named it: one that a folder brings along may be anybody's.
+    pub(crate) data_dir_is_named: bool,
     /// Where a host serves.
     pub(crate) listen: SocketAddr,
     /// Where a host serves its metrics besides.
@@ -81,11 +83,13 @@ impl Settings {
             None if Path::new(FILE).is_file() => (Some(FILE.into()), read(Path::new(FILE))?),
             None => (None, Written::default()),
         };
+        let data_dir_is_named = global.data_dir.is_some() || (global.config.is_some() && written.data_dir.is_some());
         let listen = written.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7420)));
         let url = global.url.clone().or(written.url).unwrap_or_else(|| format!("http://{listen}"));
         Ok(Self {
             file,
             data_dir: global.data_dir.clone().or(written.data_dir).unwrap_or_else(|| ".bellhop".into()),
+            data_dir_is_named,
             listen,
             metrics_listen: written.metrics_listen,
             trusted_proxies: written.trusted_proxies,

@@ -63,6 +63,26 @@ fn changed_at(dir: &Path) -> Option<SystemTime> {
     fs::metadata(dir).and_then(|of| of.modified()).ok()
 }
 
+/// Refuses what leads elsewhere or makes a reader wait: who unpacks what others packed may have links, pipes and devices
+/// where a store has files, and opening a store writes into it.
+pub(super) fn check_files(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { dir: dir.to_owned(), file: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(why) => return Err(io(why)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(io)?;
+        let kind = entry.file_type().map_err(io)?;
+        if !kind.is_file() && !kind.is_dir() {
+            let reason = format!("`{}` is no file, and may lead elsewhere", entry.file_name().to_string_lossy());
+            return Err(OpenError::NotAStore { dir: dir.to_owned(), reason });
+        }
+    }
+    Ok(())
+}
+
 /// Whether the folder has a store of a format that this program knows; changes nothing.
 pub(super) fn check_format(dir: &Path) -> Result<bool, OpenError> {
     let not_a_store = |reason: &str| OpenError::NotAStore { dir: dir.to_owned(), reason: reason.to_owned() };
