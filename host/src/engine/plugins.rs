@@ -21,8 +21,8 @@ mod install;
 mod remove;
 
 pub(crate) use granting::{Change, GrantError};
-pub(crate) use install::{InstallError, Order, Replace, Wanted};
-pub(crate) use remove::RemoveError;
+pub(crate) use install::{Follows, InstallError, Order, Replace, Wanted};
+pub(crate) use remove::{RemoveError, Uses};
 
 /// An installed plugin as stored. The component is a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
