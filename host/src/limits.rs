@@ -128,6 +128,7 @@ limits! {
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
     header_bytes_max = 16 << 10, 48 << 10, "a request's headers, and its address: they are read before anybody knows who asks";
     headers_max = 64, 90, "headers of one request, likewise";
+    file_bytes_max = 64 << 20, 1 << 30, "a file or standard input that a verb of the command line reads; what is in it has a limit of its own besides";
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
     wait_ms_max = 60_000, 100_000, "a request that waits for a run to end, by `?wait=`: after longer, what is between client and host gives up";
     labels_max = 32, 100, "labels of one run: each is kept in its summary, which every list reads";

@@ -25,6 +25,7 @@ use crate::sandbox::{self, CompileMode, Sandbox};
 
 pub(crate) mod lines;
 mod own;
+pub(crate) mod read;
 
 use lines::Lines;
 
@@ -436,7 +437,8 @@ async fn install(engine: &Engine, file: &std::path::Path) -> Result<Vec<String>,
     let services = &engine.services;
     let shown = file.display();
     let refused = |message: String, diagnostics: Vec<Diagnostic>| Error::Plugin { message, diagnostics };
-    let bytes = std::fs::read(file).map_err(|e| refused(format!("{shown} cannot be read: {e}"), Vec::new()))?;
+    let read = read::whole(file, services.limits.plugin_bytes_max);
+    let bytes = read.map_err(|e| refused(format!("{shown} cannot be read: {e}"), Vec::new()))?;
     let order = Order {
         bytes: &bytes,
         grants: Wanted::Everything,

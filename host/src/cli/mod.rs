@@ -16,6 +16,7 @@ mod demo;
 mod environment;
 mod explain;
 mod export;
+mod files;
 mod http;
 mod limits;
 mod offline;

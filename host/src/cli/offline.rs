@@ -12,6 +12,7 @@ use bellhop_slack::client::{self, Client};
 use bellhop_slack::limiter::{self, Limiter};
 
 use super::cache::Cache;
+use super::files;
 use super::output::{Exit, Failure, Out};
 use super::{Context, runtime};
 use crate::clock;
@@ -56,6 +57,7 @@ pub(super) struct Offline {
     pub(super) sandbox: Sandbox,
     pub(super) rules: Rules,
     data_dir: PathBuf,
+    file_bytes_max: u64,
     out: Out,
     /// A temporary one ends with it.
     _cache: Cache,
@@ -90,6 +92,7 @@ impl Offline {
             sandbox: Sandbox::new(options).map_err(|e| refused(&e))?,
             rules: bellhop_slack::rules::rules(Catalog::built_in()),
             data_dir: settings.data_dir.clone(),
+            file_bytes_max: settings.limits.file_bytes_max,
             out: context.out,
             _cache: cache,
         })
@@ -103,7 +106,7 @@ impl Offline {
 
     /// Reads, inspects, describes and checks a plugin's file, as an installation would.
     pub(super) fn file(&self, path: &Path) -> Result<Seen, Failure> {
-        let bytes = std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?;
+        let bytes = files::bytes(path, self.file_bytes_max)?;
         self.bytes(&bytes, &path.display().to_string())
     }
 

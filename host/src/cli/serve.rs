@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bellhop_core::requirement::{Kind, Permission, TokenKind};
-use bellhop_core::text::is_steering;
+use bellhop_core::text::{is_steering, shell_word};
 use bellhop_slack::client::Secret;
 use clap::Args;
 
@@ -13,6 +13,7 @@ use super::arguments::Listen;
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
 use super::cache::Cache;
+use super::http::{is_on_this_machine, of_this_folder};
 use super::{Context, environment, offline};
 use crate::api::problem::without_tokens;
 use crate::serve::{self, lines::Lines};
@@ -70,6 +71,10 @@ fn options(
     context: &Context,
 ) -> Result<serve::Options, Failure> {
     let settings = &context.settings;
+    if slack_url.is_none() && !settings.slack_url_is_named && !is_on_this_machine(&settings.slack_url) {
+        let flag = format!("--slack-url {}", shell_word(&settings.slack_url));
+        return Err(of_this_folder("what Slack is told", &settings.slack_url, &flag));
+    }
     let slack_url = slack_url.unwrap_or(&settings.slack_url).clone();
     let scaled = (budget_scale - 1.0).abs() > f64::EPSILON;
     if scaled && slack_url.contains(SLACK_HOST) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::http::{Client, segment};
 use super::output::{Exit, Failure, columns, plain};
-use super::{Context, browse, run};
+use super::{Context, browse, files, run};
 
 /// `bellhop tables`
 #[derive(Debug, Subcommand)]
@@ -84,9 +84,9 @@ fn text(answer: &Value) -> String {
 ///
 /// # Errors
 /// It cannot be read, or is no table: exit code 3.
-pub(super) fn read(path: &Path) -> Result<Table, Failure> {
+pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Table, Failure> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::unreadable(path, &e))?;
+    let text = files::text(path, bytes_max)?;
     let table = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
         of_csv(&text)
     } else {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::Context;
 use super::super::browse::text;
+use super::super::files;
 use super::super::http::{Ask, Client, query, segment, strings};
 use super::super::output::plain;
 use super::super::output::{Exit, Failure};
@@ -54,7 +55,7 @@ pub(in super::super) struct Remove {
 }
 
 pub(super) fn install(arguments: &Install, context: &Context) -> Result<Exit, Failure> {
-    let bytes = std::fs::read(&arguments.file).map_err(|e| Failure::unreadable(&arguments.file, &e))?;
+    let bytes = files::bytes(&arguments.file, context.settings.limits.file_bytes_max)?;
     let client = Client::new(context)?;
     let all = arguments.grant_all.then_some(("grantAll", "true"));
     let replace = arguments.replace_publisher.as_deref().map(|whose| ("replacePublisher", whose));

@@ -86,8 +86,10 @@ pub(super) fn check_files(dir: &Path) -> Result<(), OpenError> {
 /// Whether the folder has a store of a format that this program knows; changes nothing.
 pub(super) fn check_format(dir: &Path) -> Result<bool, OpenError> {
     let not_a_store = |reason: &str| OpenError::NotAStore { dir: dir.to_owned(), reason: reason.to_owned() };
-    let text = match fs::read(dir.join("format")) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned(),
+    let mut bytes = Vec::new();
+    let read = File::open(dir.join("format")).and_then(|file| file.take(64).read_to_end(&mut bytes));
+    let text = match read {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
             if dir.join("db").exists() {
                 return Err(not_a_store("it has a file `db` but no file `format`"));
