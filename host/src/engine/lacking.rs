@@ -1,6 +1,7 @@
 //! What may be missing because it is damaged or broken: said beside what preflight says is missing.
 
 use bellhop_core::diagnostic::{Diagnostic, Has, HttpRemedy, Remedy, Retryable};
+use bellhop_core::text::shell_word;
 
 use super::Engine;
 use super::accept::code;
@@ -27,7 +28,7 @@ pub(super) fn is_broken(broken: &Broken) -> Diagnostic {
     let name = &broken.new.name;
     let again = Remedy {
         title: "ask Slack again, once its tokens are put right".to_owned(),
-        command: Some(format!("bellhop connections test {name}")),
+        command: Some(format!("bellhop connections test {}", shell_word(name))),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
             path: format!("/v1/connections/{name}/test"),

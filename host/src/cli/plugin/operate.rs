@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bellhop_core::text::shell_word;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -110,9 +111,10 @@ fn grants_of(plugin: &Value) -> String {
     }
     if !missing.is_empty() {
         // Another version may be there that is not to be granted as much.
-        let (name, version) = (plain(&text(plugin, "name")), plain(&text(plugin, "version")));
-        let all = plain(&missing.join(" "));
-        said.push_str(&format!("to grant what is missing: bellhop plugin grant {name}@{version} --add {all}\n"));
+        let which = format!("{}@{}", text(plugin, "name"), text(plugin, "version"));
+        let all: Vec<_> = missing.iter().map(|method| shell_word(method)).collect();
+        let (which, all) = (shell_word(&which), all.join(" "));
+        said.push_str(&format!("to grant what is missing: bellhop plugin grant {which} --add {all}\n"));
     }
     said
 }
