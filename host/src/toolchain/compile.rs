@@ -103,7 +103,6 @@ pub(crate) enum Error {
 
 impl Error {
     /// What helps beside what is said.
-    #[allow(dead_code, reason = "the build script, which includes this file, shows the error alone")]
     pub(crate) fn remedy(&self) -> Option<String> {
         Some(match self {
             Self::NoTarget | Self::NoModule(_) => return None,

@@ -210,3 +210,34 @@ pub(super) fn sync_all(dir: &Path) -> io::Result<()> {
         _ => sync_dir(Path::new(".")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::{Options, Sled};
+    use super::*;
+
+    /// As somebody may have packed it: opening a store writes into its files.
+    #[test]
+    fn author_d9_a_store_that_leads_elsewhere_is_not_opened() {
+        for name in ["lock", "format", "format.new", "creating", "db"] {
+            let place = tempfile::tempdir().unwrap();
+            let (store, precious) = (place.path().join("store"), place.path().join("precious"));
+            fs::create_dir(&store).unwrap();
+            fs::write(&precious, "precious").unwrap();
+            if name != "format" {
+                fs::write(store.join("format"), format!("{FORMAT_NAME} {FORMAT}\n")).unwrap();
+            }
+            symlink(&precious, store.join(name)).unwrap();
+            let error = Sled::open(&Options::new(&store), Box::new(|_| {})).err().unwrap();
+            assert!(error.to_string().contains(&format!("`{name}` is no file")), "{name}: {error}");
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "precious", "{name}");
+        }
+        let place = tempfile::tempdir().unwrap();
+        let pipe = place.path().join("format");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        // Reading it would wait for somebody who writes.
+        assert!(Sled::open(&Options::new(place.path()), Box::new(|_| {})).is_err());
+    }
+}
