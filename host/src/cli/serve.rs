@@ -142,7 +142,7 @@ fn log(logging: &Logging, context: &Context) -> Result<Log, Failure> {
         .map_err(|e| Failure::usage(format!("`{filter}` does not say what to log: {e}")))?;
     let limits = &context.settings.limits;
     let bytes_max = usize::try_from(limits.log_queue_bytes_max).unwrap_or(usize::MAX);
-    let dropped = |lines| tracing::warn!(lines, "lines of the log were dropped, because nobody read them");
+    let dropped = |lines: u64| tracing::warn!(lines, "lines of the log were dropped, because nobody read them");
     let log = Lines::start("log", std::io::stderr(), bytes_max, dropped)
         .map_err(|e| Failure::failed("no-runtime", format!("the program cannot start its threads: {e}")))?;
     let (text, json) = (log.clone(), log.clone());

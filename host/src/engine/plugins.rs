@@ -22,7 +22,7 @@ mod remove;
 
 pub(crate) use granting::{Change, GrantError};
 pub(crate) use install::{Follows, InstallError, Order, Replace, Wanted};
-pub(crate) use remove::{RemoveError, Uses};
+pub(crate) use remove::RemoveError;
 
 /// An installed plugin as stored. The component is a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
