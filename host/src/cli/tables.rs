@@ -44,7 +44,7 @@ pub(super) struct Show {
 pub(super) fn run(arguments: &Tables, context: &Context) -> Result<Exit, Failure> {
     match arguments {
         Tables::Put(put) => {
-            let table = read(&put.file)?;
+            let table = read(&put.file, context.settings.limits.file_bytes_max)?;
             let path = format!("/v1/tables/{}", segment(&put.name));
             let answer = Client::new(context)?.send("PUT", &path, &json!(table))?.body;
             let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
