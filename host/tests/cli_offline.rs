@@ -343,7 +343,8 @@ fn author_d1_nothing_compiled_is_taken_from_the_folder_that_a_verb_is_called_in(
         "document: {dsl: '1.0.3', namespace: it, name: hello, version: 1.0.0}\ndo:\n  - say: {set: {a: '${ 1 + 1 }'}}\n",
     );
     // Of another version of the program: whoever looks into a folder of compiled code removes it.
-    let planted = [".bellhop/compiled/00-0123456789abcdef-x86_64-00.cwasm", "target/00-0123456789abcdef-x86_64-00.cwasm"];
+    let planted =
+        [".bellhop/compiled/00-0123456789abcdef-x86_64-00.cwasm", "target/00-0123456789abcdef-x86_64-00.cwasm"];
     for file in planted {
         place.write(file, "machine code");
     }

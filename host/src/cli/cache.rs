@@ -51,7 +51,8 @@ mod tests {
     use super::*;
 
     fn chosen(variables: &[(&str, &Path)]) -> Cache {
-        let of = |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, path)| path.as_os_str().to_owned());
+        let of =
+            |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, path)| path.as_os_str().to_owned());
         Cache::of(of).unwrap()
     }
 

@@ -69,7 +69,8 @@ impl<'a> Ask<'a> {
 
 /// That an address which only lies in this folder is told no secret.
 pub(super) fn of_this_folder(what: &str, url: &str, flag: &str) -> Failure {
-    let message = format!("{what} is not sent to {url}: only the bellhop.toml that lies in this folder names that address");
+    let message =
+        format!("{what} is not sent to {url}: only the bellhop.toml that lies in this folder names that address");
     let help = format!("where it is the right one, say so: {flag}, or the whole file by --config bellhop.toml");
     Failure::usage(message).with_help(help)
 }

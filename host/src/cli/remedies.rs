@@ -157,8 +157,25 @@ fn attack_b14_each_command_and_route_of_a_remedy_is_there() {
 #[test]
 fn author_d5_a_word_of_a_command_is_what_a_shell_takes_for_one() {
     let texts = [
-        "plain", "", "a b", "it's", "$(touch x)", "`id`", "a;b|c&d", "#x", "*", "~", "~/x", "\"", "\\", "é", "{a,b}", "!x",
-        "chat.postMessage:channel=#it-*", "/do/0/say hello#0", "a\\'b",
+        "plain",
+        "",
+        "a b",
+        "it's",
+        "$(touch x)",
+        "`id`",
+        "a;b|c&d",
+        "#x",
+        "*",
+        "~",
+        "~/x",
+        "\"",
+        "\\",
+        "é",
+        "{a,b}",
+        "!x",
+        "chat.postMessage:channel=#it-*",
+        "/do/0/say hello#0",
+        "a\\'b",
     ];
     for text in texts {
         let word = bellhop_core::text::shell_word(text);

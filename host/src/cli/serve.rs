@@ -10,10 +10,10 @@ use bellhop_slack::client::Secret;
 use clap::Args;
 
 use super::arguments::Listen;
-use super::output::{Exit, Failure};
-use super::settings::LogFormat;
 use super::cache::Cache;
 use super::http::{is_on_this_machine, of_this_folder};
+use super::output::{Exit, Failure};
+use super::settings::LogFormat;
 use super::{Context, environment, offline};
 use crate::api::problem::without_tokens;
 use crate::serve::{self, lines::Lines};

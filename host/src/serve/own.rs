@@ -223,7 +223,10 @@ mod tests {
         for gone in ["pictures", "store"] {
             let refused = folder(&home).unwrap_err();
             assert!(matches!(refused, Refused::Foreign { .. }), "{refused}");
-            assert!(refused.remedy().contains("--data-dir ") && refused.remedy().ends_with("home/bellhop"), "{refused}");
+            assert!(
+                refused.remedy().contains("--data-dir ") && refused.remedy().ends_with("home/bellhop"),
+                "{refused}"
+            );
             assert_eq!((mode(&home.join("secrets")), mode(&home.join("secrets/file"))), (0o755, 0o644));
             std::fs::remove_dir_all(home.join(gone)).unwrap();
         }

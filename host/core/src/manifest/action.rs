@@ -294,7 +294,8 @@ fn kinds_of<'m>(on: &At<'m>, kinds: &mut BTreeSet<&'m str>, report: &mut Report)
 fn understated(at: &At<'_>, function: &str, report: &mut Report) {
     let message =
         format!("{} says that it only reads, and declares `{function}`, which changes something", report.subject());
-    let fix = "say what it does at most, by `effect`: create, update, delete or notify; or take the call out of `calls`";
+    let fix =
+        "say what it does at most, by `effect`: create, update, delete or notify; or take the call out of `calls`";
     report.fault(code::EFFECT_UNDERSTATED, &at.pointer, message, fix);
 }
 

@@ -289,7 +289,9 @@ impl Plugins {
     fn beside(&self, stored: &Stored, replaced: &[Arc<Installed>]) -> Vec<Arc<Installed>> {
         let (name, digest) = (&stored.manifest.name, stored.inspection.digest);
         let mut beside = self.of_name(name);
-        let goes = |other: &Installed| replaced.iter().any(|old| old.stored.inspection.digest == other.stored.inspection.digest);
+        let goes = |other: &Installed| {
+            replaced.iter().any(|old| old.stored.inspection.digest == other.stored.inspection.digest)
+        };
         beside.retain(|other| other.stored.inspection.digest != digest && !goes(other));
         beside.sort_by(|a, b| compare_versions(&b.stored.manifest.version, &a.stored.manifest.version));
         beside
@@ -313,12 +315,7 @@ impl Plugins {
 }
 
 /// Refuses a binary that would be called in place of others, or beside them, without anybody having said so.
-fn followed(
-    follows: &Follows,
-    stored: &Stored,
-    beside: &[Arc<Installed>],
-    callers: &Uses,
-) -> Result<(), InstallError> {
+fn followed(follows: &Follows, stored: &Stored, beside: &[Arc<Installed>], callers: &Uses) -> Result<(), InstallError> {
     let Some(first) = beside.first().map(|first| &first.stored) else { return Ok(()) };
     let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
     let newest = first.manifest.version.clone();
