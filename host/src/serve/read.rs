@@ -45,7 +45,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let pipe = place.path().join("pipe");
         // Nobody writes into it.
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         for path in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/dev/null")] {
             let error = whole(path, 10).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}: {error}", path.display());

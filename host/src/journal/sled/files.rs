@@ -236,7 +236,7 @@ mod tests {
         }
         let place = tempfile::tempdir().unwrap();
         let pipe = place.path().join("format");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         // Reading it would wait for somebody who writes.
         assert!(Sled::open(&Options::new(place.path()), Box::new(|_| {})).is_err());
     }
