@@ -124,9 +124,11 @@ limits! {
     plugin_bytes_max = 31 << 20, 31 << 20, "a plugin's file: a Python plugin has 18 MB, and one value of the store 32 MiB";
     compile_cpu_ms_max = 60_000, 70_000, "processor time of compiling one plugin, of all threads together: one enormous function takes it";
     compile_memory_bytes_max = 4 << 30, 64 << 30, "address space of the process that compiles a plugin: one of 18 MB needs about 310 MB of memory";
+    compiled_bytes_max = 1 << 30, 64 << 30, "compiled plugins that are kept: what was used longest ago goes first, and is compiled again when it is needed";
     header_ms_max = 10_000, 60_000, "reading a request's headers: a slow client holds a socket";
     header_bytes_max = 16 << 10, 48 << 10, "a request's headers, and its address: they are read before anybody knows who asks";
     headers_max = 64, 90, "headers of one request, likewise";
+    file_bytes_max = 64 << 20, 1 << 30, "a file or standard input that a verb of the command line reads; what is in it has a limit of its own besides";
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
     wait_ms_max = 60_000, 100_000, "a request that waits for a run to end, by `?wait=`: after longer, what is between client and host gives up";
     labels_max = 32, 100, "labels of one run: each is kept in its summary, which every list reads";
@@ -144,6 +146,8 @@ limits! {
     blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
     ended_tokens_kept_ms = 86_400_000, 2_592_000_000, "a token after its end, in lists: so that it is seen why something stopped working";
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
+    log_queue_bytes_max = 1 << 20, 1 << 30, "lines of the log that wait for a reader: further ones are dropped, and how many is said when it reads again";
+    log_flush_ms_max = 2_000, 60_000, "a reader of what a host says: so long a start waits for it, and an end";
     disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most half of it: with less nothing begins and open runs wait; what people order uses it";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";

@@ -23,13 +23,19 @@ use crate::limits::Limits;
 use crate::sandbox::expression::{self, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
 
+pub(crate) mod lines;
 mod own;
+pub(crate) mod read;
+
+use lines::Lines;
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// Where everything is kept.
     pub(crate) data_dir: PathBuf,
+    /// Where compiled code is kept.
+    pub(crate) compiled_dir: PathBuf,
     /// Where HTTP is served.
     pub(crate) listen: SocketAddr,
     /// Where the metrics are served besides, to whoever can connect there.
@@ -77,8 +83,6 @@ pub(crate) fn stem(name: &str) -> String {
 
 /// The name of a token that is made at every start.
 const TRIAL_TOKEN: &str = "one day";
-/// The folders in a host's folder of which every file is its own.
-const OURS: [&str; 3] = ["store", "compiled", "secrets"];
 /// The life of a token that is made at every start.
 const TRIAL_TOKEN_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -94,6 +98,9 @@ pub(crate) enum Error {
     /// There is no store in the folder.
     #[error("there is no store in {}", .0.display())]
     NoStore(PathBuf),
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] own::Refused),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -145,20 +152,21 @@ fn not_opened(error: OpenError) -> Error {
 /// The package whose functions guests import.
 pub(crate) const CAPABILITIES: &str = "bellhop:slack@1.0.0";
 
-/// A sandbox with every capability, its compiled code kept under `data_dir`.
-pub(crate) fn sandbox(data_dir: &std::path::Path, limits: &Limits) -> Result<Sandbox, Error> {
+/// A sandbox with every capability, its compiled code kept in `compiled_dir`.
+pub(crate) fn sandbox(compiled_dir: &std::path::Path, limits: &Limits) -> Result<Sandbox, Error> {
     let functions = bellhop_slack::catalog::function_names().into_iter().map(str::to_owned).collect();
     let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     Ok(Sandbox::new(sandbox::Options {
         capabilities: CAPABILITIES.to_owned(),
         functions,
-        cache_dir: data_dir.join("compiled"),
+        cache_dir: compiled_dir.to_owned(),
         limits: sandbox::Limits {
             concurrent_calls_max: u32::try_from(limits.concurrent_calls_max).unwrap_or(u32::MAX),
             guest_memory_bytes_max: size(limits.guest_memory_bytes_max),
             component_bytes_max: size(limits.plugin_bytes_max),
             compile_cpu_s_max: limits.compile_cpu_ms_max.div_ceil(1_000),
             compile_memory_bytes_max: limits.compile_memory_bytes_max,
+            compiled_bytes_max: limits.compiled_bytes_max,
             ..sandbox::Limits::default()
         }
         .on_this_machine(limits.guests_memory_bytes_max),
@@ -219,9 +227,7 @@ pub(crate) struct Host {
 /// Opens everything. HTTP is answered once [`Host::run`] is called.
 pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     own::keep_to_ourselves();
-    let folders = own::folder(&options.data_dir)
-        .and_then(|()| OURS.iter().try_for_each(|name| own::folder_of_ours(&options.data_dir.join(name))));
-    folders.map_err(|e| Error::Store(format!("the folder {} cannot be used: {e}", options.data_dir.display())))?;
+    own::folder(&options.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
     let (tell, _) = tokio::sync::watch::channel(None::<String>);
     let failed = tell.clone();
@@ -233,7 +239,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     });
     let store = journal::sled::Sled::open(&store_options, on_fatal).map_err(not_opened)?;
     let journal = Journal::new(Arc::new(store));
-    let sandbox = sandbox(&options.data_dir, &options.limits)?;
+    let sandbox = sandbox(&options.compiled_dir, &options.limits)?;
     let limits = leaving_places(options.limits.clone(), sandbox.guests_of_one_plugin());
     let budget =
         expression::Budget { cpu_ms_max: options.limits.expression_cpu_ms_max, ..expression::Budget::default() };
@@ -427,15 +433,19 @@ async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>,
 
 /// Installs a component with all that it declares; gives what there is to say of it.
 async fn install(engine: &Engine, file: &std::path::Path) -> Result<Vec<String>, Error> {
-    use engine::plugins::{InstallError, Order, Replace, Wanted};
+    use engine::plugins::{Follows, InstallError, Order, Replace, Wanted};
     let services = &engine.services;
     let shown = file.display();
     let refused = |message: String, diagnostics: Vec<Diagnostic>| Error::Plugin { message, diagnostics };
-    let bytes = std::fs::read(file).map_err(|e| refused(format!("{shown} cannot be read: {e}"), Vec::new()))?;
+    let read = read::whole(file, services.limits.plugin_bytes_max);
+    let bytes = read.map_err(|e| refused(format!("{shown} cannot be read: {e}"), Vec::new()))?;
     let order = Order {
         bytes: &bytes,
         grants: Wanted::Everything,
         replace: Replace::Nobody,
+        // Whoever starts the host has built it.
+        follows: Follows::Anything,
+        means: &|before, after| engine.callers_anew(before, after),
         rules: &services.gateway.rules,
         connections: &[],
         now: services.clock.now(),
@@ -478,11 +488,14 @@ async fn provide(engine: &Engine, provision: &Provision) -> Result<Vec<String>, 
 /// Serves until the process is told to stop. Says on standard output where, and once the first operator's token.
 pub(crate) async fn serve(options: Options) -> Result<(), Error> {
     let host = open(&options).await?;
+    let (bytes_max, longest) = (options.limits.log_queue_bytes_max, options.limits.log_flush_ms_max);
+    let said = Lines::start("said", std::io::stdout(), usize::try_from(bytes_max).unwrap_or(usize::MAX), |_| {})?;
+    let say = |line: &str| said.put(format!("{line}\n").as_bytes());
     for line in &host.provided {
-        println!("{}", plain(line));
+        say(&plain(line));
     }
     if let Some(token) = &host.first_token {
-        println!("operator token (shown this once): {token}");
+        say(&format!("operator token (shown this once): {token}"));
     } else if options.provision.token_each_start {
         let Services { clock, entropy, .. } = &*host.engine.services;
         let (scopes, now) = (everything(), clock.now());
@@ -494,13 +507,11 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
             tokens.revoke(earlier.id).await.map_err(|e| Error::Store(e.to_string()))?;
         }
         let created = tokens.create(TRIAL_TOKEN, scopes, Some(end), now, entropy.next_wide()).await;
-        println!("operator token (for a day): {}", created.map_err(|e| Error::Store(e.to_string()))?.1);
+        say(&format!("operator token (for a day): {}", created.map_err(|e| Error::Store(e.to_string()))?.1));
     }
     if (options.budget_scale - 1.0).abs() > f64::EPSILON {
-        println!(
-            "Slack's budget is multiplied by {} (for measurements against a simulator only)",
-            options.budget_scale
-        );
+        let scale = options.budget_scale;
+        say(&format!("Slack's budget is multiplied by {scale} (for measurements against a simulator only)"));
     }
     for address in std::iter::once(host.address).chain(options.metrics_listen) {
         if !address.ip().to_canonical().is_loopback() {
@@ -508,7 +519,12 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
         }
     }
     // Last: whoever waits for this line may begin.
-    println!("bellhop listens on http://{}", host.address);
+    say(&format!("bellhop listens on http://{}", host.address));
+    if !said.flush(std::time::Duration::from_millis(longest)) && host.first_token.is_some() {
+        tracing::warn!(
+            "nobody has read the first token, which is shown this once; without it, stop the host and make another: bellhop token create --offline --name NAME --scope tokens:admin"
+        );
+    }
     host.run(told_to_stop()).await
 }
 

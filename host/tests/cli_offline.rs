@@ -333,3 +333,28 @@ fn verbs_that_need_a_host_say_that_there_is_none() {
     let done = place.run(&["run", "nonsense"]);
     assert_eq!(done.code, 2, "{}", done.stderr);
 }
+
+/// Whoever gave the folder away may have put machine code of their own there.
+#[test]
+fn author_d1_nothing_compiled_is_taken_from_the_folder_that_a_verb_is_called_in() {
+    let place = Place::new();
+    place.write(
+        "hello.yaml",
+        "document: {dsl: '1.0.3', namespace: it, name: hello, version: 1.0.0}\ndo:\n  - say: {set: {a: '${ 1 + 1 }'}}\n",
+    );
+    // Of another version of the program: whoever looks into a folder of compiled code removes it.
+    let planted =
+        [".bellhop/compiled/00-0123456789abcdef-x86_64-00.cwasm", "target/00-0123456789abcdef-x86_64-00.cwasm"];
+    for file in planted {
+        place.write(file, "machine code");
+    }
+    for arguments in [&["check", "hello.yaml"][..], &["check", "hello.yaml", "--data-dir", ".bellhop"]] {
+        let checked = place.run(arguments);
+        assert_eq!(checked.code, 0, "{}", checked.stderr);
+        for file in planted {
+            assert!(std::path::Path::new(&place.path(file)).exists(), "{file} was looked at");
+        }
+        let folder = std::fs::read_dir(place.path(".bellhop/compiled")).unwrap().count();
+        assert_eq!(folder, 1, "nothing is put there either");
+    }
+}

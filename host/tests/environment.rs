@@ -301,3 +301,31 @@ fn attack_b8_a_token_is_made_beside_a_stopped_host() {
     let body = json!({ "name": "next", "scopes": ["tokens:admin"] });
     host.done(&token, "POST", "/v1/tokens", Some(&body));
 }
+
+/// Standard error is a pipe that nobody empties.
+#[test]
+fn attack_d11_a_log_that_nobody_reads_holds_up_no_request() {
+    let place = Place::new();
+    let program = env!("CARGO_BIN_EXE_bellhop");
+    // The shell holds the pipe open for reading, and the host has that from it.
+    let line = format!(
+        "mkfifo log; exec 3<>log; exec {program} serve --log trace --slack-url http://127.0.0.1:9 --listen 127.0.0.1:0 \
+         --data-dir data 2>log"
+    );
+    let mut host = place.start_other("/bin/sh", &["-c", &line], &[]);
+    let (mut token, mut address) = (String::new(), String::new());
+    while address.is_empty() {
+        let line = host.line();
+        if let Some(at) = line.find("bh_") {
+            line[at..].clone_into(&mut token);
+        }
+        line.strip_prefix("bellhop listens on http://").unwrap_or_default().clone_into(&mut address);
+    }
+    // A pipe takes 64 KiB.
+    for _ in 0..2_000 {
+        let answer = try_call(&address, &token, "GET", "/v1/plugins", None, &[]).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    host.terminate();
+    assert_eq!(host.wait(), 0, "it ends though nobody reads what it says");
+}

@@ -44,6 +44,36 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// A text as one word of a command that a person types into a shell: as it is where no character of it means anything to
+/// one, else in quotes. Characters that [deceive](deceives) stand as their bytes, in the quotes that POSIX has for that.
+#[must_use]
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    use std::fmt::Write as _;
+
+    let means_nothing = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(means_nothing) {
+        return Cow::Borrowed(text);
+    }
+    if !text.contains(deceives) {
+        return Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")));
+    }
+    let mut word = String::from("$'");
+    for c in text.chars() {
+        match c {
+            '\'' | '\\' => word.extend(['\\', c]),
+            c if deceives(c) => {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    // A string takes whatever is written.
+                    let _ = write!(word, "\\{byte:03o}");
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    word.push('\'');
+    Cow::Owned(word)
+}
+
 /// As [`plain`], of a text of several lines: line feeds stay, and tabs.
 #[must_use]
 pub fn plain_lines(text: &str) -> String {

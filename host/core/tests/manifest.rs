@@ -311,3 +311,29 @@ mod grants {
         assert!(fault.message.contains("`chat.postMessage` is not granted to plugin `acme-tools`"), "{fault:?}");
     }
 }
+
+/// By each method that this file's rules know: one that writes is refused under `read`, one that reads is taken.
+#[test]
+fn author_d3_what_an_action_does_at_most_is_true_of_each_of_its_calls() {
+    let (rules, good) = (rules(), read(&folder().join("good.json")));
+    let mut manifest = good["manifest"].clone();
+    changed(&mut manifest, "/actions/0/effect", &"read".into());
+    changed(&mut manifest, "/actions/0/calls", &serde_json::json!([{ "on": ["grid-org"], "methods": [] }]));
+    let (mut taken, mut refused) = (0, 0);
+    for name in imports(&good, &good) {
+        let method = rules.by_function(&name).unwrap();
+        let call = serde_json::json!([{ "function": name, "when": "maybe" }]);
+        changed(&mut manifest, "/actions/0/calls/0/methods", &call);
+        match check(&manifest, &imports(&good, &good), &rules) {
+            Ok(_) if !method.writes => taken += 1,
+            Err(faults) if method.writes => {
+                refused += 1;
+                assert_eq!(faults.len(), 1, "{faults:?}");
+                assert_eq!(faults[0].code.0, "effect-understated");
+                assert!(faults[0].message.contains("`message.say`") && faults[0].message.contains(&name), "{faults:?}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert!(taken > 0 && refused > 0);
+}

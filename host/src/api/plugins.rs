@@ -12,7 +12,7 @@ use bellhop_core::requirement::Rules;
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
-use crate::engine::plugins::{Change, InstallError, Installed, Order, Replace, Wanted};
+use crate::engine::plugins::{Change, Follows, InstallError, Installed, Order, Replace, Wanted};
 use crate::sandbox::Refusal;
 
 fn shown(installed: &Installed, rules: &Rules) -> Value {
@@ -59,9 +59,10 @@ fn connections(app: &App) -> Vec<String> {
 }
 
 /// `POST /v1/plugins?grant=…`: the component is the body. Without any `grant` nothing is granted; `grantAll=true` grants
-/// everything that the actions declare. `replacePublisher`: `true`, or the publisher whose name it may take.
+/// everything that the actions declare. `replacePublisher`: `true`, or the publisher whose name it may take. `replaces`: the
+/// newest version of its name that is there, or its digest; `true`: whatever is there.
 pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
-    let mut params = request.params(&["grant", "grantAll", "replacePublisher"])?;
+    let mut params = request.params(&["grant", "grantAll", "replacePublisher", "replaces"])?;
     let grants = params.all("grant");
     let all = params.flag("grantAll");
     if all && !grants.is_empty() {
@@ -76,6 +77,11 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
         None | Some("false") => Replace::Nobody,
         Some("true") => Replace::Anybody,
         Some(publisher) => Replace::Publisher(publisher.to_owned()),
+    };
+    let follows = match params.one("replaces").as_deref() {
+        None | Some("false") => Follows::Nothing,
+        Some("true") => Follows::Anything,
+        Some(said) => Follows::Said(said.to_owned()),
     };
     // What can be told without the component is told before it is read.
     if let Wanted::These(texts) = &wanted {
@@ -106,6 +112,8 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
             bytes: &bytes,
             grants: wanted,
             replace,
+            follows,
+            means: &|before, after| app.engine.callers_anew(before, after),
             rules,
             connections: &connections,
             now: services.clock.now(),
@@ -117,6 +125,9 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
         }
         let mut body = shown(&done.installed, rules);
         body["replaced"] = done.replaced.iter().map(|old| short(old)).collect();
+        body["beside"] = done.beside.iter().map(|other| short(other)).collect();
+        body["workflows"] = json!(done.callers.workflows);
+        body["workflows_more"] = json!(done.callers.workflows_more);
         body["diagnostics"] = json!(done.warnings);
         Ok(body)
     })

@@ -20,9 +20,10 @@ use bellhop_core::time::Timestamp;
 use crate::engine::accept::Refused;
 use crate::engine::connections::{self, ConnectError};
 use crate::engine::definitions::PutError;
-use crate::engine::plugins::{GrantError, InstallError, RemoveError};
 use crate::engine::runs::LoadError;
 use crate::journal;
+
+mod plugins;
 
 /// A class of problem: its stable code, its status, and a title that is the same each time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,8 @@ kinds! {
         "choose another name, or replace it: bellhop connect slack --kind KIND --name NAME --replace; over HTTP send `?replace=true`";
     PLUGIN_PUBLISHER_DIFFERS = "plugin-publisher-differs", 409, "The plugin's name belongs to another publisher",
         "install the plugin under a name of its own; if it is to take this one: bellhop plugin install FILE --replace-publisher";
+    PLUGIN_REPLACES = "plugin-replaces", 409, "Another binary of that name is installed",
+        "look at it, then say what it follows: bellhop plugin install FILE --replaces=VERSION; over HTTP `?replaces=VERSION`";
     PLUGIN_IN_USE = "plugin-in-use", 409, "The plugin is needed by what is there",
         "end what is named, or register workflows that do without the plugin, then remove it";
     LAST_OPERATOR_TOKEN = "last-operator-token", 409, "No other token makes tokens for good",
@@ -467,82 +470,6 @@ impl From<PutError> for Problem {
                 }
             }
             PutError::Journal(error) => error.into(),
-        }
-    }
-}
-
-impl From<InstallError> for Problem {
-    fn from(error: InstallError) -> Self {
-        const REFUSED: &str = "nothing was installed: the plugin is refused";
-        let detail = error.to_string();
-        match error {
-            InstallError::Refused(refusal) | InstallError::Sandbox(crate::sandbox::Error::Refused(refusal)) => {
-                let code = bellhop_core::diagnostic::Code(PLUGIN_REFUSED.code);
-                let mut diagnostic = Diagnostic::error(code, refusal.to_string()).with_help(refusal.remedy());
-                diagnostic.who = Some("whoever writes the plugin".to_owned());
-                Self::new(PLUGIN_REFUSED, REFUSED).with_diagnostics(vec![diagnostic])
-            }
-            InstallError::Manifest(faults) => Self::new(PLUGIN_REFUSED, REFUSED).with_diagnostics(faults),
-            InstallError::Grants(faults) => {
-                Self::new(GRANT_INVALID, "nothing was installed: what is to be granted is refused")
-                    .with_diagnostics(faults)
-            }
-            InstallError::Immutable { .. } => Self::new(VERSION_IMMUTABLE, detail)
-                .with_remedy("give what changed a version of its own, or remove the version first: bellhop plugin remove NAME@VERSION"),
-            InstallError::PublisherDiffers { name, owner, publisher, versions } => {
-                Self::new(PLUGIN_PUBLISHER_DIFFERS, format!("nothing was installed: {detail}"))
-                    .with("plugin", name)
-                    .with("publisher", publisher)
-                    .with("owner", owner)
-                    .with("versions", versions)
-            }
-            InstallError::Sandbox(crate::sandbox::Error::Unavailable(cause)) => {
-                tracing::error!(%cause, "the sandbox cannot prepare a plugin");
-                Self::later(UNAVAILABLE, "the plugin cannot be compiled now", Duration::from_secs(10))
-            }
-            InstallError::Sandbox(crate::sandbox::Error::Busy(cause)) => {
-                Self::later(UNAVAILABLE, cause, Duration::from_secs(10))
-            }
-            InstallError::Journal(error) => error.into(),
-        }
-    }
-}
-
-impl From<GrantError> for Problem {
-    fn from(error: GrantError) -> Self {
-        let detail = error.to_string();
-        match error {
-            GrantError::Unknown { nearest, .. } => {
-                let problem = Self::new(PLUGIN_UNKNOWN, detail);
-                match nearest {
-                    Some(near) => problem.with_remedy(format!("did you mean `{near}`?")),
-                    None => problem,
-                }
-            }
-            GrantError::VersionUnknown { installed, .. } => {
-                let remedy = format!("name one that is there: {}", installed.join(", "));
-                Self::new(VERSION_UNKNOWN, detail).with("installed", installed).with_remedy(remedy)
-            }
-            GrantError::Invalid(faults) => Self::new(GRANT_INVALID, detail).with_diagnostics(faults),
-            GrantError::Journal(error) => error.into(),
-        }
-    }
-}
-
-impl From<RemoveError> for Problem {
-    fn from(error: RemoveError) -> Self {
-        let detail = error.to_string();
-        match error {
-            RemoveError::Named(error) => error.into(),
-            RemoveError::InUse { uses, .. } => {
-                let runs: Vec<String> = uses.runs.iter().map(ToString::to_string).collect();
-                Self::new(PLUGIN_IN_USE, format!("nothing was removed: {detail}"))
-                    .with("runs", runs)
-                    .with("runs_more", uses.runs_more)
-                    .with("workflows", uses.workflows)
-                    .with("workflows_more", uses.workflows_more)
-            }
-            RemoveError::Journal(error) => error.into(),
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Run {
 
 pub(super) fn run(arguments: &Action, context: &Context) -> Result<Exit, Failure> {
     let Action::Run(arguments) = arguments;
-    let mut body = json!({ "input": arguments.input.as_deref().map_or_else(|| Ok(json!({})), run::read_input)? });
+    let mut body = json!({ "input": arguments.input.as_deref().map_or_else(|| Ok(json!({})), |input| run::read_input(input, context))? });
     if let Some(connection) = &arguments.connection {
         body["connection"] = json!(connection);
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::offline::Offline;
 use super::output::{Exit, Failure};
-use super::{Context, tables};
+use super::{Context, files, tables};
 use crate::clock::{self, Clock as _};
 use crate::sandbox::expression::Expressions;
 
@@ -45,6 +45,7 @@ struct Judge {
     tables: BTreeMap<String, Table>,
     expressions: Expressions,
     strict: bool,
+    file_bytes_max: u64,
 }
 
 /// What was found in one file.
@@ -55,11 +56,12 @@ struct Found {
 
 pub(super) fn run(arguments: &Check, context: &Context) -> Result<Exit, Failure> {
     let assumed = assumptions(&arguments.assume)?;
-    let given = arguments.table.iter().map(|text| table(text)).collect::<Result<Vec<_>, _>>()?;
+    let bytes_max = context.settings.limits.file_bytes_max;
+    let given = arguments.table.iter().map(|text| table(text, bytes_max)).collect::<Result<Vec<_>, _>>()?;
     let texts = arguments
         .files
         .iter()
-        .map(|path| std::fs::read(path).map(|bytes| (path, bytes)).map_err(|e| Failure::unreadable(path, &e)))
+        .map(|path| files::bytes(path, bytes_max).map(|bytes| (path, bytes)))
         .collect::<Result<Vec<_>, _>>()?;
     let offline = Offline::start(context)?;
     let stored = offline.stored()?;
@@ -76,6 +78,7 @@ pub(super) fn run(arguments: &Check, context: &Context) -> Result<Exit, Failure>
         tables: stored.tables,
         expressions: offline.expressions(context.settings.limits.expression_cpu_ms_max)?,
         strict: arguments.strict,
+        file_bytes_max: bytes_max,
     };
     judge.tables.extend(given);
     let found = texts.iter().map(|(path, bytes)| judge.file(path, bytes)).collect::<Result<Vec<_>, _>>()?;
@@ -156,7 +159,7 @@ impl Judge {
             if let Some(file) = candidates.iter().find(|file| file.is_file())
                 && !tables.contains_key(name)
             {
-                tables.insert(name.clone(), tables::read(file)?);
+                tables.insert(name.clone(), tables::read(file, self.file_bytes_max)?);
             }
         }
         Ok(tables)
@@ -181,8 +184,8 @@ fn assumptions(texts: &[String]) -> Result<Vec<Connection>, Failure> {
     Ok(assumed)
 }
 
-fn table(text: &str) -> Result<(String, Table), Failure> {
+fn table(text: &str, bytes_max: u64) -> Result<(String, Table), Failure> {
     let (name, path) =
         text.split_once('=').ok_or_else(|| Failure::usage(format!("--table {text}: write NAME=FILE")))?;
-    Ok((name.to_owned(), tables::read(Path::new(path))?))
+    Ok((name.to_owned(), tables::read(Path::new(path), bytes_max)?))
 }

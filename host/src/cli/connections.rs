@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::environment::PREFIX;
 use super::http::{Ask, Client, segment};
 use super::output::{Exit, Failure};
-use super::{Context, browse};
+use super::{Context, browse, files};
 use crate::serve::stem;
 
 /// `bellhop connect`
@@ -106,7 +106,7 @@ pub(super) fn connect(arguments: &Connect, context: &Context) -> Result<Exit, Fa
     for (kind, file) in
         [("bot", &slack.bot_token_file), ("user", &slack.user_token_file), ("audit", &slack.audit_token_file)]
     {
-        if let Some(token) = token(&slack.name, kind, file.as_deref())? {
+        if let Some(token) = token(&slack.name, kind, file.as_deref(), context)? {
             tokens.insert(kind.to_owned(), Value::String(token));
         }
     }
@@ -134,9 +134,9 @@ fn variable(name: &str, kind: &str) -> String {
 }
 
 /// A token from its file, else from the environment. What is said of it never holds it.
-fn token(name: &str, kind: &str, file: Option<&Path>) -> Result<Option<String>, Failure> {
+fn token(name: &str, kind: &str, file: Option<&Path>, context: &Context) -> Result<Option<String>, Failure> {
     let text = match file {
-        Some(file) => Some(std::fs::read_to_string(file).map_err(|e| Failure::unreadable(file, &e))?),
+        Some(file) => Some(files::text(file, context.settings.limits.file_bytes_max)?),
         None => std::env::var(variable(name, kind)).ok(),
     };
     let Some(token) = text.map(|text| text.trim().to_owned()) else { return Ok(None) };

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bellhop_core::text::shell_word;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 use super::output::Failure;
-use super::{Context, problem, runtime};
+use super::{Context, Settings, problem, runtime};
 
 /// The variable with the token. There is no flag: a process's arguments are seen by everybody on its machine.
 const TOKEN_VARIABLE: &str = "BELLHOP_TOKEN";
@@ -66,6 +67,14 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// That an address which only lies in this folder is told no secret.
+pub(super) fn of_this_folder(what: &str, url: &str, flag: &str) -> Failure {
+    let message =
+        format!("{what} is not sent to {url}: only the bellhop.toml that lies in this folder names that address");
+    let help = format!("where it is the right one, say so: {flag}, or the whole file by --config bellhop.toml");
+    Failure::usage(message).with_help(help)
+}
+
 /// The way to one host.
 pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
@@ -78,7 +87,14 @@ impl Client {
     /// To the host of the settings, with the environment's token.
     pub(crate) fn new(context: &Context) -> Result<Self, Failure> {
         let token = std::env::var(TOKEN_VARIABLE).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
-        Self::to(&context.settings.url, token.as_deref())
+        Self::of(&context.settings, token.as_deref())
+    }
+
+    fn of(settings: &Settings, token: Option<&str>) -> Result<Self, Failure> {
+        if token.is_some() && !settings.url_is_named && !is_on_this_machine(&settings.url) {
+            return Err(of_this_folder("the token", &settings.url, &format!("--url {}", shell_word(&settings.url))));
+        }
+        Self::to(&settings.url, token)
     }
 
     /// To the host at `url`.
@@ -230,6 +246,11 @@ impl Client {
     }
 }
 
+/// Whether an address leads to this machine.
+pub(super) fn is_on_this_machine(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| is_this_machine(&url))
+}
+
 fn is_this_machine(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -338,6 +359,29 @@ pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<Value, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn author_d8_an_address_that_only_lies_in_a_folder_gets_no_token() {
+        let global = super::super::arguments::Global { config: None, data_dir: None, url: None, output: None };
+        let mut settings = Settings::gather(&global).unwrap();
+        settings.url_is_named = false;
+        for (url, token, sent) in [
+            ("https://elsewhere.example/a'b", Some("bh_1"), false),
+            ("https://elsewhere.example", None, true),
+            ("http://127.0.0.1:7420", Some("bh_1"), true),
+        ] {
+            settings.url = url.to_owned();
+            match Client::of(&settings, token) {
+                Ok(_) => assert!(sent, "{url}"),
+                Err(failure) => {
+                    assert!(!sent, "{url}: {failure:?}");
+                    assert!(failure.help.unwrap().contains(r"--url 'https://elsewhere.example/a'\''b'"));
+                }
+            }
+        }
+        (settings.url, settings.url_is_named) = ("https://elsewhere.example".to_owned(), true);
+        assert!(Client::of(&settings, Some("bh_1")).is_ok());
+    }
 
     #[test]
     fn parts_of_addresses_cannot_become_other_addresses() {

@@ -11,6 +11,8 @@ use bellhop_slack::catalog::{self, Catalog};
 use bellhop_slack::client::{self, Client};
 use bellhop_slack::limiter::{self, Limiter};
 
+use super::cache::Cache;
+use super::files;
 use super::output::{Exit, Failure, Out};
 use super::{Context, runtime};
 use crate::clock;
@@ -55,23 +57,24 @@ pub(super) struct Offline {
     pub(super) sandbox: Sandbox,
     pub(super) rules: Rules,
     data_dir: PathBuf,
+    file_bytes_max: u64,
     out: Out,
-    /// Removed when it is dropped.
-    _cache: Option<tempfile::TempDir>,
+    /// A temporary one ends with it.
+    _cache: Cache,
 }
 
 impl Offline {
-    /// Starts the sandbox. Compiled code is kept in the data directory, else in the user's cache.
+    /// Starts the sandbox. Compiled code is kept in the user's cache: the data directory may be one that somebody gave away.
     pub(super) fn start(context: &Context) -> Result<Self, Failure> {
         let settings = &context.settings;
-        let (cache_dir, cache) = cache_dir(&settings.data_dir)?;
+        let cache = Cache::of_the_user()?;
         let program = std::env::current_exe()
             .map_err(|e| Failure::failed("no-program", format!("the program cannot find itself: {e}")))?;
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let options = sandbox::Options {
             capabilities: format!("bellhop:slack@{}", bellhop_slack::wit::VERSION),
             functions: catalog::function_names().into_iter().map(str::to_owned).collect(),
-            cache_dir,
+            cache_dir: cache.path.clone(),
             limits: sandbox::Limits {
                 concurrent_calls_max: 4,
                 expression_instances_max: 4,
@@ -79,6 +82,7 @@ impl Offline {
                 component_bytes_max: size(settings.limits.plugin_bytes_max),
                 compile_cpu_s_max: settings.limits.compile_cpu_ms_max.div_ceil(1_000),
                 compile_memory_bytes_max: settings.limits.compile_memory_bytes_max,
+                compiled_bytes_max: settings.limits.compiled_bytes_max,
                 ..sandbox::Limits::default()
             },
             compile: CompileMode::Child { program },
@@ -88,6 +92,7 @@ impl Offline {
             sandbox: Sandbox::new(options).map_err(|e| refused(&e))?,
             rules: bellhop_slack::rules::rules(Catalog::built_in()),
             data_dir: settings.data_dir.clone(),
+            file_bytes_max: settings.limits.file_bytes_max,
             out: context.out,
             _cache: cache,
         })
@@ -101,7 +106,7 @@ impl Offline {
 
     /// Reads, inspects, describes and checks a plugin's file, as an installation would.
     pub(super) fn file(&self, path: &Path) -> Result<Seen, Failure> {
-        let bytes = std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?;
+        let bytes = files::bytes(path, self.file_bytes_max)?;
         self.bytes(&bytes, &path.display().to_string())
     }
 
@@ -138,7 +143,8 @@ impl Offline {
     /// What the data directory has. Where a host is using it, that is said and nothing of it is read.
     pub(super) fn stored(&self) -> Result<Stored, Failure> {
         let folder = self.data_dir.join("store");
-        if !folder.is_dir() {
+        // Only looking makes no store: in an empty folder, and in one that is no store, nothing is begun.
+        if !folder.join("format").is_file() {
             return Ok(Stored::default());
         }
         let _inside = self.runtime.enter();
@@ -220,23 +226,6 @@ pub(super) fn built() -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
-}
-
-/// Where compiled code is kept. Whoever can write there can run code in this process, so it is the user's own.
-fn cache_dir(data_dir: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Failure> {
-    if data_dir.is_dir() {
-        return Ok((data_dir.join("compiled"), None));
-    }
-    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
-    if let Some(folder) = cache.map(|cache| cache.join("bellhop/compiled"))
-        && std::fs::create_dir_all(&folder).is_ok()
-    {
-        return Ok((folder, None));
-    }
-    let folder = tempfile::tempdir()
-        .map_err(|e| Failure::failed("no-cache", format!("there is no folder for compiled code: {e}")))?;
-    Ok((folder.path().to_owned(), Some(folder)))
 }
 
 /// The sandbox's errors as ends of the program.

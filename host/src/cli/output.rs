@@ -108,7 +108,14 @@ impl Failure {
         if error.kind() == std::io::ErrorKind::NotFound {
             Self::missing("file-not-found", text)
         } else {
-            Self::failed("file-unreadable", text)
+            let failure = Self::failed("file-unreadable", text);
+            match error.kind() {
+                std::io::ErrorKind::InvalidInput => failure.with_help("put what it gives into a file first, and name that"),
+                std::io::ErrorKind::FileTooLarge => {
+                    failure.with_help("name another file; where it is the right one, raise `file_bytes_max` under [limits] in bellhop.toml")
+                }
+                _ => failure,
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! `bellhop plugin`: from a crate to a component, and what a component can do.
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -78,17 +80,16 @@ fn make(arguments: &Build, context: &Context) -> Result<Exit, Failure> {
             refusal(&why).with_help("name its actions: plugin! { publisher: \"…\", name: \"…\", actions: […] }")
         }
         toolchain::Error::Refused(why) => refusal(&why),
-        toolchain::Error::Compile(_) => Failure::failed("plugin-not-built", error.to_string()),
+        toolchain::Error::Compile(ref why) => {
+            Failure { help: why.remedy(), ..Failure::failed("plugin-not-built", error.to_string()) }
+        }
     })?;
     let seen = offline.bytes(&component, &dir.display().to_string())?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => target_folder(dir)?.join(format!("{}.wasm", seen.manifest.name)),
     };
-    // Beside its place first: what is at its place is always whole, and has passed every check.
-    let aside = out.with_extension("wasm.new");
-    write(&aside, &component)?;
-    std::fs::rename(&aside, &out).map_err(|e| Failure::unwritable(&out, &e))?;
+    write(&out, &component)?;
     let text = || {
         let mut text = format!(
             "{}: {} {}, {} bytes, {} imports, {} actions\n",
@@ -129,12 +130,26 @@ fn target_folder(dir: &Path) -> Result<PathBuf, Failure> {
     Ok(root.join("target/plugins"))
 }
 
+/// Writes beside its place first: what is at its place is always whole, and has passed every check. What stands there and
+/// leads elsewhere is replaced and not followed.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|e| Failure::unwritable(folder, &e))?;
-    }
-    std::fs::write(path, bytes).map_err(|e| Failure::unwritable(path, &e))
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let failed = |place: &Path, error: &std::io::Error| {
+        Failure::unwritable(place, error).with_help("name a file where you may write: --out FILE")
+    };
+    std::fs::create_dir_all(folder).map_err(|e| failed(folder, &e))?;
+    let mode = std::fs::Permissions::from_mode(FILE_MODE);
+    let mut aside = tempfile::Builder::new()
+        .prefix(".making-")
+        .permissions(mode)
+        .tempfile_in(folder)
+        .map_err(|e| failed(folder, &e))?;
+    aside.write_all(bytes).map_err(|e| failed(path, &e))?;
+    aside.persist(path).map(drop).map_err(|e| failed(path, &e.error))
 }
+
+/// What others may do with a plugin that was built, before the mask of whoever builds it.
+const FILE_MODE: u32 = 0o666;
 
 /// `71234` as `71,234`.
 fn thousands(number: usize) -> String {
@@ -155,4 +170,43 @@ fn list(context: &Context) -> Result<Exit, Failure> {
         "/v1/plugins",
         &[("NAME", "/name"), ("VERSION", "/version"), ("PUBLISHER", "/publisher"), ("DIGEST", "/digest")],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn author_d6_a_place_that_cannot_be_written_is_said_with_what_helps() {
+        let place = tempfile::Builder::new().prefix("a space ").tempdir().unwrap();
+        let out = place.path().join("new folder/plugin.wasm");
+        write(&out, b"one").unwrap();
+        write(&out, b"another").unwrap();
+        assert_eq!(fs::read(&out).unwrap(), b"another");
+        assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o400, 0o400);
+        assert_eq!(out.parent().unwrap().read_dir().unwrap().count(), 1, "nothing is left beside it");
+        fs::create_dir(place.path().join("folder")).unwrap();
+        fs::write(place.path().join("folder/in-it"), "x").unwrap();
+        // A folder, what is below a file, and a file system on which nobody writes.
+        for out in [place.path().join("folder"), out.join("below.wasm"), PathBuf::from("/proc/none/plugin.wasm")] {
+            let failure = write(&out, b"x").unwrap_err();
+            assert_eq!(failure.code, "file-unwritable", "{failure:?}");
+            assert!(failure.help.as_deref().unwrap_or_default().contains("--out FILE"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn author_d6_what_is_built_follows_no_link() {
+        let place = tempfile::tempdir().unwrap();
+        let (out, other) = (place.path().join("plugin.wasm"), place.path().join("precious"));
+        fs::write(&other, "precious").unwrap();
+        for link in [out.clone(), out.with_extension("wasm.new")] {
+            symlink(&other, link).unwrap();
+        }
+        write(&out, b"component").unwrap();
+        assert_eq!((fs::read(&out).unwrap(), fs::read(&other).unwrap()), (b"component".to_vec(), b"precious".to_vec()));
+    }
 }

@@ -14,8 +14,11 @@ const NAMES_ONLY: [&str; 2] = ["/v1/connection-links", "/v1/schema/workflow.json
 /// The words of a line as a shell takes them.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for c in line.chars() {
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
         match (quote, c) {
+            // Outside of quotes it takes the next one as it is.
+            (None, '\\') => word.get_or_insert_default().extend(chars.next()),
             (Some(open), c) if c == open => quote = None,
             (None, '\'' | '"') => {
                 quote = Some(c);
@@ -148,6 +151,43 @@ fn attack_b14_each_command_and_route_of_a_remedy_is_there() {
         wrong.push(format!("{place}: {method} {path} leads nowhere"));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// By a shell that is there: one word comes out as it went in, whatever is in it.
+#[test]
+fn author_d5_a_word_of_a_command_is_what_a_shell_takes_for_one() {
+    let texts = [
+        "plain",
+        "",
+        "a b",
+        "it's",
+        "$(touch x)",
+        "`id`",
+        "a;b|c&d",
+        "#x",
+        "*",
+        "~",
+        "~/x",
+        "\"",
+        "\\",
+        "é",
+        "{a,b}",
+        "!x",
+        "chat.postMessage:channel=#it-*",
+        "/do/0/say hello#0",
+        "a\\'b",
+    ];
+    for text in texts {
+        let word = bellhop_core::text::shell_word(text);
+        let shell = std::process::Command::new("sh").args(["-c", &format!("printf %s {word}")]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&shell.stdout), text, "{word}");
+        assert_eq!(words(&word), [text], "{word}");
+    }
+    for (text, word) in
+        [("a\nb", r"$'a\012b'"), ("\u{202e}x'", r"$'\342\200\256x\''"), ("\u{1b}[2J\\", r"$'\033[2J\\'")]
+    {
+        assert_eq!(bellhop_core::text::shell_word(text), word);
+    }
 }
 
 #[test]

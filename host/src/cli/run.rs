@@ -1,6 +1,6 @@
 //! `bellhop run`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bellhop_core::diagnostic::render;
 use clap::Args;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::http::{Answer, Ask, Client, pairs, workflow_path};
 use super::output::{Exit, Failure};
-use super::{Context, browse, problem, runs, workflows};
+use super::{Context, browse, files, problem, runs, workflows};
 
 /// `bellhop run`
 #[derive(Debug, Args)]
@@ -38,13 +38,13 @@ pub(super) struct Run {
 
 pub(super) fn run(arguments: &Run, context: &Context) -> Result<Exit, Failure> {
     let input = match &arguments.input {
-        Some(input) => read_input(input)?,
+        Some(input) => read_input(input, context)?,
         None => json!({}),
     };
     let client = Client::new(context)?;
     let mut version = arguments.workflow_version.clone();
     let path = if is_file(&arguments.workflow) {
-        let applied = workflows::apply(&client, Path::new(&arguments.workflow))?;
+        let applied = workflows::apply(context, &client, Path::new(&arguments.workflow))?;
         if !context.out.is_json() {
             // What blocks is said when the start is refused.
             applied.say(context, |diagnostic| !diagnostic.is_error());
@@ -104,19 +104,16 @@ fn is_file(text: &str) -> bool {
 }
 
 /// An input: a file, standard input, or the JSON itself.
-pub(super) fn read_input(text: &str) -> Result<Value, Failure> {
+pub(super) fn read_input(text: &str, context: &Context) -> Result<Value, Failure> {
+    let bytes_max = context.settings.limits.file_bytes_max;
     let trimmed = text.trim_start();
     if trimmed.starts_with(['{', '[', '"']) {
         return serde_json::from_str(text).map_err(|e| Failure::usage(format!("--input is no JSON: {e}")));
     }
     if text == "-" {
-        let read = std::io::read_to_string(std::io::stdin());
-        let read = read.map_err(|e| Failure::unreadable(Path::new("standard input"), &e))?;
-        return document("standard input", &read);
+        return document("standard input", &files::standard_input(bytes_max)?);
     }
-    let path = PathBuf::from(text);
-    let read = std::fs::read_to_string(&path).map_err(|e| Failure::unreadable(&path, &e))?;
-    document(text, &read)
+    document(text, &files::text(Path::new(text), bytes_max)?)
 }
 
 /// JSON or YAML.

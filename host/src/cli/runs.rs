@@ -168,7 +168,7 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
         Runs::Resolve(resolve) => {
             let mut body = json!({ "done": resolve.done && !resolve.not_done });
             if let Some(answer) = &resolve.answer {
-                body["answer"] = run::read_input(answer)?;
+                body["answer"] = run::read_input(answer, context)?;
             }
             if let Some(task) = &resolve.task {
                 body["task"] = json!(task);

@@ -1,18 +1,22 @@
 //! `bellhop serve` and `bellhop dev`: flags only; the host puts itself together elsewhere.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use bellhop_core::requirement::{Kind, Permission, TokenKind};
-use bellhop_core::text::is_steering;
+use bellhop_core::text::{is_steering, shell_word};
 use bellhop_slack::client::Secret;
 use clap::Args;
 
 use super::arguments::Listen;
+use super::cache::Cache;
+use super::http::{is_on_this_machine, of_this_folder};
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
 use super::{Context, environment, offline};
 use crate::api::problem::without_tokens;
-use crate::serve;
+use crate::serve::{self, lines::Lines};
 
 /// `bellhop serve`
 #[derive(Debug, Args)]
@@ -63,9 +67,14 @@ fn options(
     slack_url: Option<&String>,
     budget_scale: f64,
     provision: serve::Provision,
+    compiled_dir: PathBuf,
     context: &Context,
 ) -> Result<serve::Options, Failure> {
     let settings = &context.settings;
+    if slack_url.is_none() && !settings.slack_url_is_named && !is_on_this_machine(&settings.slack_url) {
+        let flag = format!("--slack-url {}", shell_word(&settings.slack_url));
+        return Err(of_this_folder("what Slack is told", &settings.slack_url, &flag));
+    }
     let slack_url = slack_url.unwrap_or(&settings.slack_url).clone();
     let scaled = (budget_scale - 1.0).abs() > f64::EPSILON;
     if scaled && slack_url.contains(SLACK_HOST) {
@@ -73,6 +82,7 @@ fn options(
     }
     Ok(serve::Options {
         data_dir: settings.data_dir.clone(),
+        compiled_dir,
         listen: listen.listen.unwrap_or(settings.listen),
         metrics_listen: listen.metrics_listen.or(settings.metrics_listen),
         trusted_proxies: settings.trusted_proxies.clone(),
@@ -106,20 +116,56 @@ impl<W: std::io::Write> std::io::Write for Steady<W> {
     }
 }
 
-fn log(logging: &Logging, context: &Context) -> Result<(), Failure> {
+/// Where a host keeps its compiled code: in its own folder where that was named by whoever starts it, else in the cache of
+/// the user, which has to stay as long as the host. The folder in which a host is started may be anybody's.
+fn compiled(context: &Context) -> Result<(PathBuf, Option<Cache>), Failure> {
+    let settings = &context.settings;
+    if settings.data_dir_is_named {
+        return Ok((settings.data_dir.join("compiled"), None));
+    }
+    let cache = Cache::of_the_user()?;
+    Ok((cache.path.clone(), Some(cache)))
+}
+
+/// The log. Dropped, it waits for its reader, and not for long.
+struct Log(Lines, Duration);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _all = self.0.flush(self.1);
+    }
+}
+
+fn log(logging: &Logging, context: &Context) -> Result<Log, Failure> {
     let filter = logging.log.as_deref().unwrap_or(&context.settings.log);
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|e| Failure::usage(format!("`{filter}` does not say what to log: {e}")))?;
+    let limits = &context.settings.limits;
+    let bytes_max = usize::try_from(limits.log_queue_bytes_max).unwrap_or(usize::MAX);
+    let dropped = |lines: u64| tracing::warn!(lines, "lines of the log were dropped, because nobody read them");
+    let log = Lines::start("log", std::io::stderr(), bytes_max, dropped)
+        .map_err(|e| Failure::failed("no-runtime", format!("the program cannot start its threads: {e}")))?;
+    let (text, json) = (log.clone(), log.clone());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Steady(std::io::stderr(), false))
+        .with_writer(move || Steady(text.clone(), false))
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second start in one process keeps the first one's log.
-    let _already = match logging.log_format.unwrap_or(context.settings.log_format) {
+    let begun = match logging.log_format.unwrap_or(context.settings.log_format) {
         LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.with_writer(|| Steady(std::io::stderr(), true)).json().try_init(),
+        LogFormat::Json => lines.with_writer(move || Steady(json.clone(), true)).json().try_init(),
     };
-    Ok(())
+    if begun.is_ok() {
+        // As the log, it waits for no reader.
+        std::panic::set_hook(Box::new(|panic| {
+            let backtrace = std::backtrace::Backtrace::capture();
+            let captured = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
+            let thread = std::thread::current();
+            let backtrace = captured.then(|| tracing::field::display(backtrace));
+            tracing::error!(thread = thread.name(), backtrace, "{panic}");
+        }));
+    }
+    Ok(Log(log, Duration::from_millis(limits.log_flush_ms_max)))
 }
 
 fn failure(error: &serve::Error) -> Failure {
@@ -127,6 +173,10 @@ fn failure(error: &serve::Error) -> Failure {
         serve::Error::InUse(_) => Failure::storage(error.to_string())
             .with_help("stop that process first, or name another folder by --data-dir"),
         serve::Error::Store(_) => Failure::storage(error.to_string()),
+        serve::Error::Folder(why) => {
+            Failure { exit: Exit::Storage, ..Failure::failed("data-dir-refused", why.to_string()) }
+                .with_help(why.remedy())
+        }
         serve::Error::Listen { .. } => {
             Failure::failed("host-failed", error.to_string()).with_help("name another address by --listen")
         }
@@ -144,10 +194,12 @@ fn failure(error: &serve::Error) -> Failure {
 }
 
 pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failure> {
-    log(&arguments.logging, context)?;
+    let _log = log(&arguments.logging, context)?;
     let connections = environment::connections(std::env::vars_os())?;
     let provision = serve::Provision { connections, ..serve::Provision::default() };
-    let options = options(&arguments.listen, arguments.slack_url.as_ref(), arguments.budget_scale, provision, context)?;
+    let (compiled, _cache) = compiled(context)?;
+    let slack_url = arguments.slack_url.as_ref();
+    let options = options(&arguments.listen, slack_url, arguments.budget_scale, provision, compiled, context)?;
     // As many threads as the machine has, and two more: an expression may hold one for some milliseconds.
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -181,7 +233,7 @@ fn is_reached_here(address: IpAddr) -> bool {
 }
 
 pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
-    log(&arguments.logging, context)?;
+    let _log = log(&arguments.logging, context)?;
     if !is_reached_here(arguments.slack_listen.ip()) {
         let message = format!(
             "--slack-listen {}: a simulated Slack speaks plain HTTP, which this host sends tokens over only on its own machine",
@@ -210,7 +262,8 @@ pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
         }
         let connections = simulated().collect();
         let provision = serve::Provision { connections, plugins, token_each_start: true };
-        let options = options(&arguments.listen, Some(&url), arguments.budget_scale, provision, context)?;
+        let (compiled, _cache) = compiled(context)?;
+        let options = options(&arguments.listen, Some(&url), arguments.budget_scale, provision, compiled, context)?;
         let served = serve::serve(options).await.map_err(|e| failure(&e));
         running.stop().await;
         served.map(|()| Exit::Done)

@@ -11,6 +11,7 @@ use super::arguments::Global;
 use super::output::Failure;
 use crate::api::Net;
 use crate::limits::{self, Limits};
+use crate::serve::read::whole;
 
 /// The file that is read when it is there.
 const FILE: &str = "bellhop.toml";
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     /// Where a host keeps everything.
     pub(crate) data_dir: PathBuf,
+    /// Whether whoever calls has named it: one that a folder brings along may be anybody's.
+    pub(crate) data_dir_is_named: bool,
     /// Where a host serves.
     pub(crate) listen: SocketAddr,
     /// Where a host serves its metrics besides.
@@ -43,8 +46,12 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: Vec<Net>,
     /// Where the verbs that need a server find it.
     pub(crate) url: String,
+    /// Whether whoever calls has named it, or nobody has: a token is sent there.
+    pub(crate) url_is_named: bool,
     /// Slack's address; another one only for a simulator.
     pub(crate) slack_url: String,
+    /// Whether whoever calls has named it, or nobody has: Slack's tokens are sent there.
+    pub(crate) slack_url_is_named: bool,
     /// What is logged.
     pub(crate) log: String,
     /// How.
@@ -81,30 +88,43 @@ impl Settings {
             None if Path::new(FILE).is_file() => (Some(FILE.into()), read(Path::new(FILE))?),
             None => (None, Written::default()),
         };
+        Ok(Self::of(global, file, written))
+    }
+
+    fn of(global: &Global, file: Option<PathBuf>, written: Written) -> Self {
         let listen = written.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7420)));
+        // What a file says that only lies in this folder is what anybody may have said.
+        let file_is_named = global.config.is_some();
+        let url_is_named = global.url.is_some() || written.url.is_none() || file_is_named;
+        let is_slack = |url: &String| url.trim_end_matches('/') == SLACK_URL;
+        let slack_url_is_named = written.slack_url.as_ref().is_none_or(is_slack) || file_is_named;
+        let data_dir_is_named = global.data_dir.is_some() || (file_is_named && written.data_dir.is_some());
         let url = global.url.clone().or(written.url).unwrap_or_else(|| format!("http://{listen}"));
-        Ok(Self {
+        Self {
             file,
             data_dir: global.data_dir.clone().or(written.data_dir).unwrap_or_else(|| ".bellhop".into()),
+            data_dir_is_named,
             listen,
             metrics_listen: written.metrics_listen,
             trusted_proxies: written.trusted_proxies,
             url,
+            url_is_named,
+            slack_url_is_named,
             slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
             log: written.log.unwrap_or_else(|| "info".to_owned()),
             log_format: written.log_format.unwrap_or(LogFormat::Text),
             limits: written.limits,
-        })
+        }
     }
 }
 
 fn read(path: &Path) -> Result<Written, Failure> {
-    let unreadable = |e: std::io::Error| Failure::usage(format!("the configuration {}: {e}", path.display()));
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(Failure::usage(format!("the configuration {} has {size} bytes", path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let failed = |why: &dyn std::fmt::Display| Failure::usage(format!("the configuration {}: {why}", path.display()));
+    let bytes = whole(path, FILE_BYTES_MAX).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => failed(&format!("it has more than {FILE_BYTES_MAX} bytes")),
+        _ => failed(&error),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| failed(&"stream did not contain valid UTF-8"))?;
     parse(&path.display().to_string(), &text).map_err(|diagnostics| {
         Failure::usage(format!("the configuration {} cannot be used", path.display())).with_diagnostics(diagnostics)
     })
@@ -282,6 +302,21 @@ mod tests {
         assert_eq!(written.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
         assert_eq!(written.log_format, Some(LogFormat::Json));
         assert_eq!((written.limits.live_runs_max, written.limits.guest_memory_bytes_max), (1_000, 0x100_0000));
+    }
+
+    #[test]
+    fn author_d8_what_only_lies_in_a_folder_names_nothing_for_whoever_calls() {
+        let nothing = Global { config: None, data_dir: None, url: None, output: None };
+        let text = "url = \"https://elsewhere.example\"\nslack_url = \"https://slack.example\"\ndata_dir = \"there\"\n";
+        let named = |global: &Global, text: &str| {
+            let settings = Settings::of(global, Some(FILE.into()), parse(FILE, text).unwrap());
+            (settings.url_is_named, settings.slack_url_is_named, settings.data_dir_is_named)
+        };
+        assert_eq!(named(&nothing, text), (false, false, false));
+        assert_eq!(named(&nothing, "slack_url = \"https://slack.com/\""), (true, true, false));
+        assert_eq!(named(&Global { config: Some(FILE.into()), ..nothing.clone() }, text), (true, true, true));
+        let flags = Global { data_dir: Some("here".into()), url: Some("https://host.example".into()), ..nothing };
+        assert_eq!(named(&flags, text), (true, false, true));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::http::{Client, segment};
 use super::output::{Exit, Failure, columns, plain};
-use super::{Context, browse, run};
+use super::{Context, browse, files, run};
 
 /// `bellhop tables`
 #[derive(Debug, Subcommand)]
@@ -44,7 +44,7 @@ pub(super) struct Show {
 pub(super) fn run(arguments: &Tables, context: &Context) -> Result<Exit, Failure> {
     match arguments {
         Tables::Put(put) => {
-            let table = read(&put.file)?;
+            let table = read(&put.file, context.settings.limits.file_bytes_max)?;
             let path = format!("/v1/tables/{}", segment(&put.name));
             let answer = Client::new(context)?.send("PUT", &path, &json!(table))?.body;
             let version = answer.get("version").and_then(Value::as_u64).unwrap_or_default();
@@ -84,9 +84,9 @@ fn text(answer: &Value) -> String {
 ///
 /// # Errors
 /// It cannot be read, or is no table: exit code 3.
-pub(super) fn read(path: &Path) -> Result<Table, Failure> {
+pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Table, Failure> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::unreadable(path, &e))?;
+    let text = files::text(path, bytes_max)?;
     let table = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
         of_csv(&text)
     } else {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::http::{Ask, Client, pairs, query, workflow_path};
 use super::output::{Exit, Failure, plain};
-use super::{Context, browse, problem};
+use super::{Context, browse, files, problem};
 
 /// `bellhop workflows`
 #[derive(Debug, Subcommand)]
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Workflows, context: &Context) -> Result<Exit, Fail
             let client = Client::new(context)?;
             let mut answers = Vec::new();
             for file in &apply_all.files {
-                let applied = apply(&client, file)?;
+                let applied = apply(context, &client, file)?;
                 if !context.out.is_json() {
                     context.out.text(&format!(
                         "{}  {} {}",
@@ -118,9 +118,9 @@ impl Applied {
 }
 
 /// Registers the definition in `path` under the name that its document has.
-pub(super) fn apply(client: &Client, path: &Path) -> Result<Applied, Failure> {
+pub(super) fn apply(context: &Context, client: &Client, path: &Path) -> Result<Applied, Failure> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| Failure::unreadable(path, &e))?;
+    let bytes = files::bytes(path, context.settings.limits.file_bytes_max)?;
     let faulty = |diagnostics| {
         let failure = Failure::failed("definition-invalid", format!("{file} has faults; nothing was registered"));
         Failure { exit: Exit::Diagnostics, ..failure.with_diagnostics(diagnostics) }

@@ -2,6 +2,7 @@
 
 use bellhop_core::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, code as core_code};
 use bellhop_core::requirement::Elsewhere;
+use bellhop_core::text::shell_word;
 
 use super::Engine;
 use super::accept::code;
@@ -46,7 +47,7 @@ pub(super) fn is_broken(broken: &Broken) -> Diagnostic {
     let name = &broken.new.name;
     let again = Remedy {
         title: "ask Slack again, once its tokens are put right".to_owned(),
-        command: Some(format!("bellhop connections test {name}")),
+        command: Some(format!("bellhop connections test {}", shell_word(name))),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
             path: format!("/v1/connections/{name}/test"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bellhop_core::diagnostic::{Code, Diagnostic, HttpRemedy, Needs, Remedy, Retryable};
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Status};
+use bellhop_core::text::shell_word;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::reconcile::{Verdict, answer};
 use serde_json::{Value, json};
@@ -172,7 +173,8 @@ fn needs(run: RunId, key: &CallKey, name: &str, method: Option<&Method>, why: &s
     diagnostic.needs = Some(Needs { text: Some(shape), ..Needs::default() });
     let shown = example.unwrap_or(Value::Null);
     let task = &key.execution.pointer;
-    let command = format!("bellhop runs resolve {run} --task {task} --done --answer '{shown}'");
+    let (word, answer) = (shell_word(task), shown.to_string());
+    let command = format!("bellhop runs resolve {run} --task {word} --done --answer {}", shell_word(&answer));
     let body = json!({ "task": task, "done": true, "answer": shown });
     let path = format!("/v1/runs/{run}/resolve");
     diagnostic.remedies = vec![
@@ -183,7 +185,7 @@ fn needs(run: RunId, key: &CallKey, name: &str, method: Option<&Method>, why: &s
         },
         Remedy {
             title: "or, if it was not carried out, say that: it is sent again".to_owned(),
-            command: Some(format!("bellhop runs resolve {run} --task {task} --not-done")),
+            command: Some(format!("bellhop runs resolve {run} --task {word} --not-done")),
             http: None,
         },
     ];

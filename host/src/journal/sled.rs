@@ -85,6 +85,7 @@ impl Sled {
         let dir = &options.dir;
         let io = |source| OpenError::Io { dir: dir.clone(), file: dir.clone(), source };
         let io_db = |source| OpenError::Io { dir: dir.clone(), file: dir.join("db"), source };
+        files::check_files(dir)?;
         let known_before = files::check_format(dir)?;
         files::make_dir(dir).map_err(io)?;
         let lock = files::lock(dir)?;

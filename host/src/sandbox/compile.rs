@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher};
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -27,16 +27,12 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::cache::Cache;
 use super::{Error, Limits, Refusal, engine};
 
 /// The hidden verb by which the program compiles a component for itself:
 /// `bellhop __compile IN OUT CPU_SECONDS MEMORY_BYTES`.
 pub(crate) const COMPILE_VERB: &str = "__compile";
-
-/// Machine code.
-const SUFFIX: &str = ".cwasm";
-/// Machine code that is being written.
-const UNFINISHED: &str = ".making-";
 
 /// How much the compiler lets others go before it: as much as there is.
 const PATIENCE: i32 = 19;
@@ -77,12 +73,9 @@ pub(super) struct Compiler {
 
 struct Inner {
     engine: Engine,
-    cache_dir: PathBuf,
+    cache: Cache,
     mode: CompileMode,
     limits: Limits,
-    /// What must be the same for machine code to fit: wasmtime's version, its settings, and the
-    /// features of this processor.
-    compatibility: String,
     small: Semaphore,
     large: Semaphore,
     /// What is being compiled. Whoever asks for the same waits for the same; when nobody is left who asks, it is dropped,
@@ -96,22 +89,23 @@ impl Compiler {
     pub(super) fn new(engine: Engine, cache_dir: PathBuf, mode: CompileMode, limits: Limits) -> Result<Self, Error> {
         let mut hasher = Fingerprint(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        let compatibility = hasher.0.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let compatibility: String = hasher.0.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let (small, large) = (Semaphore::new(SMALL_AT_ONCE), Semaphore::new(LARGE_AT_ONCE));
-        let inner = Inner { engine, cache_dir, mode, limits, compatibility, small, large, jobs: Mutex::default() };
-        inner.make_folder().map_err(|e| inner.io(&e))?;
-        inner.prune();
+        let unfinished_s_max = 2 * limits.compile_wall_s_max;
+        let cache = Cache::open(cache_dir.clone(), &compatibility, unfinished_s_max, limits.compiled_bytes_max)
+            .map_err(|e| unusable(&cache_dir, &e))?;
+        let inner = Inner { engine, cache, mode, limits, small, large, jobs: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     #[cfg(test)]
     pub(super) fn is_cached(&self, digest: &Digest) -> bool {
-        self.inner.path(digest).is_file()
+        self.inner.cache.find(digest).is_some()
     }
 
     /// The machine code, if it is in the cache and can be used.
     pub(super) fn load(&self, digest: &Digest) -> Option<Component> {
-        self.inner.cached(&self.inner.path(digest))
+        self.inner.cached(digest)
     }
 
     /// The machine code of `bytes`, from the cache or made now. `bytes` have been inspected. Dropped, it stops making
@@ -143,38 +137,6 @@ impl Inner {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whoever can write into this folder can run code in the host.
-    fn make_folder(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.cache_dir)
-    }
-
-    /// Removes what this program cannot use: machine code of another version of it, and what a killed one
-    /// left half made. Whatever is wrongly removed is made again.
-    fn prune(&self) {
-        let Ok(entries) = self.cache_dir.read_dir() else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let other = name.ends_with(SUFFIX) && !name.ends_with(&self.ending());
-            let left = name.starts_with(UNFINISHED)
-                && entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| {
-                    at.elapsed().is_ok_and(|age| age > Duration::from_secs(2 * self.limits.compile_wall_s_max))
-                });
-            if other || left {
-                // Another process may have been faster.
-                let _ = fs::remove_file(entry.path());
-            }
-        }
-    }
-
-    fn ending(&self) -> String {
-        format!("-{}-{}{SUFFIX}", self.compatibility, std::env::consts::ARCH)
-    }
-
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.cache_dir.join(format!("{}{}", digest.hex(), self.ending()))
-    }
-
     /// Waits for a turn and compiles.
     async fn make(&self, digest: Digest, bytes: &[u8]) -> Result<Component, Error> {
         let (lane, cpu_s_max) = if bytes.len() <= SMALL_BYTES_MAX {
@@ -187,18 +149,17 @@ impl Inner {
             return Err(Error::Busy("other plugins are being compiled".to_owned()));
         };
         // Somebody else may have made it while this waited.
-        let path = self.path(&digest);
-        if let Some(component) = self.cached(&path) {
+        if let Some(component) = self.cached(&digest) {
             return Ok(component);
         }
-        match self.compile(bytes, &path, cpu_s_max).await {
+        match self.compile(bytes, &digest, cpu_s_max).await {
             // The folder was removed meanwhile: it is made anew.
-            Err(_) if !self.cache_dir.is_dir() => self.compile(bytes, &path, cpu_s_max).await,
+            Err(_) if !self.cache.folder().is_dir() => self.compile(bytes, &digest, cpu_s_max).await,
             made => made,
         }
     }
 
-    async fn compile(&self, bytes: &[u8], path: &Path, cpu_s_max: u64) -> Result<Component, Error> {
+    async fn compile(&self, bytes: &[u8], digest: &Digest, cpu_s_max: u64) -> Result<Component, Error> {
         let artefact = self.aside()?;
         match &self.mode {
             CompileMode::Child { program } => self.compile_in_child(program, bytes, artefact.path(), cpu_s_max).await?,
@@ -208,31 +169,25 @@ impl Inner {
                 fs::write(artefact.path(), code).map_err(|e| self.io(&e))?;
             }
         }
-        artefact.as_file().sync_all().map_err(|e| self.io(&e))?;
-        artefact.persist(path).map_err(|e| self.io(&e.error))?;
+        let code = artefact.as_file().try_clone().map_err(|e| self.io(&e))?;
+        self.cache.keep(artefact, digest).map_err(|e| self.io(&e))?;
         // It compiled, so what is left to be wrong is its size: the pool's slots have theirs.
-        load(&self.engine, path)
+        load(&self.engine, code)
             .map_err(|e| Error::Refused(Refusal::Mismatch { detail: plain(&format!("{e:#}")).into_owned() }))
     }
 
-    fn cached(&self, path: &Path) -> Option<Component> {
-        if !path.is_file() {
-            return None;
-        }
-        match load(&self.engine, path) {
+    fn cached(&self, digest: &Digest) -> Option<Component> {
+        match load(&self.engine, self.cache.find(digest)?) {
             Ok(component) => Some(component),
             Err(error) => {
-                tracing::warn!(path = %path.display(), error = %error, "a compiled plugin cannot be read and is made anew");
+                tracing::warn!(%digest, %error, "a compiled plugin cannot be read and is made anew");
                 None
             }
         }
     }
 
-    /// A file in the cache folder that only we can read, renamed when it is whole. The folder is made anew when it is
-    /// not there any more.
     fn aside(&self) -> Result<tempfile::NamedTempFile, Error> {
-        self.make_folder().map_err(|e| self.io(&e))?;
-        tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.cache_dir).map_err(|e| self.io(&e))
+        self.cache.aside().map_err(|e| self.io(&e))
     }
 
     async fn compile_in_child(&self, program: &Path, bytes: &[u8], output: &Path, cpu_s_max: u64) -> Result<(), Error> {
@@ -295,23 +250,36 @@ impl Inner {
     }
 
     fn io(&self, error: &io::Error) -> Error {
-        Error::Unavailable(format!("the cache {} cannot be written: {error}", self.cache_dir.display()))
+        unusable(self.cache.folder(), error)
     }
+}
+
+fn unusable(folder: &Path, error: &io::Error) -> Error {
+    Error::Unavailable(format!("the folder of compiled code {} cannot be used: {error}", folder.display()))
 }
 
 fn refused(detail: &str) -> Error {
     Error::Refused(Refusal::Compile { detail: plain(detail).into_owned() })
 }
 
-/// Maps machine code of ours into the process.
+/// Maps machine code of ours into the process. What is mapped is the open file, whatever stands under its name by now.
 #[allow(unsafe_code, reason = "wasmtime cannot check machine code; where ours comes from is told below")]
-fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+fn load(engine: &Engine, mut code: File) -> wasmtime::Result<Component> {
+    let open = PathBuf::from(format!("/proc/self/fd/{}", code.as_raw_fd()));
+    let mut bytes = Vec::new();
+    let mapped = open.exists();
+    if !mapped {
+        // A machine that has no such names: what is read is a copy.
+        code.rewind()?;
+        code.read_to_end(&mut bytes)?;
+    }
     // SAFETY: the file was written by `Engine::precompile_component` in this process or its child, from bytes that
-    // had been validated, under a name that nobody else makes: the folder is the host's own (0700), the file is
-    // written aside and renamed, and never changed afterwards, so the mapping stays what it was. Bytes from
+    // had been validated, and either comes from there or was found by `Cache::find`: in a folder into which this user
+    // alone can write and that was named by no text or folder of others, with a checksum of its component and its content
+    // in its name. It is written aside, renamed and never changed afterwards, so the mapping stays what it was. Bytes from
     // plugin authors are refused before they come here when they are native code. Wasmtime itself refuses a file
     // of another version, other settings, or another processor.
-    unsafe { Component::deserialize_file(engine, path) }
+    unsafe { if mapped { Component::deserialize_file(engine, &open) } else { Component::deserialize(engine, &bytes) } }
 }
 
 /// The child's side of [`CompileMode::Child`]; `arguments` are those after the verb.

@@ -12,6 +12,7 @@
 
 pub(crate) mod bench;
 mod bindings;
+mod cache;
 mod compile;
 mod cpu;
 mod engine;
@@ -34,6 +35,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 pub(crate) use bindings::{Halt, Host};
+pub(crate) use cache::own_folder;
 pub(crate) use compile::{COMPILE_VERB, CompileMode, compile_as_child};
 pub(crate) use inspection::Inspection;
 pub(crate) use instance::{Budget, Call, Context, Trap};
@@ -53,7 +55,8 @@ pub(crate) struct Options {
     /// Its functions, as `interface.function`: `chat.post-message`. Each is
     /// `func(args: string) -> result<string, string>`.
     pub functions: Vec<String>,
-    /// Where compiled components are kept; made when it is not there. Whoever can write here can run code in the host.
+    /// Where compiled components are kept; made when it is not there. Whoever can write here can run code in the host, so
+    /// it has to be this user's own, and nobody but this user may have named it.
     pub cache_dir: PathBuf,
     /// Sizes of the engine.
     pub limits: Limits,
@@ -90,6 +93,8 @@ pub(crate) struct Limits {
     pub compile_memory_bytes_max: u64,
     /// How long compiling one plugin may take.
     pub compile_wall_s_max: u64,
+    /// Compiled components that are kept, together.
+    pub compiled_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -105,6 +110,7 @@ impl Default for Limits {
             compile_cpu_s_max: 60,
             compile_memory_bytes_max: 4 << 30,
             compile_wall_s_max: COMPILE_S_MAX,
+            compiled_bytes_max: 1 << 30,
         }
     }
 }

@@ -18,6 +18,9 @@ pub(super) const CARGO_VARIABLE: &str = "BELLHOP_GUEST_CARGO";
 #[allow(dead_code, reason = "the build script, which includes this file, reads it")]
 pub(super) const VARIABLES: &[&str] = &[CARGO_VARIABLE];
 
+/// Of what a compiler says that does not work, the part that is shown.
+const SAID_CHARS_MAX: usize = 500;
+
 /// Profile settings as the workspace has them, for crates that are elsewhere: small, and no unwinding,
 /// which a component could not use.
 const PROFILE: &[&str] = &[
@@ -63,6 +66,14 @@ pub(crate) enum Error {
          rustc-web cargo-web rust-web-src rust-web-llvm lld-22 (1.95 or newer) do, with {CARGO_VARIABLE}=/usr/bin/cargo"
     )]
     NoTarget,
+    /// The compiler does not even say where its libraries are.
+    #[error("{program} does not work: {said}")]
+    Broken {
+        /// Which.
+        program: String,
+        /// The first line of what it says.
+        said: String,
+    },
     /// Cargo or rustc cannot be started.
     #[error("{program} cannot be started: {source}")]
     NotStarted {
@@ -71,7 +82,7 @@ pub(crate) enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The crate does not compile; what the compiler says is on standard error.
+    /// The crate does not compile, or cargo cannot work there; what it says is on standard error.
     #[error("{} does not compile", .0.display())]
     Failed(PathBuf),
     /// The crate makes no WebAssembly module.
@@ -90,6 +101,26 @@ pub(crate) enum Error {
     Encode(String),
 }
 
+impl Error {
+    /// What helps beside what is said.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::NoTarget | Self::NoModule(_) => return None,
+            Self::NotStarted { .. } => format!(
+                "install Rust with the target {TARGET}; where its cargo is not in PATH, name it by {CARGO_VARIABLE}"
+            ),
+            Self::Broken { .. } => {
+                format!("see that it works in this shell (it may need HOME), or name another cargo by {CARGO_VARIABLE}")
+            }
+            Self::Failed(_) => "mend what the compiler says above; where it says that it cannot write, have it write \
+                                elsewhere by CARGO_TARGET_DIR, and name a place for the plugin by --out"
+                .to_owned(),
+            Self::Unreadable { .. } => "have cargo write elsewhere by CARGO_TARGET_DIR".to_owned(),
+            Self::Encode(_) => "build it with the SDK of this version of the program".to_owned(),
+        })
+    }
+}
+
 /// A cargo, its compiler, and whether the standard library has to be built.
 struct Toolchain {
     cargo: PathBuf,
@@ -99,7 +130,7 @@ struct Toolchain {
 
 impl Toolchain {
     fn find() -> Result<Self, Error> {
-        match env::var_os(CARGO_VARIABLE) {
+        match env::var_os(CARGO_VARIABLE).filter(|cargo| !cargo.is_empty()) {
             Some(cargo) => Self::named(cargo.into()),
             None => {
                 let or = |variable: &str, usual: &str| env::var_os(variable).unwrap_or_else(|| usual.into()).into();
@@ -148,6 +179,16 @@ fn has_target(rustc: &Path) -> Result<bool, Error> {
         .args(["--print", "target-libdir", "--target", TARGET])
         .output()
         .map_err(|source| Error::NotStarted { program: rustc.display().to_string(), source })?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().map(str::trim).find(|line| !line.is_empty());
+    match said {
+        // One that does not know the target says so of the target.
+        Some(said) if !output.status.success() && !said.contains(TARGET) && !said.contains("target spec") => {
+            let said = said.chars().take(SAID_CHARS_MAX).collect();
+            return Err(Error::Broken { program: rustc.display().to_string(), said });
+        }
+        _ => {}
+    }
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     let has_core = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("libcore"))
@@ -246,6 +287,22 @@ mod tests {
         let dir = package("");
         let error = compile(dir.path(), &Options { target_dir: Some(dir.path().join("t")), verbose: false });
         assert!(error.unwrap_err().to_string().contains("crate-type = [\"cdylib\"]"));
+    }
+
+    /// As a toolchain manager is without a home, and a folder with a space in its name.
+    #[test]
+    fn author_d6_a_compiler_that_does_not_work_is_said_by_its_own_words() {
+        let dir = tempfile::Builder::new().prefix("a space ").tempdir().unwrap();
+        let rustc = dir.path().join("rustc");
+        fs::write(&rustc, "#!/bin/sh\necho \"error: there is no home\" >&2\nexit 1\n").unwrap();
+        fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
+        let error = Toolchain::usual("cargo".into(), rustc.clone()).err().unwrap();
+        assert!(error.to_string().ends_with("does not work: error: there is no home"), "{error}");
+        assert!(error.remedy().unwrap().contains("HOME"));
+        fs::write(&rustc, format!("#!/bin/sh\necho \"error: {TARGET} is not known\" >&2\nexit 1\n")).unwrap();
+        assert!(matches!(Toolchain::usual("cargo".into(), rustc), Err(Error::NoTarget)));
+        let missing = Toolchain::usual("cargo".into(), dir.path().join("none")).err().unwrap();
+        assert!(missing.remedy().unwrap().contains(CARGO_VARIABLE), "{missing}");
     }
 
     /// A compiler that is asked for its WebAssembly library and has none.

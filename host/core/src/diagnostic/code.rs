@@ -63,6 +63,7 @@ table! {
     INVERSE_UNKNOWN = "inverse-unknown": "An action's inverse is no action of its plugin";
     FIELD_UNKNOWN = "field-unknown": "A pointer leads to no field of the action's input";
     CODE_RESERVED = "code-reserved": "A plugin declares an error code that only the host says";
+    EFFECT_UNDERSTATED = "effect-understated": "An action says that it only reads and declares a call that changes something";
     IMPORT_MISSING = "import-missing": "An action declares a call that its plugin's binary does not import";
     IMPORT_UNDECLARED = "import-undeclared": "A plugin imports a call that none of its actions declares";
     // Preflight.

@@ -40,7 +40,9 @@ const KEYS: [&str; 12] = [
     "errors",
     "calls",
 ];
-const EFFECTS: [&str; 5] = ["read", "create", "update", "delete", "notify"];
+/// The effect of what changes nothing.
+const READ: &str = "read";
+const EFFECTS: [&str; 5] = [READ, "create", "update", "delete", "notify"];
 const LICENCES: [&str; 2] = ["adds", "reclaims"];
 
 /// What of an action the rest of the manifest is compared with.
@@ -263,6 +265,10 @@ fn calls(action: &At<'_>, imports: &[String], rules: &Rules, report: &mut Report
                 report.duplicate(&at.pointer, &quoted(function), "say of each call once when it is made");
             }
             called(&at, function, imports, rules, report);
+            let writes = rules.by_function(function).is_some_and(|method| method.writes);
+            if writes && action.value.get("effect").and_then(Value::as_str) == Some(READ) {
+                understated(&at, function, report);
+            }
         }
     }
 }
@@ -282,6 +288,15 @@ fn kinds_of<'m>(on: &At<'m>, kinds: &mut BTreeSet<&'m str>, report: &mut Report)
             report.duplicate(&item.pointer, &what, "have one alternative for each kind of connection");
         }
     }
+}
+
+/// What an action does at most is what preflight, an operator and a connection that may only read are told of it.
+fn understated(at: &At<'_>, function: &str, report: &mut Report) {
+    let message =
+        format!("{} says that it only reads, and declares `{function}`, which changes something", report.subject());
+    let fix =
+        "say what it does at most, by `effect`: create, update, delete or notify; or take the call out of `calls`";
+    report.fault(code::EFFECT_UNDERSTATED, &at.pointer, message, fix);
 }
 
 /// A call is one that the host has, and that the binary can make.

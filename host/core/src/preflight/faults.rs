@@ -9,6 +9,7 @@ use super::whole::Judge;
 use crate::definition::{ACTION_NAMESPACE, Call, TaskKind};
 use crate::diagnostic::{Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable, code, nearest};
 use crate::requirement::{Connection, Kind};
+use crate::text::shell_word;
 
 impl Judge<'_> {
     pub(super) fn alias_fault(
@@ -27,7 +28,7 @@ impl Judge<'_> {
             let alias = alias.unwrap_or("ALIAS");
             Remedy {
                 title: "say which".to_owned(),
-                command: Some(format!("bellhop workflows bind {name} {alias}={to}")),
+                command: Some(format!("bellhop workflows bind {name} {}", shell_word(&format!("{alias}={to}")))),
                 http: Some(HttpRemedy {
                     method: "PUT".to_owned(),
                     path: format!("/v1/workflows/{name}/bindings"),
@@ -62,8 +63,8 @@ impl Judge<'_> {
                         (Some(near), NamedBy::Trigger) => vec![Remedy {
                             title: format!("name `{near}` in the trigger"),
                             command: Some(format!(
-                                "bellhop run {name} --connection {}={near}",
-                                alias.unwrap_or("ALIAS")
+                                "bellhop run {name} --connection {}",
+                                shell_word(&format!("{}={near}", alias.unwrap_or("ALIAS")))
                             )),
                             http: None,
                         }],
@@ -119,7 +120,7 @@ impl Judge<'_> {
         let action = action.unwrap_or_default();
         Remedy {
             title: "say which".to_owned(),
-            command: Some(format!("bellhop action run {action} --connection {to}")),
+            command: Some(format!("bellhop action run {} --connection {}", shell_word(&action), shell_word(to))),
             http: Some(HttpRemedy {
                 method: "POST".to_owned(),
                 path: format!("/v1/actions/{action}/runs"),
@@ -216,7 +217,7 @@ impl Judge<'_> {
             who: Some(OPERATOR.to_owned()),
             remedies: vec![Remedy {
                 title: "put it".to_owned(),
-                command: Some(format!("bellhop tables put {table} FILE")),
+                command: Some(format!("bellhop tables put {} FILE", shell_word(table))),
                 http: Some(HttpRemedy {
                     method: "PUT".to_owned(),
                     path: format!("/v1/tables/{table}"),

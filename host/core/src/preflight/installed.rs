@@ -10,6 +10,7 @@ use crate::definition::ActionReference;
 use crate::diagnostic::{Diagnostic, Needs, Remedy, Retryable, code, nearest};
 use crate::manifest::{Action, Manifest};
 use crate::requirement::Grant;
+use crate::text::shell_word;
 
 /// One installed version of a plugin.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +166,7 @@ impl Missing {
                 format!("an installed plugin `{plugin}`"),
                 Some(Remedy {
                     title: "install it".to_owned(),
-                    command: Some(format!("bellhop plugin install {plugin}.wasm")),
+                    command: Some(format!("bellhop plugin install {}", shell_word(&format!("{plugin}.wasm")))),
                     http: None,
                 }),
             ),
@@ -176,7 +177,7 @@ impl Missing {
                 format!("version {version} of plugin `{plugin}`"),
                 Some(Remedy {
                     title: "install that version, or call one that is installed".to_owned(),
-                    command: Some(format!("bellhop plugin install {plugin}.wasm")),
+                    command: Some(format!("bellhop plugin install {}", shell_word(&format!("{plugin}.wasm")))),
                     http: None,
                 }),
             ),
@@ -187,7 +188,7 @@ impl Missing {
                 format!("an action of plugin `{plugin}`"),
                 Some(Remedy {
                     title: "see what it has".to_owned(),
-                    command: Some(format!("bellhop plugin inspect {plugin}")),
+                    command: Some(format!("bellhop plugin inspect {}", shell_word(plugin))),
                     http: None,
                 }),
             ),
@@ -209,4 +210,27 @@ impl Missing {
 
 fn did_you_mean(nearest: Option<&String>) -> Option<String> {
     nearest.map(|n| format!("did you mean `{n}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn author_d5_what_is_printed_of_a_strange_name_can_be_typed() {
+        let plugin = "it's; $(rm -rf x)".to_owned();
+        let reference = ActionReference { action: "a".to_owned(), version: "1".to_owned(), plugin };
+        let quoted = r"'it'\''s; $(rm -rf x)";
+        for (missing, command) in [
+            (Missing::Plugin { nearest: None }, format!("bellhop plugin install {quoted}.wasm'")),
+            (Missing::Version { installed: Vec::new() }, format!("bellhop plugin install {quoted}.wasm'")),
+            (
+                Missing::Action { version: "1.0.0".to_owned(), nearest: None },
+                format!("bellhop plugin inspect {quoted}'"),
+            ),
+        ] {
+            let said = missing.diagnostic(&reference);
+            assert_eq!(said.remedies.last().and_then(|remedy| remedy.command.as_deref()), Some(command.as_str()));
+        }
+    }
 }

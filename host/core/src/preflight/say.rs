@@ -6,7 +6,7 @@ use super::flow::Reach;
 use super::judgement::{Finding, Judgement, Lack, Reason, State};
 use crate::diagnostic::{Code, Diagnostic, Has, HttpRemedy, Needs, Place, Remedy, Retryable, Severity, code};
 use crate::requirement::{Connection, Kind, Permission, Plan, TokenKind};
-use crate::text::few;
+use crate::text::{few, shell_word};
 
 /// More methods than these are only counted.
 const METHODS_NAMED_MAX: usize = 4;
@@ -283,7 +283,7 @@ impl Group<'_> {
             },
             Lack::Grant => {
                 let plugin = subject.plugin.as_deref().unwrap_or_default();
-                let grants: Vec<String> = methods.iter().map(|m| format!("--add {m}")).collect();
+                let grants: Vec<String> = methods.iter().map(|m| format!("--add {}", shell_word(m))).collect();
                 Words {
                     code: code::CAPABILITY_NOT_GRANTED,
                     label: format!("{calls}, which plugin `{plugin}` was not granted here"),
@@ -299,7 +299,7 @@ impl Group<'_> {
                     who: Some(OPERATOR.to_owned()),
                     remedies: vec![Remedy {
                         title: "grant it, if the plugin is to have it".to_owned(),
-                        command: Some(format!("bellhop plugin grant {plugin} {}", grants.join(" "))),
+                        command: Some(format!("bellhop plugin grant {} {}", shell_word(plugin), grants.join(" "))),
                         http: Some(HttpRemedy {
                             method: "POST".to_owned(),
                             path: format!("/v1/plugins/{plugin}/grant"),
@@ -394,7 +394,10 @@ fn unknown(subject: &Subject, reason: &Reason, methods: Vec<String>, connection:
             None,
             vec![Remedy {
                 title: "assume one".to_owned(),
-                command: Some(format!("bellhop check FILE --assume {name}={}:{}", connection.kind, Plan::BusinessPlus)),
+                command: Some(format!(
+                    "bellhop check FILE --assume {}",
+                    shell_word(&format!("{name}={}:{}", connection.kind, Plan::BusinessPlus))
+                )),
                 http: None,
             }],
         ),
@@ -499,7 +502,7 @@ pub(super) fn connect(kind: Kind, name: &str, has: Option<Kind>, present: &[Conn
     };
     Remedy {
         title: title.to_owned(),
-        command: Some(format!("bellhop connect slack --kind {kind} --name {free}")),
+        command: Some(format!("bellhop connect slack --kind {kind} --name {}", shell_word(&free))),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
             path: "/v1/connections".to_owned(),
@@ -518,7 +521,7 @@ fn reconnect(connection: &Connection, title: &str, flags: &[&str]) -> Remedy {
     let flags: String = flags.iter().map(|f| format!(" {f}")).collect();
     Remedy {
         title: title.to_owned(),
-        command: Some(format!("bellhop connect slack --kind {kind} --name {name} --replace{flags}")),
+        command: Some(format!("bellhop connect slack --kind {kind} --name {} --replace{flags}", shell_word(name))),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
             path: "/v1/connections?replace=true".to_owned(),
@@ -538,7 +541,7 @@ fn token_flag(token: TokenKind) -> &'static str {
 fn read_again(connection: &Connection, title: &str) -> Remedy {
     Remedy {
         title: title.to_owned(),
-        command: Some(format!("bellhop connections test {}", connection.name)),
+        command: Some(format!("bellhop connections test {}", shell_word(&connection.name))),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),
             path: format!("/v1/connections/{}/test", connection.name),

@@ -42,7 +42,7 @@ fn input(arguments: &serde_json::Value) -> String {
 /// The bare rung and ours, with no capability call and with one.
 pub(super) async fn climb(options: &Options, folder: &Path, figures: &mut Figures) -> Outcome<()> {
     let bytes = std::fs::read(&options.plugin)?;
-    let sandbox = crate::serve::sandbox(folder, &Limits::default())?;
+    let sandbox = crate::serve::sandbox(&folder.join("compiled"), &Limits::default())?;
     let package = sandbox.prepare(&bytes).await?;
     let bare = Bare::new(&package, ANSWER)?;
     // Without a text the action reads its input, refuses it and calls nothing.

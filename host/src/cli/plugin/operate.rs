@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use bellhop_core::text::shell_word;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::Context;
 use super::super::browse::text;
+use super::super::files;
 use super::super::http::{Ask, Client, query, segment, strings};
 use super::super::output::plain;
 use super::super::output::{Exit, Failure};
@@ -26,6 +28,9 @@ pub(in super::super) struct Install {
     /// Have it take a name that belongs to another publisher, or to this one
     #[arg(long, value_name = "PUBLISHER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     replace_publisher: Option<String>,
+    /// Have it follow the newest version of its name that is there, by version or digest; without one, whatever is there
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    replaces: Option<String>,
 }
 
 /// `bellhop plugin grant`
@@ -51,12 +56,13 @@ pub(in super::super) struct Remove {
 }
 
 pub(super) fn install(arguments: &Install, context: &Context) -> Result<Exit, Failure> {
-    let bytes = std::fs::read(&arguments.file).map_err(|e| Failure::unreadable(&arguments.file, &e))?;
+    let bytes = files::bytes(&arguments.file, context.settings.limits.file_bytes_max)?;
     let client = Client::new(context)?;
     let all = arguments.grant_all.then_some(("grantAll", "true"));
     let replace = arguments.replace_publisher.as_deref().map(|whose| ("replacePublisher", whose));
+    let replaces = arguments.replaces.as_deref().map(|what| ("replaces", what));
     let grants = arguments.grant.iter().map(|grant| ("grant", grant.as_str()));
-    let path = format!("/v1/plugins{}", query(grants.chain(all).chain(replace)));
+    let path = format!("/v1/plugins{}", query(grants.chain(all).chain(replace).chain(replaces)));
     let answer = client.send_bytes("POST", &path, "application/wasm", bytes)?;
     let installed = &answer.body;
     let said = || {
@@ -73,6 +79,15 @@ pub(super) fn install(arguments: &Install, context: &Context) -> Result<Exit, Fa
                 plain(&text(old, "version")),
                 plain(&text(old, "publisher")),
             ));
+        }
+        for other in installed.get("beside").and_then(Value::as_array).into_iter().flatten() {
+            said.push_str(&format!("  beside {} {}\n", plain(&text(other, "name")), plain(&text(other, "version"))));
+        }
+        for workflow in strings(installed, "workflows") {
+            said.push_str(&format!("  called from now on by {}\n", plain(&workflow)));
+        }
+        if let Some(more) = installed.get("workflows_more").and_then(Value::as_u64).filter(|more| *more > 0) {
+            said.push_str(&format!("  and by {more} more workflows\n"));
         }
         said.push_str(&grants_of(installed));
         for import in strings(installed, "undeclaredImports") {
@@ -96,9 +111,10 @@ fn grants_of(plugin: &Value) -> String {
     }
     if !missing.is_empty() {
         // Another version may be there that is not to be granted as much.
-        let (name, version) = (plain(&text(plugin, "name")), plain(&text(plugin, "version")));
-        let all = plain(&missing.join(" "));
-        said.push_str(&format!("to grant what is missing: bellhop plugin grant {name}@{version} --add {all}\n"));
+        let which = format!("{}@{}", text(plugin, "name"), text(plugin, "version"));
+        let all: Vec<_> = missing.iter().map(|method| shell_word(method)).collect();
+        let (which, all) = (shell_word(&which), all.join(" "));
+        said.push_str(&format!("to grant what is missing: bellhop plugin grant {which} --add {all}\n"));
     }
     said
 }

@@ -4,9 +4,11 @@ use std::sync::{Arc, PoisonError};
 
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::manifest::{self, Checked, Granting, Manifest};
+use bellhop_core::preflight::{Plugin, Plugins as Known, compare_versions};
 use bellhop_core::requirement::{Grant, Rules};
 use bellhop_core::time::Timestamp;
 
+use super::remove::Uses;
 use super::{Guest, Installed, Plugins, Stored, compile, kept};
 use crate::journal::{self, Write};
 use crate::sandbox::{self, Inspection, Refusal};
@@ -34,6 +36,21 @@ pub(crate) enum Replace {
     Publisher(String),
 }
 
+/// What an operator says a plugin follows, where another binary is installed under its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// Nothing: it is taken where it is the first of its name.
+    #[default]
+    Nothing,
+    /// The newest version that is there, by this version or digest.
+    Said(String),
+    /// Whatever is there, a newer one too.
+    Anything,
+}
+
+/// Tells the workflows that mean another plugin after a change than before it.
+pub(crate) type Means<'a> = &'a (dyn Fn(&Known, &Known) -> Result<Uses, journal::Error> + Send + Sync);
+
 /// A plugin that is to be installed.
 pub(crate) struct Order<'a> {
     /// The component.
@@ -42,6 +59,11 @@ pub(crate) struct Order<'a> {
     pub(crate) grants: Wanted,
     /// Whose name it may take.
     pub(crate) replace: Replace,
+    /// What it follows under its own publisher's name. A publisher is a text that anybody can write, so nothing changes what
+    /// a workflow means without an operator who says so.
+    pub(crate) follows: Follows,
+    /// Which workflows will call it.
+    pub(crate) means: Means<'a>,
     /// What is known of methods.
     pub(crate) rules: &'a Rules,
     /// The names of the connections that are there.
@@ -58,6 +80,10 @@ pub(crate) struct Done {
     pub(crate) warnings: Vec<Diagnostic>,
     /// Another publisher's plugins of that name: nothing new can call them.
     pub(crate) replaced: Vec<Arc<Installed>>,
+    /// The versions beside which it stands from now on, the newest first.
+    pub(crate) beside: Vec<Arc<Installed>>,
+    /// The workflows that call it from now on and did not before.
+    pub(crate) callers: Uses,
 }
 
 /// Why a plugin was not installed. Nothing was changed.
@@ -79,6 +105,37 @@ pub(crate) enum InstallError {
         name: String,
         /// The version.
         version: String,
+    },
+    /// Other binaries are installed under that name, and nobody has said that this one follows them.
+    #[error(
+        "`{name}` is installed as {}, and this is another binary, version {version}{}{}",
+        versions.join(", "),
+        callers.in_words().map(|by| format!(", which will be called {by}")).unwrap_or_default(),
+        stated.as_ref().map(|stated| format!("; the newest that is there is {newest}, and not {stated}")).unwrap_or_default()
+    )]
+    Follows {
+        /// The plugin.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Those that are there, the newest first.
+        versions: Vec<String>,
+        /// The newest of them.
+        newest: String,
+        /// What was said in place of it.
+        stated: Option<String>,
+        /// Who will call it.
+        callers: Uses,
+    },
+    /// A newer version is installed.
+    #[error("version {version} of `{name}` is older than {newest}, which is installed")]
+    Older {
+        /// The plugin.
+        name: String,
+        /// Its version.
+        version: String,
+        /// The newest that is there.
+        newest: String,
     },
     /// The name belongs to somebody else.
     #[error("the name `{name}` belongs to the publisher `{owner}`: this plugin is published by `{publisher}`")]
@@ -108,7 +165,7 @@ fn said(diagnostics: &[Diagnostic]) -> String {
 impl Plugins {
     /// Inspects, compiles, describes, checks and keeps a plugin. After Ok it is durable and can be called.
     pub(crate) async fn put(&self, order: Order<'_>) -> Result<Done, InstallError> {
-        let Order { bytes, grants, replace, rules, connections, now } = order;
+        let Order { bytes, grants, replace, follows, means, rules, connections, now } = order;
         let inspection = self.sandbox.inspect(bytes)?;
         let package = self.sandbox.prepare(bytes).await.map_err(InstallError::Sandbox)?;
         let described = package.describe().await?;
@@ -125,6 +182,11 @@ impl Plugins {
         let same = there.iter().find(|there| there.stored.manifest.version == stored.manifest.version);
         if replaced.is_empty() && same.is_some_and(|same| same.stored.inspection.digest != stored.inspection.digest) {
             return Err(InstallError::Immutable { name, version: stored.manifest.version });
+        }
+        let beside = self.beside(&stored, &replaced);
+        let callers = self.callers(&stored, &replaced, means)?;
+        if replaced.is_empty() && !same.is_some_and(|same| same.stored.inspection.digest == stored.inspection.digest) {
+            followed(&follows, &stored, &beside, &callers)?;
         }
         // The check has compiled the schemas once.
         let installed = compile(stored, grants.into()).ok_or(InstallError::Manifest(Vec::new()))?;
@@ -151,7 +213,7 @@ impl Plugins {
         inner.packages.insert(digest, Guest::Component(package));
         let installed = inner.add(installed);
         inner.refresh();
-        Ok(Done { installed, warnings, replaced })
+        Ok(Done { installed, warnings, replaced, beside, callers })
     }
 
     /// What a component is, read from its bytes, which takes a while for a large one.
@@ -180,7 +242,9 @@ impl Plugins {
             Some(grants) => Wanted::These(grants.iter().map(ToString::to_string).collect()),
             None => Wanted::Everything,
         };
-        let order = Order { bytes, grants, replace: Replace::Nobody, rules, connections: &connections, now };
+        let (replace, follows) = (Replace::Nobody, Follows::Anything);
+        let means: Means<'_> = &|_, _| Ok(Uses::default());
+        let order = Order { bytes, grants, replace, follows, means, rules, connections: &connections, now };
         let done = self.put(order).await?;
         Ok((done.installed, done.warnings))
     }
@@ -221,6 +285,25 @@ impl Plugins {
         Err(InstallError::PublisherDiffers { name: name.clone(), owner, publisher: publisher.clone(), versions })
     }
 
+    /// The versions of other binaries that stay beside this one, the newest first.
+    fn beside(&self, stored: &Stored, replaced: &[Arc<Installed>]) -> Vec<Arc<Installed>> {
+        let (name, digest) = (&stored.manifest.name, stored.inspection.digest);
+        let mut beside = self.of_name(name);
+        let goes = |other: &Installed| {
+            replaced.iter().any(|old| old.stored.inspection.digest == other.stored.inspection.digest)
+        };
+        beside.retain(|other| other.stored.inspection.digest != digest && !goes(other));
+        beside.sort_by(|a, b| compare_versions(&b.stored.manifest.version, &a.stored.manifest.version));
+        beside
+    }
+
+    /// The workflows that will call this one and call something else, or nothing, now.
+    fn callers(&self, stored: &Stored, replaced: &[Arc<Installed>], means: Means<'_>) -> Result<Uses, InstallError> {
+        let gone: Vec<_> = replaced.iter().map(|old| old.stored.inspection.digest).collect();
+        let this = Plugin { manifest: Arc::new(stored.manifest.clone()), grants: Vec::new().into() };
+        Ok(means(&self.known(), &self.without(&gone, Some(this)))?)
+    }
+
     /// Writes that nothing new can call a plugin.
     pub(super) fn put_away(write: &mut Write, old: &Installed, now: Timestamp) -> Result<(), journal::Error> {
         let away = Stored { removed_at: Some(now), ..old.stored.clone() };
@@ -229,6 +312,31 @@ impl Plugins {
         write.put(&away.key(), &away)?;
         write.put(&away.grant_key(), &old.grants)
     }
+}
+
+/// Refuses a binary that would be called in place of others, or beside them, without anybody having said so.
+fn followed(follows: &Follows, stored: &Stored, beside: &[Arc<Installed>], callers: &Uses) -> Result<(), InstallError> {
+    let Some(first) = beside.first().map(|first| &first.stored) else { return Ok(()) };
+    let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
+    let newest = first.manifest.version.clone();
+    let stated = match follows {
+        Follows::Anything => return Ok(()),
+        Follows::Nothing => None,
+        Follows::Said(said) => {
+            let digest = first.inspection.digest;
+            let meant = *said == newest || *said == digest.to_string() || *said == digest.hex();
+            Some(said).filter(|_| !meant)
+        }
+    };
+    if compare_versions(&version, &newest).is_lt() {
+        return Err(InstallError::Older { name, version, newest });
+    }
+    if *follows != Follows::Nothing && stated.is_none() {
+        return Ok(());
+    }
+    let versions = beside.iter().map(|other| other.stored.manifest.version.clone()).collect();
+    let stated = stated.map(|said| said.chars().take(128).collect());
+    Err(InstallError::Follows { name, version, versions, newest, stated, callers: callers.clone() })
 }
 
 impl super::Inner {

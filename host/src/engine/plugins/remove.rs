@@ -27,7 +27,7 @@ pub(crate) enum RemoveError {
     #[error(transparent)]
     Named(#[from] GrantError),
     /// Something needs it.
-    #[error("plugin `{name}` is needed: {}", .uses.in_words())]
+    #[error("plugin `{name}` is needed: {}", .uses.in_words().unwrap_or_default())]
     InUse {
         /// The plugin.
         name: String,
@@ -73,14 +73,15 @@ impl Uses {
         }
     }
 
-    fn in_words(&self) -> String {
+    /// By whom; none where nobody does.
+    pub(super) fn in_words(&self) -> Option<String> {
         let list = |what: &str, names: Vec<String>, more: u64| {
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             (!names.is_empty()).then(|| format!("{what} {}{more}", names.join(", ")))
         };
         let runs = list("by the open runs", self.runs.iter().map(ToString::to_string).collect(), self.runs_more);
         let workflows = list("by the workflows", self.workflows.clone(), self.workflows_more);
-        runs.into_iter().chain(workflows).collect::<Vec<_>>().join(", and ")
+        (!self.is_empty()).then(|| runs.into_iter().chain(workflows).collect::<Vec<_>>().join(", and "))
     }
 }
 
@@ -130,15 +131,33 @@ impl Engine {
             }
         }
         let with = self.services.plugins.known();
-        let without = self.services.plugins.without(&digests);
+        let without = self.services.plugins.without(&digests, None);
+        self.workflows(&mut uses, |reference| with.resolve(reference).is_ok() && without.resolve(reference).is_err())?;
+        Ok(uses)
+    }
+
+    /// Notes the workflows of which a reference is meant.
+    fn workflows(&self, uses: &mut Uses, meant: impl Fn(&ActionReference) -> bool) -> Result<(), journal::Error> {
         for (name, current) in self.services.definitions.all()? {
             let Some(definition) = self.services.definitions.find(&name, Some(&current.version))? else { continue };
-            let needs =
-                |reference: &ActionReference| with.resolve(reference).is_ok() && without.resolve(reference).is_err();
-            if references(&definition.workflow).any(needs) {
+            if references(&definition.workflow).any(&meant) {
                 uses.workflow(name.to_string());
             }
         }
+        Ok(())
+    }
+
+    /// The workflows that call another plugin, or another version of one, once `before` has become `after`.
+    pub(crate) fn callers_anew(&self, before: &Known, after: &Known) -> Result<Uses, journal::Error> {
+        let mut uses = Uses::default();
+        let means = |known: &Known, reference: &ActionReference| {
+            let found = known.resolve(reference).ok()?;
+            Some((found.reference, found.plugin.manifest.publisher.clone()))
+        };
+        self.workflows(&mut uses, |reference| {
+            let after = means(after, reference);
+            after.is_some() && after != means(before, reference)
+        })?;
         Ok(uses)
     }
 
@@ -200,13 +219,15 @@ impl Engine {
 }
 
 impl Plugins {
-    /// What is installed without these.
-    fn without(&self, gone: &[Digest]) -> Known {
-        let all = self.all().into_iter();
-        Known::of(all.filter(|installed| !gone.contains(&installed.stored.inspection.digest)).map(|installed| Plugin {
+    /// What is installed without these, and with one more.
+    pub(super) fn without(&self, gone: &[Digest], more: Option<Plugin>) -> Known {
+        let mut all = self.all();
+        all.retain(|installed| !gone.contains(&installed.stored.inspection.digest));
+        let stay = all.iter().map(|installed| Plugin {
             manifest: Arc::new(installed.stored.manifest.clone()),
             grants: installed.grants.clone(),
-        }))
+        });
+        Known::of(stay.chain(more))
     }
 
     /// What was removed and is still kept.

@@ -63,11 +63,33 @@ fn changed_at(dir: &Path) -> Option<SystemTime> {
     fs::metadata(dir).and_then(|of| of.modified()).ok()
 }
 
+/// Refuses what leads elsewhere or makes a reader wait: who unpacks what others packed may have links, pipes and devices
+/// where a store has files, and opening a store writes into it.
+pub(super) fn check_files(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::Io { dir: dir.to_owned(), file: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(why) => return Err(io(why)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(io)?;
+        let kind = entry.file_type().map_err(io)?;
+        if !kind.is_file() && !kind.is_dir() {
+            let reason = format!("`{}` is no file, and may lead elsewhere", entry.file_name().to_string_lossy());
+            return Err(OpenError::NotAStore { dir: dir.to_owned(), reason });
+        }
+    }
+    Ok(())
+}
+
 /// Whether the folder has a store of a format that this program knows; changes nothing.
 pub(super) fn check_format(dir: &Path) -> Result<bool, OpenError> {
     let not_a_store = |reason: &str| OpenError::NotAStore { dir: dir.to_owned(), reason: reason.to_owned() };
-    let text = match fs::read(dir.join("format")) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned(),
+    let mut bytes = Vec::new();
+    let read = File::open(dir.join("format")).and_then(|file| file.take(64).read_to_end(&mut bytes));
+    let text = match read {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
             if dir.join("db").exists() {
                 return Err(not_a_store("it has a file `db` but no file `format`"));
@@ -186,5 +208,36 @@ pub(super) fn sync_all(dir: &Path) -> io::Result<()> {
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
         _ => sync_dir(Path::new(".")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::{Options, Sled};
+    use super::*;
+
+    /// As somebody may have packed it: opening a store writes into its files.
+    #[test]
+    fn author_d9_a_store_that_leads_elsewhere_is_not_opened() {
+        for name in ["lock", "format", "format.new", "creating", "db"] {
+            let place = tempfile::tempdir().unwrap();
+            let (store, precious) = (place.path().join("store"), place.path().join("precious"));
+            fs::create_dir(&store).unwrap();
+            fs::write(&precious, "precious").unwrap();
+            if name != "format" {
+                fs::write(store.join("format"), format!("{FORMAT_NAME} {FORMAT}\n")).unwrap();
+            }
+            symlink(&precious, store.join(name)).unwrap();
+            let error = Sled::open(&Options::new(&store), Box::new(|_| {})).err().unwrap();
+            assert!(error.to_string().contains(&format!("`{name}` is no file")), "{name}: {error}");
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "precious", "{name}");
+        }
+        let place = tempfile::tempdir().unwrap();
+        let pipe = place.path().join("format");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        // Reading it would wait for somebody who writes.
+        assert!(Sled::open(&Options::new(place.path()), Box::new(|_| {})).is_err());
     }
 }

@@ -100,16 +100,22 @@ async fn the_cache_is_ours_alone_and_made_anew_when_unreadable() {
     let bytes = POST.build();
     let package = sandbox.prepare(&bytes).await.unwrap();
     assert!(sandbox.is_compiled(&package.digest()));
-    let files: Vec<_> = cache.read_dir().unwrap().map(|entry| entry.unwrap()).collect();
-    assert_eq!(files.len(), 1, "{files:?}");
-    assert_eq!(files[0].metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    // Its name says what is in it, and no two are alike.
+    let file = || {
+        let files: Vec<_> = cache.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        files[0].clone()
+    };
+    assert_eq!(file().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(cache.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     for spoilt in [&b""[..], b"not machine code"] {
-        std::fs::remove_file(files[0].path()).unwrap();
-        std::fs::write(files[0].path(), spoilt).unwrap();
+        let path = file();
+        // What is mapped is left as it is.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, spoilt).unwrap();
         let package = sandbox.prepare(&bytes).await.unwrap();
         assert!(package.run(super::call("{}"), super::Recorder::default()).await.is_ok());
-        assert_ne!(std::fs::read(files[0].path()).unwrap(), spoilt);
+        assert_ne!(std::fs::read(file()).unwrap(), spoilt);
     }
 }
 
