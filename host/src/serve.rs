@@ -433,7 +433,7 @@ async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>,
 
 /// Installs a component with all that it declares; gives what there is to say of it.
 async fn install(engine: &Engine, file: &std::path::Path) -> Result<Vec<String>, Error> {
-    use engine::plugins::{Follows, InstallError, Order, Replace, Wanted};
+    use engine::plugins::{InstallError, Order, Replace, Wanted};
     let services = &engine.services;
     let shown = file.display();
     let refused = |message: String, diagnostics: Vec<Diagnostic>| Error::Plugin { message, diagnostics };
@@ -444,7 +444,7 @@ async fn install(engine: &Engine, file: &std::path::Path) -> Result<Vec<String>,
         grants: Wanted::Everything,
         replace: Replace::Nobody,
         // Whoever starts the host has built it.
-        follows: Follows::Anything,
+        follows: None,
         means: &|before, after| engine.callers_anew(before, after),
         rules: &services.gateway.rules,
         connections: &[],

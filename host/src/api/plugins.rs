@@ -12,7 +12,7 @@ use bellhop_core::requirement::Rules;
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
-use crate::engine::plugins::{Change, Follows, InstallError, Installed, Order, Replace, Wanted};
+use crate::engine::plugins::{Change, InstallError, Installed, Order, Replace, Wanted};
 use crate::sandbox::Refusal;
 
 fn shown(installed: &Installed, rules: &Rules) -> Value {
@@ -60,7 +60,7 @@ fn connections(app: &App) -> Vec<String> {
 
 /// `POST /v1/plugins?grant=…`: the component is the body. Without any `grant` nothing is granted; `grantAll=true` grants
 /// everything that the actions declare. `replacePublisher`: `true`, or the publisher whose name it may take. `replaces`: the
-/// newest version of its name that is there, or its digest; `true`: whatever is there.
+/// newest version of its name that is there, or its digest; where another is there, nothing is installed.
 pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&["grant", "grantAll", "replacePublisher", "replaces"])?;
     let grants = params.all("grant");
@@ -78,11 +78,7 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
         Some("true") => Replace::Anybody,
         Some(publisher) => Replace::Publisher(publisher.to_owned()),
     };
-    let follows = match params.one("replaces").as_deref() {
-        None | Some("false") => Follows::Nothing,
-        Some("true") => Follows::Anything,
-        Some(said) => Follows::Said(said.to_owned()),
-    };
+    let follows = params.one("replaces");
     // What can be told without the component is told before it is read.
     if let Wanted::These(texts) = &wanted {
         let faults = manifest::misspelt(texts, "/grant", &request.app.engine.services.gateway.rules);

@@ -114,8 +114,8 @@ kinds! {
         "choose another name, or replace it: bellhop connect slack --kind KIND --name NAME --replace; over HTTP send `?replace=true`";
     PLUGIN_PUBLISHER_DIFFERS = "plugin-publisher-differs", 409, "The plugin's name belongs to another publisher",
         "install the plugin under a name of its own; if it is to take this one: bellhop plugin install FILE --replace-publisher";
-    PLUGIN_REPLACES = "plugin-replaces", 409, "Another binary of that name is installed",
-        "look at it, then say what it follows: bellhop plugin install FILE --replaces=VERSION; over HTTP `?replaces=VERSION`";
+    PLUGIN_REPLACES = "plugin-replaces", 409, "The plugin does not follow what it is said to follow",
+        "look at what is there, then say what it follows: bellhop plugin install FILE --replaces=VERSION; over HTTP `?replaces=VERSION`";
     PLUGIN_IN_USE = "plugin-in-use", 409, "The plugin is needed by what is there",
         "end what is named, or register workflows that do without the plugin, then remove it";
     LAST_OPERATOR_TOKEN = "last-operator-token", 409, "No other token makes tokens for good",

@@ -21,7 +21,7 @@ mod install;
 mod remove;
 
 pub(crate) use granting::{Change, GrantError};
-pub(crate) use install::{Follows, InstallError, Order, Replace, Wanted};
+pub(crate) use install::{InstallError, Order, Replace, Wanted};
 pub(crate) use remove::RemoveError;
 
 /// An installed plugin as stored. The component is a blob.

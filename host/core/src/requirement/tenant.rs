@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Connection, Kind};
 use crate::fault::Fault;
+use crate::text::shell_word;
 
 /// Where a connection leads: a workspace, or an organisation as a whole. What is an id in one of them names nobody, or
 /// somebody else, in another.
@@ -101,7 +102,7 @@ impl Elsewhere {
             Tenant { enterprise: None, .. } => Kind::Workspace,
             Tenant { .. } => Kind::GridWorkspace,
         };
-        format!("bellhop connect slack --kind {kind} --name {name} --replace")
+        format!("bellhop connect slack --kind {kind} --name {} --replace", shell_word(name))
     }
 }
 

@@ -33,19 +33,17 @@ impl From<InstallError> for Problem {
                 let newest = newest.clone();
                 Self::new(VERSION_IMMUTABLE, format!("nothing was installed: {detail}"))
                     .with("newest", newest)
-                    .with_remedy("give it a version that is newer; if it is meant to stand beside the newer one: bellhop plugin install FILE --replaces; over HTTP `?replaces=true`")
+                    .with_remedy("give it a version that is newer; to have it stand beside the newer one, leave `replaces` out")
             }
-            InstallError::Follows { name, version, versions, newest, callers, .. } => {
-                let word = shell_word(&newest);
+            InstallError::Follows { name, version, versions, newest, .. } => {
                 let remedy = format!(
-                    "look at it (bellhop plugin inspect FILE), then say what it follows: bellhop plugin install FILE --replaces={word}; over HTTP `?replaces={newest}`"
+                    "look at what is there (bellhop plugin list), then install it again: bellhop plugin install FILE --replaces={}; over HTTP `?replaces={newest}`",
+                    shell_word(&newest)
                 );
                 Self::new(PLUGIN_REPLACES, format!("nothing was installed: {detail}"))
                     .with("plugin", name)
                     .with("version", version)
                     .with("versions", versions)
-                    .with("workflows", callers.workflows)
-                    .with("workflows_more", callers.workflows_more)
                     .with_remedy(remedy)
             }
             InstallError::PublisherDiffers { name, owner, publisher, versions } => {

@@ -28,8 +28,8 @@ pub(in super::super) struct Install {
     /// Have it take a name that belongs to another publisher, or to this one
     #[arg(long, value_name = "PUBLISHER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     replace_publisher: Option<String>,
-    /// Have it follow the newest version of its name that is there, by version or digest; without one, whatever is there
-    #[arg(long, value_name = "VERSION", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Install it only if this is the newest version of its name that is there, by version or digest
+    #[arg(long, value_name = "VERSION")]
     replaces: Option<String>,
 }
 

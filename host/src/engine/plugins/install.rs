@@ -36,18 +36,6 @@ pub(crate) enum Replace {
     Publisher(String),
 }
 
-/// What an operator says a plugin follows, where another binary is installed under its name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Follows {
-    /// Nothing: it is taken where it is the first of its name.
-    #[default]
-    Nothing,
-    /// The newest version that is there, by this version or digest.
-    Said(String),
-    /// Whatever is there, a newer one too.
-    Anything,
-}
-
 /// Tells the workflows that mean another plugin after a change than before it.
 pub(crate) type Means<'a> = &'a (dyn Fn(&Known, &Known) -> Result<Uses, journal::Error> + Send + Sync);
 
@@ -59,9 +47,9 @@ pub(crate) struct Order<'a> {
     pub(crate) grants: Wanted,
     /// Whose name it may take.
     pub(crate) replace: Replace,
-    /// What it follows under its own publisher's name. A publisher is a text that anybody can write, so nothing changes what
-    /// a workflow means without an operator who says so.
-    pub(crate) follows: Follows,
+    /// The newest version that is there under its publisher's name, by version or digest, where the operator says so: what
+    /// was installed meanwhile was not looked at.
+    pub(crate) follows: Option<String>,
     /// Which workflows will call it.
     pub(crate) means: Means<'a>,
     /// What is known of methods.
@@ -106,13 +94,8 @@ pub(crate) enum InstallError {
         /// The version.
         version: String,
     },
-    /// Other binaries are installed under that name, and nobody has said that this one follows them.
-    #[error(
-        "`{name}` is installed as {}, and this is another binary, version {version}{}{}",
-        versions.join(", "),
-        callers.in_words().map(|by| format!(", which will be called {by}")).unwrap_or_default(),
-        stated.as_ref().map(|stated| format!("; the newest that is there is {newest}, and not {stated}")).unwrap_or_default()
-    )]
+    /// What the operator says that it follows is not the newest that is there.
+    #[error("`{name}` is installed as {}, of which the newest is {newest}, and not {stated}", versions.join(", "))]
     Follows {
         /// The plugin.
         name: String,
@@ -123,9 +106,7 @@ pub(crate) enum InstallError {
         /// The newest of them.
         newest: String,
         /// What was said in place of it.
-        stated: Option<String>,
-        /// Who will call it.
-        callers: Uses,
+        stated: String,
     },
     /// A newer version is installed.
     #[error("version {version} of `{name}` is older than {newest}, which is installed")]
@@ -184,10 +165,10 @@ impl Plugins {
             return Err(InstallError::Immutable { name, version: stored.manifest.version });
         }
         let beside = self.beside(&stored, &replaced);
-        let callers = self.callers(&stored, &replaced, means)?;
-        if replaced.is_empty() && !same.is_some_and(|same| same.stored.inspection.digest == stored.inspection.digest) {
-            followed(&follows, &stored, &beside, &callers)?;
+        if let Some(stated) = follows {
+            followed(&stated, &stored, &beside)?;
         }
+        let callers = self.callers(&stored, &replaced, means)?;
         // The check has compiled the schemas once.
         let installed = compile(stored, grants.into()).ok_or(InstallError::Manifest(Vec::new()))?;
         self.journal.room()?;
@@ -242,7 +223,7 @@ impl Plugins {
             Some(grants) => Wanted::These(grants.iter().map(ToString::to_string).collect()),
             None => Wanted::Everything,
         };
-        let (replace, follows) = (Replace::Nobody, Follows::Anything);
+        let (replace, follows) = (Replace::Nobody, None);
         let means: Means<'_> = &|_, _| Ok(Uses::default());
         let order = Order { bytes, grants, replace, follows, means, rules, connections: &connections, now };
         let done = self.put(order).await?;
@@ -314,29 +295,20 @@ impl Plugins {
     }
 }
 
-/// Refuses a binary that would be called in place of others, or beside them, without anybody having said so.
-fn followed(follows: &Follows, stored: &Stored, beside: &[Arc<Installed>], callers: &Uses) -> Result<(), InstallError> {
-    let Some(first) = beside.first().map(|first| &first.stored) else { return Ok(()) };
+/// Refuses a binary that does not follow what the operator says it does.
+fn followed(stated: &str, stored: &Stored, beside: &[Arc<Installed>]) -> Result<(), InstallError> {
     let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
-    let newest = first.manifest.version.clone();
-    let stated = match follows {
-        Follows::Anything => return Ok(()),
-        Follows::Nothing => None,
-        Follows::Said(said) => {
-            let digest = first.inspection.digest;
-            let meant = *said == newest || *said == digest.to_string() || *said == digest.hex();
-            Some(said).filter(|_| !meant)
+    let first = beside.first().map(|first| &first.stored);
+    let newest = first.map(|first| first.manifest.version.clone()).unwrap_or_default();
+    let digest = first.map(|first| first.inspection.digest);
+    if stated == newest || digest.is_some_and(|digest| stated == digest.to_string() || stated == digest.hex()) {
+        if compare_versions(&version, &newest).is_lt() {
+            return Err(InstallError::Older { name, version, newest });
         }
-    };
-    if compare_versions(&version, &newest).is_lt() {
-        return Err(InstallError::Older { name, version, newest });
-    }
-    if *follows != Follows::Nothing && stated.is_none() {
         return Ok(());
     }
     let versions = beside.iter().map(|other| other.stored.manifest.version.clone()).collect();
-    let stated = stated.map(|said| said.chars().take(128).collect());
-    Err(InstallError::Follows { name, version, versions, newest, stated, callers: callers.clone() })
+    Err(InstallError::Follows { name, version, versions, newest, stated: stated.chars().take(128).collect() })
 }
 
 impl super::Inner {
