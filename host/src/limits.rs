@@ -107,6 +107,10 @@ limits! {
     guest_answers_bytes_max = 8 << 20, 32 << 20, "bytes of answers of one slice, likewise";
     guest_answer_bytes_max = 1 << 20, 1 << 20, "one answer to a guest: ask for smaller pages";
     guest_output_bytes_max = 1 << 20, 1 << 20, "an action's output: it becomes a task's output in the journal";
+    guest_log_lines_max = 1_000, 10_000, "lines in the host's log of one execution of a task, all of its attempts and slices together";
+    guest_log_bytes_max = 256 << 10, 4 << 20, "bytes of these lines";
+    run_log_lines_max = 10_000, 100_000, "lines in the host's log of all actions of one run: a loop, a retry and a slice begin no new count";
+    run_log_bytes_max = 1 << 20, 64 << 20, "bytes of these lines";
     waiting_runs_max = 32, 1_000, "runs kept in memory, with their guests, while all of their actions wait for a turn; the rest are put down and run again from what is on record";
     waiting_bytes_max = 256 << 20, 8 << 30, "memory of those guests";
     waiting_ms_max = 30_000, 3_600_000, "such a run is put down after it has waited so long, even where there is room";
@@ -131,6 +135,7 @@ limits! {
     file_bytes_max = 64 << 20, 1 << 30, "a file or standard input that a verb of the command line reads; what is in it has a limit of its own besides";
     body_ms_max = 30_000, 300_000, "reading a request's body, likewise";
     wait_ms_max = 60_000, 100_000, "a request that waits for a run to end, by `?wait=`: after longer, what is between client and host gives up";
+    open_shown_max = 20, 200, "things that wait for a person's word, shown with a run: its summary has them, and what is behind them is shown when these are settled";
     labels_max = 32, 100, "labels of one run: each is kept in its summary, which every list reads";
     linger_bytes_max = 8 << 20, 64 << 20, "what a refused client was still sending, read and thrown away so that the refusal is not lost with it";
     write_ms_max = 30_000, 300_000, "an answer of which the client takes nothing, a stream of events too: it holds a socket";
@@ -151,6 +156,7 @@ limits! {
     disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most half of it: with less nothing begins and open runs wait; what people order uses it";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
+    list_bytes_max = 4 << 20, 32 << 20, "bytes of one page of a list, as JSON: it ends with the item that comes to it, and leads on; one item is always there";
     list_looked_max = 100_000, 10_000_000, "runs that are looked at for one page: a filter may fit none of them, and the page is then not full";
     table_bytes_max = 1 << 20, 1 << 20, "an operator's table: it is given to expressions whole";
     definition_versions_max = 10_000, 1_000_000, "versions of one workflow";

@@ -50,6 +50,14 @@ impl What {
     }
 }
 
+/// What is wrong with a text that is no JSON, for people.
+#[must_use]
+pub fn not_json(error: &serde_json::Error) -> String {
+    let what = if error.is_eof() { "it ends before its JSON does" } else { "it is not JSON" };
+    // A line's end is no column to the parser.
+    format!("{what} (line {}, column {})", error.line(), error.column().max(1))
+}
+
 /// At most so many are told.
 const FINDINGS_MAX: usize = 50;
 /// A longer pointer is cut, because names of fields may be as long as the text, and each finding repeats them.

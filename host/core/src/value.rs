@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 
 use serde_json::{Number, Value};
 
+use crate::text::plain;
+
 /// The most levels of arrays and objects in a value. A record puts a dozen more around it, and whoever reads JSON here
 /// takes 128: the rest is room.
 pub const DEPTH_MAX: u32 = 64;
@@ -77,6 +79,51 @@ pub const fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+/// What a field of an object has to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it has to be there.
+    pub is_required: bool,
+    /// What is needed, for people: `text`, `a whole number`.
+    pub needed: &'static str,
+    /// Whether a value is that.
+    pub fits: fn(&Value) -> bool,
+}
+
+/// A value of which so many characters are shown.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// The first thing that is wrong with an object of these fields, for people: what is there, and what is needed. Fields that
+/// are not named may be anything.
+#[must_use]
+pub fn wrong(value: &Value, fields: &[Field]) -> Option<String> {
+    let Value::Object(object) = value else { return Some(format!("it is {}, and an object is needed", shown(value))) };
+    fields.iter().find_map(|field| match object.get(field.name) {
+        None if field.is_required => Some(format!("`{}` is missing, and {} is needed", field.name, field.needed)),
+        Some(value) if !(field.fits)(value) => {
+            Some(format!("`{}` is {}, and {} is needed", field.name, shown(value), field.needed))
+        }
+        None | Some(_) => None,
+    })
+}
+
+/// What a value is, and the value itself where it is short.
+#[must_use]
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Array(_) | Value::Object(_) => kind_of(value).to_owned(),
+        Value::Bool(_) | Value::Number(_) => format!("`{value}`"),
+        Value::String(text) => {
+            let text = plain(text);
+            let short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+            let more = if short.len() < text.len() { "…" } else { "" };
+            format!("the text `{short}{more}`")
+        }
     }
 }
 

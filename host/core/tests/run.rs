@@ -20,8 +20,8 @@ use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
 use bellhop_core::run::{
-    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, Facts, FrameId, Input, Outgrown, Returned,
-    State, Undo, Why,
+    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, ExecutionKey, Facts, FrameId, Input,
+    Outgrown, Returned, State, Undo, Why,
 };
 use bellhop_core::schema::Schema;
 use bellhop_core::time::Timestamp;
@@ -161,7 +161,7 @@ enum Step {
     /// A person says what became of what is parked.
     Settle {
         #[serde(default)]
-        task: Option<String>,
+        of: Option<ExecutionKey>,
         done: bool,
     },
 }
@@ -319,7 +319,7 @@ fn play(folder: &Path) -> String {
             Some(Step::Noticed(number)) => Cause::Noticed { number: *number },
             Some(Step::Retry) => Cause::Retry,
             Some(Step::Undo) => Cause::Undo,
-            Some(Step::Settle { task, done }) => Cause::Settle { task: task.clone(), done: *done },
+            Some(Step::Settle { of, done }) => Cause::Settle { of: of.clone(), done: *done },
             Some(Step::Suspend) => Cause::Suspend,
             Some(Step::Resume) => Cause::Resume,
         };

@@ -22,7 +22,7 @@ use crate::engine::accept;
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&["plugin", "limit", "cursor"])?;
     let services = &request.app.engine.services;
-    let wanted = pages::wanted(&mut params, services.limits.list_items_max);
+    let wanted = pages::wanted(&mut params, &services.limits);
     let plugin = params.one("plugin");
     params.finish()?;
     let mut all = Vec::new();
@@ -137,7 +137,7 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     let starts = engine.clone();
     let accepted = work::by_the_engine(&engine, async move { starts.trigger(trigger).await }).await?;
     let accepted = accepted.map_err(refused)?;
-    start::answered(&request.app, &accepted, wait).await
+    start::answered(&request.app, &request.caller, &accepted, wait).await
 }
 
 /// Whether the input fits the action's schema: as the input of a run it would only be looked at when the action begins.

@@ -171,7 +171,7 @@ fn tokens(form: &mut Form) -> BTreeMap<TokenKind, Secret> {
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&pages::PARAMS)?;
     let services = &request.app.engine.services;
-    let wanted = pages::wanted(&mut params, services.limits.list_items_max);
+    let wanted = pages::wanted(&mut params, &services.limits);
     params.finish()?;
     let name = |shown: &Value| shown["name"].as_str().unwrap_or_default().to_owned();
     let page = pages::of_all(all(&request.app), &wanted, name, Value::clone);

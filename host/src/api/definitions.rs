@@ -162,7 +162,7 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&pages::PARAMS)?;
     let services = &request.app.engine.services;
-    let wanted = pages::wanted(&mut params, services.limits.list_items_max);
+    let wanted = pages::wanted(&mut params, &services.limits);
     params.finish()?;
     let page = pages::of_all(
         services.definitions.all()?,

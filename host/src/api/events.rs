@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use bellhop_core::id::RunId;
@@ -27,7 +26,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(500);
 /// Records read at once for one reader: all that is held for a reader who is behind. The log itself is the queue; a reader
 /// who falls too far behind what happens is cut off, and so is, by the server, one who takes nothing any more.
-const RECORDS_AT_ONCE: usize = 32;
+const RECORDS_AT_ONCE: usize = 8;
 
 /// See the module.
 pub(super) async fn events(request: Request) -> Result<Response, Problem> {
@@ -64,23 +63,21 @@ pub(super) async fn events(request: Request) -> Result<Response, Problem> {
 }
 
 async fn page(app: &Arc<App>, mut follower: Follower, limit: usize) -> Result<Response, Problem> {
-    let mut found: Vec<Public> = Vec::new();
-    let mut ended = false;
-    while found.len() <= limit && !ended {
-        ended = match app.engine.next_events(&mut follower, RECORDS_AT_ONCE).await? {
-            Some(events) => {
-                found.extend(events);
-                false
+    let mut room = pages::Room::of(limit, app.engine.services.limits.list_bytes_max);
+    let (mut last, mut more) = (None::<u64>, false);
+    while !more && let Some(events) = app.engine.next_events(&mut follower, RECORDS_AT_ONCE).await? {
+        for event in events {
+            if room.is_full() {
+                more = true;
+                break;
             }
-            None => true,
-        };
+            room.take(pages::shown(&event)?);
+            last = Some(event.id);
+        }
     }
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|event| event.id.to_string());
-    let result: Vec<Value> = found.iter().map(pages::shown).collect::<Result<_, _>>()?;
     // Here the cursor is the number of the last event, as `Last-Event-ID` is: `?after=` takes it.
-    answer::json(StatusCode::OK, &serde_json::json!({ "result": result, "next_cursor": next }))
+    let next = last.filter(|_| more).map(|id| id.to_string());
+    answer::json(StatusCode::OK, &serde_json::json!({ "result": room.into_items(), "next_cursor": next }))
 }
 
 /// One reader.

@@ -186,8 +186,10 @@ pub(super) async fn remove(request: Request) -> Result<Response, Problem> {
 
 /// `GET /v1/plugins/{name}`: every version, the newest first, with its manifest and what its binary says.
 pub(super) async fn show(request: Request) -> Result<Response, Problem> {
-    request.params(&[])?.finish()?;
+    let mut params = request.params(&pages::PARAMS)?;
     let services = &request.app.engine.services;
+    let wanted = pages::wanted(&mut params, &services.limits);
+    params.finish()?;
     let versions = services.plugins.named(request.part("name"), None)?;
     let whole = |installed: &Arc<Installed>| {
         let mut body = shown(installed, &services.gateway.rules);
@@ -195,14 +197,15 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
         body["inspection"] = json!(installed.stored.inspection);
         body
     };
-    answer::json(StatusCode::OK, &json!({ "result": versions.iter().map(whole).collect::<Vec<_>>() }))
+    let key = |installed: &Arc<Installed>| installed.stored.manifest.version.clone();
+    answer::json(StatusCode::OK, &pages::in_order(&versions, &wanted, key, whole)?)
 }
 
 /// `GET /v1/plugins`.
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&pages::PARAMS)?;
     let services = &request.app.engine.services;
-    let wanted = pages::wanted(&mut params, services.limits.list_items_max);
+    let wanted = pages::wanted(&mut params, &services.limits);
     params.finish()?;
     let key = |p: &Arc<Installed>| format!("{} {}", p.stored.manifest.name, p.stored.manifest.version);
     let page = pages::of_all(services.plugins.all(), &wanted, key, |p| shown(p, &services.gateway.rules));

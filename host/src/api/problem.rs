@@ -108,6 +108,8 @@ kinds! {
         "see how it stands: bellhop runs show RUN; one that has not ended is cancelled with: bellhop runs cancel RUN --rollback";
     RUN_NOT_PARKED = "run-not-parked", 409, "The run does not wait for a person",
         "see what it does: bellhop runs show RUN";
+    NOT_OPEN = "not-open", 409, "Nothing was settled: what is named does not wait for a word",
+        "see what is open, and the address of each: bellhop runs show RUN";
     VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change",
         "give what changed a version of its own";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name",
@@ -143,6 +145,10 @@ kinds! {
         "do what the diagnostics say, then send it again";
     CONNECTION_REFUSED = "connection-refused", 422, "The connection cannot be made of these tokens",
         "connect with tokens that Slack takes, as what they are";
+    ADDRESS_AMBIGUOUS = "address-ambiguous", 422, "Nothing was settled: several things are open, and a word is for one",
+        "name one of those in `open` by its address: bellhop runs resolve RUN --task ADDRESS --done, or --not-done";
+    NOT_IN_DOUBT = "not-in-doubt", 422, "Nothing was settled: no call of it is in doubt",
+        "have the action begun again: bellhop runs resolve RUN --task ADDRESS --not-done";
     ANSWER_NEEDED = "answer-needed", 422, "What Slack answered has to be said",
         "send the answer that Slack gave: bellhop runs resolve RUN --done --answer JSON";
     // The host.

@@ -19,8 +19,9 @@ use super::request::Request;
 use super::{App, answer, definitions, pages};
 use crate::engine::Engine;
 use crate::engine::accept::Refused;
+use crate::engine::open::Open;
 use crate::engine::redefine::RedefineError;
-use crate::engine::resolve::ResolveError;
+use crate::engine::resolve::{ResolveError, Settled};
 use crate::engine::views::RunView;
 use crate::journal::{Summary, key};
 
@@ -62,8 +63,8 @@ pub(super) fn shown(view: &RunView) -> Result<Value, Problem> {
     Ok(value)
 }
 
-/// A run, for somebody who told it something: how it stands. What is in it is for those who may read runs.
-fn shown_to(caller: &Caller, view: &RunView) -> Result<Value, Problem> {
+/// A run, for somebody who started it or told it something: how it stands. What is in it is for those who may read runs.
+pub(super) fn shown_to(caller: &Caller, view: &RunView) -> Result<Value, Problem> {
     if caller.may("runs:read") {
         return shown(view);
     }
@@ -137,7 +138,7 @@ impl Filter {
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&["status", "workflow", "label", "limit", "cursor"])?;
     let engine = &request.app.engine;
-    let wanted = pages::wanted(&mut params, engine.services.limits.list_items_max);
+    let wanted = pages::wanted(&mut params, &engine.services.limits);
     let mut filter = Filter { statuses: Vec::new(), workflow: params.one("workflow"), labels: BTreeMap::new() };
     if filter.workflow.as_ref().is_some_and(|w| !w.contains('/')) {
         params.refused("workflow", &"write NAMESPACE/NAME");
@@ -233,9 +234,28 @@ pub(super) async fn cancel(mut request: Request) -> Result<Response, Problem> {
         (true, false) => Cause::CancelAndUndo,
         (false, false) => Cause::Cancel,
     };
+    if rollback {
+        still_to_undo(&request.app.clone(), &request.caller.clone(), request.run()?).await?;
+    }
     // Asked for twice, it is asked for.
     let allowed = |status| if status == Status::Cancelled { None } else { not_ended(status) };
     tell(request, cause, allowed, None).await
+}
+
+/// A run that was cancelled before, and of which changes stand, is not taken back by being cancelled once more.
+async fn still_to_undo(app: &App, caller: &Caller, run: RunId) -> Result<(), Problem> {
+    let engine = &app.engine;
+    let summary = engine.summary(run)?.ok_or_else(|| unknown(run))?;
+    let left = summary.aftermath.left.unwrap_or(0);
+    if summary.status != Status::Cancelled || left == 0 {
+        return Ok(());
+    }
+    let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+    let changes =
+        if left == 1 { "one of its changes stands".to_owned() } else { format!("{left} of its changes stand") };
+    Err(Problem::new(problem::RUN_ENDED, format!("the run is cancelled, and {changes}"))
+        .with("run", shown_to(caller, &present)?)
+        .with_remedy(format!("take back what it changed: bellhop runs undo {run}")))
 }
 
 /// `POST /v1/runs/{id}/retry`: a faulted or parked run goes on from the task that failed, in a new attempt; with
@@ -306,13 +326,16 @@ pub(super) async fn suspend(request: Request) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/runs/{id}/resume`.
-pub(super) async fn resume(request: Request) -> Result<Response, Problem> {
-    told(request, Cause::Resume, |status| {
+pub(super) async fn resume(mut request: Request) -> Result<Response, Problem> {
+    request.params(&[])?.finish()?;
+    request.form_or_nothing(&[]).await?.finish()?;
+    let allowed = |status: Status| {
         // A suspended run can be parked or be cancelling at the same time, and shows as that.
         let can = matches!(status, Status::Suspended | Status::Parked | Status::Cancelling);
         not_ended(status).or_else(|| (!can).then_some(problem::RUN_NOT_SUSPENDED))
-    })
-    .await
+    };
+    // One that is only that has no pause to end.
+    tell(request, Cause::Resume, allowed, Some(problem::RUN_NOT_SUSPENDED)).await
 }
 
 /// `POST /v1/runs/{id}/resolve`: a person says what became of a call that nobody could tell, and the run goes on.
@@ -334,19 +357,58 @@ pub(super) async fn resolve(mut request: Request) -> Result<Response, Problem> {
     }
     let by = request.caller.name();
     tracing::info!(%run, by, done, "an operator resolves a call");
-    match engine.resolve(run, task, done, answer, by).await {
-        Ok(()) => {}
-        Err(ResolveError::Load(error)) => return Err(error.into()),
-        Err(ResolveError::AnswerNeeded(diagnostics)) => {
-            let detail = "nothing was settled: what was carried out was answered something that only you can say";
-            return Err(Problem::new(problem::ANSWER_NEEDED, detail).with_diagnostics(diagnostics));
-        }
-        Err(error @ ResolveError::NotParked(status)) => {
-            let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
-            let kind = not_ended(status).unwrap_or(problem::RUN_NOT_PARKED);
-            return Err(Problem::new(kind, error.to_string()).with("run", shown_to(&request.caller, &present)?));
-        }
-    }
+    let settled = match engine.resolve(run, task, done, answer, by).await {
+        Ok(settled) => settled,
+        Err(error) => return Err(not_settled(&request.app.clone(), &request.caller.clone(), run, error).await?),
+    };
     let view = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
-    answer::json(StatusCode::OK, &shown_to(&request.caller, &view)?)
+    let mut shown = shown_to(&request.caller, &view)?;
+    shown["settled"] = match settled {
+        Settled::One(open) => {
+            let mut settled = open.shown();
+            settled["done"] = done.into();
+            json!([settled])
+        }
+        Settled::TakenUp => json!([]),
+    };
+    answer::json(StatusCode::OK, &shown)
+}
+
+/// Why nothing of a run was settled, and what is open.
+async fn not_settled(app: &App, caller: &Caller, run: RunId, error: ResolveError) -> Result<Problem, Problem> {
+    let detail = error.to_string();
+    let shown_max = app.engine.services.limits.list_items_max;
+    let with_open = |problem: Problem, open: &[Open]| {
+        let shown_max = usize::try_from(shown_max).unwrap_or(usize::MAX);
+        let shown: Vec<Value> = open.iter().take(shown_max).map(Open::shown).collect();
+        let more = open.len() - shown.len();
+        problem.with("open", shown).with("openMore", more as u64)
+    };
+    let kind = match error {
+        ResolveError::NotParked(status) => not_ended(status).unwrap_or(problem::RUN_NOT_PARKED),
+        ResolveError::Aside => problem::RUN_NOT_PARKED,
+        ResolveError::Ambiguous(open) => {
+            return Ok(with_open(Problem::new(problem::ADDRESS_AMBIGUOUS, detail), &open));
+        }
+        ResolveError::NotOpen { open, .. } => {
+            let problem = with_open(Problem::new(problem::NOT_OPEN, detail), &open);
+            return Ok(if open.is_empty() {
+                problem.with_remedy(format!(
+                    "have it tried again: bellhop runs retry {run}; or end it: bellhop runs cancel {run} --rollback"
+                ))
+            } else {
+                problem
+            });
+        }
+        ResolveError::NotInDoubt(open) => {
+            return Ok(with_open(Problem::new(problem::NOT_IN_DOUBT, detail), std::slice::from_ref(&*open)));
+        }
+        ResolveError::AnswerNeeded(diagnostics) => {
+            let detail = "nothing was settled: what was carried out was answered something that only you can say";
+            return Ok(Problem::new(problem::ANSWER_NEEDED, detail).with_diagnostics(diagnostics));
+        }
+        ResolveError::Load(error) => return Ok(error.into()),
+    };
+    let present = app.engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
+    Ok(Problem::new(kind, detail).with("run", shown_to(caller, &present)?))
 }

@@ -12,6 +12,7 @@ use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::run::Status;
 
+use super::auth::Caller;
 use super::form::{self, Form};
 use super::problem::{self, Problem};
 use super::request::Request;
@@ -67,7 +68,7 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     let accepted = work::by_the_engine(&engine, async move { starts.trigger_or(trigger, block).await }).await?;
     let asked = version.as_deref().map(|version| (&workflow, version));
     let accepted = accepted.map_err(|refused| runs::refused(&engine, refused, asked))?;
-    answered(&request.app, &accepted, wait).await
+    answered(&request.app, &request.caller, &accepted, wait).await
 }
 
 /// The labels of a run.
@@ -90,8 +91,14 @@ pub(super) fn labels(form: &mut Form, labels_max: u64) -> BTreeMap<String, Strin
     labels
 }
 
-/// The answer to a trigger.
-pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<Duration>) -> Result<Response, Problem> {
+/// The answer to a trigger. What a run gave is for those who may read runs: whoever may only start them learns which it is,
+/// how it stands, and whether it was there before.
+pub(super) async fn answered(
+    app: &Arc<App>,
+    caller: &Caller,
+    accepted: &Accepted,
+    wait: Option<Duration>,
+) -> Result<Response, Problem> {
     let run = accepted.run;
     let (status, mut body) = match wait {
         None if accepted.replayed => {
@@ -99,12 +106,12 @@ pub(super) async fn answered(app: &Arc<App>, accepted: &Accepted, wait: Option<D
             let view = app.engine.run_view(run).await?;
             let view = view.ok_or_else(|| Problem::internal(&"a run whose key is bound is not there"))?;
             // With the first answer's code, whatever became of the run since.
-            (StatusCode::ACCEPTED, runs::shown(&view)?)
+            (StatusCode::ACCEPTED, runs::shown_to(caller, &view)?)
         }
         None => (StatusCode::ACCEPTED, as_accepted(app, run)?),
         Some(wait) => {
             let view = runs::waited(app, run, wait).await?;
-            (status_of(&view), runs::shown(&view)?)
+            (status_of(&view), runs::shown_to(caller, &view)?)
         }
     };
     if !accepted.warnings.is_empty() {
@@ -128,6 +135,8 @@ fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
         "workflow": format!("{}/{}", summary.namespace, summary.name),
         "version": summary.version,
         "waiting": null,
+        "open": [],
+        "openMore": 0,
         "output": null,
         "error": null,
         "labels": summary.labels,

@@ -127,7 +127,7 @@ fn wrong_time(text: &str) -> String {
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&pages::PARAMS)?;
     let engine = &request.app.engine;
-    let wanted = pages::wanted(&mut params, engine.services.limits.list_items_max);
+    let wanted = pages::wanted(&mut params, &engine.services.limits);
     params.finish()?;
     let page = pages::of_all(engine.tokens.all()?, &wanted, |token| token.id.to_string(), shown);
     answer::json(StatusCode::OK, &page)

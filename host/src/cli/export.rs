@@ -52,8 +52,18 @@ pub(super) fn run(wanted: &Export, context: &Context) -> Result<Exit, Failure> {
         let place = cursor.as_deref().map(|cursor| ("cursor", cursor));
         let path = format!("/v1/runs{}", query(filters.chain(place).chain([("limit", limit.as_str())])));
         let page = client.get(&path)?.body;
-        for run in page.get("result").and_then(Value::as_array).into_iter().flatten() {
-            one(context, &client, run)?;
+        for listed in page.get("result").and_then(Value::as_array).into_iter().flatten() {
+            if listed.get("cut").is_none() {
+                one(context, &client, listed)?;
+                continue;
+            }
+            // What is too large for a list is on record all the same.
+            match client.get(&runs::address(&browse::text(listed, "id"))) {
+                Ok(run) => one(context, &client, &run.body)?,
+                // Its time was up while the list was read.
+                Err(failure) if failure.exit == Exit::Missing => {}
+                Err(failure) => return Err(failure),
+            }
         }
         cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
         if cursor.is_none() {
@@ -115,7 +125,7 @@ pub(super) fn events(client: &Client, id: &str, each: &mut dyn FnMut(&Value)) ->
     }
 }
 
-/// What was sent and is not settled yet, by task and call.
+/// What was sent and is not settled yet, by execution of a task and call.
 #[derive(Debug, Default)]
 struct Effects {
     open: BTreeMap<(String, u64, u64), Map<String, Value>>,
@@ -126,13 +136,16 @@ impl Effects {
     fn of(&mut self, event: &Value) -> Option<Map<String, Value>> {
         let data = event.get("data")?;
         let number = |name: &str| data.get(name).and_then(Value::as_u64).unwrap_or(0);
-        let key = (browse::text(event, "task"), number("ordinal"), number("attempt"));
+        let task = browse::text(event, "task");
+        // A host of before this was said says the task alone.
+        let execution = Some(browse::text(data, "execution")).filter(|text| !text.is_empty());
+        let key = (execution.unwrap_or_else(|| task.clone()), number("ordinal"), number("attempt"));
         let at = || event.get("at").cloned().unwrap_or(Value::Null);
         match event.get("type").and_then(Value::as_str)? {
             "call.started" if self.open.len() < OPEN_MAX => {
                 let mut effect = Map::new();
-                effect.insert("task".to_owned(), json!(key.0));
-                for name in ["function", "connection", "attempt", "ordinal"] {
+                effect.insert("task".to_owned(), json!(task));
+                for name in ["execution", "function", "connection", "attempt", "ordinal"] {
                     effect.insert(name.to_owned(), data.get(name).cloned().unwrap_or(Value::Null));
                 }
                 effect.insert("sentAt".to_owned(), at());
@@ -178,6 +191,28 @@ impl Effects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn house_d5_the_effects_of_a_loop_are_told_apart() {
+        let mut effects = Effects::default();
+        let of = |item: u32, more: &Value| {
+            let mut data = json!({ "execution": format!("/do/0/each/do/0/say#0.{item}.0"), "attempt": 1 });
+            data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            data
+        };
+        let sent = json!({ "function": "chat.post-message", "connection": "acme" });
+        for item in 0..3 {
+            assert_eq!(effects.of(&event("call.started", 0, &of(item, &sent))), None);
+        }
+        let ended = effects.of(&event("call.ended", 0, &of(0, &json!({ "ok": true })))).unwrap();
+        assert_eq!((&ended["outcome"], &ended["execution"]), (&json!("done"), &json!("/do/0/each/do/0/say#0.0.0")));
+        let said = json!({ "done": false, "by": "a person" });
+        let settled = effects.of(&event("call.resolved", 0, &of(2, &said))).unwrap();
+        assert_eq!((&settled["outcome"], &settled["task"]), (&json!("not-done"), &json!("/do/0/a")));
+        let left: Vec<_> = effects.open().collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0]["execution"], "/do/0/each/do/0/say#0.1.0");
+    }
 
     fn event(kind: &str, ordinal: u64, data: &Value) -> Value {
         let mut data = data.clone();

@@ -117,8 +117,8 @@ pub(super) struct Resolve {
     /// What Slack would have answered, where the action needs it: a file of JSON, or JSON itself
     #[arg(long, value_name = "FILE", requires = "done")]
     answer: Option<String>,
-    /// The task in doubt, where there are several: its JSON pointer
-    #[arg(long, value_name = "POINTER")]
+    /// What is meant, where several things are open: its address, as `runs show` has it; or the task, where one is of it
+    #[arg(long, value_name = "ADDRESS")]
     task: Option<String>,
 }
 
@@ -173,7 +173,16 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
             if let Some(task) = &resolve.task {
                 body["task"] = json!(task);
             }
-            change(context, &resolve.id, "resolve", &body)
+            let client = Client::new(context)?;
+            let answer = client.send("POST", &format!("{}/resolve", address(&resolve.id)), &body)?.body;
+            let said = if resolve.done { "it was done" } else { "it was not done" };
+            let settled = answer.get("settled").and_then(Value::as_array).into_iter().flatten();
+            let text = || {
+                let lines = settled.map(|one| format!("settled: {}: {said}\n", browse::text(one, "address")));
+                format!("{}{}  {}\n", lines.collect::<String>(), resolve.id, stands(&answer))
+            };
+            context.out.answer(text, &answer);
+            Ok(Exit::Done)
         }
     }
 }
@@ -198,13 +207,46 @@ fn show(context: &Context, id: &str) -> Result<Exit, Failure> {
         context.out.json(&run);
         return Ok(Exit::Done);
     }
-    context.out.text(&browse::thing(&run));
+    let mut fields = run.clone();
+    for name in ["open", "openMore"] {
+        fields.as_object_mut().and_then(|fields| fields.remove(name));
+    }
+    context.out.text(&browse::thing(&fields));
+    context.out.text(&open(id, &run));
     context.out.text("\n");
     let mut timeline = Timeline::default();
     export::events(&client, id, &mut |event| {
         context.out.text(&timeline.line(event));
     })?;
     Ok(Exit::Done)
+}
+
+/// What of a run waits for a person's word, an address a line, and what to type.
+fn open(id: &str, run: &Value) -> String {
+    let all: Vec<&Value> = run.get("open").and_then(Value::as_array).into_iter().flatten().collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let line = |one: &&Value| {
+        let what = match browse::text(one, "kind").as_str() {
+            "call" => format!(
+                "{} over {}, sent {}",
+                browse::text(one, "function"),
+                browse::text(one, "connection"),
+                browse::text(one, "sentAt")
+            ),
+            "change" => "a change that could not be taken back".to_owned(),
+            _ => "the action was parked; no call of it is in doubt".to_owned(),
+        };
+        format!("open  {}  {what}\n", browse::text(one, "address"))
+    };
+    let more = run.get("openMore").and_then(Value::as_u64).filter(|more| *more > 0);
+    let more = more.map(|more| format!("open  {more} more, shown when some of these are settled\n"));
+    format!(
+        "{}{}say what became of each: bellhop runs resolve {id} --task ADDRESS --done, or --not-done\n",
+        all.iter().map(line).collect::<String>(),
+        more.unwrap_or_default()
+    )
 }
 
 fn change(context: &Context, id: &str, verb: &str, body: &Value) -> Result<Exit, Failure> {

@@ -25,6 +25,7 @@ fn poisoned(summary: &mut Summary, reason: &str) {
     fault.title = Some("The run cannot be taken up and is set aside".to_owned());
     summary.status = Status::Parked;
     summary.poisoned = true;
+    (summary.open, summary.open_more) = (Vec::new(), 0);
     summary.waiting = Some(json!({ "on": "person", "reason": fault }));
 }
 

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bellhop_core::run::{self, Calling, Cause, Command, Event, Fate, FrameId, Group, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 
 use super::deciding::Deciding;
@@ -122,7 +123,7 @@ impl Calls {
 
 /// Carries a run until it ends or rests. After `Ok` everything recorded is durable. After an error of which the host goes
 /// on nothing of the run is under way: whoever takes it up next is the only one who writes its records and asks what
-/// became of what was sent.
+/// became of what was sent. A panic goes on from here when the same holds, but for writes that were begun by what panicked.
 pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
@@ -131,7 +132,17 @@ pub(crate) async fn drive<E: Execution>(
     decisions: u64,
 ) -> Result<Carried, Error> {
     let mut calls = Calls::default();
-    let carried = Box::pin(carry(port, invoker, deciding, state, decisions, &mut calls)).await;
+    let carrying = Box::pin(carry(port, invoker, deciding, state, decisions, &mut calls));
+    let carried = match AssertUnwindSafe(carrying).catch_unwind().await {
+        Ok(carried) => carried,
+        Err(panic) => {
+            if !planted(Plant::LeaveCallsUnderWay) {
+                calls.put_down();
+                calls.ended().await;
+            }
+            resume_unwind(panic);
+        }
+    };
     match carried {
         Err(_) if planted(Plant::LeaveCallsUnderWay) => {}
         Err(Error::TooLarge { .. } | Error::OfTheRun(_) | Error::Later(_)) => {
@@ -189,9 +200,10 @@ async fn carry<E: Execution>(
         }
         let (cause, acknowledge) = if state.ended().is_some() {
             // Somebody may want it tried again, or what it did taken back.
-            match port.signal(true).await {
-                Next::Signal(signal) => (signal.cause, signal.acknowledge),
-                Next::Rest | Next::PutDown => {
+            match heard(port, port.signal(true).await).await {
+                None => continue,
+                Some(Next::Signal(signal)) => (signal.cause, signal.acknowledge),
+                Some(Next::Rest | Next::PutDown) => {
                     port.settled().await?;
                     pass(Point::Ended);
                     invoker.ended();
@@ -229,13 +241,15 @@ async fn carry<E: Execution>(
                         CallEnd::Failed(error) => return Err(error),
                     }
                 }
-                next = port.signal(resting), if !draining => match next {
-                    Next::Signal(signal) => (signal.cause, signal.acknowledge),
-                    Next::Rest => {
+                // A message is taken first and looked at then: a call that ends meanwhile takes none of it away.
+                next = port.signal(resting), if !draining => match heard(port, next).await {
+                    None => continue,
+                    Some(Next::Signal(signal)) => (signal.cause, signal.acknowledge),
+                    Some(Next::Rest) => {
                         port.settled().await?;
                         return Ok(Carried { left: Left::Resting, state: Arc::unwrap_or_clone(state), decisions });
                     }
-                    Next::PutDown => {
+                    Some(Next::PutDown) => {
                         draining = true;
                         calls.put_down();
                         continue;
@@ -270,6 +284,23 @@ async fn carry<E: Execution>(
             }
             // The one who asked may have gone.
             let _gone = acknowledge.send(has_decided);
+        }
+    }
+}
+
+/// A message, after what came with it is kept. None where it says nothing any more: whoever sent it knows.
+async fn heard<E: Execution>(port: &E, next: Next) -> Option<Next> {
+    let Next::Signal(signal) = next else { return Some(next) };
+    match port.heard(&signal).await {
+        Ok(true) => Some(Next::Signal(signal)),
+        Ok(false) => {
+            // The one who asked may have gone.
+            let _gone = signal.acknowledge.map(|acknowledge| acknowledge.send(false));
+            None
+        }
+        Err(error) => {
+            tracing::error!(%error, "what a person said of a call was not kept");
+            Some(Next::PutDown)
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod gateway;
 mod groups;
 mod lacking;
 mod notices;
+pub(crate) mod open;
 mod places;
 pub(crate) mod plugins;
 mod recovery;
@@ -137,6 +138,8 @@ impl Services {
             cpu_ms_max: self.limits.guest_cpu_ms_max,
             output_bytes_max: limit(self.limits.guest_output_bytes_max),
             calls_max: u32::try_from(self.limits.guest_calls_max).unwrap_or(u32::MAX),
+            log_lines_max: u32::try_from(self.limits.guest_log_lines_max).unwrap_or(u32::MAX),
+            log_bytes_max: limit(self.limits.guest_log_bytes_max),
             ..sandbox::Budget::default()
         }
     }

@@ -19,7 +19,7 @@ use bellhop_slack::reconcile::{self, Verdict};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Engine;
 use super::call::{Doubt, read_back};
@@ -435,7 +435,7 @@ impl Engine {
             Err(why) => return Ok(Told::Later(why, None)),
         };
         let stamp = format!("notice/{}/{}", first.run, notice.number);
-        let arguments = json!({ "channel": notice.channel, "text": text(&first, group) });
+        let arguments = message(&notice.channel, &text(&first, group));
         if let Some(at) = first.sending.filter(|_| !planted(Plant::TellUnseen)) {
             // It was this process that sent it, then that is some time ago; or the one before.
             self.services.quiet_since(self.services.began).await;
@@ -491,6 +491,14 @@ impl Engine {
     fn after(&self, wait_ms: Option<u64>) -> Option<Timestamp> {
         wait_ms.map(|ms| self.services.clock.now().plus_millis(ms))
     }
+}
+
+/// A message in which Slack makes a link, a name or a picture of nothing that was not written as one.
+fn message(channel: &str, text: &str) -> Value {
+    json!({
+        "channel": channel, "text": text,
+        "parse": "none", "link_names": false, "unfurl_links": false, "unfurl_media": false,
+    })
 }
 
 /// What is said of a notice and those for the same reason.

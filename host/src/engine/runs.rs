@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{self, Cause, Command, ExecutionKey, State};
+use bellhop_core::run::{self, Cause, Command, State};
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument as _;
@@ -16,7 +16,8 @@ use super::call::{self, Caller, Granted};
 use super::definitions::Definition;
 use super::driver::{self, Left};
 use super::execution::local::{Local, Opening, Read};
-use super::execution::{self, CallKey, Execution as _, Intent, Settle, Signal};
+use super::execution::{self, CallKey, Execution as _, Settle, Signal};
+use super::open::Open;
 use super::places::Places;
 use super::waiting::Activity;
 use super::{Engine, aside};
@@ -74,14 +75,6 @@ pub(super) struct Begun {
     pub(super) ticket: Ticket,
     pub(super) bytes: u64,
     pub(super) summary: Summary,
-}
-
-/// A call of a parked run of which nobody can tell what became.
-pub(super) struct InDoubt {
-    pub(super) key: CallKey,
-    pub(super) intent: Intent,
-    /// By what it is known to Slack.
-    pub(super) stamp: String,
 }
 
 impl Runs {
@@ -235,6 +228,8 @@ impl Engine {
     pub(super) fn carry(self: &Arc<Self>, run: RunId, loaded: Loaded) {
         let engine = self.clone();
         let span = tracing::info_span!("run", %run);
+        let activity = Activity::new(engine.services.clone(), run);
+        let on_their_way = activity.clone();
         let carrying = async move {
             let Loaded { port, mut state, mut decisions, granted } = loaded;
             let port = Arc::new(port);
@@ -243,7 +238,7 @@ impl Engine {
                 port: port.clone(),
                 facts: state.facts().clone(),
                 grants: Arc::new(granted),
-                activity: Activity::new(engine.services.clone(), run),
+                activity,
             };
             loop {
                 let deciding = &engine.services.deciding;
@@ -286,6 +281,11 @@ impl Engine {
         let supervised = async move {
             // A mistake of ours that shows with this run must not leave it among the live ones, where nobody looks.
             if AssertUnwindSafe(carrying).catch_unwind().await.is_err() {
+                // What was sent has its outcome written by whoever waits for it: the run is let go after that, because whoever
+                // takes it up next is the only one who writes its log.
+                if !planted(Plant::LeaveCallsUnderWay) {
+                    on_their_way.all_have_come().await;
+                }
                 engine.lost(run);
             }
         };
@@ -424,31 +424,26 @@ impl Engine {
         }
     }
 
-    /// The calls of which a parked run waits to hear what became, those of `task` (a pointer) where one is named. What
-    /// is under way beside them is not among them.
-    pub(super) async fn doubts(&self, run: RunId, task: Option<&str>) -> Result<Vec<InDoubt>, LoadError> {
-        let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
-        // Only to be read: its inbox is nobody's, and nothing is written through it.
-        let (opening, _inbox) = self.opening(run, summary);
-        let Loaded { port, state, .. } = self.load(run, opening).await?;
-        let mut parked: Vec<(ExecutionKey, u32)> = Vec::new();
-        for (_, call) in state.calls() {
-            if call.parked.is_some() && task.is_none_or(|task| call.key.pointer == task) {
-                parked.push((call.key.clone(), call.attempt));
-            }
-        }
-        if parked.iter().any(|(_, attempt)| *attempt > 1) {
+    /// What of a parked run waits for a person's word. What is under way beside that is not among it.
+    pub(super) async fn open_of(&self, run: RunId) -> Result<Vec<Open>, LoadError> {
+        let Loaded { port, state, .. } = self.looked_at(run).await?;
+        Ok(port.open(&state))
+    }
+
+    /// By what a call in doubt is known to Slack.
+    pub(super) async fn stamp_of(&self, run: RunId, call: &CallKey) -> Result<String, LoadError> {
+        let Loaded { port, .. } = self.looked_at(run).await?;
+        if call.attempt > 1 {
             port.recall()?;
         }
-        let mut doubts = Vec::new();
-        for (key, intent) in port.open_calls() {
-            // A later attempt is parked for what an earlier one had sent, too.
-            if parked.iter().any(|(execution, attempt)| *execution == key.execution && key.attempt <= *attempt) {
-                let stamp = call::stamp(run, &key, call::sends_again(&port, &key).await?);
-                doubts.push(InDoubt { key, intent, stamp });
-            }
-        }
-        Ok(doubts)
+        Ok(call::stamp(run, call, call::sends_again(&port, call).await?))
+    }
+
+    /// A run as it is on record, only to be read: its inbox is nobody's, and nothing is written through it.
+    async fn looked_at(&self, run: RunId) -> Result<Loaded, LoadError> {
+        let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let (opening, _inbox) = self.opening(run, summary);
+        self.load(run, opening).await
     }
 
     /// What the plugins of a run's actions were granted when it was accepted.

@@ -66,33 +66,34 @@ impl Reader {
                     }
                 }
             }
-            Entry::Intent { key, attempt, ordinal, at, function, connection, .. } => self.push(
-                &mut out,
-                "call.started",
-                Some(pointer(&key)),
-                Some(at),
-                json!({ "function": function, "connection": connection, "attempt": attempt, "ordinal": ordinal }),
-            ),
+            Entry::Intent { key, attempt, ordinal, at, function, connection, .. } => {
+                let mut data = of_call(&key, attempt, ordinal);
+                (data["function"], data["connection"]) = (json!(function), json!(connection));
+                self.push(&mut out, "call.started", Some(pointer(&key)), Some(at), data);
+            }
             Entry::Outcome { key, attempt, ordinal, at, answer, how, .. } => {
-                let mut data = json!({ "attempt": attempt, "ordinal": ordinal, "how": how });
+                let mut data = of_call(&key, attempt, ordinal);
+                data["how"] = json!(how);
                 answered(journal, answer, &mut data);
                 self.push(&mut out, "call.ended", Some(pointer(&key)), Some(at), data);
             }
-            Entry::Read { key, ordinal, at, answer, how, function, .. } => {
-                let mut data = json!({ "ordinal": ordinal, "how": how });
+            Entry::Read { key, attempt, ordinal, at, answer, how, function, .. } => {
+                let mut data = of_call(&key, attempt, ordinal);
+                data["how"] = json!(how);
                 if let Some(function) = function {
                     data["function"] = Value::from(function);
                 }
                 answered(journal, answer, &mut data);
                 self.push(&mut out, "call.read", Some(pointer(&key)), Some(at), data);
             }
-            Entry::NotSent { key, ordinal, at, reason, retry_at, .. } => {
-                let data = json!({ "ordinal": ordinal, "reason": reason, "retryAt": retry_at.map(|t| t.to_string()) });
+            Entry::NotSent { key, attempt, ordinal, at, reason, retry_at, .. } => {
+                let mut data = of_call(&key, attempt, ordinal);
+                (data["reason"], data["retryAt"]) = (json!(reason), json!(retry_at.map(|t| t.to_string())));
                 self.push(&mut out, "call.not-sent", Some(pointer(&key)), Some(at), data);
             }
-            Entry::Resolved { key, ordinal, at, how, by, .. } => {
-                let done = matches!(how, Resolution::Done(_));
-                let data = json!({ "ordinal": ordinal, "done": done, "by": by });
+            Entry::Resolved { key, attempt, ordinal, at, how, by, .. } => {
+                let mut data = of_call(&key, attempt, ordinal);
+                (data["done"], data["by"]) = (json!(matches!(how, Resolution::Done(_))), json!(by));
                 self.push(&mut out, "call.resolved", Some(pointer(&key)), Some(at), data);
             }
             Entry::Note { at, text, by: Some(by), .. } => {
@@ -260,6 +261,11 @@ impl Reader {
             | Event::CallStopped { .. } => {}
         }
     }
+}
+
+/// Which call: a task has many executions, in loops and branches, and each of these many calls.
+fn of_call(execution: &str, attempt: u32, ordinal: u32) -> Value {
+    json!({ "execution": execution, "attempt": attempt, "ordinal": ordinal })
 }
 
 /// What a run is bound to besides its definition and its input.

@@ -23,6 +23,10 @@ pub(crate) struct RunView {
     pub(crate) version: String,
     /// For what it waits, until when.
     pub(crate) waiting: Option<Value>,
+    /// What of it waits for a person's word: each has an address, by which `resolve` takes it.
+    pub(crate) open: Vec<Value>,
+    /// How much more does.
+    pub(crate) open_more: u64,
     /// What it ended with.
     pub(crate) output: Option<Value>,
     /// The fault that it ended or is parked with.
@@ -44,8 +48,14 @@ pub(crate) struct RunView {
     pub(crate) superseded_by: Option<RunId>,
     /// Who wanted its end: the name and the id of a token.
     pub(crate) by: Option<String>,
+    /// In a list: the members that are there and too large for it; the run itself has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cut: Vec<&'static str>,
 }
 
+/// No run in a list has more bytes, what is stored for itself left out: so many are read at one time as there surely is room
+/// for.
+const LISTED_BYTES_LIKELY: u64 = 128 << 10;
 /// Runs that are looked at before others have their turn on the thread.
 const LOOKED_AT_ONCE: u64 = 100;
 
@@ -71,6 +81,18 @@ impl Services {
 }
 
 impl Engine {
+    /// As in a list, where what is stored for itself is left out and named, because a page would be as large as all of it.
+    fn view_in_list(&self, run: RunId, mut summary: Summary) -> Result<RunView, journal::Error> {
+        let mut cut = Vec::new();
+        for (name, member) in [("output", &mut summary.output), ("error", &mut summary.error)] {
+            if matches!(member, Some(journal::Content::Stored { .. })) {
+                *member = None;
+                cut.push(name);
+            }
+        }
+        Ok(RunView { cut, ..self.view(run, summary)? })
+    }
+
     fn view(&self, run: RunId, summary: Summary) -> Result<RunView, journal::Error> {
         let value = |content: Option<journal::Content>| content.map(|c| self.services.journal.value(c)).transpose();
         Ok(RunView {
@@ -79,6 +101,8 @@ impl Engine {
             workflow: format!("{}/{}", summary.namespace, summary.name),
             version: summary.version,
             waiting: summary.waiting,
+            open: summary.open,
+            open_more: summary.open_more,
             output: value(summary.output)?,
             error: value(summary.error)?,
             labels: summary.labels,
@@ -89,6 +113,7 @@ impl Engine {
             left: summary.aftermath.left,
             superseded_by: summary.aftermath.superseded_by,
             by: summary.aftermath.by,
+            cut: Vec::new(),
         })
     }
 
@@ -100,8 +125,9 @@ impl Engine {
         Ok(Some(view))
     }
 
-    /// A page of runs, newest first, from behind `cursor`, that `keep` says yes to; and the next cursor. The page is full,
-    /// or there is none behind it, unless `list_looked_max` runs were looked at for it: then it ends as it is.
+    /// A page of runs, newest first, from behind `cursor`, that `keep` says yes to; and the next cursor. The page is full
+    /// when `limit` runs are in it, or `list_bytes_max` bytes; else there is none behind it, unless `list_looked_max` runs
+    /// were looked at for it: then it ends as it is.
     pub(crate) async fn run_list(
         &self,
         cursor: Option<journal::key::Range>,
@@ -111,8 +137,12 @@ impl Engine {
         let mut views = Vec::new();
         let mut next = cursor;
         let (mut looked, mut at_once) = (0, 0);
+        let limits = &self.services.limits;
+        let mut bytes = 0;
         loop {
-            let page = self.services.journal.runs(next.take(), limit - views.len())?;
+            let room = limits.list_bytes_max.saturating_sub(bytes) / LISTED_BYTES_LIKELY;
+            let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
+            let page = self.services.journal.runs(next.take(), (limit - views.len()).min(room))?;
             // Of which some may be gone meanwhile.
             let items = page.items.len().max(1) as u64;
             (looked, at_once) = (looked + items, at_once + items);
@@ -123,12 +153,15 @@ impl Engine {
                     self.damaged(run)
                 });
                 if keep(&summary) {
-                    views.push(self.view(run, summary)?);
+                    let view = self.view_in_list(run, summary)?;
+                    bytes += serde_json::to_string(&view).map_or(0, |json| json.len() as u64);
+                    views.push(view);
                 }
             }
             next = page.next;
             // A filter that hardly anything fits must not read the whole store for one page.
-            if next.is_none() || views.len() >= limit || looked >= self.services.limits.list_looked_max {
+            let is_full = views.len() >= limit || bytes >= limits.list_bytes_max;
+            if next.is_none() || is_full || looked >= limits.list_looked_max {
                 break;
             }
             if at_once >= LOOKED_AT_ONCE {

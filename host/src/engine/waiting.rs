@@ -335,6 +335,19 @@ pub(super) struct Activity {
     counts: Mutex<Counts>,
     /// Memory of its guests.
     pub(super) guests_bytes: Arc<AtomicUsize>,
+    /// Writes on their way, which go on without whoever began them.
+    on_their_way: watch::Sender<usize>,
+}
+
+/// A write is on its way until this is dropped.
+pub(super) struct OnItsWay {
+    activity: Arc<Activity>,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.activity.on_their_way.send_modify(|count| *count -= 1);
+    }
 }
 
 #[derive(Default)]
@@ -348,7 +361,21 @@ struct Counts {
 
 impl Activity {
     pub(super) fn new(services: Arc<Services>, run: RunId) -> Arc<Self> {
-        Arc::new(Self { run, services, counts: Mutex::default(), guests_bytes: Arc::default() })
+        let on_their_way = watch::Sender::new(0);
+        Arc::new(Self { run, services, counts: Mutex::default(), guests_bytes: Arc::default(), on_their_way })
+    }
+
+    /// A write is on its way until what this gives is dropped.
+    pub(super) fn sends(self: &Arc<Self>) -> OnItsWay {
+        self.on_their_way.send_modify(|count| *count += 1);
+        OnItsWay { activity: self.clone() }
+    }
+
+    /// Waits until no write is on its way.
+    pub(super) async fn all_have_come(&self) {
+        let mut counts = self.on_their_way.subscribe();
+        // The sender is here: there is always an answer.
+        drop(counts.wait_for(|count| *count == 0).await);
     }
 
     /// An action is under way until what this gives is dropped.

@@ -70,6 +70,12 @@ pub(crate) struct Summary {
     /// For what it waits, until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waiting: Option<Value>,
+    /// What of it waits for a person's word: the first of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) open: Vec<Value>,
+    /// How much more does.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) open_more: u64,
     /// What it ended with, or is parked with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<Content>,
@@ -106,6 +112,8 @@ impl Summary {
             updated_at: at,
             ended_at: None,
             waiting: None,
+            open: Vec::new(),
+            open_more: 0,
             error: None,
             output: None,
             idempotency_key: None,
@@ -115,6 +123,11 @@ impl Summary {
             aftermath: Aftermath::default(),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What the end of a run leaves behind, where that is not what was wanted of it.

@@ -31,6 +31,9 @@ pub(crate) trait Host: Send {
     /// The guest says something. Called at most as often, and with at most as much text, as the budget allows;
     /// `level` is one of `trace`, `debug`, `info`, `warn`, `error`.
     fn log(&mut self, level: &str, text: &str);
+
+    /// The guest said a line for which the budget has no room.
+    fn dropped(&mut self) {}
 }
 
 /// The guest must not go on: its call is parked, withdrawn or drained.

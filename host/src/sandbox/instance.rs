@@ -179,7 +179,7 @@ impl State {
     /// One line of the guest's log; silently nothing once the budget is spent, but for the line that says so.
     pub(super) fn log(&mut self, level: &str, text: &str) {
         if self.log_lines >= self.budget.log_lines_max || self.log_bytes >= self.budget.log_bytes_max {
-            return;
+            return self.host.dropped();
         }
         let level = match level {
             "trace" | "debug" | "warn" | "error" => level,

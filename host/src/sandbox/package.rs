@@ -109,7 +109,7 @@ impl Package {
             return Err(Refusal::DescriptionUnstable);
         }
         let described =
-            serde_json::from_str(&first).map_err(|e| Refusal::DescriptionNotJson { detail: e.to_string() })?;
+            serde_json::from_str(&first).map_err(|e| Refusal::DescriptionNotJson { detail: json::not_json(&e) })?;
         match json::findings(first.as_bytes()).into_iter().next() {
             None => Ok(described),
             Some(found) => {

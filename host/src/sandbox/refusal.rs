@@ -8,7 +8,7 @@ pub(crate) enum Refusal {
     /// Neither a component nor anything else that is known.
     #[error("this is not a WebAssembly component: {detail}")]
     NotAComponent {
-        /// What the parser says.
+        /// What is wrong.
         detail: String,
     },
     /// A core module: the last step of building is missing.
@@ -103,7 +103,7 @@ pub(crate) enum Refusal {
         trap: super::Trap,
     },
     /// `describe` answered something that is no JSON.
-    #[error("the plugin's description is not JSON: {detail}")]
+    #[error("the plugin's description cannot be read: {detail}")]
     DescriptionNotJson {
         /// What the parser says.
         detail: String,

@@ -47,8 +47,8 @@ pub fn check(described: &Value, imports: &[String], rules: &Rules) -> Result<Che
             Ok(Checked { manifest, warnings })
         }
         // Whatever the check does not know of.
-        Err(error) => {
-            let message = format!("the manifest cannot be read: {error}");
+        Err(_) => {
+            let message = "a field of the manifest is not of the type that it has to be";
             Err(vec![diagnostic(Diagnostic::error(code::WRONG_TYPE, message), "", "write it as the SDK does")])
         }
     }

@@ -1,11 +1,11 @@
 //! Faults that the run itself raises.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::expression;
-use crate::fault::Fault;
+use crate::fault::{Class, Fault, SlackAnswer};
 use crate::schema::{self, Violation, What};
-use crate::value;
+use crate::value::{self, Field};
 
 /// An expression that has no value.
 pub(super) fn of_expression(located: &expression::Located) -> Fault {
@@ -24,6 +24,53 @@ pub(super) fn of_expression(located: &expression::Located) -> Fault {
     let mut fault = Fault::of_code(code, 400, detail);
     fault.details = Some(json!({ "pointer": located.pointer, "expression": located.program }));
     fault
+}
+
+/// What an error has that a file raises.
+const RAISED: [Field; 8] = [
+    Field { name: "type", is_required: true, needed: "a URI as text", fits: Value::is_string },
+    Field { name: "status", is_required: true, needed: "a whole number from 100 to 599", fits: is_status },
+    Field { name: "title", is_required: false, needed: "text", fits: is_text_or_null },
+    Field { name: "detail", is_required: false, needed: "text", fits: is_text_or_null },
+    Field { name: "instance", is_required: false, needed: "text", fits: is_text_or_null },
+    Field { name: "class", is_required: false, needed: "`retry`, `fatal` or `denied`", fits: is_class },
+    Field { name: "retryAfterMs", is_required: false, needed: "a whole number of milliseconds", fits: is_count },
+    Field {
+        name: "slack",
+        is_required: false,
+        needed: "an object with the texts `method` and `error`",
+        fits: is_slack,
+    },
+];
+
+fn is_status(value: &Value) -> bool {
+    value.as_u64().is_some_and(|status| (100..=599).contains(&status))
+}
+
+fn is_text_or_null(value: &Value) -> bool {
+    value.is_string() || value.is_null()
+}
+
+fn is_class(value: &Value) -> bool {
+    value.is_null() || serde_json::from_value::<Class>(value.clone()).is_ok()
+}
+
+fn is_count(value: &Value) -> bool {
+    value.is_null() || value.is_u64()
+}
+
+fn is_slack(value: &Value) -> bool {
+    value.is_null() || serde_json::from_value::<SlackAnswer>(value.clone()).is_ok()
+}
+
+/// The error that `raise` gives, or why it gives none.
+pub(super) fn raised(error: Value) -> Result<Fault, Fault> {
+    let invalid =
+        |why: &str| Fault::of_code("raise-invalid", 400, format!("`raise.error` does not give an error: {why}"));
+    if let Some(why) = value::wrong(&error, &RAISED) {
+        return Err(invalid(&why));
+    }
+    serde_json::from_value(error).map_err(|_| invalid("its fields are not those of an error"))
 }
 
 /// A value that is larger than one may be.
@@ -63,4 +110,35 @@ pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
 /// A task or workflow that took too long (DSL 1.0.3, standard error "timeout", status 408).
 pub(super) fn of_timeout(what: &str) -> Fault {
     Fault::standard("timeout", 408, "Timeout Error", format!("{what} took longer than its timeout allows"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn house_d4_what_is_raised_in_another_form_is_told_what_is_there_and_what_is_needed() {
+        let uri = "https://example.com/errors/wrong";
+        for (error, why) in [
+            (json!("wrong"), "it is the text `wrong`, and an object is needed"),
+            (json!({ "status": 400 }), "`type` is missing, and a URI as text is needed"),
+            (json!({ "type": uri }), "`status` is missing, and a whole number from 100 to 599 is needed"),
+            (json!({ "type": uri, "status": "404" }), "`status` is the text `404`, and a whole number from 100 to 599"),
+            (json!({ "type": uri, "status": 70_000 }), "`status` is `70000`, and a whole number from 100 to 599"),
+            (json!({ "type": uri, "status": 99 }), "`status` is `99`, and a whole number"),
+            (json!({ "type": uri, "status": 400, "title": [1] }), "`title` is a list, and text is needed"),
+            (json!({ "type": uri, "status": 400, "class": "perhaps" }), "`class` is the text `perhaps`, and `retry`"),
+            (json!({ "type": uri, "status": 400, "retryAfterMs": -1 }), "`retryAfterMs` is `-1`, and a whole number"),
+            (json!({ "type": uri, "status": 400, "slack": {} }), "`slack` is an object, and an object with the texts"),
+        ] {
+            let fault = raised(error.clone()).unwrap_err();
+            assert_eq!((fault.code(), fault.status), ("raise-invalid", 400));
+            let detail = fault.detail.unwrap();
+            assert!(detail.contains(why), "{error}: {detail}");
+        }
+        let long = raised(json!("x".repeat(100_000))).unwrap_err().detail.unwrap();
+        assert!(long.len() < 300, "{long}");
+        let fault = raised(json!({ "type": uri, "status": 404, "title": null, "details": { "a": 1 } })).unwrap();
+        assert_eq!((fault.kind.as_str(), fault.status), (uri, 404));
+    }
 }

@@ -7,10 +7,13 @@ use super::state::State;
 use crate::definition::TaskIndex;
 use crate::fault::Fault;
 use crate::requirement::Tenant;
+use crate::text::plain;
 use crate::time::Timestamp;
 
-/// The longest text of a notice, in characters.
-const TEXT_CHARS_MAX: usize = 1_000;
+/// So much of a name, a place or a code is said, in characters.
+const NAME_CHARS_MAX: usize = 200;
+/// So much of what went wrong is said, in characters: the run itself has all of it.
+const DETAIL_CHARS_MAX: usize = 600;
 
 /// Something that people are to be told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub struct Notice {
     pub tenant: Option<Tenant>,
     /// A channel's name or id.
     pub channel: String,
-    /// What to say.
+    /// What to say, in Slack's form. What others wrote in it stands in code spans and names nobody.
     pub text: String,
 }
 
@@ -93,10 +96,20 @@ impl State {
         let target = self.workflow().extras.notify.as_ref()?;
         let connection = self.facts().connections.get(&target.connection)?.name.clone();
         let name = &self.workflow().document.name;
-        let place = task.map(|task| format!(" at `{task}`")).unwrap_or_default();
-        let detail = fault.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
         let run = self.facts().run;
-        let text = format!("`{name}` {}{place}: `{}`{detail}\nbellhop runs show {run}", about.in_words(), fault.code());
+        // What is hidden is looked for in what was written, and not in what that was made into.
+        let mask = self.facts().mask();
+        let quoted = |text: &str, chars_max: usize| quoted(&mask.text(text), chars_max);
+        let said_at = task.map(|task| format!(" at {}", quoted(task, NAME_CHARS_MAX))).unwrap_or_default();
+        let said_of = fault.detail.as_deref().filter(|detail| !detail.is_empty());
+        let said_of = said_of.map(|detail| format!(": {}", quoted(detail, DETAIL_CHARS_MAX))).unwrap_or_default();
+        let text = format!(
+            "{} {}{said_at}: {}{said_of}\nbellhop runs show {run}",
+            quoted(&name.to_string(), NAME_CHARS_MAX),
+            about.in_words(),
+            quoted(fault.code(), NAME_CHARS_MAX),
+        );
+        let place = task.map(|task| format!(" at `{task}`")).unwrap_or_default();
         Some(Notice {
             number: self.notices_made,
             at,
@@ -105,9 +118,32 @@ impl State {
             tenant: self.facts().tenants.get(&connection).cloned(),
             connection,
             channel: target.channel.clone(),
-            text: self.facts().mask().text(&text).chars().take(TEXT_CHARS_MAX).collect(),
+            text,
         })
     }
+}
+
+/// A text of somebody else's in a message of the host's: one line, of at most so many characters, in a code span, where
+/// Slack makes nothing of addresses, marks and names. None of its characters begins a mention, a link or an end of the span.
+fn quoted(text: &str, chars_max: usize) -> String {
+    let text = plain(text);
+    let cut = text.char_indices().nth(chars_max).map_or(text.len(), |(end, _)| end);
+    let mut shown = String::with_capacity(cut + 2);
+    shown.push('`');
+    for c in text[..cut].chars() {
+        match c {
+            '&' => shown.push_str("&amp;"),
+            '<' => shown.push_str("&lt;"),
+            '>' => shown.push_str("&gt;"),
+            '`' => shown.push('\''),
+            c => shown.push(c),
+        }
+    }
+    if cut < text.len() {
+        shown.push('…');
+    }
+    shown.push('`');
+    shown
 }
 
 fn blocked() -> Fault {
@@ -116,4 +152,25 @@ fn blocked() -> Fault {
         422,
         "preflight refuses the run; it begins by itself when what is missing is there",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_d20_what_others_wrote_pings_nobody_and_leads_nowhere() {
+        for (text, shown) in [
+            ("<!channel> & <@U0BOSS>", "`&lt;!channel&gt; &amp; &lt;@U0BOSS&gt;`"),
+            ("<https://evil.example|your bank>", "`&lt;https://evil.example|your bank&gt;`"),
+            ("a `b` *c*", "`a 'b' *c*`"),
+            ("one\ntwo\r\u{202e}three", "`one\\u{a}two\\u{d}\\u{202e}three`"),
+            ("", "``"),
+        ] {
+            assert_eq!(quoted(text, 100), shown);
+        }
+        // A cut comes before what is written for a character, and never in it.
+        assert_eq!(quoted("&&&&&", 3), "`&amp;&amp;&amp;…`");
+        assert_eq!(quoted("éé", 2), "`éé`");
+    }
 }

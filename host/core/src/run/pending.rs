@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::event::{Ending, FrameId, Why};
 use super::frame::{Body, Calling, Phase, Running};
+use super::key::ExecutionKey;
 use super::notice::Notice;
 use super::place::{Group, Place};
 use super::state::{Stands, State, Undoing};
@@ -275,6 +276,14 @@ impl State {
                 reason,
                 why: None,
             })
+    }
+
+    /// The change that could not be taken back and about which a person decides: its own execution, and that of its inverse.
+    #[must_use]
+    pub fn left_to_a_person(&self) -> Option<(&ExecutionKey, ExecutionKey)> {
+        let undoing = self.undoing().filter(|undoing| matches!(undoing.stands, Stands::Incomplete(_)))?;
+        let change = &self.ledger.get(undoing.entry as usize)?.key;
+        Some((change, self.key_of_inverse(undoing.entry)?))
     }
 
     /// What a person has to decide about, and the task.

@@ -108,7 +108,7 @@ fn next(state: &State, outside: &mut Outside, dice: &mut Dice, wild: bool, now: 
             2 | 3 => Cause::Suspend,
             4 | 5 => Cause::Resume,
             6 | 7 => Cause::Retry,
-            8 => Cause::Settle { task: None, done: dice.below(2) == 0 },
+            8 => Cause::Settle { of: None, done: dice.below(2) == 0 },
             9 => Cause::Undo,
             10 if dice.below(4) == 0 => Cause::Kill,
             _ => Cause::Wake,
@@ -131,7 +131,7 @@ fn next(state: &State, outside: &mut Outside, dice: &mut Dice, wild: bool, now: 
         // A parked run needs somebody, and one that was suspended beside may need two.
         None if dice.below(3) == 0 => Cause::Resume,
         None if dice.below(2) == 0 => Cause::Retry,
-        None => Cause::Settle { task: None, done: true },
+        None => Cause::Settle { of: None, done: true },
     }
 }
 

@@ -17,7 +17,7 @@ async fn a_run_is_accepted_and_ends() {
         accepted,
         json!({
             "id": id, "status": "running", "workflow": "people/greeter", "version": "1.0.0",
-            "waiting": null, "output": null, "error": null,
+            "waiting": null, "open": [], "openMore": 0, "output": null, "error": null,
             "labels": { "ticket": "HR-9" }, "startedAt": "2026-01-05T08:00:00.000Z", "endedAt": null,
             "reason": null, "undone": null, "left": null, "superseded_by": null, "by": null,
             "links": {
@@ -342,6 +342,49 @@ async fn attack_b7_who_operates_runs_does_not_read_them() {
     assert_eq!(shown(&cancelled), ["id", "links", "status"], "{cancelled}");
 }
 
+#[tokio::test]
+async fn attack_d21_who_only_starts_runs_reads_none() {
+    let world = World::with_workflows().await;
+    let keyed = GREETER
+        .replace("greeter", "keyed")
+        .replace("version: 1.0.0}", "version: 1.0.0, metadata: {bellhop: {idempotencyKey: .name}}}");
+    assert!(keyed.contains("idempotencyKey"), "{keyed}");
+    world.put("/v1/workflows/people/keyed", keyed).await.ok(201);
+    let keyed = "/v1/workflows/people/keyed/runs";
+    let token = world.token_with(&["runs:start:people/greeter", "runs:start:people/keyed"]).await;
+    let bearer = format!("Bearer {token}");
+    let body = json!({ "input": { "name": "Ada" }, "labels": { "ticket": "hidden" } }).to_string();
+    let other = json!({ "input": { "name": "Grace" } }).to_string();
+    let key = ("idempotency-key", "hire-4711");
+    for path in [GREET, keyed] {
+        let first = world.call("POST", path, &[key], body.clone()).await;
+        let id = first.ok(202)["id"].as_str().unwrap().to_owned();
+        world.until(&id, "completed").await;
+        for path in [path.to_owned(), format!("{path}?wait=1s")] {
+            // By the caller's own key, and on that of the definition by no key at all.
+            let again = world.call("POST", &path, &[("authorization", &bearer), key], body.clone()).await;
+            assert_eq!((again.status / 100, again.header("idempotent-replayed")), (2, "true"), "{path}");
+            let shown = again.json();
+            let mut fields: Vec<&String> = shown.as_object().unwrap().keys().collect();
+            fields.sort();
+            assert_eq!(fields, ["id", "links", "status"], "{path}: {shown}");
+            assert_eq!((&shown["id"], &shown["status"]), (&json!(id), &json!("completed")));
+            assert!(!again.text.contains("Ada") && !again.text.contains("hidden"), "{path}: {}", again.text);
+        }
+        // With another body the run is named, and nothing of it is said.
+        let reused = world.call("POST", path, &[("authorization", &bearer), key], other.clone()).await;
+        reused.problem(422, "idempotency-key-reused");
+        assert!(!reused.text.contains("Ada") && !reused.text.contains("hidden"), "{}", reused.text);
+        // Who may read has all of it.
+        let reader = world.call("POST", path, &[key], body.clone()).await.ok(202);
+        assert_eq!(reader["output"]["greeting"], "Hello Ada");
+    }
+    // One that the caller itself starts is no other's, and what it gives is read all the same by those who may.
+    let path = format!("{GREET}?wait=20s");
+    let own = world.call("POST", &path, &[("authorization", &bearer)], other).await.ok(200);
+    assert_eq!((own["status"].as_str(), own.get("output")), (Some("completed"), None), "{own}");
+}
+
 /// A run that ended long ago, straight into the store.
 fn ended_before(world: &World, n: u64, write: &mut crate::journal::Write) {
     use crate::journal::{Summary, key};
@@ -386,4 +429,108 @@ async fn attack_b9_what_a_filter_finds_late_is_found() {
         path = format!("/v1/runs?label=n:42999&cursor={cursor}");
     }
     assert_eq!((found, pages), (1, 3));
+}
+
+#[tokio::test]
+async fn attack_d23_a_page_has_no_more_bytes_than_it_may_have_and_leads_on() {
+    let limits = Limits { list_bytes_max: 50_000, ..Limits::default() };
+    let world = World::with(limits, "http://127.0.0.1:9".to_owned()).await;
+    world.put("/v1/workflows/people/greeter", GREETER).await.ok(201);
+    world.put("/v1/workflows/people/large", GREETER.replace("greeter", "large")).await.ok(201);
+    let mut ids = std::collections::BTreeSet::new();
+    for n in 0..20 {
+        world.clock.advance(SECOND);
+        // What it gives stands for itself, or in the summary.
+        let (name, length) = if n % 4 == 0 { ("large", 30_000) } else { ("greeter", 9_000) };
+        let body = json!({ "input": { "name": "x".repeat(length) }, "labels": { "long": "x".repeat(250) } });
+        let run = world.post(&format!("/v1/workflows/people/{name}/runs"), &body).await.ok(202);
+        let id = run["id"].as_str().unwrap().to_owned();
+        world.until(&id, "completed").await;
+        ids.insert(id);
+    }
+    let (mut seen, mut pages, mut cut) = (Vec::new(), 0, 0);
+    let mut path = "/v1/runs?limit=200".to_owned();
+    loop {
+        let answer = world.get(&path).await;
+        let page = answer.ok(200);
+        pages += 1;
+        // The last item may go beyond it.
+        assert!(answer.text.len() < 50_000 + 20_000, "{} bytes", answer.text.len());
+        for run in page["result"].as_array().unwrap() {
+            if run["workflow"] == "people/large" {
+                assert_eq!((&run["output"], &run["cut"]), (&Value::Null, &json!(["output"])), "{run}");
+                cut += 1;
+            } else {
+                assert!(run["output"]["greeting"].is_string() && run.get("cut").is_none(), "{run}");
+            }
+            seen.push(run["id"].as_str().unwrap().to_owned());
+        }
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/v1/runs?limit=200&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!((seen.len(), cut), (20, 5));
+    assert!(pages > 2, "{pages} pages");
+    assert_eq!(seen.iter().cloned().collect::<std::collections::BTreeSet<String>>(), ids);
+    let whole = world.get(&format!("/v1/runs/{}", seen[3])).await.ok(200);
+    assert!(whole["output"]["greeting"].is_string() && whole.get("cut").is_none(), "the run itself has all of it");
+    // Of events likewise, one at least on each page.
+    let (mut after, mut events) = ("0".to_owned(), 0);
+    let mut pages = 0;
+    while let Some(next) = {
+        let path = format!("/v1/runs/{}/events?after={after}&limit=200", seen[3]);
+        let answer = world.call("GET", &path, &[("accept", "application/json")], "").await;
+        let page = answer.ok(200);
+        assert!(answer.text.len() < 50_000 + 130_000, "{} bytes", answer.text.len());
+        (events, pages) = (events + page["result"].as_array().unwrap().len(), pages + 1);
+        page["next_cursor"].as_str().map(str::to_owned)
+    } {
+        after = next;
+    }
+    assert!(events >= 4 && pages > 1, "{events} events on {pages} pages");
+}
+
+const HALTS: &str = "\
+document: {dsl: '1.0.3', namespace: people, name: halts, version: 1.0.0, metadata: {bellhop: {onFault: {rollback: completed}}}}
+do:
+  - done: {set: {a: 1}, metadata: {bellhop: {noRollbackAfter: true}}}
+  - fail: {raise: {error: {type: 'https://example.com/errors/wrong', status: 400}}}
+";
+
+#[tokio::test]
+async fn house_d6_an_order_that_changes_nothing_is_not_answered_as_if_it_had() {
+    use crate::journal::{Aftermath, Summary, Write, key};
+    let world = World::new().await;
+    world.put("/v1/workflows/people/halts", HALTS).await.ok(201);
+    let id = world.start("people/halts", json!({})).await;
+    let parked = world.until(&id, "parked").await;
+    assert_eq!((&parked["open"], &parked["openMore"]), (&json!([]), &json!(0)), "a fault, and no call in doubt");
+    let act = async |verb: &str, body: Value| world.post(&format!("/v1/runs/{id}/{verb}"), &body).await;
+    for body in [json!({ "done": true }), json!({ "done": false }), json!({ "done": false, "task": "/do/1/fail" })] {
+        let problem = act("resolve", body).await.problem(409, "not-open");
+        assert_eq!(problem["open"], json!([]));
+        assert!(problem["remedies"][0]["title"].as_str().unwrap().contains(&format!("bellhop runs retry {id}")));
+    }
+    act("resume", json!({})).await.problem(409, "run-not-suspended");
+    act("suspend", json!({})).await.ok(200);
+    act("resume", json!({})).await.ok(200);
+    act("cancel", json!({})).await.ok(200);
+
+    // One that was cancelled, and of which changes stand.
+    let run = bellhop_core::id::RunId::new(NOW, world.engine.services.entropy.next_wide());
+    let (namespace, name) = ("people".to_owned(), "halts".to_owned());
+    let summary = Summary {
+        ended_at: Some(NOW),
+        aftermath: Aftermath { undone: Some(0), left: Some(2), ..Aftermath::default() },
+        ..Summary::new(bellhop_core::run::Status::Cancelled, namespace, name, "1.0.0".to_owned(), NOW)
+    };
+    let mut write = Write::new();
+    write.put(&key::summary(run), &summary).unwrap();
+    world.engine.services.journal.commit(write).unwrap();
+    let path = format!("/v1/runs/{run}/cancel");
+    let problem = world.post(&path, &json!({ "rollback": true })).await.problem(409, "run-ended");
+    assert!(problem["detail"].as_str().unwrap().contains("2 of its changes stand"), "{problem}");
+    assert!(problem["remedies"][0]["title"].as_str().unwrap().contains(&format!("bellhop runs undo {run}")));
+    world.post(&path, &json!({})).await.ok(200);
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::fault::{Class, Fault, SlackAnswer, is_reserved};
+use bellhop_core::json;
 use bellhop_core::manifest::DeclaredError;
 use bellhop_core::run::{Effect, Returned, Undo};
+use bellhop_core::value::{self, Field};
 use bellhop_slack::catalog::outcome::{self, Kind, classify};
 use bellhop_slack::catalog::{Method, Transport};
 use bellhop_slack::client::Answer;
@@ -222,7 +224,7 @@ pub(super) fn status_of(code: &str, declared: &[DeclaredError], told: &BTreeSet<
 pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -> Option<u16>) -> Meaning {
     match answer {
         Ok(text) => match serde_json::from_str::<GuestDone>(&text) {
-            Err(error) => Meaning::Broken(not_of_the_form("answer", &error, &text)),
+            Err(error) => Meaning::Broken(not_of_the_form("answer", &error, &text, &DONE)),
             Ok(GuestDone { again: Some(state), .. }) => Meaning::Again(state),
             Ok(done) => Meaning::Returned(Returned::Ok {
                 output: done.output,
@@ -234,17 +236,58 @@ pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -
             }),
         },
         Err(text) => match serde_json::from_str::<GuestError>(&text) {
-            Err(error) => Meaning::Broken(not_of_the_form("error", &error, &text)),
+            Err(error) => Meaning::Broken(not_of_the_form("error", &error, &text, &FAILED)),
             Ok(guest) => failed(guest, status_of),
         },
     }
 }
 
 /// The author's own text is what helps; what is wrong with its form comes after.
-fn not_of_the_form(what: &str, error: &serde_json::Error, text: &str) -> String {
+fn not_of_the_form(what: &str, error: &serde_json::Error, text: &str, fields: &[Field]) -> String {
     let shown: String = text.chars().take(TEXT_CHARS_MAX).collect();
     let cut = if shown.len() < text.len() { "…" } else { "" };
-    format!("the plugin's {what} is `{shown}{cut}`, which is not of the contract's form: {error}")
+    let why = match serde_json::from_str::<Value>(text) {
+        Ok(given) => value::wrong(&given, fields).unwrap_or_else(|| "a field of it stands twice".to_owned()),
+        Err(_) => json::not_json(error),
+    };
+    format!("the plugin's {what} is `{shown}{cut}`, which is not of the contract's form: {why}")
+}
+
+/// What an answer has; see [`GuestDone`].
+const DONE: [Field; 2] = [
+    Field { name: "changed", is_required: false, needed: "true or false", fits: Value::is_boolean },
+    Field {
+        name: "undo",
+        is_required: false,
+        needed: "an object with the text `action` and an `input`",
+        fits: is_undo,
+    },
+];
+
+/// What an error has; see [`GuestError`].
+const FAILED: [Field; 5] = [
+    Field { name: "code", is_required: true, needed: "text", fits: Value::is_string },
+    Field { name: "message", is_required: false, needed: "text", fits: Value::is_string },
+    Field { name: "class", is_required: false, needed: "text", fits: Value::is_string },
+    Field { name: "retryAfterMs", is_required: false, needed: "a whole number of milliseconds", fits: is_count },
+    Field {
+        name: "slack",
+        is_required: false,
+        needed: "an object with the texts `method` and `error`",
+        fits: is_slack,
+    },
+];
+
+fn is_undo(value: &Value) -> bool {
+    value.is_null() || value.get("action").is_some_and(Value::is_string)
+}
+
+fn is_count(value: &Value) -> bool {
+    value.is_null() || value.is_u64()
+}
+
+fn is_slack(value: &Value) -> bool {
+    value.is_null() || serde_json::from_value::<SlackAnswer>(value.clone()).is_ok()
 }
 
 fn failed(guest: GuestError, status_of: impl Fn(&str) -> Option<u16>) -> Meaning {
@@ -309,6 +352,30 @@ mod tests {
             Meaning::Returned(Returned::Fault(fault)) | Meaning::Park(fault) => fault,
             Meaning::Broken(detail) => panic!("{detail}"),
             _ => panic!("no failure"),
+        }
+    }
+
+    #[test]
+    fn house_d4_an_answer_of_another_form_is_told_what_is_there_and_what_is_needed() {
+        let broken = |answer: Result<&str, &str>| {
+            let answer = answer.map(str::to_owned).map_err(str::to_owned);
+            match meaning(answer, |_| None) {
+                Meaning::Broken(detail) => detail,
+                _ => panic!("it is of the form"),
+            }
+        };
+        for (answer, why) in [
+            (Ok(r#"{"chann"#), "it ends before its JSON does (line 1, column 7)"),
+            (Ok("done"), "it is not JSON (line 1, column 1)"),
+            (Ok("[]"), "it is a list, and an object is needed"),
+            (Ok(r#"{"changed":"yes"}"#), "`changed` is the text `yes`, and true or false is needed"),
+            (Ok(r#"{"undo":{"input":{}}}"#), "`undo` is an object, and an object with the text `action`"),
+            (Err(r#"{"message":"m"}"#), "`code` is missing, and text is needed"),
+            (Err(r#"{"code":404}"#), "`code` is `404`, and text is needed"),
+            (Err(r#"{"code":"c","retryAfterMs":1.5}"#), "`retryAfterMs` is `1.5`, and a whole number of milliseconds"),
+        ] {
+            let detail = broken(answer);
+            assert!(detail.contains(why), "{detail}");
         }
     }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::json;
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{CallQuestion, judge_call};
 use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, ExecutionKey, Why};
+use bellhop_core::text::plain;
 use bellhop_slack::reconcile;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -145,7 +147,17 @@ impl<E: Execution> Host for Calls<E> {
         let scope = &self.scope;
         // What a replay says was said when it was done.
         if self.lines.is_new() && !scope.replays.load(Ordering::Relaxed) {
-            said::write(level, scope.run, &scope.execution, &scope.plugin, &scope.mask.text(text));
+            let text = plain(&scope.mask.text(text)).into_owned();
+            let written = self.lines.has_room(text.len(), &scope.services.limits);
+            if written {
+                said::write(level, scope.run, &scope.execution, &scope.plugin, &text);
+            }
+        }
+    }
+
+    fn dropped(&mut self) {
+        if self.lines.is_new() && !self.scope.replays.load(Ordering::Relaxed) {
+            self.lines.dropped();
         }
     }
 }
@@ -180,7 +192,8 @@ impl<E: Execution> Scope<E> {
                 return self.refuse(&key, answer).await;
             }
             Err(error) => {
-                let answer = refused("invalid-arguments", format!("the arguments are not JSON: {error}"));
+                let answer =
+                    refused("invalid-arguments", format!("the arguments cannot be read: {}", json::not_json(&error)));
                 return self.refuse(&key, answer).await;
             }
         };
@@ -273,9 +286,10 @@ impl<E: Execution> Scope<E> {
         }
         // A write goes on when the guest is dropped: a call that was sent is never abandoned.
         let (tell, told) = tokio::sync::oneshot::channel();
-        let scope = self.clone();
+        let (scope, on_its_way) = (self.clone(), self.activity.sends());
         let task = tokio::spawn(async move {
             let ended = scope.perform(request).await;
+            drop(on_its_way);
             // The guest may be gone; the outcome is on record all the same, or there is none.
             tell.send(ended).err().and_then(Result::err)
         });

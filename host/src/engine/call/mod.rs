@@ -99,7 +99,7 @@ impl<E: Execution> Invoker for Caller<E> {
 
     fn ended(&self) {
         self.services.waiting.forget(self.facts.run);
-        self.services.said.forget_all(self.facts.run);
+        self.services.said.ended(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.keys.release_all(self.facts.run);
         if !planted(Plant::KeepPlace) {

@@ -22,6 +22,7 @@ use super::{
 use crate::clock::Clock;
 use crate::engine::driver;
 use crate::engine::entropy::Entropy;
+use crate::engine::open::{self, Open};
 use crate::engine::timers::Timers;
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Entry, Journal, ROOM_LOOK, Ticket, Write};
@@ -129,7 +130,7 @@ impl Local {
         let mut log = self.log();
         log.timer = (at, at);
         log.place = place_of(state);
-        log.is_ending = state.ends();
+        log.stands_like(state);
         log.reserve = self.reserve(&log, state);
     }
 
@@ -191,9 +192,9 @@ impl Local {
             || log.open.keys().chain(log.ends.keys()).filter(of_it).any(|call| call.ordinal < ordinal)
     }
 
-    /// The calls that were begun and have no end.
-    pub(crate) fn open_calls(&self) -> BTreeMap<CallKey, Intent> {
-        self.log().open.clone()
+    /// What waits for a person's word.
+    pub(crate) fn open(&self, state: &State) -> Vec<Open> {
+        open::of(state, &self.log().open)
     }
 
     /// Whether a message is waiting.
@@ -230,7 +231,7 @@ impl Local {
         let beside = self.beside(log, number, &mut write, state)?;
         self.append(log, &[Entry::Decision { events }], write)?;
         log.stands(beside);
-        log.is_ending = state.ends();
+        log.stands_like(state);
         log.reserve = self.reserve(log, state);
         let (stored, wanted) = log.timer;
         if stored != wanted {
@@ -421,7 +422,7 @@ impl Execution for Local {
         let mut inbox = self.inbox.lock().await;
         self.log().asked = None;
         if let Ok(signal) = inbox.try_recv() {
-            return self.given(signal).await;
+            return Next::Signal(signal);
         }
         let mut drain = self.drain.clone();
         if *drain.borrow_and_update() {
@@ -432,13 +433,17 @@ impl Execution for Local {
         }
         tokio::select! {
             biased;
-            signal = inbox.recv() => match signal {
-                Some(signal) => self.given(signal).await,
-                // Nobody can send any more: the engine is going.
-                None => Next::PutDown,
-            },
+            // Nobody can send any more when there is none: the engine is going.
+            signal = inbox.recv() => signal.map_or(Next::PutDown, Next::Signal),
             _ = drain.changed() => Next::PutDown,
             () = self.put_down.notified() => Next::PutDown,
+        }
+    }
+
+    async fn heard(&self, signal: &Signal) -> Result<bool, Error> {
+        match &signal.settle {
+            Some(settle) => self.settle(&signal.cause, settle).await,
+            None => Ok(true),
         }
     }
 

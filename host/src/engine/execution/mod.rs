@@ -283,17 +283,26 @@ pub(crate) struct Signal {
     pub(crate) cause: Cause,
     /// Told when the decision about it is durable, and whether there was anything to decide.
     pub(crate) acknowledge: Option<tokio::sync::oneshot::Sender<bool>>,
-    /// Who wants it, and what that person says of calls whose outcome is unknown; kept before the message is given out.
+    /// Who wants it, and what that person says of calls whose outcome is unknown; kept before anything is decided about it.
     pub(crate) settle: Option<Settle>,
 }
 
 /// See [`Signal::settle`].
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
-    /// The calls that are meant, and what the action gets for each that was carried out; none: it was not.
-    pub(crate) calls: BTreeMap<CallKey, Option<Value>>,
+    /// The calls that are meant. Where there are some and none is in doubt any more, the message says nothing.
+    pub(crate) calls: BTreeMap<CallKey, Word>,
     /// Who says so.
     pub(crate) by: String,
+}
+
+/// What a person says of a call in doubt.
+#[derive(Debug, Clone)]
+pub(crate) struct Word {
+    /// When that was sent of which it is said; what was sent again since is another matter.
+    pub(crate) sent_at: Timestamp,
+    /// What the action gets, if it was carried out; none: it was not.
+    pub(crate) answer: Option<Value>,
 }
 
 /// What [`Execution::signal`] answers.
@@ -381,6 +390,12 @@ pub(crate) trait Execution: Send + Sync + 'static {
 
     /// The next message for this run. `resting` says that nothing is under way.
     fn signal(&self, resting: bool) -> impl Future<Output = Next> + Send;
+
+    /// Keeps what came with a message, before the run is told of it. False where it is about calls of which none is in doubt
+    /// any more: it says nothing then.
+    fn heard(&self, _signal: &Signal) -> impl Future<Output = Result<bool, Error>> + Send {
+        async { Ok(true) }
+    }
 
     /// Everything recorded so far survives the process.
     fn settled(&self) -> impl Future<Output = Result<(), Error>> + Send;

@@ -161,3 +161,96 @@ fn house_a14_a_run_whose_driver_panics_is_set_aside_and_others_go_on() {
     life.wait(life.engine().signal(run, Cause::Kill)).unwrap();
     assert_eq!(life.status(run), Status::Cancelled);
 }
+
+/// A way to Slack on which a request takes as long as a test says.
+struct Slow {
+    sent: AtomicUsize,
+    began: tokio::sync::Notify,
+    answers: tokio::sync::Notify,
+}
+
+impl Way for Slow {
+    fn send<'a>(&'a self, _: &'a Method, _: &'a Value) -> BoxFuture<'a, Result<Answer, Failure>> {
+        Box::pin(async move {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            self.began.notify_one();
+            self.answers.notified().await;
+            Ok(Answer {
+                status: 200,
+                ok: true,
+                error: None,
+                body: json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}),
+                needed: None,
+                provided: None,
+                bytes: 64,
+                scopes: None,
+                request_id: None,
+            })
+        })
+    }
+}
+
+/// An action that takes its driver with it the first time, while what it sent is on its way.
+struct PanicsPartway {
+    way: Arc<Slow>,
+    runs: AtomicUsize,
+}
+
+impl plugins::Script for PanicsPartway {
+    fn run(
+        &self,
+        _: &str,
+        _: &str,
+        mut host: Box<dyn Host>,
+    ) -> BoxFuture<'static, Result<Result<String, String>, Trap>> {
+        let (way, is_first) = (self.way.clone(), self.runs.fetch_add(1, Ordering::Relaxed) == 0);
+        Box::pin(async move {
+            let call = host.call("chat.post-message", r#"{"channel":"C0HQGENERAL","text":"once"}"#.to_owned());
+            if is_first {
+                tokio::select! {
+                    _ = call => {}
+                    () = way.began.notified() => {}
+                }
+                panic!("planted: a mistake of the host's");
+            }
+            let _answer = call.await.map_err(Trap::Halted)?;
+            Ok(Ok(super::scripted::DONE.to_owned()))
+        })
+    }
+}
+
+#[test]
+fn house_d3_a_run_whose_driver_panics_is_let_go_when_what_it_sent_has_come() {
+    let slack = Slack::start();
+    let way = Arc::new(Slow { sent: AtomicUsize::new(0), began: Default::default(), answers: Default::default() });
+    let mut life = Life::open(fresh(), &slack);
+    life.equip(|services| services.gateway.way = Some(way.clone()));
+    life.begin();
+    let post = ("chat.post-message", r#"{"channel":"C0HQGENERAL","text":"once"}"#);
+    let slices = [Slice { calls: &[post], ..Slice::default() }];
+    let script = Script { name: "partway", effect: "create", inverse: None, slices: &slices };
+    let services = &life.engine().services;
+    let manifest = serde_json::from_value(script.manifest()).unwrap();
+    let panics = Arc::new(PanicsPartway { way: way.clone(), runs: AtomicUsize::new(0) });
+    services.plugins.put_script(manifest, panics.clone(), &services.gateway.rules);
+    let workflow = life.apply("\n  - act: {call: 'partway.do:1@partway', with: {connection: team}}");
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until("it is on its way", || way.sent.load(Ordering::Relaxed) == 1);
+    // Time passes in which a run that was let go would be set aside.
+    for n in 0..3 {
+        let other = life.apply_named(&format!("other-{n}"), "\n  - say: {set: {said: true}}");
+        let other = life.started(trigger(&other, json!({}), HQ, None));
+        assert_eq!(life.ended(other).unwrap().status, Status::Completed);
+    }
+    assert!(!life.engine().is_aside(run), "a write of it is under way");
+    assert_eq!(life.engine().runs.live(), 1);
+    way.answers.notify_one();
+    life.until("it is set aside", || life.engine().is_aside(run));
+    assert_eq!(super::life::open_intents(&life.entries(run)), 0, "the outcome is on record");
+    life.wait(life.engine().signal(run, Cause::Resume)).unwrap();
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!((way.sent.load(Ordering::Relaxed), panics.runs.load(Ordering::Relaxed)), (1, 2));
+    // One writer wrote the log.
+    let outcomes = life.entries(run).into_iter().filter(|entry| matches!(entry, crate::journal::Entry::Outcome { .. }));
+    assert_eq!(outcomes.count(), 1);
+}

@@ -2,12 +2,16 @@
 
 use bellhop_core::requirement::{Grant, Permission};
 use bellhop_core::run::{Cause, Status};
+use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
 use crate::engine::accept::Pins;
-use crate::engine::resolve::ResolveError;
+use crate::engine::execution::{Settle, Word};
+use crate::engine::open::{Open, What};
+use crate::engine::resolve::{ResolveError, Settled};
 use crate::journal::{Answer, Content, Entry, Resolution};
+use crate::limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
 const POOR: &[(&str, &str)] = &[("team", "poor")];
@@ -245,16 +249,161 @@ fn one_answer_is_that_of_one_task() {
     let answer = Some(json!({"ok": true, "channel": "C0HQIT", "ts": "1790000000.000100"}));
     let resolve =
         |task: Option<String>| life.wait(life.engine().resolve(run, task, true, answer.clone(), "a test".to_owned()));
-    let Err(ResolveError::AnswerNeeded(both)) = resolve(None) else { panic!("one answer for two") };
+    let Err(ResolveError::Ambiguous(both)) = resolve(None) else { panic!("one answer for two") };
     assert_eq!(both.len(), 2);
-    assert!(both[0].message.contains("name the task"), "{}", both[0].message);
-    for diagnostic in both {
+    for open in both {
         assert_eq!(life.status(run), Status::Parked);
-        resolve(diagnostic.task).unwrap();
+        // One call of this task is open: its pointer says which.
+        resolve(Some(open.task().to_owned())).unwrap();
     }
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     assert_eq!(settled(&life, run).len(), 2);
     slack.check_once("settled one by one");
+}
+
+/// Three messages of one task, side by side: none has an answer, and one was not carried out.
+const EACH: &str = "
+  - each:
+      for: {in: '${ [\"one\", \"two\", \"three\"] }'}
+      metadata: {bellhop: {concurrency: 3}}
+      do:
+        - say: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: '${ $item }'}}";
+
+fn each_in_doubt(slack: &Slack) -> (Life, bellhop_core::id::RunId) {
+    for (text, action) in [("one", "cut_after_accept"), ("two", "cut_before"), ("three", "cut_after_accept")] {
+        slack.fault(&json!({ "method": "chat.postMessage", "match": {"text": text}, "action": action }));
+    }
+    let life = Life::start(fresh(), slack);
+    let workflow = life.apply(EACH);
+    let run = life.started(trigger(&workflow, json!({}), POOR, None));
+    life.until("all are parked", || life.parked(run) == 3);
+    (life, run)
+}
+
+/// The addresses of what is open, as the run's object has them.
+fn addresses(life: &Life, run: bellhop_core::id::RunId) -> Vec<String> {
+    life.view(run).open.iter().map(|open| open["address"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn house_d1_each_iteration_in_doubt_has_an_address_and_an_answer_of_its_own() {
+    let slack = Slack::start();
+    let (life, run) = each_in_doubt(&slack);
+    let all = addresses(&life, run);
+    let task = "/do/0/each/do/0/say";
+    assert_eq!(all, [0, 1, 2].map(|item| format!("{task}#0.{item}.0@1.0")));
+    let engine = life.engine();
+    let resolve = |named: &str, done: bool, ts: Option<&str>| {
+        let answer = ts.map(|ts| json!({"ok": true, "channel": "C0HQGENERAL", "ts": ts}));
+        life.wait(engine.resolve(run, Some(named.to_owned()), done, answer, "a test".to_owned()))
+    };
+    let Err(ResolveError::Ambiguous(three)) = resolve(task, true, Some("1790000000.000100")) else { panic!("which?") };
+    assert_eq!(three.iter().map(Open::address).collect::<Vec<_>>(), all);
+    assert_eq!(settled(&life, run), Vec::<Value>::new());
+    // The process of later knows them by the same addresses.
+    let life = Life::start(life.die(usize::MAX), &slack);
+    assert_eq!(addresses(&life, run), all);
+    let resolve = |named: &str, done: bool, ts: Option<&str>| {
+        let answer = ts.map(|ts| json!({"ok": true, "channel": "C0HQGENERAL", "ts": ts}));
+        life.wait(life.engine().resolve(run, Some(named.to_owned()), done, answer, "a test".to_owned()))
+    };
+    resolve(&all[2], true, Some("1790000000.000300")).unwrap();
+    life.until("the others are left", || addresses(&life, run) == all[..2]);
+    resolve(&all[1], false, None).unwrap();
+    life.until("it was sent again", || slack.messages().len() == 3);
+    // The execution alone names it where one call of it is open.
+    resolve(all[0].split('@').next().unwrap(), true, Some("1790000000.000100")).unwrap();
+    let view = life.ended(run).unwrap();
+    assert_eq!((view.status, view.open.len()), (Status::Completed, 0), "{view:?}");
+    let output = view.output.unwrap();
+    assert_eq!((&output[0]["ts"], &output[2]["ts"]), (&json!("1790000000.000100"), &json!("1790000000.000300")));
+    let mut sent = slack.messages();
+    sent.sort();
+    assert_eq!(sent, ["one", "three", "two"], "each once");
+}
+
+#[test]
+fn house_d1_more_is_open_than_is_shown_and_that_is_said() {
+    let slack = Slack::start();
+    slack.fault(&json!({ "method": "chat.postMessage", "times": 3, "action": "cut_before" }));
+    let limits = Limits { open_shown_max: 2, ..Limits::default() };
+    let life = Life::start_with(fresh(), limits, &slack);
+    let workflow = life.apply(EACH);
+    let run = life.started(trigger(&workflow, json!({}), POOR, None));
+    life.until("all are parked", || life.parked(run) == 3);
+    let view = life.view(run);
+    assert_eq!((view.open.len(), view.open_more), (2, 1), "{view:?}");
+    life.wait(life.engine().resolve(run, Some(addresses(&life, run)[0].clone()), false, None, "t".to_owned())).unwrap();
+    life.until("what was behind them is shown", || life.view(run).open_more == 0);
+    assert_eq!(life.view(run).open.len(), 2);
+}
+
+#[test]
+fn house_d2_nothing_is_said_to_be_settled_that_was_not() {
+    let slack = Slack::start();
+    let (life, run) = each_in_doubt(&slack);
+    let all = addresses(&life, run);
+    let resolve = |named: &str, done: bool, answer: Option<Value>| {
+        life.wait(life.engine().resolve(run, Some(named.to_owned()), done, answer, "a test".to_owned()))
+    };
+    for wrong in ["/do/0/each", "/do/9/no", "/do/0/each/do/0/say#0.7.0", "/do/0/each/do/0/say#0.1.0@2.0", ""] {
+        let Err(ResolveError::NotOpen { open, .. }) = resolve(wrong, false, None) else { panic!("{wrong}") };
+        assert_eq!(open.len(), 3, "what is open is said");
+    }
+    // It was not carried out, and reading it back tells nothing.
+    let Err(ResolveError::AnswerNeeded(one)) = resolve(&all[1], true, None) else { panic!("nobody knows its `ts`") };
+    assert!(one[0].remedies[0].command.as_ref().unwrap().contains(&all[1]), "{one:?}");
+    let Ok(Settled::One(open)) = resolve(&all[1], false, None) else { panic!("it is open") };
+    assert_eq!(open.address(), all[1], "exactly this was settled");
+    life.until("it was sent again", || slack.messages().len() == 3);
+    let Err(ResolveError::NotOpen { open, .. }) = resolve(&all[1], false, None) else { panic!("settled already") };
+    assert_eq!(open.len(), 2);
+    assert_eq!(life.entries(run).iter().filter(|entry| matches!(entry, Entry::Resolved { .. })).count(), 1);
+}
+
+#[test]
+fn house_d2_a_word_about_what_was_sent_before_is_not_one_about_what_was_sent_since() {
+    let slack = Slack::start();
+    slack.fault(&json!({ "method": "chat.postMessage", "times": 2, "action": "cut_before" }));
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(ONE);
+    let run = life.started(trigger(&workflow, json!({ "text": "twice in doubt" }), POOR, None));
+    life.until_status(run, Status::Parked);
+    let open = life.wait(life.engine().open_of(run)).unwrap();
+    let [Open { execution, what: What::Call(call, intent) }] = &open[..] else { panic!("{open:?}") };
+    life.wait(life.engine().resolve(run, None, false, None, "one".to_owned())).unwrap();
+    life.until("it is in doubt again", || life.parked(run) == 2);
+    // Somebody else had looked before, and says it now.
+    let word = Word { sent_at: Timestamp::from_millis(intent.at.as_millis() - 1), answer: None };
+    let late = Settle { calls: [(call.clone(), word)].into(), by: "another".to_owned() };
+    let cause = Cause::Settle { of: Some(execution.clone()), done: false };
+    assert!(!life.wait(life.engine().send_and_wait(run, cause, Some(late))).unwrap(), "nothing was settled");
+    assert_eq!(life.status(run), Status::Parked);
+    assert_eq!(slack.count("chat.postMessage"), 2);
+}
+
+#[test]
+fn house_d2_what_was_surely_not_sent_was_not_carried_out() {
+    let slack = Slack::start();
+    let busy = json!({ "http": { "status": 503, "body": { "ok": false, "error": "service_unavailable" } } });
+    slack.fault(&json!({ "method": "chat.postMessage", "action": busy }));
+    let limits = Limits { slack_attempts_max: 1, ..Limits::default() };
+    let life = Life::start_with(fresh(), limits, &slack);
+    let workflow = life.apply(ONE);
+    let run = life.started(trigger(&workflow, json!({ "text": "once" }), HQ, None));
+    life.until_status(run, Status::Parked);
+    let resolve = |named: Option<String>, done, answer| {
+        life.wait(life.engine().resolve(run, named, done, answer, "a test".to_owned()))
+    };
+    let answer = json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"});
+    for answer in [None, Some(answer)] {
+        let Err(ResolveError::NotInDoubt(open)) = resolve(None, true, answer) else { panic!("it was not sent") };
+        assert_eq!(open.address(), "/do/0/one#0");
+    }
+    assert_eq!(life.status(run), Status::Parked);
+    resolve(addresses(&life, run).pop(), false, None).unwrap();
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(slack.messages(), ["once"]);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bellhop_core::id::RunId;
 use bellhop_core::requirement::{Permission, Tenant};
-use bellhop_core::run::{About, Notice};
+use bellhop_core::run::{About, Notice, Status};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
-use super::life::{Life, Slack, fresh};
+use super::life::{Life, Slack, fresh, trigger};
 use crate::clock::Manual;
 use crate::limits::Limits;
 
@@ -154,4 +154,41 @@ fn attack_d10_people_are_told_once_the_token_is_put_right() {
     told(&life, &clock, &slack, 1);
     assert_eq!(slack.messages(), ["told late"]);
     slack.check_once("told once");
+}
+
+#[test]
+fn attack_d20_a_notice_is_posted_so_that_slack_makes_nothing_of_what_others_wrote() {
+    let slack = Slack::start();
+    let limits = Limits { notices_gather_ms: 1, ..Limits::default() };
+    let life = Life::start_with(fresh(), limits, &slack);
+    let workflow = life.apply_text(
+        "
+document: {dsl: 1.0.3, namespace: test, name: tells, version: 1.0.0, metadata: {bellhop: {onFault: {notify: {connection: team, channel: C0HQIT}}}}}
+do:
+  - fail:
+      raise:
+        error: {type: 'https://example.com/errors/wrong', status: 400, detail: '${ .said }'}
+",
+    );
+    let said = "<!channel> <@U0HQADMIN> <https://evil.example|your bank> `a`\n*b* & c";
+    let run = life.started(trigger(&workflow, json!({ "said": said }), &[("team", "hq")], None));
+    assert_eq!(life.ended(run).unwrap().status, Status::Faulted);
+    life.until("people are told", || !slack.messages().is_empty());
+    let posted = slack.ledger().into_iter().find(|line| line["method"] == "chat.postMessage").unwrap();
+    let text = posted["args"]["text"].as_str().unwrap();
+    let shown = "`&lt;!channel&gt; &lt;@U0HQADMIN&gt; &lt;https://evil.example|your bank&gt; 'a'\\u{a}*b* &amp; c`";
+    assert!(text.contains(shown), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.ends_with(&format!("\nbellhop runs show {run}")), "{text}");
+    for (name, value) in [("parse", json!("none")), ("link_names", json!(false)), ("unfurl_links", json!(false))] {
+        assert_eq!(posted["args"][name], value, "{}", posted["args"]);
+    }
+    assert_eq!(posted["args"]["unfurl_media"], false);
+
+    // However long it is, it is bounded, and what is to be done stands below it.
+    let run = life.started(trigger(&workflow, json!({ "said": "<".repeat(20_000) }), &[("team", "hq")], None));
+    let end = format!("\nbellhop runs show {run}");
+    life.until("people are told again", || slack.messages().len() == 2);
+    let long = &slack.messages()[1];
+    assert!(long.ends_with(&end) && long.len() < 4_000, "{} {long}", long.len());
 }

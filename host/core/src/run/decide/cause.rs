@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::id::RunId;
 use crate::run::Outgrown;
 use crate::run::event::{Effect, FrameId, Why};
+use crate::run::key::ExecutionKey;
 
 /// What an action's call ended with.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,11 +65,11 @@ pub enum Cause {
         /// Whose.
         frame: FrameId,
     },
-    /// As [`Cause::Unpark`] for every parked call, or those of the task with this pointer; and what could not be taken
-    /// back is taken for undone, or left.
+    /// As [`Cause::Unpark`] for every parked call, or the one of this execution; and what could not be taken back is taken
+    /// for undone, or left.
     Settle {
-        /// JSON pointer.
-        task: Option<String>,
+        /// Which. Of a change that could not be taken back, the execution of its inverse.
+        of: Option<ExecutionKey>,
         /// Whether a person has done it.
         done: bool,
     },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Decider, asking, located};
+use super::{Decider, asking, faults, located};
 use crate::definition::{Call, Delay, TaskIndex, TaskKind};
 use crate::fault::Fault;
 use crate::run::arguments::{Asked, Asking};
@@ -150,10 +150,7 @@ impl Decider<'_> {
                 (TaskKind::Wait(delay), _) => self.schedule_wait(frame, delay, seen, &running)?,
                 (TaskKind::Raise(template), _) => {
                     let error = self.evaluate(frame, &Asked::Template(template), seen, &running.input)?;
-                    let fault = serde_json::from_value::<Fault>(error).map_err(|e| {
-                        Fault::of_code("raise-invalid", 400, format!("`raise.error` does not give an error: {e}"))
-                    })?;
-                    return Err(fault);
+                    return Err(faults::raised(error)?);
                 }
                 (TaskKind::For(looping), Phase::Entered) => {
                     let collection = self.evaluate(frame, &Asked::Text(&looping.collection), seen, &running.input)?;

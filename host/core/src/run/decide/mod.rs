@@ -189,7 +189,7 @@ impl Decider<'_> {
                     self.emit(Event::Unparked { frame: *frame, at: self.at });
                 }
             }
-            Cause::Settle { task, done } => self.settle_parked(task.as_deref(), *done),
+            Cause::Settle { of, done } => self.settle_parked(of.as_ref(), *done),
             Cause::Cancel => self.cancel(false),
             Cause::CancelAndUndo => self.cancel(true),
             Cause::Kill => {

@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::id::RunId;
 use crate::run::event::{Ending, Event, Fate, FrameId, Why};
 use crate::run::frame::Calling;
+use crate::run::key::ExecutionKey;
 use crate::run::state::Stands;
 
 impl Decider<'_> {
@@ -61,22 +62,22 @@ impl Decider<'_> {
     }
 
     /// A person has decided what calls and changes were waiting for.
-    pub(super) fn settle_parked(&mut self, task: Option<&str>, done: bool) {
-        let meant = |pointer: &str| task.is_none_or(|task| pointer == task);
+    pub(super) fn settle_parked(&mut self, of: Option<&ExecutionKey>, done: bool) {
+        let meant = |key: &ExecutionKey| of.is_none_or(|of| key == of);
         for (frame, _) in self.parked(meant) {
             self.emit(Event::Unparked { frame, at: self.at });
         }
         let Some(undoing) = self.state.undoing() else { return };
         let (entry, incomplete) = (undoing.entry, matches!(undoing.stands, Stands::Incomplete(_)));
-        let named = self.state.ledger.get(entry as usize).is_some_and(|e| meant(&e.key.pointer));
+        let named = self.state.key_of_inverse(entry).is_some_and(|key| meant(&key));
         if incomplete && named {
             let fate = if done { Fate::UndoneByPerson } else { Fate::LeftByPerson };
             self.emit(Event::Settled { entry, at: self.at, fate });
         }
     }
 
-    fn parked(&self, meant: impl Fn(&str) -> bool) -> Vec<(FrameId, Calling)> {
-        let parked = self.state.calls().filter(|(_, call)| call.parked.is_some() && meant(&call.key.pointer));
+    fn parked(&self, meant: impl Fn(&ExecutionKey) -> bool) -> Vec<(FrameId, Calling)> {
+        let parked = self.state.calls().filter(|(_, call)| call.parked.is_some() && meant(&call.key));
         parked.map(|(frame, call)| (frame, call.clone())).collect()
     }
 

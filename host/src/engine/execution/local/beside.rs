@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::Error;
 use super::Local;
 use super::log::Log;
-use crate::engine::{retention, summary};
+use crate::engine::{open, retention, summary};
 use crate::journal::{self, Entry, Place, Write, key};
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
@@ -34,6 +34,13 @@ pub(super) struct Beside {
 }
 
 impl Log {
+    /// The run stands like this.
+    pub(super) fn stands_like(&mut self, state: &State) {
+        self.is_ending = state.ends();
+        self.parked =
+            state.calls().filter(|(_, call)| call.parked.is_some()).map(|(_, call)| call.key.clone()).collect();
+    }
+
     /// A decision is accepted, with this beside it.
     pub(super) fn stands(&mut self, beside: Beside) {
         self.summary = beside.summary;
@@ -61,8 +68,11 @@ impl Local {
             before.to_mut().aftermath.by = self.who_started(newer);
         }
         let now = self.clock.now();
-        let summary = summary::after(&before, state, now, |value| self.journal.content(write, value))?;
-        let changed = summary.status != log.summary.status || summary.waiting != log.summary.waiting;
+        let mut summary = summary::after(&before, state, now, |value| self.journal.content(write, value))?;
+        open::note(&mut summary, state, &log.open, self.limits.open_shown_max);
+        let changed = summary.status != log.summary.status
+            || summary.waiting != log.summary.waiting
+            || (&summary.open, summary.open_more) != (&log.summary.open, log.summary.open_more);
         if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
             write.put(&key::summary(self.run), &summary)?;
         }
@@ -110,7 +120,8 @@ impl Local {
         let mut log = self.log();
         let mut write = Write::new();
         let now = self.clock.now();
-        let summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))?;
+        let mut summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))?;
+        open::note(&mut summary, state, &log.open, self.limits.open_shown_max);
         write.put(&key::summary(self.run), &summary)?;
         log.last = self.journal.commit(write.of(self.run))?;
         log.summary = summary;

@@ -49,6 +49,8 @@ pub(super) struct Log {
     pub(super) summary: journal::Summary,
     /// What somebody asks of the run, until it is decided: kept with the decision, and not at all where there is none.
     pub(super) asked: Option<Asked>,
+    /// The executions whose call waits for a person.
+    pub(super) parked: HashSet<ExecutionKey>,
     /// The place in a group that the run's mark names.
     pub(super) place: Option<journal::Place>,
     /// Of the first so many entries only what the snapshot says is known.
@@ -118,6 +120,7 @@ impl Log {
             is_ending: false,
             summary,
             asked: None,
+            parked: HashSet::new(),
             place: None,
             unread: 0,
             attempted: BTreeMap::new(),
@@ -257,6 +260,12 @@ impl Log {
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// What was sent at that time, if it is in doubt still: nobody has said what became of it, and nobody is finding out.
+    pub(super) fn doubts(&self, call: &CallKey, sent_at: Timestamp) -> Option<&Intent> {
+        let intent = self.open.get(call).filter(|intent| intent.at == sent_at)?;
+        self.parked.contains(&call.execution).then_some(intent)
     }
 
     /// Forgets where the ends of these calls stand; [`Self::recall`] finds them again.

@@ -1,40 +1,32 @@
 //! What people ask of a run, and what they say of its calls: kept before the run is told.
 
 use bellhop_core::run::Cause;
-use serde_json::Value;
 
-use super::super::{CallKey, Error, Next, Settle, Signal};
+use super::super::{CallKey, Error, Settle, Word};
 use super::log::{Asked, Log};
 use super::{Local, digest};
 use crate::journal::{self, Entry, Write};
 
 impl Local {
-    /// A message is given out. What a person says in it of calls is kept first; what is asked for, and by whom, is kept
-    /// with the decision about it, because an order that changes nothing was refused and is no order.
-    pub(super) async fn given(&self, signal: Signal) -> Next {
-        if let Some(settle) = &signal.settle
-            && let Err(error) = self.settle(&signal.cause, settle).await
-        {
-            tracing::error!(run = %self.run, %error, "what a person said of a call was not kept");
-            return Next::PutDown;
-        }
-        Next::Signal(signal)
-    }
-
-    pub(super) async fn settle(&self, cause: &Cause, settle: &Settle) -> Result<(), Error> {
+    /// What a person says of calls is kept before the run is told; what is asked for, and by whom, is kept with the decision
+    /// about it, because an order that changes nothing was refused and is no order. Gives whether there is anything to tell.
+    pub(super) async fn settle(&self, cause: &Cause, settle: &Settle) -> Result<bool, Error> {
         let in_doubt = {
             let mut log = self.log();
             let ends = matches!(cause, Cause::Cancel | Cause::CancelAndUndo | Cause::Kill | Cause::Undo);
             log.asked = Some(Asked { text: asked_for(cause), by: settle.by.clone(), ends });
-            settle.calls.keys().any(|call| log.open.contains_key(call))
+            settle.calls.iter().any(|(call, word)| log.doubts(call, word.sent_at).is_some())
         };
         if in_doubt {
             self.written(|log| self.note_who_asks(log)).await?;
+        } else if !settle.calls.is_empty() {
+            self.log().asked = None;
+            return Ok(false);
         }
-        for (call, answer) in &settle.calls {
-            self.written(|log| self.settle_one(log, call, answer.as_ref(), &settle.by)).await?;
+        for (call, word) in &settle.calls {
+            self.written(|log| self.settle_one(log, call, word, &settle.by)).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Keeps what is asked of the run and not kept yet.
@@ -51,16 +43,10 @@ impl Local {
     }
 
     /// Keeps what a person says of one call. What has come to its end meanwhile is in doubt no more.
-    pub(super) fn settle_one(
-        &self,
-        log: &mut Log,
-        call: &CallKey,
-        answer: Option<&Value>,
-        by: &str,
-    ) -> Result<(), Error> {
-        let Some(intent) = log.open.get(call).cloned() else { return Ok(()) };
+    pub(super) fn settle_one(&self, log: &mut Log, call: &CallKey, word: &Word, by: &str) -> Result<(), Error> {
+        let Some(intent) = log.doubts(call, word.sent_at).cloned() else { return Ok(()) };
         let mut write = Write::new();
-        let how = match answer {
+        let how = match &word.answer {
             Some(answer) => {
                 let content = self.journal.content(&mut write, answer.clone())?;
                 journal::Resolution::Done(journal::Answer::Ok(content))
@@ -78,7 +64,7 @@ impl Local {
         };
         let seq = log.seq;
         self.append(log, std::slice::from_ref(&entry), write)?;
-        match answer {
+        match &word.answer {
             Some(_) => log.end(call.clone(), seq, &entry),
             None => log.reopen(call, false),
         }

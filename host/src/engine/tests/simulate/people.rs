@@ -12,6 +12,7 @@ use super::kept;
 use super::life::Process;
 use super::story::{Story, Wish};
 use super::world::short;
+use crate::engine::open::What;
 
 /// A person asks for something, and hears whether it was decided.
 pub(super) async fn wished(process: Process, run: RunId, wish: Wish) {
@@ -84,20 +85,24 @@ async fn resolved(process: &Process, run: RunId) {
     // Nobody says anything before what is on its way is there.
     tokio::time::sleep(Duration::from_secs(10)).await;
     world.take_up_late();
-    let Ok(doubts) = engine.doubts(run, None).await else { return };
-    let truth: Vec<bool> = {
-        let state = world.lock();
-        doubts.iter().map(|doubt| state.slack.accepted(&doubt.stamp)).collect()
-    };
-    let done = truth.first().copied().unwrap_or(false);
-    let plain = truth.iter().all(|t| *t == done) && doubts.iter().all(|d| d.intent.function == "chat.post-message");
-    if let Some(promised) = world.lock().promised.get_mut(&run) {
-        // Of anything but a message nobody can be sure, and what is left of a rollback stays.
-        promised.meddled |= !plain || doubts.is_empty();
-    }
-    world.say(format!("resolve {}: done {done}, {} doubts, plain {plain}", short(run), doubts.len()));
-    let said = engine.resolve(run, None, done, None, "a person".to_owned()).await;
-    if !store.is_dead() {
+    let Ok(open) = engine.open_of(run).await else { return };
+    for one in open {
+        let mut done = false;
+        let mut plain = false;
+        if let What::Call(call, intent) = &one.what {
+            let Ok(stamp) = engine.stamp_of(run, call).await else { return };
+            done = world.lock().slack.accepted(&stamp);
+            plain = intent.function == "chat.post-message";
+        }
+        if let Some(promised) = world.lock().promised.get_mut(&run) {
+            // Of anything but a message nobody can be sure, and what is left of a rollback stays.
+            promised.meddled |= !plain;
+        }
+        world.say(format!("resolve {} {}: done {done}, plain {plain}", short(run), one.address()));
+        let said = engine.resolve(run, Some(one.address()), done, None, "a person".to_owned()).await;
+        if store.is_dead() {
+            return;
+        }
         world.say(format!("resolve {}: {said:?}", short(run)));
     }
 }
