@@ -223,7 +223,7 @@ pub(super) fn status_of(code: &str, declared: &[DeclaredError], told: &BTreeSet<
 /// Reads an action's answer. `status_of` knows the statuses of the codes that it may speak in.
 pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -> Option<u16>) -> Meaning {
     match answer {
-        Ok(text) => match serde_json::from_str::<GuestDone>(&text) {
+        Ok(text) => match read::<GuestDone>(&text) {
             Err(error) => Meaning::Broken(not_of_the_form("answer", &error, &text, &DONE)),
             Ok(GuestDone { again: Some(state), .. }) => Meaning::Again(state),
             Ok(done) => Meaning::Returned(Returned::Ok {
@@ -235,11 +235,17 @@ pub(super) fn meaning(answer: Result<String, String>, status_of: impl Fn(&str) -
                 },
             }),
         },
-        Err(text) => match serde_json::from_str::<GuestError>(&text) {
+        Err(text) => match read::<GuestError>(&text) {
             Err(error) => Meaning::Broken(not_of_the_form("error", &error, &text, &FAILED)),
             Ok(guest) => failed(guest, status_of),
         },
     }
+}
+
+/// An object of the contract. A list would do for serde, which takes its items for the fields in their order.
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    let given: T = serde_json::from_str(text)?;
+    if text.trim_start().starts_with('{') { Ok(given) } else { Err(serde::de::Error::custom("no object")) }
 }
 
 /// The author's own text is what helps; what is wrong with its form comes after.

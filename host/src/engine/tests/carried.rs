@@ -239,7 +239,7 @@ fn house_d3_a_run_whose_driver_panics_is_let_go_when_what_it_sent_has_come() {
     // Time passes in which a run that was let go would be set aside.
     for n in 0..3 {
         let other = life.apply_named(&format!("other-{n}"), "\n  - say: {set: {said: true}}");
-        let other = life.started(trigger(&other, json!({}), HQ, None));
+        let other = life.started(trigger(&other, json!({}), &[], None));
         assert_eq!(life.ended(other).unwrap().status, Status::Completed);
     }
     assert!(!life.engine().is_aside(run), "a write of it is under way");

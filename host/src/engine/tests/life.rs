@@ -279,9 +279,11 @@ impl Life {
     /// Until `work` is done, or the process has died (then none).
     pub(super) fn unless_dead<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.runtime().block_on(async {
+            // What is said by a process that has died is heard by nobody.
             tokio::select! {
-                done = work => Some(done),
+                biased;
                 () = self.store.died() => None,
+                done = work => Some(done),
                 () = tokio::time::sleep(PATIENCE) => panic!("it takes too long"),
             }
         })
