@@ -176,7 +176,7 @@ impl Cache {
                 kept.push((used, found.len(), entry.path()));
             }
         }
-        kept.sort_by(|a, b| b.0.cmp(&a.0));
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.0));
         let mut bytes = 0_u64;
         for (_, size, path) in kept {
             bytes = bytes.saturating_add(size);

@@ -86,14 +86,14 @@ struct Inner {
 type Job = BoxFuture<'static, Result<Component, Error>>;
 
 impl Compiler {
-    pub(super) fn new(engine: Engine, cache_dir: PathBuf, mode: CompileMode, limits: Limits) -> Result<Self, Error> {
+    pub(super) fn new(engine: Engine, cache_dir: &Path, mode: CompileMode, limits: Limits) -> Result<Self, Error> {
         let mut hasher = Fingerprint(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility: String = hasher.0.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let (small, large) = (Semaphore::new(SMALL_AT_ONCE), Semaphore::new(LARGE_AT_ONCE));
         let unfinished_s_max = 2 * limits.compile_wall_s_max;
-        let cache = Cache::open(cache_dir.clone(), &compatibility, unfinished_s_max, limits.compiled_bytes_max)
-            .map_err(|e| unusable(&cache_dir, &e))?;
+        let cache = Cache::open(cache_dir.to_owned(), &compatibility, unfinished_s_max, limits.compiled_bytes_max)
+            .map_err(|e| unusable(cache_dir, &e))?;
         let inner = Inner { engine, cache, mode, limits, small, large, jobs: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -173,7 +173,7 @@ impl Sandbox {
         let rules = inspection::Rules::new(&capabilities, &functions, &limits)?;
         let linker = bindings::linker(&engine, &capabilities, &functions)
             .map_err(|e| Error::unavailable("the capabilities cannot be registered", &e))?;
-        let compiler = compile::Compiler::new(engine.clone(), cache_dir, compile, limits.clone())?;
+        let compiler = compile::Compiler::new(engine.clone(), &cache_dir, compile, limits.clone())?;
         let places = places::Places::new(engine::capacity(&limits));
         let inspected = Mutex::default();
         let shared = Shared { engine, ticker, linker, rules, compiler, places, clock, inspected, limits };

@@ -149,7 +149,10 @@ mod tests {
         }
     }
 
-    fn reader() -> (Reader, Sender<()>, Receiver<()>, Arc<Mutex<Vec<u8>>>) {
+    /// A reader, what has it take, what tells that it was asked, and what it took.
+    type Read = (Reader, Sender<()>, Receiver<()>, Arc<Mutex<Vec<u8>>>);
+
+    fn reader() -> Read {
         let ((take, takes), (asked, is_asked), taken) = (channel(), channel(), Arc::default());
         (Reader { takes, taken: Arc::clone(&taken), asked }, take, is_asked, taken)
     }

@@ -189,20 +189,21 @@ impl<E: Execution> Attempt<E> {
     }
 
     /// The connection of the call, if it is there and leads where it led when the run pinned it.
-    fn connection(&self) -> Result<Arc<Connected>, CallEnd> {
+    fn connection(&self) -> Result<Arc<Connected>, Box<CallEnd>> {
         let Some(name) = &self.call.connection else {
             let detail = format!("`{}` was given no connection", self.call.action);
-            return Err(CallEnd::Returned(Returned::Fault(Fault::of_code("connection-unknown", 404, detail))));
+            let fault = Fault::of_code("connection-unknown", 404, detail);
+            return Err(Box::new(CallEnd::Returned(Returned::Fault(fault))));
         };
         let Some(connection) = self.services.gateway.connection(name) else {
             // Somebody removed it under an open run: it can be put back.
             let detail = format!("the connection `{name}` is not there any more");
-            return Err(self.park(Why::Connection, Fault::of_code("connection-missing", 404, detail)));
+            return Err(Box::new(self.park(Why::Connection, Fault::of_code("connection-missing", 404, detail))));
         };
         // What this run has done and read is another's than whoever has the name now.
         match self.facts.leads_home(&connection.facts) {
             Ok(()) => Ok(connection),
-            Err(elsewhere) => Err(self.park(Why::Connection, elsewhere.fault())),
+            Err(elsewhere) => Err(Box::new(self.park(Why::Connection, elsewhere.fault()))),
         }
     }
 
@@ -215,7 +216,7 @@ impl<E: Execution> Attempt<E> {
         };
         let connection = match self.connection() {
             Ok(connection) => connection,
-            Err(end) => return end,
+            Err(end) => return *end,
         };
         let grants = self.grants.get(&self.call.action).cloned().unwrap_or_default();
         let package = match self.services.plugins.package(action.plugin).await {

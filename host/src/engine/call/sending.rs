@@ -41,7 +41,6 @@ impl Future for Budget {
 }
 
 /// What came of a call that was sent, or that an earlier life had sent.
-#[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub(super) enum Came {
     /// This, by Slack or by reading back.
     Answered(Answer),

@@ -95,7 +95,6 @@ impl Parking {
 
 /// What the port has of a call.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub(crate) enum Called {
     /// Nothing that counts: it may be sent.
     New,
