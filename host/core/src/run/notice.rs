@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attack_d20_what_others_wrote_pings_nobody_and_leads_nowhere() {
+    fn attack_d24_what_others_wrote_pings_nobody_and_leads_nowhere() {
         for (text, shown) in [
             ("<!channel> & <@U0BOSS>", "`&lt;!channel&gt; &amp; &lt;@U0BOSS&gt;`"),
             ("<https://evil.example|your bank>", "`&lt;https://evil.example|your bank&gt;`"),

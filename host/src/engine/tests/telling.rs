@@ -157,7 +157,7 @@ fn attack_d10_people_are_told_once_the_token_is_put_right() {
 }
 
 #[test]
-fn attack_d20_a_notice_is_posted_so_that_slack_makes_nothing_of_what_others_wrote() {
+fn attack_d24_a_notice_is_posted_so_that_slack_makes_nothing_of_what_others_wrote() {
     let slack = Slack::start();
     let limits = Limits { notices_gather_ms: 1, ..Limits::default() };
     let life = Life::start_with(fresh(), limits, &slack);
