@@ -32,7 +32,7 @@ use crate::sandbox::Sandbox;
 use crate::sandbox::expression::{Budget, Expressions};
 
 /// Nothing here takes longer, on any machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
