@@ -6,7 +6,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::text::cut;
-use crate::value::{self, Size};
+use crate::value::{self, Field, Size};
+
+/// The field of an error that says when it may be tried again, as whoever makes one writes it.
+pub const RETRY_AFTER: Field = Field {
+    name: "retryAfterMs",
+    is_required: false,
+    needed: "a whole number of milliseconds",
+    fits: |value| value.is_null() || value.is_u64(),
+};
+
+/// The field of an error that says what Slack answered; see [`SlackAnswer`].
+pub const SLACK: Field = Field {
+    name: "slack",
+    is_required: false,
+    needed: "an object with the texts `method` and `error`",
+    fits: |value| value.is_null() || serde_json::from_value::<SlackAnswer>(value.clone()).is_ok(),
+};
 
 /// The root of the URIs of our own error classes: `…/errors/CODE`.
 pub const ERROR_BASE: &str = "https://bellhop.dev/errors/";

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::expression;
-use crate::fault::{Class, Fault, SlackAnswer};
+use crate::fault::{self, Class, Fault};
 use crate::schema::{self, Violation, What};
 use crate::value::{self, Field};
 
@@ -34,13 +34,8 @@ const RAISED: [Field; 8] = [
     Field { name: "detail", is_required: false, needed: "text", fits: is_text_or_null },
     Field { name: "instance", is_required: false, needed: "text", fits: is_text_or_null },
     Field { name: "class", is_required: false, needed: "`retry`, `fatal` or `denied`", fits: is_class },
-    Field { name: "retryAfterMs", is_required: false, needed: "a whole number of milliseconds", fits: is_count },
-    Field {
-        name: "slack",
-        is_required: false,
-        needed: "an object with the texts `method` and `error`",
-        fits: is_slack,
-    },
+    fault::RETRY_AFTER,
+    fault::SLACK,
 ];
 
 fn is_status(value: &Value) -> bool {
@@ -53,14 +48,6 @@ fn is_text_or_null(value: &Value) -> bool {
 
 fn is_class(value: &Value) -> bool {
     value.is_null() || serde_json::from_value::<Class>(value.clone()).is_ok()
-}
-
-fn is_count(value: &Value) -> bool {
-    value.is_null() || value.is_u64()
-}
-
-fn is_slack(value: &Value) -> bool {
-    value.is_null() || serde_json::from_value::<SlackAnswer>(value.clone()).is_ok()
 }
 
 /// The error that `raise` gives, or why it gives none.

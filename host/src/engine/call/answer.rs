@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bellhop_core::diagnostic::Diagnostic;
-use bellhop_core::fault::{Class, Fault, SlackAnswer, is_reserved};
+use bellhop_core::fault::{self, Class, Fault, SlackAnswer, is_reserved};
 use bellhop_core::json;
 use bellhop_core::manifest::DeclaredError;
 use bellhop_core::run::{Effect, Returned, Undo};
@@ -275,25 +275,12 @@ const FAILED: [Field; 5] = [
     Field { name: "code", is_required: true, needed: "text", fits: Value::is_string },
     Field { name: "message", is_required: false, needed: "text", fits: Value::is_string },
     Field { name: "class", is_required: false, needed: "text", fits: Value::is_string },
-    Field { name: "retryAfterMs", is_required: false, needed: "a whole number of milliseconds", fits: is_count },
-    Field {
-        name: "slack",
-        is_required: false,
-        needed: "an object with the texts `method` and `error`",
-        fits: is_slack,
-    },
+    fault::RETRY_AFTER,
+    fault::SLACK,
 ];
 
 fn is_undo(value: &Value) -> bool {
     value.is_null() || value.get("action").is_some_and(Value::is_string)
-}
-
-fn is_count(value: &Value) -> bool {
-    value.is_null() || value.is_u64()
-}
-
-fn is_slack(value: &Value) -> bool {
-    value.is_null() || serde_json::from_value::<SlackAnswer>(value.clone()).is_ok()
 }
 
 fn failed(guest: GuestError, status_of: impl Fn(&str) -> Option<u16>) -> Meaning {

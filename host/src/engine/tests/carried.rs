@@ -88,22 +88,27 @@ struct Jams {
     sent: AtomicUsize,
 }
 
+/// What Slack answers to a message that it takes.
+fn posted() -> Answer {
+    Answer {
+        status: 200,
+        ok: true,
+        error: None,
+        body: json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}),
+        needed: None,
+        provided: None,
+        bytes: 64,
+        scopes: None,
+        request_id: None,
+    }
+}
+
 impl Way for Jams {
     fn send<'a>(&'a self, method: &'a Method, _: &'a Value) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
             assert!(method.name == "chat.postMessage", "{} is not asked for here", method.name);
             assert!(self.sent.fetch_add(1, Ordering::Relaxed) > 0, "planted: a mistake of the host's");
-            Ok(Answer {
-                status: 200,
-                ok: true,
-                error: None,
-                body: json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}),
-                needed: None,
-                provided: None,
-                bytes: 64,
-                scopes: None,
-                request_id: None,
-            })
+            Ok(posted())
         })
     }
 }
@@ -175,17 +180,7 @@ impl Way for Slow {
             self.sent.fetch_add(1, Ordering::Relaxed);
             self.began.notify_one();
             self.answers.notified().await;
-            Ok(Answer {
-                status: 200,
-                ok: true,
-                error: None,
-                body: json!({"ok": true, "channel": "C0HQGENERAL", "ts": "1790000000.000100"}),
-                needed: None,
-                provided: None,
-                bytes: 64,
-                scopes: None,
-                request_id: None,
-            })
+            Ok(posted())
         })
     }
 }

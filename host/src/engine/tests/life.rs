@@ -375,6 +375,12 @@ impl Life {
         self.until(status.as_str(), || self.status(run) == status);
     }
 
+    /// Until it has begun and waits for a time; one that has yet to begin waits, too, but sets its timer only then.
+    pub(super) fn until_asleep(&self, run: RunId) {
+        let has_timer = || self.journal().timers_behind(None, 100).unwrap().iter().any(|(_, whose)| *whose == run);
+        self.until("it sleeps", has_timer);
+    }
+
     pub(super) fn status(&self, run: RunId) -> Status {
         self.engine().summary(run).unwrap().unwrap().status
     }

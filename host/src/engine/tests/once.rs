@@ -47,7 +47,7 @@ fn a_higher_revision_takes_the_place_and_any_other_is_answered() {
     let life = Life::start_at(fresh(), Limits::default(), Arc::new(clock.clone()), &slack);
     let name = life.apply_text(&workflow(REVISED));
     let first = accepted(&life, &name, hire(3, "first"));
-    life.until_status(first.run, Status::Waiting);
+    life.until_asleep(first.run);
     for other in [hire(3, "first"), hire(3, "another body"), hire(2, "late")] {
         let again = accepted(&life, &name, other);
         assert!(again.replayed && again.run == first.run);
@@ -55,12 +55,12 @@ fn a_higher_revision_takes_the_place_and_any_other_is_answered() {
     let second = accepted(&life, &name, hire(4, "second"));
     assert!(!second.replayed && second.run > first.run);
     life.until_status(first.run, Status::Cancelled);
-    life.until_status(second.run, Status::Waiting);
+    life.until_asleep(second.run);
     assert_eq!(accepted(&life, &name, hire(3, "first")).run, second.run);
     // Somebody else's hire is none of this.
     let other = accepted(&life, &name, json!({ "id": 7, "revision": 0, "text": "other" }));
     assert!(!other.replayed);
-    life.until_status(other.run, Status::Waiting);
+    life.until_asleep(other.run);
     clock.advance(2 * DAY);
     for run in [second.run, other.run] {
         // One of the two waits for the other's budget.
@@ -77,7 +77,7 @@ fn a_higher_revision_takes_the_place_and_any_other_is_answered() {
     assert!(again.replayed && again.run == second.run);
     let third = accepted(&life, &name, hire(5, "third"));
     assert!(!third.replayed);
-    life.until_status(third.run, Status::Waiting);
+    life.until_asleep(third.run);
     assert_eq!(life.status(second.run), Status::Completed);
     // A day after its end the key is free; that of the run which came later is not.
     clock.advance(DAY);
