@@ -24,6 +24,7 @@ use crate::sandbox::expression::{self, Expressions};
 use crate::sandbox::{self, CompileMode, Sandbox};
 
 pub(crate) mod lines;
+mod listen;
 mod own;
 pub(crate) mod read;
 
@@ -250,9 +251,9 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
         response_bytes_max: options.limits.slack_response_bytes_max,
         ..client::Options::default()
     })?;
-    let listener = listen(options.listen).await?;
+    let listener = listen(options.listen)?;
     let metrics = match options.metrics_listen {
-        Some(address) => Some(listen(address).await?),
+        Some(address) => Some(listen(address)?),
         None => None,
     };
     let address = listener.local_addr()?;
@@ -287,8 +288,8 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     Ok(Host { engine, address, first_token, provided, listeners: Listeners { main: listener, metrics }, api })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    listen::listen(address).map_err(|source| Error::Listen { address, source })
 }
 
 /// Every scope that there is.

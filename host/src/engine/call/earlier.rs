@@ -136,7 +136,7 @@ impl<E: Execution> Scope<E> {
                 return Ok(None);
             }
             let detail = format!(
-                "{name} succeeded with other arguments in attempt {attempt}, and doing it again may do it twice"
+                "{name} succeeded with other arguments or on another connection in attempt {attempt}, and doing it again may do it twice"
             );
             return Err(self.park(Why::Differs, Fault::of_code("retry-differs", 409, detail)));
         }

@@ -173,7 +173,10 @@ impl<E: Execution> Scope<E> {
         let key = CallKey { execution: self.execution.clone(), attempt: self.attempt, ordinal };
         let parsed: Result<Value, _> = serde_json::from_str(text);
         // What is no JSON is known by its text: a replay must make the same call all the same.
-        let hashed = parsed.as_ref().map_or_else(|_| format!("{function}\n{text}"), |a| request_text(function, a));
+        let connection = &self.connection.facts.name;
+        let hashed = parsed
+            .as_ref()
+            .map_or_else(|_| format!("{function} {connection}\n{text}"), |a| request_text(connection, function, a));
         let hash = Digest::of(hashed.as_bytes()).to_string();
         let refused = |code: &str, message: String| {
             let error = answer::error(code, &message, "fatal", None, None);

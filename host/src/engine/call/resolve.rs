@@ -204,7 +204,7 @@ impl<E: Execution> Scope<E> {
     /// goes before the record that parks the run; a request that is not kept costs the person an answer.
     fn keep_request(&self, method: &Method, arguments: &Value) {
         let mut write = Write::new().of(self.run);
-        write.keep(request_text(&method.function, arguments).as_bytes());
+        write.keep(request_text(&self.connection.facts.name, &method.function, arguments).as_bytes());
         if let Err(error) = self.services.journal.commit(write) {
             tracing::warn!(run = %self.run, %error, "a request in doubt is not kept");
         }

@@ -25,9 +25,10 @@ pub(crate) async fn sends_again<E: Execution>(port: &E, key: &CallKey) -> Result
     Ok(false)
 }
 
-/// A guest's request as its hash is made of.
-pub(super) fn request_text(function: &str, arguments: &Value) -> String {
-    format!("{function}\n{arguments}")
+/// A guest's request as its hash is made of. The connection is part of it: the same arguments mean something else in
+/// another workspace. An attempt has one connection from its beginning, so that its replays make the same requests.
+pub(super) fn request_text(connection: &str, function: &str, arguments: &Value) -> String {
+    format!("{function} {connection}\n{arguments}")
 }
 
 /// Where the request of an intent in doubt is kept, if its hash can be read.
@@ -37,6 +38,7 @@ pub(crate) fn request_digest(intent: &Intent) -> Option<Digest> {
 
 /// The arguments in a kept request.
 pub(crate) fn arguments_of(kept: &[u8], function: &str) -> Option<Value> {
-    let (name, arguments) = std::str::from_utf8(kept).ok()?.split_once('\n')?;
+    let (head, arguments) = std::str::from_utf8(kept).ok()?.split_once('\n')?;
+    let (name, _connection) = head.split_once(' ')?;
     (name == function).then(|| serde_json::from_str(arguments).ok()).flatten()
 }

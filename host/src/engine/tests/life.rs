@@ -283,7 +283,8 @@ impl Life {
             tokio::select! {
                 biased;
                 () = self.store.died() => None,
-                done = work => Some(done),
+                // Also where it dies while this is being said.
+                done = work => (!self.store.is_dead()).then_some(done),
                 () = tokio::time::sleep(PATIENCE) => panic!("it takes too long"),
             }
         })

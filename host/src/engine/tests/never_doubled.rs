@@ -1,6 +1,7 @@
 //! What an attempt at an action carried out is found by the next one, whatever the guest did between, and over slices.
 
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::Permission;
 use bellhop_core::run::{Cause, Event, Status};
 use serde_json::{Value, json};
 
@@ -96,6 +97,30 @@ fn house_a6_what_is_not_granted_leaves_no_hole_either() {
     for attempt in [1, 2] {
         assert_eq!(ordinals(&life, run, attempt), [0, 1, 2]);
     }
+}
+
+/// The same request to another workspace is another request: nobody is told that it was carried out there.
+#[test]
+fn house_d14_what_was_carried_out_on_one_connection_answers_for_no_other() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    life.connect("lab", "xoxb-lab", Permission::Act);
+    let slices = [Slice { calls: &[POST], ..Slice::default() }];
+    Script { name: "either", effect: "create", inverse: None, slices: &slices }.install(&life);
+    let workflow = life.apply(
+        "
+  - careful:
+      try:
+        - act: {call: 'either.do:1@either', with: {connection: '${ if $context.tried then \"other\" else \"team\" end }'}}
+        - mark: {set: {}, export: {as: {tried: true}}}
+        - fail: {raise: {error: {type: 'https://example.com/no', status: 500}}}
+      catch:
+        retry: {delay: {milliseconds: 1}, limit: {attempt: {count: 1}}}",
+    );
+    let run = life.started(trigger(&workflow, json!({}), &[("team", "hq"), ("other", "lab")], None));
+    life.until("it is parked", || life.status(run).is_final() || life.parked(run) > 0);
+    assert_eq!(life.view(run).waiting.unwrap()["code"], "retry-differs", "{:?}", life.view(run));
+    assert_eq!(slack.messages(), ["once"]);
 }
 
 #[test]
