@@ -99,6 +99,9 @@ pub(crate) enum Error {
     /// There is no store in the folder.
     #[error("there is no store in {}", .0.display())]
     NoStore(PathBuf),
+    /// An older program made the store, in a form that is no longer read.
+    #[error("{0}")]
+    OlderStore(String),
     /// Its folder cannot be used.
     #[error(transparent)]
     Folder(#[from] own::Refused),
@@ -146,6 +149,7 @@ pub(crate) enum Error {
 fn not_opened(error: OpenError) -> Error {
     match error {
         OpenError::InUse { .. } => Error::InUse(error.to_string()),
+        OpenError::OlderFormat { .. } => Error::OlderStore(error.to_string()),
         error => Error::Store(error.to_string()),
     }
 }

@@ -154,6 +154,7 @@ impl Offline {
                 self.out.note(&format!("note: {error}, so what is installed there is not looked at"));
                 return Ok(Stored::default());
             }
+            Err(error @ journal::sled::OpenError::OlderFormat { .. }) => return Err(older(error.to_string())),
             Err(error) => return Err(Failure::storage(error.to_string())),
         };
         let journal = Journal::new(Arc::new(store));
@@ -184,6 +185,13 @@ impl Offline {
 }
 
 /// The facts of the connections that are kept. No token is read, and Slack is not asked.
+/// The store is of a form that is no longer read.
+pub(super) fn older(message: String) -> Failure {
+    Failure { exit: Exit::Storage, ..Failure::failed("store-older", message) }.with_help(
+        "begin anew in a folder that is not there yet, by --data-dir; the build that made this one still reads it",
+    )
+}
+
 fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
     let client = Client::new(&client::Options::default())
         .map_err(|e| Failure::failed("no-client", format!("the HTTP client does not start: {e}")))?;

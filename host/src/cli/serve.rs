@@ -173,6 +173,7 @@ fn failure(error: &serve::Error) -> Failure {
         serve::Error::InUse(_) => Failure::storage(error.to_string())
             .with_help("stop that process first, or name another folder by --data-dir"),
         serve::Error::Store(_) => Failure::storage(error.to_string()),
+        serve::Error::OlderStore(_) => offline::older(error.to_string()),
         serve::Error::Folder(why) => {
             Failure { exit: Exit::Storage, ..Failure::failed("data-dir-refused", why.to_string()) }
                 .with_help(why.remedy())

@@ -22,7 +22,7 @@ use super::runs::Begun;
 use super::summary::{self, Bound};
 use super::{Engine, lacking};
 use crate::faults::{Plant, Point, pass, planted};
-use crate::journal::{self, Content, Entry, Open, Summary, Write, key};
+use crate::journal::{self, Content, Entry, Journal, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
 pub(super) type Tables = BTreeMap<String, (Digest, Table)>;
@@ -299,7 +299,7 @@ impl Engine {
             version: definition.workflow.document.version.clone(),
             definition: definition.digest,
             file: definition.source.file.clone(),
-            input: journal.content(&mut write, trigger.input.clone())?,
+            input: journal.content(&mut write, &trigger.input)?,
             connections,
             tenants,
             chosen,
@@ -339,12 +339,12 @@ impl Engine {
         let mut entries = Vec::new();
         if blocked {
             entries.push(self.block(&mut state, &report.diagnostics, &mut write)?);
-            summary = summary::after(&summary, &state, now, |value| journal.content(&mut write, value))?;
+            summary = summary::after(&summary, &state, now, |value| journal.content(&mut write, &value))?;
         } else {
             self.check_group(&state)?;
         }
         write.put(&key::summary(run), &summary)?;
-        let accepted = Entry::Accepted { pins: serde_json::to_value(&pins).unwrap_or(Value::Null) };
+        let accepted = Entry::Accepted { pins: Journal::json(&pins)? };
         let bytes = write.bytes() as u64;
         let mut seq = 0;
         entries.insert(0, accepted);

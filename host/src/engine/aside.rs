@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Reason, Status};
+use bellhop_core::run::{Event, Reason, Status};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use super::Engine;
 use super::accept::Pins;
 use super::execution;
 use super::runs::{LoadError, Loaded};
-use crate::journal::{self, Aftermath, Entry, Open, Summary, Write, key};
+use crate::journal::{self, Aftermath, Entry, Json, Open, Summary, Write, key};
 
 /// Entries of a log that are read at one time.
 const PAGE: usize = 1_000;
@@ -100,9 +100,9 @@ impl Engine {
             let end = *end;
             for (at, entry) in page {
                 let Entry::Decision { events } = entry else { continue };
-                for mut event in journal.events(events)? {
-                    if matches!(event["event"].as_str(), Some("unblocked" | "redefined")) {
-                        found = Some((at, read_pins(event["pins"].take())?));
+                for event in journal.events::<Event>(&events)? {
+                    if let Event::Unblocked { pins, .. } | Event::Redefined { pins, .. } = event {
+                        found = Some((at, read_pins(&Json::from(pins.as_ref()))?));
                     }
                 }
             }
@@ -117,7 +117,7 @@ impl Engine {
     fn stand_in(&self, run: RunId) -> Option<Summary> {
         let first = self.services.journal.entries(run, 0, 1).ok()?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return None };
-        let pins = read_pins(pins).ok()?;
+        let pins = read_pins(&pins).ok()?;
         // A log that cannot be read to its end is found again when the run is taken up.
         let later = self.pinned_later(run, 1, None).ok().flatten();
         let (pins_at, version) = match later {
@@ -186,7 +186,7 @@ impl Engine {
         if !summary.status.is_final() {
             let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
             summary.poisoned = false;
-            summary.error = reason.map(|reason| self.services.journal.content(&mut write, reason)).transpose()?;
+            summary.error = reason.map(|reason| self.services.journal.content(&mut write, &reason)).transpose()?;
             (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
             // Nobody can tell what it changed.
             summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
@@ -212,6 +212,6 @@ impl Engine {
 }
 
 /// What is pinned, as it stands in a record.
-pub(super) fn read_pins(pins: Value) -> Result<Pins, LoadError> {
-    serde_json::from_value(pins).map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
+pub(super) fn read_pins(pins: &Json) -> Result<Pins, LoadError> {
+    pins.read().map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
 }

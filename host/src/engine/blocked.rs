@@ -183,7 +183,6 @@ impl Engine {
         };
         let mut kept = Vec::with_capacity(decided.events.len());
         for event in &decided.events {
-            let event = serde_json::to_value(event).unwrap_or(Value::Null);
             kept.push(self.services.journal.content(write, event)?);
         }
         *state = decided.after;
@@ -246,7 +245,7 @@ impl Engine {
         }
         let (pins, definition) = self.pins_of(run)?;
         self.blocked.judged_by(run, &definition);
-        let input = self.services.journal.value(pins.input.clone())?;
+        let input = self.services.journal.read::<Value>(&pins.input)?;
         let trigger = Trigger {
             workflow: pins.workflow.clone(),
             version: Some(pins.version.clone()),

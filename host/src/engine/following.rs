@@ -55,7 +55,7 @@ impl Engine {
         if sensitive.is_empty() {
             return Ok(Mask::default());
         }
-        Ok(Mask::new(sensitive, &self.services.journal.value(pins.input.clone())?))
+        Ok(Mask::new(sensitive, &self.services.journal.read(&pins.input)?))
     }
 
     /// What of a run is shown to nobody.

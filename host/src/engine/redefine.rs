@@ -74,7 +74,7 @@ impl Engine {
                 "the run has no failed task to go on from: it ends, is being taken back, or a call of it is in doubt",
             ));
         }
-        let input = self.services.journal.value(pins.input.clone())?;
+        let input = self.services.journal.read::<Value>(&pins.input)?;
         self.check_input(&after, &input)?;
         let (new, tables) = self.pinned_anew(&pins, &after, &input)?;
         let facts = self.facts(&new, &after, input, &tables)?;
@@ -88,9 +88,7 @@ impl Engine {
             seq = last + 1;
             for (_, entry) in page {
                 let Entry::Decision { events } = entry else { continue };
-                for value in self.services.journal.events(events)? {
-                    let event: Event = serde_json::from_value(value)
-                        .map_err(|e| LoadError::Damaged(format!("a decision of the run cannot be read: {e}")))?;
+                for event in self.services.journal.events::<Event>(&events)? {
                     replay.read(&event).map_err(|d| differs(&pins, &after, &d))?;
                 }
             }

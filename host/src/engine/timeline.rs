@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::accept::Pins;
-use crate::journal::{Answer, Content, Entry, Journal, Resolution};
+use crate::journal::{Answer, Content, Entry, Journal, Json, Resolution};
 
 /// One public event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,13 +55,12 @@ impl Reader {
         let pointer = |key: &str| key.parse::<ExecutionKey>().map_or_else(|_| key.to_owned(), |k| k.pointer);
         match entry {
             Entry::Accepted { pins } => {
-                let (at, data) = self.accepted(journal, pins);
+                let (at, data) = self.accepted(journal, &pins);
                 self.push(&mut out, "run.accepted", None, at, data);
             }
             Entry::Decision { events } => {
                 for content in events {
-                    let event = journal.value(content).ok().and_then(|v| serde_json::from_value::<Event>(v).ok());
-                    if let Some(event) = event {
+                    if let Ok(event) = journal.read::<Event>(&content) {
                         self.decided(&mut out, &event);
                     }
                 }
@@ -123,10 +122,10 @@ impl Reader {
     }
 
     /// Who asked for what, and everything that the run depends on.
-    fn accepted(&self, journal: &Journal, pins: Value) -> (Option<Timestamp>, Value) {
+    fn accepted(&self, journal: &Journal, pins: &Json) -> (Option<Timestamp>, Value) {
         // What cannot be read is not shown; the run itself says so elsewhere.
-        let Ok(pins) = serde_json::from_value::<Pins>(pins) else { return (None, json!({})) };
-        let input = journal.value(pins.input.clone()).unwrap_or(Value::Null);
+        let Ok(pins) = pins.read::<Pins>() else { return (None, json!({})) };
+        let input = journal.read(&pins.input).unwrap_or(Value::Null);
         let mut data = depends_on(&pins);
         data["input"] = self.mask.input(&input);
         data["definition"] = json!(pins.definition);
@@ -302,7 +301,7 @@ fn answered(journal: &Journal, answer: Answer, data: &mut Value) {
         Answer::Err(content) => Some(content),
     };
     data["ok"] = Value::from(refused.is_none());
-    let said = refused.and_then(|content| journal.value(content).ok());
+    let said = refused.and_then(|content| journal.read::<Value>(&content).ok());
     for (name, field) in [("error", "code"), ("detail", "message")] {
         if let Some(text) = said.as_ref().and_then(|said| said.get(field)).filter(|text| text.is_string()) {
             data[name] = text.clone();

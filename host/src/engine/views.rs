@@ -94,7 +94,7 @@ impl Engine {
     }
 
     fn view(&self, run: RunId, summary: Summary) -> Result<RunView, journal::Error> {
-        let value = |content: Option<journal::Content>| content.map(|c| self.services.journal.value(c)).transpose();
+        let value = |content: Option<journal::Content>| content.map(|c| self.services.journal.read(&c)).transpose();
         Ok(RunView {
             id: run,
             status: summary.status,

@@ -4,21 +4,19 @@
 use bellhop_core::digest::Digest;
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-/// The field that names the kind of an entry.
-pub(crate) const TAG: &str = "entry";
+use super::json::Json;
 
 /// The kinds, as they are written.
 pub(crate) const KINDS: [&str; 9] =
     ["accepted", "decision", "intent", "outcome", "not-sent", "read", "slice", "resolved", "note"];
 
 /// A JSON value, itself or by the digest under which it is stored once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Content {
     /// The value itself.
-    Value(Value),
+    Value(Json),
     /// A blob that holds the value's JSON.
     Stored {
         /// Its digest.
@@ -50,12 +48,12 @@ pub(crate) enum Resolution {
 
 /// One entry. `key` is the task execution, and with `ordinal` the effect; `attempt` stands beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Entry {
     /// The run exists. Once it is durable the trigger may be answered.
     Accepted {
         /// Digests and versions of everything that the run depends on, its input included.
-        pins: Value,
+        pins: Json,
     },
     /// What the core decided, in its own form.
     Decision {
@@ -176,6 +174,16 @@ pub(crate) enum Entry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+}
+
+impl Content {
+    /// Bytes of the value's JSON.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Value(json) => json.text().len() as u64,
+            Self::Stored { bytes, .. } => *bytes,
+        }
+    }
 }
 
 impl Entry {

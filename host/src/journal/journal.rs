@@ -9,10 +9,10 @@ use bellhop_core::id::RunId;
 use bellhop_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::damage::Book;
 use super::entry::{Content, Entry};
+use super::json::Json;
 use super::key::{self, Key, Parts, Range, Space};
 use super::record;
 use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ticket};
@@ -24,6 +24,9 @@ pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
 
 /// Records of a list that are in memory at one time.
 const LIST_PAGE: usize = 256;
+
+/// Where a value is that stands in a record of its run.
+const IN_A_RECORD: &str = "a value in a record";
 
 /// The record of a key that says everything.
 const NOTHING: &[u8] = b"null";
@@ -276,7 +279,11 @@ impl Journal {
         let mut next = *seq;
         for entry in entries {
             let key = key::event(run, next);
-            write.batch.put(key.bytes(), record::encode_checked(&key, entry)?);
+            let record = record::encode(&key, entry)?;
+            // In every test, and in each of the simulated worlds: what is written is read back as it was.
+            #[cfg(test)]
+            assert_eq!(record::decode(Space::Event, key.bytes(), &record).as_ref(), Ok(entry));
+            write.batch.put(key.bytes(), record);
             next += 1;
         }
         let ticket = self.commit(write.of(run))?;
@@ -303,16 +310,16 @@ impl Journal {
     }
 
     /// The events of the decision that is the run's entry `seq`; none where that is no decision.
-    pub(crate) fn decision(&self, run: RunId, seq: u64) -> Result<Option<Vec<Value>>, Error> {
+    pub(crate) fn decision<T: DeserializeOwned>(&self, run: RunId, seq: u64) -> Result<Option<Vec<T>>, Error> {
         match self.entries(run, seq, 1)?.pop() {
-            Some((_, Entry::Decision { events })) => self.events(events).map(Some),
+            Some((_, Entry::Decision { events })) => self.events(&events).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// What stands for the events of a decision.
-    pub(crate) fn events(&self, events: Vec<Content>) -> Result<Vec<Value>, Error> {
-        events.into_iter().map(|content| self.value(content)).collect()
+    /// The events of a decision.
+    pub(crate) fn events<T: DeserializeOwned>(&self, events: &[Content]) -> Result<Vec<T>, Error> {
+        events.iter().map(|content| self.read(content)).collect()
     }
 
     /// The run's latest snapshot.
@@ -421,32 +428,60 @@ impl Journal {
         Ok(Some(bytes.to_vec()))
     }
 
-    /// `value` as it goes into a record: itself, or when it is large by its digest; then `write` sees to it that its bytes
+    /// `value` as it goes into a record; see [`Self::content_of`].
+    ///
+    /// # Errors
+    /// [`record::Error::Encode`]: it has no JSON.
+    pub(crate) fn content<T: Serialize + ?Sized>(&self, write: &mut Write, value: &T) -> Result<Content, Error> {
+        Ok(self.content_of(write, Self::json(value)?))
+    }
+
+    /// The text of `value`, as it goes into a record.
+    ///
+    /// # Errors
+    /// As of [`Self::content`].
+    pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<Json, Error> {
+        let refused = |why: serde_json::Error| record::Error::Encode {
+            key: IN_A_RECORD.to_owned(),
+            reason: why.to_string().into(),
+        };
+        Ok(Json::of(value).map_err(refused)?)
+    }
+
+    /// A value as it goes into a record: itself, or when it is large by its digest; then `write` sees to it that its bytes
     /// are stored.
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "what becomes of a value is the journal's affair"
-    )]
-    pub(crate) fn content(&self, write: &mut Write, value: Value) -> Result<Content, Error> {
-        let json = value.to_string();
-        if json.len() <= INLINE_BYTES_MAX {
-            return Ok(Content::Value(value));
+    #[expect(clippy::unused_self, reason = "what becomes of a value is the journal's affair")]
+    pub(crate) fn content_of(&self, write: &mut Write, json: Json) -> Content {
+        let text = json.text();
+        if text.len() <= INLINE_BYTES_MAX {
+            return Content::Value(json);
         }
-        let digest = write.keep(json.as_bytes());
-        Ok(Content::Stored { digest, bytes: json.len() as u64 })
+        Content::Stored { digest: write.keep(text.as_bytes()), bytes: text.len() as u64 }
     }
 
     /// The value that `content` stands for.
-    pub(crate) fn value(&self, content: Content) -> Result<Value, Error> {
+    ///
+    /// # Errors
+    /// It is not there, or says something else than a `T`.
+    pub(crate) fn read<T: DeserializeOwned>(&self, content: &Content) -> Result<T, Error> {
         match content {
-            Content::Value(value) => Ok(value),
-            Content::Stored { digest, .. } => {
-                let key = key::blob(digest);
-                let bytes = self.blob(digest)?.ok_or_else(|| Error::corrupt(&key, "the stored value is missing"))?;
-                serde_json::from_slice(&bytes).map_err(|why| Error::corrupt(&key, why.to_string()))
-            }
+            Content::Value(json) => json.read().map_err(|why| Error::corrupt(&IN_A_RECORD, why.to_string())),
+            Content::Stored { digest, .. } => serde_json::from_slice(&self.stored(*digest)?)
+                .map_err(|why| Error::corrupt(&key::blob(*digest), why.to_string())),
         }
+    }
+
+    /// The text of the value that `content` stands for.
+    pub(crate) fn text(&self, content: &Content) -> Result<String, Error> {
+        match content {
+            Content::Value(json) => Ok(json.text().to_owned()),
+            Content::Stored { digest, .. } => String::from_utf8(self.stored(*digest)?)
+                .map_err(|why| Error::corrupt(&key::blob(*digest), why.to_string())),
+        }
+    }
+
+    fn stored(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+        self.blob(digest)?.ok_or_else(|| Error::corrupt(&key::blob(digest), "the stored value is missing"))
     }
 
     /// Up to `limit` items over as many scans as that takes.

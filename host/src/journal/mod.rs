@@ -11,6 +11,7 @@ mod group;
 mod health;
 #[allow(clippy::module_inception, reason = "the journal itself, beside its port, keys and records")]
 pub(crate) mod journal;
+mod json;
 pub(crate) mod key;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -28,6 +29,7 @@ pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(250);
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
 pub(crate) use journal::{Error, Journal, Write, damaged_is_none};
+pub(crate) use json::Json;
 #[cfg(test)]
 pub(crate) use store::Store;
 pub(crate) use store::Ticket;

@@ -1,9 +1,10 @@
 //! How a record is written: an envelope (format version, kind, checksum over all) around JSON or raw bytes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::key::{Key, Space, display};
 
@@ -89,20 +90,6 @@ pub(crate) fn encode<T: Serialize>(key: &Key, value: &T) -> Result<Vec<u8>, Erro
     Ok(record)
 }
 
-/// As [`encode`], and makes sure that what was written reads back as it was: a wrong record outlives its fix.
-pub(crate) fn encode_checked<T: Serialize + DeserializeOwned + PartialEq>(
-    key: &Key,
-    value: &T,
-) -> Result<Vec<u8>, Error> {
-    let record = encode(key, value)?;
-    let refused = |reason: Arc<str>| Error::Encode { key: key.to_string(), reason };
-    match decode::<T>(key.space(), key.bytes(), &record) {
-        Ok(again) if again == *value => Ok(record),
-        Ok(_) => Err(refused("it reads back as something else".into())),
-        Err(why) => Err(refused(why.to_string().into())),
-    }
-}
-
 /// The payload of the record of `space` that stood under `key`.
 pub(crate) fn unseal<'r>(space: Space, key: &[u8], record: &'r [u8]) -> Result<&'r [u8], Error> {
     let Some((envelope, payload)) = record.split_at_checked(ENVELOPE_BYTES) else {
@@ -135,9 +122,11 @@ pub(crate) fn decode<T: DeserializeOwned>(space: Space, key: &[u8], record: &[u8
 
 /// A checksum that fits around JSON that does not is a record of a form that is not known here.
 fn not_readable(key: &[u8], payload: &[u8], why: &serde_json::Error) -> Error {
-    let kind = serde_json::from_slice::<serde_json::Value>(payload)
+    let is_entry = key.first() == Some(&Space::Event.byte());
+    let kind = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(payload)
         .ok()
-        .and_then(|value| Some(value.get(super::entry::TAG)?.as_str()?.to_owned()))
+        .filter(|entry| is_entry && entry.len() == 1)
+        .and_then(|entry| entry.into_keys().next())
         .filter(|kind| !super::entry::KINDS.contains(&kind.as_str()));
     match kind {
         Some(kind) => Error::UnknownKind { key: display(key), kind },

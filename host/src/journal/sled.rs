@@ -41,7 +41,7 @@ use crate::faults::{Plant, planted};
 pub(crate) use options::{Asked, OpenError, Options};
 
 /// The version of the layout described above, and of every key and record in it.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const META: u8 = 0x00;
 const HEAD: u8 = 0x01;

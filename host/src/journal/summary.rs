@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::entry::Content;
+use super::json::Json;
 
 /// A run's state after the entries below `seq`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,10 +18,10 @@ pub(crate) struct Snapshot {
     /// The first entry that is not in it.
     pub(crate) seq: u64,
     /// The core's state, in the core's own versioned form.
-    pub(crate) state: Content,
+    pub(crate) state: Json,
     /// What going on needs to know of the entries below `seq`, in the engine's form; without it they are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) log: Option<Value>,
+    pub(crate) log: Option<Json>,
 }
 
 /// The mark of a run that has not ended, with what starting needs before the run is folded.

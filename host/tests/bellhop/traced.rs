@@ -49,7 +49,7 @@ pub(crate) fn input() -> serde_json::Value {
 pub(crate) fn both(trace: &str) -> Result<(), String> {
     const DATABASE: &str = "/store/db";
     proof(trace, DATABASE, NEEDLE, "HTTP/1.1 202")?;
-    proof(trace, DATABASE, r#"\"entry\":\"intent\""#, "POST /api/chat.postMessage")
+    proof(trace, DATABASE, r#"{\"intent\":{"#, "POST /api/chat.postMessage")
 }
 
 /// The calls, once the program has ended.

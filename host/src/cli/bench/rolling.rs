@@ -14,7 +14,7 @@ use super::{Figures, Options, clock};
 use crate::cli::child::{Outcome, failed};
 use crate::journal::sled::{self, Sled};
 use crate::journal::store::Store;
-use crate::journal::{Answer, Content, Entry, Journal, Summary, Write, key};
+use crate::journal::{Answer, Content, Entry, Journal, Json, Summary, Write, key};
 
 /// When the first run began; each begins a millisecond after the one before.
 const BEGAN_MS: u64 = 1_767_600_000_000;
@@ -89,7 +89,7 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
     let (run, at, hash) = (run(n), at(n), Digest::of(&n.to_be_bytes()));
     let pins = json!({ "run": run, "definition": hash, "input": { "value": { "text": "x".repeat(200) } }, "more": "y".repeat(300) });
     let decision = |text: &str| Entry::Decision {
-        events: vec![Content::Value(json!({ "event": text, "output": "z".repeat(200) }))],
+        events: vec![Content::Value(Json::from(&json!({ "event": text, "output": "z".repeat(200) })))],
     };
     let (key, attempt, ordinal) = ("/do/0/one".to_owned(), 1, 0);
     let intent = Entry::Intent {
@@ -101,7 +101,8 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
         function: "chat.post-message".to_owned(),
         connection: Some("acme".to_owned()),
     };
-    let answer = Answer::Ok(Content::Value(json!({ "ok": true, "ts": "1767600000.000100", "channel": "C0" })));
+    let answer =
+        Answer::Ok(Content::Value(Json::from(&json!({ "ok": true, "ts": "1767600000.000100", "channel": "C0" }))));
     let outcome = Entry::Outcome { key, attempt, ordinal, hash, at, answer, how: "sent".to_owned() };
     let summary = |status| Summary::new(status, "it".to_owned(), "one".to_owned(), "1.0.0".to_owned(), at);
     let mut seq = 0;
@@ -109,7 +110,7 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
     write.put(&key::listing(at, run), &Value::Null)?;
     write.put(&key::open(run), &json!({}))?;
     write.put(&key::summary(run), &summary(Status::Running))?;
-    journal.append(run, &mut seq, &[Entry::Accepted { pins }], write)?;
+    journal.append(run, &mut seq, &[Entry::Accepted { pins: Json::from(&pins) }], write)?;
     for entry in [decision("started"), intent, outcome] {
         journal.append(run, &mut seq, &[entry], Write::new())?;
     }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Event, ExecutionKey, Facts, Outgrown, State};
 use bellhop_core::time::Timestamp;
-use serde_json::Value;
 use tokio::sync::{Notify, mpsc, watch};
 
 mod behind;
@@ -224,7 +223,12 @@ impl Local {
         let mut write = Write::new();
         let mut events = Vec::with_capacity(decision.events.len());
         for event in &decision.events {
-            events.push(self.journal.content(&mut write, event_of(event)?)?);
+            let content = self.journal.content(&mut write, event)?;
+            #[cfg(test)]
+            if let journal::Content::Value(json) = &content {
+                assert_eq!(json.read::<Event>().as_ref().ok(), Some(event), "{json:?}");
+            }
+            events.push(content);
         }
         let state = decision.after.as_ref();
         let beside = self.beside(log, number, &mut write, state)?;
@@ -250,16 +254,11 @@ fn digest(hash: &str) -> Result<bellhop_core::digest::Digest, Error> {
     hash.parse().map_err(|_| Error::OfTheRun(format!("`{hash}` is not the hash of a request")))
 }
 
-fn event_of(event: &Event) -> Result<Value, Error> {
-    serde_json::to_value(event).map_err(|error| Error::OfTheRun(format!("an event cannot be written: {error}")))
-}
-
 impl Execution for Local {
     async fn decision(&self, number: u64) -> Result<Option<Vec<Event>>, Error> {
         let Some(seq) = self.log().decisions.get(&number).copied() else { return Ok(None) };
         let unreadable = || Error::OfTheRun(format!("what is kept of decision {number} cannot be read"));
-        let events = self.journal.decision(self.run, seq)?.ok_or_else(unreadable)?;
-        serde_json::from_value(Value::Array(events)).map(Some).map_err(|_| unreadable())
+        self.journal.decision(self.run, seq)?.ok_or_else(unreadable).map(Some)
     }
 
     async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
@@ -277,7 +276,7 @@ impl Execution for Local {
         let written = self.written(|log| {
             self.check_size(log)?;
             let mut write = Write::new();
-            let state = self.journal.content(&mut write, slice.state.clone())?;
+            let state = self.journal.content(&mut write, &slice.state)?;
             let (key, attempt) = (execution.to_string(), *attempt);
             let entry = Entry::Slice { key, attempt, ordinal: slice.first_call, state };
             let seq = log.seq;

@@ -170,7 +170,7 @@ impl Engine {
             Err(_) => {
                 let first = self.services.journal.entries(run, 0, 1).ok().and_then(|found| found.into_iter().next());
                 let Some((_, Entry::Accepted { pins })) = first else { return false };
-                let text = pins.to_string();
+                let text = pins.text();
                 plugins.iter().any(|plugin| text.contains(&plugin.to_string()))
             }
         }

@@ -34,7 +34,7 @@ fn settled(life: &Life, run: bellhop_core::id::RunId) -> Vec<Value> {
     let entries = life.entries(run).into_iter();
     entries
         .filter_map(|entry| match entry {
-            Entry::Resolved { how: Resolution::Done(Answer::Ok(Content::Value(answer))), .. } => Some(answer),
+            Entry::Resolved { how: Resolution::Done(Answer::Ok(Content::Value(answer))), .. } => answer.read().ok(),
             _ => None,
         })
         .collect()
@@ -124,7 +124,9 @@ fn a_message_that_is_sent_again_on_purpose_is_not_taken_for_the_first() {
         .entries(run)
         .into_iter()
         .filter_map(|entry| match entry {
-            Entry::Outcome { how, answer: Answer::Ok(Content::Value(answer)), .. } if how == "found" => Some(answer),
+            Entry::Outcome { how, answer: Answer::Ok(Content::Value(answer)), .. } if how == "found" => {
+                answer.read().ok()
+            }
             _ => None,
         })
         .collect();
@@ -198,7 +200,7 @@ fn a_run_may_do_what_was_granted_when_it_was_accepted() {
     assert_eq!(view.status, Status::Completed, "{view:?}");
     assert_eq!(slack.messages(), ["one", "two"]);
     let Some(Entry::Accepted { pins }) = life.entries(before).into_iter().next() else { panic!("it was accepted") };
-    let pins: Pins = serde_json::from_value(pins).unwrap();
+    let pins: Pins = pins.read().unwrap();
     let pinned = &pins.actions[0];
     assert_ne!(pinned.grants, pinned.plugin);
     let kept = life.journal().blob(pinned.grants).unwrap().unwrap();

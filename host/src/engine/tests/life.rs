@@ -403,7 +403,7 @@ impl Life {
             _ => Vec::new(),
         };
         let contents = self.entries(run).into_iter().flat_map(of);
-        contents.map(|content| self.journal().value(content).unwrap()).collect()
+        contents.map(|content| self.journal().read(&content).unwrap()).collect()
     }
 
     /// How often a call of the run, or the run, was parked.

@@ -112,14 +112,14 @@ fn house_d14_what_was_carried_out_on_one_connection_answers_for_no_other() {
   - careful:
       try:
         - act: {call: 'either.do:1@either', with: {connection: '${ if $context.tried then \"other\" else \"team\" end }'}}
-        - mark: {set: {}, export: {as: {tried: true}}}
+        - mark: {set: {tried: true}, export: {as: {tried: true}}}
         - fail: {raise: {error: {type: 'https://example.com/no', status: 500}}}
       catch:
         retry: {delay: {milliseconds: 1}, limit: {attempt: {count: 1}}}",
     );
     let run = life.started(trigger(&workflow, json!({}), &[("team", "hq"), ("other", "lab")], None));
     life.until("it is parked", || life.status(run).is_final() || life.parked(run) > 0);
-    assert_eq!(life.view(run).waiting.unwrap()["code"], "retry-differs", "{:?}", life.view(run));
+    assert_eq!(life.view(run).waiting.unwrap()["why"], "differs", "{:?}", life.view(run));
     assert_eq!(slack.messages(), ["once"]);
 }
 
@@ -141,7 +141,7 @@ fn house_a6_a_write_whose_answer_is_too_large_counts_as_carried_out() {
         .into_iter()
         .filter_map(|entry| match entry {
             Entry::Outcome { answer: crate::journal::Answer::Ok(content), .. } => {
-                Some(life.journal().value(content).unwrap())
+                Some(life.journal().read(&content).unwrap())
             }
             _ => None,
         })

@@ -18,7 +18,7 @@ use crate::engine::execution::replay::{Death, Line, Replay};
 use crate::engine::execution::{Execution, Signal};
 use crate::engine::timers::Timers;
 use crate::journal::memory::Memory;
-use crate::journal::{Entry, Journal, Open, Store as _, Summary, Write, key};
+use crate::journal::{Entry, Journal, Json, Open, Store as _, Summary, Write, key};
 use crate::limits::Limits;
 
 /// When all runs here are accepted.
@@ -154,7 +154,7 @@ impl Stage for LocalStage {
             let mut write = Write::new();
             write.put(&key::summary(self.run()), &summary).unwrap();
             write.put(&key::open(self.run()), &Open::default()).unwrap();
-            let accepted = Entry::Accepted { pins: Value::Null };
+            let accepted = Entry::Accepted { pins: Json::from(&Value::Null) };
             let ticket = self.journal.append(self.run(), &mut 0, &[accepted], write).unwrap();
             let (opening, inbox) = self.opening(summary);
             let port = Arc::new(Local::fresh(opening, ticket, 0));
@@ -204,9 +204,9 @@ impl Stage for LocalStage {
         let mut records = Records::default();
         for (_, entry) in self.journal.entries(self.run(), 0, 4_000).unwrap() {
             match entry {
-                Entry::Decision { events } => records.events.extend(
-                    events.into_iter().map(|e| serde_json::from_value(self.journal.value(e).unwrap()).unwrap()),
-                ),
+                Entry::Decision { events } => {
+                    records.events.extend(events.iter().map(|e| self.journal.read(e).unwrap()))
+                }
                 Entry::Intent { .. } => records.intents += 1,
                 Entry::NotSent { .. } => records.not_sent += 1,
                 Entry::Outcome { key, attempt, ordinal, .. } | Entry::Read { key, attempt, ordinal, .. } => {

@@ -100,8 +100,9 @@ fn house_a3_one_of_four_things_happens_and_the_right_one() {
 }
 
 fn is_shown_aside(life: &Life, run: RunId, at: &str) {
+    // It is aside first, and shown so as soon as that is written.
+    life.until(at, || life.status(run) == Status::Parked);
     let view = life.view(run);
-    assert_eq!(view.status, Status::Parked, "{at}: {view:?}");
     assert!(view.waiting.unwrap().to_string().contains("run-poisoned"), "{at}");
 }
 

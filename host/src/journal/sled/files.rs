@@ -102,6 +102,7 @@ pub(super) fn check_format(dir: &Path) -> Result<bool, OpenError> {
     match version {
         Some(FORMAT) => Ok(true),
         Some(found) if found > FORMAT => Err(OpenError::NewerFormat { dir: dir.to_owned(), found, known: FORMAT }),
+        Some(found @ 1..) => Err(OpenError::OlderFormat { dir: dir.to_owned(), found, known: FORMAT }),
         _ => Err(not_a_store("its file `format` does not say `bellhop-store` and a version")),
     }
 }

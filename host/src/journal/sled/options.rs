@@ -82,6 +82,16 @@ pub(crate) enum OpenError {
         /// The newest that this program knows.
         known: u32,
     },
+    /// An older program wrote it, in a form that is no longer read: use that program, or begin in another folder.
+    #[error("the store in {dir} has format {found}, and this program reads format {known} alone")]
+    OlderFormat {
+        /// The store's folder.
+        dir: PathBuf,
+        /// What it has.
+        found: u32,
+        /// What this program reads.
+        known: u32,
+    },
     /// The folder has something else in it: use another one.
     #[error("{dir} is not a store of bellhop: {reason}")]
     NotAStore {

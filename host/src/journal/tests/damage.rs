@@ -76,7 +76,12 @@ fn judge(dir: &Path, truth: &BTreeMap<Vec<u8>, Vec<u8>>, tally: &mut Tally) -> b
     let options = Options { verify_bytes_max: 0, ..Options::new(dir) };
     let store = match Sled::open(&options, Box::new(|_| {})) {
         Ok(store) => store,
-        Err(OpenError::Damaged { .. } | OpenError::NotAStore { .. } | OpenError::NewerFormat { .. }) => {
+        Err(
+            OpenError::Damaged { .. }
+            | OpenError::NotAStore { .. }
+            | OpenError::NewerFormat { .. }
+            | OpenError::OlderFormat { .. },
+        ) => {
             tally.refused += 1;
             return true;
         }
@@ -195,7 +200,7 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
 
     let half = dir.path().join("half");
     fs::create_dir(&half).unwrap();
-    for (file, content) in [("creating", ""), ("format", "bellhop-store 1\n"), ("conf", "segment_si"), ("db", "")] {
+    for (file, content) in [("creating", ""), ("format", "bellhop-store 2\n"), ("conf", "segment_si"), ("db", "")] {
         fs::write(half.join(file), content).unwrap();
         put(&open(&half), b"k", b"v");
         assert!(!half.join("creating").exists());
@@ -203,7 +208,7 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
         fs::remove_dir_all(&half).unwrap();
         fs::create_dir(&half).unwrap();
         fs::write(half.join("creating"), "").unwrap();
-        fs::write(half.join("format"), "bellhop-store 1\n").unwrap();
+        fs::write(half.join("format"), "bellhop-store 2\n").unwrap();
     }
     // Without the mark it is not ours to make anew.
     fs::remove_file(half.join("creating")).unwrap();
@@ -215,10 +220,21 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
 fn a_newer_store_is_refused_by_name_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     put(&open(dir.path()), b"k", b"v");
-    fs::write(dir.path().join("format"), "bellhop-store 2\n").unwrap();
+    fs::write(dir.path().join("format"), "bellhop-store 3\n").unwrap();
     let before = files(dir.path());
     let refused = refusal(dir.path());
-    assert!(matches!(refused, OpenError::NewerFormat { found: 2, known: 1, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::NewerFormat { found: 3, known: 2, .. }), "{refused}");
+    assert!(files(dir.path()) == before);
+}
+
+#[test]
+fn an_older_store_is_refused_by_name_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    put(&open(dir.path()), b"k", b"v");
+    fs::write(dir.path().join("format"), "bellhop-store 1\n").unwrap();
+    let before = files(dir.path());
+    let refused = refusal(dir.path());
+    assert!(matches!(refused, OpenError::OlderFormat { found: 1, known: 2, .. }), "{refused}");
     assert!(files(dir.path()) == before);
 }
 

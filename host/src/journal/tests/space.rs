@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use super::{image, noise, put, wait};
 use crate::journal::sled::{Asked, OpenError, Options, Sled};
 use crate::journal::store::{Batch, Error, Room, Store};
-use crate::journal::{self, Entry, Journal, Write};
+use crate::journal::{self, Entry, Journal, Json, Write};
 
 /// A store on a disk of which a test says what is free.
 fn on(dir: &Path, free: &Arc<AtomicU64>) -> Sled {
@@ -38,7 +38,7 @@ fn a_full_disk_lets_nothing_begin_and_remembers_whom_a_person_gave_an_order() {
     let journal = Journal::new(Arc::new(on(dir.path(), &free)));
     let [old, other, new] = [1, 2, 3].map(|n| RunId::new(Timestamp::from_millis(1_000), n));
     let (mut old_seq, mut other_seq) = (0, 0);
-    let accepted = Entry::Accepted { pins: serde_json::Value::Null };
+    let accepted = Entry::Accepted { pins: Json::from(&serde_json::Value::Null) };
     journal.append(old, &mut old_seq, std::slice::from_ref(&accepted), Write::new()).unwrap();
     journal.append(other, &mut other_seq, std::slice::from_ref(&accepted), Write::new()).unwrap();
 

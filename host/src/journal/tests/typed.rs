@@ -8,6 +8,7 @@ use bellhop_core::run::{Group, Status};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
+use crate::journal::Json;
 use crate::journal::entry::{Answer, Content, Entry};
 use crate::journal::journal::{Error, INLINE_BYTES_MAX, Journal, Write};
 use crate::journal::key::{self, Space};
@@ -83,10 +84,10 @@ fn a_large_value_is_stored_once() {
     let (store, journal) = memory();
     let large = json!({"text": "x".repeat(INLINE_BYTES_MAX)});
     let mut write = Write::new();
-    let small = journal.content(&mut write, json!({"text": "x"})).unwrap();
-    assert_eq!(small, Content::Value(json!({"text": "x"})));
+    let small = journal.content(&mut write, &json!({"text": "x"})).unwrap();
+    assert_eq!(small, Content::Value(Json::from(&json!({"text": "x"}))));
     assert!(write.is_empty());
-    let first = journal.content(&mut write, large.clone()).unwrap();
+    let first = journal.content(&mut write, &large).unwrap();
     assert!(matches!(first, Content::Stored { .. }));
     let entry = |answer: &Content| Entry::Read {
         key: "/do/0".to_owned(),
@@ -103,13 +104,13 @@ fn a_large_value_is_stored_once() {
     let before = store.stats().bytes;
     for number in 0..10 {
         let mut write = Write::new();
-        let again = journal.content(&mut write, large.clone()).unwrap();
+        let again = journal.content(&mut write, &large).unwrap();
         assert_eq!(again, first);
         journal.append(run(number), &mut seq, &[entry(&again)], write).unwrap();
     }
     assert!(store.stats().bytes - before < 10_000);
-    assert_eq!(journal.value(first).unwrap(), large);
-    assert_eq!(journal.value(small).unwrap(), json!({"text": "x"}));
+    assert_eq!(journal.read::<Value>(&first).unwrap(), large);
+    assert_eq!(journal.read::<Value>(&small).unwrap(), json!({"text": "x"}));
 }
 
 #[test]
@@ -190,7 +191,8 @@ fn what_expired_is_named_by_its_key() {
 #[test]
 fn snapshots_and_other_records_are_read_back_and_deleted() {
     let (_, journal) = memory();
-    let snapshot = Snapshot { seq: 256, state: Content::Value(json!({"v": 1})), log: Some(json!({"bytes": 7})) };
+    let snapshot =
+        Snapshot { seq: 256, state: Json::from(&json!({"v": 1})), log: Some(Json::from(&json!({"bytes": 7}))) };
     let mut write = Write::new();
     write.put(&key::snapshot(run(1)), &snapshot).unwrap();
     write.put(&key::connection("acme"), &json!({"kind": "grid-org"})).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bellhop_core::run::{ExecutionKey, Facts};
+use bellhop_core::run::{Event, ExecutionKey, Facts};
 
 use super::super::Error;
 use super::Local;
@@ -45,14 +45,14 @@ impl Local {
         leave(&mut read);
         while let Some(seq) = read.decisions.get(&number) {
             let unreadable = || Error::OfTheRun(format!("the decision {number} cannot be read"));
-            for event in self.journal.decision(self.run, *seq)?.ok_or_else(unreadable)? {
-                state.apply(&serde_json::from_value(event).map_err(|_| unreadable())?);
+            for event in self.journal.decision::<Event>(self.run, *seq)?.ok_or_else(unreadable)? {
+                state.apply(&event);
             }
             number += 1;
         }
         let kept = small_enough(&read, &state)?;
         let mut log = self.log();
-        let Some(value) = kept else {
+        let Some(state_now) = kept else {
             // It grows with the log: to look at it each time again would cost more than to read it at last.
             log.checkpoint_due_bytes = log.bytes.saturating_mul(2);
             return Ok(());
@@ -60,11 +60,7 @@ impl Local {
         if log.snapshot_events != before {
             return Ok(());
         }
-        let snapshot = journal::Snapshot {
-            seq: read.seq,
-            state: journal::Content::Value(value),
-            log: Some(read.index(&state, number)),
-        };
+        let snapshot = journal::Snapshot { seq: read.seq, state: state_now, log: read.index(&state, number) };
         let mut write = Write::new();
         write.put(&key::snapshot(self.run), &snapshot)?;
         log.last = self.journal.commit(write)?;

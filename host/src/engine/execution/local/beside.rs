@@ -11,7 +11,7 @@ use super::super::Error;
 use super::Local;
 use super::log::Log;
 use crate::engine::{open, retention, summary};
-use crate::journal::{self, Entry, Place, Write, key};
+use crate::journal::{self, Entry, Json, Place, Write, key};
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
 /// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
@@ -68,7 +68,7 @@ impl Local {
             before.to_mut().aftermath.by = self.who_started(newer);
         }
         let now = self.clock.now();
-        let mut summary = summary::after(&before, state, now, |value| self.journal.content(write, value))?;
+        let mut summary = summary::after(&before, state, now, |value| self.journal.content(write, &value))?;
         open::note(&mut summary, state, &log.open, self.limits.open_shown_max);
         let changed = summary.status != log.summary.status
             || summary.waiting != log.summary.waiting
@@ -93,12 +93,12 @@ impl Local {
             || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
         {
             let before = write.bytes() as u64;
-            if let Some(value) = small_enough(log, state)? {
+            if let Some(state_now) = small_enough(log, state)? {
                 let snapshot = journal::Snapshot {
                     seq: log.seq + 1,
                     // Never by digest: it replaces the one before it, and that one must leave nothing behind.
-                    state: journal::Content::Value(value),
-                    log: Some(log.index(state, number + 1)),
+                    state: state_now,
+                    log: log.index(state, number + 1),
                 };
                 write.put(&key::snapshot(self.run), &snapshot)?;
             }
@@ -112,7 +112,7 @@ impl Local {
     fn who_started(&self, run: RunId) -> Option<String> {
         let first = self.journal.entries(run, 0, 1).ok()?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return None };
-        pins.get("by").and_then(Value::as_str).map(str::to_owned)
+        pins.read::<Value>().ok()?.get("by").and_then(Value::as_str).map(str::to_owned)
     }
 
     /// Writes the run's summary as `state` has it, whatever was written before.
@@ -120,7 +120,7 @@ impl Local {
         let mut log = self.log();
         let mut write = Write::new();
         let now = self.clock.now();
-        let mut summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, value))?;
+        let mut summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, &value))?;
         open::note(&mut summary, state, &log.open, self.limits.open_shown_max);
         write.put(&key::summary(self.run), &summary)?;
         log.last = self.journal.commit(write.of(self.run))?;
@@ -130,7 +130,7 @@ impl Local {
 }
 
 /// The state as JSON, unless it is too large for a snapshot.
-pub(super) fn small_enough(log: &Log, state: &State) -> Result<Option<Value>, Error> {
+pub(super) fn small_enough(log: &Log, state: &State) -> Result<Option<Json>, Error> {
     let unwritable = |error: serde_json::Error| Error::OfTheRun(format!("the run's state cannot be written: {error}"));
     // No value in it is longer than all that was recorded: most states need not be measured.
     if state.bytes_at_most(log.bytes.min(VALUE_BYTES_LIKELY)) > SNAPSHOT_BYTES_MAX {
@@ -140,7 +140,7 @@ pub(super) fn small_enough(log: &Log, state: &State) -> Result<Option<Value>, Er
             measured => measured.map_err(unwritable)?,
         }
     }
-    serde_json::to_value(state).map(Some).map_err(unwritable)
+    Json::of(state).map(Some).map_err(unwritable)
 }
 
 /// Takes so many bytes and keeps none.

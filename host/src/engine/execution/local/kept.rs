@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::{Answer, AttemptKey, CallKey, Error, How, Slice};
 use super::{Local, digest};
-use crate::journal::{self, Entry, Write};
+use crate::journal::{self, Entry, Json, Write};
 
 impl Local {
     /// The end of a call, which the entry `seq` has.
@@ -24,8 +24,8 @@ impl Local {
             _ => return Err(unreadable()),
         };
         let result = match answer {
-            journal::Answer::Ok(content) => Ok(text(self.journal.value(content)?)),
-            journal::Answer::Err(content) => Err(text(self.journal.value(content)?)),
+            journal::Answer::Ok(content) => Ok(text(self.journal.text(&content)?)),
+            journal::Answer::Err(content) => Err(text(self.journal.text(&content)?)),
         };
         let how = how.ok_or_else(unreadable)?;
         Ok(Answer { hash: hash.to_string(), function: String::new(), writes, result, how })
@@ -39,7 +39,7 @@ impl Local {
         let Some(Entry::Slice { ordinal, state, .. }) = self.entry(seq)? else {
             return Err(Error::OfTheRun(format!("what is kept of slice {call:?} cannot be read")));
         };
-        Ok(Some(Slice { number, state: self.journal.value(state)?, first_call: ordinal }))
+        Ok(Some(Slice { number, state: self.journal.read(&state)?, first_call: ordinal }))
     }
 
     fn entry(&self, seq: u64) -> Result<Option<Entry>, Error> {
@@ -56,14 +56,12 @@ impl Local {
         intent: bool,
     ) -> Result<Entry, Error> {
         let hash = digest(&answer.hash)?;
-        let kept = |write: &mut Write, text: &str| -> Result<journal::Content, Error> {
-            Ok(self.journal.content(write, kept_text(text))?)
-        };
+        let kept = |write: &mut Write, text: &str| self.journal.content_of(write, kept_text(text));
         let how = answer.how.as_str().to_owned();
         let (key, attempt, ordinal) = (call.execution.to_string(), call.attempt, call.ordinal);
         let content = match &answer.result {
-            Ok(text) => journal::Answer::Ok(kept(write, text)?),
-            Err(text) => journal::Answer::Err(kept(write, text)?),
+            Ok(text) => journal::Answer::Ok(kept(write, text)),
+            Err(text) => journal::Answer::Err(kept(write, text)),
         };
         Ok(if intent {
             Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
@@ -74,24 +72,21 @@ impl Local {
     }
 }
 
-/// Text as it is kept. The guest gets text; what is JSON and is written out again as it stands is kept as JSON, so that
-/// equal values are stored once and people can read it. Anything else, as a name that happens to be a number, is text.
-fn kept_text(text: &str) -> Value {
-    let json = serde_json::from_str(text).ok().filter(|json: &Value| {
-        // What is deeper than any value of ours would not fit into a record.
-        value::size(json).depth <= value::DEPTH_MAX
-            && !json.is_string()
-            && serde_json::to_string(json).is_ok_and(|written| written == text)
-    });
-    json.unwrap_or_else(|| Value::from(text))
+/// Text as it is kept. The guest gets text; what is JSON is kept as it stands, so that people can read it. Anything else,
+/// as a name that happens to be a string of JSON or a number that no reader takes, is a string.
+fn kept_text(text: &str) -> Json {
+    // What is deeper than any value of ours is read by nobody as JSON.
+    let is_plain = |json: &Value| value::size(json).depth <= value::DEPTH_MAX && !json.is_string();
+    let json = serde_json::from_str(text).ok().filter(is_plain).and_then(|_| Json::of_text(text));
+    json.unwrap_or_else(|| Json::from(&Value::from(text)))
 }
 
-/// Text as the guest got it: kept JSON written out again.
-fn text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
+/// Text as the guest got it.
+fn text(kept: String) -> String {
+    if !kept.starts_with('"') {
+        return kept;
     }
+    serde_json::from_str(&kept).unwrap_or(kept)
 }
 
 #[cfg(test)]
@@ -122,11 +117,12 @@ mod tests {
             "{",
             "1e999",
         ] {
-            assert_eq!(text(kept_text(given)), given);
+            assert_eq!(text(kept_text(given).text().to_owned()), given);
             // As it is read back from the store.
-            let stored: Value = serde_json::from_str(&kept_text(given).to_string()).unwrap();
-            assert_eq!(text(stored), given, "read back");
+            let stored = serde_json::to_string(&[kept_text(given)]).unwrap();
+            let [stored]: [Json; 1] = serde_json::from_str(&stored).unwrap();
+            assert_eq!(text(stored.text().to_owned()), given, "read back");
         }
-        assert!(kept_text("{\"ok\":true}").is_object(), "what people can read stays so");
+        assert_eq!(kept_text("{\"ok\":true}").text(), "{\"ok\":true}", "what people can read stays so");
     }
 }

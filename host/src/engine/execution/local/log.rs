@@ -11,11 +11,10 @@ use bellhop_core::id::RunId;
 use bellhop_core::run::{ExecutionKey, Facts, Reserve, State};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::super::{Attempted, CallKey, How, Intent};
 use crate::faults::{Plant, planted};
-use crate::journal::{self, Entry, Journal, Ticket};
+use crate::journal::{self, Content, Entry, Journal, Json, Ticket};
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
@@ -137,7 +136,7 @@ impl Log {
         let Some((kept, state)) = snapshot(journal, run, facts)? else {
             return Self::read_whole(journal, run, summary, facts);
         };
-        let index = kept.log.and_then(|log| serde_json::from_value::<Index>(log).ok());
+        let index = kept.log.and_then(|log| log.read::<Index>().ok());
         let Some(index) = index else {
             // An earlier version's: the state saves folding, not reading.
             let mut read = Self::read_whole(journal, run, summary, facts)?;
@@ -278,7 +277,7 @@ impl Log {
     }
 
     /// What a snapshot of `state` keeps of the log: what its open actions may be asked for, and how much came before.
-    pub(super) fn index(&self, state: &State, decisions: u64) -> Value {
+    pub(super) fn index(&self, state: &State, decisions: u64) -> Option<Json> {
         let executions: HashSet<&ExecutionKey> = state.calls().map(|(_, call)| &call.key).collect();
         let sorted = |mut places: Vec<(Call, u64)>| {
             places.sort();
@@ -299,7 +298,8 @@ impl Log {
                 .map(|((execution, attempt), did)| (execution.to_string(), *attempt, *did))
                 .collect(),
         };
-        serde_json::to_value(index).unwrap_or(Value::Null)
+        // Without it the entries are read.
+        Json::of(&index).ok()
     }
 
     /// Takes note of an entry that was read.
@@ -383,28 +383,17 @@ fn snapshot(
         Ok(None) => return Ok(None),
         Err(error) => return passed_over(error),
     };
-    let value = match journal.value(kept.state.clone()) {
-        Ok(value) => value,
-        Err(error) => return passed_over(error),
-    };
-    let state = serde_json::from_value::<State>(value).ok().and_then(|state| state.restore(facts.clone()).ok());
+    let state = kept.state.read::<State>().ok().and_then(|state| state.restore(facts.clone()).ok());
     Ok(state.map(|state| (kept, state)))
 }
 
 /// About what an entry takes on the disk. The store knows better; this is for a limit.
 pub(super) fn weight(entry: &Entry) -> u64 {
     match entry {
-        Entry::Decision { events } => events.iter().map(content_weight).sum::<u64>() + 64,
+        Entry::Decision { events } => events.iter().map(Content::bytes).sum::<u64>() + 64,
         Entry::Outcome { answer, .. } | Entry::Read { answer, .. } => match answer {
-            journal::Answer::Ok(content) | journal::Answer::Err(content) => content_weight(content) + 256,
+            journal::Answer::Ok(content) | journal::Answer::Err(content) => content.bytes() + 256,
         },
         _ => 256,
-    }
-}
-
-fn content_weight(content: &journal::Content) -> u64 {
-    match content {
-        journal::Content::Value(value) => bellhop_core::value::size(value).bytes,
-        journal::Content::Stored { bytes, .. } => *bytes,
     }
 }

@@ -48,7 +48,7 @@ impl Local {
         let mut write = Write::new();
         let how = match &word.answer {
             Some(answer) => {
-                let content = self.journal.content(&mut write, answer.clone())?;
+                let content = self.journal.content(&mut write, answer)?;
                 journal::Resolution::Done(journal::Answer::Ok(content))
             }
             None => journal::Resolution::NotDone,

@@ -161,6 +161,7 @@ impl Counts {
 #[derive(Debug, Clone)]
 struct SeenIntent {
     hash: String,
+    connection: String,
     undoes: bool,
     used: bool,
 }
@@ -175,9 +176,10 @@ struct Seen {
 impl Seen {
     fn note(&mut self, entry: Entry) {
         match entry {
-            Entry::Intent { key, attempt, ordinal, hash, .. } => {
+            Entry::Intent { key, attempt, ordinal, hash, connection, .. } => {
                 let undoes = key.contains("/undo#");
-                let intent = SeenIntent { hash: hash.to_string(), undoes, used: false };
+                let connection = connection.unwrap_or_default();
+                let intent = SeenIntent { hash: hash.to_string(), connection, undoes, used: false };
                 self.open.insert(format!("{key} {attempt} {ordinal}"), intent);
             }
             Entry::Outcome { key, attempt, ordinal, .. }
@@ -380,19 +382,20 @@ impl World {
         if let Some(fields) = asked.as_object_mut() {
             fields.remove("metadata");
         }
-        let hash = Digest::of(format!("{}\n{asked}", method.function).as_bytes()).to_string();
+        let hash_on =
+            |connection: &str| Digest::of(format!("{} {connection}\n{asked}", method.function).as_bytes()).to_string();
         let log = self.lock().log.clone();
         if let Some(log) = log {
             let mut open = BTreeMap::new();
             for line in log.lines() {
                 match line {
-                    Line::Intent(key, intent) => drop(open.insert(key, intent.hash)),
+                    Line::Intent(key, intent) => drop(open.insert(key, intent)),
                     Line::Ended(key, _) => drop(open.remove(&key)),
                     Line::NotSent(key, _) => drop(open.remove(&key)),
                     Line::Decision(..) | Line::Slice(..) => {}
                 }
             }
-            if !open.values().any(|open| *open == hash) {
+            if !open.values().any(|open| open.hash == hash_on(&open.connection)) {
                 self.broken(format!("{} {asked} left, and its intent is not in the log", method.name));
             }
             return;
@@ -404,7 +407,8 @@ impl World {
             if stamp.is_some_and(|stamp| !stamp.starts_with(&run.to_string())) {
                 continue;
             }
-            if let Some(intent) = seen.open.values_mut().find(|intent| intent.hash == hash && !intent.used) {
+            let is_it = |intent: &&mut SeenIntent| intent.hash == hash_on(&intent.connection) && !intent.used;
+            if let Some(intent) = seen.open.values_mut().find(is_it) {
                 intent.used = true;
                 found = Some((*run, intent.undoes, seen.blocked));
                 break;
@@ -424,7 +428,7 @@ impl World {
             // What had its intent when the cancelling was acknowledged may still go out.
             let journal = Journal::new(Arc::new(store.left(0)));
             let later = journal.entries(run, records, 1_000).unwrap();
-            let begun = later.iter().any(|(_, e)| matches!(e, Entry::Intent { key, hash: h, .. } if h.to_string() == hash && !key.contains("/undo#")));
+            let begun = later.iter().any(|(_, e)| matches!(e, Entry::Intent { key, hash, connection, .. } if hash.to_string() == hash_on(connection.as_deref().unwrap_or_default()) && !key.contains("/undo#")));
             if begun {
                 self.broken(format!("{run} began {} after its cancelling was acknowledged", method.name));
             }
