@@ -205,7 +205,7 @@ impl Stage for LocalStage {
         for (_, entry) in self.journal.entries(self.run(), 0, 4_000).unwrap() {
             match entry {
                 Entry::Decision { events } => {
-                    records.events.extend(events.iter().map(|e| self.journal.read(e).unwrap()))
+                    records.events.extend(events.iter().map(|e| self.journal.read(e).unwrap()));
                 }
                 Entry::Intent { .. } => records.intents += 1,
                 Entry::NotSent { .. } => records.not_sent += 1,
