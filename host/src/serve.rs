@@ -138,6 +138,9 @@ pub(crate) enum Error {
         /// All that is wrong with it.
         diagnostics: Vec<Diagnostic>,
     },
+    /// What has to go on for as long as the host does has ended: it has to be started again.
+    #[error("{0}")]
+    Part(String),
     /// HTTP.
     #[error(transparent)]
     Http(#[from] crate::api::Error),
@@ -302,21 +305,22 @@ fn everything() -> BTreeSet<Scope> {
 }
 
 impl Host {
-    /// Serves until `stop` is ready, then drains. `Err(Error::Store)` as soon as the store has failed.
+    /// Serves until `stop` is ready, then drains. `Err(Error::Store)` as soon as the store has failed; `Err(Error::Part)`,
+    /// after the drain, when a part has ended that had to go on.
     pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let engine = self.engine.clone();
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
         let http = Threads::new()?;
-        let (serves, api, Listeners { main, metrics }) = (engine.clone(), self.api, self.listeners);
+        let (answers, api, Listeners { main, metrics }) = (engine.clone(), self.api, self.listeners);
         let (main, metrics) = (main.into_std()?, metrics.map(TcpListener::into_std).transpose()?);
-        let serving = http.spawn(async move {
+        let mut serving = http.spawn(async move {
             let metrics = metrics.map(TcpListener::from_std).transpose()?;
             let listeners = Listeners { main: TcpListener::from_std(main)?, metrics };
             let stopped = async move {
                 // Dropped or told: either way it is over.
                 let _over = stopped.await;
             };
-            crate::api::serve(serves, listeners, api, stopped).await.map_err(Error::from)
+            crate::api::serve(answers, listeners, api, stopped).await.map_err(Error::from)
         });
         let mending = tokio::spawn(mend(engine.clone()));
         let mut fatal = engine.services.fatal.subscribe();
@@ -325,25 +329,46 @@ impl Host {
             tracing::info!(address = %self.address, open_runs, "ready");
             std::future::pending::<Result<(), Error>>().await
         };
-        tokio::select! {
-            () = stop => {}
-            ended = works => ended?,
+        // What ended, and had to go on.
+        let mut serves = true;
+        let ended = tokio::select! {
+            biased;
             failed = fatal.wait_for(Option::is_some) => {
                 let reason = failed.ok().and_then(|f| f.clone()).unwrap_or_default();
                 return Err(Error::Store(reason));
             }
-        }
+            () = stop => None,
+            ended = works => return ended,
+            part = engine.services.parts.ended() => Some(part.to_string()),
+            served = &mut serving => {
+                serves = false;
+                Some(not_served(served))
+            }
+        };
         mending.abort();
         tracing::info!("stopping: ending what was sent");
         let whole = engine.drain().await;
         let _told = stopping.send(());
-        serving.await.map_err(|e| Error::Io(std::io::Error::other(e)))??;
+        if serves {
+            serving.await.map_err(|e| Error::Io(std::io::Error::other(e)))??;
+        }
         if !whole {
             tracing::warn!("some calls are still open: the next start resolves them");
         }
         engine.end_life().map_err(|e| Error::Store(e.to_string()))?;
-        engine.services.journal.close().map_err(|e| Error::Store(e.to_string()))
+        engine.services.journal.close().map_err(|e| Error::Store(e.to_string()))?;
+        ended.map_or(Ok(()), |part| Err(Error::Part(part)))
     }
+}
+
+/// Why nobody answers over HTTP any more.
+fn not_served(served: Result<Result<(), Error>, tokio::task::JoinError>) -> String {
+    let why = match served {
+        Ok(Ok(())) => "it came to its end".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it panicked, and the log says at what".to_owned(),
+    };
+    format!("the part of the host that answers over HTTP has ended: {why}")
 }
 
 /// The threads that answer over HTTP. They carry no run, so that whatever runs compute, somebody answers.

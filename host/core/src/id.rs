@@ -31,6 +31,13 @@ macro_rules! typed_id {
             pub fn new(at: crate::time::Timestamp, entropy: u128) -> Self {
                 Self(ulid::Ulid::from_parts(at.as_millis(), entropy))
             }
+
+            /// One that is later than this, whatever the clock says, and close to it.
+            #[must_use]
+            pub fn next(self, entropy: u64) -> Self {
+                let step = 1 + u128::from(entropy >> 8);
+                Self(ulid::Ulid(self.0.0.saturating_add(step)))
+            }
         }
 
         impl fmt::Display for $name {

@@ -88,7 +88,7 @@ struct Inside {
     kept: u64,
     peers: HashMap<IpAddr, Held>,
     /// Those who came when all places were taken.
-    late: Refused,
+    late: Counted,
 }
 
 /// What one peer holds.
@@ -96,24 +96,30 @@ struct Inside {
 struct Held {
     places: u64,
     kept: u64,
-    refused: Refused,
+    refused: Counted,
 }
 
-/// Counted, and said now and then.
+/// Something that happens again and again: counted, and said now and then.
 #[derive(Default)]
-struct Refused {
+pub(super) struct Counted {
     said_at: Option<Duration>,
     unsaid: u64,
 }
 
-impl Refused {
+impl Counted {
     /// One more; how many there were since they were last told, when it is time to tell.
-    fn count(&mut self, now: Duration) -> Option<u64> {
+    pub(super) fn count(&mut self, now: Duration) -> Option<u64> {
         self.unsaid += 1;
         if self.said_at.is_some_and(|at| now.saturating_sub(at) < SAID_AGAIN) {
             return None;
         }
         self.said_at = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+
+    /// It is over; how many there were since they were last told, if there were any.
+    pub(super) fn rest(&mut self) -> Option<u64> {
+        self.said_at.take()?;
         Some(std::mem::take(&mut self.unsaid))
     }
 }
@@ -199,9 +205,15 @@ impl Drop for Place {
     }
 }
 
-/// How many descriptors this process may have.
+/// How many descriptors this process may have, once it has all that it may take: the limit that a process begins with is
+/// one for programs which cannot count further than 1,024.
 fn descriptors() -> u64 {
-    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Where it may not be raised, it is as it was.
+    let _as_it_was = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -269,7 +281,7 @@ mod tests {
 
     #[test]
     fn attack_b10_a_refusal_is_counted_and_not_repeated() {
-        let mut refused = Refused::default();
+        let mut refused = Counted::default();
         let said: Vec<u64> = (0..200).filter_map(|n| refused.count(Duration::from_secs(n))).collect();
         assert_eq!(said, [1, 60, 60, 60]);
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use super::door::{Door, Entry, Place};
+use super::door::{Counted, Door, Entry, Place};
 use super::guarded::Guarded;
 use super::routes::ProbesOnly;
 use super::{App, Options, routes};
@@ -30,7 +31,7 @@ use crate::limits::Limits;
 pub(crate) enum Error {
     /// The listening socket is of no use any more.
     #[error("the listening socket failed: {0}")]
-    Listener(#[source] std::io::Error),
+    Listener(#[source] io::Error),
 }
 
 /// A request's line and headers. More than `header_bytes_max` can be, so that a request that is a little too large gets a
@@ -41,8 +42,6 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 /// A machine without a free descriptor gets one back when a connection ends.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// So many failures to accept in a row are no shortage.
-const ACCEPT_FAILURES_MAX: u32 = 1_000;
 /// A probe says at once what it wants: its place is wanted by others.
 const PROBE_HEAD_MAX: Duration = Duration::from_secs(2);
 /// What a connection gets for which there is no place at all.
@@ -119,11 +118,13 @@ async fn accept(
     connections: &mut JoinSet<()>,
 ) -> Error {
     let clock = &app.engine.services.clock;
-    let mut failures = 0;
+    let mut failing = Counted::default();
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
-                failures = 0;
+                if let Some(times) = failing.rest() {
+                    tracing::warn!(times, "connections are accepted again");
+                }
                 match door.enter(peer.ip(), clock.monotonic()) {
                     Entry::Whole(place) => {
                         connections.spawn(connection(app.clone(), router.clone(), socket, place, false));
@@ -137,11 +138,10 @@ async fn accept(
                     }
                 }
             }
+            Err(error) if is_final(&error) => return Error::Listener(error),
             Err(error) => {
-                failures += 1;
-                tracing::warn!(%error, "a connection cannot be accepted");
-                if failures >= ACCEPT_FAILURES_MAX {
-                    return Error::Listener(error);
+                if let Some(times) = failing.count(clock.monotonic()) {
+                    tracing::warn!(%error, times, "connections cannot be accepted");
                 }
                 clock.sleep(ACCEPT_AGAIN).await;
             }
@@ -150,17 +150,25 @@ async fn accept(
     }
 }
 
-/// Counts a connection for as long as it is there.
-struct Counted(Arc<App>);
+/// Whether the socket itself is of no use any more. Anything else passes: a client has gone before it was taken, or the
+/// machine or this process has no descriptor or memory left, and gets some back however long that takes.
+fn is_final(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT))
+}
 
-impl Counted {
+/// Counts a connection for as long as it is there.
+struct Inside(Arc<App>);
+
+impl Inside {
     fn new(app: &Arc<App>) -> Self {
         app.counters.connections.fetch_add(1, Ordering::Relaxed);
         Self(app.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for Inside {
     fn drop(&mut self) {
         self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
     }
@@ -168,7 +176,7 @@ impl Drop for Counted {
 
 /// Serves one connection; with `probe` only a probe, and nothing after it.
 async fn connection(app: Arc<App>, router: Router, socket: TcpStream, place: Place, probe: bool) {
-    let _counted = Counted::new(&app);
+    let _inside = Inside::new(&app);
     let services = &app.engine.services;
     // Without it, small answers wait for the client's acknowledgement of the one before.
     if let Err(error) = socket.set_nodelay(true) {
@@ -235,4 +243,34 @@ async fn connection(app: Arc<App>, router: Router, socket: TcpStream, place: Pla
         () = app.stopped() => {}
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn attack_b10_what_passes_never_closes_the_port() {
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+            Errno::CONNABORTED,
+            Errno::CONNRESET,
+            Errno::PROTO,
+            Errno::PERM,
+            Errno::INTR,
+            Errno::NETDOWN,
+            Errno::HOSTUNREACH,
+            Errno::TIMEDOUT,
+        ] {
+            assert!(!is_final(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::BADF, Errno::INVAL, Errno::NOTSOCK] {
+            assert!(is_final(&errno.into()), "{errno}");
+        }
+    }
 }

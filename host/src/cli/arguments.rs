@@ -12,7 +12,8 @@ use super::{
 
 /// Durable workflows that carry people in and out of Slack.
 ///
-/// Exit codes: 0 done, 1 failed, 2 usage, 3 diagnostics, 4 not found or conflict, 5 server unreachable, 70 storage failure.
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 diagnostics, 4 not found or conflict, 5 server unreachable, 70 storage failure,
+/// 71 a part of the host ended.
 #[derive(Debug, Parser)]
 #[command(name = "bellhop", version, arg_required_else_help = true)]
 pub(super) struct Arguments {

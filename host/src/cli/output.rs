@@ -26,6 +26,8 @@ pub(crate) enum Exit {
     Unreachable = 5,
     /// The store failed.
     Storage = 70,
+    /// A part of the host has ended: it has to be started again.
+    Part = 71,
 }
 
 impl From<Exit> for ExitCode {

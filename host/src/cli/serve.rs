@@ -174,6 +174,8 @@ fn failure(error: &serve::Error) -> Failure {
             .with_help("stop that process first, or name another folder by --data-dir"),
         serve::Error::Store(_) => Failure::storage(error.to_string()),
         serve::Error::OlderStore(_) => offline::older(error.to_string()),
+        serve::Error::Part(_) => Failure { exit: Exit::Part, ..Failure::failed("part-ended", error.to_string()) }
+            .with_help("start the host again: what it was doing goes on from its records"),
         serve::Error::Folder(why) => {
             Failure { exit: Exit::Storage, ..Failure::failed("data-dir-refused", why.to_string()) }
                 .with_help(why.remedy())

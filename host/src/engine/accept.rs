@@ -1,7 +1,7 @@
 //! From a trigger to an accepted run: once per key, checked, judged, pinned, durable.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bellhop_core::definition::{ACTION_NAMESPACE, ActionReference, WorkflowName};
 use bellhop_core::diagnostic::{Code, Diagnostic, Needs};
@@ -411,17 +411,20 @@ impl Engine {
         })
     }
 
-    /// An id. Runs that make room for one another are told apart by their ids' order.
+    /// An id, later than those of all runs that this process has accepted, and than that of the run whose place it takes:
+    /// runs that make room for one another are told apart by their ids' order. Many are accepted within one millisecond, and
+    /// a clock can be set back.
     fn new_run(&self, now: Timestamp, superseded: Option<RunId>) -> RunId {
-        let mut at = now;
-        loop {
-            let run = RunId::new(at, self.services.entropy.next_wide());
-            if superseded.is_none_or(|old| old < run) {
-                return run;
-            }
-            // In the same millisecond, or the clock was set back.
-            at = at.plus_millis(1);
-        }
+        let entropy = &self.services.entropy;
+        let fresh = RunId::new(now, entropy.next_wide());
+        let run = {
+            let mut last = self.last_run.lock().unwrap_or_else(PoisonError::into_inner);
+            let run = last.filter(|last| fresh <= *last).map_or(fresh, |last| last.next(entropy.next()));
+            *last = Some(run);
+            run
+        };
+        // Of a time that the clock has yet to come to again, only those have to be that take its place.
+        superseded.filter(|old| run <= *old).map_or(run, |old| old.next(entropy.next()))
     }
 
     /// Tells a run that a higher revision takes its place; what it did stays.

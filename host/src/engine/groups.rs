@@ -166,14 +166,19 @@ impl Members {
     }
 
     fn make_room(&mut self) -> Vec<Message> {
-        let Some((_, newest)) = self.by_turn.last_key_value() else { return Vec::new() };
-        if !matches!(newest.when_full, WhenFull::Supersede | WhenFull::Cancel) {
+        let Some((_, last)) = self.by_turn.last_key_value() else { return Vec::new() };
+        if !matches!(last.when_full, WhenFull::Supersede | WhenFull::Cancel) {
             return Vec::new();
         }
-        let (by, rollback) = (newest.run, newest.when_full == WhenFull::Cancel);
-        let stay = self.by_turn.len().saturating_sub(newest.limit as usize);
+        // The newest is the one that was accepted last, whoever asks last: a run's first decision may be made before that of
+        // the run which came before it.
+        let mut runs: Vec<RunId> = self.by_turn.values().map(|member| member.run).collect();
+        runs.sort_unstable();
+        let Some(by) = runs.last().copied() else { return Vec::new() };
+        let (gone, rollback) = (runs.len().saturating_sub(last.limit as usize), last.when_full == WhenFull::Cancel);
+        let Some(first_to_stay) = runs.get(gone).copied() else { return Vec::new() };
         let mut messages = Vec::new();
-        for old in self.by_turn.values_mut().take(stay).filter(|member| !member.displaced) {
+        for old in self.by_turn.values_mut().filter(|member| !member.displaced && member.run < first_to_stay) {
             old.displaced = true;
             messages.push((old.run, Cause::Displaced { by, rollback }));
         }
@@ -207,6 +212,24 @@ mod tests {
         assert_eq!(groups.leave(run(1)), [(run(3), Cause::Admitted)]);
         assert_eq!(groups.leave(run(3)), []);
         assert!(groups.lock().groups.is_empty() && groups.lock().runs.is_empty());
+    }
+
+    #[test]
+    fn the_newest_is_the_one_that_was_accepted_last_whoever_asks_first() {
+        for (when_full, rollback) in [(WhenFull::Supersede, false), (WhenFull::Cancel, true)] {
+            let groups = Groups::default();
+            let g = group(1, when_full);
+            assert_eq!(groups.ask(run(2), &g), [(run(2), Cause::Admitted)]);
+            assert_eq!(groups.ask(run(1), &g), [(run(1), Cause::Displaced { by: run(2), rollback })]);
+            assert_eq!(groups.leave(run(1)), []);
+            assert_eq!(groups.leave(run(2)), []);
+            let g = group(2, when_full);
+            for asks in [3, 1] {
+                assert_eq!(groups.ask(run(asks), &g), [(run(asks), Cause::Admitted)]);
+            }
+            assert_eq!(groups.ask(run(2), &g), [(run(1), Cause::Displaced { by: run(3), rollback })]);
+            assert_eq!(groups.leave(run(1)), [(run(2), Cause::Admitted)]);
+        }
     }
 
     #[test]

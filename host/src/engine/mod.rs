@@ -28,6 +28,7 @@ mod groups;
 mod lacking;
 mod notices;
 pub(crate) mod open;
+mod parts;
 mod places;
 pub(crate) mod plugins;
 mod recovery;
@@ -90,6 +91,8 @@ pub(crate) struct Services {
     pub(crate) drain: watch::Sender<bool>,
     /// Set once the journal has failed: the process must end with code 70.
     pub(crate) fatal: watch::Sender<Option<String>>,
+    /// What works for as long as the process does, and whether any of it has ended.
+    pub(crate) parts: parts::Parts,
 }
 
 /// Counters for `/metrics`.
@@ -177,6 +180,8 @@ pub(crate) struct Engine {
     blocked: blocked::Blocked,
     triggers: turns::Turns,
     loading: turns::Turns,
+    /// The last that was accepted; see [`Engine::trigger`].
+    last_run: std::sync::Mutex<Option<bellhop_core::id::RunId>>,
     ready: AtomicBool,
 }
 
@@ -241,6 +246,7 @@ impl Engine {
             journal: journal.clone(),
             drain: watch::channel(false).0,
             fatal: store_failed,
+            parts: parts::Parts::default(),
         };
         Ok(Arc::new(Self {
             services: Arc::new(services),
@@ -251,6 +257,7 @@ impl Engine {
             blocked: blocked::Blocked::default(),
             triggers: turns::Turns::default(),
             loading: turns::Turns::default(),
+            last_run: std::sync::Mutex::default(),
             ready: AtomicBool::new(false),
         }))
     }
@@ -265,20 +272,21 @@ impl Engine {
             // They cost a place on the disk and nothing else; the next start tries again.
             Err(error) => tracing::warn!(%error, "plugins that were removed are still kept"),
         }
-        let engine = self.clone();
-        tokio::spawn(async move { engine.wake_when_due().await });
-        let engine = self.clone();
-        tokio::spawn(async move { engine.tell_people().await });
-        let engine = self.clone();
-        tokio::spawn(async move { engine.look_for_remedies().await });
         let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let engine = self.clone();
-        tokio::spawn(async move { engine.carry_messages(messages).await });
-        tokio::spawn(self.clone().put_down_those_who_wait());
-        tokio::spawn(self.clone().wake_those_whose_turn_it_is());
-        tokio::spawn(self.clone().sweep_for_ever());
+        self.begin_part("wakes runs whose time has come", self.clone().wake_when_due());
+        self.begin_part("tells people", self.clone().tell_people());
+        self.begin_part("looks after blocked runs", self.clone().look_for_remedies());
+        self.begin_part("brings runs their messages", self.clone().carry_messages(messages));
+        self.begin_part("puts down runs that wait", self.clone().put_down_those_who_wait());
+        self.begin_part("wakes runs whose turn it is", self.clone().wake_those_whose_turn_it_is());
+        self.begin_part("removes what may go", self.clone().sweep_for_ever());
         self.ready.store(true, Ordering::Release);
         Ok(found)
+    }
+
+    /// Has `work` go on until the process stops; see [`parts`].
+    fn begin_part(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.services.parts.begin(name, self.services.drain.subscribe(), work);
     }
 
     /// Brings runs what owners of shared facts tell them. What is lost at the end of the process is told again.

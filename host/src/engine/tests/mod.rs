@@ -40,6 +40,7 @@ mod once;
 mod operations;
 mod outages;
 mod outgrown;
+mod parts;
 mod ports;
 mod recovery;
 mod redefine;

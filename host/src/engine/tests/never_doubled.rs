@@ -101,7 +101,7 @@ fn house_a6_what_is_not_granted_leaves_no_hole_either() {
 
 /// The same request to another workspace is another request: nobody is told that it was carried out there.
 #[test]
-fn house_d14_what_was_carried_out_on_one_connection_answers_for_no_other() {
+fn house_d7_what_was_carried_out_on_one_connection_answers_for_no_other() {
     let slack = Slack::start();
     let life = Life::start(fresh(), &slack);
     life.connect("lab", "xoxb-lab", Permission::Act);

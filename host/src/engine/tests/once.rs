@@ -7,6 +7,7 @@ use std::time::Duration;
 use bellhop_core::definition::WorkflowName;
 use bellhop_core::id::RunId;
 use bellhop_core::run::Status;
+use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
@@ -84,6 +85,27 @@ fn a_higher_revision_takes_the_place_and_any_other_is_answered() {
     life.wait(life.engine().sweep()).unwrap();
     assert_eq!(accepted(&life, &name, hire(5, "third")).run, third.run);
     assert!(!accepted(&life, &name, json!({ "id": 7, "revision": 0, "text": "other" })).replayed);
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_up_no_higher_revision() {
+    let slack = Slack::start();
+    let clock = Manual::new(super::ports::START);
+    let life = Life::start_at(fresh(), Limits::default(), Arc::new(clock.clone()), &slack);
+    let name = life.apply_text(&workflow(REVISED));
+    let first = accepted(&life, &name, hire(1, "first"));
+    clock.set(Timestamp::from_millis(super::ports::START.as_millis() - 365 * 86_400_000));
+    let second = accepted(&life, &name, hire(2, "second"));
+    assert!(!second.replayed && second.run > first.run);
+    life.until_status(first.run, Status::Cancelled);
+    life.until_asleep(second.run);
+    // Within one moment, too, who comes later has the later id.
+    let mut last = second.run;
+    for n in 0..50 {
+        let next = accepted(&life, &name, json!({ "id": 100 + n, "revision": 0, "text": "other" })).run;
+        assert!(next > last || n == 0, "{next} after {last}");
+        last = next;
+    }
 }
 
 #[test]
