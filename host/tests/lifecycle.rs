@@ -306,7 +306,7 @@ fn a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_is() {
     assert_eq!(hosted.ended(), 0);
     let format = hosted.place.path("data/store/format");
     let known = std::fs::read_to_string(&format).unwrap();
-    let newer = known.replace('1', "7");
+    let newer = known.replace('2', "7");
     assert_ne!(known, newer);
     std::fs::write(&format, &newer).unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"];
@@ -314,7 +314,7 @@ fn a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_is() {
     assert_eq!(refused.code, 70, "{}", refused.stderr);
     assert_eq!(refused.stdout, "", "it listens nowhere");
     assert!(
-        refused.stderr.contains("has format 7, this program knows formats up to 1: use a newer bellhop"),
+        refused.stderr.contains("has format 7, this program knows formats up to 2: use a newer bellhop"),
         "{}",
         refused.stderr
     );
@@ -324,6 +324,12 @@ fn a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_is() {
     // The verbs that look into a data directory say the same.
     hosted.place.write("greet.yaml", GREET);
     assert_eq!(hosted.place.run(&["check", "greet.yaml", "--data-dir", "data"]).code, 70);
+    // An older one is not converted.
+    std::fs::write(&format, known.replace('2', "1")).unwrap();
+    let refused = hosted.place.run(&[&serve[..], &["--output", "json"]].concat());
+    assert_eq!((refused.code, refused.json()["error"]["code"].as_str()), (70, Some("store-older")));
+    let check = ["check", "greet.yaml", "--data-dir", "data", "--output", "json"];
+    assert_eq!(hosted.place.run(&check).json()["error"]["code"], "store-older");
     std::fs::write(&format, known).unwrap();
     hosted.start_host();
     hosted.ready();
