@@ -308,9 +308,6 @@ impl Engine {
             execution::Error::OfTheRun(_) if planted(Plant::RunErrorEndsHost) => {
                 self.services.fatal.send_replace(Some(error.to_string()));
             }
-            execution::Error::Later(_) if planted(Plant::FullIsOfTheRun) => {
-                self.set_aside(run, &LoadError::Damaged(error.to_string()));
-            }
             execution::Error::OfTheRun(_) | execution::Error::TooLarge { .. } => {
                 self.set_aside(run, &LoadError::Port(error.clone()));
             }

@@ -65,7 +65,7 @@ const PLANTS: &[(&str, By)] = &[
     ("suspect-at-once", By::Tests("engine::tests::recovery")),
     ("ignore-full-disk", By::Tests("journal::tests::space")),
     ("speak-for-the-host", By::Tests("engine::call::answer")),
-    ("leave-calls-under-way", By::Tests("engine::tests::store_errors")),
+    ("leave-calls-under-way", By::Tests("engine::tests::carried")),
     ("forget-slices", By::Tests("engine::tests::never_doubled")),
     ("forget-next-page", By::Tests("engine::tokens")),
     ("park-at-first-failure", By::Tests("engine::tests::outages")),

@@ -15,6 +15,7 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::faults::{Plant, planted};
 use crate::journal::{self, store};
 
 pub(crate) mod local;
@@ -260,6 +261,9 @@ impl From<journal::Error> for Error {
         match &error {
             journal::Error::Store(store::Error::Fatal { .. }) => Self::Store(error.to_string()),
             journal::Error::Store(store::Error::Closed) => Self::Stopping,
+            journal::Error::Store(store::Error::Full { .. }) if planted(Plant::FullIsOfTheRun) => {
+                Self::OfTheRun(error.to_string())
+            }
             journal::Error::Store(store::Error::Full { .. } | store::Error::NoRoom { .. }) => {
                 Self::Later(error.to_string())
             }
