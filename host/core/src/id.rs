@@ -35,8 +35,7 @@ macro_rules! typed_id {
             /// One that is later than this, whatever the clock says, and close to it.
             #[must_use]
             pub fn next(self, entropy: u64) -> Self {
-                let step = 1 + u128::from(entropy >> 8);
-                Self(ulid::Ulid(self.0.0.saturating_add(step)))
+                Self(ulid::Ulid(self.0.0.saturating_add(1 + u128::from(entropy))))
             }
         }
 

@@ -184,7 +184,6 @@ impl Offline {
     }
 }
 
-/// The facts of the connections that are kept. No token is read, and Slack is not asked.
 /// The store is of a form that is no longer read.
 pub(super) fn older(message: String) -> Failure {
     Failure { exit: Exit::Storage, ..Failure::failed("store-older", message) }.with_help(
@@ -192,6 +191,7 @@ pub(super) fn older(message: String) -> Failure {
     )
 }
 
+/// The facts of the connections that are kept. No token is read, and Slack is not asked.
 fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
     let client = Client::new(&client::Options::default())
         .map_err(|e| Failure::failed("no-client", format!("the HTTP client does not start: {e}")))?;

@@ -6,13 +6,14 @@ use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Event, Reason, Status};
 use bellhop_core::time::Timestamp;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::Engine;
 use super::accept::Pins;
 use super::execution;
 use super::runs::{LoadError, Loaded};
-use crate::journal::{self, Aftermath, Entry, Json, Open, Summary, Write, key};
+use crate::journal::{self, Aftermath, Entry, Open, Summary, Write, key};
 
 /// Entries of a log that are read at one time.
 const PAGE: usize = 1_000;
@@ -102,7 +103,7 @@ impl Engine {
                 let Entry::Decision { events } = entry else { continue };
                 for event in journal.events::<Event>(&events)? {
                     if let Event::Unblocked { pins, .. } | Event::Redefined { pins, .. } = event {
-                        found = Some((at, read_pins(&Json::from(pins.as_ref()))?));
+                        found = Some((at, read_pins(Pins::deserialize(pins.as_ref()))?));
                     }
                 }
             }
@@ -117,7 +118,7 @@ impl Engine {
     fn stand_in(&self, run: RunId) -> Option<Summary> {
         let first = self.services.journal.entries(run, 0, 1).ok()?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return None };
-        let pins = read_pins(&pins).ok()?;
+        let pins = read_pins(pins.read()).ok()?;
         // A log that cannot be read to its end is found again when the run is taken up.
         let later = self.pinned_later(run, 1, None).ok().flatten();
         let (pins_at, version) = match later {
@@ -211,7 +212,7 @@ impl Engine {
     }
 }
 
-/// What is pinned, as it stands in a record.
-pub(super) fn read_pins(pins: &Json) -> Result<Pins, LoadError> {
-    pins.read().map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
+/// What is pinned, as it was read from a record.
+pub(super) fn read_pins(read: Result<Pins, serde_json::Error>) -> Result<Pins, LoadError> {
+    read.map_err(|e| LoadError::Damaged(format!("what the run pins cannot be read: {e}")))
 }

@@ -172,11 +172,11 @@ impl Members {
         }
         // The newest is the one that was accepted last, whoever asks last: a run's first decision may be made before that of
         // the run which came before it.
+        let newest = self.by_turn.values().max_by_key(|member| member.run).unwrap_or(last);
+        let (by, rollback, limit) = (newest.run, newest.when_full == WhenFull::Cancel, newest.limit as usize);
         let mut runs: Vec<RunId> = self.by_turn.values().map(|member| member.run).collect();
         runs.sort_unstable();
-        let Some(by) = runs.last().copied() else { return Vec::new() };
-        let (gone, rollback) = (runs.len().saturating_sub(last.limit as usize), last.when_full == WhenFull::Cancel);
-        let Some(first_to_stay) = runs.get(gone).copied() else { return Vec::new() };
+        let Some(first_to_stay) = runs.get(runs.len().saturating_sub(limit)).copied() else { return Vec::new() };
         let mut messages = Vec::new();
         for old in self.by_turn.values_mut().filter(|member| !member.displaced && member.run < first_to_stay) {
             old.displaced = true;

@@ -180,7 +180,7 @@ pub(crate) struct Engine {
     blocked: blocked::Blocked,
     triggers: turns::Turns,
     loading: turns::Turns,
-    /// The last that was accepted; see [`Engine::trigger`].
+    /// The id that was given last; see [`Engine::new_run`].
     last_run: std::sync::Mutex<Option<bellhop_core::id::RunId>>,
     ready: AtomicBool,
 }

@@ -196,7 +196,7 @@ impl Engine {
         let journal = &self.services.journal;
         let first = journal.entries(run, 0, 1)?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
-        let mut pins = aside::read_pins(&pins)?;
+        let mut pins = aside::read_pins(pins.read())?;
         let later = match journal.get::<Summary>(&key::summary(run)) {
             Ok(summary) => match summary.and_then(|summary| summary.pins_at) {
                 Some(seq) => self.pinned_later(run, seq, Some(seq))?,

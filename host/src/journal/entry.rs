@@ -1,5 +1,5 @@
 //! What a run's log is made of. These forms are on people's disks: a golden file holds each, and a change of one is a
-//! new [`record::VERSION`](super::record::VERSION) with the old form still read.
+//! new [`record::VERSION`](super::record::VERSION) with the old form still read, or a new format of the store.
 
 use bellhop_core::digest::Digest;
 use bellhop_core::time::Timestamp;

@@ -8,7 +8,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::key::{Key, Space, display};
 
-/// The version that this program writes, for every kind; a change of any record's form raises it.
+/// The version that this program writes, for every kind; a change of any record's form raises it. Counted from 1 in each
+/// format of the store ([`super::sled::FORMAT`]), because a store of another format is not read at all.
 pub(crate) const VERSION: u8 = 1;
 const ENVELOPE_BYTES: usize = 1 + 1 + 4;
 

@@ -174,9 +174,10 @@ impl<E: Execution> Scope<E> {
         let parsed: Result<Value, _> = serde_json::from_str(text);
         // What is no JSON is known by its text: a replay must make the same call all the same.
         let connection = &self.connection.facts.name;
-        let hashed = parsed
-            .as_ref()
-            .map_or_else(|_| format!("{function} {connection}\n{text}"), |a| request_text(connection, function, a));
+        let hashed = match &parsed {
+            Ok(arguments) => request_text(connection, function, arguments),
+            Err(_) => request_text(connection, function, &text),
+        };
         let hash = Digest::of(hashed.as_bytes()).to_string();
         let refused = |code: &str, message: String| {
             let error = answer::error(code, &message, "fatal", None, None);

@@ -27,7 +27,7 @@ pub(crate) async fn sends_again<E: Execution>(port: &E, key: &CallKey) -> Result
 
 /// A guest's request as its hash is made of. The connection is part of it: the same arguments mean something else in
 /// another workspace. An attempt has one connection from its beginning, so that its replays make the same requests.
-pub(super) fn request_text(connection: &str, function: &str, arguments: &Value) -> String {
+pub(super) fn request_text(connection: &str, function: &str, arguments: &impl std::fmt::Display) -> String {
     format!("{function} {connection}\n{arguments}")
 }
 

@@ -100,12 +100,10 @@ fn a_clock_that_is_set_back_holds_up_no_higher_revision() {
     life.until_status(first.run, Status::Cancelled);
     life.until_asleep(second.run);
     // Within one moment, too, who comes later has the later id.
-    let mut last = second.run;
-    for n in 0..50 {
-        let next = accepted(&life, &name, json!({ "id": 100 + n, "revision": 0, "text": "other" })).run;
-        assert!(next > last || n == 0, "{next} after {last}");
-        last = next;
-    }
+    let hires = (0..50).map(|n| accepted(&life, &name, json!({ "id": 100 + n, "revision": 0, "text": "other" })).run);
+    let hires: Vec<RunId> = hires.collect();
+    assert!(hires.is_sorted_by(|one, next| one < next), "{hires:?}");
+    assert!(hires[0] > second.run, "{hires:?} after {}", second.run);
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn is_shown_aside(life: &Life, run: RunId, at: &str) {
     // It is aside first, and shown so as soon as that is written.
     life.until(at, || life.status(run) == Status::Parked);
     let view = life.view(run);
+    assert_eq!(view.status, Status::Parked, "{at}: {view:?}");
     assert!(view.waiting.unwrap().to_string().contains("run-poisoned"), "{at}");
 }
 

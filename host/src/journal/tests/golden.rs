@@ -1,4 +1,5 @@
-//! The bytes of every kind of entry. A file here is what is on people's disks: it is never changed, only added to.
+//! The bytes of every kind of entry. A file here is what is on people's disks: within one format of the
+//! store it is never changed, only added to.
 //! `UPDATE_EXPECT=1` writes the files of kinds that have none yet.
 
 use std::collections::BTreeSet;
