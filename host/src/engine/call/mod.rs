@@ -416,8 +416,9 @@ impl<E: Execution> Attempt<E> {
                 None => None,
             };
             let left = match left {
-                // Stopping the process parks nothing: the next one reads back and finds out.
-                Some(Stopped::Park(_)) if *self.wish.borrow() == Wish::PutDown => None,
+                // Stopping the process parks nothing: the next one reads back and finds out. A run that only makes room
+                // comes back in this process, and how often its call was tried would begin anew.
+                Some(Stopped::Park(_)) if *self.wish.borrow() == Wish::PutDown && *self.services.drain.borrow() => None,
                 left => left,
             };
             let halted = scope.halted.lock().unwrap_or_else(PoisonError::into_inner).take().or(left);

@@ -155,6 +155,22 @@ fn the_attempts_of_a_call_are_counted_over_being_put_down() {
     assert_eq!(slack.count("chat.postMessage"), 9, "three times each");
 }
 
+/// What came of the last attempt counts, though nobody of the run is in memory any more to be told.
+#[test]
+fn the_last_attempt_that_fails_while_its_run_is_put_down_parks_it() {
+    let slack = Slack::start();
+    let limits = Limits { slack_attempts_max: 1, ..Limits::default() };
+    let life = Life::start_with(fresh(), limits, &slack);
+    let held = slack.fault(&json!({ "method": "chat.postMessage", "nth": 1, "action": "hold_before_accept" }));
+    let run = life.started(trigger(&life.apply(TWICE), json!({ "text": "m" }), HQ, None));
+    slack.happened(held);
+    life.engine().runs.put_down(run);
+    slack.release(held, "cut");
+    life.until("it comes to rest", || in_memory(&life) == 0 || life.status(run).is_final());
+    assert_eq!(life.status(run), Status::Parked);
+    assert_eq!(slack.count("chat.postMessage"), 1, "it has had its one attempt");
+}
+
 #[test]
 fn what_waits_for_a_key_keeps_its_place_in_line() {
     let slack = Slack::start();
