@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellhop_core::diagnostic::code as table;
+use bellhop_core::fault;
 use bellhop_tests::code::{self, Row};
 use bellhop_tests::project::{self, File};
 use proc_macro2::{Delimiter, TokenTree};
@@ -190,8 +191,6 @@ const BY_HAND: &[(&str, &[&str])] = &[
     ("host/src/cli/output.rs", &["usage", "unreachable", "storage-failed"]),
     ("host/src/cli/problem.rs", &["unexpected-answer"]),
     ("host/core/src/value.rs", &["value-too-deep", "value-too-large"]),
-    ("host/core/src/run/fault.rs", &["table-key-unknown", "expression-invalid"]),
-    ("host/src/engine/call/mod.rs", &["plugin-trapped", "plugin-output-invalid"]),
 ];
 
 fn codes_of(file: &File) -> BTreeSet<String> {
@@ -254,6 +253,9 @@ fn codes() -> BTreeMap<String, Vec<String>> {
             found.entry((*code).to_owned()).or_default().push((*path).to_owned());
         }
     }
+    for code in fault::reserved().chain(fault::of_calls()) {
+        found.entry(code.to_owned()).or_default().push("host/core/src/fault.rs".to_owned());
+    }
     for code in bellhop_slack::catalog::outcome::codes() {
         found.entry(code.to_owned()).or_default().push("host/slack/catalog/errors.json".to_owned());
     }
@@ -261,6 +263,27 @@ fn codes() -> BTreeMap<String, Vec<String>> {
         found.entry(entry.code.0.to_owned()).or_default().push("the table of codes".to_owned());
     }
     found
+}
+
+/// The SDK knows no host; its plugins declare what the host's table says.
+#[test]
+fn house_b7_the_sdk_declares_the_codes_of_calls_with_their_statuses() {
+    let path = "plugins/sdk/src/slack/error.rs";
+    let file = project::files().unwrap().into_iter().find(|file| file.path == path).unwrap();
+    let rows: Vec<(&str, u16)> = file
+        .text
+        .split("code: \"")
+        .skip(1)
+        .filter_map(|row| {
+            let (code, rest) = row.split_once("\",")?;
+            let status = rest.trim_start().strip_prefix("status: ")?.split(',').next()?;
+            Some((code, status.parse().ok()?))
+        })
+        .collect();
+    assert!(rows.len() > 15, "{path} is written otherwise: {rows:?}");
+    for (code, status) in rows {
+        assert_eq!(fault::status_of_call(code), Some(status), "{code}");
+    }
 }
 
 #[test]

@@ -30,51 +30,100 @@ pub const ERROR_BASE: &str = "https://bellhop.dev/errors/";
 /// The root of the URIs that the definition language's specification (1.0.3, "Errors") gives to its own classes.
 const STANDARD_BASE: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
 
+/// A code of an error, and the status of each error that has it.
+type Row = (&'static str, u16);
+
 /// The codes that only the host says, of a run, a call or a plugin: under one of them a plugin's own error would be taken
 /// for the host's.
-pub const RESERVED: &[&str] = &[
-    "action-unknown",
-    "connection-differs",
-    "connection-missing",
-    "connection-unknown",
-    "context-conflict",
-    "duration-invalid",
-    "expression-budget",
-    "expression-invalid",
-    "group-full",
-    "group-invalid",
-    "input-invalid",
-    "internal",
-    "name-ambiguous",
-    "name-unresolved",
-    "nondeterministic-plugin",
-    "outcome-unknown",
-    "plugin-error",
-    "plugin-no-progress",
-    "plugin-output-invalid",
-    "plugin-timeout",
-    "plugin-trapped",
-    "plugin-unavailable",
-    "plugin-unknown",
-    "preflight-refused",
-    "raise-invalid",
-    "retry-differs",
-    "rollback-incomplete",
-    "run-poisoned",
-    "run-too-large",
-    "schema-too-costly",
-    "table-key-unknown",
-    "undo-doubtful",
-    "undo-undeclared",
-    "undo-unknown",
-    "value-too-deep",
-    "value-too-large",
+const RESERVED: &[Row] = &[
+    ("action-unknown", 404),
+    ("connection-differs", 409),
+    ("connection-missing", 404),
+    ("connection-unknown", 404),
+    ("context-conflict", 409),
+    ("duration-invalid", 400),
+    ("expression-budget", 400),
+    ("expression-invalid", 400),
+    ("group-full", 409),
+    ("group-invalid", 400),
+    ("input-invalid", 422),
+    ("internal", 500),
+    ("name-ambiguous", 409),
+    ("name-unresolved", 503),
+    ("names-too-many", 400),
+    ("nondeterministic-plugin", 500),
+    ("outcome-unknown", 500),
+    ("plugin-error", 500),
+    ("plugin-no-progress", 500),
+    ("plugin-output-invalid", 500),
+    ("plugin-timeout", 504),
+    ("plugin-trapped", 500),
+    ("plugin-unavailable", 503),
+    ("plugin-unknown", 404),
+    ("preflight-refused", 422),
+    ("raise-invalid", 400),
+    ("retry-differs", 409),
+    ("rollback-incomplete", 500),
+    ("run-poisoned", 500),
+    ("run-too-large", 400),
+    ("schema-too-costly", 422),
+    ("table-key-unknown", 400),
+    ("undo-doubtful", 500),
+    ("undo-undeclared", 500),
+    ("undo-unknown", 500),
+    ("value-too-deep", 400),
+    ("value-too-large", 400),
 ];
 
-/// Whether a code is one of [`RESERVED`].
+/// The codes of what a call can be refused with, by Slack or by the host. A plugin that was told one passes it on. Slack's
+/// own words for each are in the catalog (`errors.json`), and the SDK declares them for its plugins.
+const OF_CALLS: &[Row] = &[
+    ("already-exists", 409),
+    ("answer-too-large", 413),
+    ("capability-not-granted", 403),
+    ("connection-unsuitable", 403),
+    ("invalid-arguments", 400),
+    ("method-unknown", 404),
+    ("not-found", 404),
+    ("not-in-channel", 403),
+    ("permission-denied", 403),
+    ("permission-read-only", 403),
+    ("plan-required", 402),
+    ("purpose-not-allowed", 403),
+    ("rate-limited", 429),
+    ("scope-missing", 403),
+    ("slack-error", 400),
+    ("slack-unavailable", 503),
+    ("token-invalid", 401),
+    ("token-kind-missing", 403),
+    ("workspace-not-granted", 403),
+    ("workspace-required", 400),
+];
+
+fn find(rows: &[Row], code: &str) -> Option<u16> {
+    rows.binary_search_by(|(known, _)| (*known).cmp(code)).ok().map(|at| rows[at].1)
+}
+
+/// The status of the errors with a code that a call can be refused with.
+#[must_use]
+pub fn status_of_call(code: &str) -> Option<u16> {
+    find(OF_CALLS, code)
+}
+
+/// Every code that a call can be refused with, in their order.
+pub fn of_calls() -> impl Iterator<Item = &'static str> {
+    OF_CALLS.iter().map(|(code, _)| *code)
+}
+
+/// Every code that only the host says, in their order.
+pub fn reserved() -> impl Iterator<Item = &'static str> {
+    RESERVED.iter().map(|(code, _)| *code)
+}
+
+/// Whether only the host says a code.
 #[must_use]
 pub fn is_reserved(code: &str) -> bool {
-    RESERVED.contains(&code)
+    find(RESERVED, code).is_some()
 }
 
 /// A fault in the form of RFC 9457, as the definition language prescribes for `catch`.
@@ -159,9 +208,17 @@ pub struct SlackAnswer {
 }
 
 impl Fault {
-    /// A fault of our own class `code`, at `instance`.
+    /// A fault of our own class `code`, with the status that the class has.
     #[must_use]
-    pub fn of_code(code: &str, status: u16, detail: impl Into<String>) -> Self {
+    pub fn of_code(code: &str, detail: impl Into<String>) -> Self {
+        let status = find(RESERVED, code).or_else(|| find(OF_CALLS, code));
+        debug_assert!(status.is_some(), "`{code}` is in no table");
+        Self::declared(code, status.unwrap_or(500), detail)
+    }
+
+    /// A fault of a class that an action's manifest declares, with its status.
+    #[must_use]
+    pub fn declared(code: &str, status: u16, detail: impl Into<String>) -> Self {
         Self::new(format!("{ERROR_BASE}{code}"), status, detail.into())
     }
 
@@ -265,12 +322,15 @@ mod tests {
         made.insert(value::Error::TooLarge { bytes: 2, bytes_max: 1 }.code().to_owned());
         let open: Vec<&String> = made.iter().filter(|code| !is_reserved(code)).collect();
         assert_eq!(open, Vec::<&String>::new());
-        assert!(RESERVED.is_sorted());
+        for rows in [RESERVED, OF_CALLS] {
+            assert!(rows.is_sorted_by(|(a, _), (b, _)| a < b), "{rows:?}");
+            assert!(rows.iter().all(|(_, status)| (400..600).contains(status)));
+        }
     }
 
     #[test]
     fn details_that_are_left_out_say_why() {
-        let mut fault = Fault::of_code("internal", 500, "x");
+        let mut fault = Fault::of_code("internal", "x");
         fault.details = Some(json!("x".repeat(200_000)));
         let details = fault.bounded().details.unwrap();
         let omitted = details["omitted"].as_str().unwrap();

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bellhop_core::cost::Cost;
-use bellhop_core::definition::{self, TaskKind};
+use bellhop_core::definition::{self, TaskIndex, TaskKind};
 use bellhop_core::diagnostic;
 use bellhop_core::digest::Digest;
 use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
@@ -20,7 +20,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::manifest;
 use bellhop_core::requirement::{Connection, Kind, Permission};
 use bellhop_core::run::{
-    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, ExecutionKey, Facts, FrameId, Input,
+    self, Account, Action, Budget, Calling, Cause, Command, Effect, Event, ExecutionKey, Facts, Fate, FrameId, Input,
     Outgrown, Returned, State, Undo, Why,
 };
 use bellhop_core::schema::Schema;
@@ -290,7 +290,7 @@ fn play(folder: &Path) -> String {
                 },
             },
             Some(Step::Faults { task, code, status, broken, class, retry_after_ms }) => {
-                let mut fault = Fault::of_code(code, *status, "as the script says");
+                let mut fault = Fault::declared(code, *status, "as the script says");
                 (fault.class, fault.retry_after_ms) = (*class, *retry_after_ms);
                 let effect = Effect { changed: true, account: Account::Partial, ..Effect::default() };
                 let result = if *broken { Returned::Broken { fault, effect } } else { Returned::Fault(fault) };
@@ -298,7 +298,7 @@ fn play(folder: &Path) -> String {
             }
             Some(Step::Park { task, code, why, wrote }) => Cause::Park {
                 frame: frame_of(&state, task),
-                reason: Fault::of_code(code, 500, "as the script says"),
+                reason: Fault::of_code(code, "as the script says"),
                 why: *why,
                 wrote: *wrote,
             },
@@ -312,7 +312,7 @@ fn play(folder: &Path) -> String {
             Some(Step::Kill) => Cause::Kill,
             Some(Step::Start) => Cause::Start,
             Some(Step::Block) => Cause::Block { diagnostics: Arc::new(json!([{ "code": "connection-missing" }])) },
-            Some(Step::Unblock) => Cause::Unblock { pins: Arc::new(json!({ "version": 2 })) },
+            Some(Step::Unblock) => Cause::Unblock,
             Some(Step::Admitted) => Cause::Admitted,
             Some(Step::Rejected) => Cause::Rejected,
             Some(Step::Displaced { rollback }) => Cause::Displaced { by: RunId::new(start, 8), rollback: *rollback },
@@ -333,7 +333,7 @@ fn play(folder: &Path) -> String {
         }
         let events = decided.map_or_else(Vec::new, |decided| decided.events);
         for (number, event) in events.iter().enumerate() {
-            state.apply(event);
+            assert!(state.apply(event), "{event:?}");
             // Of a very long decision the beginning and the end tell enough.
             if number < 40 || number + 5 > events.len() {
                 writeln!(out, "{}", serde_json::to_string(event).unwrap()).unwrap();
@@ -368,7 +368,7 @@ fn play(folder: &Path) -> String {
         // Recovery: a fold of the log, and a snapshot, are the state.
         let mut folded = State::new(facts.clone());
         for event in log.iter().map(|e| serde_json::to_string(e).unwrap()) {
-            folded.apply(&serde_json::from_str(&event).unwrap());
+            assert!(folded.apply(&serde_json::from_str(&event).unwrap()), "{event}");
         }
         assert_eq!(folded, state, "the fold of the stored events is not the state");
         let snapshot: State = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
@@ -389,6 +389,43 @@ fn runs() {
         let played = play(&folder);
         expect_test::expect_file![folder.join("expect.txt")].assert_eq(&played);
     }
+}
+
+/// A log that is damaged, or another run's, is refused where it stops fitting.
+#[test]
+fn house_b6_an_event_that_does_not_fit_is_refused_and_changes_nothing() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/run/endless-loop");
+    let script = serde_json::from_value(json!({ "steps": [] })).unwrap();
+    let at = Timestamp::from_millis(1_790_000_000_000);
+    let mut state = State::new(facts(&folder.join("workflow.yaml"), &script, at));
+    let started = Event::Started { at, input: None, deadline: None };
+    let entered = |frame, parent, task| {
+        let (frame, parent) = (FrameId(frame), FrameId(parent));
+        Event::TaskEntered { frame, parent, task: TaskIndex(task), at, input: None, deadline: None }
+    };
+    assert!(state.apply(&started));
+    let root = FrameId(0);
+    for event in [
+        started,
+        entered(0, 0, 0),
+        entered(1, 7, 0),
+        entered(1, 0, 9),
+        Event::LoopEntered { frame: root, items: Arc::default() },
+        Event::WaitScheduled { frame: FrameId(1), until: at },
+        Event::CallStopped { frame: root, effect: None },
+        Event::Resumed { at },
+        Event::Unblocked { at },
+        Event::Noticed { number: 3 },
+        Event::Settled { entry: 0, at, fate: Fate::Undone },
+        Event::Unparked { frame: root, at },
+    ] {
+        let before = state.clone();
+        assert!(!state.apply(&event), "{event:?} fits");
+        assert_eq!(state, before, "{event:?} has changed the state");
+    }
+    assert!(state.apply(&entered(1, 0, 0)));
+    assert!(!state.apply(&entered(2, 0, 0)), "another task is under way in the list");
+    assert!(state.apply(&Event::WaitScheduled { frame: FrameId(1), until: at }));
 }
 
 #[test]

@@ -4,9 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Event, Reason, Status};
+use bellhop_core::run::{Reason, Status};
 use bellhop_core::time::Timestamp;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::Engine;
@@ -22,7 +21,7 @@ const PAGE: usize = 1_000;
 const RUN_POISONED: &str = "run-poisoned";
 
 fn poisoned(summary: &mut Summary, reason: &str) {
-    let mut fault = Fault::of_code(RUN_POISONED, 500, format!("the run cannot be taken up: {reason}"));
+    let mut fault = Fault::of_code(RUN_POISONED, format!("the run cannot be taken up: {reason}"));
     fault.title = Some("The run cannot be taken up and is set aside".to_owned());
     summary.status = Status::Parked;
     summary.poisoned = true;
@@ -100,11 +99,8 @@ impl Engine {
             let Some((end, _)) = page.last() else { return Ok(found) };
             let end = *end;
             for (at, entry) in page {
-                let Entry::Decision { events } = entry else { continue };
-                for event in journal.events::<Event>(&events)? {
-                    if let Event::Unblocked { pins, .. } | Event::Redefined { pins, .. } = event {
-                        found = Some((at, read_pins(Pins::deserialize(pins.as_ref()))?));
-                    }
+                if let Entry::Pinned { pins } = entry {
+                    found = Some((at, read_pins(pins.read())?));
                 }
             }
             if last.is_some_and(|last| end >= last) {

@@ -278,16 +278,13 @@ impl Engine {
 
         let (opening, live) = self.opening(run, summary);
         let Loaded { port, state, decisions, .. } = self.load(run, opening).await?;
-        port.pins_next(&new.version);
-        let pins = Arc::new(serde_json::to_value(&new).unwrap_or(Value::Null));
-        let cause = Cause::Unblock { pins };
-        let Some(decided) = self.services.deciding.decide(&state, port.now(), port.entropy(), cause).await else {
-            return Ok(true);
-        };
+        port.pins_next(&new)?;
+        let state = state.with_facts(facts);
+        let decided = self.services.deciding.decide(&state, port.now(), port.entropy(), Cause::Unblock).await;
+        let Some(decided) = decided else { return Ok(true) };
         pass(Point::Unblocked);
         let state = decided.after;
         port.keep(decisions, Decision { events: decided.events, after: Arc::new(state.clone()) }).await?;
-        let state = state.with_facts(facts);
         self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted });
         Ok(true)
     }

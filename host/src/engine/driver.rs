@@ -18,6 +18,7 @@ use super::execution::{Decision, Error, Execution, Next, Parking};
 use crate::faults::{Plant, Point, pass, planted};
 
 /// How a call came back to the driver.
+#[derive(Debug)]
 pub(crate) enum CallEnd {
     /// It ended.
     Returned(Returned),
@@ -123,7 +124,7 @@ impl Calls {
 
 /// Carries a run until it ends or rests. After `Ok` everything recorded is durable. After an error of which the host goes
 /// on nothing of the run is under way: whoever takes it up next is the only one who writes its records and asks what
-/// became of what was sent. A panic goes on from here when the same holds, but for writes that were begun by what panicked.
+/// became of what was sent. A panic goes on from here when the same holds.
 pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
@@ -194,6 +195,7 @@ async fn carry<E: Execution>(
         }
         // What is left to hand over when a run is put down looks later as if it had been, and the process had died. One that
         // has come to its end meanwhile has ended: what it held is let go.
+        debug_assert!(state.ended().is_none() || calls.futures.is_empty(), "a run ends after its calls");
         if draining && calls.futures.is_empty() && notice.is_none() && state.ended().is_none() {
             port.settled().await?;
             return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
@@ -344,7 +346,10 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
             if planted(Plant::UndoAgain) && matches!(event, Event::Settled { fate: Fate::Undone, .. }) {
                 continue;
             }
-            state.apply(&event);
+            if !state.apply(&event) {
+                let text = format!("decision {decisions} has an event that does not fit what was recorded before it");
+                return Err(Error::OfTheRun(text));
+            }
         }
         decisions += 1;
     }

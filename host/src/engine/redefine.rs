@@ -96,9 +96,8 @@ impl Engine {
         let mut state: State = replay.finish(&state).map_err(|d| differs(&pins, &after, &d))?;
 
         let was_ended = state.ended().is_some();
-        let cause = Cause::Redefine { pins: Arc::new(serde_json::to_value(&new).unwrap_or(Value::Null)) };
-        let decided = self.services.deciding.decide(&state, port.now(), port.entropy(), cause).await;
-        port.pins_next(&new.version);
+        let decided = self.services.deciding.decide(&state, port.now(), port.entropy(), Cause::Redefine).await;
+        port.pins_next(&new).map_err(LoadError::from)?;
         let mut decisions = decisions;
         if let Some(decided) = decided {
             state = decided.after;

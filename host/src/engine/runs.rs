@@ -229,7 +229,6 @@ impl Engine {
         let engine = self.clone();
         let span = tracing::info_span!("run", %run);
         let activity = Activity::new(engine.services.clone(), run);
-        let on_their_way = activity.clone();
         let carrying = async move {
             let Loaded { port, mut state, mut decisions, granted } = loaded;
             let port = Arc::new(port);
@@ -281,11 +280,6 @@ impl Engine {
         let supervised = async move {
             // A mistake of ours that shows with this run must not leave it among the live ones, where nobody looks.
             if AssertUnwindSafe(carrying).catch_unwind().await.is_err() {
-                // What was sent has its outcome written by whoever waits for it: the run is let go after that, because whoever
-                // takes it up next is the only one who writes its log.
-                if !planted(Plant::LeaveCallsUnderWay) {
-                    on_their_way.all_have_come().await;
-                }
                 engine.lost(run);
             }
         };

@@ -38,6 +38,8 @@ pub(crate) struct Reader {
     workflow: Arc<Workflow>,
     mask: Mask,
     tasks: HashMap<FrameId, String>,
+    /// What the run depends on since it was let begin, or went on on another version.
+    pinned: Option<Pins>,
     next: u64,
     /// The latest time that the log says: what was decided with it and has no time of its own was decided then.
     at: Option<Timestamp>,
@@ -46,7 +48,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// From the beginning of a log; what `mask` hides is in no event.
     pub(crate) fn new(workflow: Arc<Workflow>, mask: Mask) -> Self {
-        Self { workflow, mask, tasks: HashMap::new(), next: 1, at: None }
+        Self { workflow, mask, tasks: HashMap::new(), pinned: None, next: 1, at: None }
     }
 
     /// The events of one entry.
@@ -58,6 +60,7 @@ impl Reader {
                 let (at, data) = self.accepted(journal, &pins);
                 self.push(&mut out, "run.accepted", None, at, data);
             }
+            Entry::Pinned { pins } => self.pinned = pins.read().ok(),
             Entry::Decision { events } => {
                 for content in events {
                     if let Ok(event) = journal.read::<Event>(&content) {
@@ -194,16 +197,17 @@ impl Reader {
             Event::CallRetried { frame, at } => {
                 self.push(out, "call.retried", self.tasks.get(frame).cloned(), Some(*at), json!({}));
             }
-            Event::Redefined { at, pins } => {
-                self.push(out, "run.redefined", None, Some(*at), json!({ "version": pins.get("version") }));
+            Event::Redefined { at } => {
+                let version = self.pinned.as_ref().map(|pins| &pins.version);
+                let data = json!({ "version": version });
+                self.push(out, "run.redefined", None, Some(*at), data);
             }
             Event::Reopened { at } => self.push(out, "run.retried", None, Some(*at), json!({})),
             Event::Blocked { at, diagnostics } => {
                 self.push(out, "run.blocked", None, Some(*at), json!({ "diagnostics": diagnostics }));
             }
-            Event::Unblocked { at, pins } => {
-                let pins = serde_json::from_value::<Pins>(pins.as_ref().clone());
-                let data = pins.map_or_else(|_| json!({}), |pins| depends_on(&pins));
+            Event::Unblocked { at } => {
+                let data = self.pinned.as_ref().map_or_else(|| json!({}), depends_on);
                 self.push(out, "run.unblocked", None, Some(*at), data);
             }
             Event::Queued { at, group } => {

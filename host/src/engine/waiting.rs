@@ -313,21 +313,6 @@ impl Drop for Lingering {
     }
 }
 
-/// Where an action comes in.
-#[derive(Default)]
-pub(super) struct Entrance(Mutex<Option<Entering>>);
-
-impl Entrance {
-    pub(super) fn comes(&self, entering: Option<Entering>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = entering;
-    }
-
-    /// It waits, which is counted by itself, or is about to send.
-    pub(super) fn passed(&self) {
-        self.comes(None);
-    }
-}
-
 /// What one run's actions do in this life of its driver: so many are under way, and so many of them wait.
 pub(super) struct Activity {
     run: RunId,
@@ -335,19 +320,6 @@ pub(super) struct Activity {
     counts: Mutex<Counts>,
     /// Memory of its guests.
     pub(super) guests_bytes: Arc<AtomicUsize>,
-    /// Writes on their way, which go on without whoever began them.
-    on_their_way: watch::Sender<usize>,
-}
-
-/// A write is on its way until this is dropped.
-pub(super) struct OnItsWay {
-    activity: Arc<Activity>,
-}
-
-impl Drop for OnItsWay {
-    fn drop(&mut self) {
-        self.activity.on_their_way.send_modify(|count| *count -= 1);
-    }
 }
 
 #[derive(Default)]
@@ -361,21 +333,7 @@ struct Counts {
 
 impl Activity {
     pub(super) fn new(services: Arc<Services>, run: RunId) -> Arc<Self> {
-        let on_their_way = watch::Sender::new(0);
-        Arc::new(Self { run, services, counts: Mutex::default(), guests_bytes: Arc::default(), on_their_way })
-    }
-
-    /// A write is on its way until what this gives is dropped.
-    pub(super) fn sends(self: &Arc<Self>) -> OnItsWay {
-        self.on_their_way.send_modify(|count| *count += 1);
-        OnItsWay { activity: self.clone() }
-    }
-
-    /// Waits until no write is on its way.
-    pub(super) async fn all_have_come(&self) {
-        let mut counts = self.on_their_way.subscribe();
-        // The sender is here: there is always an answer.
-        drop(counts.wait_for(|count| *count == 0).await);
+        Arc::new(Self { run, services, counts: Mutex::default(), guests_bytes: Arc::default() })
     }
 
     /// An action is under way until what this gives is dropped.

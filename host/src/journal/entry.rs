@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::json::Json;
 
 /// The kinds, as they are written.
-pub(crate) const KINDS: [&str; 9] =
-    ["accepted", "decision", "intent", "outcome", "not-sent", "read", "slice", "resolved", "note"];
+pub(crate) const KINDS: [&str; 10] =
+    ["accepted", "pinned", "decision", "intent", "outcome", "not-sent", "read", "slice", "resolved", "note"];
 
 /// A JSON value, itself or by the digest under which it is stored once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,12 @@ pub(crate) enum Entry {
     /// The run exists. Once it is durable the trigger may be answered.
     Accepted {
         /// Digests and versions of everything that the run depends on, its input included.
+        pins: Json,
+    },
+    /// What the run depends on from here on, in place of what its first record or an entry like this says. The decision
+    /// that makes it so follows in the same commit.
+    Pinned {
+        /// As [`Entry::Accepted`] has it.
         pins: Json,
     },
     /// What the core decided, in its own form.
@@ -192,6 +198,7 @@ impl Entry {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
+            Self::Pinned { .. } => "pinned",
             Self::Decision { .. } => "decision",
             Self::Intent { .. } => "intent",
             Self::Outcome { .. } => "outcome",

@@ -17,6 +17,9 @@ const PROOFS: usize = 3;
 /// Tests that a mistake keeps from ending have found it.
 const TESTS_TIME_MAX: Duration = Duration::from_secs(300);
 
+/// The same of tests that a mistake has grow: all that they started may hold so much memory together.
+const TESTS_BYTES_MAX: u64 = 6 << 30;
+
 /// How a mistake is found out.
 enum By {
     /// Dying at each point of this scenario.
@@ -102,7 +105,7 @@ fn own_tests(prefix: &str, plant: Option<&str>) -> Outcome<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["test", "--quiet", "--workspace", "--features", "bellhop/faults", "--bin", "bellhop", "--", prefix]);
     cargo.env("BELLHOP_FAULTS_PLANT", plant.unwrap_or_default());
-    let Some(said) = told(cargo, TESTS_TIME_MAX)? else { return Err("they do not end".to_owned()) };
+    let Some(said) = told(cargo)? else { return Err("they do not end, or grow without end".to_owned()) };
     let result = said.lines().find(|line| line.starts_with("test result: ")).unwrap_or_default();
     let passed: Option<u32> = result.split_once(". ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
     if result.starts_with("test result: ok") && passed.is_some_and(|passed| passed > 0) {
@@ -115,15 +118,15 @@ fn own_tests(prefix: &str, plant: Option<&str>) -> Outcome<()> {
     }
 }
 
-/// What a command prints; none where it does not end in time.
-fn told(mut command: Command, time_max: Duration) -> Outcome<Option<String>> {
+/// What a command prints; none where it has to be ended, because it takes longer or more memory than tests may.
+fn told(mut command: Command) -> Outcome<Option<String>> {
     let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
     let out = || file.reopen().map_err(|error| error.to_string());
     command.stdin(Stdio::null()).stdout(out()?).stderr(out()?).process_group(0);
     let mut child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     let began = now();
     while child.try_wait().map_err(|error| error.to_string())?.is_none() {
-        if began.elapsed() > time_max {
+        if began.elapsed() > TESTS_TIME_MAX || held_bytes(child.id()) > TESTS_BYTES_MAX {
             // What it started itself goes with it.
             let _killed = Command::new("kill").args(["-9", "--", &format!("-{}", child.id())]).status();
             let _ended = child.wait();
@@ -132,6 +135,20 @@ fn told(mut command: Command, time_max: Duration) -> Outcome<Option<String>> {
         std::thread::sleep(Duration::from_millis(50));
     }
     std::fs::read_to_string(file.path()).map(Some).map_err(|error| error.to_string())
+}
+
+/// Memory of all processes of a group, as far as the system tells (`/proc/PID/stat`, whose fields are those of proc(5):
+/// behind the name come the state, the parent, the group and, as the 22nd, the resident pages of 4 KiB). Whoever ends while
+/// this looks counts nothing.
+fn held_bytes(group: u32) -> u64 {
+    let pages = |stat: String| {
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let is_of_it = fields.get(2)?.parse() == Ok(group);
+        is_of_it.then(|| fields.get(21)?.parse::<u64>().ok()).flatten()
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|process| pages(std::fs::read_to_string(process.path().join("stat")).ok()?)).sum::<u64>()
+        * 4_096
 }
 
 /// Plants each in turn; gives how many were found, or which were not.

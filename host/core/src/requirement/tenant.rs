@@ -73,7 +73,7 @@ impl Elsewhere {
         let command = self.command();
         let detail =
             format!("{self}: make the connection of {pinned} again, and have the run tried again; or cancel the run");
-        let mut fault = Fault::of_code("connection-differs", 409, detail);
+        let mut fault = Fault::of_code("connection-differs", detail);
         fault.details = Some(json!({
             "connection": name,
             "needs": pinned.to_string(),

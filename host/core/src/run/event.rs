@@ -391,8 +391,6 @@ pub enum Event {
     Redefined {
         /// When.
         at: Timestamp,
-        /// What is pinned from now on, in the shell's form.
-        pins: Arc<Value>,
     },
     /// The run will end like this as soon as calls that were under way have ended. An ended run that is rolled back
     /// later ends once more.
@@ -467,8 +465,6 @@ pub enum Event {
     Unblocked {
         /// When.
         at: Timestamp,
-        /// What is pinned from now on, in the shell's form.
-        pins: Arc<Value>,
     },
     /// The run asks for a place in its group.
     Queued {

@@ -21,7 +21,7 @@ pub(super) fn of_expression(located: &expression::Located) -> Fault {
             ("expression-budget", format!("the expression used more than it may: {what}"))
         }
     };
-    let mut fault = Fault::of_code(code, 400, detail);
+    let mut fault = Fault::of_code(code, detail);
     fault.details = Some(json!({ "pointer": located.pointer, "expression": located.program }));
     fault
 }
@@ -52,8 +52,7 @@ fn is_class(value: &Value) -> bool {
 
 /// The error that `raise` gives, or why it gives none.
 pub(super) fn raised(error: Value) -> Result<Fault, Fault> {
-    let invalid =
-        |why: &str| Fault::of_code("raise-invalid", 400, format!("`raise.error` does not give an error: {why}"));
+    let invalid = |why: &str| Fault::of_code("raise-invalid", format!("`raise.error` does not give an error: {why}"));
     if let Some(why) = value::wrong(&error, &RAISED) {
         return Err(invalid(&why));
     }
@@ -67,12 +66,12 @@ pub(super) fn too_large(what: &str, bytes: u64, bytes_max: u64) -> Fault {
 
 /// A value that is larger, or deeper, than one may be.
 pub(super) fn of_value(what: &str, error: value::Error) -> Fault {
-    Fault::of_code(error.code(), 400, format!("{what}: {error}"))
+    Fault::of_code(error.code(), format!("{what}: {error}"))
 }
 
 /// A run that decides on and on, or whose records have come to their limit.
 pub(super) fn run_too_large(detail: String) -> Fault {
-    Fault::of_code("run-too-large", 400, detail)
+    Fault::of_code("run-too-large", detail)
 }
 
 /// Data that breaks a schema (DSL 1.0.3, standard error "validation", status 400).
@@ -83,7 +82,7 @@ pub(super) fn of_violations(what: &str, violations: &[Violation]) -> Fault {
             "comparing {what} with its schema would take more than {most} steps, the most that one check may take: \
              give less, or describe it in fewer branches and patterns"
         );
-        return Fault::of_code("schema-too-costly", 422, detail);
+        return Fault::of_code("schema-too-costly", detail);
     }
     let shown: Vec<String> = violations
         .iter()

@@ -17,10 +17,19 @@ use crate::time::Timestamp;
 use crate::value;
 
 impl State {
-    /// Folds one event. Evaluates nothing and cannot fail: an event that does not fit the state changes nothing but
-    /// the count, and [`super::decide`] never makes such a one.
-    pub fn apply(&mut self, event: &Event) {
-        self.events += 1;
+    /// Folds one event; whether it fitted. After false the state is as it was: whoever read the event from a log has not
+    /// the log of this run, because [`super::decide`] never makes such a one. Evaluates nothing.
+    #[must_use]
+    pub fn apply(&mut self, event: &Event) -> bool {
+        let fits = self.fits(event);
+        if fits {
+            self.events += 1;
+            self.fold(event);
+        }
+        fits
+    }
+
+    fn fold(&mut self, event: &Event) {
         match event {
             Event::Started { at, input, deadline } => {
                 self.started_at = Some(*at);

@@ -123,7 +123,7 @@ impl State {
         let compensate = self.task_at(&entry.key.pointer).and_then(|task| task.extras.compensate.as_ref());
         let action = self.facts().actions.get(&entry.action);
         let declared = action.and_then(|a| a.manifest.inverse.as_ref());
-        let fault = |code: &str, detail: String| Inverse::Person(Fault::of_code(code, 500, detail));
+        let fault = |code: &str, detail: String| Inverse::Person(Fault::of_code(code, detail));
         if entry.effect.account == Account::Doubtful {
             let detail = format!("`{}` found its work done, and this run itself may have done it before", entry.action);
             return fault("undo-doubtful", detail);

@@ -15,6 +15,7 @@ mod budget;
 mod decide;
 mod event;
 mod fault;
+mod fits;
 mod fold;
 mod frame;
 mod key;

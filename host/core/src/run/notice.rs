@@ -147,11 +147,7 @@ fn quoted(text: &str, chars_max: usize) -> String {
 }
 
 fn blocked() -> Fault {
-    Fault::of_code(
-        "preflight-refused",
-        422,
-        "preflight refuses the run; it begins by itself when what is missing is there",
-    )
+    Fault::of_code("preflight-refused", "preflight refuses the run; it begins by itself when what is missing is there")
 }
 
 #[cfg(test)]

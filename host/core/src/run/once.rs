@@ -30,7 +30,7 @@ pub struct OwnKey {
 pub fn own_key(workflow: &Workflow, input: &Value, evaluator: &dyn Evaluator) -> Result<Option<OwnKey>, Fault> {
     let Some(template) = &workflow.extras.idempotency_key else { return Ok(None) };
     let value = template.evaluate(evaluator, &[], input).map_err(|error| faults::of_expression(&error))?;
-    let invalid = |what: &str| Fault::of_code("input-invalid", 422, format!("`idempotencyKey` {what}"));
+    let invalid = |what: &str| Fault::of_code("input-invalid", format!("`idempotencyKey` {what}"));
     let (key, revision) = match &value {
         Value::Null => return Ok(None),
         Value::Object(fields) => {

@@ -242,15 +242,12 @@ impl State {
         match (&self.blocked, &self.place) {
             _ if self.ended.is_some() || self.ending.is_some() => {}
             (Some(diagnostics), _) => {
-                let mut fault = Fault::of_code("preflight-refused", 422, "something is missing that the run needs");
+                let mut fault = Fault::of_code("preflight-refused", "something is missing that the run needs");
                 fault.details = Some(serde_json::json!({ "diagnostics": diagnostics }));
                 return before("remedy", fault);
             }
             (None, Some(Place { group, admitted: false })) => {
-                return before(
-                    "group",
-                    Fault::of_code("group-full", 409, format!("waits for its turn: {}", group.name)),
-                );
+                return before("group", Fault::of_code("group-full", format!("waits for its turn: {}", group.name)));
             }
             (None, _) => {}
         }

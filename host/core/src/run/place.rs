@@ -66,7 +66,6 @@ pub(super) fn group_of(state: &State, concurrency: &Concurrency, name: &Value) -
     if text.is_empty() || text.len() > GROUP_BYTES_MAX {
         return Err(Fault::of_code(
             "group-invalid",
-            400,
             format!("`concurrency.group` does not give a text of 1 to {GROUP_BYTES_MAX} bytes"),
         ));
     }

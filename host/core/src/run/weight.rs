@@ -27,7 +27,6 @@ impl Event {
             | Self::Halted { fault, .. }
             | Self::UndoRetryScheduled { fault, .. } => of_fault(Some(fault)),
             Self::Parked { reason, .. } | Self::RollbackIncomplete { reason, .. } => of_fault(Some(reason)),
-            Self::Redefined { pins, .. } | Self::Unblocked { pins, .. } => of_value(Some(pins)),
             Self::Blocked { diagnostics, .. } => of_value(Some(diagnostics)),
             Self::Ending { ending, .. } | Self::Ended { ending, .. } => of_ending(ending),
             Self::NoticeDue { notice } => [&notice.reason, &notice.connection, &notice.channel, &notice.text]
@@ -36,7 +35,9 @@ impl Event {
                 .sum(),
             Self::CallStopped { effect, .. } => of_effect(effect.as_ref()),
             Self::Queued { group, .. } => value::text_bytes(&group.name),
-            Self::TaskSkipped { .. }
+            Self::Redefined { .. }
+            | Self::Unblocked { .. }
+            | Self::TaskSkipped { .. }
             | Self::BlockEntered { .. }
             | Self::IterationEntered { .. }
             | Self::ForkEntered { .. }

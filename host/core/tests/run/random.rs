@@ -40,13 +40,13 @@ struct Outside {
 impl Outside {
     fn answer(&mut self, call: &Calling, dice: &mut Dice, wild: bool, at: &str) -> Cause {
         let frame = FrameId(u32::MAX);
-        let fault = || Fault::of_code("refused", 403, "by chance");
+        let fault = || Fault::declared("refused", 403, "by chance");
         if wild {
             match dice.below(20) {
                 0 => {
                     return Cause::Park {
                         frame,
-                        reason: Fault::of_code("outcome-unknown", 500, "by chance"),
+                        reason: Fault::of_code("outcome-unknown", "by chance"),
                         why: Why::Doubt,
                         wrote: false,
                     };
@@ -54,7 +54,7 @@ impl Outside {
                 1 => {
                     return Cause::Park {
                         frame,
-                        reason: Fault::of_code("plugin-timeout", 504, "by chance"),
+                        reason: Fault::of_code("plugin-timeout", "by chance"),
                         why: Why::Timeout,
                         wrote: false,
                     };
@@ -210,7 +210,7 @@ fn play(folder: &Path, seed: u64) {
         let events = decided.map_or_else(Vec::new, |decided| decided.events);
         let was_ended = state.ended().is_some();
         for event in &events {
-            state.apply(event);
+            assert!(state.apply(event), "{event:?}");
             match event {
                 Event::CallScheduled { frame, .. }
                 | Event::UndoScheduled { frame, .. }
@@ -239,7 +239,7 @@ fn play(folder: &Path, seed: u64) {
     assert!(state.ended().is_some(), "{name}, seed {seed}: {:?} {:?}", state.status(), run::pending(&state));
     let mut folded = State::new(facts);
     for event in &log {
-        folded.apply(&serde_json::from_str(&serde_json::to_string(event).unwrap()).unwrap());
+        assert!(folded.apply(&serde_json::from_str(&serde_json::to_string(event).unwrap()).unwrap()), "{event:?}");
     }
     assert_eq!(folded, state, "{name}, seed {seed}: the fold of the events is not the state");
 }

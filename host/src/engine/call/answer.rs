@@ -8,7 +8,7 @@ use bellhop_core::json;
 use bellhop_core::manifest::DeclaredError;
 use bellhop_core::run::{Effect, Returned, Undo};
 use bellhop_core::value::{self, Field};
-use bellhop_slack::catalog::outcome::{self, Kind, classify};
+use bellhop_slack::catalog::outcome::{Kind, classify};
 use bellhop_slack::catalog::{Method, Transport};
 use bellhop_slack::client::Answer;
 use serde::Deserialize;
@@ -217,7 +217,7 @@ pub(super) fn status_of(code: &str, declared: &[DeclaredError], told: &BTreeSet<
         return None;
     }
     let status = declared.iter().find(|error| error.code == code).map(|error| error.status);
-    status.or_else(|| told.contains(code).then(|| status_of_host(code).unwrap_or(500)))
+    status.or_else(|| told.contains(code).then(|| fault::status_of_call(code).unwrap_or(500)))
 }
 
 /// Reads an action's answer. `status_of` knows the statuses of the codes that it may speak in.
@@ -286,9 +286,9 @@ fn is_undo(value: &Value) -> bool {
 fn failed(guest: GuestError, status_of: impl Fn(&str) -> Option<u16>) -> Meaning {
     let status = status_of(&guest.code);
     let mut fault = match status {
-        Some(status) => Fault::of_code(&guest.code, status, guest.message),
+        Some(status) => Fault::declared(&guest.code, status, guest.message),
         // Its own code is none that the guest can speak in.
-        None => Fault::of_code("plugin-error", 500, guest.message),
+        None => Fault::of_code("plugin-error", guest.message),
     };
     fault.slack = guest.slack;
     fault.details = match status {
@@ -309,18 +309,6 @@ fn failed(guest: GuestError, status_of: impl Fn(&str) -> Option<u16>) -> Meaning
     fault.retry_after_ms =
         guest.retry_after_ms.filter(|_| fault.class == Some(Class::Retry)).map(|ms| ms.min(RETRY_AFTER_MS_MAX));
     Meaning::Returned(Returned::Fault(fault))
-}
-
-/// Statuses of the error classes that a call can be answered.
-fn status_of_host(code: &str) -> Option<u16> {
-    let of_host = match code {
-        "capability-not-granted" | "permission-read-only" | "purpose-not-allowed" => 403,
-        "answer-too-large" => 413,
-        "invalid-arguments" => 400,
-        "method-unknown" => 404,
-        _ => return outcome::status_of(code),
-    };
-    Some(of_host)
 }
 
 #[cfg(test)]

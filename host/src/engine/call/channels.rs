@@ -8,9 +8,9 @@ use bellhop_core::requirement::{Arguments, Grant, Permits};
 use bellhop_slack::catalog::Method;
 use serde_json::{Value, json};
 
-use super::effects::{Scope, Stopped};
 use super::known::Within;
 use super::names::Named;
+use super::scope::{Scope, Stopped};
 use crate::engine::execution::{Answer, CallKey, Execution, How};
 
 /// Reads that find names are numbered from here on, apart from the guest's own calls and from what its input named.

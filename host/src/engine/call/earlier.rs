@@ -5,14 +5,14 @@
 //! answers once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::fault::Fault;
 use bellhop_core::run::Why;
 
-use super::effects::{Scope, Stopped};
+use super::attempt::Attempt;
 use super::request::Request;
-use crate::engine::execution::{Answer, CallKey, Execution, How};
+use super::scope::Stopped;
+use crate::engine::execution::{Answer, Execution, How};
 use crate::faults::{Plant, planted};
 
 /// A call of an earlier attempt: its attempt, its ordinal.
@@ -61,14 +61,15 @@ impl Earlier {
     }
 }
 
-impl<E: Execution> Scope<E> {
+impl<E: Execution> Attempt<E> {
     /// Everything that there is when this attempt comes to the call `ordinal`.
     async fn load_earlier(&self, ordinal: u32) -> Result<Earlier, Stopped> {
+        let scope = &self.scope;
         let mut earlier = Earlier::default();
-        for attempt in 1..self.attempt {
+        for attempt in 1..scope.attempt {
             // Every call that is on record, whatever is missing between two of them.
-            for ordinal in self.port.calls(&self.execution, attempt) {
-                let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
+            for ordinal in scope.port.calls(&scope.execution, attempt) {
+                let (kept, open) = scope.look(&scope.call(attempt, ordinal)).await?;
                 match kept {
                     Some(_) if planted(Plant::UndoAgain) => {}
                     // What this one was answered from is counted where it was carried out.
@@ -83,9 +84,9 @@ impl<E: Execution> Scope<E> {
             }
         }
         // What this attempt has on record from before: an earlier slice's is not asked for again.
-        let own = self.port.calls(&self.execution, self.attempt);
+        let own = scope.port.calls(&scope.execution, scope.attempt);
         for ordinal in own.into_iter().take_while(|own| *own < ordinal) {
-            if let Some(answer) = self.kept(&self.place((self.attempt, ordinal))).await?
+            if let Some(answer) = scope.kept(&scope.call(scope.attempt, ordinal)).await?
                 && answer.how.is_reused()
             {
                 earlier.answered(&answer.hash, ordinal);
@@ -94,62 +95,65 @@ impl<E: Execution> Scope<E> {
         Ok(earlier)
     }
 
-    /// Whether earlier attempts carried out something that this one, which has made its calls up to `ordinal`, was not
-    /// answered from: then what it says that it changed is not all.
-    pub(super) async fn leaves_earlier(&self, ordinal: u32) -> Result<bool, Stopped> {
-        if self.attempt == 1 {
+    /// Whether earlier attempts carried out something that this one was not answered from: then what it says that it changed
+    /// is not all.
+    pub(super) async fn leaves_earlier(&mut self) -> Result<bool, Stopped> {
+        if self.scope.attempt == 1 {
             return Ok(false);
         }
-        Ok(self.earlier(ordinal).await?.leaves_any())
+        let next = self.calls.next();
+        Ok(self.earlier(next).await?.leaves_any())
     }
 
-    /// What there is of earlier attempts; loaded when this one comes to the call `ordinal`, if it is not yet.
-    async fn earlier(&self, ordinal: u32) -> Result<MutexGuard<'_, Earlier>, Stopped> {
-        let load = || async { Ok(Mutex::new(self.load_earlier(ordinal).await?)) };
-        Ok(self.earlier.get_or_try_init(load).await?.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn place(&self, (attempt, ordinal): Place) -> CallKey {
-        CallKey { execution: self.execution.clone(), attempt, ordinal }
+    /// What there is of earlier attempts; loaded when this one comes to the call `ordinal`, if it is not yet, and once for
+    /// all of its slices, so that a success that answered in one of them answers in none after it.
+    async fn earlier(&mut self, ordinal: u32) -> Result<&mut Earlier, Stopped> {
+        let loaded = match self.earlier.take() {
+            Some(loaded) => loaded,
+            None => self.load_earlier(ordinal).await?,
+        };
+        Ok(self.earlier.insert(loaded))
     }
 
     /// The answer of an earlier attempt that did the same already, as this one keeps it.
-    pub(super) async fn earlier_success(&self, request: &Request) -> Result<Option<Answer>, Stopped> {
-        if !request.method.writes || self.attempt == 1 {
+    pub(super) async fn earlier_success(&mut self, request: &Request) -> Result<Option<Answer>, Stopped> {
+        let scope = &self.scope;
+        if !request.method.writes || scope.attempt == 1 {
             return Ok(None);
         }
         let ordinal = request.key.ordinal;
         let name = &request.method.name;
-        for attempt in (1..self.attempt).rev() {
-            let (kept, open) = self.look(&self.place((attempt, ordinal))).await?;
+        let in_doubt = |attempt: u32| {
+            let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
+            Fault::of_code("outcome-unknown", detail)
+        };
+        for attempt in (1..scope.attempt).rev() {
+            let (kept, open) = scope.look(&scope.call(attempt, ordinal)).await?;
             if open.is_some() {
                 // A person had it tried again though nobody knows what became of it.
-                let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
-                return Err(self.park(Why::Doubt, Fault::of_code("outcome-unknown", 500, detail)));
+                return Err(scope.park(Why::Doubt, in_doubt(attempt)));
             }
             let Some(kept) = kept.filter(|kept| kept.writes && kept.result.is_ok()) else { continue };
             // The hash is of the function's name too.
             if kept.hash == request.hash || planted(Plant::IgnoreHash) {
                 break;
             }
-            if self.retry_again {
+            if scope.retry_again {
                 return Ok(None);
             }
             let detail = format!(
                 "{name} succeeded with other arguments or on another connection in attempt {attempt}, and doing it again may do it twice"
             );
-            return Err(self.park(Why::Differs, Fault::of_code("retry-differs", 409, detail)));
+            return Err(scope.park(Why::Differs, Fault::of_code("retry-differs", detail)));
         }
-        let (place, doubtful) = {
-            let mut earlier = self.earlier(ordinal).await?;
-            (earlier.take(&request.hash, ordinal), earlier.doubtful.get(&request.hash).copied())
-        };
-        let Some(place) = place else {
+        let earlier = self.earlier(ordinal).await?;
+        let (place, doubtful) = (earlier.take(&request.hash, ordinal), earlier.doubtful.get(&request.hash).copied());
+        let scope = &self.scope;
+        let Some((attempt, ordinal)) = place else {
             let Some((attempt, _)) = doubtful else { return Ok(None) };
-            let detail = format!("{name} was sent in attempt {attempt}, and what became of it is not known");
-            return Err(self.park(Why::Doubt, Fault::of_code("outcome-unknown", 500, detail)));
+            return Err(scope.park(Why::Doubt, in_doubt(attempt)));
         };
-        let kept = self.kept(&self.place(place)).await?;
+        let kept = scope.kept(&scope.call(attempt, ordinal)).await?;
         Ok(kept.map(|kept| {
             let how = if kept.how == How::Holds { How::ReusedHolds } else { How::Reused };
             Answer { how, ..kept }

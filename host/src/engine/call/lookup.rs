@@ -14,9 +14,9 @@ use bellhop_slack::catalog::{Method, Transport};
 use bellhop_slack::client as slack;
 use serde_json::{Value, json};
 
-use super::effects::Scope;
 use super::known::Within;
 use super::names::{Name, Named, Unresolved};
+use super::scope::Scope;
 use crate::engine::execution::Execution;
 
 /// Pages of a list that are read for one name: 200 items each.
@@ -223,7 +223,7 @@ async fn person<E: Execution>(
     let (services, facts) = (&scope.services, &scope.connection.facts);
     if !email.contains('@') {
         let detail = format!("`{}` is no person: an e-mail or an id was expected", shown(name.text));
-        return Err(Unresolved::Fault(fault(scope, "invalid-arguments", 400, &detail)));
+        return Err(Unresolved::Fault(fault(scope, "invalid-arguments", &detail)));
     }
     let within = Within::of(facts, None);
     if let Some(id) = services.names.get(within.as_ref(), Named::User, email, now) {
@@ -275,12 +275,12 @@ fn nobody<E>(scope: &Scope<E>, name: &Name<'_>, why: &str, near: Option<String>)
     let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
     let (title, connection) = (name.named.title(), &scope.connection.facts.name);
     let detail = format!("there is no {title} `{}` on the connection `{connection}`: {why}{near}", shown(name.text));
-    Unresolved::Nobody(fault(scope, "not-found", 404, &detail))
+    Unresolved::Nobody(fault(scope, "not-found", &detail))
 }
 
 /// Nothing is told, for a reason that is not Slack's refusal.
 fn untold<E>(scope: &Scope<E>, name: &Name<'_>, why: &str) -> Unresolved {
-    Unresolved::Fault(fault(scope, "name-unresolved", 503, &not_told(scope, name, why)))
+    Unresolved::Fault(fault(scope, "name-unresolved", &not_told(scope, name, why)))
 }
 
 fn not_told<E>(scope: &Scope<E>, name: &Name<'_>, why: &str) -> String {
@@ -292,15 +292,15 @@ fn not_told<E>(scope: &Scope<E>, name: &Name<'_>, why: &str) -> String {
 fn refused<E>(scope: &Scope<E>, name: &Name<'_>, method: &Method, answer: &slack::Answer) -> Unresolved {
     let error = answer.error.as_deref().unwrap_or("unknown");
     let class = classify(method, error);
-    let (code, status) = match class.kind {
+    let code = match class.kind {
         // That something which was needed for asking is not there says nothing of what was asked for.
-        outcome::Kind::NotFound | outcome::Kind::AlreadyExists => ("name-unresolved", 503),
-        outcome::Kind::Unknown => ("slack-unavailable", 503),
-        _ => (class.code, class.status),
+        outcome::Kind::NotFound | outcome::Kind::AlreadyExists => "name-unresolved",
+        outcome::Kind::Unknown => "slack-unavailable",
+        _ => class.code,
     };
     let error = if method.transport == Transport::Scim { format!("scim-{error}") } else { error.to_owned() };
     let why = format!("Slack answered `{error}` to {}", method.name);
-    let mut fault = fault(scope, code, status, &not_told(scope, name, &why));
+    let mut fault = fault(scope, code, &not_told(scope, name, &why));
     fault.class = Some(match class.kind {
         outcome::Kind::Transient | outcome::Kind::Unknown => Class::Retry,
         outcome::Kind::Plan | outcome::Kind::Scope | outcome::Kind::Token | outcome::Kind::Permission => Class::Denied,
@@ -316,14 +316,14 @@ fn ambiguous<E>(scope: &Scope<E>, name: &Name<'_>, several: &[&Item]) -> Unresol
     let some: Vec<String> = several.iter().take(NAMED_MAX).map(|item| item.shown()).collect();
     let more = if several.len() > some.len() { " and more" } else { "" };
     let why = format!("{}{more} have that name: give the id of one", some.join(" and "));
-    let mut fault = fault(scope, "name-ambiguous", 409, &not_told(scope, name, &why));
+    let mut fault = fault(scope, "name-ambiguous", &not_told(scope, name, &why));
     let ids: Vec<&str> = several.iter().take(NAMED_MAX).map(|item| item.id.as_str()).collect();
     fault.details = Some(json!({ "ids": ids }));
     Unresolved::Fault(fault)
 }
 
-pub(super) fn fault<E>(scope: &Scope<E>, code: &str, status: u16, detail: &str) -> Fault {
-    let mut fault = Fault::of_code(code, status, detail);
+pub(super) fn fault<E>(scope: &Scope<E>, code: &str, detail: &str) -> Fault {
+    let mut fault = Fault::of_code(code, detail);
     fault.instance = Some(scope.execution.pointer.clone());
     fault
 }

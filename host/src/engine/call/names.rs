@@ -10,8 +10,8 @@ use bellhop_core::pointer;
 use bellhop_core::run::{Action, Calling, ExecutionKey};
 use serde_json::{Value, json};
 
-use super::effects::{Scope, Stopped};
 use super::lookup;
+use super::scope::{Scope, Stopped};
 use crate::engine::execution::local::Local;
 use crate::engine::execution::{Answer, CallKey, Error, Execution, How};
 
@@ -187,7 +187,7 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
         let detail = format!(
             "the input has more than {max} names to look up (`names_max`): give ids, or call the action for a part of them"
         );
-        return Err(Unresolved::Fault(lookup::fault(scope, "names-too-many", 400, &detail)));
+        return Err(Unresolved::Fault(lookup::fault(scope, "names-too-many", &detail)));
     }
     let mut resolved = input.clone();
     // What a channel is called depends on the workspace, so that workspaces come first. The numbers stay those of the places.

@@ -1,6 +1,5 @@
 //! Resolves writes whose outcome is unknown, by the method's rule in the catalog.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use bellhop_slack::client::{self as slack, Failure};
 use bellhop_slack::reconcile::{self, Question, Step, Verdict};
 use serde_json::Value;
 
-use super::effects::Scope;
 use super::request::Request;
+use super::scope::Scope;
 use super::sending::Came;
 use super::stamp::request_text;
 use crate::engine::Services;
@@ -120,19 +119,26 @@ async fn page(
     }
 }
 
+/// A write that was sent, or perhaps was.
+pub(super) struct Sent<'a> {
+    /// What was written before it was sent.
+    pub(super) intent: &'a Intent,
+    /// The key that it carries.
+    pub(super) stamp: &'a str,
+    /// When its connection ended, or this process began after the one that held it, as the clock counts that nobody sets.
+    pub(super) ended: Duration,
+    /// Somebody asks again later.
+    pub(super) patient: bool,
+    /// See [`Doubt::before`].
+    pub(super) before: Option<Value>,
+}
+
 impl<E: Execution> Scope<E> {
-    /// Finds out what became of a write that was perhaps carried out; `ended` is when its connection ended, or this
-    /// process began after the one that held it, as the clock counts that nobody sets. When what would tell cannot be read
-    /// for now, somebody who is `patient` asks again; else a person has to look.
-    pub(super) async fn resolve(
-        &self,
-        request: &Request,
-        intent: &Intent,
-        stamp: &str,
-        ended: Duration,
-        patient: bool,
-    ) -> Came {
+    /// Finds out what became of a write that was perhaps carried out. When what would tell cannot be read for now, somebody
+    /// who is patient asks again; else a person has to look.
+    pub(super) async fn resolve(&self, request: &Request, sent: Sent<'_>) -> Came {
         let Request { method, arguments, key, hash } = request;
+        let Sent { intent, stamp, ended, patient, before } = sent;
         if intent.hash != *hash && !planted(Plant::IgnoreHash) {
             return Came::Doubt(self.nondeterministic(key));
         }
@@ -142,7 +148,6 @@ impl<E: Execution> Scope<E> {
         }
         self.services.quiet_since(ended).await;
         self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
-        let before = self.before(method, arguments);
         let doubt = Doubt { method, arguments, intent, stamp, before: before.as_ref() };
         let found = read_back(&self.services, &self.connection, &doubt, self.run).await;
         self.services.counters.resolving.fetch_sub(1, Ordering::Relaxed);
@@ -181,23 +186,13 @@ impl<E: Execution> Scope<E> {
     pub(super) fn unknown(&self, Request { method, arguments, .. }: &Request, why: &str) -> Parking {
         self.keep_request(method, arguments);
         let detail = format!("{} was sent, and whether it was carried out cannot be told: {why}", method.name);
-        Parking::at(&self.execution.pointer, Why::Doubt, Fault::of_code("outcome-unknown", 500, detail))
+        Parking::at(&self.execution.pointer, Why::Doubt, Fault::of_code("outcome-unknown", detail))
     }
 
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
     /// it was, in whichever life of the process it comes.
     fn repeat(&self, reason: String) -> Came {
-        self.deeds.note_repeated();
         Came::NotSent(NotSent { reason, retry_at: Some(self.port.now()), repeats: true })
-    }
-
-    /// What this attempt had read of the thing that the write changes.
-    fn before(&self, method: &Method, arguments: &Value) -> Option<Value> {
-        let wanted = reconcile::before(method, arguments)?;
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, asked, body) = before.as_ref()?;
-        let same = *name == wanted.method && asked.get(wanted.field).and_then(Value::as_str) == Some(wanted.value);
-        same.then(|| body.clone())
     }
 
     /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It

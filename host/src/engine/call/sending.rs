@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,8 +16,10 @@ use bellhop_slack::reconcile;
 use serde_json::Value;
 
 use super::answer;
-use super::effects::{Scope, Stopped};
+use super::attempt::Attempt;
 use super::request::Request;
+use super::resolve::Sent;
+use super::scope::{Scope, Stopped};
 use super::stamp::{sends_again, stamp};
 use crate::engine::driver::Wish;
 use crate::engine::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent, Parking};
@@ -75,14 +76,14 @@ impl<E: Execution> Scope<E> {
         place: &Place,
         progress: Progress,
     ) -> Result<bool, Stopped> {
-        if *self.wish.borrow() != Wish::Run {
+        if self.wish() != Wish::Run {
             return Ok(false);
         }
         let lane = if self.fast { Lane::Fast } else { Lane::Slow };
         let limiter = &self.services.gateway.limiter;
         let reservation = limiter
             .reserve(method, arguments, self.connection.owner(), self.run, lane)
-            .map_err(|full| self.park(Why::Unavailable, Fault::of_code("rate-limited", 429, full.to_string())))?;
+            .map_err(|full| self.park(Why::Unavailable, Fault::of_code("rate-limited", full.to_string())))?;
         if reservation.wait_ms() >= 1_000 {
             self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
         }
@@ -101,7 +102,6 @@ impl<E: Execution> Scope<E> {
     /// Waits for a turn; false when the call is to stop instead.
     async fn waits(&self, place: &Place, wanted: (Wanted, Progress), turn: Turn) -> bool {
         let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
-        self.entrance.passed();
         self.unless_stopped(wait).await.is_some()
     }
 
@@ -124,7 +124,7 @@ impl<E: Execution> Scope<E> {
         if self.backs_off(place, progress, at).await {
             return Ok(());
         }
-        if *self.wish.borrow() == Wish::PutDown {
+        if self.wish() == Wish::PutDown {
             return Err(Stopped::PutDown);
         }
         let mut drain = self.services.drain.subscribe();
@@ -150,7 +150,7 @@ impl<E: Execution> Scope<E> {
     /// Too many attempts came to nothing.
     fn unavailable(&self, method: &Method, attempts: u64, reason: &str) -> Stopped {
         let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
-        self.park(Why::Unavailable, Fault::of_code("slack-unavailable", 503, detail))
+        self.park(Why::Unavailable, Fault::of_code("slack-unavailable", detail))
     }
 
     /// Sends a read of the host's own that the call `key` needs, and waits while that cannot be done, as a call of the
@@ -192,7 +192,7 @@ impl<E: Execution> Scope<E> {
 
     /// The call leaves memory; how often it was tried is kept, also where it waits for nothing.
     fn puts_down(&self, place: &Place, progress: Progress) -> Stopped {
-        if *self.wish.borrow() == Wish::PutDown && progress != Progress::default() && !*self.services.drain.borrow() {
+        if self.wish() == Wish::PutDown && progress != Progress::default() && !self.drains() {
             self.services.waiting.keep_progress(self.run, place, progress);
         }
         Stopped::PutDown
@@ -228,113 +228,8 @@ impl<E: Execution> Scope<E> {
         progress.in_doubt_since.is_none_or(|since| now.saturating_sub(since) < patience)
     }
 
-    /// Sends until there is an answer, nobody wants it any more, or a person has to look.
-    pub(super) async fn perform(self: Arc<Self>, request: Request) -> Result<Result<String, String>, Stopped> {
-        let Request { method, arguments, key, .. } = &request;
-        let again = method.writes && sends_again(self.port.as_ref(), key).await.map_err(Stopped::Failed)?;
-        let stamp = stamp(self.run, key, again);
-        let stamped = match reconcile::stamp(method, arguments, &stamp) {
-            Ok(stamped) => stamped,
-            Err(unstampable) => {
-                let refused = request.refused("invalid-arguments", &unstampable.to_string());
-                return self.record(key, refused).await.map(|a| a.result);
-            }
-        };
-        let place = Place::Call(key.clone());
-        // What was sent before is not sent again before it is known what became of it.
-        let mut in_doubt = method.writes && self.look(key).await?.1.is_some();
-        // The run may have been put down while this call waited.
-        let mut held = self.services.waiting.claim(self.run, &place);
-        let mut progress = held.as_ref().map_or_else(Progress::default, |held| held.progress);
-        if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
-            && !self.waits(&place, (Wanted::Backoff, progress), backoff.turn()).await
-            && !(in_doubt && *self.wish.borrow() == Wish::Stop)
-        {
-            return Err(Stopped::PutDown);
-        }
-        loop {
-            if in_doubt && *self.services.drain.borrow() {
-                return Err(Stopped::Unread);
-            }
-            let may_send = !in_doubt && self.has_turn(&request, &place, progress, held.take()).await?;
-            self.entrance.passed();
-            if may_send || in_doubt {
-                self.activity.goes_on();
-            }
-            let came = self.comes(&request, (&stamped, &stamp), may_send, progress).await.map_err(Stopped::Failed)?;
-            in_doubt = false;
-            match came {
-                Came::Answered(answer) => {
-                    self.deeds.note(&answer);
-                    return Ok(answer.result);
-                }
-                Came::Doubt(parking) => return Err(Stopped::Park(parking)),
-                Came::Stopped => return Err(self.puts_down(&place, progress)),
-                Came::NotSent(NotSent { reason, retry_at, .. }) => {
-                    progress = Progress { sends: progress.sends + 1, ..Progress::default() };
-                    if progress.sends >= self.services.limits.slack_attempts_max {
-                        return Err(self.unavailable(method, progress.sends, &reason));
-                    }
-                    let at = self.again_at(progress.sends, retry_at);
-                    self.port.note(format!("{} is tried again at {at}: {reason}", method.name));
-                    if !self.backs_off(&place, progress, at).await {
-                        return Err(self.puts_down(&place, progress));
-                    }
-                }
-                Came::Unread { reason, retry_at } => {
-                    in_doubt = true;
-                    progress.in_doubt_since.get_or_insert_with(|| self.services.clock.monotonic());
-                    progress.reads += 1;
-                    let at = self.again_at(progress.reads, retry_at);
-                    self.port.note(format!("what became of {} is looked for again at {at}: {reason}", method.name));
-                    self.stays_in_doubt(&request, (&place, progress), (&reason, at)).await?;
-                }
-            }
-        }
-    }
-
-    /// Asks what there is of the call, finds out what became of one that is open, sends one that is new if it `may_send`,
-    /// and keeps what came of it.
-    async fn comes(
-        &self,
-        request: &Request,
-        (stamped, stamp): (&Value, &str),
-        may_send: bool,
-        progress: Progress,
-    ) -> Result<Came, Error> {
-        let key = &request.key;
-        let came = match self.port.called(key).await? {
-            Called::Ended(answer) => return Ok(Came::Answered(answer)),
-            Called::Open(intent) => {
-                // What this life has not sent itself had ended before it began.
-                let ended = progress.in_doubt_since.unwrap_or(self.began);
-                self.resolve(request, &intent, stamp, ended, self.is_patient(progress)).await
-            }
-            Called::New if !may_send => return Ok(Came::Stopped),
-            Called::New if !request.method.writes => self.send(request, stamped, stamp).await,
-            Called::New => {
-                let intent = request.intent(&self.connection.facts.name, self.port.now());
-                if planted(Plant::IntentLast) {
-                    let came = self.send(request, stamped, stamp).await;
-                    self.port.intend(key, intent).await?;
-                    came
-                } else if self.port.intend(key, intent).await? {
-                    self.send(request, stamped, stamp).await
-                } else {
-                    return Ok(Came::Stopped);
-                }
-            }
-        };
-        match &came {
-            Came::Answered(answer) => self.port.ended(key, answer).await?,
-            Came::NotSent(why) => self.port.not_sent(key, why).await?,
-            Came::Doubt(_) | Came::Unread { .. } | Came::Stopped => {}
-        }
-        Ok(came)
-    }
-
     /// Sends, and resolves what came of it if that cannot be told.
-    async fn send(&self, request: &Request, stamped: &Value, stamp: &str) -> Came {
+    async fn send(&self, request: &Request, stamped: &Value, stamp: &str, before: Option<Value>) -> Came {
         let method = request.method;
         let at = self.port.now();
         let sent = self.services.gateway.send(&self.connection, method, stamped).await;
@@ -360,8 +255,123 @@ impl<E: Execution> Scope<E> {
             Err(Failure::Unknown { reason }) => {
                 self.port.note(format!("{} was sent and its outcome is unknown: {reason}", method.name));
                 let intent = request.intent(&self.connection.facts.name, at);
-                self.resolve(request, &intent, stamp, self.services.clock.monotonic(), true).await
+                let ended = self.monotonic();
+                self.resolve(request, Sent { intent: &intent, stamp, ended, patient: true, before }).await
             }
         }
+    }
+}
+
+impl<E: Execution> Attempt<E> {
+    /// Sends until there is an answer, nobody wants it any more, or a person has to look.
+    pub(super) async fn perform(&mut self, request: Request) -> Result<Result<String, String>, Stopped> {
+        let scope = &self.scope;
+        let Request { method, arguments, key, .. } = &request;
+        let again = method.writes && sends_again(scope.port.as_ref(), key).await.map_err(Stopped::Failed)?;
+        let stamp = stamp(scope.run, key, again);
+        let stamped = match reconcile::stamp(method, arguments, &stamp) {
+            Ok(stamped) => stamped,
+            Err(unstampable) => {
+                let refused = request.refused("invalid-arguments", &unstampable.to_string());
+                return scope.record(key, refused).await.map(|a| a.result);
+            }
+        };
+        let place = Place::Call(key.clone());
+        // What was sent before is not sent again before it is known what became of it.
+        let mut in_doubt = method.writes && scope.look(key).await?.1.is_some();
+        // The run may have been put down while this call waited.
+        let mut held = scope.services.waiting.claim(scope.run, &place);
+        let mut progress = held.as_ref().map_or_else(Progress::default, |held| held.progress);
+        if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
+            && !scope.waits(&place, (Wanted::Backoff, progress), backoff.turn()).await
+            && !(in_doubt && scope.wish() == Wish::Stop)
+        {
+            return Err(Stopped::PutDown);
+        }
+        loop {
+            if in_doubt && scope.drains() {
+                return Err(Stopped::Unread);
+            }
+            let may_send = !in_doubt && scope.has_turn(&request, &place, progress, held.take()).await?;
+            if may_send || in_doubt {
+                scope.activity.goes_on();
+            }
+            let coming = self.comes(&request, (&stamped, &stamp), may_send, progress);
+            // A write that was sent comes to its end. A read may be left.
+            let came = if method.writes { Some(coming.await) } else { scope.unless_stopped(coming).await };
+            in_doubt = false;
+            match came.transpose().map_err(Stopped::Failed)? {
+                Some(Came::Answered(answer)) => {
+                    self.deeds.note(&answer);
+                    return Ok(answer.result);
+                }
+                Some(Came::Doubt(parking)) => return Err(Stopped::Park(parking)),
+                Some(Came::Stopped) | None => return Err(scope.puts_down(&place, progress)),
+                Some(Came::NotSent(NotSent { reason, retry_at, repeats })) => {
+                    if repeats {
+                        self.deeds.note_repeated();
+                    }
+                    progress = Progress { sends: progress.sends + 1, ..Progress::default() };
+                    if progress.sends >= scope.services.limits.slack_attempts_max {
+                        return Err(scope.unavailable(method, progress.sends, &reason));
+                    }
+                    let at = scope.again_at(progress.sends, retry_at);
+                    scope.port.note(format!("{} is tried again at {at}: {reason}", method.name));
+                    if !scope.backs_off(&place, progress, at).await {
+                        return Err(scope.puts_down(&place, progress));
+                    }
+                }
+                Some(Came::Unread { reason, retry_at }) => {
+                    in_doubt = true;
+                    progress.in_doubt_since.get_or_insert_with(|| scope.monotonic());
+                    progress.reads += 1;
+                    let at = scope.again_at(progress.reads, retry_at);
+                    scope.port.note(format!("what became of {} is looked for again at {at}: {reason}", method.name));
+                    scope.stays_in_doubt(&request, (&place, progress), (&reason, at)).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks what there is of the call, finds out what became of one that is open, sends one that is new if it `may_send`,
+    /// and keeps what came of it.
+    async fn comes(
+        &self,
+        request: &Request,
+        (stamped, stamp): (&Value, &str),
+        may_send: bool,
+        progress: Progress,
+    ) -> Result<Came, Error> {
+        let (scope, key) = (&self.scope, &request.key);
+        let before = || self.calls.before(request.method, &request.arguments);
+        let came = match scope.port.called(key).await? {
+            Called::Ended(answer) => return Ok(Came::Answered(answer)),
+            Called::Open(intent) => {
+                // What this life has not sent itself had ended before it began.
+                let ended = progress.in_doubt_since.unwrap_or(self.calls.began);
+                let patient = scope.is_patient(progress);
+                scope.resolve(request, Sent { intent: &intent, stamp, ended, patient, before: before() }).await
+            }
+            Called::New if !may_send => return Ok(Came::Stopped),
+            Called::New if !request.method.writes => scope.send(request, stamped, stamp, None).await,
+            Called::New => {
+                let intent = request.intent(&scope.connection.facts.name, scope.port.now());
+                if planted(Plant::IntentLast) {
+                    let came = scope.send(request, stamped, stamp, before()).await;
+                    scope.port.intend(key, intent).await?;
+                    came
+                } else if scope.port.intend(key, intent).await? {
+                    scope.send(request, stamped, stamp, before()).await
+                } else {
+                    return Ok(Came::Stopped);
+                }
+            }
+        };
+        match &came {
+            Came::Answered(answer) => scope.port.ended(key, answer).await?,
+            Came::NotSent(why) => scope.port.not_sent(key, why).await?,
+            Came::Doubt(_) | Came::Unread { .. } | Came::Stopped => {}
+        }
+        Ok(came)
     }
 }

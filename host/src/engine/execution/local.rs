@@ -231,8 +231,12 @@ impl Local {
             events.push(content);
         }
         let state = decision.after.as_ref();
-        let beside = self.beside(log, number, &mut write, state)?;
-        self.append(log, &[Entry::Decision { events }], write)?;
+        let pinned = log.pins_next.clone().map(|pins| Entry::Pinned { pins });
+        let entries: Vec<Entry> = pinned.into_iter().chain([Entry::Decision { events }]).collect();
+        let next_seq = log.seq + entries.len() as u64;
+        let beside = self.beside(log, (number, next_seq), &mut write, state)?;
+        self.append(log, &entries, write)?;
+        log.pins_next = None;
         log.stands(beside);
         log.stands_like(state);
         log.reserve = self.reserve(log, state);

@@ -67,6 +67,28 @@ fn attack_a_run_that_waits_for_room_is_cancelled_and_takes_back_what_it_did() {
     assert_eq!(slack.count(UPDATE), joined + 1, "it has left the group again");
 }
 
+/// An order that does not end the run ends no call of it either: what could not be begun is begun anew.
+#[test]
+fn attack_a_run_that_is_given_another_order_while_it_waits_for_room_loses_no_message() {
+    let slack = Slack::start();
+    let life = Life::start(fresh(), &slack);
+    let workflow = life.apply(TASKS);
+    let held = slack.fault(&json!({ "method": POST, "nth": 1, "action": "hold_before_accept" }));
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    slack.happened(held);
+    life.store.lacks(LACK);
+    slack.release(held, "answer");
+    life.until("the first is told", || slack.messages() == ["one"]);
+    is_waited_for(&life);
+    let by = || Some("an operator".to_owned());
+    assert!(life.wait(life.engine().signal_by(run, Cause::Suspend, by())).unwrap());
+    assert!(life.wait(life.engine().signal_by(run, Cause::Resume, by())).unwrap());
+    life.store.lacks(None);
+    assert_eq!(life.ended(run).unwrap().status, Status::Completed);
+    assert_eq!(slack.messages(), ["one", "two"]);
+    slack.check_once("after the orders");
+}
+
 #[test]
 fn attack_what_is_due_is_woken_when_there_is_room() {
     let slack = Slack::start();

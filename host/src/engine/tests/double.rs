@@ -123,7 +123,7 @@ impl<E: Execution> Acting<E> {
             Ok(Ok(output)) => {
                 CallEnd::Returned(Returned::Ok { output, effect: Effect { changed: true, ..Effect::default() } })
             }
-            Ok(Err(code)) => CallEnd::Returned(Returned::Fault(Fault::of_code(&code, 429, "as the script says"))),
+            Ok(Err(code)) => CallEnd::Returned(Returned::Fault(Fault::declared(&code, 429, "as the script says"))),
             Err(Stopped::Park(fault)) => CallEnd::Park(fault),
             Err(Stopped::Failed(error)) => CallEnd::Failed(error),
             Err(Stopped::PutDown) if *self.wish.borrow() == Wish::PutDown => CallEnd::PutDown,
@@ -292,7 +292,7 @@ impl<E: Execution> Acting<E> {
             (state.ledger.contains_key(effect), state.helped)
         };
         if manner == Manner::Doubtful && !helped {
-            let reason = Fault::of_code("outcome-unknown", 500, effect);
+            let reason = Fault::of_code("outcome-unknown", effect);
             return Came::Doubt(Parking { why: Why::Doubt, reason });
         }
         if done { answered(hash, Ok(json!({ "did": effect }).to_string()), How::Found) } else { not_sent("absent") }

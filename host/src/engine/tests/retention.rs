@@ -61,8 +61,9 @@ fn blobs(life: &Life) -> usize {
     life.store.scan(&range.from, &range.to, usize::MAX).unwrap().items.len()
 }
 
+/// A value that is kept beside the log. A run writes it into each of its snapshots.
 fn large(seed: &str) -> Value {
-    json!({ "text": seed.repeat(40_000) })
+    json!({ "text": seed.repeat(6_000) })
 }
 
 #[test]

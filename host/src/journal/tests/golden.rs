@@ -32,6 +32,10 @@ fn samples() -> Vec<(&'static str, Entry)> {
             Entry::Accepted { pins: Json::from(&json!({"definition": Digest::of(b"definition"), "host": "0.1.0"})) },
         ),
         (
+            "pinned",
+            Entry::Pinned { pins: Json::from(&json!({"definition": Digest::of(b"another"), "version": "2.0.0"})) },
+        ),
+        (
             "decision",
             Entry::Decision { events: vec![value(json!({"task-entered": {"task": "/do/0"}})), stored.clone()] },
         ),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellhop_core::fault::RESERVED;
+use bellhop_core::fault;
 use serde_json::{Value, json};
 
 use super::{Kind, ends, steps};
@@ -117,7 +117,7 @@ const GUESTS: &[Make] = &[
     }),
     ("out-of-memory", |_| guest("(call $ok (i32.const -8) (i32.const 100))", &["faulted plugin-trapped"])),
     ("speaks-for-the-host", |dice| {
-        let codes: Vec<&str> = RESERVED.iter().chain(&UNDECLARED).copied().collect();
+        let codes: Vec<&str> = fault::reserved().chain(UNDECLARED).collect();
         let code = *dice.one(&codes);
         let class = *dice.one(&["park", "fatal", "retry", "denied", "nonsense"]);
         Guest {

@@ -84,10 +84,7 @@ pub enum Cause {
     Retry,
     /// As [`Cause::Retry`], on a newer definition, against which [`super::Replay`] has held what is recorded. The state's
     /// facts have been replaced before.
-    Redefine {
-        /// What is pinned from now on.
-        pins: Arc<Value>,
-    },
+    Redefine,
     /// Somebody wants what an ended run changed taken back.
     Undo,
     /// In the place of [`Cause::Start`]: preflight refused the run, and it was accepted all the same.
@@ -95,11 +92,8 @@ pub enum Cause {
         /// What preflight said.
         diagnostics: Arc<Value>,
     },
-    /// Preflight lets a blocked run begin. The state's facts are to be replaced before anything else is decided.
-    Unblock {
-        /// What is pinned from now on.
-        pins: Arc<Value>,
-    },
+    /// Preflight lets a blocked run begin. The state's facts have been replaced before.
+    Unblock,
     /// The owner of the run's group gives it its place.
     Admitted,
     /// The group is full, and the file says that one more is refused.

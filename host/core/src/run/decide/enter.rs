@@ -155,7 +155,7 @@ impl Decider<'_> {
                 (TaskKind::For(looping), Phase::Entered) => {
                     let collection = self.evaluate(frame, &Asked::Text(&looping.collection), seen, &running.input)?;
                     let Value::Array(items) = collection else {
-                        return Err(Fault::of_code("expression-invalid", 400, "`for.in` does not give an array"));
+                        return Err(Fault::of_code("expression-invalid", "`for.in` does not give an array"));
                     };
                     let items = Arc::new(items.into_iter().map(Arc::new).collect());
                     self.emit(Event::LoopEntered { frame, items });
@@ -182,7 +182,6 @@ impl Decider<'_> {
         let action = facts.actions.get(&call.reference).ok_or_else(|| {
             Fault::of_code(
                 "action-unknown",
-                404,
                 format!("`{}` is not among the actions pinned for this run", call.reference),
             )
         })?;
@@ -211,12 +210,12 @@ impl Decider<'_> {
     pub(super) fn connection_of(&self, alias: &Value) -> Result<String, Fault> {
         let Value::String(alias) = alias else {
             let detail = format!("{alias} is not the name of a connection");
-            return Err(Fault::of_code("connection-unknown", 400, detail));
+            return Err(Fault::of_code("connection-unknown", detail));
         };
         let connection = self.state.facts().connections.get(alias);
         connection
             .map(|c| c.name.clone())
-            .ok_or_else(|| Fault::of_code("connection-unknown", 404, format!("there is no connection `{alias}`")))
+            .ok_or_else(|| Fault::of_code("connection-unknown", format!("there is no connection `{alias}`")))
     }
 
     fn schedule_wait(
@@ -255,7 +254,6 @@ pub(super) fn truth(value: &Value, pointer: &str) -> Result<bool, Fault> {
         Value::Null => Ok(false),
         other => Err(Fault::of_code(
             "expression-invalid",
-            400,
             format!("the condition at {pointer} gives {} instead of true or false", value::kind_of(other)),
         )),
     }

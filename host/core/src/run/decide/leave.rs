@@ -156,9 +156,5 @@ fn merge<'a>(before: &Arc<Value>, copies: impl Iterator<Item = &'a Arc<Value>>) 
 }
 
 fn conflict(what: &str) -> Fault {
-    Fault::of_code(
-        "context-conflict",
-        409,
-        format!("branches that ran side by side exported different values for {what}"),
-    )
+    Fault::of_code("context-conflict", format!("branches that ran side by side exported different values for {what}"))
 }

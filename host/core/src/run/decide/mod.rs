@@ -62,7 +62,7 @@ pub struct Decided {
 /// stops between two steps, so the state after it is one that any other cause may meet.
 #[must_use]
 pub fn decide(state: &State, input: &Input, evaluator: &dyn Evaluator) -> Option<Decided> {
-    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Redefine { .. } | Cause::Undo) {
+    if state.ended.is_some() && !matches!(input.cause, Cause::Retry | Cause::Redefine | Cause::Undo) {
         return None;
     }
     let mut decider = Decider {
@@ -118,7 +118,8 @@ impl Decider<'_> {
             self.hot.extend(self.state.ancestors(frame).map(|(id, _)| id));
         }
         let before = self.state.next_frame;
-        self.state.apply(event);
+        let fits = self.state.apply(event);
+        debug_assert!(fits, "{event:?} does not fit the state that it was made of");
         if everything {
             self.hot = self.state.frames.keys().copied().collect();
         } else {
@@ -202,9 +203,9 @@ impl Decider<'_> {
                     self.emit(Event::Blocked { at: self.at, diagnostics: diagnostics.clone() });
                 }
             }
-            Cause::Unblock { pins } => {
+            Cause::Unblock => {
                 if self.state.blocked.is_some() {
-                    self.emit(Event::Unblocked { at: self.at, pins: pins.clone() });
+                    self.emit(Event::Unblocked { at: self.at });
                 }
             }
             Cause::Admitted => self.admit(),
@@ -216,7 +217,7 @@ impl Decider<'_> {
                 }
             }
             Cause::Retry => self.retry(),
-            Cause::Redefine { pins } => self.redefine(pins),
+            Cause::Redefine => self.redefine(),
             Cause::Undo => self.undo(),
             Cause::Suspend => {
                 if !self.state.suspended {

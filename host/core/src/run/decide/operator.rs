@@ -1,9 +1,5 @@
 //! What people ask of a run.
 
-use std::sync::Arc;
-
-use serde_json::Value;
-
 use super::Decider;
 use crate::fault::Fault;
 use crate::id::RunId;
@@ -49,7 +45,7 @@ impl Decider<'_> {
             return;
         }
         let group = self.state.place.as_ref().map(|place| place.group.name.clone()).unwrap_or_default();
-        let fault = Fault::of_code("group-full", 409, format!("the group `{group}` has as many runs as it can have"));
+        let fault = Fault::of_code("group-full", format!("the group `{group}` has as many runs as it can have"));
         self.end_with(Ending::Faulted { fault }, false);
     }
 
@@ -106,12 +102,12 @@ impl Decider<'_> {
     }
 
     /// The same, on a newer definition.
-    pub(super) fn redefine(&mut self, pins: &Arc<Value>) {
+    pub(super) fn redefine(&mut self) {
         if !self.state.can_redefine() {
             return;
         }
         let reopens = self.state.can_reopen();
-        self.emit(Event::Redefined { at: self.at, pins: pins.clone() });
+        self.emit(Event::Redefined { at: self.at });
         if reopens {
             self.emit(Event::Reopened { at: self.at });
         }

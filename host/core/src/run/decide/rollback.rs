@@ -110,7 +110,6 @@ impl Decider<'_> {
         let standing = named(|e| e.fate.is_none());
         let mut reason = Fault::of_code(
             "rollback-incomplete",
-            500,
             format!(
                 "`{}` could not be taken back: {} undone, {} still to undo: {}",
                 entry.action,

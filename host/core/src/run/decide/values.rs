@@ -95,7 +95,7 @@ impl Decider<'_> {
         let (frame, asking) = frame.unzip();
         let value = self.evaluate_in(frame, &Asked::Text(text), &[], asking, input)?;
         until::resolve(&value, self.at).map_err(|error| {
-            let mut fault = Fault::of_code("duration-invalid", 400, error.to_string());
+            let mut fault = Fault::of_code("duration-invalid", error.to_string());
             fault.details = Some(serde_json::json!({ "pointer": text.pointer }));
             fault
         })

@@ -8,7 +8,8 @@ use super::super::Error;
 use super::Local;
 use super::beside::small_enough;
 use super::log::{Log, Read};
-use crate::journal::{self, Write, key};
+use crate::engine::accept::Pins;
+use crate::journal::{self, Journal, Write, key};
 
 impl Local {
     /// See [`super::Execution::leave_behind`].
@@ -23,11 +24,14 @@ impl Local {
         self.checkpoint(facts, |log| log.leave_behind(execution, attempt, first))
     }
 
-    /// The next entry pins anew, and the workflow's version is this one from there on.
-    pub(crate) fn pins_next(&self, version: &str) {
+    /// With the next decision the run depends on this, and the workflow's version is the one there.
+    pub(crate) fn pins_next(&self, pins: &Pins) -> Result<(), Error> {
+        let json = Journal::json(pins)?;
         let mut log = self.log();
-        log.summary.version = version.to_owned();
+        log.summary.version.clone_from(&pins.version);
         log.summary.pins_at = Some(log.seq);
+        log.pins_next = Some(json);
+        Ok(())
     }
 
     /// Writes a snapshot of the run as its log has it now, though nothing is decided: it costs the entries since the one
@@ -46,7 +50,9 @@ impl Local {
         while let Some(seq) = read.decisions.get(&number) {
             let unreadable = || Error::OfTheRun(format!("the decision {number} cannot be read"));
             for event in self.journal.decision::<Event>(self.run, *seq)?.ok_or_else(unreadable)? {
-                state.apply(&event);
+                if !state.apply(&event) {
+                    return Err(Error::OfTheRun(format!("an event of the decision {number} does not fit")));
+                }
             }
             number += 1;
         }

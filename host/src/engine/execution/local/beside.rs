@@ -53,7 +53,14 @@ impl Log {
 
 impl Local {
     /// What can be made again from a state and is written with it: summary, timer, snapshot, the mark of an open run.
-    pub(super) fn beside(&self, log: &Log, number: u64, write: &mut Write, state: &State) -> Result<Beside, Error> {
+    /// `number` is the decision's, and `next_seq` that of the entry that will come behind it.
+    pub(super) fn beside(
+        &self,
+        log: &Log,
+        (number, next_seq): (u64, u64),
+        write: &mut Write,
+        state: &State,
+    ) -> Result<Beside, Error> {
         let (stored, wanted) = log.timer;
         if stored != wanted {
             if let Some(at) = stored {
@@ -95,7 +102,7 @@ impl Local {
             let before = write.bytes() as u64;
             if let Some(state_now) = small_enough(log, state)? {
                 let snapshot = journal::Snapshot {
-                    seq: log.seq + 1,
+                    seq: next_seq,
                     // Never by digest: it replaces the one before it, and that one must leave nothing behind.
                     state: state_now,
                     log: log.index(state, number + 1),

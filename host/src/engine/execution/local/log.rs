@@ -48,6 +48,8 @@ pub(super) struct Log {
     pub(super) summary: journal::Summary,
     /// What somebody asks of the run, until it is decided: kept with the decision, and not at all where there is none.
     pub(super) asked: Option<Asked>,
+    /// What the run depends on from the next decision on: kept with it.
+    pub(super) pins_next: Option<Json>,
     /// The executions whose call waits for a person.
     pub(super) parked: HashSet<ExecutionKey>,
     /// The place in a group that the run's mark names.
@@ -119,6 +121,7 @@ impl Log {
             is_ending: false,
             summary,
             asked: None,
+            pins_next: None,
             parked: HashSet::new(),
             place: None,
             unread: 0,
@@ -347,7 +350,7 @@ impl Log {
                     self.slices.insert(call, seq);
                 }
             }
-            Entry::Accepted { .. } | Entry::Note { .. } => {}
+            Entry::Accepted { .. } | Entry::Pinned { .. } | Entry::Note { .. } => {}
         }
     }
 }
