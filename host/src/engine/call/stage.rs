@@ -78,6 +78,7 @@ impl Stage {
 
 /// How a guest was left.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a guest, taken apart at once")]
 pub(super) enum Left {
     /// It came to its end, or was trapped.
     Ran(Result<Result<String, String>, Trap>),
@@ -104,6 +105,7 @@ pub(super) struct Met {
 
 /// What follows.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a guest, taken apart at once")]
 pub(super) enum Then {
     /// This is what the guest answered.
     Read(Result<String, String>),
