@@ -69,7 +69,7 @@ fn attack_a_run_that_waits_for_room_is_cancelled_and_takes_back_what_it_did() {
 
 /// An order that does not end the run ends no call of it either: what could not be begun is begun anew.
 #[test]
-fn attack_a_run_that_is_given_another_order_while_it_waits_for_room_loses_no_message() {
+fn house_d9_a_run_that_is_given_another_order_while_it_waits_for_room_loses_no_message() {
     let slack = Slack::start();
     let life = Life::start(fresh(), &slack);
     let workflow = life.apply(TASKS);

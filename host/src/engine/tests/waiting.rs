@@ -157,7 +157,7 @@ fn the_attempts_of_a_call_are_counted_over_being_put_down() {
 
 /// What came of the last attempt counts, though nobody of the run is in memory any more to be told.
 #[test]
-fn the_last_attempt_that_fails_while_its_run_is_put_down_parks_it() {
+fn house_d8_the_last_attempt_that_fails_while_its_run_is_put_down_parks_it() {
     let slack = Slack::start();
     let limits = Limits { slack_attempts_max: 1, ..Limits::default() };
     let life = Life::start_with(fresh(), limits, &slack);
