@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellhop_core::diagnostic::code as table;
 use bellhop_core::fault;
+use bellhop_slack::catalog::{Catalog, outcome};
 use bellhop_tests::code::{self, Row};
 use bellhop_tests::project::{self, File};
 use proc_macro2::{Delimiter, TokenTree};
@@ -256,13 +257,35 @@ fn codes() -> BTreeMap<String, Vec<String>> {
     for code in fault::reserved().chain(fault::of_calls()) {
         found.entry(code.to_owned()).or_default().push("host/core/src/fault.rs".to_owned());
     }
-    for code in bellhop_slack::catalog::outcome::codes() {
+    for code in outcome::codes() {
         found.entry(code.to_owned()).or_default().push("host/slack/catalog/errors.json".to_owned());
     }
     for entry in table::ALL {
         found.entry(entry.code.0.to_owned()).or_default().push("the table of codes".to_owned());
     }
     found
+}
+
+/// What the host calls for itself, the catalog says by what it is for. The demo and the bench look at the simulator.
+#[test]
+fn house_b7_methods_of_slack_are_named_in_the_catalog_alone() {
+    let names: BTreeSet<&str> =
+        Catalog::built_in().methods().flat_map(|method| [method.name.as_str(), method.function.as_str()]).collect();
+    assert!(names.contains("chat.postMessage") && names.contains("chat.post-message"));
+    let files: Vec<File> = sources()
+        .into_iter()
+        .filter(|file| file.path.starts_with("host/core/src/") || file.path.starts_with("host/src/"))
+        .filter(|file| !file.path.starts_with("host/src/cli/") && !is_test_file(&file.path))
+        .collect();
+    assert!(files.len() > 100, "only {} files", files.len());
+    let mut found = Vec::new();
+    for file in &files {
+        for row in rows(file).iter().filter(|row| !row.test) {
+            let named = row.tokens.iter().filter_map(code::text).filter(|text| names.contains(text.as_str()));
+            found.extend(named.map(|name| format!("{}: {name}", file.path)));
+        }
+    }
+    report("methods of Slack that are named outside of the catalog", &found);
 }
 
 /// The SDK knows no host; its plugins declare what the host's table says.

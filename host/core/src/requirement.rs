@@ -279,6 +279,10 @@ pub struct Method {
 pub struct Rules {
     /// By provider name of the method.
     pub methods: BTreeMap<String, Method>,
+    /// The methods, as guests import them, that the host calls for itself, by what it wants: `notify` tells people of a
+    /// run, and a word of `x-bellhop` finds the id of such a name. No plugin asks for these, and no grant covers them.
+    #[serde(default)]
+    pub own: BTreeMap<String, String>,
 }
 
 impl Rules {

@@ -2,7 +2,7 @@
 
 use bellhop_core::requirement::{Kind, Method, Rules};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Own};
 
 /// What preflight is given: every method that guests can import, without anything that only Slack's room needs.
 #[must_use]
@@ -28,5 +28,6 @@ pub fn rules(catalog: &Catalog) -> Rules {
             (m.name.clone(), rule)
         })
         .collect();
-    Rules { methods }
+    let own = Own::ALL.into_iter().filter_map(|own| Some((own.word().to_owned(), catalog.own(own)?.function.clone())));
+    Rules { methods, own: own.collect() }
 }

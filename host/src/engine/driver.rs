@@ -1,6 +1,6 @@
 //! Carries one run: has what is pending under way, brings what happens to the core, keeps what it decides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
@@ -93,6 +93,8 @@ type UnderWay = Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>;
 struct Calls {
     wishes: BTreeMap<FrameId, watch::Sender<Wish>>,
     futures: FuturesUnordered<UnderWay>,
+    /// Those that ended while the driver waited for something else.
+    ended: VecDeque<(FrameId, CallEnd)>,
 }
 
 impl Calls {
@@ -116,9 +118,33 @@ impl Calls {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.ended.is_empty() && self.futures.is_empty()
+    }
+
+    /// The next that ends; none where none is under way.
+    async fn next(&mut self) -> Option<(FrameId, CallEnd)> {
+        match self.ended.pop_front() {
+            Some(ended) => Some(ended),
+            None => self.futures.next().await,
+        }
+    }
+
+    /// What `work` gives. The calls go on meanwhile, because an answer that waits too long looks like one that never came.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(ended) = self.futures.next(), if !self.futures.is_empty() => self.ended.push_back(ended),
+            }
+        }
+    }
+
     /// Ready when none is under way.
-    async fn ended(&mut self) {
-        while self.futures.next().await.is_some() {}
+    async fn all_ended(&mut self) {
+        while self.next().await.is_some() {}
     }
 }
 
@@ -139,7 +165,7 @@ pub(crate) async fn drive<E: Execution>(
         Err(panic) => {
             if !planted(Plant::LeaveCallsUnderWay) {
                 calls.put_down();
-                calls.ended().await;
+                calls.all_ended().await;
             }
             resume_unwind(panic);
         }
@@ -148,7 +174,7 @@ pub(crate) async fn drive<E: Execution>(
         Err(_) if planted(Plant::LeaveCallsUnderWay) => {}
         Err(Error::TooLarge { .. } | Error::OfTheRun(_) | Error::Later(_)) => {
             calls.put_down();
-            calls.ended().await;
+            calls.all_ended().await;
         }
         // The process ends.
         Ok(_) | Err(Error::Stopping | Error::Store(_)) => {}
@@ -195,8 +221,8 @@ async fn carry<E: Execution>(
         }
         // What is left to hand over when a run is put down looks later as if it had been, and the process had died. One that
         // has come to its end meanwhile has ended: what it held is let go.
-        debug_assert!(state.ended().is_none() || calls.futures.is_empty(), "a run ends after its calls");
-        if draining && calls.futures.is_empty() && notice.is_none() && state.ended().is_none() {
+        debug_assert!(state.ended().is_none() || calls.is_empty(), "a run ends after its calls");
+        if draining && calls.is_empty() && notice.is_none() && state.ended().is_none() {
             port.settled().await?;
             return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
         }
@@ -218,16 +244,16 @@ async fn carry<E: Execution>(
             (Cause::Start, None)
         } else if let Some(notice) = notice {
             // What is handed over is on record before it leaves.
-            port.settled().await?;
+            calls.beside(port.settled()).await?;
             let number = notice.number;
-            invoker.notify(notice, taken_up.remove(&number)).await?;
+            calls.beside(invoker.notify(notice, taken_up.remove(&number))).await?;
             pass(Point::HandedOver);
             (Cause::Noticed { number }, None)
         } else {
-            let resting = calls.futures.is_empty() && !goes_on;
+            let resting = calls.is_empty() && !goes_on;
             tokio::select! {
                 biased;
-                Some((frame, end)) = calls.futures.next(), if !calls.futures.is_empty() => {
+                Some((frame, end)) = calls.next(), if !calls.is_empty() => {
                     calls.wishes.remove(&frame);
                     match end {
                         CallEnd::Returned(result) => (Cause::Returned { frame, result }, None),
@@ -263,12 +289,13 @@ async fn carry<E: Execution>(
         };
         let woken = matches!(cause, Cause::Wake);
         let at = port.now();
-        let decided = deciding.decide(&state, at, port.entropy(), cause).await;
+        let decided = calls.beside(deciding.decide(&state, at, port.entropy(), cause)).await;
         let has_decided = decided.is_some();
         if let Some(decided) = decided {
             state = Arc::new(decided.after);
             port.timer(wake(&state));
-            port.keep(decisions, Decision { events: decided.events, after: state.clone() }).await?;
+            let decision = Decision { events: decided.events, after: state.clone() };
+            calls.beside(port.keep(decisions, decision)).await?;
             decisions += 1;
             if state.is_unfinished() {
                 // Whoever else has something to do on this thread goes first.
@@ -280,7 +307,7 @@ async fn carry<E: Execution>(
             port.rearm();
         }
         if let Some(acknowledge) = acknowledge {
-            port.settled().await?;
+            calls.beside(port.settled()).await?;
             if state.ended().is_some() {
                 invoker.ended();
             }
@@ -354,4 +381,41 @@ pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decision
         decisions += 1;
     }
     Ok(decisions)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A call that waits for `answer`.
+    fn call(frame: u32, answer: oneshot::Receiver<()>) -> UnderWay {
+        Box::pin(async move {
+            answer.await.unwrap();
+            (FrameId(frame), CallEnd::PutDown)
+        })
+    }
+
+    #[tokio::test]
+    async fn calls_go_on_while_their_driver_waits_for_something_else() {
+        let mut calls = Calls::default();
+        assert!(calls.next().await.is_none());
+        let (first, answered) = oneshot::channel();
+        calls.futures.push(call(1, answered));
+        let (second, answered) = oneshot::channel();
+        calls.futures.push(call(2, answered));
+        // The work ends when the first call has taken its answer.
+        first.send(()).unwrap();
+        let work = async {
+            tokio::task::yield_now().await;
+            "done"
+        };
+        assert_eq!(calls.beside(work).await, "done");
+        assert!(!calls.is_empty() && calls.futures.len() == 1, "the first has ended, and is told");
+        assert_eq!(calls.next().await.unwrap().0, FrameId(1));
+        second.send(()).unwrap();
+        assert_eq!(calls.next().await.unwrap().0, FrameId(2));
+        assert!(calls.is_empty());
+    }
 }

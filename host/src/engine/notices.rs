@@ -12,8 +12,8 @@ use bellhop_core::id::RunId;
 use bellhop_core::requirement::Tenant;
 use bellhop_core::run::Notice;
 use bellhop_core::time::Timestamp;
-use bellhop_slack::catalog::Method;
 use bellhop_slack::catalog::outcome::{Kind, classify};
+use bellhop_slack::catalog::{Method, Own};
 use bellhop_slack::client::Failure;
 use bellhop_slack::reconcile::{self, Verdict};
 use futures_util::StreamExt as _;
@@ -28,9 +28,6 @@ use super::gateway::Connected;
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::key::{self, Key, Space};
 use crate::journal::{self, Journal, Write};
-
-/// The method by which people are told; preflight judges just this one.
-const METHOD: &str = "chat.post-message";
 /// Runs named in a message about many.
 const NAMED_MAX: usize = 5;
 /// Notices removed in one batch: others' writes come in between.
@@ -427,8 +424,8 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let notice = &first.notice;
-        let Some(method) = gateway.catalog.by_function(METHOD) else {
-            return Ok(Told::Never(format!("the catalog has no `{METHOD}`")));
+        let Some(method) = gateway.catalog.own(Own::Notify) else {
+            return Ok(Told::Never("the catalog has no method to tell people by".to_owned()));
         };
         let connection = match self.way_of(notice, method) {
             Ok(connection) => connection,
@@ -439,7 +436,7 @@ impl Engine {
         if let Some(at) = first.sending.filter(|_| !planted(Plant::TellUnseen)) {
             // It was this process that sent it, then that is some time ago; or the one before.
             self.services.quiet_since(self.services.began).await;
-            let (function, connected) = (METHOD.to_owned(), notice.connection.clone());
+            let (function, connected) = (method.function.clone(), notice.connection.clone());
             let intent = Intent { hash: String::new(), at, function, connection: connected };
             let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
             match read_back(&self.services, &connection, &doubt, first.run).await {

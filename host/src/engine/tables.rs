@@ -127,9 +127,10 @@ impl Engine {
 
     /// The names and ids that a connection lists.
     async fn listed(&self, connection: &Connected, named: Named) -> Listed {
-        let Some((method, list, mut arguments)) = named.listing() else { return Listed::Never };
+        let Some((own, list, mut arguments)) = named.listing() else { return Listed::Never };
         let services = &self.services;
-        let Some(asked) = services.gateway.catalog.by_name(method) else { return Listed::Never };
+        let Some(asked) = services.gateway.catalog.own(own) else { return Listed::Never };
+        let method = &asked.name;
         let org = connection.facts.kind == Kind::GridOrg;
         if connection.token(asked).is_none() || (asked.needs_workspace_on_org && org) {
             return Listed::Never;

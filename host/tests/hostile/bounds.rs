@@ -19,7 +19,7 @@ pub(crate) struct Bounds {
     pub(crate) memory_mb_max: u64,
     /// From the start of the process after a kill until it is ready.
     pub(crate) ready_max: Duration,
-    /// Nothing new is begun after this.
+    /// No generated case is begun after this.
     pub(crate) in_all_max: Option<Duration>,
     /// Generated cases, unless another number is asked for.
     pub(crate) generated: usize,

@@ -1,6 +1,5 @@
-//! The calls that the host itself makes for a workflow: no plugin asks for them, and no grant of a plugin covers them.
-//!
-//! These are the only names of a provider's methods in this crate; they are looked up in the rules like all others.
+//! The calls that the host itself makes for a workflow: no plugin asks for them, and no grant of a plugin covers them. Which
+//! methods these are, the rules say.
 
 use serde_json::Value;
 
@@ -8,21 +7,11 @@ use super::guard::{Data, Guards};
 use crate::definition::Call;
 use crate::expression::{Content, Template};
 use crate::manifest::{Action, Alternative, DeclaredCall, Effect, When as Occurs};
-use crate::requirement::{Connection, Kind};
-
-/// By which the host tells people of a fault.
-const NOTIFY_FUNCTION: &str = "chat.post-message";
-
-/// By which the host finds the id of what is written as a name, by the word of `x-bellhop` in an input's schema.
-const RESOLVERS: [(&str, &str); 4] = [
-    ("channel", "conversations.list"),
-    ("user", "users.lookup-by-email"),
-    ("usergroup", "usergroups.list"),
-    ("workspace", "auth-teams.list"),
-];
+use crate::requirement::{Connection, Kind, Rules};
 
 /// What `onFault.notify` is, in the words of a manifest.
-pub(super) fn notify_action() -> Action {
+pub(super) fn notify_action(rules: &Rules) -> Action {
+    let by = rules.own.get("notify").cloned().into_iter();
     Action {
         name: "onFault.notify".to_owned(),
         title: String::new(),
@@ -37,7 +26,7 @@ pub(super) fn notify_action() -> Action {
         errors: Vec::new(),
         calls: vec![Alternative {
             on: Kind::ALL.to_vec(),
-            methods: vec![DeclaredCall { function: NOTIFY_FUNCTION.to_owned(), when: Occurs::Always }],
+            methods: by.map(|function| DeclaredCall { function, when: Occurs::Always }).collect(),
         }],
     }
 }
@@ -78,24 +67,17 @@ fn word_of<'a>(root: &'a Value, field: &'a Value) -> Option<&'a str> {
     direct(field).or_else(|| forms.into_iter().find_map(direct))
 }
 
-/// The method, as guests import it, by which the host finds the id of a name in a field marked with `x-bellhop: word`.
-/// Whoever resolves names calls these and no others, since these are judged.
-#[must_use]
-pub fn resolver(word: &str) -> Option<&'static str> {
-    RESOLVERS.iter().find(|(w, _)| *w == word).map(|(_, function)| *function)
-}
-
 /// The reads by which the host finds the ids of names in these fields: surely where the value is known.
-pub(super) fn reads(fields: &[(&str, &str, Data)]) -> Vec<DeclaredCall> {
+pub(super) fn reads(rules: &Rules, fields: &[(&str, &str, Data)]) -> Vec<DeclaredCall> {
     let mut reads: Vec<DeclaredCall> = Vec::new();
     for (_, word, value) in fields {
-        let Some(function) = resolver(word) else { continue };
+        let Some(function) = rules.own.get(*word) else { continue };
         let when = match value {
             Data::Known(Value::String(text)) if is_name(word, text) => Occurs::Always,
             Data::Known(_) => continue,
             Data::FromInput | Data::Unknown => Occurs::Maybe,
         };
-        match reads.iter_mut().find(|r| r.function == function) {
+        match reads.iter_mut().find(|r| r.function == *function) {
             Some(read) if when == Occurs::Always => read.when = when,
             Some(_) => {}
             None => reads.push(DeclaredCall { function: function.to_owned(), when }),

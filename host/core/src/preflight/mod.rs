@@ -31,7 +31,6 @@ mod whole;
 
 pub use alias::{Column, Table, aliases};
 pub use call::{CallQuestion, judge_call};
-pub use host_call::resolver;
 pub use installed::{Missing, Plugin, Plugins, Resolved, compare_versions};
 pub use outline::Outline;
 

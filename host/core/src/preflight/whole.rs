@@ -27,7 +27,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 const DECLARED_POINTER: &str = "/document/metadata/bellhop/connections";
 
 pub(super) fn judge(question: &Question<'_>) -> Report {
-    let notify = host_call::notify_action();
+    let notify = host_call::notify_action(question.rules);
     let mut judge = Judge::new(question, &notify);
     judge.aliases();
     let guards = judge.guards();

@@ -6,6 +6,7 @@
 mod entry;
 pub mod family;
 pub mod outcome;
+pub mod own;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,6 +15,7 @@ use bellhop_core::requirement::{Access, Plan};
 use serde::{Deserialize, Serialize};
 
 pub use family::Family;
+pub use own::Own;
 
 /// Which of Slack's three services answers a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::requirement::{Arguments, Grant, Permits};
-use bellhop_slack::catalog::Method;
+use bellhop_slack::catalog::{Method, Own};
 use serde_json::{Value, json};
 
 use super::known::Within;
@@ -48,7 +48,7 @@ pub(super) async fn names<E: Execution>(
             let workspace = arguments.get("team_id").and_then(Value::as_str);
             let within = Within::of(&scope.connection.facts, workspace);
             let known = services.names.name_of(within.as_ref(), id, scope.port.now());
-            let found = match (known, services.gateway.catalog.by_name("conversations.info")) {
+            let found = match (known, services.gateway.catalog.own(Own::ChannelName)) {
                 (Some(name), _) => Ok(name),
                 (None, Some(asked)) => {
                     let arguments = json!({ "channel": id });

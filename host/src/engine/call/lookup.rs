@@ -10,7 +10,7 @@ use bellhop_core::fault::{Class, Fault, SlackAnswer};
 use bellhop_core::requirement::{Availability, Kind};
 use bellhop_core::time::Timestamp;
 use bellhop_slack::catalog::outcome::{self, classify};
-use bellhop_slack::catalog::{Method, Transport};
+use bellhop_slack::catalog::{Method, Own, Transport};
 use bellhop_slack::client as slack;
 use serde_json::{Value, json};
 
@@ -102,14 +102,15 @@ async fn in_list<E: Execution>(
     scope: &Scope<E>,
     name: &Name<'_>,
     plain: &str,
-    (method, list, mut arguments): (&str, &str, Value),
+    (own, list, mut arguments): (Own, &str, Value),
     input: &Value,
     now: Timestamp,
 ) -> Result<String, Unresolved> {
     let (services, named, facts) = (&scope.services, name.named, &scope.connection.facts);
-    let Some(asked) = services.gateway.catalog.by_name(method) else {
-        return Err(untold(scope, name, &format!("there is no method {method}")));
+    let Some(asked) = services.gateway.catalog.own(own) else {
+        return Err(untold(scope, name, "there is no method for that"));
     };
+    let method = &asked.name;
     let mut workspace = None;
     if asked.needs_workspace_on_org && facts.kind == Kind::GridOrg {
         // Which workspace the names are of, the input says.
@@ -229,9 +230,9 @@ async fn person<E: Execution>(
     if let Some(id) = services.names.get(within.as_ref(), Named::User, email, now) {
         return Ok(id);
     }
-    let by_email = services.gateway.catalog.by_name("users.lookupByEmail");
+    let by_email = services.gateway.catalog.own(Own::User);
     let by_email = by_email.filter(|method| scope.connection.token(method).is_some());
-    let scim = services.gateway.catalog.by_name("scim.v2.get.Users").filter(|method| provisions(scope, method));
+    let scim = services.gateway.catalog.own(Own::ProvisionedUser).filter(|method| provisions(scope, method));
     let (mut is_nobody, mut kept_back) = (None, None);
     // Slack's own look-up knows no deactivated people; the provisioning interface does, where there is one.
     for (method, arguments) in [(by_email, json!({ "email": email })), (scim, json!({ "filter": filter_of(email) }))] {

@@ -8,6 +8,7 @@ use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::pointer;
 use bellhop_core::run::{Action, Calling, ExecutionKey};
+use bellhop_slack::catalog::Own;
 use serde_json::{Value, json};
 
 use super::lookup;
@@ -86,15 +87,15 @@ impl Named {
     }
 
     /// The method that lists such things, where in its answer, and its arguments. People are found by their e-mail.
-    pub(crate) fn listing(self) -> Option<(&'static str, &'static str, Value)> {
+    pub(crate) fn listing(self) -> Option<(Own, &'static str, Value)> {
         Some(match self {
             Self::Channel => (
-                "conversations.list",
+                Own::Channel,
                 "channels",
                 json!({ "types": "public_channel,private_channel", "exclude_archived": true, "limit": 200 }),
             ),
-            Self::Usergroup => ("usergroups.list", "usergroups", json!({ "include_disabled": true })),
-            Self::Workspace => ("auth.teams.list", "teams", json!({ "limit": 100 })),
+            Self::Usergroup => (Own::Usergroup, "usergroups", json!({ "include_disabled": true })),
+            Self::Workspace => (Own::Workspace, "teams", json!({ "limit": 100 })),
             Self::User => return None,
         })
     }
