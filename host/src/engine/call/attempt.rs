@@ -83,7 +83,7 @@ impl<E: Execution> Attempt<E> {
             Err(Unresolved::Fault(fault) | Unresolved::Nobody(fault)) => {
                 return CallEnd::Returned(Returned::Fault(fault));
             }
-            Err(Unresolved::Stopped(stopped)) => return self.unnamed(stopped),
+            Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
         self.stage.is_named();
         if !planted(Plant::DropExclusiveKey) {
@@ -285,15 +285,13 @@ impl<E: Execution> Attempt<E> {
         match self.leaves_earlier().await {
             Ok(true) => self.deeds.note_left(),
             Ok(false) => {}
-            Err(Stopped::Failed(error)) => return CallEnd::Failed(error),
-            Err(Stopped::Park(parking)) => return CallEnd::Park(parking),
-            Err(Stopped::PutDown | Stopped::Unread) => return CallEnd::PutDown,
+            Err(stopped) => return self.stopped(stopped),
         }
         end
     }
 
-    /// Its names could not be looked up. It has not begun.
-    fn unnamed(&self, stopped: Stopped) -> CallEnd {
+    /// What it needed beside its guest could not be had.
+    fn stopped(&self, stopped: Stopped) -> CallEnd {
         match stopped {
             Stopped::Park(parking) => CallEnd::Park(parking),
             Stopped::PutDown if self.scope.wish() == Wish::Stop => self.nothing_done(),
