@@ -283,14 +283,9 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
             "no token that makes tokens is without an end; make one while the host is stopped: bellhop token create --offline --name NAME --scope tokens:admin"
         );
     }
-    let first_token = if tokens.is_empty() {
-        let scopes = everything();
-        let (now, entropy) = (engine.services.clock.now(), engine.services.entropy.next_wide());
-        let created = engine.tokens.create("first operator", scopes, None, now, entropy).await;
-        Some(created.map_err(|e| Error::Store(e.to_string()))?.1)
-    } else {
-        None
-    };
+    let (now, entropy) = (engine.services.clock.now(), engine.services.entropy.next_wide());
+    let created = engine.tokens.create_first("first operator", everything(), now, entropy).await;
+    let first_token = created.map_err(|e| Error::Store(e.to_string()))?.map(|(_, secret)| secret);
     let api = crate::api::Options { trusted_proxies: options.trusted_proxies.clone() };
     Ok(Host { engine, address, first_token, provided, listeners: Listeners { main: listener, metrics }, api })
 }

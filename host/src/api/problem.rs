@@ -382,6 +382,11 @@ impl From<journal::Error> for Problem {
             journal::Error::Store(error @ journal::store::Error::NoRoom { .. }) => {
                 Self::later(DISK_FULL, format!("nothing was kept: {error}"), Duration::from_secs(30))
             }
+            journal::Error::Store(journal::store::Error::Refused { .. }) => Self::later(
+                UNAVAILABLE,
+                "nothing was kept: others have changed each time what this rests on",
+                Duration::from_secs(1),
+            ),
             journal::Error::Store(journal::store::Error::TooLarge { what, bytes, bytes_max }) => Self::new(
                 BODY_TOO_LARGE,
                 format!("nothing was kept: {what} would have {bytes} bytes, at most {bytes_max} can be stored"),

@@ -51,7 +51,7 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
         inline: None,
         workflow: workflow.clone(),
         version: version.clone(),
-        input: form.needed("input", "the workflow's input").unwrap_or(Value::Null),
+        input: Arc::new(form.needed("input", "the workflow's input").unwrap_or(Value::Null)),
         connections: form.text_map("connections"),
         labels: labels(&mut form, labels_max),
         idempotency_key,

@@ -10,16 +10,19 @@ use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
 use bellhop_core::requirement::{Connection, Tenant};
-use bellhop_core::run::{self, Cause, Event, Facts, OwnKey, State, Status};
+use bellhop_core::run::{Cause, Event, Facts, OwnKey, State, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::blocked::Pinned;
+use super::call::Granted;
 use super::definitions::{Definition, Definitions};
 use super::execution::Signal;
+use super::idempotency::Once;
+use super::places::Place;
 use super::runs::Begun;
-use super::summary::{self, Bound};
+use super::summary;
 use super::{Engine, lacking};
 use crate::faults::{Plant, Point, pass, planted};
 use crate::journal::{self, Content, Entry, Journal, Open, Summary, Write, key};
@@ -35,7 +38,7 @@ pub(crate) struct Trigger {
     /// Which version; the latest unless said.
     pub(crate) version: Option<String>,
     /// The input.
-    pub(crate) input: Value,
+    pub(crate) input: Arc<Value>,
     /// Connections by alias.
     pub(crate) connections: BTreeMap<String, String>,
     /// For lists.
@@ -82,7 +85,7 @@ pub(crate) fn of_action(
     Ok(Trigger {
         workflow,
         version: None,
-        input: input.clone(),
+        input: Arc::new(input.clone()),
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: None,
@@ -198,12 +201,14 @@ pub(super) fn tenants<'c>(connections: impl Iterator<Item = &'c Connection>) -> 
     connections.filter_map(|connection| Some((connection.name.clone(), connection.tenant()?))).collect()
 }
 
-/// What a key says of a trigger.
-enum Once {
-    /// It is the first with this key, or the first in this revision: the run of the one before makes room.
-    First { superseded: Option<RunId> },
-    /// The run was started before.
-    Again(Accepted),
+/// What is written when a run is accepted, besides what is decided of it at once.
+struct FirstRecords {
+    pins: Pins,
+    state: State,
+    summary: Summary,
+    granted: Granted,
+    /// The bindings of its keys, and what it names that is large.
+    write: Write,
 }
 
 /// The codes of refused inputs.
@@ -231,184 +236,194 @@ impl Engine {
         if self.is_draining() {
             return Err(Refused::Unavailable("the host is stopping".to_owned()));
         }
-        let _turn = match &trigger.idempotency_key {
-            None => None,
-            Some(idempotency) => {
-                let turn = self.triggers.lock(format!("{}\n{idempotency}", trigger.workflow)).await;
-                if let Once::Again(accepted) = self.once(&trigger.workflow, idempotency, trigger.body, None).await? {
-                    return Ok(accepted);
-                }
-                Some(turn)
+        let mut tries = 1;
+        loop {
+            match self.accept(&trigger, block).await {
+                Err(Refused::Journal(error)) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,
+                answer => return answer,
             }
-        };
-        let definition = match &trigger.inline {
-            Some(definition) => definition.clone(),
-            None => {
-                let found = self.services.definitions.find(&trigger.workflow, trigger.version.as_deref())?;
-                found.ok_or_else(|| {
-                    let version = trigger.version.as_ref().map(|v| format!(" in version {v}")).unwrap_or_default();
-                    Refused::Unknown(format!("{}{version}", trigger.workflow))
-                })?
+        }
+    }
+
+    /// Accepts a run, unless somebody binds a key of the trigger meanwhile: then the journal refuses it, and it is to be
+    /// decided anew.
+    async fn accept(self: &Arc<Self>, trigger: &Trigger, block: bool) -> Result<Accepted, Refused> {
+        let mut firsts = Vec::new();
+        if let Some(key) = &trigger.idempotency_key {
+            match self.once(&trigger.workflow, key, trigger.body, None).await? {
+                Once::Again(accepted) => return Ok(accepted),
+                Once::First(first) => firsts.extend((!planted(Plant::ForgetIdempotencyKey)).then_some(first)),
             }
-        };
+        }
+        let definition = self.definition_of(trigger)?;
         self.check_input(&definition, &trigger.input)?;
         let own = self.own_key(&definition, &trigger.input)?;
-        let (_own_turn, superseded) = match &own {
-            None => (None, None),
-            Some(OwnKey { key, revision }) => {
-                let name = summary::own_name(key);
-                let turn = self.triggers.lock(format!("{}\n{name}", trigger.workflow)).await;
-                let body = Digest::of_json(&trigger.input);
-                match self.once(&trigger.workflow, &name, body, *revision).await? {
-                    Once::Again(accepted) => return Ok(accepted),
-                    Once::First { superseded } => (Some(turn), superseded),
-                }
+        if let Some(OwnKey { key, revision }) = &own {
+            let body = Digest::of_json(&trigger.input);
+            match self.once(&trigger.workflow, &summary::own_name(key), body, *revision).await? {
+                Once::Again(accepted) => return Ok(accepted),
+                Once::First(first) => firsts.push(first),
             }
-        };
+        }
         // A run that was started before is given also when no more may be open.
         let max = self.services.limits.open_runs_max;
         let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
-        let (report, tables) = self.judge(&definition, &trigger, When::Trigger)?;
-        let blocked = report.plan.is_none();
+        let (report, tables) = self.judge(&definition, trigger, When::Trigger)?;
+        let Report { plan, diagnostics, .. } = report;
         let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
         let masked = |all: Vec<Diagnostic>| all.into_iter().map(|one| mask.diagnostic(one)).collect::<Vec<_>>();
-        let Pinned { connections, chosen, actions, granted } = match &report.plan {
-            Some(plan) => self.pinned(plan)?,
-            None if block => self.pinned_while_blocked(&definition, &trigger.connections)?,
-            None => return Err(Refused::Preflight(masked(report.diagnostics))),
+        let (mut pinned, blocked_by) = match plan {
+            Some(plan) => (self.pinned(&plan)?, None),
+            None if block => (self.pinned_while_blocked(&definition, &trigger.connections)?, Some(&diagnostics)),
+            None => return Err(Refused::Preflight(masked(diagnostics))),
         };
 
         let now = self.services.clock.now();
+        let superseded = firsts.iter().find_map(|first| first.superseded);
         let run = self.new_run(now, superseded);
         let mut write = Write::new();
-        let journal = &self.services.journal;
+        for first in &firsts {
+            first.bind(run, &mut write)?;
+        }
+        let granted = std::mem::take(&mut pinned.granted);
+        let pins = self.pins(trigger, &definition, (run, now), (pinned, &tables, blocked_by.is_some()), &mut write)?;
+        let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
+        let facts = self.facts(&pins, &definition, trigger.input.clone(), &tables)?;
+        let summary = Summary {
+            labels: trigger.labels.iter().map(|(name, value)| (name.clone(), mask.text(value))).collect(),
+            idempotency_key: trigger.idempotency_key.clone(),
+            own_key: own.map(|own| own.key),
+            ..Summary::new(
+                Status::Running,
+                pins.workflow.namespace.clone(),
+                pins.workflow.name.clone(),
+                pins.version.clone(),
+                now,
+            )
+        };
+        let first = FirstRecords { pins, state: State::new(facts), summary, granted, write };
+        match blocked_by {
+            None => self.begins(first, place).await?,
+            Some(diagnostics) => self.waits_for_remedy(first, diagnostics, place).await?,
+        }
+        if let Some(old) = superseded {
+            self.supersede(old, run).await;
+        }
+        // What keeps a blocked run is shown with it, for as long as it does.
+        let warnings = if blocked_by.is_some() { Vec::new() } else { masked(diagnostics) };
+        Ok(Accepted { run, replayed: false, warnings })
+    }
+
+    /// The definition that a trigger asks for.
+    fn definition_of(&self, trigger: &Trigger) -> Result<Arc<Definition>, Refused> {
+        if let Some(definition) = &trigger.inline {
+            return Ok(definition.clone());
+        }
+        let found = self.services.definitions.find(&trigger.workflow, trigger.version.as_deref())?;
+        found.ok_or_else(|| {
+            let version = trigger.version.as_ref().map(|v| format!(" in version {v}")).unwrap_or_default();
+            Refused::Unknown(format!("{}{version}", trigger.workflow))
+        })
+    }
+
+    /// Everything that a new run depends on. What is large goes into `write`.
+    fn pins(
+        &self,
+        trigger: &Trigger,
+        definition: &Definition,
+        (run, accepted_at): (RunId, Timestamp),
+        (pinned, tables, blocked): (Pinned, &Tables, bool),
+        write: &mut Write,
+    ) -> Result<Pins, Refused> {
         if trigger.inline.is_some() {
             // Nobody has put it: the run is what keeps it.
             write.blob(definition.source.text.as_bytes());
         }
-        let table_digests = tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
+        let Pinned { connections, chosen, actions, granted: _ } = pinned;
         let tenants = if blocked {
             let present = self.services.gateway.connections();
             tenants(present.iter().map(|connected| &connected.facts))
         } else {
             tenants(connections.values())
         };
-        let pins = Pins {
+        Ok(Pins {
             run,
             workflow: definition.workflow.document.name.clone(),
             version: definition.workflow.document.version.clone(),
             definition: definition.digest,
             file: definition.source.file.clone(),
-            input: journal.content(&mut write, &trigger.input)?,
+            input: self.services.journal.content(write, &*trigger.input)?,
             connections,
             tenants,
             chosen,
             actions,
-            tables: table_digests,
+            tables: tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect(),
             host: env!("CARGO_PKG_VERSION").to_owned(),
             evaluator: crate::sandbox::expression::Expressions::version(),
-            accepted_at: now,
+            accepted_at,
             blocked,
             labels: trigger.labels.clone(),
             idempotency_key: trigger.idempotency_key.clone(),
             asked: if blocked { trigger.connections.clone() } else { BTreeMap::new() },
             by: trigger.by.clone(),
-        };
-        let workflow = pins.workflow.clone();
-        let mut summary = Summary {
-            labels: trigger.labels.iter().map(|(name, value)| (name.clone(), mask.text(value))).collect(),
-            idempotency_key: trigger.idempotency_key.clone(),
-            own_key: own.as_ref().map(|own| own.key.clone()),
-            ..Summary::new(Status::Running, workflow.namespace, workflow.name, pins.version.clone(), now)
-        };
-        write.put(&key::listing(now, run), &Value::Null)?;
-        write.put(&key::open(run), &Open::default())?;
-        if let Some(idempotency) = &trigger.idempotency_key
-            && !planted(Plant::ForgetIdempotencyKey)
-        {
-            let bound = key::idempotency(&summary.namespace, &summary.name, idempotency);
-            write.put(&bound, &Bound { body: trigger.body, run, revision: None })?;
-        }
-        if let Some(OwnKey { key, revision }) = own {
-            let bound = key::idempotency(&summary.namespace, &summary.name, &summary::own_name(&key));
-            write.put(&bound, &Bound { body: Digest::of_json(&trigger.input), run, revision })?;
-        }
-        let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
-        let facts = self.facts(&pins, &definition, trigger.input, &tables)?;
-        let mut state = State::new(facts);
-        let mut entries = Vec::new();
-        if blocked {
-            entries.push(self.block(&mut state, &report.diagnostics, &mut write)?);
-            summary = summary::after(&summary, &state, now, |value| journal.content(&mut write, &value))?;
-        } else {
-            self.check_group(&state)?;
-        }
-        write.put(&key::summary(run), &summary)?;
-        let accepted = Entry::Accepted { pins: Journal::json(&pins)? };
-        let bytes = write.bytes() as u64;
-        let mut seq = 0;
-        entries.insert(0, accepted);
+        })
+    }
+
+    /// Accepts a run that begins at once. After Ok it is durable.
+    async fn begins(self: &Arc<Self>, first: FirstRecords, place: Place<'_>) -> Result<(), Refused> {
+        self.check_group(&first.state)?;
+        let run = first.pins.run;
         // From here on the run is in lists. Whoever sends it a message waits until it is with its driver: two drivers would
         // write one log.
         let taking_up = self.loading.lock(run.to_string()).await;
-        let ticket = journal.append(run, &mut seq, &entries, write)?;
+        let begun = self.keep_first(first, Vec::new())?;
         place.keep();
-        if blocked {
-            drop(taking_up);
-            journal.durable(ticket).await.map_err(journal::Error::from)?;
-            self.blocked.add(run);
-            let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
-            if let Err(error) = self.send(run, signal).await {
-                tracing::error!(%run, %error, "of a blocked run nobody can be told");
-            }
-            self.supersede(superseded, run).await;
-            // What keeps it is shown with it, for as long as it does.
-            return Ok(Accepted { run, replayed: false, warnings: Vec::new() });
-        }
+        let ticket = begun.ticket;
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
-        self.begin(run, Begun { state, granted, ticket, bytes, summary });
+        self.begin(run, begun);
         drop(taking_up);
         if !planted(Plant::AnswerUnsynced) {
-            journal.durable(ticket).await.map_err(journal::Error::from)?;
+            self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
         }
         pass(Point::Unanswered);
-        self.supersede(superseded, run).await;
-        Ok(Accepted { run, replayed: false, warnings: masked(report.diagnostics) })
+        Ok(())
     }
 
-    /// What a key that nobody else is looking at says of a trigger with this body, or in this revision.
-    async fn once(
-        &self,
-        workflow: &WorkflowName,
-        key: &str,
-        body: Digest,
-        revision: Option<u64>,
-    ) -> Result<Once, Refused> {
-        let journal = &self.services.journal;
-        let bound = journal.get::<Bound>(&key::idempotency(&workflow.namespace, &workflow.name, key))?;
-        let Some(bound) = bound else { return Ok(Once::First { superseded: None }) };
-        match (revision, bound.revision) {
-            // A definition that has come to name revisions begins with the first of them.
-            (Some(_), None) => return Ok(Once::First { superseded: Some(bound.run) }),
-            (Some(new), Some(old)) if new > old => return Ok(Once::First { superseded: Some(bound.run) }),
-            (Some(_), Some(_)) => {}
-            (None, _) if bound.body != body => return Err(Refused::KeyReused(bound.run)),
-            (None, _) => {}
+    /// Accepts a run that preflight refuses. After Ok it is durable and is looked at again when something has changed.
+    async fn waits_for_remedy(
+        self: &Arc<Self>,
+        mut first: FirstRecords,
+        diagnostics: &[Diagnostic],
+        place: Place<'_>,
+    ) -> Result<(), Refused> {
+        let FirstRecords { pins, state, summary, write, .. } = &mut first;
+        let (run, journal) = (pins.run, &self.services.journal);
+        let entry = self.block(state, diagnostics, write)?;
+        *summary = summary::after(summary, state, pins.accepted_at, |value| journal.content(write, &value))?;
+        let taking_up = self.loading.lock(run.to_string()).await;
+        let ticket = self.keep_first(first, vec![entry])?.ticket;
+        place.keep();
+        drop(taking_up);
+        journal.durable(ticket).await.map_err(journal::Error::from)?;
+        self.blocked.add(run);
+        let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
+        if let Err(error) = self.send(run, signal).await {
+            tracing::error!(%run, %error, "of a blocked run nobody can be told");
         }
-        // What was read may not be on the disk yet, and this answer depends on it.
-        journal.durable(journal.tip()).await.map_err(journal::Error::from)?;
-        Ok(Once::Again(Accepted { run: bound.run, replayed: true, warnings: Vec::new() }))
+        Ok(())
     }
 
-    fn own_key(&self, definition: &Definition, input: &Value) -> Result<Option<OwnKey>, Refused> {
-        let own = run::own_key(&definition.workflow, input, self.services.evaluator.as_ref());
-        own.map_err(|fault| {
-            let mask = Mask::new(&definition.workflow.extras.sensitive, input);
-            let said = mask.text(fault.detail.as_deref().unwrap_or_default());
-            let mut diagnostic = Diagnostic::error(code::INPUT_INVALID, said);
-            diagnostic.place = definition.source.place("/document/metadata/bellhop/idempotencyKey");
-            Refused::Input(vec![diagnostic])
-        })
+    /// Writes what a run begins with: its pins, and what was decided of it already.
+    fn keep_first(&self, first: FirstRecords, mut decided: Vec<Entry>) -> Result<Begun, journal::Error> {
+        let FirstRecords { pins, state, summary, granted, mut write } = first;
+        let (run, now) = (pins.run, pins.accepted_at);
+        write.put(&key::listing(now, run), &Value::Null)?;
+        write.put(&key::open(run), &Open::default())?;
+        write.put(&key::summary(run), &summary)?;
+        let bytes = write.bytes() as u64;
+        decided.insert(0, Entry::Accepted { pins: Journal::json(&pins)? });
+        let ticket = self.services.journal.append(run, &mut 0, &decided, write)?;
+        Ok(Begun { state, granted, ticket, bytes, summary })
     }
 
     /// An id, later than those of all runs that this process has accepted, and than that of the run whose place it takes:
@@ -425,24 +440,6 @@ impl Engine {
         };
         // Of a time that the clock has yet to come to again, only those have to be that take its place.
         superseded.filter(|old| run <= *old).map_or(run, |old| old.next(entropy.next()))
-    }
-
-    /// Tells a run that a higher revision takes its place; what it did stays.
-    async fn supersede(self: &Arc<Self>, old: Option<RunId>, by: RunId) {
-        let Some(old) = old else { return };
-        let signal = Signal { cause: Cause::Displaced { by, rollback: false }, acknowledge: None, settle: None };
-        if let Err(error) = self.send(old, signal).await {
-            tracing::error!(run = %old, %error, "a run cannot be told that a newer one takes its place");
-        }
-    }
-
-    /// The run that a higher revision of the key of `run` has started.
-    pub(super) fn superseded_by(&self, run: RunId) -> Result<Option<RunId>, journal::Error> {
-        let Some(summary) = self.summary(run)? else { return Ok(None) };
-        let Some(own) = summary.own_key.as_deref().filter(|_| !summary.status.is_final()) else { return Ok(None) };
-        let bound = key::idempotency(&summary.namespace, &summary.name, &summary::own_name(own));
-        let bound = self.services.journal.get::<Bound>(&bound)?;
-        Ok(bound.map(|bound| bound.run).filter(|newer| *newer > run))
     }
 
     /// Refuses a run for which its group would have no place. Two at one moment may both get past this; then the group
@@ -536,7 +533,7 @@ impl Engine {
             trigger: &trigger.connections,
             bindings,
             tables: &plain,
-            input: Some(&trigger.input),
+            input: Some(&*trigger.input),
             now: self.services.clock.now(),
             strict: false,
             evaluator: self.services.evaluator.as_ref(),
@@ -558,7 +555,7 @@ impl Engine {
         &self,
         pins: &Pins,
         definition: &Definition,
-        input: Value,
+        input: Arc<Value>,
         tables: &BTreeMap<String, Table>,
     ) -> Result<Arc<Facts>, journal::Error> {
         let actions = pins
@@ -574,7 +571,7 @@ impl Engine {
             workflow: definition.workflow.clone(),
             workflow_argument: Facts::describe_workflow(pins.run, &definition.workflow, &input, pins.accepted_at),
             runtime_argument: Facts::describe_runtime(&pins.host, &pins.connections),
-            input: Arc::new(input),
+            input,
             accepted_at: pins.accepted_at,
             connections: pins.connections.clone(),
             tenants: pins.led(),

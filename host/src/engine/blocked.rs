@@ -245,7 +245,7 @@ impl Engine {
         }
         let (pins, definition) = self.pins_of(run)?;
         self.blocked.judged_by(run, &definition);
-        let input = self.services.journal.read::<Value>(&pins.input)?;
+        let input = Arc::new(self.services.journal.read::<Value>(&pins.input)?);
         let trigger = Trigger {
             workflow: pins.workflow.clone(),
             version: Some(pins.version.clone()),

@@ -194,7 +194,7 @@ impl Definitions {
         Ok(all.iter().filter_map(|(bytes, _)| version(bytes)).collect())
     }
 
-    /// Keeps a definition as the version that it names. After Ok it is durable.
+    /// Keeps a definition as the version that it names; says also whether that version is new. After Ok it is durable.
     pub(crate) async fn put(
         &self,
         address: &WorkflowName,
@@ -204,15 +204,38 @@ impl Definitions {
         expect: &Expect,
         now: Timestamp,
     ) -> Result<(Arc<Definition>, bool), PutError> {
+        let _one = self.changing.lock().await;
+        let definition = Arc::new(definition);
+        let mut tries = 1;
+        let is_new = loop {
+            match self.put_once(address, &definition, (file, text), expect, now).await {
+                Err(PutError::Journal(error)) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,
+                put => break put?,
+            }
+        };
+        Ok((self.keep(definition), is_new))
+    }
+
+    /// As [`Self::put`], unless somebody else puts a version meanwhile: then the journal refuses it.
+    async fn put_once(
+        &self,
+        address: &WorkflowName,
+        definition: &Definition,
+        (file, text): (&str, &str),
+        expect: &Expect,
+        now: Timestamp,
+    ) -> Result<bool, PutError> {
         let document = &definition.workflow.document;
         if document.name != *address {
             return Err(PutError::OtherName { document: document.name.clone(), address: address.clone() });
         }
-        let _one = self.changing.lock().await;
         // What is damaged is put anew.
-        let current = journal::damaged_is_none(self.current(address))?;
+        let current_key = key::workflow_current(&address.namespace, &address.name);
+        let (current, seen_current) = self.journal.see::<Current>(&current_key);
+        let current = journal::damaged_is_none(current)?;
         let version_key = key::workflow(&address.namespace, &address.name, &document.version);
-        let stored: Option<StoredVersion> = journal::damaged_is_none(self.journal.get(&version_key))?;
+        let (stored, seen_version) = self.journal.see::<StoredVersion>(&version_key);
+        let stored = journal::damaged_is_none(stored)?;
         let met = match expect {
             Expect::Any => true,
             Expect::None => current.is_none(),
@@ -227,7 +250,7 @@ impl Definitions {
             }
             let is_whole = journal::damaged_is_none(self.journal.blob(stored.digest))?.is_some();
             if is_whole && current.as_ref().is_some_and(|c| c.digest == stored.digest) {
-                return Ok((self.keep(definition), false));
+                return Ok(false);
             }
         }
         if stored.is_none() && self.is_full(address)? {
@@ -235,18 +258,19 @@ impl Definitions {
         }
         self.journal.room()?;
         let mut write = Write::new();
+        write.expect(seen_current);
+        write.expect(seen_version);
         write.blob(text.as_bytes());
         let version = StoredVersion { digest: definition.digest, file: file.to_owned(), applied_at: now };
         write.put(&version_key, &version)?;
         let latest = Current { version: document.version.clone(), digest: definition.digest };
-        write.put(&key::workflow_current(&address.namespace, &address.name), &latest)?;
+        write.put(&current_key, &latest)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        Ok((self.keep(definition), stored.is_none()))
+        Ok(stored.is_none())
     }
 
-    fn keep(&self, definition: Definition) -> Arc<Definition> {
-        let definition = Arc::new(definition);
+    fn keep(&self, definition: Arc<Definition>) -> Arc<Definition> {
         let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
         if parsed.len() >= PARSED_MAX {
             parsed.clear();
@@ -288,7 +312,7 @@ impl Definitions {
         let fact = || format!("the text of the definition `{file}`");
         let Some(bytes) = self.journal.blob_of(digest, fact)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
-        Ok(read(file, &text).0.map(|definition| self.keep(definition)))
+        Ok(read(file, &text).0.map(|definition| self.keep(Arc::new(definition))))
     }
 
     /// The text of a version, as it was put.
@@ -334,8 +358,22 @@ impl Definitions {
         expect: &Expect,
     ) -> Result<CurrentTable, PutTableError> {
         let _one = self.changing.lock().await;
+        let mut tries = 1;
+        loop {
+            match self.put_table_once(name, table, expect).await {
+                Err(PutTableError::Journal(error)) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => {
+                    tries += 1;
+                }
+                put => return put,
+            }
+        }
+    }
+
+    /// As [`Self::put_table`], unless somebody else puts a version meanwhile: then the journal refuses it.
+    async fn put_table_once(&self, name: &str, table: &Table, expect: &Expect) -> Result<CurrentTable, PutTableError> {
         // One whose record is damaged is put anew, from its first version on.
-        let current: Option<CurrentTable> = journal::damaged_is_none(self.journal.get(&key::table_current(name)))?;
+        let (current, seen) = self.journal.see::<CurrentTable>(&key::table_current(name));
+        let current = journal::damaged_is_none(current)?;
         let met = match expect {
             Expect::Any => true,
             Expect::None => current.is_none(),
@@ -353,6 +391,7 @@ impl Definitions {
         let next = CurrentTable { version: current.map_or(1, |c| c.version + 1), digest };
         self.journal.room()?;
         let mut write = Write::new();
+        write.expect(seen);
         write.blob(&text);
         write.put(&key::table(name, next.version), &next)?;
         write.put(&key::table_current(name), &next)?;

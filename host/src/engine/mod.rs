@@ -25,6 +25,7 @@ mod execution;
 pub(crate) mod following;
 pub(crate) mod gateway;
 mod groups;
+mod idempotency;
 mod lacking;
 mod notices;
 pub(crate) mod open;

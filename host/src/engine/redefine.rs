@@ -74,7 +74,7 @@ impl Engine {
                 "the run has no failed task to go on from: it ends, is being taken back, or a call of it is in doubt",
             ));
         }
-        let input = self.services.journal.read::<Value>(&pins.input)?;
+        let input = Arc::new(self.services.journal.read::<Value>(&pins.input)?);
         self.check_input(&after, &input)?;
         let (new, tables) = self.pinned_anew(&pins, &after, &input)?;
         let facts = self.facts(&new, &after, input, &tables)?;
@@ -120,7 +120,7 @@ impl Engine {
         &self,
         pins: &Pins,
         after: &Arc<Definition>,
-        input: &Value,
+        input: &Arc<Value>,
     ) -> Result<(Pins, BTreeMap<String, bellhop_core::preflight::Table>), RedefineError> {
         let definitions = &self.services.definitions;
         let mut tables = Tables::new();

@@ -182,7 +182,7 @@ impl Engine {
                 table.ok_or_else(|| LoadError::Damaged(format!("the table `{name}` is not there")))?,
             );
         }
-        let input = self.services.journal.read(&pins.input)?;
+        let input = Arc::new(self.services.journal.read(&pins.input)?);
         let facts = self.facts(&pins, &definition, input, &tables)?;
         let granted = self.granted(&pins)?;
         let Read { port, mut state, decisions } = Local::read(opening, &facts)?;

@@ -79,6 +79,9 @@ pub(crate) struct NoScope {
     pub(crate) help: String,
 }
 
+/// The fact of the installation that names the first operator's token.
+const FIRST_TOKEN: &str = "first-token";
+
 /// The longest name of a token.
 pub(crate) const NAME_CHARS_MAX: usize = 100;
 
@@ -178,6 +181,33 @@ impl Tokens {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes the token of the first operator, if there is no token at all. After Ok it is durable.
+    pub(crate) async fn create_first(
+        &self,
+        name: &str,
+        scopes: BTreeSet<Scope>,
+        now: Timestamp,
+        entropy: u128,
+    ) -> Result<Option<(Stored, String)>, journal::Error> {
+        // The row is changed by whoever makes a first token, so that of two processes that find none only one makes it.
+        let first = key::host(FIRST_TOKEN);
+        let mut tries = 1;
+        loop {
+            let (before, seen) = self.journal.see::<TokenId>(&first);
+            journal::damaged_is_none(before)?;
+            if !self.all()?.is_empty() {
+                return Ok(None);
+            }
+            let mut write = Write::new();
+            write.expect(seen);
+            write.put(&first, &TokenId::new(now, entropy))?;
+            match self.create_with(write, name, scopes.clone(), None, (now, entropy)).await {
+                Err(error) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,
+                made => return made.map(Some),
+            }
+        }
+    }
+
     /// Keeps a token; its secret is given back and kept nowhere. After Ok it is durable.
     pub(crate) async fn create(
         &self,
@@ -187,11 +217,21 @@ impl Tokens {
         now: Timestamp,
         entropy: u128,
     ) -> Result<(Stored, String), journal::Error> {
+        self.create_with(Write::new(), name, scopes, expires_at, (now, entropy)).await
+    }
+
+    async fn create_with(
+        &self,
+        mut write: Write,
+        name: &str,
+        scopes: BTreeSet<Scope>,
+        expires_at: Option<Timestamp>,
+        (now, entropy): (Timestamp, u128),
+    ) -> Result<(Stored, String), journal::Error> {
         let secret = format!("bh_{}", secret_text());
         let id = TokenId::new(now, entropy);
         let stored = Stored { id, name: name.to_owned(), scopes, created_at: now, expires_at, knows_admin: true };
         let key = key::token(Digest::of(secret.as_bytes()));
-        let mut write = Write::new();
         write.put(&key, &stored)?;
         if let Some(at) = expires_at {
             // Looked at then, and removed some time later.

@@ -23,6 +23,9 @@ use crate::faults::{Plant, Point, pass, planted};
 /// Changes by key; `None` deletes.
 pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
+/// Values by key, of the store itself.
+pub(super) type Image = BTreeMap<Bytes, Bytes>;
+
 /// What the writing thread writes to.
 pub(super) trait Medium: Send + 'static {
     /// Makes the changes visible to reads of the store, all or none.
@@ -109,6 +112,12 @@ enum Step {
 }
 
 impl State {
+    /// See [`Queue::pending`].
+    fn pending(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        let mut newest_first = std::iter::once(&self.open).chain(self.sealed.iter().rev().map(|group| &**group));
+        newest_first.find_map(|group| group.changes.get(key).cloned())
+    }
+
     /// Closes the open group; the next batch begins another.
     fn seal(&mut self) -> Arc<Group> {
         let group = Arc::new(std::mem::take(&mut self.open));
@@ -166,13 +175,16 @@ impl Queue {
         self.gate.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn commit(&self, batch: Batch) -> Result<Ticket, Error> {
+    /// Accepts the batch. `stored` has what the store itself has under the keys of the batch's guards; whoever reads it there
+    /// [holds](Self::hold) the store from before the read until this returns, so that it and the queue are one picture.
+    pub(super) fn commit(&self, batch: Batch, stored: &Image) -> Result<Ticket, Error> {
         batch.check()?;
         let mut guard = self.state();
         let state = &mut *guard;
         if let Some(why) = &state.end {
             return Err(why.clone());
         }
+        batch.judge(|key| Ok(state.pending(key).unwrap_or_else(|| stored.get(key).cloned())))?;
         if batch.is_empty() {
             return Ok(Ticket(state.tip));
         }
@@ -277,9 +289,7 @@ impl Queue {
 
     /// What a batch not yet in the store says about `key`: `Some(None)` is deleted.
     pub(super) fn pending(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        let state = self.state();
-        let mut newest_first = std::iter::once(&state.open).chain(state.sealed.iter().rev().map(|group| &**group));
-        newest_first.find_map(|group| group.changes.get(key).cloned())
+        self.state().pending(key)
     }
 
     /// What all batches not yet in the store say about the range; an empty `to` is the end.

@@ -15,7 +15,7 @@ use super::entry::{Content, Entry};
 use super::json::Json;
 use super::key::{self, Key, Parts, Range, Space};
 use super::record;
-use super::store::{self, Batch, Bytes, Durable, SCAN_ITEMS_MAX, Stats, Store, Ticket};
+use super::store::{self, Batch, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket};
 use super::summary::{Open, Snapshot, Summary};
 use crate::faults::{Plant, planted};
 
@@ -66,6 +66,11 @@ impl Error {
         )
     }
 
+    /// Whether somebody else has written what the write rests on: read again and decide anew.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Store(store::Error::Refused { .. }))
+    }
+
     pub(super) fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
         record::Error::Corrupt { key: key.to_string(), reason: reason.as_ref().into() }.into()
     }
@@ -91,6 +96,14 @@ pub(crate) struct Listed<T> {
 
 /// A run in a list: its summary, or why that cannot be read.
 pub(crate) type ListedRun = (RunId, Result<Summary, record::Error>);
+
+/// What was stored under a key when it was read, for whoever writes only if it still is. See [`Write::expect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    key: Bytes,
+    /// None where it could not be read: what is damaged is written anew, whatever is there.
+    expect: Option<Expect>,
+}
 
 /// One batch being put together: everything in it happens or nothing does.
 #[derive(Debug, Clone, Default)]
@@ -123,6 +136,18 @@ impl Write {
     /// Removes the record of `key`, whether or not it is there.
     pub(crate) fn delete(&mut self, key: &Key) {
         self.batch.delete(key.bytes());
+    }
+
+    /// Lets the write happen only if what was seen is there still; else it is [refused](Error::is_refused).
+    pub(crate) fn expect(&mut self, seen: Seen) {
+        if let Some(expect) = seen.expect {
+            self.batch.expect(seen.key, expect);
+        }
+    }
+
+    /// Lets the write happen only if nothing is stored under `key`; else it is [refused](Error::is_refused).
+    pub(crate) fn expect_absent(&mut self, key: &Key) {
+        self.batch.expect(key.bytes(), Expect::Absent);
     }
 
     /// Stores `bytes` under their digest, for good.
@@ -264,7 +289,7 @@ impl Journal {
     /// Adds `entries` to the run's log from number `*seq` on, together with what is in `write`, and moves `*seq` on.
     ///
     /// After an error nothing was written and `*seq` is as it was. One task appends to a run at a time: it owns `*seq`.
-    /// A run's first entries are refused while the disk lacks room.
+    /// A run's first entries are refused while the disk lacks room, and where a run with that id is there already.
     pub(crate) fn append(
         &self,
         run: RunId,
@@ -274,6 +299,7 @@ impl Journal {
     ) -> Result<Ticket, Error> {
         if *seq == 0 {
             self.room()?;
+            write.expect_absent(&key::event(run, 0));
         }
         self.note_orders(run, entries);
         let mut next = *seq;
@@ -396,8 +422,22 @@ impl Journal {
 
     /// The record of `key`.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Error> {
-        let read = self.store.get(key.bytes()).map_err(Error::from);
-        let read = read.and_then(|value| {
+        self.decoded(key, self.store.get(key.bytes()))
+    }
+
+    /// The record of `key`, and what was seen there, for whoever writes only if nothing has changed.
+    pub(crate) fn see<T: DeserializeOwned>(&self, key: &Key) -> (Result<Option<T>, Error>, Seen) {
+        let stored = self.store.get(key.bytes());
+        let expect = stored.as_ref().ok().map(|value| Expect::of(value.as_deref()));
+        (self.decoded(key, stored), Seen { key: key.bytes().into(), expect })
+    }
+
+    fn decoded<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        stored: Result<Option<Bytes>, store::Error>,
+    ) -> Result<Option<T>, Error> {
+        let read = stored.map_err(Error::from).and_then(|value| {
             value.map(|value| record::decode(key.space(), key.bytes(), &value)).transpose().map_err(Error::from)
         });
         read.map_err(|error| self.damages.read(key.space(), key.bytes(), error))

@@ -128,6 +128,7 @@ impl Store for Memory {
         if let Some(why) = &state.end {
             return Err(why.clone());
         }
+        batch.judge(|key| Ok(state.live.get(key).cloned()))?;
         if batch.is_empty() {
             return Ok(Ticket(state.tip));
         }

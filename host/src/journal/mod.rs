@@ -27,8 +27,12 @@ mod tests;
 /// How often a disk that lacks room is looked at, by the writer and by those who wait.
 pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(250);
 
+/// How often something is decided whose write a guard refuses, before the caller is told to come again. Each refusal means
+/// that somebody else has got on.
+pub(crate) const GUARDED_TRIES_MAX: u32 = 16;
+
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Error, Journal, Write, damaged_is_none};
+pub(crate) use journal::{Error, Journal, Seen, Write, damaged_is_none};
 pub(crate) use json::Json;
 #[cfg(test)]
 pub(crate) use store::Store;

@@ -33,7 +33,7 @@ mod files;
 mod options;
 
 use super::ROOM_LOOK;
-use super::group::{Changes, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
+use super::group::{Changes, Image, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
 use super::key;
 use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
 use crate::faults::{Plant, planted};
@@ -157,7 +157,19 @@ impl Sled {
 
 impl Store for Sled {
     fn commit(&self, batch: Batch) -> Result<Ticket, Error> {
-        self.queue.commit(batch)
+        if batch.guards.is_empty() {
+            return self.queue.commit(batch, &Image::new());
+        }
+        self.read(&[], |tree| {
+            let _gate = self.queue.hold();
+            let mut stored = Image::new();
+            for (key, _) in &batch.guards {
+                if let Some(head) = tree.get(head_key(key)).map_err(|why| corrupt(key, why))? {
+                    stored.insert(Arc::clone(key), assemble(tree, key, &head)?);
+                }
+            }
+            self.queue.commit(batch, &stored)
+        })
     }
 
     fn durable(&self, ticket: Ticket) -> Durable {

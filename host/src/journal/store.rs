@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bellhop_core::digest::Digest;
+
 pub(crate) use super::watermark::Durable;
 
 /// Shared, unchanging bytes.
@@ -44,6 +46,13 @@ pub(crate) enum Error {
         /// What it may have.
         bytes_max: usize,
     },
+    /// A guard of the batch does not hold: somebody else has written what the batch rests on. Nothing of it was or will be
+    /// written. Read again and decide anew.
+    #[error("what is stored under {key} is not what was read there")]
+    Refused {
+        /// The first key whose guard does not hold, readable.
+        key: String,
+    },
     /// The disk has no room but for what goes on: nothing was or will be written of what would begin. Refuse it (503);
     /// when there is room again, nothing has to be started anew.
     #[error("the store's disk has {free} bytes free, and nothing begins with less than {wanted}")]
@@ -73,10 +82,28 @@ pub(crate) enum Error {
     },
 }
 
-/// Puts and deletes that happen together or not at all. Later changes of a key override earlier ones.
+/// What a guard says of a key, as of the moment in which its batch is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// The key has no value.
+    Absent,
+    /// The digest of its value is this.
+    Same(Digest),
+}
+
+impl Expect {
+    /// What holds of a key with this value.
+    pub(crate) fn of(value: Option<&[u8]>) -> Self {
+        value.map_or(Self::Absent, |value| Self::Same(Digest::of(value)))
+    }
+}
+
+/// Puts and deletes that happen together or not at all. Later changes of a key override earlier ones. They happen only if
+/// each guard of the batch holds.
 #[derive(Clone, Default)]
 pub(crate) struct Batch {
     pub(super) changes: Vec<(Bytes, Option<Bytes>)>,
+    pub(super) guards: Vec<(Bytes, Expect)>,
     bytes: usize,
 }
 
@@ -101,9 +128,28 @@ impl Batch {
         self.changes.push((key, None));
     }
 
-    /// Whether there is nothing in it.
+    /// Lets the batch happen only if this holds of `key` before it. Guards look at the keys as they are before the batch's
+    /// own changes.
+    pub(crate) fn expect(&mut self, key: impl Into<Bytes>, expect: Expect) {
+        self.guards.push((key.into(), expect));
+    }
+
+    /// Whether it changes nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Whether each of its guards holds, where `value_of` gives what is stored under a key.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], with the key; and whatever reading it says.
+    pub(super) fn judge(&self, mut value_of: impl FnMut(&[u8]) -> Result<Option<Bytes>, Error>) -> Result<(), Error> {
+        for (key, expect) in &self.guards {
+            if Expect::of(value_of(key)?.as_deref()) != *expect {
+                return Err(Error::Refused { key: super::key::display(key) });
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of its keys and values.
@@ -135,7 +181,11 @@ impl Batch {
 impl fmt::Debug for Batch {
     /// Sizes only: values hold what people wrote.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("changes", &self.changes.len()).field("bytes", &self.bytes).finish()
+        f.debug_struct("Batch")
+            .field("changes", &self.changes.len())
+            .field("guards", &self.guards.len())
+            .field("bytes", &self.bytes)
+            .finish()
     }
 }
 
@@ -220,7 +270,9 @@ pub(crate) struct Lack {
 /// seen by whoever reads next, without waiting for the disk. The price is that what was read may be lost in a crash:
 /// whoever lets it leave the process waits for `durable(tip())` after reading.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Accepts `batch` as the next in order and returns at once, without touching the disk.
+    /// Accepts `batch` as the next in order and returns at once. It writes nothing to the disk, and reads there only what
+    /// the guards of the batch name, which are judged in the same step: between the judgement and the acceptance nothing
+    /// else is accepted.
     ///
     /// Dies before it returns: the batch is there whole or not at all. Dies after: the same, until the ticket is
     /// [`durable`](Store::durable), which waits for a disk that is at its end. After an error nothing of the batch is or

@@ -267,7 +267,10 @@ impl From<journal::Error> for Error {
             journal::Error::Store(store::Error::Full { .. } | store::Error::NoRoom { .. }) => {
                 Self::Later(error.to_string())
             }
-            journal::Error::Store(store::Error::TooLarge { .. } | store::Error::Corrupt { .. })
+            journal::Error::Store(
+                // A run's records are written by its driver alone: of one that finds others there, a person has to look.
+                store::Error::Refused { .. } | store::Error::TooLarge { .. } | store::Error::Corrupt { .. },
+            )
             | journal::Error::Record(_)
             | journal::Error::Damaged { .. } => Self::OfTheRun(error.to_string()),
         }

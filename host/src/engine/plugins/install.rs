@@ -171,6 +171,14 @@ impl Plugins {
         let callers = self.callers(&stored, &replaced, means)?;
         // The check has compiled the schemas once.
         let installed = compile(stored, grants.into()).ok_or(InstallError::Manifest(Vec::new()))?;
+        // Another process may have installed that version since this one looked.
+        let (there, seen) = self.journal.see::<Stored>(&installed.stored.key());
+        let digest = installed.stored.inspection.digest;
+        if replaced.is_empty()
+            && journal::damaged_is_none(there)?.is_some_and(|there| there.inspection.digest != digest)
+        {
+            return Err(InstallError::Immutable { name, version: installed.stored.manifest.version.clone() });
+        }
         self.journal.room()?;
         let mut write = Write::new();
         write.blob(bytes);
@@ -181,12 +189,12 @@ impl Plugins {
         let before = Stored { removed_at: Some(now), ..installed.stored.clone() };
         write.delete(&before.key());
         write.delete(&before.grant_key());
+        write.expect(seen);
         write.put(&installed.stored.key(), &installed.stored)?;
         write.put(&installed.stored.grant_key(), &installed.grants)?;
         write.blob(&kept(&installed.grants));
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        let digest = installed.stored.inspection.digest;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         for old in &replaced {
             inner.hide(old, now);

@@ -39,8 +39,12 @@ pub(super) struct Dying {
     /// What is asked next is refused with this, once, after so many others.
     refuses: Mutex<Option<(Asked, u64, Error)>>,
     /// Done once, when the next batch was accepted and nobody was told yet.
-    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    meanwhile: Mutex<Option<Act>>,
+    /// Done once, when the next batch was made and is not accepted yet.
+    before: Mutex<Option<Act>>,
 }
+
+type Act = Box<dyn FnOnce() + Send>;
 
 impl Dying {
     /// Over what an earlier process left.
@@ -64,6 +68,7 @@ impl Dying {
             waited: Notify::new(),
             refuses: Mutex::new(None),
             meanwhile: Mutex::new(None),
+            before: Mutex::new(None),
         }
     }
 
@@ -95,6 +100,11 @@ impl Dying {
     /// Does this between the next commit and whatever the one who commits does after it.
     pub(super) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
         *self.meanwhile.lock().unwrap() = Some(Box::new(act));
+    }
+
+    /// Does this between whatever the next commit rests on and that commit.
+    pub(super) fn before(&self, act: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some(Box::new(act));
     }
 
     /// Dies now.
@@ -171,6 +181,10 @@ impl Store for Dying {
             return Err(Error::Fatal { reason: "the process is dead".into() });
         }
         let empty = batch.is_empty();
+        let before = if empty { None } else { self.before.lock().unwrap().take() };
+        if let Some(act) = before {
+            act();
+        }
         self.may(Asked::Commit)?;
         let ticket = self.under.commit(batch)?;
         self.looks.store(0, Ordering::SeqCst);

@@ -448,7 +448,7 @@ pub(super) fn trigger(
         workflow: workflow.clone(),
         version: None,
         body: Digest::of_json(&input),
-        input,
+        input: Arc::new(input),
         connections: connections.iter().map(|(a, n)| ((*a).to_owned(), (*n).to_owned())).collect(),
         labels: BTreeMap::new(),
         idempotency_key: key.map(str::to_owned),

@@ -32,6 +32,7 @@ mod double;
 mod doubts;
 mod dying;
 mod elsewhere;
+mod guards;
 mod letting_out;
 mod life;
 mod naming;
@@ -170,7 +171,7 @@ impl World {
             workflow: workflow.clone(),
             version: None,
             body: Digest::of_json(&input),
-            input,
+            input: Arc::new(input),
             connections: BTreeMap::new(),
             labels: BTreeMap::new(),
             idempotency_key: key.map(str::to_owned),

@@ -8,7 +8,7 @@ use super::{Random, commit, image, noise, open, put, wait};
 use crate::journal::memory::Memory;
 use crate::journal::sled::Sled;
 use crate::journal::store::{
-    BATCH_BYTES_MAX, Batch, Error, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Store, VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, Batch, Error, Expect, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Store, VALUE_BYTES_MAX,
 };
 
 /// A store that can be closed and opened again.
@@ -82,6 +82,9 @@ cases! {
     a_reader_sees_no_half_of_a_batch,
     any_sequence_of_changes_equals_a_map,
     many_wait_and_some_give_up,
+    a_guard_that_does_not_hold_refuses_the_whole_batch,
+    /// A counter that everybody reads, raises, and writes if nobody else has.
+    guards_lose_no_update,
 }
 
 mod case {
@@ -380,6 +383,86 @@ mod case {
             bed.reopen();
             assert!(image(&*bed.store()).unwrap() == model, "seed {seed}");
         }
+    }
+
+    /// Each step is tried on a store with the changes before it in the queue, and on one that was opened anew.
+    pub(super) fn a_guard_that_does_not_hold_refuses_the_whole_batch(bed: &mut dyn Bed) {
+        let large = noise(1, 20_000);
+        let of = |value: &[u8]| Expect::of(Some(value));
+        for reopens in [false, true] {
+            let key = if reopens { b"kept".as_slice() } else { b"queued".as_slice() };
+            let mut step = |expect: Expect, value: Option<&[u8]>, holds: bool| {
+                if reopens {
+                    bed.reopen();
+                }
+                let store = bed.store();
+                let (before, tip) = (image(&*store).unwrap(), store.tip());
+                let mut batch = Batch::new();
+                batch.put(b"beside".as_slice(), noise(tip.0, 8));
+                batch.expect(key, expect);
+                match value {
+                    Some(value) => batch.put(key, value),
+                    None => batch.delete(key),
+                }
+                match store.commit(batch) {
+                    Ok(_) => assert!(holds, "{expect:?}"),
+                    Err(error) => {
+                        assert!(!holds, "{expect:?}: {error}");
+                        assert!(matches!(error, Error::Refused { .. }), "{error}");
+                        assert!(image(&*store).unwrap() == before && store.tip() == tip, "nothing of it is there");
+                    }
+                }
+            };
+            step(of(b"one"), Some(b"never"), false);
+            step(Expect::Absent, Some(b"one"), true);
+            step(Expect::Absent, Some(b"two"), false);
+            step(of(b"two"), Some(b"three"), false);
+            step(of(b"one"), Some(&large), true);
+            step(of(b"one"), None, false);
+            step(of(&large), None, true);
+            step(of(&large), Some(b"four"), false);
+            step(Expect::Absent, Some(b"five"), true);
+        }
+        // One guard of several, and one without changes.
+        let store = bed.store();
+        let mut batch = Batch::new();
+        batch.put(b"new".as_slice(), b"1".as_slice());
+        batch.expect(b"kept".as_slice(), of(b"five"));
+        batch.expect(b"queued".as_slice(), of(b"six"));
+        assert!(matches!(store.commit(batch), Err(Error::Refused { .. })));
+        assert_eq!(store.get(b"new").unwrap(), None);
+        let mut batch = Batch::new();
+        batch.expect(b"new".as_slice(), of(b"1"));
+        assert!(matches!(store.commit(batch), Err(Error::Refused { .. })));
+    }
+
+    pub(super) fn guards_lose_no_update(bed: &mut dyn Bed) {
+        const EACH: u64 = 200;
+        let store = bed.store();
+        let raise = || {
+            for _ in 0..EACH {
+                loop {
+                    let seen = store.get(b"counter").unwrap();
+                    let number = seen.as_deref().map_or(0, |seen| u64::from_be_bytes(seen.try_into().unwrap()));
+                    let mut batch = Batch::new();
+                    batch.expect(b"counter".as_slice(), Expect::of(seen.as_deref()));
+                    batch.put(b"counter".as_slice(), (number + 1).to_be_bytes().as_slice());
+                    match store.commit(batch) {
+                        // Some are in the queue when the next is judged, and some are in the store.
+                        Ok(ticket) if number % 3 == 0 => break wait(store.durable(ticket)).unwrap(),
+                        Ok(_) => break,
+                        Err(Error::Refused { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(raise);
+            }
+        });
+        assert_eq!(store.get(b"counter").unwrap().as_deref(), Some(&(4 * EACH).to_be_bytes()[..]));
     }
 
     pub(super) fn many_wait_and_some_give_up(bed: &mut dyn Bed) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 
 use super::{Random, image, wait};
-use crate::journal::group::{Changes, Limits, Medium, Queue};
+use crate::journal::group::{Changes, Image, Limits, Medium, Queue};
 use crate::journal::memory::Memory;
 use crate::journal::store::{Batch, Error, Lack, Room, Store};
 
@@ -101,14 +101,14 @@ fn one(key: u8) -> Batch {
 #[test]
 fn what_queues_while_the_disk_is_busy_becomes_one_group() {
     let bench = bench();
-    let first = bench.queue.commit(one(0)).unwrap();
+    let first = bench.queue.commit(one(0), &Image::new()).unwrap();
     // Somebody waits for it, so that the disk is busy with it from then on.
     let waited = bench.queue.durable(first);
     // The writer has the first group when it left the queue's view of what is pending.
     while bench.queue.pending(&[0]).is_some() {
         std::thread::yield_now();
     }
-    let later: Vec<_> = (1..=15).map(|key| bench.queue.commit(one(key)).unwrap()).collect();
+    let later: Vec<_> = (1..=15).map(|key| bench.queue.commit(one(key), &Image::new()).unwrap()).collect();
     assert!(bench.queue.durable(first).now_or_never().is_none());
     bench.disk.send(Ok(())).unwrap();
     wait(waited).unwrap();
@@ -133,14 +133,14 @@ fn what_queues_while_the_disk_is_busy_becomes_one_group() {
 fn what_nobody_waits_for_shares_the_synchronisation_of_what_follows() {
     let bench = bench_with(Limits { linger: Duration::from_secs(1_000_000), ..LIMITS });
     for key in 0..3 {
-        bench.queue.commit(one(key)).unwrap();
+        bench.queue.commit(one(key), &Image::new()).unwrap();
         while bench.queue.pending(&[key]).is_some() {
             std::thread::yield_now();
         }
     }
     let expected: [Vec<u8>; 3] = [vec![0], vec![1], vec![2]];
     assert_eq!(*bench.log.lock().unwrap(), expected);
-    let waited = bench.queue.commit(one(3)).unwrap();
+    let waited = bench.queue.commit(one(3), &Image::new()).unwrap();
     assert_eq!((bench.queue.stats().syncs, bench.queue.stats().queue_batches), (0, 4));
     bench.disk.send(Ok(())).unwrap();
     wait(bench.queue.durable(waited)).unwrap();
@@ -148,7 +148,7 @@ fn what_nobody_waits_for_shares_the_synchronisation_of_what_follows() {
     // There is an end to lingering, though each time something follows.
     bench.disk.send(Ok(())).unwrap();
     for key in 10..26 {
-        bench.queue.commit(one(key)).unwrap();
+        bench.queue.commit(one(key), &Image::new()).unwrap();
         while bench.queue.pending(&[key]).is_some() {
             std::thread::yield_now();
         }
@@ -158,7 +158,7 @@ fn what_nobody_waits_for_shares_the_synchronisation_of_what_follows() {
     }
     assert_eq!(bench.queue.stats().groups, 20);
     // The end of the store does not wait for those who linger.
-    bench.queue.commit(one(4)).unwrap();
+    bench.queue.commit(one(4), &Image::new()).unwrap();
     bench.disk.send(Ok(())).unwrap();
     bench.queue.finish();
     bench.writer.join().unwrap();
@@ -168,19 +168,19 @@ fn what_nobody_waits_for_shares_the_synchronisation_of_what_follows() {
 #[test]
 fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
     let bench = bench();
-    let tickets: Vec<_> = (0..100).map(|key| bench.queue.commit(one(key)).unwrap()).collect();
-    let refused = bench.queue.commit(one(200)).unwrap_err();
+    let tickets: Vec<_> = (0..100).map(|key| bench.queue.commit(one(key), &Image::new()).unwrap()).collect();
+    let refused = bench.queue.commit(one(200), &Image::new()).unwrap_err();
     assert_eq!(refused, Error::Full { batches: 100, bytes: 200 });
     assert_eq!(bench.queue.pending(&[200]), None);
     bench.disk.send(Ok(())).unwrap();
     wait(bench.queue.durable(tickets[0])).unwrap();
-    bench.queue.commit(one(200)).unwrap();
+    bench.queue.commit(one(200), &Image::new()).unwrap();
     drop(bench.disk);
     wait(bench.queue.durable(bench.queue.tip())).unwrap();
 
     let mut large = Batch::new();
     large.put([1].as_slice(), vec![1; 20_000]);
-    let ticket = bench.queue.commit(large).unwrap();
+    let ticket = bench.queue.commit(large, &Image::new()).unwrap();
     wait(bench.queue.durable(ticket)).unwrap();
     bench.queue.finish();
     bench.writer.join().unwrap();
@@ -188,18 +188,18 @@ fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
 
 fn fails(answer: &str) {
     let bench = bench();
-    let good = bench.queue.commit(one(0)).unwrap();
+    let good = bench.queue.commit(one(0), &Image::new()).unwrap();
     bench.disk.send(Ok(())).unwrap();
     wait(bench.queue.durable(good)).unwrap();
-    let bad = bench.queue.commit(one(1)).unwrap();
-    let after = bench.queue.commit(one(2)).unwrap();
+    let bad = bench.queue.commit(one(1), &Image::new()).unwrap();
+    let after = bench.queue.commit(one(2), &Image::new()).unwrap();
     bench.disk.send(Err(answer.to_owned())).unwrap();
     // Whatever the disk says later, it proves nothing about the bytes of the failed group.
     let _ = bench.disk.send(Ok(()));
     let why = wait(bench.queue.durable(bad)).unwrap_err();
     assert!(matches!(&why, Error::Fatal { reason } if reason.contains(answer)), "{why:?}");
     assert_eq!(wait(bench.queue.durable(after)).unwrap_err(), why);
-    assert_eq!(bench.queue.commit(one(3)).unwrap_err(), why);
+    assert_eq!(bench.queue.commit(one(3), &Image::new()).unwrap_err(), why);
     assert_eq!(bench.queue.failure(), Some(why));
     wait(bench.queue.durable(good)).unwrap();
     bench.writer.join().unwrap();
@@ -279,11 +279,11 @@ fn what_is_accepted_waits_for_room_and_is_written_when_there_is_some() {
     // Nothing begins, and what goes on is written.
     bench.free.store(999, Ordering::SeqCst);
     assert_eq!(bench.queue.stats().lack, Some(Lack { free: 999, wanted: 1_000 }));
-    let goes_on = bench.queue.commit(one(0)).unwrap();
+    let goes_on = bench.queue.commit(one(0), &Image::new()).unwrap();
     wait(bench.queue.durable(goes_on)).unwrap();
     // The last of the room is for nobody: the store would fail for good.
     bench.free.store(253, Ordering::SeqCst);
-    let waits = bench.queue.commit(one(1)).unwrap();
+    let waits = bench.queue.commit(one(1), &Image::new()).unwrap();
     let mut durable = bench.queue.durable(waits);
     is_waited_for(&bench.looks);
     assert!((&mut durable).now_or_never().is_none());
@@ -309,7 +309,7 @@ fn closing_a_store_on_a_disk_that_is_at_its_end_says_what_was_not_written() {
         let bench = bench();
         drop(bench.disk);
         bench.free.store(free, Ordering::SeqCst);
-        let ticket = bench.queue.commit(one(0)).unwrap();
+        let ticket = bench.queue.commit(one(0), &Image::new()).unwrap();
         bench.queue.finish();
         bench.writer.join().unwrap();
         assert_eq!(wait(bench.queue.durable(ticket)).is_ok(), written);

@@ -35,6 +35,38 @@ fn group() -> Group {
 }
 
 #[test]
+fn a_run_is_begun_once() {
+    let (_, journal) = memory();
+    journal.append(run(1), &mut 0, &[note("first")], Write::new()).unwrap();
+    let mut seq = 0;
+    let refused = journal.append(run(1), &mut seq, &[note("another first")], Write::new()).unwrap_err();
+    assert!(refused.is_refused() && seq == 0, "{refused}");
+    assert_eq!(journal.entries(run(1), 0, 10).unwrap(), [(0, note("first"))]);
+}
+
+#[test]
+fn what_is_damaged_is_seen_as_what_may_be_written_anew() {
+    let (store, journal) = memory();
+    let key = key::table_current("t");
+    let (read, seen) = journal.see::<Value>(&key);
+    assert_eq!(read, Ok(None));
+    let mut batch = crate::journal::store::Batch::new();
+    batch.put(key.bytes(), b"no record".as_slice());
+    store.commit(batch).unwrap();
+    let mut write = Write::new();
+    write.expect(seen);
+    write.put(&key, &json!(1)).unwrap();
+    assert!(journal.commit(write.clone()).unwrap_err().is_refused(), "something is there by now");
+    let (read, seen) = journal.see::<Value>(&key);
+    assert!(read.unwrap_err().is_damage());
+    let mut write = Write::new();
+    write.expect(seen);
+    write.put(&key, &json!(2)).unwrap();
+    journal.commit(write).unwrap();
+    assert_eq!(journal.see::<Value>(&key).0, Ok(Some(json!(2))));
+}
+
+#[test]
 fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     let (_, journal) = memory();
     let mut seq = 0;

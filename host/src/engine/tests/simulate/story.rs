@@ -496,7 +496,7 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         version: None,
         body: Digest::of_json(input),
         by: None,
-        input: input.clone(),
+        input: Arc::new(input.clone()),
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),
         idempotency_key: key,
