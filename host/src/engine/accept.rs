@@ -238,7 +238,7 @@ impl Engine {
         }
         let mut tries = 1;
         loop {
-            match self.accept(&trigger, block).await {
+            match Box::pin(self.accept(&trigger, block)).await {
                 Err(Refused::Journal(error)) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,
                 answer => return answer,
             }
@@ -286,7 +286,8 @@ impl Engine {
             first.bind(run, &mut write)?;
         }
         let granted = std::mem::take(&mut pinned.granted);
-        let pins = self.pins(trigger, &definition, (run, now), (pinned, &tables, blocked_by.is_some()), &mut write)?;
+        let pins =
+            self.pinned_by(trigger, &definition, (run, now), (pinned, &tables, blocked_by.is_some()), &mut write)?;
         let tables = tables.into_iter().map(|(name, (_, table))| (name, table)).collect();
         let facts = self.facts(&pins, &definition, trigger.input.clone(), &tables)?;
         let summary = Summary {
@@ -327,7 +328,7 @@ impl Engine {
     }
 
     /// Everything that a new run depends on. What is large goes into `write`.
-    fn pins(
+    fn pinned_by(
         &self,
         trigger: &Trigger,
         definition: &Definition,

@@ -4,6 +4,8 @@
 //! of two triggers with one key only one accepts a run, whichever processes they come to. The other is decided anew, and
 //! then finds the key bound.
 
+use std::sync::Arc;
+
 use bellhop_core::definition::WorkflowName;
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::digest::Digest;
@@ -92,7 +94,7 @@ impl Engine {
     }
 
     /// Tells a run that a higher revision takes its place; what it did stays.
-    pub(super) async fn supersede(&self, old: RunId, by: RunId) {
+    pub(super) async fn supersede(self: &Arc<Self>, old: RunId, by: RunId) {
         let signal = Signal { cause: Cause::Displaced { by, rollback: false }, acknowledge: None, settle: None };
         if let Err(error) = self.send(old, signal).await {
             tracing::error!(run = %old, %error, "a run cannot be told that a newer one takes its place");

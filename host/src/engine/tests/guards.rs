@@ -40,7 +40,8 @@ fn text(version: &str, value: u64) -> String {
 
 fn put(definitions: &Definitions, text: &str, expect: &Expect) -> Result<bool, PutError> {
     let definition = definitions::read("w.yaml", text).0.unwrap();
-    let put = definitions.put(&name(), definition, "w.yaml", text, expect, NOW);
+    let address = name();
+    let put = definitions.put(&address, definition, "w.yaml", text, expect, NOW);
     put.now_or_never().expect("nothing is waited for").map(|(_, is_new)| is_new)
 }
 
@@ -81,9 +82,9 @@ fn of_two_versions_of_a_table_none_is_lost() {
     let put = |definitions: &Definitions, value, expect: &Expect| {
         definitions.put_table("t", &table(value), expect).now_or_never().expect("nothing is waited for")
     };
-    let (other, of_other) = (there.clone(), table("there"));
+    let of_other = table("there");
     let puts = move || {
-        other.put_table("t", &of_other, &Expect::Any).now_or_never().unwrap().unwrap();
+        there.put_table("t", &of_other, &Expect::Any).now_or_never().unwrap().unwrap();
     };
     store.before(puts.clone());
     assert_eq!(put(&here, "here", &Expect::Any).unwrap().version, 2);

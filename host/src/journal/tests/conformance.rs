@@ -449,7 +449,7 @@ mod case {
                     batch.put(b"counter".as_slice(), (number + 1).to_be_bytes().as_slice());
                     match store.commit(batch) {
                         // Some are in the queue when the next is judged, and some are in the store.
-                        Ok(ticket) if number % 3 == 0 => break wait(store.durable(ticket)).unwrap(),
+                        Ok(ticket) if number.is_multiple_of(3) => break wait(store.durable(ticket)).unwrap(),
                         Ok(_) => break,
                         Err(Error::Refused { .. }) => {}
                         Err(error) => panic!("{error}"),
