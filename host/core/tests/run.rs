@@ -357,7 +357,7 @@ fn play(folder: &Path) -> String {
                 }
                 Command::Stop { call, .. } => writeln!(out, "  > stop {} {}", call.action, call.key).unwrap(),
                 Command::Admit { group } => {
-                    writeln!(out, "  > admit {}", serde_json::to_string(&group).unwrap()).unwrap();
+                    writeln!(out, "  > admit {}", serde_json::to_string(group).unwrap()).unwrap();
                 }
                 Command::Notify { notice } => writeln!(out, "  > notify {} {}", notice.number, notice.reason).unwrap(),
                 Command::GoOn => writeln!(out, "  > go on").unwrap(),

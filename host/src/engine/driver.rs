@@ -201,19 +201,19 @@ async fn carry<E: Execution>(
             match command {
                 Command::Start => start = true,
                 Command::GoOn => goes_on = !draining,
-                Command::Notify { notice: due } => notice = Some(due),
+                Command::Notify { notice: due } => notice = Some(due.clone()),
                 Command::Admit { group } if !asked && !draining => {
                     asked = true;
-                    invoker.admit(group);
+                    invoker.admit(group.clone());
                 }
                 Command::Invoke { frame, call } if !draining && !calls.wishes.contains_key(&frame) => {
-                    calls.begin(invoker, frame, call, Wish::Run);
+                    calls.begin(invoker, frame, call.clone(), Wish::Run);
                 }
                 Command::Stop { frame, call } => match calls.wishes.get(&frame) {
                     Some(wish) => {
                         wish.send_replace(Wish::Stop);
                     }
-                    None if !draining => calls.begin(invoker, frame, call, Wish::Stop),
+                    None if !draining => calls.begin(invoker, frame, call.clone(), Wish::Stop),
                     None => {}
                 },
                 Command::Invoke { .. } | Command::Admit { .. } | Command::Wake { .. } => {}

@@ -11,40 +11,41 @@ use super::state::{Stands, State, Undoing};
 use crate::fault::Fault;
 use crate::time::Timestamp;
 
-/// Something that the shell must be doing as long as it is listed.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
+/// Something that the shell must be doing as long as it is listed. It borrows from the state, because it is listed anew after
+/// each decision and most of it is under way already.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Command<'s> {
     /// Begin: the run was accepted and nothing was decided yet.
     Start,
     /// Have this action under way, and report how it ends.
     Invoke {
-        /// Whose.
+        /// The frame of the calling task, or of the rollback: what is reported of the call names it.
         frame: FrameId,
-        /// What.
-        call: Calling,
+        /// What is called, with what.
+        call: &'s Calling,
     },
     /// Bring this call to its end: stop the guest, let a sent request end, record it, report.
     Stop {
-        /// Whose.
+        /// The frame that the call had when it began.
         frame: FrameId,
-        /// What.
-        call: Calling,
+        /// What was called, with what.
+        call: &'s Calling,
     },
     /// Ask the owner of this group for a place, and report what it says. Asking twice is asking once.
     Admit {
-        /// Which.
-        group: Group,
+        /// The group, as the run's definition and input name it.
+        group: &'s Group,
     },
     /// Have people told, once, and report as soon as that is sure to happen.
     Notify {
-        /// What.
-        notice: Notice,
+        /// What people are to be told; its number is reported.
+        notice: &'s Notice,
     },
     /// Decide on: the decision before ended with its budget.
     GoOn,
     /// Report when this time has come.
     Wake {
-        /// When; the earliest, if several are due.
+        /// The earliest time for which anything in the run waits.
         at: Timestamp,
     },
 }
@@ -97,14 +98,30 @@ impl Status {
     }
 }
 
-/// What a waiting or parked run waits for.
+/// The kind of what a waiting, blocked or parked run waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum On {
+    /// A time that the definition names.
+    Time,
+    /// The time of the next attempt.
+    Retry,
+    /// A person, who decides.
+    Person,
+    /// A place in the run's group.
+    Group,
+    /// What preflight misses.
+    Remedy,
+}
+
+/// What a waiting, blocked or parked run waits for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Waiting {
-    /// The task.
+    /// The JSON pointer of the task; empty where the run as a whole waits.
     pub task: String,
-    /// `time`, `retry`, `person`, `group` or `remedy`.
-    pub on: &'static str,
-    /// Until when, at the latest.
+    /// The kind of what it waits for.
+    pub on: On,
+    /// The time at which it goes on by itself, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// Why, for `retry` and `person`.
@@ -117,21 +134,21 @@ pub struct Waiting {
 
 /// Everything that must be under way now. The same for a run that lives and for one just folded.
 #[must_use]
-pub fn pending(state: &State) -> Vec<Command> {
+pub fn pending(state: &State) -> Vec<Command<'_>> {
     if state.ended.is_some() {
         return Vec::new();
     }
-    let mut commands: Vec<Command> = state
+    let mut commands: Vec<Command<'_>> = state
         .stopping
         .iter()
         .filter(|(_, call)| call.parked.is_none() && is_first(state, call))
-        .map(|(frame, call)| Command::Stop { frame: *frame, call: call.clone() })
+        .map(|(frame, call)| Command::Stop { frame: *frame, call })
         .collect();
-    commands.extend(state.notices.values().map(|notice| Command::Notify { notice: notice.clone() }));
+    commands.extend(state.notices.values().map(|notice| Command::Notify { notice }));
     if state.started_at.is_none() {
         match &state.place {
             _ if state.blocked.is_some() || state.ending.is_some() => {}
-            Some(Place { group, admitted: false }) => commands.push(Command::Admit { group: group.clone() }),
+            Some(Place { group, admitted: false }) => commands.push(Command::Admit { group }),
             // One that has its place begins when the pause is over.
             Some(_) if state.suspended => {}
             _ => commands.push(Command::Start),
@@ -139,7 +156,7 @@ pub fn pending(state: &State) -> Vec<Command> {
         return commands;
     }
     if let Some((frame, call)) = state.inverse_call().filter(|(_, call)| call.parked.is_none()) {
-        commands.push(Command::Invoke { frame, call: call.clone() });
+        commands.push(Command::Invoke { frame, call });
     }
     let open = state.ending.is_none() && state.halted.is_none();
     let mut wake = open.then_some(state.deadline).flatten();
@@ -149,7 +166,7 @@ pub fn pending(state: &State) -> Vec<Command> {
     for (frame, task) in tasks(state) {
         let due = match &task.phase {
             Phase::Calling(call) if call.parked.is_none() && is_first(state, call) => {
-                commands.push(Command::Invoke { frame, call: call.clone() });
+                commands.push(Command::Invoke { frame, call });
                 None
             }
             Phase::Waiting { until } => Some(*until),
@@ -228,7 +245,7 @@ impl State {
     pub fn waiting(&self) -> Option<Waiting> {
         let person = self.person().map(|(task, reason, why)| Waiting {
             task: task.to_owned(),
-            on: "person",
+            on: On::Person,
             until: None,
             reason: Some(reason.clone()),
             why,
@@ -236,7 +253,7 @@ impl State {
         if person.is_some() {
             return person;
         }
-        let before = |on: &'static str, fault: Fault| {
+        let before = |on: On, fault: Fault| {
             Some(Waiting { task: String::new(), on, until: None, reason: Some(fault), why: None })
         };
         match (&self.blocked, &self.place) {
@@ -244,10 +261,10 @@ impl State {
             (Some(diagnostics), _) => {
                 let mut fault = Fault::of_code("preflight-refused", "something is missing that the run needs");
                 fault.details = Some(serde_json::json!({ "diagnostics": diagnostics }));
-                return before("remedy", fault);
+                return before(On::Remedy, fault);
             }
             (None, Some(Place { group, admitted: false })) => {
-                return before("group", Fault::of_code("group-full", format!("waits for its turn: {}", group.name)));
+                return before(On::Group, Fault::of_code("group-full", format!("waits for its turn: {}", group.name)));
             }
             (None, _) => {}
         }
@@ -255,13 +272,13 @@ impl State {
             return None;
         }
         let inverse = self.undoing().and_then(|undoing| match undoing.stands {
-            Stands::Until(until) => Some((until, &self.ledger.get(undoing.entry as usize)?.key, "retry", None)),
+            Stands::Until(until) => Some((until, &self.ledger.get(undoing.entry as usize)?.key, On::Retry, None)),
             Stands::Calling | Stands::Incomplete(_) => None,
         });
         tasks(self)
             .filter_map(|(_, task)| match &task.phase {
-                Phase::Waiting { until } => Some((*until, &task.key, "time", None)),
-                Phase::Trying(trying) => Some((trying.backoff?, &task.key, "retry", trying.fault.clone())),
+                Phase::Waiting { until } => Some((*until, &task.key, On::Time, None)),
+                Phase::Trying(trying) => Some((trying.backoff?, &task.key, On::Retry, trying.fault.clone())),
                 _ => None,
             })
             .chain(inverse)

@@ -120,7 +120,7 @@ fn next(state: &State, outside: &mut Outside, dice: &mut Dice, wild: bool, now: 
         Some(Command::Admit { .. }) => Cause::Admitted,
         Some(Command::Notify { notice }) => Cause::Noticed { number: notice.number },
         Some(Command::Invoke { frame, call } | Command::Stop { frame, call }) => {
-            at_frame(outside.answer(&call, dice, wild, at), frame)
+            at_frame(outside.answer(call, dice, wild, at), frame)
         }
         Some(Command::GoOn) => Cause::GoOn,
         Some(Command::Wake { at }) => {
