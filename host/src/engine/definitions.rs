@@ -258,8 +258,8 @@ impl Definitions {
         }
         self.journal.room()?;
         let mut write = Write::new();
-        write.expect(seen_current);
-        write.expect(seen_version);
+        write.rests_on(seen_current);
+        write.rests_on(seen_version);
         write.blob(text.as_bytes());
         let version = StoredVersion { digest: definition.digest, file: file.to_owned(), applied_at: now };
         write.put(&version_key, &version)?;
@@ -391,7 +391,7 @@ impl Definitions {
         let next = CurrentTable { version: current.map_or(1, |c| c.version + 1), digest };
         self.journal.room()?;
         let mut write = Write::new();
-        write.expect(seen);
+        write.rests_on(seen);
         write.blob(&text);
         write.put(&key::table(name, next.version), &next)?;
         write.put(&key::table_current(name), &next)?;

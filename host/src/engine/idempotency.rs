@@ -48,7 +48,7 @@ impl First<'_> {
     /// Binds the key to `run`, in the write that accepts it. That write is [refused](journal::Error::is_refused) if the key
     /// was bound meanwhile.
     pub(super) fn bind(&self, run: RunId, write: &mut Write) -> Result<(), journal::Error> {
-        write.expect(self.seen.clone());
+        write.rests_on(self.seen.clone());
         write.put(&self.key, &Bound { body: self.body, run, revision: self.revision })
     }
 }

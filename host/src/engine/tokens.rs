@@ -199,7 +199,7 @@ impl Tokens {
                 return Ok(None);
             }
             let mut write = Write::new();
-            write.expect(seen);
+            write.rests_on(seen);
             write.put(&first, &TokenId::new(now, entropy))?;
             match self.create_with(write, name, scopes.clone(), None, (now, entropy)).await {
                 Err(error) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,

@@ -97,7 +97,7 @@ pub(crate) struct Listed<T> {
 /// A run in a list: its summary, or why that cannot be read.
 pub(crate) type ListedRun = (RunId, Result<Summary, record::Error>);
 
-/// What was stored under a key when it was read, for whoever writes only if it still is. See [`Write::expect`].
+/// What was stored under a key when it was read, for whoever writes only if it still is. See [`Write::rests_on`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     key: Bytes,
@@ -139,15 +139,15 @@ impl Write {
     }
 
     /// Lets the write happen only if what was seen is there still; else it is [refused](Error::is_refused).
-    pub(crate) fn expect(&mut self, seen: Seen) {
+    pub(crate) fn rests_on(&mut self, seen: Seen) {
         if let Some(expect) = seen.expect {
-            self.batch.expect(seen.key, expect);
+            self.batch.guard(seen.key, expect);
         }
     }
 
     /// Lets the write happen only if nothing is stored under `key`; else it is [refused](Error::is_refused).
     pub(crate) fn expect_absent(&mut self, key: &Key) {
-        self.batch.expect(key.bytes(), Expect::Absent);
+        self.batch.guard(key.bytes(), Expect::Absent);
     }
 
     /// Stores `bytes` under their digest, for good.

@@ -130,7 +130,7 @@ impl Batch {
 
     /// Lets the batch happen only if this holds of `key` before it. Guards look at the keys as they are before the batch's
     /// own changes.
-    pub(crate) fn expect(&mut self, key: impl Into<Bytes>, expect: Expect) {
+    pub(crate) fn guard(&mut self, key: impl Into<Bytes>, expect: Expect) {
         self.guards.push((key.into(), expect));
     }
 

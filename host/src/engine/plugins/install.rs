@@ -189,7 +189,7 @@ impl Plugins {
         let before = Stored { removed_at: Some(now), ..installed.stored.clone() };
         write.delete(&before.key());
         write.delete(&before.grant_key());
-        write.expect(seen);
+        write.rests_on(seen);
         write.put(&installed.stored.key(), &installed.stored)?;
         write.put(&installed.stored.grant_key(), &installed.grants)?;
         write.blob(&kept(&installed.grants));

@@ -399,7 +399,7 @@ mod case {
                 let (before, tip) = (image(&*store).unwrap(), store.tip());
                 let mut batch = Batch::new();
                 batch.put(b"beside".as_slice(), noise(tip.0, 8));
-                batch.expect(key, expect);
+                batch.guard(key, expect);
                 match value {
                     Some(value) => batch.put(key, value),
                     None => batch.delete(key),
@@ -427,12 +427,12 @@ mod case {
         let store = bed.store();
         let mut batch = Batch::new();
         batch.put(b"new".as_slice(), b"1".as_slice());
-        batch.expect(b"kept".as_slice(), of(b"five"));
-        batch.expect(b"queued".as_slice(), of(b"six"));
+        batch.guard(b"kept".as_slice(), of(b"five"));
+        batch.guard(b"queued".as_slice(), of(b"six"));
         assert!(matches!(store.commit(batch), Err(Error::Refused { .. })));
         assert_eq!(store.get(b"new").unwrap(), None);
         let mut batch = Batch::new();
-        batch.expect(b"new".as_slice(), of(b"1"));
+        batch.guard(b"new".as_slice(), of(b"1"));
         assert!(matches!(store.commit(batch), Err(Error::Refused { .. })));
     }
 
@@ -445,7 +445,7 @@ mod case {
                     let seen = store.get(b"counter").unwrap();
                     let number = seen.as_deref().map_or(0, |seen| u64::from_be_bytes(seen.try_into().unwrap()));
                     let mut batch = Batch::new();
-                    batch.expect(b"counter".as_slice(), Expect::of(seen.as_deref()));
+                    batch.guard(b"counter".as_slice(), Expect::of(seen.as_deref()));
                     batch.put(b"counter".as_slice(), (number + 1).to_be_bytes().as_slice());
                     match store.commit(batch) {
                         // Some are in the queue when the next is judged, and some are in the store.

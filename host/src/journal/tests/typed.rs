@@ -54,13 +54,13 @@ fn what_is_damaged_is_seen_as_what_may_be_written_anew() {
     batch.put(key.bytes(), b"no record".as_slice());
     store.commit(batch).unwrap();
     let mut write = Write::new();
-    write.expect(seen);
+    write.rests_on(seen);
     write.put(&key, &json!(1)).unwrap();
     assert!(journal.commit(write.clone()).unwrap_err().is_refused(), "something is there by now");
     let (read, seen) = journal.see::<Value>(&key);
     assert!(read.unwrap_err().is_damage());
     let mut write = Write::new();
-    write.expect(seen);
+    write.rests_on(seen);
     write.put(&key, &json!(2)).unwrap();
     journal.commit(write).unwrap();
     assert_eq!(journal.see::<Value>(&key).0, Ok(Some(json!(2))));
