@@ -451,7 +451,7 @@ impl Engine {
         }
         let decided = self.services.deciding.at_once(state, self.services.clock.now(), Cause::Start);
         match decided.as_ref().and_then(|decided| decided.events.first()) {
-            Some(Event::Queued { group, .. }) if self.services.groups.refuses(group) => {
+            Some(Event::Queued { group, .. }) if self.services.partition.groups.refuses(group) => {
                 Err(Refused::GroupFull(state.facts().mask().text(&group.name)))
             }
             _ => Ok(()),

@@ -197,8 +197,8 @@ impl Engine {
         self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
         self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         self.runs.places.ended();
-        self.services.keys.release_all(run);
-        self.services.post(self.services.groups.leave(run));
+        self.services.partition.keys.release_all(run);
+        self.services.partition.post(self.services.partition.groups.leave(run));
         Ok(())
     }
 

@@ -29,6 +29,7 @@ mod idempotency;
 mod lacking;
 mod notices;
 pub(crate) mod open;
+mod partition;
 mod parts;
 mod places;
 pub(crate) mod plugins;
@@ -68,17 +69,10 @@ pub(crate) struct Services {
     pub(crate) gateway: gateway::Gateway,
     pub(crate) plugins: plugins::Plugins,
     pub(crate) definitions: definitions::Definitions,
-    pub(crate) keys: exclusive::Keys,
     /// Names that were resolved lately.
     pub(crate) names: call::Known,
-    /// What guests that may begin again have said.
-    pub(crate) said: Arc<call::Said>,
-    pub(crate) timers: timers::Timers,
-    pub(crate) groups: groups::Groups,
-    pub(crate) notices: notices::Notices,
-    pub(crate) waiting: waiting::Waiting,
-    /// What owners of shared facts tell runs.
-    pub(crate) messages: mpsc::UnboundedSender<groups::Message>,
+    /// What belongs to the runs that this process carries.
+    pub(crate) partition: partition::Partition,
     /// Holds up nobody else while it evaluates.
     pub(crate) evaluator: Arc<dyn Evaluator + Send + Sync>,
     /// Where runs' decisions are made.
@@ -86,8 +80,6 @@ pub(crate) struct Services {
     /// Where runs are carried, whoever has them begin: those who answer over HTTP have threads of their own.
     pub(crate) runtime: std::sync::OnceLock<tokio::runtime::Handle>,
     pub(crate) counters: Counters,
-    /// When this process began, by [`Clock::monotonic`]: one that held a sent call before has ended by then.
-    pub(crate) began: Duration,
     /// True once the process is stopping.
     pub(crate) drain: watch::Sender<bool>,
     /// Set once the journal has failed: the process must end with code 70.
@@ -114,14 +106,6 @@ impl Services {
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
         self.runtime.get_or_init(tokio::runtime::Handle::current).spawn(task)
-    }
-
-    /// Has runs told.
-    pub(crate) fn post(&self, messages: Vec<groups::Message>) {
-        for message in messages {
-            // The engine has the other end as long as anything runs.
-            let _gone = self.messages.send(message);
-        }
     }
 
     /// Waits until a read-back can be believed of what was sent over a connection that ended at `ended`, by
@@ -222,24 +206,17 @@ impl Engine {
         };
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
-        let (sender, messages) = mpsc::unbounded_channel();
+        let (partition, messages) = partition::Partition::read(&journal, &clock)?;
         let evaluator: Arc<dyn Evaluator + Send + Sync> = Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
-            groups: groups::Groups::default(),
-            waiting: waiting::Waiting::default(),
-            notices: notices::Notices::new(journal.clone()),
-            messages: sender,
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
             definitions: definitions::Definitions::new(journal.clone()).at_most(limits.definition_versions_max),
-            keys: exclusive::Keys::default(),
             names: call::Known::default(),
-            said: Arc::default(),
-            timers: timers::Timers::read(journal.clone(), clock.clone())?,
+            partition,
             deciding: deciding::Deciding::new(evaluator.clone(), clock.clone(), &limits),
             evaluator,
             runtime: std::sync::OnceLock::new(),
             counters: Counters::default(),
-            began: clock.monotonic(),
             entropy: Arc::new(entropy::Entropy::new()),
             limits: Arc::new(limits),
             gateway,
@@ -317,7 +294,7 @@ impl Engine {
         loop {
             let due = tokio::select! {
                 biased;
-                due = self.services.timers.due() => due,
+                due = self.services.partition.timers.due() => due,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             match due {

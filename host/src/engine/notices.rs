@@ -243,7 +243,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         let mut book = Book::default();
         let mut rounds = FuturesUnordered::new();
-        if let Err(error) = self.services.notices.load()
+        if let Err(error) = self.services.partition.notices.load()
             && self.stops_at(&error)
         {
             return;
@@ -272,7 +272,7 @@ impl Engine {
                     false
                 }
                 () = time => false,
-                () = self.services.notices.bell.notified() => false,
+                () = self.services.partition.notices.bell.notified() => false,
                 _ = drain.wait_for(|drain| *drain) => true,
             };
             if stops {
@@ -295,7 +295,7 @@ impl Engine {
     fn due(&self, book: &mut Book) -> (Vec<(String, Groups)>, Option<Timestamp>) {
         let now = self.services.clock.now();
         let gather_ms = self.services.limits.notices_gather_ms;
-        let index = self.services.notices.index();
+        let index = self.services.partition.notices.index();
         book.told.retain(|_, at| now.millis_since(*at) < gather_ms);
         book.again.retain(|name, _| index.contains_key(name));
         let mut next: Option<Timestamp> = None;
@@ -390,7 +390,7 @@ impl Engine {
         };
         if !matches!(outcome, Outcome::Again(..)) {
             let names: Vec<Name> = group.keys().copied().collect();
-            self.services.notices.forget(name, &names)?;
+            self.services.partition.notices.forget(name, &names)?;
         }
         Ok((outcome, away))
     }
@@ -410,7 +410,7 @@ impl Engine {
 
     /// One message for all of these, under the name of the one that may have been sent before, else of the first.
     async fn tell(&self, reason: &Reason, group: &Group) -> Result<Told, journal::Error> {
-        let (gateway, notices) = (&self.services.gateway, &self.services.notices);
+        let (gateway, notices) = (&self.services.gateway, &self.services.partition.notices);
         let sent = group.iter().find(|(_, slip)| slip.sending).or_else(|| group.first_key_value());
         let Some((name, _)) = sent else { return Ok(Told::Yes) };
         let first = match notices.journal.get::<Kept>(&key_of(*name)) {
@@ -435,7 +435,7 @@ impl Engine {
         let arguments = message(&notice.channel, &text(&first, group));
         if let Some(at) = first.sending.filter(|_| !planted(Plant::TellUnseen)) {
             // It was this process that sent it, then that is some time ago; or the one before.
-            self.services.quiet_since(self.services.began).await;
+            self.services.quiet_since(self.services.partition.quiet_from).await;
             let (function, connected) = (method.function.clone(), notice.connection.clone());
             let intent = Intent { hash: String::new(), at, function, connection: connected };
             let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };

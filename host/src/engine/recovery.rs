@@ -101,7 +101,7 @@ impl Engine {
             self.wake(run).await;
         }
         self.next_in_line();
-        self.services.post(self.services.groups.restored());
+        self.services.partition.post(self.services.partition.groups.restored());
         Ok(found)
     }
 
@@ -152,7 +152,7 @@ impl Engine {
             for (run, open) in page {
                 found += 1;
                 if let Some(place) = &open.place {
-                    self.services.groups.restore(run, &place.group, place.admitted);
+                    self.services.partition.groups.restore(run, &place.group, place.admitted);
                 }
                 if open.deadly || lives.deadly() == Some(run) {
                     self.mark_deadly(run, open)?;
@@ -274,9 +274,9 @@ impl Engine {
             let Some(action) = state.facts().actions.get(&call.action) else { continue };
             let owner = Owner { run: state.facts().run, execution: call.key.clone(), attempt: call.attempt };
             for key in call::keys_held(&loaded.port, state.facts(), action, call).await? {
-                self.services.keys.restore(&key, owner.clone());
+                self.services.partition.keys.restore(&key, owner.clone());
                 if call.parked.is_some() {
-                    self.services.keys.park(&key, &owner);
+                    self.services.partition.keys.park(&key, &owner);
                 }
             }
         }

@@ -61,7 +61,7 @@ impl Engine {
         loop {
             let (ticket, gone) = journal.forget(run, RECORDS)?;
             if gone {
-                self.services.notices.forget_all_of(run)?;
+                self.services.partition.notices.forget_all_of(run)?;
                 return Ok(Fate::Gone);
             }
             journal.durable(ticket).await?;

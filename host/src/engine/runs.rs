@@ -151,7 +151,7 @@ impl Engine {
             put_down: put_down.clone(),
             moved,
             summary,
-            timers: self.services.timers.clone(),
+            timers: self.services.partition.timers.clone(),
         };
         (opening, Live { inbox: sender, moved: moves, put_down })
     }
@@ -307,7 +307,7 @@ impl Engine {
             }
             execution::Error::Later(_) => {
                 tracing::warn!(%run, %error, "the run waits for the store");
-                self.services.post(vec![(run, Cause::Wake)]);
+                self.services.partition.post(vec![(run, Cause::Wake)]);
             }
             // It is taken up at the next start.
             execution::Error::Stopping => tracing::debug!(%run, "the store is closed"),
@@ -377,7 +377,7 @@ impl Engine {
         let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
         if summary.status.is_final() && !matches!(signal.cause, Cause::Retry | Cause::Undo) {
             // A run that was given up unread has left its timer.
-            return Ok(self.services.timers.dismiss(run)?);
+            return Ok(self.services.partition.timers.dismiss(run)?);
         }
         if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
             return Err(LoadError::Damaged(reason.clone()));

@@ -354,14 +354,14 @@ impl Activity {
         match counts.enlisted {
             None if idle => {
                 let (now, bytes) = (self.services.clock.now(), self.guests_bytes.clone());
-                counts.enlisted = Some(self.services.waiting.enlist(self.run, now, bytes));
+                counts.enlisted = Some(self.services.partition.waiting.enlist(self.run, now, bytes));
             }
             Some(serial) if !idle => {
                 counts.enlisted = None;
-                if self.services.waiting.strike(serial) {
+                if self.services.partition.waiting.strike(serial) {
                     // Counted once, however often it is told.
                     if counts.leaving {
-                        self.services.waiting.has_gone();
+                        self.services.partition.waiting.has_gone();
                     }
                     counts.leaving = true;
                 }
@@ -371,7 +371,7 @@ impl Activity {
         // Their guests are in memory until then.
         if counts.leaving && counts.under_way == 0 {
             counts.leaving = false;
-            self.services.waiting.has_gone();
+            self.services.partition.waiting.has_gone();
         }
     }
 
@@ -379,7 +379,7 @@ impl Activity {
     pub(super) fn goes_on(&self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut counts.leaving) {
-            self.services.waiting.has_gone();
+            self.services.partition.waiting.has_gone();
         }
     }
 }
@@ -442,7 +442,7 @@ impl Drop for Wait {
         }
         let Some(turn) = self.turn.take() else { return };
         let held = Held { turn: Some(turn), progress: self.progress, wanted: self.wanted };
-        services.waiting.keep(self.doing.activity.run, self.place.clone(), held);
+        services.partition.waiting.keep(self.doing.activity.run, self.place.clone(), held);
     }
 }
 
@@ -450,7 +450,7 @@ impl Services {
     /// Whether everything that a run has to do is to wait for turns that are kept for it.
     pub(super) fn only_waits(&self, run: RunId, state: &State) -> bool {
         pending(state).iter().all(|command| match command {
-            Command::Invoke { call, .. } => self.waiting.holds(run, &call.key),
+            Command::Invoke { call, .. } => self.partition.waiting.holds(run, &call.key),
             Command::Start | Command::GoOn | Command::Stop { .. } | Command::Notify { .. } => false,
             Command::Admit { .. } | Command::Wake { .. } => true,
         })
@@ -464,7 +464,7 @@ impl Engine {
         loop {
             let run = tokio::select! {
                 biased;
-                run = self.services.waiting.next_to_go(self.services.clock.as_ref(), &self.services.limits) => run,
+                run = self.services.partition.waiting.next_to_go(self.services.clock.as_ref(), &self.services.limits) => run,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             self.runs.put_down(run);
@@ -474,16 +474,16 @@ impl Engine {
     /// Wakes the runs whose turns have come while they were put down.
     pub(super) async fn wake_those_whose_turn_it_is(self: Arc<Self>) {
         let mut drain = self.services.drain.subscribe();
-        let mut bells = self.services.waiting.bells.lock().await;
+        let mut bells = self.services.partition.waiting.bells.lock().await;
         loop {
             let run = tokio::select! {
                 biased;
                 Some(run) = bells.recv() => run,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
-            if self.services.waiting.has_come(run) {
+            if self.services.partition.waiting.has_come(run) {
                 // The engine has the other end as long as anything runs.
-                let _gone = self.services.messages.send((run, Cause::Wake));
+                self.services.partition.post(vec![(run, Cause::Wake)]);
             }
         }
     }

@@ -96,7 +96,7 @@ impl<E: Execution> Attempt<E> {
         self.stage.has_keys();
         let services = self.scope.services.clone();
         // The guest's first call finds that it is not wanted.
-        self.entering = self.scope.unless_stopped(services.waiting.has_room(&services.limits)).await;
+        self.entering = self.scope.unless_stopped(services.partition.waiting.has_room(&services.limits)).await;
         self.acts(guest, &arguments).await
     }
 
@@ -109,12 +109,12 @@ impl<E: Execution> Attempt<E> {
         };
         let Scope { services, run, execution, attempt, .. } = &self.scope;
         if !matches!(end, CallEnd::PutDown | CallEnd::Failed(_)) {
-            services.said.forget(*run, execution, *attempt);
+            services.partition.said.forget(*run, execution, *attempt);
         }
         let owner = self.owner();
         match self.stage.keys(&end) {
-            Keys::Release => self.keys.iter().for_each(|key| services.keys.release(key, &owner)),
-            Keys::Park => self.keys.iter().for_each(|key| services.keys.park(key, &owner)),
+            Keys::Release => self.keys.iter().for_each(|key| services.partition.keys.release(key, &owner)),
+            Keys::Park => self.keys.iter().for_each(|key| services.partition.keys.park(key, &owner)),
             Keys::Stay => {}
         }
         end
@@ -128,7 +128,7 @@ impl<E: Execution> Attempt<E> {
         }
         let (services, owner) = (&self.scope.services, self.owner());
         let place = Place::Action(self.call.key.clone(), self.call.attempt);
-        let turn = match services.waiting.claim(self.scope.run, &place) {
+        let turn = match services.partition.waiting.claim(self.scope.run, &place) {
             Some(held) => held.turn(),
             None => self.queues_for_keys(owner),
         };
@@ -138,7 +138,7 @@ impl<E: Execution> Attempt<E> {
     }
 
     fn queues_for_keys(&self, owner: Owner) -> Turn {
-        let (held, keys) = (self.scope.services.keys.clone(), self.keys.clone());
+        let (held, keys) = (self.scope.services.partition.keys.clone(), self.keys.clone());
         for (key, other) in keys.iter().filter_map(|key| Some((key, held.held_by_another(key, &owner)?))) {
             // One that is parked and whose task nobody waits for any more lets go when the person has decided.
             let who = if other == self.scope.run {

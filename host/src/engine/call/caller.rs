@@ -56,23 +56,23 @@ impl<E: Execution> Invoker for Caller<E> {
     }
 
     fn ended(&self) {
-        self.services.waiting.forget(self.facts.run);
-        self.services.said.ended(self.facts.run);
+        self.services.partition.waiting.forget(self.facts.run);
+        self.services.partition.said.ended(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
-        self.services.keys.release_all(self.facts.run);
+        self.services.partition.keys.release_all(self.facts.run);
         if !planted(Plant::KeepPlace) {
-            self.services.post(self.services.groups.leave(self.facts.run));
+            self.services.partition.post(self.services.partition.groups.leave(self.facts.run));
         }
     }
 
     fn admit(&self, group: Group) {
-        let messages = self.services.groups.ask(self.facts.run, &group);
-        self.services.post(messages);
+        let messages = self.services.partition.groups.ask(self.facts.run, &group);
+        self.services.partition.post(messages);
     }
 
     fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
         let (services, run) = (self.services.clone(), self.facts.run);
-        Box::pin(async move { Ok(services.notices.take(run, notice, again).await?) })
+        Box::pin(async move { Ok(services.partition.notices.take(run, notice, again).await?) })
     }
 }
 

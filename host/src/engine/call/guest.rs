@@ -49,7 +49,7 @@ impl Line {
         let slice = CallKey { execution: scope.execution.clone(), attempt: scope.attempt, ordinal: first };
         let line = Self {
             calls: sender,
-            lines: Lines::begin(&scope.services.said, scope.run, slice),
+            lines: Lines::begin(&scope.services.partition.said, scope.run, slice),
             replays,
             services: scope.services.clone(),
             run: scope.run,

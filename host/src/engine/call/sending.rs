@@ -131,7 +131,7 @@ impl<E: Execution> Scope<E> {
         if *drain.borrow_and_update() {
             return Err(Stopped::Unread);
         }
-        let Some(_lingering) = self.services.waiting.lingers(&self.services.limits) else {
+        let Some(_lingering) = self.services.partition.waiting.lingers(&self.services.limits) else {
             return Err(Stopped::Park(self.unknown(request, reason)));
         };
         tokio::select! {
@@ -163,7 +163,7 @@ impl<E: Execution> Scope<E> {
     ) -> Result<Result<slack::Answer, Failure>, Stopped> {
         let place = Place::Call(key.clone());
         let mut progress = Progress::default();
-        if let Some(held) = self.services.waiting.claim(self.run, &place) {
+        if let Some(held) = self.services.partition.waiting.claim(self.run, &place) {
             progress = held.progress;
             if !self.waits(&place, (Wanted::Backoff, progress), held.turn()).await {
                 return Err(Stopped::PutDown);
@@ -193,7 +193,7 @@ impl<E: Execution> Scope<E> {
     /// The call leaves memory; how often it was tried is kept, also where it waits for nothing.
     fn puts_down(&self, place: &Place, progress: Progress) -> Stopped {
         if self.wish() != Wish::Stop && progress != Progress::default() && !self.drains() {
-            self.services.waiting.keep_progress(self.run, place, progress);
+            self.services.partition.waiting.keep_progress(self.run, place, progress);
         }
         Stopped::PutDown
     }
@@ -201,7 +201,7 @@ impl<E: Execution> Scope<E> {
     /// What was kept for a call while its run was put down is not waited for any more: the call got on without it. What is
     /// left would look as if the call still waited.
     pub(super) fn gives_up_turn(&self, key: &CallKey) {
-        drop(self.services.waiting.claim(self.run, &Place::Call(key.clone())));
+        drop(self.services.partition.waiting.claim(self.run, &Place::Call(key.clone())));
     }
 
     /// Waits for the turn to send, from where an earlier life of the driver left off; false when the call is to stop.
@@ -280,7 +280,7 @@ impl<E: Execution> Attempt<E> {
         // What was sent before is not sent again before it is known what became of it.
         let mut in_doubt = method.writes && scope.look(key).await?.1.is_some();
         // The run may have been put down while this call waited.
-        let mut held = scope.services.waiting.claim(scope.run, &place);
+        let mut held = scope.services.partition.waiting.claim(scope.run, &place);
         let mut progress = held.as_ref().map_or_else(Progress::default, |held| held.progress);
         if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
             && !scope.waits(&place, (Wanted::Backoff, progress), backoff.turn()).await

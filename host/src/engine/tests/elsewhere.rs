@@ -228,7 +228,7 @@ fn attack_d3_two_connections_of_one_workspace_change_a_group_one_after_the_other
     let first = adding("d3-one", "U0HQMEMBER");
     slack.happened(held);
     let second = adding("d3-two", "U0HQOWNER");
-    life.until("the second waits for the first", || life.engine().services.keys.waiting() == 1);
+    life.until("the second waits for the first", || life.engine().services.partition.keys.waiting() == 1);
     slack.release(held, "answer");
     for run in [first, second] {
         assert_eq!(life.ended(run).unwrap().status, Status::Completed);

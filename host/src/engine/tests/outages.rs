@@ -74,7 +74,7 @@ fn house_a8_a_network_that_is_away_for_half_a_minute_parks_none_of_fifty_writes(
     let away = outage
         .until(&life, "half a minute is over", || crate::clock::Clock::now(&outage.clock) >= START.plus_millis(30_000));
     assert!(away <= Duration::from_secs(30));
-    life.until("most are put down", || life.engine().services.waiting.count().1 > 0);
+    life.until("most are put down", || life.engine().services.partition.waiting.count().1 > 0);
     outage.ends();
     outage.until(&life, "all have ended", || runs.iter().all(|run| life.status(*run).is_final()));
     for run in &runs {
@@ -83,7 +83,7 @@ fn house_a8_a_network_that_is_away_for_half_a_minute_parks_none_of_fifty_writes(
     }
     assert_eq!(outage.slack.messages().len(), 50);
     outage.slack.check_once("after the outage");
-    life.until("nothing is left behind", || life.engine().services.waiting.count() == (0, 0));
+    life.until("nothing is left behind", || life.engine().services.partition.waiting.count() == (0, 0));
 }
 
 #[test]
@@ -229,9 +229,9 @@ fn house_a8_runs_that_wait_for_the_same_name_leave_nothing_behind() {
     );
     let runs: Vec<RunId> =
         (0..4).map(|n| life.started(trigger(&by_name, json!({ "text": format!("m{n}") }), HQ, None))).collect();
-    outage.until(&life, "most are put down", || life.engine().services.waiting.count().1 >= 3);
+    outage.until(&life, "most are put down", || life.engine().services.partition.waiting.count().1 >= 3);
     outage.ends();
     outage.until(&life, "all rest", || runs.iter().all(|run| life.status(*run) == Status::Waiting));
     assert_eq!(outage.slack.messages().len(), 4);
-    life.until("nothing is left behind", || life.engine().services.waiting.count() == (0, 0));
+    life.until("nothing is left behind", || life.engine().services.partition.waiting.count() == (0, 0));
 }

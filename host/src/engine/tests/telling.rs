@@ -34,7 +34,7 @@ fn run(n: u64) -> RunId {
 }
 
 fn take(life: &Life, number: u64, notice: Notice, again: bool) {
-    life.wait(life.engine().services.notices.take(run(number), notice, again)).unwrap();
+    life.wait(life.engine().services.partition.notices.take(run(number), notice, again)).unwrap();
 }
 
 fn start(limits: Limits, slack: &Slack) -> (Life, Manual) {

@@ -64,7 +64,9 @@ fn runs_that_only_wait_are_put_down_and_each_message_is_sent_once() {
     let life = Life::start_at(fresh(), limits, Arc::new(clock.clone()), &slack);
     let fault = closed(&slack, 1);
     let runs = begin(&life, &slack, fault, 12);
-    life.until("only so many stay", || life.engine().services.waiting.count() == (3, 9) && in_memory(&life) == 3);
+    life.until("only so many stay", || {
+        life.engine().services.partition.waiting.count() == (3, 9) && in_memory(&life) == 3
+    });
     assert_eq!(slack.count("chat.postMessage"), 1, "they wait");
     pass(&life, &clock, &runs);
     for run in &runs {
@@ -76,7 +78,9 @@ fn runs_that_only_wait_are_put_down_and_each_message_is_sent_once() {
     wanted.sort();
     assert_eq!(sent, wanted);
     slack.check_once("after all");
-    life.until("nothing is left behind", || life.engine().services.waiting.count() == (0, 0) && in_memory(&life) == 0);
+    life.until("nothing is left behind", || {
+        life.engine().services.partition.waiting.count() == (0, 0) && in_memory(&life) == 0
+    });
 }
 
 /// However many come at once, only so many have a guest.
@@ -113,7 +117,7 @@ fn one_that_has_waited_long_is_put_down_though_there_is_room() {
     let life = Life::start_at(fresh(), Limits::default(), Arc::new(clock.clone()), &slack);
     let fault = closed(&slack, 1);
     let runs = begin(&life, &slack, fault, 1);
-    life.until("it waits", || life.engine().services.waiting.count() == (1, 0));
+    life.until("it waits", || life.engine().services.partition.waiting.count() == (1, 0));
     clock.advance(std::time::Duration::from_millis(Limits::default().waiting_ms_max));
     life.until("it is put down", || in_memory(&life) == 0);
     pass(&life, &clock, &runs);
@@ -128,13 +132,13 @@ fn a_run_that_was_put_down_can_be_cancelled_and_gives_up_its_turn() {
     let life = Life::start_at(fresh(), limits, Arc::new(clock.clone()), &slack);
     let fault = closed(&slack, 1);
     let runs = begin(&life, &slack, fault, 3);
-    life.until("two are put down", || life.engine().services.waiting.count() == (1, 2));
+    life.until("two are put down", || life.engine().services.partition.waiting.count() == (1, 2));
     for run in &runs[..2] {
         assert!(life.wait(life.engine().signal(*run, Cause::Cancel)).unwrap());
         life.until_status(*run, Status::Cancelled);
     }
     life.until("their turns are given up", || {
-        life.engine().services.waiting.count().1 <= 1 && life.engine().services.gateway.limiter.waiting() <= 1
+        life.engine().services.partition.waiting.count().1 <= 1 && life.engine().services.gateway.limiter.waiting() <= 1
     });
     pass(&life, &clock, &runs);
     assert_eq!(slack.messages(), ["m2", "m2 again"]);
@@ -185,7 +189,7 @@ fn what_waits_for_a_key_keeps_its_place_in_line() {
         users.iter().map(|user| life.started(trigger(&workflow, json!({ "user": user }), HQ, None))).collect();
     slack.happened(held);
     life.until("two of four are put down", || {
-        life.engine().services.waiting.count() == (2, 2) && in_memory(&life) == 3
+        life.engine().services.partition.waiting.count() == (2, 2) && in_memory(&life) == 3
     });
     slack.release(held, "answer");
     for run in &runs {

@@ -222,7 +222,7 @@ fn house_a5_many_more_runs_are_due_than_may_be_in_memory_and_each_wakes_once() {
     life.until("all are gone", || life.engine().runs.live() == 0);
     assert_eq!(left(), 2 * RUNS, "each was taken up once to begin and once to end");
     assert_eq!(life.engine().runs.places.in_line(), 0);
-    assert_eq!(life.engine().services.timers.in_memory(), (0, 0));
+    assert_eq!(life.engine().services.partition.timers.in_memory(), (0, 0));
     // Each timer once, and of each run what taking it up reads.
     let read = (life.store.scanned() - before) / RUNS;
     assert!(read < 20, "{read} records of the store were read for each run");
