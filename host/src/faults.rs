@@ -115,6 +115,8 @@ pub(crate) enum Plant {
     ParkAtFirstFailure,
     /// A peer has no share of the connections.
     IgnoreShares,
+    /// A batch is taken whatever its guards say.
+    IgnoreGuards,
 }
 
 #[cfg(feature = "faults")]

@@ -73,6 +73,7 @@ const PLANTS: &[(&str, By)] = &[
     ("forget-next-page", By::Tests("engine::tokens")),
     ("park-at-first-failure", By::Tests("engine::tests::outages")),
     ("ignore-shares", By::Tests("api::door")),
+    ("ignore-guards", By::Tests("engine::tests::guards")),
 ];
 
 impl By {

@@ -249,3 +249,45 @@ fn house_d3_a_run_whose_driver_panics_is_let_go_when_what_it_sent_has_come() {
     let outcomes = life.entries(run).into_iter().filter(|entry| matches!(entry, crate::journal::Entry::Outcome { .. }));
     assert_eq!(outcomes.count(), 1);
 }
+
+/// An action that takes its driver with it while another call of the run is on its way.
+struct PanicsBeside(Arc<Slow>);
+
+impl plugins::Script for PanicsBeside {
+    fn run(&self, _: &str, _: &str, _: Box<dyn Host>) -> BoxFuture<'static, Result<Result<String, String>, Trap>> {
+        let way = self.0.clone();
+        Box::pin(async move {
+            way.began.notified().await;
+            panic!("planted: a mistake of the host's");
+        })
+    }
+}
+
+#[test]
+fn house_d3_a_run_whose_driver_panics_waits_for_what_another_of_its_calls_sent() {
+    let slack = Slack::start();
+    let way = Arc::new(Slow { sent: AtomicUsize::new(0), began: Default::default(), answers: Default::default() });
+    let mut life = Life::open(fresh(), &slack);
+    life.equip(|services| services.gateway.way = Some(way.clone()));
+    life.begin();
+    let script = Script { name: "beside", effect: "read", inverse: None, slices: &[Slice::default()] };
+    let services = &life.engine().services;
+    let manifest = serde_json::from_value(script.manifest()).unwrap();
+    services.plugins.put_script(manifest, Arc::new(PanicsBeside(way.clone())), &services.gateway.rules);
+    let say = "{call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: once}}";
+    let act = "{call: 'beside.do:1@beside', with: {connection: team}}";
+    let workflow = life.apply(&format!("\n  - both: {{fork: {{branches: [{{say: {say}}}, {{act: {act}}}]}}}}"));
+    let run = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until("it is on its way", || way.sent.load(Ordering::Relaxed) == 1);
+    // Time passes in which a run that was let go would be set aside.
+    for n in 0..3 {
+        let other = life.apply_named(&format!("other-{n}"), "\n  - say: {set: {said: true}}");
+        let other = life.started(trigger(&other, json!({}), &[], None));
+        assert_eq!(life.ended(other).unwrap().status, Status::Completed);
+    }
+    assert!(!life.engine().is_aside(run), "a write of it is under way");
+    way.answers.notify_one();
+    life.until("it is set aside", || life.engine().is_aside(run));
+    assert_eq!(super::life::open_intents(&life.entries(run)), 0, "the outcome is on record");
+    assert_eq!(way.sent.load(Ordering::Relaxed), 1);
+}
