@@ -236,10 +236,10 @@ impl Engine {
         if self.is_draining() {
             return Err(Refused::Unavailable("the host is stopping".to_owned()));
         }
-        let mut tries = 1;
+        let mut tries = journal::Tries::default();
         loop {
             match Box::pin(self.accept(&trigger, block)).await {
-                Err(Refused::Journal(error)) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,
+                Err(Refused::Journal(error)) if tries.again(&error) => {}
                 answer => return answer,
             }
         }

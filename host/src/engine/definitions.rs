@@ -206,10 +206,10 @@ impl Definitions {
     ) -> Result<(Arc<Definition>, bool), PutError> {
         let _one = self.changing.lock().await;
         let definition = Arc::new(definition);
-        let mut tries = 1;
+        let mut tries = journal::Tries::default();
         let is_new = loop {
             match self.put_once(address, &definition, (file, text), expect, now).await {
-                Err(PutError::Journal(error)) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,
+                Err(PutError::Journal(error)) if tries.again(&error) => {}
                 put => break put?,
             }
         };
@@ -358,12 +358,10 @@ impl Definitions {
         expect: &Expect,
     ) -> Result<CurrentTable, PutTableError> {
         let _one = self.changing.lock().await;
-        let mut tries = 1;
+        let mut tries = journal::Tries::default();
         loop {
             match self.put_table_once(name, table, expect).await {
-                Err(PutTableError::Journal(error)) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => {
-                    tries += 1;
-                }
+                Err(PutTableError::Journal(error)) if tries.again(&error) => {}
                 put => return put,
             }
         }

@@ -4,6 +4,7 @@
 //! process that gives a partition up drops all that is here, and one that takes a partition over makes it from the records;
 //! so nothing here is a fact of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ pub(crate) struct Partition {
     /// The turns of calls that wait, for runs that are in memory and for runs that are not.
     pub(crate) waiting: waiting::Waiting,
     /// What guests that may begin again have said.
-    pub(crate) said: std::sync::Arc<call::Said>,
+    pub(crate) said: Arc<call::Said>,
     /// What owners of shared facts tell runs.
     messages: mpsc::UnboundedSender<groups::Message>,
     /// When every request had ended that somebody sent who had this partition before, by [`Clock::monotonic`]: what was in
@@ -37,7 +38,7 @@ impl Partition {
     /// Made from the records. Gives also the end at which messages to its runs come out.
     pub(super) fn read(
         journal: &Journal,
-        clock: &std::sync::Arc<dyn Clock>,
+        clock: &Arc<dyn Clock>,
     ) -> Result<(Self, mpsc::UnboundedReceiver<groups::Message>), journal::Error> {
         let (sender, messages) = mpsc::unbounded_channel();
         let partition = Self {
@@ -46,7 +47,7 @@ impl Partition {
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
             notices: notices::Notices::new(journal.clone()),
             waiting: waiting::Waiting::default(),
-            said: std::sync::Arc::default(),
+            said: Arc::default(),
             messages: sender,
             // The process before this one held the store's folder, and what it had sent ended with it.
             quiet_from: clock.monotonic(),

@@ -191,7 +191,7 @@ impl Tokens {
     ) -> Result<Option<(Stored, String)>, journal::Error> {
         // The row is changed by whoever makes a first token, so that of two processes that find none only one makes it.
         let first = key::host(FIRST_TOKEN);
-        let mut tries = 1;
+        let mut tries = journal::Tries::default();
         loop {
             let (before, seen) = self.journal.see::<TokenId>(&first);
             journal::damaged_is_none(before)?;
@@ -202,7 +202,7 @@ impl Tokens {
             write.rests_on(seen);
             write.put(&first, &TokenId::new(now, entropy))?;
             match self.create_with(write, name, scopes.clone(), None, (now, entropy)).await {
-                Err(error) if error.is_refused() && tries < journal::GUARDED_TRIES_MAX => tries += 1,
+                Err(error) if tries.again(&error) => {}
                 made => return made.map(Some),
             }
         }

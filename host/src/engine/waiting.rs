@@ -482,7 +482,6 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             if self.services.partition.waiting.has_come(run) {
-                // The engine has the other end as long as anything runs.
                 self.services.partition.post(vec![(run, Cause::Wake)]);
             }
         }

@@ -66,11 +66,17 @@ impl Book {
         Error::Damaged { fact, reason }
     }
 
-    /// These are written anew.
-    pub(super) fn mended<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        let mut book = self.lock();
-        if !book.is_empty() {
-            keys.for_each(|key| drop(book.remove(key)));
+    /// Those of the keys whose values are damaged.
+    pub(super) fn among<'k>(&self, keys: impl Iterator<Item = &'k Bytes>) -> Vec<Bytes> {
+        let book = self.lock();
+        if book.is_empty() { Vec::new() } else { keys.filter(|key| book.contains_key(*key)).cloned().collect() }
+    }
+
+    /// These were written anew.
+    pub(super) fn mended(&self, keys: &[Bytes]) {
+        if !keys.is_empty() {
+            let mut book = self.lock();
+            keys.iter().for_each(|key| drop(book.remove(key)));
         }
     }
 

@@ -206,8 +206,14 @@ impl Journal {
 
     /// Accepts the write as the next in order; see [`Store::commit`].
     pub(crate) fn commit(&self, write: Write) -> Result<Ticket, Error> {
+        let damaged = self.damages.among(write.batch.changes.iter().map(|(key, _)| key));
+        let ticket = self.commit_with_contents(write)?;
+        self.damages.mended(&damaged);
+        Ok(ticket)
+    }
+
+    fn commit_with_contents(&self, write: Write) -> Result<Ticket, Error> {
         let Write { mut batch, run, contents } = write;
-        self.damages.mended(batch.changes.iter().map(|(key, _)| &**key));
         if contents.is_empty() {
             return Ok(self.store.commit(batch)?);
         }

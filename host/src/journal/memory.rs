@@ -3,11 +3,11 @@
 //! It keeps two images, what readers see (`live`) and what a disk would have (`durable`), so that a test can let the
 //! machine die at any point and look at what is left.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::group::{Changes, merge};
+use super::group::{Changes, Image, merge};
 use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Stats, Store, Ticket};
 use super::watermark::Watermark;
 
@@ -21,8 +21,6 @@ pub(crate) struct Memory {
     watermark: Arc<Watermark>,
     manual: bool,
 }
-
-type Image = BTreeMap<Bytes, Bytes>;
 
 #[derive(Debug, Default)]
 struct State {

@@ -31,6 +31,18 @@ pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(250);
 /// that somebody else has got on.
 pub(crate) const GUARDED_TRIES_MAX: u32 = 16;
 
+/// Counts how often something was decided whose write a guard refused.
+#[derive(Debug, Default)]
+pub(crate) struct Tries(u32);
+
+impl Tries {
+    /// Whether what came to this error is to be decided anew: a guard refused it, and not for the last time.
+    pub(crate) fn again(&mut self, error: &Error) -> bool {
+        self.0 += 1;
+        error.is_refused() && self.0 < GUARDED_TRIES_MAX
+    }
+}
+
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
 pub(crate) use journal::{Error, Journal, Seen, Write, damaged_is_none};
 pub(crate) use json::Json;

@@ -164,8 +164,8 @@ impl Store for Sled {
             let _gate = self.queue.hold();
             let mut stored = Image::new();
             for (key, _) in &batch.guards {
-                if let Some(head) = tree.get(head_key(key)).map_err(|why| corrupt(key, why))? {
-                    stored.insert(Arc::clone(key), assemble(tree, key, &head)?);
+                if let Some(value) = value_of(tree, key)? {
+                    stored.insert(Arc::clone(key), value);
                 }
             }
             self.queue.commit(batch, &stored)
@@ -186,8 +186,7 @@ impl Store for Sled {
                 return Ok(value);
             }
             let _gate = self.queue.hold();
-            let head = tree.get(head_key(key)).map_err(|why| corrupt(key, why))?;
-            head.map(|head| assemble(tree, key, &head)).transpose()
+            value_of(tree, key)
         })
     }
 
@@ -376,6 +375,12 @@ fn verify(tree: &::sled::Tree) -> Result<u64, Error> {
     } else {
         Err(corrupt(GROUPS_KEY, format!("the {items} items are not those that were written: their sum differs")))
     }
+}
+
+/// What the tree has under a key; nothing may go into it meanwhile.
+fn value_of(tree: &::sled::Tree, key: &[u8]) -> Result<Option<Bytes>, Error> {
+    let head = tree.get(head_key(key)).map_err(|why| corrupt(key, why))?;
+    head.map(|head| assemble(tree, key, &head)).transpose()
 }
 
 fn text(why: impl std::fmt::Display) -> String {

@@ -192,7 +192,7 @@ impl<E: Execution> Scope<E> {
 
     /// The call leaves memory; how often it was tried is kept, also where it waits for nothing.
     fn puts_down(&self, place: &Place, progress: Progress) -> Stopped {
-        if self.wish() != Wish::Stop && progress != Progress::default() && !self.drains() {
+        if self.wish() == Wish::PutDown && progress != Progress::default() && !self.drains() {
             self.services.partition.waiting.keep_progress(self.run, place, progress);
         }
         Stopped::PutDown

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Status};
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{Answer, Failure};
@@ -185,6 +186,31 @@ impl Way for Slow {
     }
 }
 
+/// Opens the engine with requests that take as long as a test says.
+fn on_a_slow_way(slack: &Slack) -> (Life, Arc<Slow>) {
+    let way = Arc::new(Slow { sent: AtomicUsize::new(0), began: Default::default(), answers: Default::default() });
+    let mut life = Life::open(fresh(), slack);
+    life.equip(|services| services.gateway.way = Some(way.clone()));
+    life.begin();
+    (life, way)
+}
+
+/// A run whose driver has panicked is carried until what it sent is answered, and set aside then.
+fn waits_for_its_write(life: &Life, way: &Slow, run: RunId) {
+    life.until("it is on its way", || way.sent.load(Ordering::Relaxed) == 1);
+    // Time passes in which a run that was let go would be set aside.
+    for n in 0..3 {
+        let other = life.apply_named(&format!("other-{n}"), "\n  - say: {set: {said: true}}");
+        let other = life.started(trigger(&other, json!({}), &[], None));
+        assert_eq!(life.ended(other).unwrap().status, Status::Completed);
+    }
+    assert!(!life.engine().is_aside(run), "a write of it is under way");
+    assert_eq!(life.engine().runs.live(), 1);
+    way.answers.notify_one();
+    life.until("it is set aside", || life.engine().is_aside(run));
+    assert_eq!(super::life::open_intents(&life.entries(run)), 0, "the outcome is on record");
+}
+
 /// An action that takes its driver with it the first time, while what it sent is on its way.
 struct PanicsPartway {
     way: Arc<Slow>,
@@ -217,10 +243,7 @@ impl plugins::Script for PanicsPartway {
 #[test]
 fn house_d3_a_run_whose_driver_panics_is_let_go_when_what_it_sent_has_come() {
     let slack = Slack::start();
-    let way = Arc::new(Slow { sent: AtomicUsize::new(0), began: Default::default(), answers: Default::default() });
-    let mut life = Life::open(fresh(), &slack);
-    life.equip(|services| services.gateway.way = Some(way.clone()));
-    life.begin();
+    let (life, way) = on_a_slow_way(&slack);
     let post = ("chat.post-message", r#"{"channel":"C0HQGENERAL","text":"once"}"#);
     let slices = [Slice { calls: &[post], ..Slice::default() }];
     let script = Script { name: "partway", effect: "create", inverse: None, slices: &slices };
@@ -230,18 +253,7 @@ fn house_d3_a_run_whose_driver_panics_is_let_go_when_what_it_sent_has_come() {
     services.plugins.put_script(manifest, panics.clone(), &services.gateway.rules);
     let workflow = life.apply("\n  - act: {call: 'partway.do:1@partway', with: {connection: team}}");
     let run = life.started(trigger(&workflow, json!({}), HQ, None));
-    life.until("it is on its way", || way.sent.load(Ordering::Relaxed) == 1);
-    // Time passes in which a run that was let go would be set aside.
-    for n in 0..3 {
-        let other = life.apply_named(&format!("other-{n}"), "\n  - say: {set: {said: true}}");
-        let other = life.started(trigger(&other, json!({}), &[], None));
-        assert_eq!(life.ended(other).unwrap().status, Status::Completed);
-    }
-    assert!(!life.engine().is_aside(run), "a write of it is under way");
-    assert_eq!(life.engine().runs.live(), 1);
-    way.answers.notify_one();
-    life.until("it is set aside", || life.engine().is_aside(run));
-    assert_eq!(super::life::open_intents(&life.entries(run)), 0, "the outcome is on record");
+    waits_for_its_write(&life, &way, run);
     life.wait(life.engine().signal(run, Cause::Resume)).unwrap();
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     assert_eq!((way.sent.load(Ordering::Relaxed), panics.runs.load(Ordering::Relaxed)), (1, 2));
@@ -266,10 +278,7 @@ impl plugins::Script for PanicsBeside {
 #[test]
 fn house_d3_a_run_whose_driver_panics_waits_for_what_another_of_its_calls_sent() {
     let slack = Slack::start();
-    let way = Arc::new(Slow { sent: AtomicUsize::new(0), began: Default::default(), answers: Default::default() });
-    let mut life = Life::open(fresh(), &slack);
-    life.equip(|services| services.gateway.way = Some(way.clone()));
-    life.begin();
+    let (life, way) = on_a_slow_way(&slack);
     let script = Script { name: "beside", effect: "read", inverse: None, slices: &[Slice::default()] };
     let services = &life.engine().services;
     let manifest = serde_json::from_value(script.manifest()).unwrap();
@@ -278,16 +287,6 @@ fn house_d3_a_run_whose_driver_panics_waits_for_what_another_of_its_calls_sent()
     let act = "{call: 'beside.do:1@beside', with: {connection: team}}";
     let workflow = life.apply(&format!("\n  - both: {{fork: {{branches: [{{say: {say}}}, {{act: {act}}}]}}}}"));
     let run = life.started(trigger(&workflow, json!({}), HQ, None));
-    life.until("it is on its way", || way.sent.load(Ordering::Relaxed) == 1);
-    // Time passes in which a run that was let go would be set aside.
-    for n in 0..3 {
-        let other = life.apply_named(&format!("other-{n}"), "\n  - say: {set: {said: true}}");
-        let other = life.started(trigger(&other, json!({}), &[], None));
-        assert_eq!(life.ended(other).unwrap().status, Status::Completed);
-    }
-    assert!(!life.engine().is_aside(run), "a write of it is under way");
-    way.answers.notify_one();
-    life.until("it is set aside", || life.engine().is_aside(run));
-    assert_eq!(super::life::open_intents(&life.entries(run)), 0, "the outcome is on record");
+    waits_for_its_write(&life, &way, run);
     assert_eq!(way.sent.load(Ordering::Relaxed), 1);
 }

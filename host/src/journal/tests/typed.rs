@@ -62,8 +62,13 @@ fn what_is_damaged_is_seen_as_what_may_be_written_anew() {
     let mut write = Write::new();
     write.rests_on(seen);
     write.put(&key, &json!(2)).unwrap();
+    let mut refused = write.clone();
+    refused.expect_absent(&key);
+    assert!(journal.commit(refused).unwrap_err().is_refused());
+    assert_eq!(journal.damages().len(), 1, "what was refused has mended nothing");
     journal.commit(write).unwrap();
     assert_eq!(journal.see::<Value>(&key).0, Ok(Some(json!(2))));
+    assert_eq!(journal.damages().len(), 0);
 }
 
 #[test]
