@@ -20,6 +20,7 @@ pub(crate) mod sled;
 pub(crate) mod store;
 mod summary;
 mod watermark;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -44,9 +45,10 @@ impl Tries {
 }
 
 pub(crate) use entry::{Answer, Content, Entry, Resolution};
-pub(crate) use journal::{Error, Journal, Seen, Write, damaged_is_none};
+pub(crate) use journal::{Error, Journal, damaged_is_none};
 pub(crate) use json::Json;
 #[cfg(test)]
 pub(crate) use store::Store;
 pub(crate) use store::Ticket;
 pub(crate) use summary::{Aftermath, Open, Place, Snapshot, Summary};
+pub(crate) use write::{Seen, Write};
