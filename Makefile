@@ -55,7 +55,7 @@ faults: setup
 	$(if $(BACK),$(BACK);) exit $$status
 
 mutants: setup
-	$(CARGO) test --quiet --workspace --features bellhop/faults --bin bellhop --no-run
+	$(CARGO) test --quiet --workspace --features bellhop/faults --lib --no-run
 	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(if $(BACK),$(BACK);) exit $$status
 
 # The harness is a test; what it drives is the release build. CASE=NAME plays one case, SEED=N the generated ones of that
@@ -69,8 +69,8 @@ hostile: setup
 # made, and this fails if it is noticed, as it should.
 simulate: export SEEDS ?= 1000
 simulate: setup
-	$(CARGO) test --quiet --workspace --bin bellhop $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
-	  --test-threads=1 --nocapture engine::tests::simulate::$(if $(SEED),worlds)
+	$(CARGO) test --quiet --workspace --lib $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
+	  --test-threads=1 --nocapture tests::simulate::$(if $(SEED),worlds)
 
 # With BEFORE=COMMIT that commit is built in a work tree of its own, and each row is played by both programs in turn.
 # ONLY=ROW,ROW measures only these.

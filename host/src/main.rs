@@ -1,16 +1,10 @@
 //! The `bellhop` program.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
-mod api;
 mod cli;
-mod clock;
-mod engine;
-mod faults;
-mod journal;
-mod limits;
-mod sandbox;
 mod serve;
-mod toolchain;
+
+use bellhop_sandbox as sandbox;
 
 /// A fifth of a run's time went to the system's allocator; `host/docs/decisions.md` has the figures.
 #[global_allocator]

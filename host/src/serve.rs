@@ -11,17 +11,17 @@ use bellhop_core::text::plain;
 use bellhop_slack::client::{self, Client, Secret};
 use tokio::net::TcpListener;
 
-use crate::api::Listeners;
-use crate::clock::{self, Clock};
-use crate::engine::connections::{ConnectError, New, Secrets};
-use crate::engine::entropy::Entropy;
-use crate::engine::tokens::{Scope, Stored, Tokens};
-use crate::engine::{self, Engine, Services};
-use crate::journal::sled::OpenError;
-use crate::journal::{self, Journal};
-use crate::limits::Limits;
-use crate::sandbox::expression::{self, Expressions};
-use crate::sandbox::{self, CompileMode, Sandbox};
+use bellhop_api::Listeners;
+use bellhop_clock::{self as clock, Clock};
+use bellhop_engine::connections::{ConnectError, New, Secrets};
+use bellhop_engine::entropy::Entropy;
+use bellhop_engine::tokens::{Scope, Stored, Tokens};
+use bellhop_engine::{self as engine, Engine, Services};
+use bellhop_journal::sled::OpenError;
+use bellhop_journal::{self as journal, Journal};
+use bellhop_limits::Limits;
+use bellhop_sandbox::expression::{self, Expressions};
+use bellhop_sandbox::{self as sandbox, CompileMode, Sandbox};
 
 pub(crate) mod lines;
 mod listen;
@@ -42,7 +42,7 @@ pub(crate) struct Options {
     /// Where the metrics are served besides, to whoever can connect there.
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Peers through which many clients come.
-    pub(crate) trusted_proxies: Vec<crate::api::Net>,
+    pub(crate) trusted_proxies: Vec<bellhop_api::Net>,
     /// Slack's address; another one only for a simulator.
     pub(crate) slack_url: String,
     /// What is allowed.
@@ -143,7 +143,7 @@ pub(crate) enum Error {
     Part(String),
     /// HTTP.
     #[error(transparent)]
-    Http(#[from] crate::api::Error),
+    Http(#[from] bellhop_api::Error),
     /// The machine.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -229,7 +229,7 @@ pub(crate) struct Host {
     /// What was new of [`Options::provision`], in lines for people.
     pub(crate) provided: Vec<String>,
     listeners: Listeners,
-    api: crate::api::Options,
+    api: bellhop_api::Options,
 }
 
 /// Opens everything. HTTP is answered once [`Host::run`] is called.
@@ -286,7 +286,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     let (now, entropy) = (engine.services.clock.now(), engine.services.entropy.next_wide());
     let created = engine.tokens.create_first("first operator", everything(), now, entropy).await;
     let first_token = created.map_err(|e| Error::Store(e.to_string()))?.map(|(_, secret)| secret);
-    let api = crate::api::Options { trusted_proxies: options.trusted_proxies.clone() };
+    let api = bellhop_api::Options { trusted_proxies: options.trusted_proxies.clone() };
     Ok(Host { engine, address, first_token, provided, listeners: Listeners { main: listener, metrics }, api })
 }
 
@@ -315,7 +315,7 @@ impl Host {
                 // Dropped or told: either way it is over.
                 let _over = stopped.await;
             };
-            crate::api::serve(answers, listeners, api, stopped).await.map_err(Error::from)
+            bellhop_api::serve(answers, listeners, api, stopped).await.map_err(Error::from)
         });
         let mending = tokio::spawn(mend(engine.clone()));
         let mut fatal = engine.services.fatal.subscribe();

@@ -6,9 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod bellhop;
-#[allow(dead_code, reason = "the sandbox's own tests use all of it")]
-#[path = "../src/sandbox/tests/wat.rs"]
-mod wat;
 
 use std::fmt::Write as _;
 
@@ -16,7 +13,7 @@ use bellhop::hosted::{GOOD, Hosted};
 use bellhop::http::{Request, events, open};
 use expect_test::expect_file;
 use serde_json::{Value, json};
-use wat::Plugin;
+use bellhop_tests::guest::Plugin;
 
 /// An answer that a host takes.
 const FINE: &str = r#"{"output":{},"changed":false}"#;

@@ -1,7 +1,8 @@
-//! What the tests that read the project itself share: where it is, which files it has, how its sources refer to each
-//! other.
+//! What tests share: where the project is, which files it has, how its sources refer to each other; and guests that are
+//! written as text.
 #![forbid(unsafe_code)]
 
 pub mod code;
+pub mod guest;
 pub mod project;
 pub mod rooms;

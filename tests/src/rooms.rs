@@ -141,6 +141,23 @@ pub fn check(sources: &[(String, String)], table: &Table<'_>) -> Result<Vec<Viol
     Ok(found.into_iter().collect())
 }
 
+/// What a crate (`(path under src, text)`) offers as its own and is one of `ours`.
+///
+/// # Errors
+/// When a source is not made of Rust's tokens.
+pub fn offered(sources: &[(String, String)], ours: &[&str]) -> Result<Vec<Violation>, Error> {
+    let krate = Crate::scan(sources)?;
+    let mut found = BTreeSet::new();
+    for reference in krate.references.iter().filter(|reference| reference.leaves_room) {
+        for place in krate.resolve(reference, ours) {
+            let Place::Crate(of) = place else { continue };
+            let what = What::Reexport { from: room_of(&reference.module), of, path: reference.written() };
+            found.insert(Violation { site: reference.site.clone(), what });
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
 /// The room that a module is in.
 fn room_of(module: &[String]) -> String {
     module.first().cloned().unwrap_or_else(|| MAIN.to_owned())

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::output::Failure;
-use crate::sandbox::own_folder;
+use bellhop_sandbox::own_folder;
 
 /// A folder for compiled code that no folder and no text of others has named. Whoever can write there can run code in this
 /// process, and what lies in the folder in which a verb is called may be anybody's.

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::offline::Offline;
 use super::output::{Exit, Failure};
 use super::{Context, files, tables};
-use crate::clock::{self, Clock as _};
-use crate::sandbox::expression::Expressions;
+use bellhop_clock::{self as clock, Clock as _};
+use bellhop_sandbox::expression::Expressions;
 
 /// `bellhop check`
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// A host answers at once, except where it was asked to wait, or compiles a plugin first.
 const ANSWER_S_MAX: u64 = 120;
-const _: () = assert!(crate::sandbox::PREPARED_S_MAX < ANSWER_S_MAX);
+const _: () = assert!(bellhop_sandbox::PREPARED_S_MAX < ANSWER_S_MAX);
 const CONNECT_S_MAX: u64 = 10;
 /// One event of a stream; larger ones are not made.
 const EVENT_BYTES_MAX: usize = 8 << 20;

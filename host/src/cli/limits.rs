@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use super::output::{Exit, Failure, plain};
 use super::settings::LogFormat;
-use crate::limits::Limits;
+use bellhop_limits::Limits;
 
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let settings = &context.settings;

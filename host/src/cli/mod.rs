@@ -119,7 +119,7 @@ fn misused(error: &clap::Error, given: &[OsString]) -> ExitCode {
     // It repeats the arguments: those of others' making are said as they are shown.
     let plain = given.iter().map(|argument| output::plain(&argument.to_string_lossy()));
     let mut text = Arguments::try_parse_from(plain).err().map_or_else(|| error.to_string(), |plain| plain.to_string());
-    text = crate::api::problem::without_tokens(text);
+    text = bellhop_api::problem::without_tokens(text);
     if json {
         let mut lines = text.trim().lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
         let first = lines.next().unwrap_or_default();

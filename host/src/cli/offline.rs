@@ -15,14 +15,14 @@ use super::cache::Cache;
 use super::files;
 use super::output::{Exit, Failure, Out};
 use super::{Context, runtime};
-use crate::clock;
-use crate::engine::connections::{Connections, Secrets};
-use crate::engine::definitions::Definitions;
-use crate::engine::gateway::{Gateway, SlackClock};
-use crate::engine::plugins::{self, Plugins};
-use crate::journal::{self, Journal};
-use crate::sandbox::expression::{Budget, Expressions};
-use crate::sandbox::{self, CompileMode, Inspection, Sandbox};
+use bellhop_clock as clock;
+use bellhop_engine::connections::{Connections, Secrets};
+use bellhop_engine::definitions::Definitions;
+use bellhop_engine::gateway::{Gateway, SlackClock};
+use bellhop_engine::plugins::{self, Plugins};
+use bellhop_journal::{self as journal, Journal};
+use bellhop_sandbox::expression::{Budget, Expressions};
+use bellhop_sandbox::{self as sandbox, CompileMode, Inspection, Sandbox};
 
 /// A plugin, looked at.
 #[derive(Debug, Clone)]

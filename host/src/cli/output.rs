@@ -7,7 +7,7 @@ use bellhop_core::diagnostic::{Diagnostic, render};
 use bellhop_core::text::{self, plain_json, plain_lines};
 use serde_json::{Value, json};
 
-use crate::api::problem::without_tokens;
+use bellhop_api::problem::without_tokens;
 
 /// How the process ends. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::offline::{Offline, refusal};
 use super::output::{Exit, Failure};
 use super::{Context, browse, offline};
-use crate::sandbox::Refusal;
-use crate::toolchain;
+use bellhop_sandbox::Refusal;
+use bellhop_toolchain as toolchain;
 
 mod inspect;
 mod operate;
@@ -75,15 +75,17 @@ fn make(arguments: &Build, context: &Context) -> Result<Exit, Failure> {
     }
     let offline = Offline::start(context)?;
     let options = toolchain::Options { target_dir: offline::target_dir(), verbose: arguments.verbose };
-    let component = toolchain::build(&offline.sandbox, dir, &options).map_err(|error| match error {
-        toolchain::Error::Refused(why @ Refusal::MissingExport { .. }) => {
-            refusal(&why).with_help("name its actions: plugin! { publisher: \"…\", name: \"…\", actions: […] }")
-        }
-        toolchain::Error::Refused(why) => refusal(&why),
-        toolchain::Error::Compile(ref why) => {
-            Failure { help: why.remedy(), ..Failure::failed("plugin-not-built", error.to_string()) }
-        }
-    })?;
+    let component = toolchain::build(dir, &options)
+        .map_err(|why| Failure { help: why.remedy(), ..Failure::failed("plugin-not-built", why.to_string()) })?;
+    if let Err(why) = offline.sandbox.inspect(&component) {
+        let refused = refusal(&why);
+        return Err(match why {
+            Refusal::MissingExport { .. } => {
+                refused.with_help("name its actions: plugin! { publisher: \"…\", name: \"…\", actions: […] }")
+            }
+            _ => refused,
+        });
+    }
     let seen = offline.bytes(&component, &dir.display().to_string())?;
     let out = match &arguments.out {
         Some(out) => out.clone(),

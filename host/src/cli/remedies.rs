@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser as _;
 
 use super::arguments::Arguments;
-use crate::api::{problem, routes};
+use bellhop_api::{problem, routes};
 
 /// Routes that are there in name only: nothing may lead there.
 const NAMES_ONLY: [&str; 2] = ["/v1/connection-links", "/v1/schema/workflow.json"];

@@ -15,7 +15,7 @@ use super::http::{is_on_this_machine, of_this_folder};
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
 use super::{Context, environment, offline};
-use crate::api::problem::without_tokens;
+use bellhop_api::problem::without_tokens;
 use crate::serve::{self, lines::Lines};
 
 /// `bellhop serve`

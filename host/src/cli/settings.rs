@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::arguments::Global;
 use super::output::Failure;
-use crate::api::Net;
-use crate::limits::{self, Limits};
+use bellhop_api::Net;
+use bellhop_limits::{self as limits, Limits};
 use crate::serve::read::whole;
 
 /// The file that is read when it is there.

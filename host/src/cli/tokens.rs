@@ -9,7 +9,7 @@ use serde_json::json;
 use super::http::{Ask, Client, segment};
 use super::output::{Exit, Failure};
 use super::{Context, browse};
-use crate::engine::tokens::{self, Scope};
+use bellhop_engine::tokens::{self, Scope};
 use crate::serve;
 
 /// `bellhop token`

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `full` plays pairs of points that are the same case once, but for the first scenario's: where nothing that lasts
-//! happened between two points, a death at the one is a death at the other (`host/src/faults.rs` says what a place is).
+//! happened between two points, a death at the one is a death at the other (`host/faults/src/lib.rs` says what a place is).
 //! `all` plays each.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -19,9 +19,6 @@ mod points;
 mod scenarios;
 mod slicer;
 mod stage;
-#[allow(dead_code, reason = "the sandbox's own tests use all of it")]
-#[path = "../../src/sandbox/tests/wat.rs"]
-mod wat;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

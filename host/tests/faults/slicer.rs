@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::wat::Plugin;
+use bellhop_tests::guest::Plugin;
 
 /// Slices, and messages.
 const SLICES: u32 = 3;

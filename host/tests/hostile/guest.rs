@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::case::Step;
 use crate::expand;
-use crate::wat::Plugin;
+use bellhop_tests::guest::Plugin;
 
 /// The one action of such a plugin.
 pub(crate) const ACTION: &str = "it.does";

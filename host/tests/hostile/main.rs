@@ -26,9 +26,6 @@ mod generate;
 mod guest;
 mod play;
 mod report;
-#[allow(dead_code, reason = "the sandbox's own tests use all of it")]
-#[path = "../../src/sandbox/tests/wat.rs"]
-mod wat;
 mod watch;
 mod wire;
 mod world;

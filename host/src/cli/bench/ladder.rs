@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::{Figures, Options, clock, median};
 use crate::cli::child::{Outcome, failed};
-use crate::limits::Limits;
-use crate::sandbox::bench::Bare;
-use crate::sandbox::{self, Halt, Host, Package};
+use bellhop_limits::Limits;
+use bellhop_sandbox::bench::Bare;
+use bellhop_sandbox::{self as sandbox, Halt, Host, Package};
 
 /// A host that answers every call at once.
 struct Immediately;

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::{Figures, Options, clock};
 use crate::cli::child::{Outcome, failed};
-use crate::journal::sled::{self, Sled};
-use crate::journal::store::Store;
-use crate::journal::{Answer, Content, Entry, Journal, Json, Summary, Write, key};
+use bellhop_journal::sled::{self, Sled};
+use bellhop_journal::store::Store;
+use bellhop_journal::{Answer, Content, Entry, Journal, Json, Summary, Write, key};
 
 /// When the first run began; each begins a millisecond after the one before.
 const BEGAN_MS: u64 = 1_767_600_000_000;

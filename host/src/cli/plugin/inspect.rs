@@ -15,8 +15,8 @@ use super::super::output::plain;
 use super::super::output::{Exit, Failure};
 use super::table::{fitted, width};
 use super::thousands;
-use crate::api::actions;
-use crate::sandbox::Inspection;
+use bellhop_api::actions;
+use bellhop_sandbox::Inspection;
 
 pub(super) fn run(name: &str, context: &Context) -> Result<Exit, Failure> {
     let offline = Offline::start(context)?;

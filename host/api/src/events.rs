@@ -1,0 +1,172 @@
+//! `GET /v1/runs/{id}/events`: what happened to a run, as a stream of server-sent events or as a page of JSON.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::Response;
+use tokio::sync::watch;
+
+use bellhop_core::id::RunId;
+
+use super::problem::{self, Problem};
+use super::request::Request;
+use super::{App, answer, pages};
+use bellhop_clock::Sleep;
+use bellhop_engine::following::Follower;
+use bellhop_engine::timeline::Public;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Intermediaries close what is silent for longer.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often a run that rests is looked at: it is in no memory that could wake us.
+const LOOK: Duration = Duration::from_millis(500);
+/// Records read at once for one reader: all that is held for a reader who is behind. The log itself is the queue; a reader
+/// who falls too far behind what happens is cut off, and so is, by the server, one who takes nothing any more.
+const RECORDS_AT_ONCE: usize = 8;
+
+/// See the module.
+pub(super) async fn events(request: Request) -> Result<Response, Problem> {
+    let run = request.run()?;
+    let mut params = request.params(&["after", "limit"])?;
+    let limit = params.number("limit", 200, request.app.engine.services.limits.list_items_max);
+    let mut after = params.count("after");
+    params.finish()?;
+    if let Some(text) = request.header(&LAST_EVENT_ID)? {
+        let number = text.trim().parse().map_err(|_| {
+            Problem::new(problem::REQUEST_INVALID, "`Last-Event-ID` is the number of an event of this run")
+        })?;
+        after = Some(number);
+    }
+    let app = request.app.clone();
+    let unknown = || Problem::new(problem::RUN_UNKNOWN, format!("there is no run {run}"));
+    let follower = app.engine.follow(run, after.unwrap_or(0))?.ok_or_else(unknown)?;
+    if request.prefers("application/json", "text/event-stream") {
+        return page(&app, follower, usize::try_from(limit).unwrap_or(usize::MAX)).await;
+    }
+    let mut stream = Stream::new(app, run, follower);
+    stream.read().await?;
+    if stream.queue.is_empty() && stream.follower.is_over() {
+        // Everything was seen: a browser that gets this does not come back.
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
+    }
+    let body = futures_util::stream::unfold(stream, |mut stream| async move {
+        let chunk = stream.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(chunk), stream))
+    });
+    let response = answer::bytes(StatusCode::OK, "text/event-stream", Body::from_stream(body));
+    // Some proxies collect an answer before they pass it on unless told.
+    Ok(answer::with_header(response, HeaderName::from_static("x-accel-buffering"), "no"))
+}
+
+async fn page(app: &Arc<App>, mut follower: Follower, limit: usize) -> Result<Response, Problem> {
+    let mut room = pages::Room::of(limit, app.engine.services.limits.list_bytes_max);
+    let (mut last, mut more) = (None::<u64>, false);
+    while !more && let Some(events) = app.engine.next_events(&mut follower, RECORDS_AT_ONCE).await? {
+        for event in events {
+            if room.is_full() {
+                more = true;
+                break;
+            }
+            room.take(pages::shown(&event)?);
+            last = Some(event.id);
+        }
+    }
+    // Here the cursor is the number of the last event, as `Last-Event-ID` is: `?after=` takes it.
+    let next = last.filter(|_| more).map(|id| id.to_string());
+    answer::json(StatusCode::OK, &serde_json::json!({ "result": room.into_items(), "next_cursor": next }))
+}
+
+/// One reader.
+struct Stream {
+    app: Arc<App>,
+    run: RunId,
+    follower: Follower,
+    queue: VecDeque<Bytes>,
+    /// Whether it has had everything once. Before, it is behind because it came late; afterwards, because it is slow.
+    caught_up: bool,
+    cut_off: bool,
+    heartbeat: Sleep,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.app.counters.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Stream {
+    fn new(app: Arc<App>, run: RunId, follower: Follower) -> Self {
+        app.counters.streams.fetch_add(1, Ordering::Relaxed);
+        let heartbeat = app.engine.services.clock.sleep(HEARTBEAT);
+        let stopping = app.stopping.subscribe();
+        Self { app, run, follower, queue: VecDeque::new(), caught_up: false, cut_off: false, heartbeat, stopping }
+    }
+
+    /// Takes what is there into the queue; nothing, when nothing is there.
+    async fn read(&mut self) -> Result<(), Problem> {
+        while self.queue.is_empty() {
+            let Some(events) = self.app.engine.next_events(&mut self.follower, RECORDS_AT_ONCE).await? else {
+                self.caught_up = true;
+                break;
+            };
+            for event in events {
+                self.queue.push_back(written(&event)?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(chunk) = self.queue.pop_front() {
+                return Some(chunk);
+            }
+            if self.follower.is_over() || self.cut_off {
+                return None;
+            }
+            let behind_max = self.app.engine.services.limits.sse_queue_max;
+            if self.caught_up && self.app.engine.is_behind(&self.follower, behind_max).unwrap_or(false) {
+                // A browser comes back by itself, with the number of the last event that it has seen.
+                tracing::warn!(run = %self.run, code = "reader-too-slow", "a reader of events is cut off");
+                self.cut_off = true;
+                return Some(Bytes::from_static(b": reader-too-slow: come back with Last-Event-ID\n\n"));
+            }
+            // Taken before the log is read: what is recorded in between is not missed.
+            let moved = self.app.engine.runs.moved(self.run);
+            if let Err(problem) = self.read().await {
+                // The headers are out: all that can be said is the end of the stream.
+                tracing::warn!(code = problem.kind().code, "a stream of events ends early");
+                return None;
+            }
+            if !self.queue.is_empty() || self.follower.is_over() {
+                continue;
+            }
+            let clock = &self.app.engine.services.clock;
+            let something = async {
+                match moved {
+                    Some(mut moved) => drop(moved.changed().await),
+                    None => clock.sleep(LOOK).await,
+                }
+            };
+            tokio::select! {
+                () = something => {}
+                () = &mut self.heartbeat => {
+                    self.heartbeat = clock.sleep(HEARTBEAT);
+                    return Some(Bytes::from_static(b":\n\n"));
+                }
+                _ = self.stopping.wait_for(|stopping| *stopping) => return None,
+            }
+        }
+    }
+}
+
+/// An event in the form of the HTML standard. JSON on one line has no line ends in it.
+fn written(event: &Public) -> Result<Bytes, Problem> {
+    let data = pages::shown(event)?;
+    Ok(Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.kind)))
+}

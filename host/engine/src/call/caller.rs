@@ -1,0 +1,168 @@
+//! Starts attempts at actions, for the driver of one run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellhop_core::definition::ActionReference;
+use bellhop_core::fault::Fault;
+use bellhop_core::requirement::Grant;
+use bellhop_core::run::{Action, Calling, Facts, FrameId, Group, Notice, Returned, Why};
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tracing::Instrument as _;
+
+use super::attempt::Attempt;
+use super::scope::Scope;
+use crate::Services;
+use crate::driver::{CallEnd, CallFuture, Invoker, Wish};
+use crate::execution::{self, Execution, Parking};
+use crate::gateway::Connected;
+use crate::waiting::Activity;
+use bellhop_faults::{Plant, planted};
+
+/// Starts a run's actions.
+pub struct Caller<E> {
+    /// What all runs share.
+    pub services: Arc<Services>,
+    /// The run's port.
+    pub port: Arc<E>,
+    /// What is pinned.
+    pub facts: Arc<Facts>,
+    /// What each of its actions may do, as it was when the run was accepted.
+    pub grants: Arc<Granted>,
+    /// How many of its actions wait.
+    pub activity: Arc<Activity>,
+}
+
+/// What the plugins of a run's actions were granted when it was accepted.
+pub type Granted = BTreeMap<ActionReference, Arc<[Grant]>>;
+
+impl<E: Execution> Invoker for Caller<E> {
+    fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
+        let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
+        let doing = self.activity.begins();
+        let caller = self.clone();
+        let carrying = async move {
+            let (port, key, attempt) = (caller.port.clone(), call.key.clone(), call.attempt);
+            let end = caller.carry(call, wish).await;
+            drop(doing);
+            match end {
+                // In whichever life of the process, and in whichever slice.
+                CallEnd::Park(reason) if port.attempted(&key, attempt).wrote => CallEnd::ParkPartway(reason),
+                end => end,
+            }
+        };
+        Box::pin(carrying.instrument(span))
+    }
+
+    fn ended(&self) {
+        self.services.partition.waiting.forget(self.facts.run);
+        self.services.partition.said.ended(self.facts.run);
+        // A parked action of a run that was cancelled still holds its keys.
+        self.services.partition.keys.release_all(self.facts.run);
+        if !planted(Plant::KeepPlace) {
+            self.services.partition.post(self.services.partition.groups.leave(self.facts.run));
+        }
+    }
+
+    fn admit(&self, group: Group) {
+        let messages = self.services.partition.groups.ask(self.facts.run, &group);
+        self.services.partition.post(messages);
+    }
+
+    fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
+        let (services, run) = (self.services.clone(), self.facts.run);
+        Box::pin(async move { Ok(services.partition.notices.take(run, notice, again).await?) })
+    }
+}
+
+impl<E> Clone for Caller<E> {
+    fn clone(&self) -> Self {
+        Self {
+            services: self.services.clone(),
+            port: self.port.clone(),
+            facts: self.facts.clone(),
+            grants: self.grants.clone(),
+            activity: self.activity.clone(),
+        }
+    }
+}
+
+pub(super) fn park(call: &Calling, why: Why, reason: Fault) -> CallEnd {
+    CallEnd::Park(Parking::at(&call.key.pointer, why, reason))
+}
+
+pub(super) fn fault(code: &str, detail: String) -> CallEnd {
+    CallEnd::Returned(Returned::Fault(Fault::of_code(code, detail)))
+}
+
+impl<E: Execution> Caller<E> {
+    /// Begins an attempt, or takes it up again, and goes on with it until it ends or is put down.
+    async fn carry(self, call: Calling, wish: watch::Receiver<Wish>) -> CallEnd {
+        let Some(action) = self.facts.actions.get(&call.action).cloned() else {
+            return fault("action-unknown", format!("`{}` is not pinned for this run", call.action));
+        };
+        let connection = match self.connection(&call) {
+            Ok(connection) => connection,
+            Err(end) => return *end,
+        };
+        let guest = match self.services.plugins.package(action.plugin).await {
+            Ok(guest) => guest,
+            Err(detail) => {
+                return park(&call, Why::Unavailable, Fault::of_code("plugin-unavailable", detail));
+            }
+        };
+        if call.attempt > 1
+            && let Err(error) = self.port.recall()
+        {
+            return CallEnd::Failed(error);
+        }
+        let scope = self.scope(&call, action, connection, wish);
+        Attempt::of(scope, self.facts, call).carry(&guest).await
+    }
+
+    /// The connection of the call, if it is there and leads where it led when the run pinned it.
+    fn connection(&self, call: &Calling) -> Result<Arc<Connected>, Box<CallEnd>> {
+        let Some(name) = &call.connection else {
+            return Err(Box::new(fault("connection-unknown", format!("`{}` was given no connection", call.action))));
+        };
+        let Some(connection) = self.services.gateway.connection(name) else {
+            // Somebody removed it under an open run: it can be put back.
+            let detail = format!("the connection `{name}` is not there any more");
+            let missing = Fault::of_code("connection-missing", detail);
+            return Err(Box::new(park(call, Why::Connection, missing)));
+        };
+        // What this run has done and read is another's than whoever has the name now.
+        match self.facts.leads_home(&connection.facts) {
+            Ok(()) => Ok(connection),
+            Err(elsewhere) => Err(Box::new(park(call, Why::Connection, elsewhere.fault()))),
+        }
+    }
+
+    fn scope(
+        &self,
+        call: &Calling,
+        action: Arc<Action>,
+        connection: Arc<Connected>,
+        wish: watch::Receiver<Wish>,
+    ) -> Scope<E> {
+        let task = self.facts.workflow.tasks.iter().find(|t| t.pointer == call.key.pointer);
+        Scope {
+            services: self.services.clone(),
+            port: self.port.clone(),
+            run: self.facts.run,
+            execution: call.key.clone(),
+            attempt: call.attempt,
+            action,
+            plugin: call.action.plugin.clone(),
+            grants: self.grants.get(&call.action).cloned().unwrap_or_default(),
+            connection,
+            retry_again: task.is_some_and(|t| t.extras.retry_again),
+            resend_unknown: task.is_some_and(|t| t.extras.resend_unknown),
+            fast: self.facts.workflow.extras.purpose.as_deref() == Some("offboarding"),
+            activity: self.activity.clone(),
+            wish,
+            mask: self.facts.mask(),
+        }
+    }
+}

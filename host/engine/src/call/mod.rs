@@ -1,0 +1,36 @@
+//! What performs a task's call: an attempt has its keys and its guest, and the guest has its calls.
+//!
+//! - `caller` starts attempts for a run's driver; `attempt` is one, `stage` what follows from how far it has come,
+//!   `scope` what it is about, `guest` the end that the sandbox sees, `slices` where it stands.
+//! - `effects` answers a guest's call, `earlier` from an earlier attempt, `sending` by Slack, `resolve` by reading back.
+//! - `names`, `lookup`, `known` and `channels` find ids for names and names for ids; `answer` is what a guest gets to
+//!   hear, `deeds` what was done, `said` what guests log.
+
+mod answer;
+mod attempt;
+mod caller;
+mod channels;
+mod deeds;
+mod earlier;
+mod effects;
+mod guest;
+mod keys;
+mod known;
+mod lookup;
+mod names;
+mod request;
+mod resolve;
+mod said;
+mod scope;
+mod sending;
+mod slices;
+mod stage;
+mod stamp;
+
+pub use caller::{Caller, Granted};
+pub(super) use keys::keys_held;
+pub use known::Known;
+pub use names::Named;
+pub use resolve::{Doubt, read_back};
+pub use said::Said;
+pub use stamp::{arguments_of, request_digest, sends_again, stamp};

@@ -1,0 +1,318 @@
+//! Names for people in an action's input: `#channel`, an e-mail, a group's handle, a workspace's name do as well as an
+//! id where the field's schema says `x-bellhop` (semantics 4). The host finds the ids before the action runs; what it
+//! found is on record as a read of the task, so that a replay sees the same.
+
+use std::collections::BTreeMap;
+
+use bellhop_core::digest::Digest;
+use bellhop_core::fault::Fault;
+use bellhop_core::pointer;
+use bellhop_core::run::{Action, Calling, ExecutionKey};
+use bellhop_slack::catalog::Own;
+use serde_json::{Value, json};
+
+use super::lookup;
+use super::scope::{Scope, Stopped};
+use crate::execution::local::Local;
+use crate::execution::{Answer, CallKey, Error, Execution, How};
+
+/// Reads that resolve names are numbered from here on, apart from the guest's own calls.
+pub(super) const ORDINAL_FIRST: u32 = 1 << 30;
+/// Slack gives out no shorter id.
+const ID_BYTES_MIN: usize = 9;
+
+/// What kind of thing a name names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Named {
+    /// A conversation.
+    Channel,
+    /// A person.
+    User,
+    /// A user group.
+    Usergroup,
+    /// A workspace.
+    Workspace,
+}
+
+impl Named {
+    fn of(text: &str) -> Option<Self> {
+        Some(match text {
+            "channel" => Self::Channel,
+            "user" => Self::User,
+            "usergroup" => Self::Usergroup,
+            "workspace" => Self::Workspace,
+            _ => return None,
+        })
+    }
+
+    /// Whether the text can only be an id. A message's `channel` may be a person.
+    ///
+    /// Slack's ids are a letter for the kind and at least eight capitals and digits behind it. Those that are given out now
+    /// have a digit in front there; none is shorter but in a workspace that is played, and there they begin with a zero.
+    pub fn is_id(self, text: &str) -> bool {
+        let second = text.as_bytes().get(1).copied().unwrap_or_default();
+        match self {
+            _ if !self.has_form_of_id(text) => false,
+            _ if second == b'0' => text.len() >= 3,
+            _ if text.len() < ID_BYTES_MIN => false,
+            // What a channel is called has no capitals, and a person is named by an e-mail.
+            Self::Channel | Self::User => true,
+            Self::Usergroup | Self::Workspace => second.is_ascii_digit(),
+        }
+    }
+
+    /// Whether the text may be an id as well as a name: `SALESTEAM` is a good name for a group, and ids that Slack gave
+    /// out some years ago look like it.
+    fn may_be_id(self, text: &str) -> bool {
+        text.len() >= ID_BYTES_MIN && self.has_form_of_id(text)
+    }
+
+    fn has_form_of_id(self, text: &str) -> bool {
+        let prefixes: &[char] = match self {
+            Self::Channel => &['C', 'G', 'D', 'U', 'W'],
+            Self::User => &['U', 'W'],
+            Self::Usergroup => &['S'],
+            Self::Workspace => &['T', 'E'],
+        };
+        text.starts_with(prefixes) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    }
+
+    /// The field of an item by which people call on it, and no two have the same: before what it is called besides.
+    pub(super) fn handle(self) -> Option<&'static str> {
+        match self {
+            Self::Usergroup => Some("handle"),
+            Self::Workspace => Some("domain"),
+            Self::Channel | Self::User => None,
+        }
+    }
+
+    /// The method that lists such things, where in its answer, and its arguments. People are found by their e-mail.
+    pub fn listing(self) -> Option<(Own, &'static str, Value)> {
+        Some(match self {
+            Self::Channel => (
+                Own::Channel,
+                "channels",
+                json!({ "types": "public_channel,private_channel", "exclude_archived": true, "limit": 200 }),
+            ),
+            Self::Usergroup => (Own::Usergroup, "usergroups", json!({ "include_disabled": true })),
+            Self::Workspace => (Own::Workspace, "teams", json!({ "limit": 100 })),
+            Self::User => return None,
+        })
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::User => "person",
+            Self::Usergroup => "user group",
+            Self::Workspace => "workspace",
+        }
+    }
+}
+
+/// Why names were not resolved.
+pub(super) enum Unresolved {
+    /// It cannot be told what has that name: the task's fault.
+    Fault(Fault),
+    /// Slack was asked everything that there is to ask, and there is nothing of that name: the task's fault.
+    Nobody(Fault),
+    /// As for a call of the guest.
+    Stopped(Stopped),
+}
+
+/// A name by the place in an input where it stands, a JSON pointer.
+type Names = BTreeMap<String, (Named, String)>;
+
+/// The places in `input` that the schema says are names, and that are no ids; no more than one beyond `max`.
+fn collect(schema: &Value, input: &Value, pointer: &str, max: usize, out: &mut Names) {
+    if out.len() > max {
+        return;
+    }
+    if let (Some(named), Some(text)) = (schema["x-bellhop"].as_str().and_then(Named::of), input.as_str())
+        && !named.is_id(text)
+        && !text.is_empty()
+    {
+        out.insert(pointer.to_owned(), (named, text.to_owned()));
+    }
+    if let (Some(properties), Some(fields)) = (schema["properties"].as_object(), input.as_object()) {
+        for (name, schema) in properties {
+            if let Some(value) = fields.get(name) {
+                collect(schema, value, &pointer::child(pointer, name), max, out);
+            }
+        }
+    }
+    if let (true, Some(items)) = (schema["items"].is_object(), input.as_array()) {
+        for (index, value) in items.iter().enumerate() {
+            collect(&schema["items"], value, &pointer::item(pointer, index), max, out);
+        }
+    }
+    // An optional field's schema may stand in one of these.
+    for choice in ["anyOf", "oneOf", "allOf"] {
+        for schema in schema[choice].as_array().into_iter().flatten() {
+            if schema.get("x-bellhop").is_some() || schema.get("items").is_some() {
+                collect(schema, input, pointer, max, out);
+            }
+        }
+    }
+}
+
+fn places(action: &Action, input: &Value, max: u64) -> Names {
+    let mut places = Names::new();
+    collect(action.input.document(), input, "", usize::try_from(max).unwrap_or(usize::MAX), &mut places);
+    places
+}
+
+fn key(execution: &ExecutionKey, attempt: u32, number: usize) -> CallKey {
+    let ordinal = ORDINAL_FIRST + u32::try_from(number).unwrap_or(u32::MAX - ORDINAL_FIRST);
+    CallKey { execution: execution.clone(), attempt, ordinal }
+}
+
+/// The input of a call that was begun before, with the ids that were found then.
+pub(super) async fn on_record(port: &Local, action: &Action, call: &Calling) -> Result<Value, Error> {
+    let mut resolved = call.arguments.as_ref().clone();
+    // One that was begun had no more than was allowed then.
+    for (number, (pointer, _)) in places(action, &call.arguments, u64::MAX).into_iter().enumerate() {
+        let found = port.called(&key(&call.key, call.attempt, number)).await?.answer();
+        if let (Some(Answer { result: Ok(id), .. }), Some(place)) = (found, resolved.pointer_mut(&pointer)) {
+            *place = Value::from(id);
+        }
+    }
+    Ok(resolved)
+}
+
+/// The input with ids in place of names.
+pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Result<Value, Unresolved> {
+    let max = scope.services.limits.names_max;
+    let names = places(&scope.action, input, max);
+    if names.len() as u64 > max {
+        let detail = format!(
+            "the input has more than {max} names to look up (`names_max`): give ids, or call the action for a part of them"
+        );
+        return Err(Unresolved::Fault(lookup::fault(scope, "names-too-many", &detail)));
+    }
+    let mut resolved = input.clone();
+    // What a channel is called depends on the workspace, so that workspaces come first. The numbers stay those of the places.
+    let mut names: Vec<_> = names.into_iter().enumerate().collect();
+    names.sort_by_key(|(_, (_, (named, _)))| *named != Named::Workspace);
+    for (number, (pointer, (named, name))) in names {
+        let key = key(&scope.execution, scope.attempt, number);
+        let id = match scope.kept(&key).await.map_err(Unresolved::Stopped)? {
+            Some(answer) => answer.result,
+            None => {
+                let sought = Name { named, text: &name, key: &key };
+                let found = match lookup::find(scope, &sought, &resolved).await {
+                    // What could not be asked may be a name all the same.
+                    Err(Unresolved::Nobody(_)) if named.may_be_id(&name) => name.clone(),
+                    found => found?,
+                };
+                // Another run may have found it meanwhile.
+                scope.gives_up_turn(&key);
+                let answer = Answer {
+                    hash: Digest::of(format!("{named:?}\n{name}").as_bytes()).to_string(),
+                    function: "name".to_owned(),
+                    writes: false,
+                    result: Ok(found),
+                    how: How::Sent,
+                };
+                scope.record(&key, answer).await.map_err(Unresolved::Stopped)?.result
+            }
+        };
+        if let (Ok(id), Some(place)) = (id, resolved.pointer_mut(&pointer)) {
+            *place = Value::from(id);
+        }
+    }
+    Ok(resolved)
+}
+
+/// A name that is looked up.
+pub(super) struct Name<'n> {
+    pub(super) named: Named,
+    /// As the input has it.
+    pub(super) text: &'n str,
+    /// Under which what was found is kept.
+    pub(super) key: &'n CallKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_from_ids() {
+        for (named, text, id) in [
+            (Named::Channel, "C0HQGENERAL", true),
+            (Named::Channel, "U0ADA", true),
+            (Named::Channel, "#general", false),
+            (Named::Channel, "General", false),
+            (Named::User, "ada@acme.example", false),
+            (Named::User, "W012", true),
+            (Named::Usergroup, "S0IT", true),
+            (Named::Usergroup, "it", false),
+            (Named::Workspace, "T0HQ", true),
+        ] {
+            assert_eq!(named.is_id(text), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn house_a14_what_people_call_things_is_no_id() {
+        for (named, text, certain, possible) in [
+            (Named::Workspace, "EMEA", false, false),
+            (Named::Workspace, "TECH", false, false),
+            (Named::Workspace, "T", false, false),
+            (Named::Workspace, "T0", false, false),
+            (Named::Workspace, "E2E", false, false),
+            (Named::Workspace, "TEAM1", false, false),
+            (Named::Workspace, "TECHNOLOGY", false, true),
+            (Named::Workspace, "ENTERPRISE2", false, true),
+            (Named::Workspace, "T0123ABCD", true, true),
+            (Named::Workspace, "T1H9RESGL", true, true),
+            (Named::Workspace, "E012345678A", true, true),
+            (Named::Workspace, "TBQXW9YKD", false, true),
+            (Named::Workspace, "T0123abcd", false, false),
+            (Named::Usergroup, "SALES", false, false),
+            (Named::Usergroup, "SUPPORT", false, false),
+            (Named::Usergroup, "SALESTEAM", false, true),
+            (Named::Usergroup, "S0614TZR7", true, true),
+            (Named::Usergroup, "S", false, false),
+            (Named::Channel, "GENERAL", false, false),
+            (Named::Channel, "DESIGN", false, false),
+            (Named::Channel, "C024BE91L", true, true),
+            (Named::Channel, "CBA4X9KQN", true, true),
+            (Named::Channel, "D024BFF1M", true, true),
+            (Named::Channel, "USER", false, false),
+            (Named::User, "WILL", false, false),
+            (Named::User, "U2147483697", true, true),
+            (Named::User, "W012A3CDE", true, true),
+            (Named::User, "", false, false),
+            (Named::User, "Ü0", false, false),
+        ] {
+            assert_eq!((named.is_id(text), named.may_be_id(text)), (certain, possible), "{text}");
+        }
+    }
+
+    #[test]
+    fn house_a14_no_name_of_an_input_is_passed_over() {
+        let schema = json!({"properties": {"users": {"type": "array", "items": {"x-bellhop": "user"}}}});
+        let people = |count: usize| -> Vec<String> { (0..count).map(|n| format!("p{n}@acme.example")).collect() };
+        for (count, found) in [(499, 499), (500, 500), (501, 501), (9_000, 501)] {
+            let mut names = Names::new();
+            collect(&schema, &json!({"users": people(count)}), "", 500, &mut names);
+            assert_eq!(names.len(), found, "of {count}");
+        }
+    }
+
+    #[test]
+    fn places_are_found_in_objects_arrays_and_choices() {
+        let schema = json!({"properties": {
+            "channel": {"anyOf": [{"type": "string", "x-bellhop": "channel"}, {"type": "null"}]},
+            "users": {"type": "array", "items": {"x-bellhop": "user"}},
+            "text": {"type": "string"},
+        }});
+        let input = json!({"channel": "#it", "users": ["U0ADA", "eve@acme.example"], "text": "#not"});
+        let mut found = Names::new();
+        collect(&schema, &input, "", 500, &mut found);
+        let found: Vec<(&str, &str)> = found.iter().map(|(p, (_, n))| (p.as_str(), n.as_str())).collect();
+        assert_eq!(found, [("/channel", "#it"), ("/users/1", "eve@acme.example")]);
+    }
+}

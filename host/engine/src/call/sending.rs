@@ -1,0 +1,377 @@
+//! A call's way to Slack: budget, intent, the sending itself, and when it is tried again (semantics 1).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bellhop_core::backoff::Backoff;
+use bellhop_core::fault::Fault;
+use bellhop_core::run::Why;
+use bellhop_core::time::Timestamp;
+use bellhop_slack::catalog::Method;
+use bellhop_slack::client::{self as slack, Failure, Unknown};
+use bellhop_slack::limiter::{Lane, Limiter, Reservation};
+use bellhop_slack::reconcile;
+use serde_json::Value;
+
+use super::answer;
+use super::attempt::Attempt;
+use super::request::Request;
+use super::resolve::Sent;
+use super::scope::{Scope, Stopped};
+use super::stamp::{sends_again, stamp};
+use crate::driver::Wish;
+use crate::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent, Parking};
+use crate::gateway::SlackClock;
+use crate::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
+use bellhop_faults::{Plant, planted};
+
+/// The wait after a call's first failure; see [`Backoff`].
+const BACKOFF_FIRST_MS: u64 = 500;
+
+/// A turn at Slack's budget, in as little memory as it takes.
+struct Budget(Reservation<SlackClock>);
+
+impl Future for Budget {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(context).map(drop)
+    }
+}
+
+/// What came of a call that was sent, or that an earlier life had sent.
+pub(super) enum Came {
+    /// This, by Slack or by reading back.
+    Answered(Answer),
+    /// Nothing was done that counts; it may be sent again.
+    NotSent(NotSent),
+    /// Nobody can tell: the intent stays open and the run parks.
+    Doubt(Parking),
+    /// Nobody can tell yet, because what would tell could not be read, for a reason that passes: the intent stays open and
+    /// is asked about again.
+    Unread {
+        /// Why, in a few words.
+        reason: String,
+        /// Not before.
+        retry_at: Option<Timestamp>,
+    },
+    /// It was given up before anything was sent or learnt, because the process is stopping.
+    Stopped,
+}
+
+impl Came {
+    /// Nothing was done, and it may be tried again from `retry_at` on.
+    pub(super) const fn not_sent(reason: String, retry_at: Option<Timestamp>) -> Self {
+        Self::NotSent(NotSent { reason, retry_at, repeats: false })
+    }
+}
+
+impl<E: Execution> Scope<E> {
+    /// Queues for Slack's budget; false when the call is to stop instead.
+    async fn has_budget(
+        &self,
+        Request { method, arguments, .. }: &Request,
+        place: &Place,
+        progress: Progress,
+    ) -> Result<bool, Stopped> {
+        if self.wish() != Wish::Run {
+            return Ok(false);
+        }
+        let lane = if self.fast { Lane::Fast } else { Lane::Slow };
+        let limiter = &self.services.gateway.limiter;
+        let reservation = limiter
+            .reserve(method, arguments, self.connection.owner(), self.run, lane)
+            .map_err(|full| self.park(Why::Unavailable, Fault::of_code("rate-limited", full.to_string())))?;
+        if reservation.wait_ms() >= 1_000 {
+            self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
+        }
+        if reservation.wait_ms() == 0 {
+            return Ok(self.unless_stopped(reservation).await.is_some());
+        }
+        let turn: Turn = Box::pin(Budget(reservation));
+        Ok(self.waits(place, (Wanted::Turn, progress), turn).await)
+    }
+
+    fn is_closed(&self, Request { method, arguments, .. }: &Request) -> bool {
+        let keys = Limiter::<SlackClock>::keys(method, arguments, self.connection.owner());
+        keys.first().is_some_and(|key| self.services.gateway.limiter.closed(key).is_some())
+    }
+
+    /// Waits for a turn; false when the call is to stop instead.
+    async fn waits(&self, place: &Place, wanted: (Wanted, Progress), turn: Turn) -> bool {
+        let wait = Wait::new(&self.activity, &self.wish, place.clone(), wanted, turn);
+        self.unless_stopped(wait).await.is_some()
+    }
+
+    /// Waits until it is time to try again; false when the call is to stop instead.
+    async fn backs_off(&self, place: &Place, progress: Progress, at: Timestamp) -> bool {
+        let clock = self.services.clock.clone();
+        let backoff: Turn = Box::pin(async move { clock.sleep_until(at).await });
+        self.waits(place, (Wanted::Backoff, progress), backoff).await
+    }
+
+    /// Waits until it is time to read back again. What was sent is followed to its end also when nobody waits for the
+    /// action any more, because only then is it known what the action has changed. Only so many of these stay in memory;
+    /// for others a person looks.
+    async fn stays_in_doubt(
+        &self,
+        request: &Request,
+        (place, progress): (&Place, Progress),
+        (reason, at): (&str, Timestamp),
+    ) -> Result<(), Stopped> {
+        if self.backs_off(place, progress, at).await {
+            return Ok(());
+        }
+        if self.wish() == Wish::PutDown {
+            return Err(Stopped::PutDown);
+        }
+        let mut drain = self.services.drain.subscribe();
+        if *drain.borrow_and_update() {
+            return Err(Stopped::Unread);
+        }
+        let Some(_lingering) = self.services.partition.waiting.lingers(&self.services.limits) else {
+            return Err(Stopped::Park(self.unknown(request, reason)));
+        };
+        tokio::select! {
+            biased;
+            _ = drain.wait_for(|drain| *drain) => Err(Stopped::Unread),
+            () = self.services.clock.sleep_until(at) => Ok(()),
+        }
+    }
+
+    /// When to try again after so many failures in a row, and not before what Slack said.
+    fn again_at(&self, failures: u64, not_before: Option<Timestamp>) -> Timestamp {
+        let backoff = Backoff { first_ms: BACKOFF_FIRST_MS, max_ms: self.services.limits.slack_backoff_ms_max };
+        backoff.next(self.port.now(), failures, not_before, self.port.entropy())
+    }
+
+    /// Too many attempts came to nothing.
+    fn unavailable(&self, method: &Method, attempts: u64, reason: &str) -> Stopped {
+        let detail = format!("{} was not carried out in {attempts} attempts: {reason}", method.name);
+        self.park(Why::Unavailable, Fault::of_code("slack-unavailable", detail))
+    }
+
+    /// Sends a read of the host's own that the call `key` needs, and waits while that cannot be done, as a call of the
+    /// guest does. The failure that is given is one that does not pass.
+    pub(super) async fn read_for(
+        &self,
+        key: &CallKey,
+        method: &Method,
+        arguments: &Value,
+    ) -> Result<Result<slack::Answer, Failure>, Stopped> {
+        let place = Place::Call(key.clone());
+        let mut progress = Progress::default();
+        if let Some(held) = self.services.partition.waiting.claim(self.run, &place) {
+            progress = held.progress;
+            if !self.waits(&place, (Wanted::Backoff, progress), held.turn()).await {
+                return Err(Stopped::PutDown);
+            }
+        }
+        loop {
+            let read = self.services.gateway.read(&self.connection, method, arguments, self.run);
+            // Nothing of the call has begun: there is nothing to bring to an end.
+            let read = self.unless_stopped(read).await.ok_or_else(|| self.puts_down(&place, progress))?;
+            let failure = match read {
+                Err(failure) if failure.may_pass() => failure,
+                read => return Ok(read),
+            };
+            progress.sends += 1;
+            if progress.sends >= self.services.limits.slack_attempts_max {
+                return Err(self.unavailable(method, progress.sends, &failure.to_string()));
+            }
+            let wait_ms = failure.retry_after_ms().filter(|_| !planted(Plant::IgnoreRetryAfter));
+            let at = self.again_at(progress.sends, wait_ms.map(|ms| self.port.now().plus_millis(ms)));
+            self.port.note(format!("{} is tried again at {at}: {failure}", method.name));
+            if !self.backs_off(&place, progress, at).await {
+                return Err(self.puts_down(&place, progress));
+            }
+        }
+    }
+
+    /// The call leaves memory; how often it was tried is kept, also where it waits for nothing.
+    fn puts_down(&self, place: &Place, progress: Progress) -> Stopped {
+        if self.wish() == Wish::PutDown && progress != Progress::default() && !self.drains() {
+            self.services.partition.waiting.keep_progress(self.run, place, progress);
+        }
+        Stopped::PutDown
+    }
+
+    /// What was kept for a call while its run was put down is not waited for any more: the call got on without it. What is
+    /// left would look as if the call still waited.
+    pub(super) fn gives_up_turn(&self, key: &CallKey) {
+        drop(self.services.partition.waiting.claim(self.run, &Place::Call(key.clone())));
+    }
+
+    /// Waits for the turn to send, from where an earlier life of the driver left off; false when the call is to stop.
+    async fn has_turn(
+        &self,
+        request: &Request,
+        place: &Place,
+        progress: Progress,
+        held: Option<Held>,
+    ) -> Result<bool, Stopped> {
+        let Some(held) = held else { return self.has_budget(request, place, progress).await };
+        let has_turn = self.waits(place, (Wanted::Turn, progress), held.turn()).await;
+        // It took the run some time to come back: Slack may want to be left alone since.
+        if has_turn && self.is_closed(request) { self.has_budget(request, place, progress).await } else { Ok(has_turn) }
+    }
+
+    /// Whether it is still tried to find out what became of a call.
+    fn is_patient(&self, progress: Progress) -> bool {
+        if planted(Plant::ParkAtFirstFailure) {
+            return false;
+        }
+        let patience = Duration::from_millis(self.services.limits.read_back_ms_max);
+        let now = self.services.clock.monotonic();
+        progress.in_doubt_since.is_none_or(|since| now.saturating_sub(since) < patience)
+    }
+
+    /// Sends, and resolves what came of it if that cannot be told.
+    async fn send(&self, request: &Request, stamped: &Value, stamp: &str, before: Option<Value>) -> Came {
+        let method = request.method;
+        let at = self.port.now();
+        let sent = self.services.gateway.send(&self.connection, method, stamped).await;
+        match sent {
+            Ok(answered) => {
+                let result = answer::to_guest(method, &answered, self.services.limits.guest_answer_bytes_max);
+                Came::Answered(request.answer(result, How::Sent))
+            }
+            Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => {
+                let wait_ms = retry_after_ms.filter(|_| !planted(Plant::IgnoreRetryAfter));
+                Came::not_sent(reason.to_string(), wait_ms.map(|ms| self.port.now().plus_millis(ms)))
+            }
+            Err(Failure::NotSent { reason, .. }) => {
+                Came::Answered(request.refused("invalid-arguments", &format!("{}: {reason}", method.name)))
+            }
+            Err(Failure::Unknown { reason: reason @ Unknown::TooLarge { .. } }) if !method.writes => {
+                let message = format!("{}: {reason}: ask for smaller pages", method.name);
+                let error = answer::error("answer-too-large", &message, "fatal", None, None);
+                Came::Answered(request.answer(Err(error), How::Sent))
+            }
+            // A read may simply be asked again.
+            Err(Failure::Unknown { reason }) if !method.writes => Came::not_sent(reason.to_string(), None),
+            Err(Failure::Unknown { reason }) => {
+                self.port.note(format!("{} was sent and its outcome is unknown: {reason}", method.name));
+                let intent = request.intent(&self.connection.facts.name, at);
+                let ended = self.monotonic();
+                self.resolve(request, Sent { intent: &intent, stamp, ended, patient: true, before }).await
+            }
+        }
+    }
+}
+
+impl<E: Execution> Attempt<E> {
+    /// Sends until there is an answer, nobody wants it any more, or a person has to look.
+    pub(super) async fn perform(&mut self, request: Request) -> Result<Result<String, String>, Stopped> {
+        let scope = &self.scope;
+        let Request { method, arguments, key, .. } = &request;
+        let again = method.writes && sends_again(scope.port.as_ref(), key).await.map_err(Stopped::Failed)?;
+        let stamp = stamp(scope.run, key, again);
+        let stamped = match reconcile::stamp(method, arguments, &stamp) {
+            Ok(stamped) => stamped,
+            Err(unstampable) => {
+                let refused = request.refused("invalid-arguments", &unstampable.to_string());
+                return scope.record(key, refused).await.map(|a| a.result);
+            }
+        };
+        let place = Place::Call(key.clone());
+        // What was sent before is not sent again before it is known what became of it.
+        let mut in_doubt = method.writes && scope.look(key).await?.1.is_some();
+        // The run may have been put down while this call waited.
+        let mut held = scope.services.partition.waiting.claim(scope.run, &place);
+        let mut progress = held.as_ref().map_or_else(Progress::default, |held| held.progress);
+        if let Some(backoff) = held.take_if(|held| held.wanted == Wanted::Backoff)
+            && !scope.waits(&place, (Wanted::Backoff, progress), backoff.turn()).await
+            && !(in_doubt && scope.wish() == Wish::Stop)
+        {
+            return Err(Stopped::PutDown);
+        }
+        loop {
+            if in_doubt && scope.drains() {
+                return Err(Stopped::Unread);
+            }
+            let may_send = !in_doubt && scope.has_turn(&request, &place, progress, held.take()).await?;
+            if may_send || in_doubt {
+                scope.activity.goes_on();
+            }
+            let coming = self.comes(&request, (&stamped, &stamp), may_send, progress);
+            // A write that was sent comes to its end. A read may be left.
+            let came = if method.writes { Some(coming.await) } else { scope.unless_stopped(coming).await };
+            in_doubt = false;
+            match came.transpose().map_err(Stopped::Failed)? {
+                Some(Came::Answered(answer)) => {
+                    self.deeds.note(&answer);
+                    return Ok(answer.result);
+                }
+                Some(Came::Doubt(parking)) => return Err(Stopped::Park(parking)),
+                Some(Came::Stopped) | None => return Err(scope.puts_down(&place, progress)),
+                Some(Came::NotSent(NotSent { reason, retry_at, repeats })) => {
+                    if repeats {
+                        self.deeds.note_repeated();
+                    }
+                    progress = Progress { sends: progress.sends + 1, ..Progress::default() };
+                    if progress.sends >= scope.services.limits.slack_attempts_max {
+                        return Err(scope.unavailable(method, progress.sends, &reason));
+                    }
+                    let at = scope.again_at(progress.sends, retry_at);
+                    scope.port.note(format!("{} is tried again at {at}: {reason}", method.name));
+                    if !scope.backs_off(&place, progress, at).await {
+                        return Err(scope.puts_down(&place, progress));
+                    }
+                }
+                Some(Came::Unread { reason, retry_at }) => {
+                    in_doubt = true;
+                    progress.in_doubt_since.get_or_insert_with(|| scope.monotonic());
+                    progress.reads += 1;
+                    let at = scope.again_at(progress.reads, retry_at);
+                    scope.port.note(format!("what became of {} is looked for again at {at}: {reason}", method.name));
+                    scope.stays_in_doubt(&request, (&place, progress), (&reason, at)).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks what there is of the call, finds out what became of one that is open, sends one that is new if it `may_send`,
+    /// and keeps what came of it.
+    async fn comes(
+        &self,
+        request: &Request,
+        (stamped, stamp): (&Value, &str),
+        may_send: bool,
+        progress: Progress,
+    ) -> Result<Came, Error> {
+        let (scope, key) = (&self.scope, &request.key);
+        let before = || self.calls.before(request.method, &request.arguments);
+        let came = match scope.port.called(key).await? {
+            Called::Ended(answer) => return Ok(Came::Answered(answer)),
+            Called::Open(intent) => {
+                // What this life has not sent itself had ended before it began.
+                let ended = progress.in_doubt_since.unwrap_or(self.calls.began);
+                let patient = scope.is_patient(progress);
+                scope.resolve(request, Sent { intent: &intent, stamp, ended, patient, before: before() }).await
+            }
+            Called::New if !may_send => return Ok(Came::Stopped),
+            Called::New if !request.method.writes => scope.send(request, stamped, stamp, None).await,
+            Called::New => {
+                let intent = request.intent(&scope.connection.facts.name, scope.port.now());
+                if planted(Plant::IntentLast) {
+                    let came = scope.send(request, stamped, stamp, before()).await;
+                    scope.port.intend(key, intent).await?;
+                    came
+                } else if scope.port.intend(key, intent).await? {
+                    scope.send(request, stamped, stamp, before()).await
+                } else {
+                    return Ok(Came::Stopped);
+                }
+            }
+        };
+        match &came {
+            Came::Answered(answer) => scope.port.ended(key, answer).await?,
+            Came::NotSent(why) => scope.port.not_sent(key, why).await?,
+            Came::Doubt(_) | Came::Unread { .. } | Came::Stopped => {}
+        }
+        Ok(came)
+    }
+}

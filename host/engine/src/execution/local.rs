@@ -1,0 +1,479 @@
+//! The port over this process's journal.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellhop_core::id::RunId;
+use bellhop_core::run::{Event, ExecutionKey, Facts, Outgrown, State};
+use bellhop_core::time::Timestamp;
+use tokio::sync::{Notify, mpsc, watch};
+
+mod behind;
+mod beside;
+mod kept;
+mod log;
+mod orders;
+mod size;
+
+use super::{
+    Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
+};
+use bellhop_clock::Clock;
+use crate::driver;
+use crate::entropy::Entropy;
+use crate::open::{self, Open};
+use crate::timers::Timers;
+use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_journal::{self as journal, Entry, Journal, ROOM_LOOK, Ticket, Write};
+use bellhop_limits::Limits;
+use beside::place_of;
+use log::Log;
+
+/// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
+pub struct Local {
+    run: RunId,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<Entropy>,
+    limits: Arc<Limits>,
+    log: Mutex<Log>,
+    inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
+    drain: watch::Receiver<bool>,
+    put_down: Arc<Notify>,
+    timers: Timers,
+    /// Moves on with every entry, for whoever follows the run.
+    moved: watch::Sender<Ticket>,
+}
+
+/// What a port is opened with.
+pub struct Opening {
+    /// Whose.
+    pub run: RunId,
+    /// Where the log is.
+    pub journal: Journal,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<Entropy>,
+    /// What a run may have.
+    pub limits: Arc<Limits>,
+    /// Messages for the run.
+    pub inbox: mpsc::UnboundedReceiver<Signal>,
+    /// Whether the process is stopping.
+    pub drain: watch::Receiver<bool>,
+    /// Rung when the run is to leave memory though its actions wait.
+    pub put_down: Arc<Notify>,
+    /// Moves on with every entry.
+    pub moved: watch::Sender<Ticket>,
+    /// The run's summary as it stands.
+    pub summary: journal::Summary,
+    /// The timers of all runs.
+    pub timers: Timers,
+}
+
+/// A run that was read back.
+pub struct Read {
+    /// The port.
+    pub port: Local,
+    /// The state to fold on from.
+    pub state: State,
+    /// The number of the first decision that is not in it.
+    pub decisions: u64,
+}
+
+impl Local {
+    /// A port for a run whose only entry is `Accepted`, just committed under `ticket`.
+    pub fn fresh(opening: Opening, ticket: Ticket, bytes: u64) -> Self {
+        let mut log = Log::new(opening.summary.clone(), ticket);
+        (log.seq, log.bytes) = (1, bytes);
+        Self::with(opening, log)
+    }
+
+    /// A port for a run whose log is in the journal, and its state as of the latest snapshot.
+    ///
+    /// # Errors
+    /// When the log cannot be read or is damaged: the run must not go on.
+    pub fn read(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+        let log::Read { log, state, decisions } =
+            Log::read(&opening.journal, opening.run, opening.summary.clone(), facts)?;
+        Ok(Read { port: Self::with(opening, log), state, decisions })
+    }
+
+    /// As [`Self::read`], without regard to snapshots.
+    #[cfg(test)]
+    pub fn read_whole(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+        let log::Read { log, state, decisions } =
+            Log::read_whole(&opening.journal, opening.run, opening.summary.clone(), facts)?;
+        Ok(Read { port: Self::with(opening, log), state, decisions })
+    }
+
+    fn with(opening: Opening, log: Log) -> Self {
+        Self {
+            run: opening.run,
+            journal: opening.journal,
+            clock: opening.clock,
+            entropy: opening.entropy,
+            limits: opening.limits,
+            log: Mutex::new(log),
+            inbox: tokio::sync::Mutex::new(opening.inbox),
+            drain: opening.drain,
+            put_down: opening.put_down,
+            timers: opening.timers,
+            moved: opening.moved,
+        }
+    }
+
+    /// The run's decisions have been folded into `state`: its timer is the one in the store.
+    pub fn folded(&self, state: &State) {
+        let at = driver::wake(state);
+        let mut log = self.log();
+        log.timer = (at, at);
+        log.place = place_of(state);
+        log.stands_like(state);
+        log.reserve = self.reserve(&log, state);
+    }
+
+    /// Waits while the store's queue is half full: what comes next is written by those who do not look.
+    async fn room(&self) -> Result<(), Error> {
+        if !self.journal.stats().is_half_full {
+            return Ok(());
+        }
+        Ok(self.journal.durable(self.journal.tip()).await?)
+    }
+
+    /// Has `write` write, and again after the queue has gone down where that was full: of a write that was refused for
+    /// that nothing is kept, here or there.
+    async fn written<T>(&self, write: impl Fn(&mut Log) -> Result<T, Error> + Send) -> Result<T, Error>
+    where
+        T: Send,
+    {
+        self.room().await?;
+        loop {
+            let tip = {
+                let mut log = self.log();
+                match write(&mut log) {
+                    Err(Error::Later(_)) => self.journal.tip(),
+                    done => return done,
+                }
+            };
+            self.journal.durable(tip).await?;
+        }
+    }
+
+    /// Waits until something may be sent: while the disk lacks room, runs wait. False when the process is stopping, or
+    /// when a person has given the run an order meanwhile: what is to be sent is then asked for anew, if at all.
+    async fn may_send(&self) -> bool {
+        let mut drain = self.drain.clone();
+        let mut has_waited = false;
+        while self.journal.room().is_err() {
+            if *drain.borrow_and_update() {
+                return false;
+            }
+            if self.journal.is_ordered(self.run) {
+                return !has_waited;
+            }
+            has_waited = true;
+            tokio::select! {
+                biased;
+                _ = drain.changed() => {}
+                () = self.clock.sleep(ROOM_LOOK) => {}
+            }
+        }
+        true
+    }
+
+    /// Whether an attempt at an execution has any call below `ordinal` on record.
+    pub fn has_called(&self, execution: &ExecutionKey, attempt: u32, ordinal: u32) -> bool {
+        let log = self.log();
+        let of_it = |call: &&CallKey| call.execution == *execution && call.attempt == attempt;
+        // What lies behind a slice has called.
+        log.slices.keys().any(|call| of_it(&call))
+            || log.open.keys().chain(log.ends.keys()).filter(of_it).any(|call| call.ordinal < ordinal)
+    }
+
+    /// What waits for a person's word.
+    pub fn open(&self, state: &State) -> Vec<Open> {
+        open::of(state, &self.log().open)
+    }
+
+    /// Whether a message is waiting.
+    pub fn has_message(&self) -> bool {
+        self.inbox.try_lock().is_ok_and(|inbox| !inbox.is_empty())
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // A panic while the log was held leaves it as it was: it is changed when the write was accepted, and by
+        // assignments alone.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends entries, with what else is to be written in the same commit. After an error nothing is changed.
+    fn append(&self, log: &mut Log, entries: &[Entry], write: Write) -> Result<(), Error> {
+        let mut seq = log.seq;
+        let ticket = self.journal.append(self.run, &mut seq, entries, write)?;
+        log.seq = seq;
+        log.bytes += entries.iter().map(log::weight).sum::<u64>();
+        log.last = ticket;
+        self.moved.send_replace(ticket);
+        Ok(())
+    }
+
+    /// The entry of a decision, and what is kept beside it.
+    fn decided(&self, log: &mut Log, number: u64, decision: &Decision) -> Result<(), Error> {
+        self.note_who_asks(log)?;
+        let mut write = Write::new();
+        let mut events = Vec::with_capacity(decision.events.len());
+        for event in &decision.events {
+            let content = self.journal.content(&mut write, event)?;
+            #[cfg(test)]
+            if let journal::Content::Value(json) = &content {
+                assert_eq!(json.read::<Event>().as_ref().ok(), Some(event), "{json:?}");
+            }
+            events.push(content);
+        }
+        let state = decision.after.as_ref();
+        let pinned = log.pins_next.clone().map(|pins| Entry::Pinned { pins });
+        let entries: Vec<Entry> = pinned.into_iter().chain([Entry::Decision { events }]).collect();
+        let next_seq = log.seq + entries.len() as u64;
+        let beside = self.beside(log, (number, next_seq), &mut write, state)?;
+        self.append(log, &entries, write)?;
+        log.pins_next = None;
+        log.stands(beside);
+        log.stands_like(state);
+        log.reserve = self.reserve(log, state);
+        let (stored, wanted) = log.timer;
+        if stored != wanted {
+            if let Some(at) = stored {
+                self.timers.clear(at, self.run);
+            }
+            if let Some(at) = wanted {
+                self.timers.set(at, self.run);
+            }
+            log.timer.0 = wanted;
+        }
+        Ok(())
+    }
+}
+
+fn digest(hash: &str) -> Result<bellhop_core::digest::Digest, Error> {
+    hash.parse().map_err(|_| Error::OfTheRun(format!("`{hash}` is not the hash of a request")))
+}
+
+impl Execution for Local {
+    async fn decision(&self, number: u64) -> Result<Option<Vec<Event>>, Error> {
+        let Some(seq) = self.log().decisions.get(&number).copied() else { return Ok(None) };
+        let unreadable = || Error::OfTheRun(format!("what is kept of decision {number} cannot be read"));
+        self.journal.decision(self.run, seq)?.ok_or_else(unreadable).map(Some)
+    }
+
+    async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
+        pass(Point::Undecided);
+        self.written(|log| self.decided(log, number, &decision)).await
+    }
+
+    async fn slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {
+        self.kept_slice(attempt, number)
+    }
+
+    async fn keep_slice(&self, attempt: &AttemptKey, slice: &Slice) -> Result<(), Error> {
+        let AttemptKey { execution, attempt } = attempt;
+        let call = CallKey { execution: execution.clone(), attempt: *attempt, ordinal: slice.number };
+        let written = self.written(|log| {
+            self.check_size(log)?;
+            let mut write = Write::new();
+            let state = self.journal.content(&mut write, &slice.state)?;
+            let (key, attempt) = (execution.to_string(), *attempt);
+            let entry = Entry::Slice { key, attempt, ordinal: slice.first_call, state };
+            let seq = log.seq;
+            self.append(log, &[entry], write)?;
+            log.slices.insert(call.clone(), seq);
+            Ok(())
+        });
+        written.await
+    }
+
+    async fn called(&self, call: &CallKey) -> Result<Called, Error> {
+        let kept = {
+            let log = self.log();
+            match (log.ends.get(call).copied(), log.open.get(call)) {
+                (Some(seq), _) => seq,
+                (None, Some(intent)) => return Ok(Called::Open(intent.clone())),
+                (None, None) => return Ok(Called::New),
+            }
+        };
+        self.kept_answer(call, kept).map(Called::Ended)
+    }
+
+    async fn intend(&self, call: &CallKey, intent: Intent) -> Result<bool, Error> {
+        if !self.may_send().await {
+            return Ok(false);
+        }
+        let entry = Entry::Intent {
+            key: call.execution.to_string(),
+            attempt: call.attempt,
+            ordinal: call.ordinal,
+            hash: digest(&intent.hash)?,
+            at: intent.at,
+            function: intent.function.clone(),
+            connection: Some(intent.connection.clone()),
+        };
+        let written = self.written(|log| {
+            self.check_size(log)?;
+            self.append(log, std::slice::from_ref(&entry), Write::new())?;
+            log.open.insert(call.clone(), intent.clone());
+            Ok(log.last)
+        });
+        let ticket = written.await?;
+        if !planted(Plant::SendUnsynced) {
+            self.journal.durable(ticket).await?;
+        }
+        Ok(true)
+    }
+
+    /// What ends an intent is always kept; what only a guest would get is not, once the run is too large: it is asked
+    /// again, or never.
+    async fn ended(&self, call: &CallKey, answer: &Answer) -> Result<(), Error> {
+        pass(Point::Unrecorded);
+        if planted(Plant::ForgetOutcome) {
+            return Ok(());
+        }
+        let written = self.written(|log| {
+            debug_assert!(!log.ends.contains_key(call), "{call:?} has an end");
+            let has_intent = log.open.contains_key(call);
+            if !has_intent {
+                self.check_size(log)?;
+            }
+            let mut write = Write::new();
+            let entry = self.end_of(&mut write, call, answer, has_intent)?;
+            let seq = log.seq;
+            self.append(log, std::slice::from_ref(&entry), write)?;
+            log.end(call.clone(), seq, &entry);
+            Ok(())
+        });
+        written.await
+    }
+
+    async fn not_sent(&self, call: &CallKey, why: &NotSent) -> Result<(), Error> {
+        pass(Point::Unrecorded);
+        let NotSent { reason, retry_at, repeats } = why;
+        let entry = Entry::NotSent {
+            key: call.execution.to_string(),
+            attempt: call.attempt,
+            ordinal: call.ordinal,
+            at: self.clock.now(),
+            reason: reason.clone(),
+            retry_at: *retry_at,
+            repeats: *repeats,
+        };
+        let written = self.written(|log| {
+            // A read that was not sent left nothing behind to be told about.
+            if log.open.contains_key(call) {
+                self.append(log, std::slice::from_ref(&entry), Write::new())?;
+                log.reopen(call, *repeats);
+            }
+            Ok(())
+        });
+        written.await
+    }
+
+    fn outgrown(&self, state: &State) -> Result<Option<Outgrown>, Error> {
+        let log = self.log();
+        match self.check_size(&log) {
+            Err(Error::TooLarge(outgrown)) if state.goes_on() => Ok(Some(outgrown)),
+            Ok(()) | Err(Error::TooLarge(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn recall(&self) -> Result<(), Error> {
+        Ok(self.log().recall(&self.journal, self.run)?)
+    }
+
+    fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
+        self.log().has_repeated(execution, attempt)
+    }
+
+    fn calls(&self, execution: &ExecutionKey, attempt: u32) -> Vec<u32> {
+        self.log().calls(execution, attempt)
+    }
+
+    fn attempted(&self, execution: &ExecutionKey, attempt: u32) -> Attempted {
+        self.log().attempted(execution, attempt)
+    }
+
+    fn leave_behind(
+        &self,
+        execution: &ExecutionKey,
+        attempt: u32,
+        first: u32,
+        facts: &Arc<Facts>,
+    ) -> Result<(), Error> {
+        self.behind(execution, attempt, first, facts)
+    }
+
+    fn timer(&self, at: Option<Timestamp>) {
+        self.log().timer.1 = at;
+    }
+
+    fn rearm(&self) {
+        if let Some(at) = self.log().timer.0 {
+            self.timers.set_again(at, self.run);
+        }
+    }
+
+    async fn signal(&self, resting: bool) -> Next {
+        let mut inbox = self.inbox.lock().await;
+        self.log().asked = None;
+        if let Ok(signal) = inbox.try_recv() {
+            return Next::Signal(signal);
+        }
+        let mut drain = self.drain.clone();
+        if *drain.borrow_and_update() {
+            return Next::PutDown;
+        }
+        if resting {
+            return Next::Rest;
+        }
+        tokio::select! {
+            biased;
+            // Nobody can send any more when there is none: the engine is going.
+            signal = inbox.recv() => signal.map_or(Next::PutDown, Next::Signal),
+            _ = drain.changed() => Next::PutDown,
+            () = self.put_down.notified() => Next::PutDown,
+        }
+    }
+
+    async fn heard(&self, signal: &Signal) -> Result<bool, Error> {
+        match &signal.settle {
+            Some(settle) => self.settle(&signal.cause, settle).await,
+            None => Ok(true),
+        }
+    }
+
+    async fn settled(&self) -> Result<(), Error> {
+        let last = {
+            let mut log = self.log();
+            // Who asked is answered next: what was to be decided about it has been.
+            log.asked = None;
+            log.last
+        };
+        Ok(self.journal.durable(last).await?)
+    }
+
+    fn note(&self, text: String) {
+        let entry = Entry::Note { at: self.clock.now(), level: "info".to_owned(), text, by: None };
+        let mut log = self.log();
+        if self.check_size(&log).is_err() {
+            return;
+        }
+        // A note that is lost is not missed; what failed here fails again where it matters.
+        let _lost = self.append(&mut log, &[entry], Write::new());
+    }
+
+    fn entropy(&self) -> u64 {
+        self.entropy.next()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

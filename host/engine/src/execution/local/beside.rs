@@ -1,0 +1,178 @@
+//! What is kept beside a run's log and can be made again from its state: summary, timer, snapshot, its place among the
+//! open runs.
+
+use bellhop_core::id::RunId;
+use std::borrow::Cow;
+
+use bellhop_core::run::State;
+use serde_json::Value;
+
+use super::super::Error;
+use super::Local;
+use super::log::Log;
+use crate::{open, retention, summary};
+use bellhop_journal::{self as journal, Entry, Json, Place, Write, key};
+
+/// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
+/// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
+/// would otherwise write that again with each few of them.
+const SNAPSHOT_EVENTS: u64 = 256;
+
+/// The largest state that is kept as a snapshot, in bytes of JSON. In memory the values that tasks hand on are shared, in
+/// JSON they are not: a state beyond this costs more than what it saves, and is folded from the log instead.
+const SNAPSHOT_BYTES_MAX: u64 = 8 << 20;
+
+/// No value is longer than this, but for what was recorded of the run when it began.
+const VALUE_BYTES_LIKELY: u64 = 1 << 20;
+
+/// What was written beside a decision, as the log has it once that is accepted.
+pub(super) struct Beside {
+    summary: journal::Summary,
+    place: Option<Place>,
+    /// The state's events at a snapshot, and the run's bytes from which on another is worth its own.
+    snapshot: Option<(u64, u64)>,
+}
+
+impl Log {
+    /// The run stands like this.
+    pub(super) fn stands_like(&mut self, state: &State) {
+        self.is_ending = state.ends();
+        self.parked =
+            state.calls().filter(|(_, call)| call.parked.is_some()).map(|(_, call)| call.key.clone()).collect();
+    }
+
+    /// A decision is accepted, with this beside it.
+    pub(super) fn stands(&mut self, beside: Beside) {
+        self.summary = beside.summary;
+        self.place = beside.place;
+        if let Some((events, due_bytes)) = beside.snapshot {
+            (self.snapshot_events, self.snapshot_due_bytes) = (events, due_bytes);
+        }
+    }
+}
+
+impl Local {
+    /// What can be made again from a state and is written with it: summary, timer, snapshot, the mark of an open run.
+    /// `number` is the decision's, and `next_seq` that of the entry that will come behind it.
+    pub(super) fn beside(
+        &self,
+        log: &Log,
+        (number, next_seq): (u64, u64),
+        write: &mut Write,
+        state: &State,
+    ) -> Result<Beside, Error> {
+        let (stored, wanted) = log.timer;
+        if stored != wanted {
+            if let Some(at) = stored {
+                write.delete(&key::timer(at, self.run, 0));
+            }
+            if let Some(at) = wanted {
+                write.put(&key::timer(at, self.run, 0), &Value::Null)?;
+            }
+        }
+        let mut before = Cow::Borrowed(&log.summary);
+        if let Some(newer) = state.displaced_by().filter(|_| log.summary.aftermath.superseded_by.is_none()) {
+            before.to_mut().aftermath.by = self.who_started(newer);
+        }
+        let now = self.clock.now();
+        let mut summary = summary::after(&before, state, now, |value| self.journal.content(write, &value))?;
+        open::note(&mut summary, state, &log.open, self.limits.open_shown_max);
+        let changed = summary.status != log.summary.status
+            || summary.waiting != log.summary.waiting
+            || (&summary.open, summary.open_more) != (&log.summary.open, log.summary.open_more);
+        if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
+            write.put(&key::summary(self.run), &summary)?;
+        }
+        let place = place_of(state);
+        let reopened = state.ended().is_none() && log.summary.status.is_final();
+        if state.ended().is_none() && (reopened || place != log.place) {
+            let open = journal::Open { place: place.clone(), ..journal::Open::default() };
+            write.put(&key::open(self.run), &open)?;
+        }
+        let mut kept = None;
+        if let Some((at, _)) = state.ended() {
+            write.delete(&key::open(self.run));
+            write.delete(&key::snapshot(self.run));
+            summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms)?;
+            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
+            retention::keep_until(write, self.run, at, kept_ms)?;
+        } else if rests(state)
+            || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
+        {
+            let before = write.bytes() as u64;
+            if let Some(state_now) = small_enough(log, state)? {
+                let snapshot = journal::Snapshot {
+                    seq: next_seq,
+                    // Never by digest: it replaces the one before it, and that one must leave nothing behind.
+                    state: state_now,
+                    log: log.index(state, number + 1),
+                };
+                write.put(&key::snapshot(self.run), &snapshot)?;
+            }
+            let bytes = (write.bytes() as u64 - before).max(1);
+            kept = Some((state.events, log.bytes + bytes));
+        }
+        Ok(Beside { summary, place, snapshot: kept })
+    }
+
+    /// Who started a run; none where that is not on record or cannot be read: nobody is named then.
+    fn who_started(&self, run: RunId) -> Option<String> {
+        let first = self.journal.entries(run, 0, 1).ok()?.into_iter().next();
+        let Some((0, Entry::Accepted { pins })) = first else { return None };
+        pins.read::<Value>().ok()?.get("by").and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// Writes the run's summary as `state` has it, whatever was written before.
+    pub fn refresh(&self, state: &State) -> Result<(), Error> {
+        let mut log = self.log();
+        let mut write = Write::new();
+        let now = self.clock.now();
+        let mut summary = summary::after(&log.summary, state, now, |value| self.journal.content(&mut write, &value))?;
+        open::note(&mut summary, state, &log.open, self.limits.open_shown_max);
+        write.put(&key::summary(self.run), &summary)?;
+        log.last = self.journal.commit(write.of(self.run))?;
+        log.summary = summary;
+        Ok(())
+    }
+}
+
+/// The state as JSON, unless it is too large for a snapshot.
+pub(super) fn small_enough(log: &Log, state: &State) -> Result<Option<Json>, Error> {
+    let unwritable = |error: serde_json::Error| Error::OfTheRun(format!("the run's state cannot be written: {error}"));
+    // No value in it is longer than all that was recorded: most states need not be measured.
+    if state.bytes_at_most(log.bytes.min(VALUE_BYTES_LIKELY)) > SNAPSHOT_BYTES_MAX {
+        let mut room = Room { left: SNAPSHOT_BYTES_MAX };
+        match serde_json::to_writer(&mut room, state) {
+            Err(error) if error.is_io() => return Ok(None),
+            measured => measured.map_err(unwritable)?,
+        }
+    }
+    Json::of(state).map(Some).map_err(unwritable)
+}
+
+/// Takes so many bytes and keeps none.
+struct Room {
+    left: u64,
+}
+
+impl std::io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::StorageFull))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) fn place_of(state: &State) -> Option<Place> {
+    state.group().map(|(group, admitted)| Place { group: group.clone(), admitted })
+}
+
+/// Whether the run waits for nobody but time or a person: it will leave memory.
+fn rests(state: &State) -> bool {
+    use bellhop_core::run::Status;
+    matches!(state.status(), Status::Waiting | Status::Parked | Status::Suspended)
+}

@@ -1,0 +1,344 @@
+//! The way out to Slack: connections with their tokens, the client, the limiter. Guests and their memory are never here.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use bellhop_core::requirement::{Connection, Rules, TokenKind};
+use bellhop_core::time::Timestamp;
+use bellhop_slack::catalog::{Catalog, Method};
+use bellhop_slack::client::{Answer, Client, Failure, NotSent, Secret};
+use bellhop_slack::limiter::{self, Closed, Limiter, Owner, Reservation};
+use serde_json::{Value, json};
+use tracing::Instrument as _;
+
+use bellhop_clock::Clock;
+use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_journal::{self as journal, Journal, Write, key};
+
+/// A request of the host's own waits so long in place for a bucket that Slack has closed; else it comes again.
+const READ_WAIT_MS_MAX: u64 = 5_000;
+
+/// The program's clock, as the limiter wants it.
+#[derive(Clone)]
+pub struct SlackClock(pub Arc<dyn Clock>);
+
+impl limiter::Clock for SlackClock {
+    fn now_ms(&self) -> u64 {
+        self.0.now().as_millis()
+    }
+    fn sleep_until(&self, at_ms: u64) -> impl Future<Output = ()> + Send {
+        self.0.sleep_until(Timestamp::from_millis(at_ms))
+    }
+}
+
+/// A connection with its tokens.
+pub struct Connected {
+    /// What preflight compares.
+    pub facts: Connection,
+    /// The user as whom its first token acts, where Slack said so.
+    pub acting: Option<String>,
+    /// Never shown, logged or given to a guest.
+    pub tokens: BTreeMap<TokenKind, Secret>,
+}
+
+impl Connected {
+    /// The bucket owner: connections of one organisation share what Slack counts by organisation.
+    pub fn owner(&self) -> Owner<'_> {
+        let facts = &self.facts;
+        Owner {
+            connection: &facts.name,
+            organisation: facts
+                .enterprise_id
+                .as_deref()
+                .or(facts.workspace_id.as_deref())
+                .unwrap_or(facts.name.as_str()),
+        }
+    }
+
+    /// The token for a method: the preferred kind that is there, and that has a fitting scope where scopes are known.
+    pub fn token(&self, method: &Method) -> Option<&Secret> {
+        self.tokens.get(&self.token_kind(method)?)
+    }
+
+    /// The user as whom a method is called, where that is known: only of the first token it is.
+    pub fn acting_for(&self, method: &Method) -> Option<&str> {
+        let first = self.facts.tokens.keys().next();
+        self.acting.as_deref().filter(|_| first.is_some() && self.token_kind(method).as_ref() == first)
+    }
+
+    fn token_kind(&self, method: &Method) -> Option<TokenKind> {
+        let fits = |access: &&bellhop_core::requirement::Access| {
+            let held = self.facts.tokens.get(&access.token).and_then(Option::as_ref);
+            access.scopes.is_empty() || held.is_none_or(|held| access.scopes.iter().any(|s| held.contains(s)))
+        };
+        let present = |access: &&bellhop_core::requirement::Access| self.tokens.contains_key(&access.token);
+        method
+            .access
+            .iter()
+            .filter(present)
+            .find(fits)
+            .or_else(|| method.access.iter().find(present))
+            .map(|access| access.token)
+    }
+
+    /// What preflight compares, with only those tokens that are there to send with.
+    pub fn usable(&self) -> Cow<'_, Connection> {
+        if self.lost().next().is_none() {
+            return Cow::Borrowed(&self.facts);
+        }
+        let mut facts = self.facts.clone();
+        facts.tokens.retain(|kind, _| self.tokens.contains_key(kind));
+        Cow::Owned(facts)
+    }
+
+    /// The kinds of tokens that it was made of and that are not there: their file is gone, or a part of it.
+    fn lost(&self) -> impl Iterator<Item = TokenKind> {
+        self.facts.tokens.keys().copied().filter(|kind| !self.tokens.contains_key(kind))
+    }
+
+    /// Why it cannot do what it was made for, where that shows without asking Slack.
+    pub fn lacks(&self) -> Option<String> {
+        if self.tokens.is_empty() {
+            return Some("it has no token: connect it again".to_owned());
+        }
+        let lost: Vec<&str> = self.lost().map(TokenKind::as_str).collect();
+        (!lost.is_empty()).then(|| format!("its {} token is not there any more: connect it again", lost.join(" and ")))
+    }
+
+    /// How it stands, in a word and the reason. Only what Slack has said of tokens that are there is `ok`.
+    pub fn stands(&self) -> (&'static str, Option<String>) {
+        match self.lacks() {
+            Some(lack) => ("broken", Some(lack)),
+            None if self.facts.checked_at.is_none() => {
+                ("unasked", Some("Slack has not been asked what it is: bellhop connections test".to_owned()))
+            }
+            None => ("ok", None),
+        }
+    }
+
+    /// The workspace that calls without `team_id` mean.
+    pub fn workspace(&self) -> Option<&str> {
+        self.facts.workspace_id.as_deref()
+    }
+}
+
+/// Carries requests in place of the client, where there is no network: a simulation's Slack.
+#[cfg(test)]
+pub trait Way: Send + Sync {
+    /// As [`Client::send`].
+    fn send<'a>(
+        &'a self,
+        method: &'a Method,
+        arguments: &'a Value,
+    ) -> futures_util::future::BoxFuture<'a, Result<Answer, Failure>>;
+}
+
+/// The way out. One per process.
+pub struct Gateway {
+    /// What is known of Slack's methods.
+    pub catalog: &'static Catalog,
+    /// The same, as preflight wants it.
+    pub rules: Rules,
+    /// Slack's budget.
+    pub limiter: Limiter<SlackClock>,
+    client: Client,
+    connections: RwLock<BTreeMap<String, Arc<Connected>>>,
+    /// Where it is kept how long Slack wants to be left alone.
+    journal: Option<Journal>,
+    #[cfg(test)]
+    pub way: Option<Arc<dyn Way>>,
+}
+
+impl Gateway {
+    /// A gateway without connections.
+    pub fn new(client: Client, limiter: Limiter<SlackClock>) -> Self {
+        let catalog = Catalog::built_in();
+        Self {
+            catalog,
+            rules: bellhop_slack::rules::rules(catalog),
+            limiter,
+            client,
+            connections: RwLock::default(),
+            journal: None,
+            #[cfg(test)]
+            way: None,
+        }
+    }
+
+    /// The same, which keeps over a restart how long Slack wants to be left alone.
+    pub fn keeping(self, journal: Journal) -> Self {
+        Self { journal: Some(journal), ..self }
+    }
+
+    /// The client itself, for what is no call of a run: connecting.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The connection of that name.
+    pub fn connection(&self, name: &str) -> Option<Arc<Connected>> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// All connections, by name.
+    pub fn connections(&self) -> Vec<Arc<Connected>> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Puts a connection in place of the one of that name.
+    pub fn put(&self, connected: Connected) {
+        let name = connected.facts.name.clone();
+        self.connections.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(connected));
+    }
+
+    /// Takes a connection away.
+    pub fn remove(&self, name: &str) {
+        self.connections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Sends one request. The budget was reserved and, for a write, the intent is durable.
+    pub async fn send(
+        &self,
+        connection: &Connected,
+        method: &Method,
+        arguments: &Value,
+    ) -> Result<Answer, Failure> {
+        let Some(token) = connection.token(method) else {
+            return Err(not_sent("the connection has no token of a kind that the method takes".to_owned()));
+        };
+        let span = tracing::info_span!("call", method = method.name, connection = %connection.facts.name);
+        pass(Point::Unsent);
+        let sent = self.carry(connection, method, arguments, token).instrument(span.clone()).await;
+        pass(Point::Answered);
+        if let Err(failure) = &sent {
+            span.in_scope(|| tracing::debug!(%failure, "no answer to give out"));
+        }
+        if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent
+            && !planted(Plant::IgnoreRetryAfter)
+        {
+            let keys = Limiter::<SlackClock>::keys(method, arguments, connection.owner());
+            self.limiter.close(&keys, *wait_ms);
+            // Only the first bucket is closed.
+            if let (Some(journal), Some(key)) = (&self.journal, keys.first())
+                && let Some(closed) = self.limiter.closed(key)
+                && let Err(error) = keep_closed(journal, &closed)
+            {
+                tracing::warn!(%error, "a restart will not know that Slack wants to be left alone");
+            }
+        }
+        sent
+    }
+
+    async fn carry(
+        &self,
+        connection: &Connected,
+        method: &Method,
+        arguments: &Value,
+        token: &Secret,
+    ) -> Result<Answer, Failure> {
+        #[cfg(test)]
+        if let Some(way) = &self.way {
+            return way.send(method, arguments).await;
+        }
+        self.client.send(method, arguments, token, connection.workspace()).await
+    }
+
+    /// Queues for budget for a request of the host's own.
+    ///
+    /// # Errors
+    /// Where Slack wants to be left alone for long: the failure says how long that is, so that whoever asks can do
+    /// something else meanwhile. Or too many wait already.
+    pub fn reserve_soon(
+        &self,
+        connection: &Connected,
+        method: &Method,
+        arguments: &Value,
+        run: RunId,
+    ) -> Result<Reservation<SlackClock>, Failure> {
+        let not_yet = |reason, retry_after_ms| Failure::NotSent { reason, retry_after_ms };
+        let reserved = self.limiter.reserve(method, arguments, connection.owner(), run, limiter::Lane::Fast);
+        // Others are through the queue by and by.
+        let reservation = reserved.map_err(|full| not_yet(NotSent::Unavailable(full.to_string()), None))?;
+        let wait_ms = reservation.wait_ms();
+        let is_closed = reservation.keys().first().is_some_and(|key| self.limiter.closed(key).is_some());
+        if is_closed && wait_ms > READ_WAIT_MS_MAX {
+            return Err(not_yet(NotSent::RateLimited, Some(wait_ms)));
+        }
+        Ok(reservation)
+    }
+
+    /// Reserves budget and sends a read of the host's own (a read-back, a name to resolve), once. Whoever asks decides
+    /// whether and when it is tried again.
+    ///
+    /// # Errors
+    /// As [`Self::send`] and [`Self::reserve_soon`].
+    pub async fn read(
+        &self,
+        connection: &Connected,
+        method: &Method,
+        arguments: &Value,
+        run: RunId,
+    ) -> Result<Answer, Failure> {
+        let reservation = self.reserve_soon(connection, method, arguments, run)?;
+        drop(reservation.await);
+        self.send(connection, method, arguments).await
+    }
+}
+
+fn not_sent(why: String) -> Failure {
+    Failure::NotSent { reason: NotSent::Arguments(why), retry_after_ms: None }
+}
+
+/// Keeps until when a bucket is closed, and when that may be forgotten. Not waited for: if it is lost, Slack says it again.
+fn keep_closed(journal: &Journal, closed: &Closed) -> Result<(), journal::Error> {
+    let limiter::Key { bucket, owner, channel } = &closed.key;
+    let name = Digest::of_json(&json!([bucket, owner, channel])).to_string();
+    let record = key::limiter(&name);
+    let mut write = Write::new();
+    write.put(&record, closed)?;
+    write.put(&key::expiry(Timestamp::from_millis(closed.until_ms), &record), &Value::Null)?;
+    journal.commit(write).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bellhop_core::requirement::{Kind, Permission};
+
+    use super::*;
+
+    #[test]
+    fn attack_d9_who_acts_is_known_of_the_token_that_is_used_and_of_no_other() {
+        let method = Catalog::built_in().by_name("usergroups.create").unwrap();
+        let connected = |scoped: TokenKind| {
+            let scopes = |kind| (kind == scoped).then(|| "usergroups:write".to_owned()).into_iter().collect();
+            let all = [TokenKind::Bot, TokenKind::User];
+            let tokens: BTreeMap<TokenKind, Option<BTreeSet<String>>> =
+                all.into_iter().map(|kind| (kind, Some(scopes(kind)))).collect();
+            let facts = Connection {
+                name: "hq".to_owned(),
+                kind: Kind::Workspace,
+                permission: Permission::Act,
+                plan: None,
+                plan_unknown_because: None,
+                checked_at: None,
+                tokens,
+                assumed: false,
+                workspace_id: None,
+                enterprise_id: None,
+            };
+            let tokens = all.into_iter().map(|kind| (kind, Secret::new(format!("xox-{kind}")))).collect();
+            Connected { facts, acting: Some("U0BOT".to_owned()), tokens }
+        };
+        let (bot, user) = (connected(TokenKind::Bot), connected(TokenKind::User));
+        assert_eq!(bot.token(method).map(Secret::reveal), Some("xox-bot"));
+        assert_eq!(bot.acting_for(method), Some("U0BOT"));
+        assert_eq!(user.token(method).map(Secret::reveal), Some("xox-user"));
+        assert_eq!(user.acting_for(method), None, "somebody else made it");
+    }
+}

@@ -1,0 +1,360 @@
+//! Carries out the core's commands.
+//!
+//! Knows the journal, the sandbox and Slack, which do not know each other; knows nothing of HTTP, pages and verbs.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bellhop_core::expression::Evaluator;
+use bellhop_slack::limiter::Limiter;
+use tokio::sync::{mpsc, watch};
+
+pub mod accept;
+mod aside;
+pub mod blocked;
+mod call;
+pub mod connections;
+mod deciding;
+pub mod definitions;
+mod driver;
+pub mod entropy;
+mod evaluating;
+mod exclusive;
+mod execution;
+pub mod following;
+pub mod gateway;
+mod groups;
+mod idempotency;
+mod lacking;
+mod notices;
+pub mod open;
+mod partition;
+mod parts;
+mod places;
+pub mod plugins;
+mod recovery;
+pub mod redefine;
+pub mod resolve;
+mod retention;
+pub mod runs;
+mod summary;
+mod sweep;
+mod tables;
+#[cfg(test)]
+mod tests;
+pub mod timeline;
+mod timers;
+pub mod tokens;
+mod turns;
+pub mod views;
+mod waiting;
+
+use bellhop_clock::Clock;
+use bellhop_faults::{Plant, planted};
+use bellhop_journal::{self as journal, Journal};
+use bellhop_limits::Limits;
+use bellhop_sandbox::expression::Expressions;
+use bellhop_sandbox::{self as sandbox, Sandbox};
+
+/// Until timers that could not be read are tried again.
+const TIMERS_AGAIN: Duration = Duration::from_secs(10);
+
+/// What all runs share.
+pub struct Services {
+    pub journal: Journal,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<entropy::Entropy>,
+    pub limits: Arc<Limits>,
+    pub gateway: gateway::Gateway,
+    pub plugins: plugins::Plugins,
+    pub definitions: definitions::Definitions,
+    /// Names that were resolved lately.
+    pub names: call::Known,
+    /// What belongs to the runs that this process carries.
+    pub partition: partition::Partition,
+    /// Holds up nobody else while it evaluates.
+    pub evaluator: Arc<dyn Evaluator + Send + Sync>,
+    /// Where runs' decisions are made.
+    pub deciding: deciding::Deciding,
+    /// Where runs are carried, whoever has them begin: those who answer over HTTP have threads of their own.
+    pub runtime: std::sync::OnceLock<tokio::runtime::Handle>,
+    pub counters: Counters,
+    /// True once the process is stopping.
+    pub drain: watch::Sender<bool>,
+    /// Set once the journal has failed: the process must end with code 70.
+    pub fatal: watch::Sender<Option<String>>,
+    /// What works for as long as the process does, and whether any of it has ended.
+    pub parts: parts::Parts,
+}
+
+/// Counters for `/metrics`.
+#[derive(Default)]
+pub struct Counters {
+    /// Unknown outcomes that are being read back now.
+    pub resolving: AtomicU64,
+    /// Runs accepted since the start.
+    pub accepted: AtomicU64,
+    /// Runs that left memory since the start.
+    pub left: AtomicU64,
+}
+
+impl Services {
+    /// Has `task` go on where runs are carried: to its end, whether or not anybody waits for that.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.get_or_init(tokio::runtime::Handle::current).spawn(task)
+    }
+
+    /// Waits until a read-back can be believed of what was sent over a connection that ended at `ended`, by
+    /// [`Clock::monotonic`]: one that begins earlier could miss a change that Slack is still making.
+    pub async fn quiet_since(&self, ended: Duration) {
+        let quiet = Duration::from_millis(self.limits.reconcile_delay_ms);
+        let left = quiet.saturating_sub(self.clock.monotonic().saturating_sub(ended));
+        if !left.is_zero() {
+            self.clock.sleep(left).await;
+        }
+    }
+
+    /// What one guest may use.
+    pub fn guest_budget(&self) -> sandbox::Budget {
+        let limit = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        sandbox::Budget {
+            memory_bytes_max: limit(self.limits.guest_memory_bytes_max),
+            cpu_ms_max: self.limits.guest_cpu_ms_max,
+            output_bytes_max: limit(self.limits.guest_output_bytes_max),
+            calls_max: u32::try_from(self.limits.guest_calls_max).unwrap_or(u32::MAX),
+            log_lines_max: u32::try_from(self.limits.guest_log_lines_max).unwrap_or(u32::MAX),
+            log_bytes_max: limit(self.limits.guest_log_bytes_max),
+            ..sandbox::Budget::default()
+        }
+    }
+}
+
+/// What an engine is opened with.
+pub struct Options {
+    /// The store.
+    pub journal: Journal,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What is allowed.
+    pub limits: Limits,
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    /// The evaluator of expressions.
+    pub expressions: Expressions,
+    /// The way out to Slack.
+    pub client: bellhop_slack::client::Client,
+    /// Multiplies Slack's budget; 1 but for measurements and tests.
+    pub budget_scale: f64,
+    /// Where connections' tokens are kept.
+    pub secrets: connections::Secrets,
+    /// Told once when the store fails.
+    pub store_failed: watch::Sender<Option<String>>,
+}
+
+/// The engine. One per process and store.
+pub struct Engine {
+    pub services: Arc<Services>,
+    pub connections: connections::Connections,
+    pub tokens: tokens::Tokens,
+    pub runs: runs::Runs,
+    messages: std::sync::Mutex<Option<mpsc::UnboundedReceiver<groups::Message>>>,
+    blocked: blocked::Blocked,
+    triggers: turns::Turns,
+    loading: turns::Turns,
+    /// The id that was given last; see [`Engine::new_run`].
+    last_run: std::sync::Mutex<Option<bellhop_core::id::RunId>>,
+    ready: AtomicBool,
+}
+
+/// Why an engine does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// A connection's tokens.
+    #[error(transparent)]
+    Connections(#[from] connections::Error),
+    /// A run.
+    #[error(transparent)]
+    Load(#[from] runs::LoadError),
+}
+
+impl Engine {
+    /// Reads what is in the store. Nothing runs until [`Self::start`].
+    pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets, store_failed } =
+            options;
+        let limiter_options = bellhop_slack::limiter::Options { scale: budget_scale, ..Default::default() };
+        let limiter_clock = gateway::SlackClock(clock.clone());
+        // A host that has runs behind it does not know what it has used of Slack's budget.
+        // A run that cannot be read is one all the same, and must not keep the host from starting.
+        let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
+        journal.look_through()?;
+        let mut closed = connections::closed(&journal, clock.now())?;
+        if planted(Plant::ForgetRetryAfter) {
+            closed.clear();
+        }
+        let limiter = if restarted || !closed.is_empty() {
+            Limiter::restarted(limiter_options, limiter_clock, closed)
+        } else {
+            Limiter::new(limiter_options, limiter_clock)
+        };
+        let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
+        let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
+        let (partition, messages) = partition::Partition::read(&journal, &clock)?;
+        let evaluator: Arc<dyn Evaluator + Send + Sync> = Arc::new(evaluating::Aside::new(expressions, clock.clone()));
+        let services = Services {
+            plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
+            definitions: definitions::Definitions::new(journal.clone()).at_most(limits.definition_versions_max),
+            names: call::Known::default(),
+            partition,
+            deciding: deciding::Deciding::new(evaluator.clone(), clock.clone(), &limits),
+            evaluator,
+            runtime: std::sync::OnceLock::new(),
+            counters: Counters::default(),
+            entropy: Arc::new(entropy::Entropy::new()),
+            limits: Arc::new(limits),
+            gateway,
+            clock,
+            journal: journal.clone(),
+            drain: watch::channel(false).0,
+            fatal: store_failed,
+            parts: parts::Parts::default(),
+        };
+        Ok(Arc::new(Self {
+            services: Arc::new(services),
+            connections,
+            tokens: tokens::Tokens::new(journal),
+            runs: runs::Runs::default(),
+            messages: std::sync::Mutex::new(Some(messages)),
+            blocked: blocked::Blocked::default(),
+            triggers: turns::Turns::default(),
+            loading: turns::Turns::default(),
+            last_run: std::sync::Mutex::default(),
+            ready: AtomicBool::new(false),
+        }))
+    }
+
+    /// Takes up the open runs and starts the timers; ready after Ok.
+    pub async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
+        self.services.runtime.get_or_init(tokio::runtime::Handle::current);
+        let found = self.recover().await?;
+        match self.forget_removed_plugins().await {
+            Ok(_) => {}
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            // They cost a place on the disk and nothing else; the next start tries again.
+            Err(error) => tracing::warn!(%error, "plugins that were removed are still kept"),
+        }
+        let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.begin_part("wakes runs whose time has come", self.clone().wake_when_due());
+        self.begin_part("tells people", self.clone().tell_people());
+        self.begin_part("looks after blocked runs", self.clone().look_for_remedies());
+        self.begin_part("brings runs their messages", self.clone().carry_messages(messages));
+        self.begin_part("puts down runs that wait", self.clone().put_down_those_who_wait());
+        self.begin_part("wakes runs whose turn it is", self.clone().wake_those_whose_turn_it_is());
+        self.begin_part("removes what may go", self.clone().sweep_for_ever());
+        self.ready.store(true, Ordering::Release);
+        Ok(found)
+    }
+
+    /// Has `work` go on until the process stops; see [`parts`].
+    fn begin_part(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.services.parts.begin(name, self.services.drain.subscribe(), work);
+    }
+
+    /// Brings runs what owners of shared facts tell them. What is lost at the end of the process is told again.
+    async fn carry_messages(self: Arc<Self>, messages: Option<mpsc::UnboundedReceiver<groups::Message>>) {
+        let Some(mut messages) = messages else { return };
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = messages.recv() => message,
+                _ = drain.wait_for(|drain| *drain) => return,
+            };
+            let Some((run, cause)) = message else { return };
+            if matches!(cause, bellhop_core::run::Cause::Wake) {
+                self.wake(run).await;
+                continue;
+            }
+            let signal = execution::Signal { cause, acknowledge: None, settle: None };
+            if let Err(error) = self.send(run, signal).await {
+                tracing::error!(%run, %error, "a run cannot be told of its group");
+            }
+        }
+    }
+
+    async fn wake_when_due(self: Arc<Self>) {
+        let mut drain = self.services.drain.subscribe();
+        loop {
+            let due = tokio::select! {
+                biased;
+                due = self.services.partition.timers.due() => due,
+                _ = drain.wait_for(|drain| *drain) => return,
+            };
+            match due {
+                Ok(run) => {
+                    if !self.has_room().await {
+                        return;
+                    }
+                    self.wake(run).await;
+                }
+                Err(error) if error.is_fatal() => {
+                    tracing::error!(%error, "the timers cannot be read");
+                    self.services.fatal.send_replace(Some(error.to_string()));
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the timers cannot be read; they are tried again");
+                    self.services.clock.sleep(TIMERS_AGAIN).await;
+                }
+            }
+            // When many are due, waking them may never have to wait for anything: others have their turn here.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits while the disk lacks room; false when the process is stopping. What is due stays due in the store.
+    async fn has_room(&self) -> bool {
+        let mut drain = self.services.drain.subscribe();
+        while self.services.journal.room().is_err() {
+            tokio::select! {
+                biased;
+                _ = drain.wait_for(|drain| *drain) => return false,
+                () = self.services.clock.sleep(journal::ROOM_LOOK) => {}
+            }
+        }
+        true
+    }
+
+    /// Whether open runs are folded or indexed and timers and keys are there.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.is_draining()
+    }
+
+    /// Whether the process is stopping.
+    pub fn is_draining(&self) -> bool {
+        *self.services.drain.borrow()
+    }
+
+    /// Ends what was sent, for as long as the limits allow, and begins nothing more. True when everything came to its end.
+    pub async fn drain(&self) -> bool {
+        self.services.drain.send_replace(true);
+        let span = Duration::from_millis(self.services.limits.drain_ms_max);
+        tokio::select! {
+            biased;
+            () = self.runs.none() => true,
+            () = self.services.clock.sleep(span) => false,
+        }
+    }
+
+    fn run_left(&self) {
+        self.services.counters.left.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,233 @@
+//! A store whose process dies at a chosen commit, with a chosen part of what was not durable kept.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{Notify, watch};
+
+use bellhop_journal::memory::Memory;
+use bellhop_journal::store::{Batch, Bytes, Durable, Error, Lack, Page, Stats, Store, Ticket};
+
+/// A question to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// [`Store::commit`].
+    Commit,
+    /// [`Store::get`] or [`Store::scan`].
+    Read,
+}
+
+/// Synchronises only when somebody waits, so that as much as the program allows is at stake when it dies. Once dead,
+/// nothing becomes durable, nothing is accepted, and whoever waits waits for ever.
+pub(super) struct Dying {
+    /// Where everything goes.
+    under: Arc<dyn Store>,
+    /// The same, if a part of what is not durable can be kept at a death.
+    memory: Arc<Memory>,
+    commits: AtomicU64,
+    /// 0: lives on.
+    die_at: AtomicU64,
+    dead: watch::Sender<bool>,
+    /// Whether it synchronises only when it is told to.
+    held: AtomicBool,
+    /// Items that scans gave.
+    scanned: AtomicU64,
+    /// Looks at the room since the disk said last what it has, or a batch was accepted.
+    looks: AtomicU64,
+    /// Rung when somebody waits for something to become durable.
+    waited: Notify,
+    /// What is asked next is refused with this, once, after so many others.
+    refuses: Mutex<Option<(Asked, u64, Error)>>,
+    /// Done once, when the next batch was accepted and nobody was told yet.
+    meanwhile: Mutex<Option<Act>>,
+    /// Done once, when the next batch was made and is not accepted yet.
+    before: Mutex<Option<Act>>,
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+impl Dying {
+    /// Over what an earlier process left.
+    pub(super) fn over(memory: Memory) -> Self {
+        let memory = Arc::new(memory);
+        Self { memory: memory.clone(), ..Self::under(memory) }
+    }
+
+    /// Over any store: what it has accepted when it dies is kept, as far as the store keeps it.
+    pub(super) fn under(under: Arc<dyn Store>) -> Self {
+        let memory = Arc::new(Memory::manual());
+        Self {
+            under,
+            memory,
+            commits: AtomicU64::new(0),
+            die_at: AtomicU64::new(0),
+            dead: watch::channel(false).0,
+            held: AtomicBool::new(false),
+            scanned: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+            waited: Notify::new(),
+            refuses: Mutex::new(None),
+            meanwhile: Mutex::new(None),
+            before: Mutex::new(None),
+        }
+    }
+
+    /// Dies with the `commit`-th commit from here, counted from 1: it was accepted, and nothing happens any more.
+    pub(super) fn die_at(&self, commit: u64) {
+        self.die_at.store(self.commits() + commit, Ordering::SeqCst);
+    }
+
+    /// Refuses the `nth` of what is asked from here on, counted from 1, with this error, and takes everything else.
+    pub(super) fn refuse(&self, asked: Asked, nth: u64, error: Error) {
+        *self.refuses.lock().unwrap() = Some((asked, nth, error));
+    }
+
+    /// Whether what was to be refused has been.
+    pub(super) fn has_refused(&self) -> bool {
+        self.refuses.lock().unwrap().is_none()
+    }
+
+    fn may(&self, what: Asked) -> Result<(), Error> {
+        let mut refuses = self.refuses.lock().unwrap();
+        match refuses.take() {
+            Some((asked, 1, error)) if asked == what => return Err(error),
+            Some((asked, nth, error)) if asked == what => *refuses = Some((asked, nth - 1, error)),
+            other => *refuses = other,
+        }
+        Ok(())
+    }
+
+    /// Does this between the next commit and whatever the one who commits does after it.
+    pub(super) fn meanwhile(&self, act: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(act));
+    }
+
+    /// Does this between whatever the next commit rests on and that commit.
+    pub(super) fn before(&self, act: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some(Box::new(act));
+    }
+
+    /// Dies now.
+    pub(super) fn die(&self) {
+        self.dead.send_replace(true);
+    }
+
+    /// From now on only [`Self::sync`] makes anything durable.
+    pub(super) fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes the next `count` batches durable.
+    pub(super) fn sync(&self, count: usize) {
+        self.memory.sync(count);
+    }
+
+    /// Somebody waits, or did since this was asked last.
+    pub(super) async fn asked(&self) {
+        self.waited.notified().await;
+    }
+
+    /// The disk refuses from now on.
+    pub(super) fn fail(&self) {
+        self.memory.fail("the disk is gone");
+    }
+
+    /// The disk says from now on that it lacks room, or has it again.
+    pub(super) fn lacks(&self, lack: Option<Lack>) {
+        self.memory.lacks(lack);
+        self.looks.store(0, Ordering::SeqCst);
+    }
+
+    /// Looks at the room since [`Self::lacks`] and since the last batch. Who writes looks once before each batch, so
+    /// several are those of somebody who waits for room.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
+    }
+
+    /// Items that scans gave so far.
+    pub(super) fn scanned(&self) -> u64 {
+        self.scanned.load(Ordering::SeqCst)
+    }
+
+    /// Batches accepted so far.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    /// Batches that a crash now may or may not keep.
+    pub(super) fn at_stake(&self) -> usize {
+        self.memory.unsynced()
+    }
+
+    /// What is left, `keep` of the batches at stake among it.
+    pub(super) fn left(&self, keep: usize) -> Memory {
+        self.memory.crash(keep)
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        *self.dead.borrow()
+    }
+
+    pub(super) async fn died(&self) {
+        let mut dead = self.dead.subscribe();
+        // The sender is here: it cannot go.
+        let _dead = dead.wait_for(|dead| *dead).await;
+    }
+}
+
+impl Store for Dying {
+    fn commit(&self, batch: Batch) -> Result<Ticket, Error> {
+        if self.is_dead() {
+            return Err(Error::Fatal { reason: "the process is dead".into() });
+        }
+        let empty = batch.is_empty();
+        let before = if empty { None } else { self.before.lock().unwrap().take() };
+        if let Some(act) = before {
+            act();
+        }
+        self.may(Asked::Commit)?;
+        let ticket = self.under.commit(batch)?;
+        self.looks.store(0, Ordering::SeqCst);
+        if !empty && self.commits.fetch_add(1, Ordering::SeqCst) + 1 == self.die_at.load(Ordering::SeqCst) {
+            self.die();
+        }
+        let meanwhile = if empty { None } else { self.meanwhile.lock().unwrap().take() };
+        if let Some(act) = meanwhile {
+            act();
+        }
+        Ok(ticket)
+    }
+
+    fn durable(&self, ticket: Ticket) -> Durable {
+        self.waited.notify_one();
+        if !self.is_dead() && !self.held.load(Ordering::SeqCst) {
+            self.memory.sync(usize::MAX);
+        }
+        self.under.durable(ticket)
+    }
+
+    fn tip(&self) -> Ticket {
+        self.under.tip()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.may(Asked::Read)?;
+        self.under.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
+        self.may(Asked::Read)?;
+        let page = self.under.scan(from, to, limit)?;
+        self.scanned.fetch_add(page.items.len() as u64, Ordering::SeqCst);
+        Ok(page)
+    }
+
+    fn stats(&self) -> Stats {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.under.stats()
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.under.close()
+    }
+}

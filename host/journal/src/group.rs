@@ -1,0 +1,477 @@
+//! Group commit: a bounded queue of batches, one thread that writes them, and what readers see meanwhile.
+//!
+//! Batches that are accepted while the disk is busy become one group. A group is given to the operating system at
+//! once, so that it outlives the process; it is synchronised, so that it outlives the machine, when somebody waits for
+//! it, and otherwise a moment later: what follows it, as an intent follows the outcome before it, shares its
+//! synchronisation. Until a group is in the store itself, readers find it here.
+//!
+//! The embedded store does not recover from a write that found no room. So the room is looked at before each group. With
+//! less than the reserve nothing begins any more ([`Stats::lack`]); what goes on uses it. With less than a quarter of
+//! that, the group stays where it is and everything that is accepted waits, until there is room.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
+use super::watermark::Watermark;
+use bellhop_faults::{Plant, Point, pass, planted};
+
+/// Changes by key; `None` deletes.
+pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
+
+/// Values by key, of the store itself.
+pub(super) type Image = BTreeMap<Bytes, Bytes>;
+
+/// What the writing thread writes to.
+pub(super) trait Medium: Send + 'static {
+    /// Makes the changes visible to reads of the store, all or none.
+    fn apply(&mut self, changes: &Changes) -> Result<(), String>;
+
+    /// Returns when everything applied so far would survive the death of this process.
+    fn write(&mut self) -> Result<(), String>;
+
+    /// Returns only when everything written so far is on the disk.
+    fn settle(&mut self) -> Result<(), String>;
+}
+
+/// How much may wait, and how much is written at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) queue_batches_max: usize,
+    pub(super) queue_bytes_max: usize,
+    pub(super) group_batches_max: usize,
+    pub(super) group_bytes_max: usize,
+    /// How long a written group is left unsynchronised for which nobody waits. Whoever waits ends it at once.
+    pub(super) linger: Duration,
+    /// Bytes that are kept free on the disk for what goes on, though never more than half of it.
+    pub(super) reserve_bytes: u64,
+    /// How often the room is looked at again while there is too little.
+    pub(super) look_again: Duration,
+}
+
+/// Tells the room on the disk; `None` when it cannot be told: then the store itself finds out.
+pub type Space = Box<dyn Fn() -> Option<Room> + Send + Sync>;
+
+/// So many groups, written one soon after the other and waited for by nobody, are synchronised however soon the next
+/// follows: more than an action writes between two intents.
+const UNSYNCED_GROUPS_MAX: u64 = 16;
+
+/// Told once, from the writing thread, that the store failed.
+pub type OnFatal = Box<dyn Fn(&Error) + Send>;
+
+#[derive(Debug, Default)]
+struct Group {
+    changes: Changes,
+    last: u64,
+    batches: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Oldest first; the first one may be with the writer.
+    sealed: VecDeque<Arc<Group>>,
+    open: Group,
+    tip: u64,
+    queue_batches: usize,
+    queue_bytes: usize,
+    groups: u64,
+    syncs: u64,
+    syncs_waited: u64,
+    bytes: u64,
+    /// Why nothing more is accepted.
+    end: Option<Error>,
+    /// The first and the last ticket that is waited for and not durable, as far as that is known.
+    wanted: Option<(u64, u64)>,
+    /// What is written and not yet synchronised.
+    written: Written,
+    /// The writer sleeps and has to be woken.
+    idle: bool,
+    /// What the disk lacks for the next group.
+    held: Option<Lack>,
+}
+
+/// Groups that only a synchronisation is missing to.
+#[derive(Debug, Default, Clone, Copy)]
+struct Written {
+    /// The last ticket.
+    last: u64,
+    groups: u64,
+    batches: usize,
+    bytes: usize,
+}
+
+/// What the writer does next.
+enum Step {
+    Write(Arc<Group>),
+    Settle(Written),
+}
+
+impl State {
+    /// See [`Queue::pending`].
+    fn pending(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        let mut newest_first = std::iter::once(&self.open).chain(self.sealed.iter().rev().map(|group| &**group));
+        newest_first.find_map(|group| group.changes.get(key).cloned())
+    }
+
+    /// Closes the open group; the next batch begins another.
+    fn seal(&mut self) -> Arc<Group> {
+        let group = Arc::new(std::mem::take(&mut self.open));
+        self.sealed.push_back(Arc::clone(&group));
+        group
+    }
+}
+
+pub(super) struct Queue {
+    limits: Limits,
+    space: Space,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Held for writing while a group goes into the store, so that no reader sees half of one.
+    gate: RwLock<()>,
+    watermark: Arc<Watermark>,
+}
+
+impl Queue {
+    /// Starts the one thread that writes to `medium`.
+    pub(super) fn start(
+        medium: impl Medium,
+        limits: Limits,
+        space: Space,
+        on_fatal: OnFatal,
+    ) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let queue = Arc::new(Self {
+            limits,
+            space,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            gate: RwLock::new(()),
+            watermark: Arc::default(),
+        });
+        let writer = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            if let Err(reason) = writer.write(medium) {
+                let why = Error::Fatal { reason: reason.into() };
+                writer.state().end = Some(why.clone());
+                writer.watermark.end(why.clone());
+                on_fatal(&why);
+            } else {
+                writer.watermark.end(Error::Closed);
+            }
+        })?;
+        Ok((queue, thread))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// While this is held no group goes into the store.
+    pub(super) fn hold(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accepts the batch. `stored` has what the store itself has under the keys of the batch's guards; whoever reads it there
+    /// [holds](Self::hold) the store from before the read until this returns, so that it and the queue are one picture.
+    pub(super) fn commit(&self, batch: Batch, stored: &Image) -> Result<Ticket, Error> {
+        batch.check()?;
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if let Some(why) = &state.end {
+            return Err(why.clone());
+        }
+        batch.judge(|key| Ok(state.pending(key).unwrap_or_else(|| stored.get(key).cloned())))?;
+        if batch.is_empty() {
+            return Ok(Ticket(state.tip));
+        }
+        let bytes = batch.bytes();
+        // A batch larger than the whole queue may still pass alone.
+        let full = state.queue_batches >= self.limits.queue_batches_max
+            || (state.queue_batches > 0 && state.queue_bytes + bytes > self.limits.queue_bytes_max);
+        if full {
+            return Err(Error::Full { batches: state.queue_batches, bytes: state.queue_bytes });
+        }
+        let group_full = state.open.batches >= self.limits.group_batches_max
+            || (state.open.batches > 0 && state.open.bytes + bytes > self.limits.group_bytes_max);
+        if group_full {
+            state.seal();
+        }
+        state.tip += 1;
+        state.open.last = state.tip;
+        state.open.batches += 1;
+        state.open.bytes += bytes;
+        state.queue_batches += 1;
+        state.queue_bytes += bytes;
+        state.open.changes.extend(batch.changes);
+        let ticket = Ticket(state.tip);
+        let wake = std::mem::take(&mut state.idle);
+        drop(guard);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(ticket)
+    }
+
+    pub(super) fn durable(&self, ticket: Ticket) -> Durable {
+        let mut state = self.state();
+        if ticket.0 > self.watermark.get() {
+            let (first, last) = state.wanted.unwrap_or((ticket.0, ticket.0));
+            state.wanted = Some((first.min(ticket.0), last.max(ticket.0)));
+        }
+        // The writer sleeps over what is written only for as long as nobody waits for that.
+        let wake = state.written.groups > 0 && std::mem::take(&mut state.idle);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        self.watermark.wait(ticket)
+    }
+
+    pub(super) fn tip(&self) -> Ticket {
+        Ticket(self.state().tip)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        // Before the lock: the system may take its time over a disk that is far away, and whoever writes waits for it.
+        let lack = self.lack();
+        let state = self.state();
+        Stats {
+            batches: state.tip,
+            groups: state.groups,
+            syncs: state.syncs,
+            syncs_waited: state.syncs_waited,
+            bytes: state.bytes,
+            queue_batches: state.queue_batches,
+            queue_bytes: state.queue_bytes,
+            is_half_full: state.queue_batches >= self.limits.queue_batches_max / 2
+                || state.queue_bytes >= self.limits.queue_bytes_max / 2,
+            lack,
+            held: state.held,
+        }
+    }
+
+    /// The reserve, of a disk of that size.
+    fn reserve(&self, room: Room) -> u64 {
+        self.limits.reserve_bytes.min(room.total / 2)
+    }
+
+    fn lack(&self) -> Option<Lack> {
+        if planted(Plant::IgnoreFullDisk) {
+            return None;
+        }
+        let room = (self.space)()?;
+        let wanted = self.reserve(room);
+        (room.free < wanted).then_some(Lack { free: room.free, wanted })
+    }
+
+    /// What is missing, with so much room, for writing so many bytes, such that the store never meets the end of the disk.
+    fn held(&self, room: Option<Room>, bytes: usize) -> Option<Lack> {
+        let room = room.filter(|_| !planted(Plant::IgnoreFullDisk))?;
+        // A page is written anew for each item of it, and the store's own files grow by whole segments.
+        let wanted = (self.reserve(room) / 4).saturating_add((bytes as u64).saturating_mul(2));
+        (room.free < wanted).then_some(Lack { free: room.free, wanted })
+    }
+
+    /// Accepts nothing more; the writer ends when everything accepted is written.
+    pub(super) fn finish(&self) {
+        self.state().end.get_or_insert(Error::Closed);
+        self.wake.notify_one();
+    }
+
+    /// Why the store takes nothing more, unless it was only closed.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.state().end.clone().filter(|why| *why != Error::Closed)
+    }
+
+    /// What a batch not yet in the store says about `key`: `Some(None)` is deleted.
+    pub(super) fn pending(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        self.state().pending(key)
+    }
+
+    /// What all batches not yet in the store say about the range; an empty `to` is the end.
+    pub(super) fn pending_range(&self, from: &[u8], to: &[u8]) -> Changes {
+        let mut all = Changes::new();
+        if !to.is_empty() && from >= to {
+            return all;
+        }
+        let upper = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
+        let state = self.state();
+        for group in state.sealed.iter().map(|group| &**group).chain(std::iter::once(&state.open)) {
+            let range = group.changes.range::<[u8], _>((Bound::Included(from), upper));
+            all.extend(range.map(|(key, value)| (Arc::clone(key), value.clone())));
+        }
+        all
+    }
+
+    /// What is next, in order; `None` when there will be no more.
+    ///
+    /// # Errors
+    /// There is no room for what is to be written before the end.
+    fn next(&self) -> Result<Option<Step>, String> {
+        let mut has_lingered = false;
+        let mut is_told = false;
+        loop {
+            // Before the lock, as in `stats`.
+            let room = (self.space)();
+            let mut state = self.state();
+            // Not before what is waited for is written; and not after more than that, or much work would delay all.
+            let waited_for = state.wanted.is_some_and(|(first, _)| first <= state.written.last);
+            let enough = state.written.groups >= UNSYNCED_GROUPS_MAX;
+            if state.written.groups > 0 && (waited_for || has_lingered || enough) {
+                state.syncs_waited += u64::from(waited_for);
+                return Ok(Some(Step::Settle(std::mem::take(&mut state.written))));
+            }
+            let next = state.sealed.front().map(|group| group.bytes);
+            let next = next.or_else(|| (state.open.batches > 0).then_some(state.open.bytes));
+            let held = next.and_then(|bytes| self.held(room, bytes));
+            state.held = held;
+            if next.is_some() && held.is_none() {
+                if is_told {
+                    tracing::info!("the store's disk has room again: what waited is written");
+                }
+                let group = state.sealed.front().cloned().unwrap_or_else(|| state.seal());
+                return Ok(Some(Step::Write(group)));
+            }
+            if state.end.is_some() {
+                let written = std::mem::take(&mut state.written);
+                if written.groups > 0 {
+                    return Ok(Some(Step::Settle(written)));
+                }
+                return held.map_or(Ok(None), |lack| {
+                    let (waiting, Lack { free, wanted }) = (state.queue_batches, lack);
+                    Err(format!(
+                        "{waiting} batches that nobody was told of are not written: the disk has {free} bytes free, {wanted} are needed"
+                    ))
+                });
+            }
+            if let Some(Lack { free, wanted }) = held.filter(|_| !is_told) {
+                is_told = true;
+                tracing::warn!(free, wanted, "the store's disk is full: everything that is to be written waits");
+            }
+            state.idle = true;
+            let lingers = state.written.groups > 0;
+            let span = match held {
+                _ if lingers => Some(self.limits.linger),
+                Some(_) => Some(self.limits.look_again),
+                None => None,
+            };
+            let mut state = match span {
+                Some(span) => {
+                    let waited = self.wake.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner);
+                    has_lingered = lingers && waited.1.timed_out();
+                    waited.0
+                }
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+            state.idle = false;
+        }
+    }
+
+    fn write(&self, mut medium: impl Medium) -> Result<(), String> {
+        while let Some(step) = self.next()? {
+            match step {
+                Step::Write(group) => {
+                    {
+                        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+                        caught(|| medium.apply(&group.changes))?;
+                        self.state().sealed.pop_front();
+                    }
+                    pass(Point::Unwritten);
+                    caught(|| medium.write())?;
+                    pass(Point::Unsynced);
+                    if planted(Plant::AcknowledgeUnsynced) {
+                        self.watermark.advance(group.last);
+                    }
+                    let mut state = self.state();
+                    state.written.last = group.last;
+                    state.written.groups += 1;
+                    state.written.batches += group.batches;
+                    state.written.bytes += group.bytes;
+                }
+                Step::Settle(written) => {
+                    caught(|| medium.settle())?;
+                    pass(Point::Unacknowledged);
+                    let mut state = self.state();
+                    state.groups += written.groups;
+                    state.syncs += 1;
+                    state.bytes += written.bytes as u64;
+                    state.queue_batches -= written.batches;
+                    state.queue_bytes -= written.bytes;
+                    state.wanted = state
+                        .wanted
+                        .filter(|(_, last)| *last > written.last)
+                        .map(|(first, last)| (first.max(written.last + 1), last));
+                    // While the state is held: somebody who asked in between would have the next group synchronised
+                    // for what is durable already.
+                    self.watermark.advance(written.last);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A panic of the storage engine is one more way for it to fail.
+fn caught(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("the storage engine panicked: {}", text.unwrap_or("(no text)"))
+}
+
+/// Lays pending changes over what the store has, both ascending, up to the limits of a scan.
+pub(super) fn merge(
+    stored: impl Iterator<Item = Result<(Bytes, Result<Bytes, Arc<str>>), Error>>,
+    pending: Changes,
+    limit: usize,
+) -> Result<Page, Error> {
+    let limit = limit.min(SCAN_ITEMS_MAX);
+    let mut page = Page::default();
+    let mut bytes = 0;
+    let mut stored = stored.peekable();
+    let mut pending = pending.into_iter().peekable();
+    loop {
+        let pending_first = match (pending.peek(), stored.peek()) {
+            (None, None) => return Ok(page),
+            (Some((key, _)), Some(Ok((stored_key, _)))) => {
+                let first = key <= stored_key;
+                if key == stored_key {
+                    // Overridden.
+                    stored.next();
+                }
+                first
+            }
+            (Some(_), None) => true,
+            (_, Some(_)) => false,
+        };
+        let (key, value) = if pending_first {
+            match pending.next() {
+                Some((key, Some(value))) => (key, Ok(value)),
+                _ => continue,
+            }
+        } else {
+            match stored.next() {
+                Some(item) => item?,
+                None => continue,
+            }
+        };
+        if page.items.len() + page.damaged.len() >= limit || bytes >= SCAN_BYTES_MAX {
+            page.next = Some(key);
+            return Ok(page);
+        }
+        match value {
+            Ok(value) => {
+                bytes += value.len();
+                page.items.push((key, value));
+            }
+            Err(reason) => page.damaged.push((key, reason)),
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! Typed records over a store.
+
+use std::collections::HashSet;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use bellhop_core::time::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::damage::Book;
+use super::entry::{Content, Entry};
+use super::json::Json;
+use super::key::{self, Key, Parts, Range, Space};
+use super::record;
+use super::store::{self, Batch, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket};
+use super::summary::{Open, Snapshot, Summary};
+use super::write::{NOTHING, Seen, Write};
+use bellhop_faults::{Plant, planted};
+
+/// A value whose JSON is longer stands in a record by its digest.
+pub const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Records of a list that are in memory at one time.
+const LIST_PAGE: usize = 256;
+
+/// Where a value is that stands in a record of its run.
+const IN_A_RECORD: &str = "a value in a record";
+
+/// Why a fact was not written or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The store; see [`store::Error`].
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A record; see [`record::Error`].
+    #[error(transparent)]
+    Record(#[from] record::Error),
+    /// A fact of no run is not what was written. Refuse what needs it (`storage-damaged`), naming it; go on otherwise.
+    #[error("{fact} cannot be read, since what is stored of it is damaged: {reason}")]
+    Damaged {
+        /// Which, for people.
+        fact: String,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+}
+
+impl Error {
+    /// Whether the process has to end (exit code 70): nothing more will become durable.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Store(store::Error::Fatal { .. }))
+    }
+
+    /// Whether what is stored under one key is not what was written: other keys can be read.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::Record(record::Error::Corrupt { .. })
+                | Self::Store(store::Error::Corrupt { .. })
+        )
+    }
+
+    /// Whether somebody else has written what the write rests on: read again and decide anew.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Store(store::Error::Refused { .. }))
+    }
+
+    pub(super) fn corrupt(key: &impl ToString, reason: impl AsRef<str>) -> Self {
+        record::Error::Corrupt { key: key.to_string(), reason: reason.as_ref().into() }.into()
+    }
+}
+
+/// What is damaged is as good as not there, for whoever writes it anew or can do without.
+pub fn damaged_is_none<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(error) if error.is_damage() => Ok(None),
+        read => read,
+    }
+}
+
+/// What one page of a list has, and where it goes on: for a client that is shown a cursor. Whoever wants all has
+/// [`Journal::list`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed<T> {
+    /// The items, in the order of their keys.
+    pub items: Vec<T>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Range>,
+}
+
+/// A run in a list: its summary, or why that cannot be read.
+pub type ListedRun = (RunId, Result<Summary, record::Error>);
+
+/// The journal. Cloning it is cheap; all clones are one journal.
+#[derive(Clone)]
+pub struct Journal {
+    pub(super) store: Arc<dyn Store>,
+    /// Held by whoever names blobs from the look whether they are there to the write; alone by whoever removes some.
+    naming: Arc<RwLock<()>>,
+    /// Runs that a person gave an order while the disk lacked room: they do not wait for it.
+    pub(super) ordered: Arc<Mutex<HashSet<RunId>>>,
+    pub(super) damages: Arc<Book>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("stats", &self.store.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// A journal over `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, naming: Arc::default(), ordered: Arc::default(), damages: Arc::default() }
+    }
+
+    /// Accepts the write as the next in order; see [`Store::commit`].
+    pub fn commit(&self, write: Write) -> Result<Ticket, Error> {
+        let damaged = self.damages.among(write.batch.changes.iter().map(|(key, _)| key));
+        let ticket = self.commit_with_contents(write)?;
+        self.damages.mended(&damaged);
+        Ok(ticket)
+    }
+
+    fn commit_with_contents(&self, write: Write) -> Result<Ticket, Error> {
+        let Write { mut batch, run, contents } = write;
+        if contents.is_empty() {
+            return Ok(self.store.commit(batch)?);
+        }
+        let _naming = self.naming.read().unwrap_or_else(PoisonError::into_inner);
+        for (digest, bytes) in contents {
+            let (blob, reference) = (key::blob(digest), key::reference(digest, run));
+            if self.store.get(blob.bytes())?.is_none() {
+                batch.put(blob.bytes(), record::seal(&blob, &bytes));
+            }
+            if self.store.get(reference.bytes())?.is_none() {
+                batch.put(reference.bytes(), record::seal(&reference, NOTHING));
+                if let Some(run) = run {
+                    let naming = key::naming(run, digest);
+                    batch.put(naming.bytes(), record::seal(&naming, NOTHING));
+                }
+            }
+        }
+        Ok(self.store.commit(batch)?)
+    }
+
+    /// Removes what is kept of a run, at most about `limit` records at a time, first that which shows it; gives the
+    /// write's ticket, and whether nothing is left. Blobs go that nobody else names.
+    ///
+    /// The caller makes sure that nobody begins to carry the run meanwhile. Dies before the end: ask again, until
+    /// nothing is left.
+    pub fn forget(&self, run: RunId, limit: usize) -> Result<(Ticket, bool), Error> {
+        let mut batch = Batch::new();
+        if let Some(summary) = self.get::<Summary>(&key::summary(run))? {
+            batch.delete(key::listing(summary.started_at, run).bytes());
+            batch.delete(key::summary(run).bytes());
+            batch.delete(key::snapshot(run).bytes());
+        }
+        let range = key::events(run, 0);
+        let page = self.store.scan(&range.from, &range.to, limit)?;
+        for key in page.keys() {
+            batch.delete(key);
+        }
+        if page.next.is_some() {
+            return Ok((self.store.commit(batch)?, false));
+        }
+        let _alone = self.naming.write().unwrap_or_else(PoisonError::into_inner);
+        let range = key::namings(run);
+        let named = self.store.scan(&range.from, &range.to, limit)?;
+        for bytes in &named.keys() {
+            let digest = Parts::of(Space::Naming, bytes).and_then(|mut parts| parts.run().and_then(|_| parts.digest()));
+            let digest = digest.ok_or_else(|| bad_key(bytes))?;
+            let all = key::references(digest);
+            let own = key::reference(digest, Some(run));
+            let others = self.store.scan(&all.from, &all.to, 2)?.keys();
+            if others.iter().all(|key| key[..] == *own.bytes()) {
+                batch.delete(key::blob(digest).bytes());
+            }
+            batch.delete(own.bytes());
+            batch.delete(bytes.to_vec());
+        }
+        Ok((self.store.commit(batch)?, named.next.is_none()))
+    }
+
+    /// Waits until everything up to `ticket` is on the disk; see [`Store::durable`].
+    pub fn durable(&self, ticket: Ticket) -> Durable {
+        self.store.durable(ticket)
+    }
+
+    /// The last accepted write: what was read before this call depends on nothing later.
+    pub fn tip(&self) -> Ticket {
+        self.store.tip()
+    }
+
+    /// Counters; see [`Store::stats`].
+    pub fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+
+    /// Blocks until everything accepted is durable, and lets go of the store; see [`Store::close`].
+    pub fn close(&self) -> Result<(), Error> {
+        Ok(self.store.close()?)
+    }
+
+    /// Adds `entries` to the run's log from number `*seq` on, together with what is in `write`, and moves `*seq` on.
+    ///
+    /// After an error nothing was written and `*seq` is as it was. One task appends to a run at a time: it owns `*seq`.
+    /// A run's first entries are refused while the disk lacks room, and where a run with that id is there already.
+    pub fn append(
+        &self,
+        run: RunId,
+        seq: &mut u64,
+        entries: &[Entry],
+        mut write: Write,
+    ) -> Result<Ticket, Error> {
+        if *seq == 0 {
+            self.room()?;
+            write.expect_absent(&key::event(run, 0));
+        }
+        self.note_orders(run, entries);
+        let mut next = *seq;
+        for entry in entries {
+            let key = key::event(run, next);
+            let record = record::encode(&key, entry)?;
+            // In every test, and in each of the simulated worlds: what is written is read back as it was.
+            #[cfg(test)]
+            assert_eq!(record::decode(Space::Event, key.bytes(), &record).as_ref(), Ok(entry));
+            write.batch.put(key.bytes(), record);
+            next += 1;
+        }
+        let ticket = self.commit(write.of(run))?;
+        *seq = next;
+        Ok(ticket)
+    }
+
+    /// At most `limit` entries of a run from number `from` on, in order. Fewer than that many, and more than none, does
+    /// not mean that the log ends: ask again from behind the last.
+    /// A gap is an error: a log that lost an entry must not be folded.
+    pub fn entries(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>, Error> {
+        let range = key::events(run, from);
+        let page = self.store.scan(&range.from, &range.to, limit)?.whole()?;
+        let mut entries = Vec::with_capacity(page.items.len());
+        for (expected, (key, value)) in (from..).zip(&page.items) {
+            let mut parts = Parts::of(Space::Event, key);
+            let seq = parts.as_mut().and_then(|parts| parts.run().and_then(|_| parts.number()));
+            if seq != Some(expected) {
+                return Err(Error::corrupt(&key::event(run, expected), "an entry is missing"));
+            }
+            entries.push((expected, record::decode(Space::Event, key, value)?));
+        }
+        Ok(entries)
+    }
+
+    /// The events of the decision that is the run's entry `seq`; none where that is no decision.
+    pub fn decision<T: DeserializeOwned>(&self, run: RunId, seq: u64) -> Result<Option<Vec<T>>, Error> {
+        match self.entries(run, seq, 1)?.pop() {
+            Some((_, Entry::Decision { events })) => self.events(&events).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The events of a decision.
+    pub fn events<T: DeserializeOwned>(&self, events: &[Content]) -> Result<Vec<T>, Error> {
+        events.iter().map(|content| self.read(content)).collect()
+    }
+
+    /// The run's latest snapshot.
+    pub fn snapshot(&self, run: RunId) -> Result<Option<Snapshot>, Error> {
+        self.get(&key::snapshot(run))
+    }
+
+    /// At most `limit` runs that have not ended, by id, behind `after`. A mark that is damaged says that its run is not
+    /// to be read ([`Open::deadly`]).
+    pub fn open_runs(&self, limit: usize, after: Option<RunId>) -> Result<Vec<(RunId, Open)>, Error> {
+        let mut range = key::all(Space::Open);
+        if let Some(after) = after {
+            range = range.after(&key::open(after));
+        }
+        self.collect(&range, limit, |key, value| {
+            let run = Parts::of(Space::Open, key).and_then(|mut parts| parts.run()).ok_or_else(|| bad_key(key))?;
+            let open = record::decode(Space::Open, key, value).map_err(Error::from);
+            match open {
+                Err(error) if error.is_damage() => Ok((run, Open { deadly: true, place: None })),
+                open => Ok((run, open?)),
+            }
+        })
+    }
+
+    /// At most `limit` timers behind the one of a time and a run, by time and run; without one, the first of all. A timer's
+    /// key says everything: its record is not looked at.
+    pub fn timers_behind(
+        &self,
+        last: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, Error> {
+        let all = key::all(Space::Timer);
+        let range = match last {
+            Some((at, run)) => all.after(&key::timer(at, run, u64::MAX)),
+            None => all,
+        };
+        self.collect(&range, limit, |key, _| {
+            let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
+            let timer = (|| Some((parts.number()?, parts.run()?)))();
+            let (at, run) = timer.ok_or_else(|| bad_key(key))?;
+            Ok((Timestamp::from_millis(at), run))
+        })
+    }
+
+    /// One page of the runs that began at or before `from` (of all without it), newest first. A summary that cannot be
+    /// read is an item like any other.
+    pub fn runs(&self, range: Option<Range>, limit: usize) -> Result<Listed<ListedRun>, Error> {
+        let range = range.unwrap_or_else(|| key::all(Space::Listing));
+        let page = self.store.scan(&range.from, &range.to, limit)?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for key in &page.keys() {
+            let run = Parts::of(Space::Listing, key)
+                .and_then(|mut parts| parts.number().and_then(|_| parts.run()))
+                .ok_or_else(|| bad_key(key))?;
+            match self.get(&key::summary(run)) {
+                Ok(Some(summary)) => items.push((run, Ok(summary))),
+                Ok(None) => {}
+                Err(Error::Record(damage)) => items.push((run, Err(damage))),
+                Err(error) => return Err(error),
+            }
+        }
+        let next = page.next.map(|next| Range { from: next.to_vec(), to: range.to });
+        Ok(Listed { items, next })
+    }
+
+    /// At most `limit` keys that may be deleted, with their expiry, at or before `until`.
+    pub fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Key)>, Error> {
+        self.collect(&key::expiries(until), limit, |key, _| {
+            let mut parts = Parts::of(Space::Expiry, key).ok_or_else(|| bad_key(key))?;
+            let at = parts.number().ok_or_else(|| bad_key(key))?;
+            Ok((Timestamp::from_millis(at), parts.key().ok_or_else(|| bad_key(key))?))
+        })
+    }
+
+    /// The record of `key`.
+    pub fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Error> {
+        self.decoded(key, self.store.get(key.bytes()))
+    }
+
+    /// The record of `key`, and what was seen there, for whoever writes only if nothing has changed.
+    pub fn see<T: DeserializeOwned>(&self, key: &Key) -> (Result<Option<T>, Error>, Seen) {
+        let stored = self.store.get(key.bytes());
+        let expect = stored.as_ref().ok().map(|value| Expect::of(value.as_deref()));
+        (self.decoded(key, stored), Seen { key: key.bytes().into(), expect })
+    }
+
+    fn decoded<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        stored: Result<Option<Bytes>, store::Error>,
+    ) -> Result<Option<T>, Error> {
+        let read = stored.map_err(Error::from).and_then(|value| {
+            value.map(|value| record::decode(key.space(), key.bytes(), &value)).transpose().map_err(Error::from)
+        });
+        read.map_err(|error| self.damages.read(key.space(), key.bytes(), error))
+    }
+
+    /// The records in `range`, whose keys are all of `space`, with their keys, in the order of these.
+    ///
+    /// They are read page by page as they are asked for: a list may be long, and no caller can take its first page for all
+    /// of it. What is written meanwhile behind the place where the list is read may be in it or not.
+    pub fn list<T: DeserializeOwned>(&self, space: Space, range: &Range) -> Records<T> {
+        Records {
+            journal: self.clone(),
+            space,
+            page: Vec::new().into_iter(),
+            rest: Some(range.clone()),
+            record: PhantomData,
+        }
+    }
+
+    /// The bytes with this digest.
+    pub fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
+        let key = key::blob(digest);
+        let Some(value) = self.store.get(key.bytes())? else { return Ok(None) };
+        let bytes = record::unseal(Space::Blob, key.bytes(), &value)?;
+        if Digest::of(bytes) != digest {
+            return Err(Error::corrupt(&key, "the digest differs"));
+        }
+        Ok(Some(bytes.to_vec()))
+    }
+
+    /// `value` as it goes into a record; see [`Self::content_of`].
+    ///
+    /// # Errors
+    /// [`record::Error::Encode`]: it has no JSON.
+    pub fn content<T: Serialize + ?Sized>(&self, write: &mut Write, value: &T) -> Result<Content, Error> {
+        Ok(self.content_of(write, Self::json(value)?))
+    }
+
+    /// The text of `value`, as it goes into a record.
+    ///
+    /// # Errors
+    /// As of [`Self::content`].
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Json, Error> {
+        let refused = |why: serde_json::Error| record::Error::Encode {
+            key: IN_A_RECORD.to_owned(),
+            reason: why.to_string().into(),
+        };
+        Ok(Json::of(value).map_err(refused)?)
+    }
+
+    /// A value as it goes into a record: itself, or when it is large by its digest; then `write` sees to it that its bytes
+    /// are stored.
+    #[expect(clippy::unused_self, reason = "what becomes of a value is the journal's affair")]
+    pub fn content_of(&self, write: &mut Write, json: Json) -> Content {
+        let text = json.text();
+        if text.len() <= INLINE_BYTES_MAX {
+            return Content::Value(json);
+        }
+        Content::Stored { digest: write.keep(text.as_bytes()), bytes: text.len() as u64 }
+    }
+
+    /// The value that `content` stands for.
+    ///
+    /// # Errors
+    /// It is not there, or says something else than a `T`.
+    pub fn read<T: DeserializeOwned>(&self, content: &Content) -> Result<T, Error> {
+        match content {
+            Content::Value(json) => json.read().map_err(|why| Error::corrupt(&IN_A_RECORD, why.to_string())),
+            Content::Stored { digest, .. } => serde_json::from_slice(&self.stored(*digest)?)
+                .map_err(|why| Error::corrupt(&key::blob(*digest), why.to_string())),
+        }
+    }
+
+    /// The text of the value that `content` stands for.
+    pub fn text(&self, content: &Content) -> Result<String, Error> {
+        match content {
+            Content::Value(json) => Ok(json.text().to_owned()),
+            Content::Stored { digest, .. } => String::from_utf8(self.stored(*digest)?)
+                .map_err(|why| Error::corrupt(&key::blob(*digest), why.to_string())),
+        }
+    }
+
+    fn stored(&self, digest: Digest) -> Result<Vec<u8>, Error> {
+        self.blob(digest)?.ok_or_else(|| Error::corrupt(&key::blob(digest), "the stored value is missing"))
+    }
+
+    /// Up to `limit` items over as many scans as that takes.
+    fn collect<T>(
+        &self,
+        range: &Range,
+        limit: usize,
+        read: impl Fn(&[u8], &[u8]) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut items = Vec::new();
+        let mut from: Bytes = range.from.as_slice().into();
+        while items.len() < limit {
+            let page = self.store.scan(&from, &range.to, (limit - items.len()).min(SCAN_ITEMS_MAX))?;
+            // A damaged value is read as none at all, which no record is.
+            let mut found = page.items;
+            found.extend(page.damaged.into_iter().map(|(key, _)| (key, Bytes::from([].as_slice()))));
+            found.sort();
+            for (key, value) in &found {
+                items.push(read(key, value)?);
+            }
+            match page.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(items)
+    }
+}
+
+/// Records of a list; see [`Journal::list`]. What is damaged is left out, and [`Journal::damages`] names it; after an error
+/// of the store there is no more.
+#[must_use = "nothing is read before it is asked for"]
+pub struct Records<T> {
+    journal: Journal,
+    space: Space,
+    page: std::vec::IntoIter<(Bytes, Bytes)>,
+    rest: Option<Range>,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Records<T> {
+    type Item = Result<(Bytes, T), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((key, value)) = self.page.next() {
+                match record::decode(self.space, &key, &value) {
+                    Ok(record) => return Some(Ok((key, record))),
+                    Err(error) => match self.journal.leave_out(self.space, &key, error.into()) {
+                        Ok(()) => continue,
+                        Err(error) => return Some(Err(error)),
+                    },
+                }
+            }
+            let Range { from, to } = self.rest.take()?;
+            let page = match self.journal.store.scan(&from, &to, LIST_PAGE) {
+                Ok(page) => page,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let next = page.next.filter(|_| !planted(Plant::ForgetNextPage));
+            self.rest = next.map(|next| Range { from: next.to_vec(), to });
+            self.page = page.items.into_iter();
+            for (key, reason) in page.damaged {
+                let error = store::Error::Corrupt { key: key::display(&key), reason };
+                if let Err(error) = self.journal.leave_out(self.space, &key, error.into()) {
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn bad_key(key: &[u8]) -> Error {
+    Error::corrupt(&key::display(key), "not a key of its space")
+}

@@ -1,0 +1,153 @@
+//! A full disk: met before the embedded store meets it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bellhop_core::id::RunId;
+use bellhop_core::time::Timestamp;
+use futures_util::FutureExt as _;
+
+use super::{image, noise, put, wait};
+use crate::sled::{Asked, OpenError, Options, Sled};
+use crate::store::{Batch, Error, Room, Store};
+use crate::{self, Entry, Journal, Json, Write};
+
+/// A store on a disk of which a test says what is free.
+fn on(dir: &Path, free: &Arc<AtomicU64>) -> Sled {
+    let free = Arc::clone(free);
+    let asked = Asked(Arc::new(move || Some(Room { free: free.load(Ordering::SeqCst), total: 1 << 40 })));
+    Sled::open(&Options { space: Some(asked), ..Options::new(dir) }, Box::new(|_| {})).unwrap()
+}
+
+fn note(by: Option<&str>) -> Entry {
+    Entry::Note {
+        at: Timestamp::from_millis(1),
+        level: "info".to_owned(),
+        text: "cancel".to_owned(),
+        by: by.map(str::to_owned),
+    }
+}
+
+#[test]
+fn a_full_disk_lets_nothing_begin_and_remembers_whom_a_person_gave_an_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(1 << 30));
+    let journal = Journal::new(Arc::new(on(dir.path(), &free)));
+    let [old, other, new] = [1, 2, 3].map(|n| RunId::new(Timestamp::from_millis(1_000), n));
+    let (mut old_seq, mut other_seq) = (0, 0);
+    let accepted = Entry::Accepted { pins: Json::from(&serde_json::Value::Null) };
+    journal.append(old, &mut old_seq, std::slice::from_ref(&accepted), Write::new()).unwrap();
+    journal.append(other, &mut other_seq, std::slice::from_ref(&accepted), Write::new()).unwrap();
+
+    free.store(30 << 20, Ordering::SeqCst);
+    let refused = journal.append(new, &mut 0, &[accepted], Write::new()).unwrap_err();
+    assert!(matches!(&refused, journal::Error::Store(Error::NoRoom { .. })), "{refused:?}");
+    assert_eq!(journal.room().unwrap_err(), refused);
+    assert_eq!(journal.entries(new, 0, 1).unwrap(), []);
+    // What is open goes on.
+    journal.append(other, &mut other_seq, &[note(None)], Write::new()).unwrap();
+    journal.append(old, &mut old_seq, &[note(Some("an operator"))], Write::new()).unwrap();
+    wait(journal.durable(journal.tip())).unwrap();
+    assert!(journal.is_ordered(old) && !journal.is_ordered(other));
+
+    free.store(1 << 30, Ordering::SeqCst);
+    journal.room().unwrap();
+    journal.append(other, &mut other_seq, &[note(Some("an operator"))], Write::new()).unwrap();
+    assert!(!journal.is_ordered(old) && !journal.is_ordered(other));
+    journal.close().unwrap();
+}
+
+#[test]
+fn a_store_that_is_opened_on_a_full_disk_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(1 << 20));
+    let store = on(dir.path(), &free);
+    let mut batch = Batch::new();
+    batch.put(b"a".as_slice(), b"1".as_slice());
+    let ticket = store.commit(batch).unwrap();
+    assert!(store.durable(ticket).now_or_never().is_none());
+    assert_eq!(store.get(b"a").unwrap().as_deref(), Some(b"1".as_slice()));
+    free.store(1 << 30, Ordering::SeqCst);
+    wait(store.durable(ticket)).unwrap();
+    store.close().unwrap();
+    drop(store);
+    assert_eq!(image(&on(dir.path(), &free)).unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_system_said_and_of_which_file_is_in_the_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a-file");
+    fs::write(&file, "x").unwrap();
+    let error = Sled::open(&Options::new(file.join("store")), Box::new(|_| {})).unwrap_err();
+    assert!(matches!(&error, OpenError::Io { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("a-file/store") && text.contains("Not a directory"), "{text}");
+}
+
+/// A file system of 24 MiB that really fills: the store takes what it can, waits, loses nothing and never fails.
+#[test]
+fn attack_a_disk_that_really_fills_is_met_before_the_store_meets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+        .arg(dir.path())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted {
+        println!("skipped: a file system cannot be mounted here");
+        return;
+    }
+    let unmounted = Unmount(dir.path());
+    let store = Sled::open(&Options::new(dir.path().join("store")), Box::new(|why| panic!("{why}"))).unwrap();
+    let mut written = 0_u64;
+    let waits = loop {
+        let mut batch = Batch::new();
+        batch.put(written.to_be_bytes().as_slice(), noise(written, 100_000));
+        let ticket = store.commit(batch).unwrap();
+        written += 1;
+        let mut durable = store.durable(ticket);
+        // Looked at for a while: on a busy machine a synchronisation takes long too.
+        let mut looks = 0;
+        let is_held = loop {
+            if (&mut durable).now_or_never().is_some() {
+                break false;
+            }
+            let held = store.stats().lack.is_some_and(|lack| lack.free < lack.wanted / 4 + 250_000);
+            looks = if held { looks + 1 } else { 0 };
+            if looks == 100 {
+                break true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        if is_held {
+            break durable;
+        }
+        assert!(written < 1_000, "the disk does not fill");
+    };
+    assert!(store.stats().lack.is_some());
+    assert!(written > 20, "{written} of 100 kB fit into 24 MiB");
+    assert!(store.get(&(written - 1).to_be_bytes()).unwrap().is_some());
+    // Room is made, and nothing is started anew.
+    let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(dir.path()).status().unwrap();
+    assert!(grown.success());
+    wait(waits).unwrap();
+    put(&store, b"more", b"1");
+    store.close().unwrap();
+    drop(store);
+    let again = Sled::open(&Options::new(dir.path().join("store")), Box::new(|_| {})).unwrap();
+    assert_eq!(again.verify().unwrap(), written + 1);
+    drop(again);
+    drop(unmounted);
+}
+
+struct Unmount<'p>(&'p Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        let _left = Command::new("umount").arg(self.0).status();
+    }
+}

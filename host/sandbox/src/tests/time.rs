@@ -1,0 +1,190 @@
+//! A guest's time is what it computed, and nothing else.
+
+#![allow(clippy::disallowed_methods, reason = "what takes how long is measured")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bellhop_core::cost::Cost;
+use bellhop_core::expression::{Error, Evaluator as _};
+use serde_json::{Value, json};
+
+use super::{POST, Plugin, Recorder, call, options, sandbox};
+use crate::cpu::Clock;
+use crate::expression::{self, Expressions};
+use crate::{Budget, Call, Package, Sandbox, Trap};
+
+/// A loop of so many turns before the answer.
+fn looping(turns: u64) -> String {
+    format!(
+        "(local $left i64) (local.set $left (i64.const {turns}))
+         (loop $l (local.set $left (i64.sub (local.get $left) (i64.const 1))) (br_if $l (i64.ne (local.get $left) (i64.const 0))))
+         (call $ok (local.get $input) (local.get $length))"
+    )
+}
+
+fn within(cpu_ms_max: u64) -> Call<'static> {
+    Call { budget: Budget { cpu_ms_max, ..Budget::default() }, ..call("{}") }
+}
+
+async fn with_clock(folder: &tempfile::TempDir, clock: Clock, plugin: &Plugin<'_>) -> Package {
+    let mut options = options(folder.path().to_owned());
+    options.limits.concurrent_calls_max = 4;
+    options.limits.expression_instances_max = 1;
+    Sandbox::with_clock(options, clock).unwrap().prepare(&plugin.build()).await.unwrap()
+}
+
+/// Threads that only compute, until this is dropped: four for each processor.
+struct Burners {
+    threads: Vec<std::thread::JoinHandle<()>>,
+    out: Arc<AtomicBool>,
+}
+
+impl Burners {
+    fn light() -> Self {
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let out = Arc::new(AtomicBool::new(false));
+        let burn = |out: Arc<AtomicBool>| {
+            while !out.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        let threads = (0..4 * processors).map(|_| {
+            let out = Arc::clone(&out);
+            std::thread::spawn(move || burn(out))
+        });
+        Self { threads: threads.collect(), out }
+    }
+}
+
+impl Drop for Burners {
+    fn drop(&mut self) {
+        self.out.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// Four of them on fewer processors, beside others who compute: each takes several times as long as it may compute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn author_c2_a_guest_that_has_to_share_the_processor_has_its_time_all_the_same() {
+    let run = looping(20_000_000);
+    let package = sandbox().prepare(&Plugin { run: &run, ..Plugin::default() }.build()).await.unwrap();
+    let timed = async |cpu_ms_max: u64| {
+        let begun = Instant::now();
+        let answer = package.run(within(cpu_ms_max), Recorder::default()).await;
+        (answer, begun.elapsed())
+    };
+    // What it takes in this build, while nobody of ours computes beside it: the shortest, since other tests may.
+    let mut alone = Duration::MAX;
+    for _ in 0..5 {
+        let (answer, took) = timed(60_000).await;
+        assert_eq!(answer, Ok(Ok("{}".to_owned())));
+        alone = alone.min(took);
+    }
+    // Twice that, because a processor that is shared is slower, too.
+    let cpu_ms_max = u64::try_from(alone.as_millis() * 2).unwrap().max(20);
+    let burners = Burners::light();
+    let tasks = (0..4).map(|_| {
+        let package = package.clone();
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            (package.run(within(cpu_ms_max), Recorder::default()).await, begun.elapsed())
+        })
+    });
+    let mut longest = Duration::ZERO;
+    for task in tasks.collect::<Vec<_>>() {
+        let (answer, took) = task.await.unwrap();
+        assert_eq!(
+            answer,
+            Ok(Ok("{}".to_owned())),
+            "{alone:?} alone, {took:?} beside {} others",
+            burners.threads.len()
+        );
+        longest = longest.max(took);
+    }
+    assert!(longest > Duration::from_millis(cpu_ms_max), "it had to share: {alone:?} alone, then {longest:?}");
+}
+
+/// As if others had the processor all the time.
+#[tokio::test]
+async fn author_c2_however_long_it_takes_by_the_wall() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = looping(100_000_000);
+    let plugin = Plugin { run: &run, ..Plugin::default() };
+    let package = with_clock(&folder, Clock(|| 7), &plugin).await;
+    let begun = Instant::now();
+    assert_eq!(package.run(within(1), Recorder::default()).await, Ok(Ok("{}".to_owned())));
+    assert!(begun.elapsed() > Duration::from_millis(20), "it was longer than two epochs: {:?}", begun.elapsed());
+}
+
+/// Each reading of this clock is 300 ms later than the one before.
+fn hurried() -> u64 {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    NOW.fetch_add(300_000_000, Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn its_own_time_ends_it_however_little_passes_by_the_wall() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = "(loop $l (br $l)) (unreachable)";
+    let package = with_clock(&folder, Clock(hurried), &Plugin { run, ..Plugin::default() }).await;
+    let begun = Instant::now();
+    let answer = package.run(within(60_000), Recorder::default()).await;
+    assert_eq!(answer, Err(Trap::Cpu { ms_max: 60_000 }));
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+/// A hundred calls with 300 ms each on this clock: much more than one stretch may have.
+#[tokio::test]
+async fn each_call_begins_a_new_stretch() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = "(local $left i32) (local.set $left (i32.const 100))
+        (loop $l (call $chat.post-message (local.get $input) (local.get $length) (i32.const 64))
+          (br_if $l (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (i32.const 64)";
+    let package = with_clock(&folder, Clock(hurried), &Plugin { run, ..POST }).await;
+    assert_eq!(package.run(within(10_000), Recorder::default()).await, Ok(Ok("{}".to_owned())));
+}
+
+#[tokio::test]
+async fn author_c2_an_expression_has_its_own_time_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path().to_owned());
+    options.limits.concurrent_calls_max = 1;
+    options.limits.expression_instances_max = 1;
+    let budget = expression::Budget { cpu_ms_max: 5, ..expression::Budget::default() };
+    let program = "[range(3000)] | map(. * 2) | add";
+    let still = Sandbox::with_clock(options.clone(), Clock(|| 0)).unwrap();
+    let still = Expressions::load(&still, budget.clone()).await.unwrap();
+    // By the wall it takes longer than its five milliseconds in a build without optimization, and in none is it ended.
+    for _ in 0..20 {
+        let answer = still.answer(program, &[], &Value::Null);
+        assert_eq!((answer.result, answer.cost), (Ok(json!(8_997_000)), Cost::ZERO));
+    }
+    let hurried = Sandbox::with_clock(options, Clock(hurried)).unwrap();
+    let hurried = Expressions::load(&hurried, budget).await.unwrap();
+    let answer = hurried.answer("last(range(1e12))", &[], &Value::Null);
+    let cost_us = answer.cost.as_micros();
+    assert_eq!(answer.result, Err(Error::Budget { what: "time".to_owned() }));
+    assert!(cost_us >= 300_000, "{cost_us}");
+}
+
+/// The more it does, the more it says that it cost, and waiting costs nothing.
+#[tokio::test]
+async fn an_evaluation_says_what_it_cost() {
+    let jq = Expressions::load(sandbox(), expression::Budget { cpu_ms_max: 5_000, ..expression::Budget::default() })
+        .await
+        .unwrap();
+    let cost = |program: &str| {
+        let answer = jq.answer(program, &[], &Value::Null);
+        answer.result.unwrap();
+        answer.cost.as_micros()
+    };
+    cost("1");
+    let (little, much) = (cost("1"), cost("[range(50000)] | add"));
+    assert!(little > 0 && much > little, "{little} and {much} microseconds");
+    assert!(little < 200_000, "{little} microseconds");
+}
