@@ -24,7 +24,7 @@ use super::places::Place;
 use super::runs::Begun;
 use super::summary;
 use super::{Engine, lacking};
-use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Content, Entry, Journal, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
@@ -252,7 +252,7 @@ impl Engine {
         if let Some(key) = &trigger.idempotency_key {
             match self.once(&trigger.workflow, key, trigger.body, None).await? {
                 Once::Again(accepted) => return Ok(accepted),
-                Once::First(first) => firsts.extend((!planted(Plant::ForgetIdempotencyKey)).then_some(first)),
+                Once::First(first) => firsts.extend((!bellhop_faults::planted("forget-idempotency-key")).then_some(first)),
             }
         }
         let definition = self.definition_of(trigger)?;
@@ -383,7 +383,7 @@ impl Engine {
         // The run may begin at once: whatever it lets out waits for its own records, and they come after this one.
         self.begin(run, begun);
         drop(taking_up);
-        if !planted(Plant::AnswerUnsynced) {
+        if !bellhop_faults::planted("answer-unsynced") {
             self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
         }
         pass(Point::Unanswered);

@@ -15,7 +15,6 @@ use tokio::sync::Semaphore;
 
 use super::evaluating::beside;
 use bellhop_clock::Clock;
-use bellhop_faults::{Plant, planted};
 use bellhop_limits::Limits;
 
 /// How long a decision may take where it is asked for.
@@ -42,7 +41,7 @@ impl Deciding {
             value_bytes_max: limits.value_bytes_max,
             decisions_max: u32::try_from(limits.decisions_max).unwrap_or(u32::MAX),
         };
-        let budget = if planted(Plant::DecideUnbounded) { boundless(budget) } else { budget };
+        let budget = if bellhop_faults::planted("decide-unbounded") { boundless(budget) } else { budget };
         Self { evaluator, clock, long: Semaphore::new(cores.saturating_sub(1).max(1)), budget }
     }
 

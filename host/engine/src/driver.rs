@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::deciding::Deciding;
 use super::execution::{Decision, Error, Execution, Next, Parking};
-use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_faults::{Point, pass};
 
 /// How a call came back to the driver.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ pub async fn drive<E: Execution>(
     let carried = match AssertUnwindSafe(carrying).catch_unwind().await {
         Ok(carried) => carried,
         Err(panic) => {
-            if !planted(Plant::LeaveCallsUnderWay) {
+            if !bellhop_faults::planted("leave-calls-under-way") {
                 calls.put_down();
                 calls.all_ended().await;
             }
@@ -171,7 +171,7 @@ pub async fn drive<E: Execution>(
         }
     };
     match carried {
-        Err(_) if planted(Plant::LeaveCallsUnderWay) => {}
+        Err(_) if bellhop_faults::planted("leave-calls-under-way") => {}
         Err(Error::TooLarge { .. } | Error::OfTheRun(_) | Error::Later(_)) => {
             calls.put_down();
             calls.all_ended().await;
@@ -365,12 +365,12 @@ pub fn wake(state: &State) -> Option<Timestamp> {
 pub async fn fold<E: Execution>(port: &E, state: &mut State, mut decisions: u64) -> Result<u64, Error> {
     while let Some(events) = port.decision(decisions).await? {
         for mut event in events {
-            if planted(Plant::ForgetLedger)
+            if bellhop_faults::planted("forget-ledger")
                 && let Event::TaskCompleted { effect, .. } = &mut event
             {
                 *effect = None;
             }
-            if planted(Plant::UndoAgain) && matches!(event, Event::Settled { fate: Fate::Undone, .. }) {
+            if bellhop_faults::planted("undo-again") && matches!(event, Event::Settled { fate: Fate::Undone, .. }) {
                 continue;
             }
             if !state.apply(&event) {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tracing::Instrument as _;
 
 use bellhop_clock::Clock;
-use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Journal, Write, key};
 
 /// A request of the host's own waits so long in place for a bucket that Slack has closed; else it comes again.
@@ -218,7 +218,7 @@ impl Gateway {
             span.in_scope(|| tracing::debug!(%failure, "no answer to give out"));
         }
         if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent
-            && !planted(Plant::IgnoreRetryAfter)
+            && !bellhop_faults::planted("ignore-retry-after")
         {
             let keys = Limiter::<SlackClock>::keys(method, arguments, connection.owner());
             self.limiter.close(&keys, *wait_ms);

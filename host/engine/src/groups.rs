@@ -11,7 +11,6 @@ use bellhop_core::definition::WhenFull;
 use bellhop_core::id::RunId;
 use bellhop_core::run::{Cause, Group};
 
-use bellhop_faults::{Plant, planted};
 
 /// A run in a group.
 #[derive(Debug, Clone)]
@@ -153,7 +152,7 @@ impl Members {
         let from = self.settled.map_or(Bound::Unbounded, Bound::Excluded);
         for (turn, member) in self.by_turn.range_mut((from, Bound::Unbounded)) {
             if !member.admitted && !member.displaced {
-                if self.admitted >= member.limit as usize && !planted(Plant::IgnoreGroupLimit) {
+                if self.admitted >= member.limit as usize && !bellhop_faults::planted("ignore-group-limit") {
                     break;
                 }
                 member.admitted = true;

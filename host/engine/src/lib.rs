@@ -52,7 +52,6 @@ pub mod views;
 mod waiting;
 
 use bellhop_clock::Clock;
-use bellhop_faults::{Plant, planted};
 use bellhop_journal::{self as journal, Journal};
 use bellhop_limits::Limits;
 use bellhop_sandbox::expression::Expressions;
@@ -197,7 +196,7 @@ impl Engine {
         let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
         journal.look_through()?;
         let mut closed = connections::closed(&journal, clock.now())?;
-        if planted(Plant::ForgetRetryAfter) {
+        if bellhop_faults::planted("forget-retry-after") {
             closed.clear();
         }
         let limiter = if restarted || !closed.is_empty() {

@@ -25,7 +25,7 @@ use super::Engine;
 use super::call::{Doubt, read_back};
 use super::execution::Intent;
 use super::gateway::Connected;
-use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_faults::{Point, pass};
 use bellhop_journal::key::{self, Key, Space};
 use bellhop_journal::{self as journal, Journal, Write};
 /// Runs named in a message about many.
@@ -433,7 +433,7 @@ impl Engine {
         };
         let stamp = format!("notice/{}/{}", first.run, notice.number);
         let arguments = message(&notice.channel, &text(&first, group));
-        if let Some(at) = first.sending.filter(|_| !planted(Plant::TellUnseen)) {
+        if let Some(at) = first.sending.filter(|_| !bellhop_faults::planted("tell-unseen")) {
             // It was this process that sent it, then that is some time ago; or the one before.
             self.services.quiet_since(self.services.partition.quiet_from).await;
             let (function, connected) = (method.function.clone(), notice.connection.clone());

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::exclusive::Owner;
 use super::runs::{Live, LoadError, Loaded};
 use super::{Engine, call};
-use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Open, Summary, Write, key};
 
 /// The fact of the host that says how its processes ended.
@@ -52,7 +52,7 @@ impl Lives {
     /// The run that was alone at the last two deaths. One death is not enough: a host may be killed at any moment, also
     /// at the one in which it carries a run alone.
     fn deadly(&self) -> Option<RunId> {
-        if planted(Plant::SuspectAtOnce) {
+        if bellhop_faults::planted("suspect-at-once") {
             return self.last();
         }
         self.suspect.filter(|suspect| self.alone == [*suspect])
@@ -162,7 +162,7 @@ impl Engine {
                 }
                 pass(Point::FoundOpen);
                 match self.take_up(run, lives).await {
-                    Ok(Some(_)) if planted(Plant::ForgetOpenRun) => {}
+                    Ok(Some(_)) if bellhop_faults::planted("forget-open-run") => {}
                     Ok(None) => {}
                     Ok(Some(_)) if taken.len() as u64 >= self.services.limits.live_runs_max => {
                         self.runs.places.line_up(run);

@@ -21,7 +21,6 @@ use super::open::Open;
 use super::places::Places;
 use super::waiting::Activity;
 use super::{Engine, aside};
-use bellhop_faults::{Plant, planted};
 use bellhop_journal::{self as journal, Entry, Summary, Ticket, key};
 
 /// A run that a driver carries.
@@ -299,7 +298,7 @@ impl Engine {
     /// The port of a run did not do what it was asked: of the run, of this moment, or of the store.
     fn failed(&self, run: RunId, error: &execution::Error) {
         match error {
-            execution::Error::OfTheRun(_) if planted(Plant::RunErrorEndsHost) => {
+            execution::Error::OfTheRun(_) if bellhop_faults::planted("run-error-ends-host") => {
                 self.services.fatal.send_replace(Some(error.to_string()));
             }
             execution::Error::OfTheRun(_) | execution::Error::TooLarge { .. } => {

@@ -11,7 +11,6 @@ use bellhop_core::time::Timestamp;
 use tokio::sync::Notify;
 
 use bellhop_clock::Clock;
-use bellhop_faults::{Plant, planted};
 use bellhop_journal::{self as journal, Journal, Write, key};
 
 /// Timers in memory that were not given out yet; later ones stay in the store until these are through.
@@ -93,7 +92,7 @@ impl Timers {
     pub(super) fn read_few(journal: Journal, clock: Arc<dyn Clock>, max: usize) -> Result<Self, journal::Error> {
         let inner = Inner { journal, clock, next: Mutex::default(), bell: Notify::new(), max };
         let timers = Self { inner: Arc::new(inner) };
-        if planted(Plant::ForgetTimers) {
+        if bellhop_faults::planted("forget-timers") {
             timers.lock().horizon = Horizon::End;
         } else {
             timers.load()?;
@@ -111,7 +110,7 @@ impl Timers {
         let mut next = self.lock();
         let behind = match next.horizon {
             Horizon::Start => None,
-            Horizon::At(_) if planted(Plant::ReadTimersAnew) => None,
+            Horizon::At(_) if bellhop_faults::planted("read-timers-anew") => None,
             Horizon::At(last) => Some(last),
             Horizon::End => return Ok(()),
         };

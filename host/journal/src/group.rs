@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
 use super::watermark::Watermark;
-use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_faults::{Point, pass};
 
 /// Changes by key; `None` deletes.
 pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
@@ -260,7 +260,7 @@ impl Queue {
     }
 
     fn lack(&self) -> Option<Lack> {
-        if planted(Plant::IgnoreFullDisk) {
+        if bellhop_faults::planted("ignore-full-disk") {
             return None;
         }
         let room = (self.space)()?;
@@ -270,7 +270,7 @@ impl Queue {
 
     /// What is missing, with so much room, for writing so many bytes, such that the store never meets the end of the disk.
     fn held(&self, room: Option<Room>, bytes: usize) -> Option<Lack> {
-        let room = room.filter(|_| !planted(Plant::IgnoreFullDisk))?;
+        let room = room.filter(|_| !bellhop_faults::planted("ignore-full-disk"))?;
         // A page is written anew for each item of it, and the store's own files grow by whole segments.
         let wanted = (self.reserve(room) / 4).saturating_add((bytes as u64).saturating_mul(2));
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
@@ -383,7 +383,7 @@ impl Queue {
                     pass(Point::Unwritten);
                     caught(|| medium.write())?;
                     pass(Point::Unsynced);
-                    if planted(Plant::AcknowledgeUnsynced) {
+                    if bellhop_faults::planted("acknowledge-unsynced") {
                         self.watermark.advance(group.last);
                     }
                     let mut state = self.state();

@@ -18,7 +18,6 @@ use super::record;
 use super::store::{self, Batch, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket};
 use super::summary::{Open, Snapshot, Summary};
 use super::write::{NOTHING, Seen, Write};
-use bellhop_faults::{Plant, planted};
 
 /// A value whose JSON is longer stands in a record by its digest.
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
@@ -501,7 +500,7 @@ impl<T: DeserializeOwned> Iterator for Records<T> {
                 Ok(page) => page,
                 Err(error) => return Some(Err(error.into())),
             };
-            let next = page.next.filter(|_| !planted(Plant::ForgetNextPage));
+            let next = page.next.filter(|_| !bellhop_faults::planted("forget-next-page"));
             self.rest = next.map(|next| Range { from: next.to_vec(), to });
             self.page = page.items.into_iter();
             for (key, reason) in page.damaged {

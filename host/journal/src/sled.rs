@@ -36,7 +36,6 @@ use super::ROOM_LOOK;
 use super::group::{Changes, Image, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
 use super::key;
 use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
-use bellhop_faults::{Plant, planted};
 
 pub use options::{Asked, OpenError, Options};
 
@@ -290,7 +289,7 @@ impl Disk {
         batch.insert(GROUPS_KEY, &groups.to_bytes());
         self.tree.apply_batch(batch).map_err(text)?;
         self.groups = groups;
-        if planted(Plant::WatermarkAhead) {
+        if bellhop_faults::planted("watermark-ahead") {
             write_groups(&mut self.groups_file, groups.last).map_err(text)?;
         }
         Ok(())
@@ -308,7 +307,7 @@ impl Medium for Disk {
     }
 
     fn settle(&mut self) -> Result<(), String> {
-        if !planted(Plant::SkipSync) {
+        if !bellhop_faults::planted("skip-sync") {
             self.file.sync_data().map_err(|why| self.said("db", why))?;
         }
         // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.

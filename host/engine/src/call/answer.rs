@@ -14,11 +14,10 @@ use bellhop_slack::client::Answer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use bellhop_faults::{Plant, planted};
 
 /// Slack's answer as the guest gets it: the body, or our error object.
 pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Result<String, String> {
-    let was_so = planted(Plant::ClaimWhatWasSo) && answer.error.as_deref().is_some_and(|e| e.starts_with("already_"));
+    let was_so = bellhop_faults::planted("claim-what-was-so") && answer.error.as_deref().is_some_and(|e| e.starts_with("already_"));
     if answer.ok || was_so {
         let text = answer.body.to_string();
         if text.len() as u64 > bytes_max && method.writes {
@@ -209,7 +208,7 @@ const RETRY_AFTER_MS_MAX: u64 = 7 * 86_400_000;
 /// The status of a code that a guest ends with, if it may speak in it: one that its manifest declares, or one that a call of
 /// this slice was answered (`told`) and that it passes on.
 pub(super) fn status_of(code: &str, declared: &[DeclaredError], told: &BTreeSet<String>) -> Option<u16> {
-    if planted(Plant::SpeakForTheHost) {
+    if bellhop_faults::planted("speak-for-the-host") {
         return Some(500);
     }
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

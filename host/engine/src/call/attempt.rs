@@ -25,7 +25,6 @@ use crate::exclusive::Owner;
 use crate::execution::{Execution, Slice};
 use crate::plugins::Guest;
 use crate::waiting::{Entering, Place, Progress, Turn, Wait, Wanted};
-use bellhop_faults::{Plant, planted};
 use bellhop_sandbox as sandbox;
 
 /// One attempt at one execution of an action, in this life of the driver. Everything that it learns is its own: nobody
@@ -86,7 +85,7 @@ impl<E: Execution> Attempt<E> {
             Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
         self.stage.is_named();
-        if !planted(Plant::DropExclusiveKey) {
+        if !bellhop_faults::planted("drop-exclusive-key") {
             self.keys = keys_of(&self.scope.action, &self.facts, &self.call, &arguments);
         }
         if !self.waits_for_keys().await {
@@ -243,7 +242,7 @@ impl<E: Execution> Attempt<E> {
                 Some(asked) = calls.recv() => asked,
                 () = unwanted, if !stopping => return Left::Dropped,
             };
-            let answered = if planted(Plant::AbandonSentCall) {
+            let answered = if bellhop_faults::planted("abandon-sent-call") {
                 let unwanted = self.is_unwanted();
                 tokio::select! {
                     biased;

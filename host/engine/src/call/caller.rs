@@ -18,7 +18,6 @@ use crate::driver::{CallEnd, CallFuture, Invoker, Wish};
 use crate::execution::{self, Execution, Parking};
 use crate::gateway::Connected;
 use crate::waiting::Activity;
-use bellhop_faults::{Plant, planted};
 
 /// Starts a run's actions.
 pub struct Caller<E> {
@@ -60,7 +59,7 @@ impl<E: Execution> Invoker for Caller<E> {
         self.services.partition.said.ended(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.partition.keys.release_all(self.facts.run);
-        if !planted(Plant::KeepPlace) {
+        if !bellhop_faults::planted("keep-place") {
             self.services.partition.post(self.services.partition.groups.leave(self.facts.run));
         }
     }

@@ -19,7 +19,6 @@ use super::stamp::request_text;
 use crate::Services;
 use crate::execution::{Execution, How, Intent, NotSent, Parking};
 use crate::gateway::Connected;
-use bellhop_faults::{Plant, planted};
 use bellhop_journal::Write;
 
 /// How often one page is asked for when no answer comes.
@@ -139,11 +138,11 @@ impl<E: Execution> Scope<E> {
     pub(super) async fn resolve(&self, request: &Request, sent: Sent<'_>) -> Came {
         let Request { method, arguments, key, hash } = request;
         let Sent { intent, stamp, ended, patient, before } = sent;
-        if intent.hash != *hash && !planted(Plant::IgnoreHash) {
+        if intent.hash != *hash && !bellhop_faults::planted("ignore-hash") {
             return Came::Doubt(self.nondeterministic(key));
         }
         let as_planted = || Came::not_sent("planted".to_owned(), Some(self.port.now()));
-        if planted(Plant::ResendUnseen) {
+        if bellhop_faults::planted("resend-unseen") {
             return as_planted();
         }
         self.services.quiet_since(ended).await;
@@ -168,7 +167,7 @@ impl<E: Execution> Scope<E> {
                 self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
                 Came::Answered(request.answer(Ok(body.to_string()), How::Holds))
             }
-            Verdict::CannotTell(_) if planted(Plant::DoubtIsAbsence) => as_planted(),
+            Verdict::CannotTell(_) if bellhop_faults::planted("doubt-is-absence") => as_planted(),
             Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
                 Came::not_sent("read back: nothing is there".to_owned(), Some(self.port.now()))

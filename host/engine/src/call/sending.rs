@@ -25,7 +25,6 @@ use crate::driver::Wish;
 use crate::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent, Parking};
 use crate::gateway::SlackClock;
 use crate::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
-use bellhop_faults::{Plant, planted};
 
 /// The wait after a call's first failure; see [`Backoff`].
 const BACKOFF_FIRST_MS: u64 = 500;
@@ -181,7 +180,7 @@ impl<E: Execution> Scope<E> {
             if progress.sends >= self.services.limits.slack_attempts_max {
                 return Err(self.unavailable(method, progress.sends, &failure.to_string()));
             }
-            let wait_ms = failure.retry_after_ms().filter(|_| !planted(Plant::IgnoreRetryAfter));
+            let wait_ms = failure.retry_after_ms().filter(|_| !bellhop_faults::planted("ignore-retry-after"));
             let at = self.again_at(progress.sends, wait_ms.map(|ms| self.port.now().plus_millis(ms)));
             self.port.note(format!("{} is tried again at {at}: {failure}", method.name));
             if !self.backs_off(&place, progress, at).await {
@@ -220,7 +219,7 @@ impl<E: Execution> Scope<E> {
 
     /// Whether it is still tried to find out what became of a call.
     fn is_patient(&self, progress: Progress) -> bool {
-        if planted(Plant::ParkAtFirstFailure) {
+        if bellhop_faults::planted("park-at-first-failure") {
             return false;
         }
         let patience = Duration::from_millis(self.services.limits.read_back_ms_max);
@@ -239,7 +238,7 @@ impl<E: Execution> Scope<E> {
                 Came::Answered(request.answer(result, How::Sent))
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => {
-                let wait_ms = retry_after_ms.filter(|_| !planted(Plant::IgnoreRetryAfter));
+                let wait_ms = retry_after_ms.filter(|_| !bellhop_faults::planted("ignore-retry-after"));
                 Came::not_sent(reason.to_string(), wait_ms.map(|ms| self.port.now().plus_millis(ms)))
             }
             Err(Failure::NotSent { reason, .. }) => {
@@ -356,7 +355,7 @@ impl<E: Execution> Attempt<E> {
             Called::New if !request.method.writes => scope.send(request, stamped, stamp, None).await,
             Called::New => {
                 let intent = request.intent(&scope.connection.facts.name, scope.port.now());
-                if planted(Plant::IntentLast) {
+                if bellhop_faults::planted("intent-last") {
                     let came = scope.send(request, stamped, stamp, before()).await;
                     scope.port.intend(key, intent).await?;
                     came

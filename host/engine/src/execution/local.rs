@@ -22,7 +22,7 @@ use crate::driver;
 use crate::entropy::Entropy;
 use crate::open::{self, Open};
 use crate::timers::Timers;
-use bellhop_faults::{Plant, Point, pass, planted};
+use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Entry, Journal, ROOM_LOOK, Ticket, Write};
 use bellhop_limits::Limits;
 use beside::place_of;
@@ -323,7 +323,7 @@ impl Execution for Local {
             Ok(log.last)
         });
         let ticket = written.await?;
-        if !planted(Plant::SendUnsynced) {
+        if !bellhop_faults::planted("send-unsynced") {
             self.journal.durable(ticket).await?;
         }
         Ok(true)
@@ -333,7 +333,7 @@ impl Execution for Local {
     /// again, or never.
     async fn ended(&self, call: &CallKey, answer: &Answer) -> Result<(), Error> {
         pass(Point::Unrecorded);
-        if planted(Plant::ForgetOutcome) {
+        if bellhop_faults::planted("forget-outcome") {
             return Ok(());
         }
         let written = self.written(|log| {

@@ -15,7 +15,6 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use bellhop_faults::{Plant, planted};
 use bellhop_journal::{self as journal, store};
 
 pub mod local;
@@ -261,7 +260,7 @@ impl From<journal::Error> for Error {
         match &error {
             journal::Error::Store(store::Error::Fatal { .. }) => Self::Store(error.to_string()),
             journal::Error::Store(store::Error::Closed) => Self::Stopping,
-            journal::Error::Store(store::Error::Full { .. }) if planted(Plant::FullIsOfTheRun) => {
+            journal::Error::Store(store::Error::Full { .. }) if bellhop_faults::planted("full-is-of-the-run") => {
                 Self::OfTheRun(error.to_string())
             }
             journal::Error::Store(store::Error::Full { .. } | store::Error::NoRoom { .. }) => {

@@ -13,7 +13,6 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Attempted, CallKey, How, Intent};
-use bellhop_faults::{Plant, planted};
 use bellhop_journal::{self as journal, Content, Entry, Journal, Json, Ticket};
 
 /// Entries read at once.
@@ -272,7 +271,7 @@ impl Log {
 
     /// Forgets where the ends of these calls stand; [`Self::recall`] finds them again.
     pub(super) fn leave_behind(&mut self, execution: &ExecutionKey, attempt: u32, first: u32) {
-        if planted(Plant::ForgetSlices) {
+        if bellhop_faults::planted("forget-slices") {
             self.attempted.clear();
         }
         self.ends.retain(|call, _| call.execution != *execution || call.attempt != attempt || call.ordinal >= first);
