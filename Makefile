@@ -25,7 +25,7 @@ help:
 	@echo 'make bench    measure, in a release build; BEFORE=COMMIT plays each row against that commit; ONLY=ROW,ROW'
 	@echo 'make hostile  send a release build what tries to end, block, grow or fool it (CASES=10000, SEED=N, CASE=NAME)'
 	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick or all, KILLS=1000, SEED=N)'
-	@echo 'make mutants  plant one mistake after the other: each has to be caught'
+	@echo 'make mutants  plant one mistake after the other: each has to be caught (ONLY=NAME)'
 	@echo 'make setup    the toolchain for guests; the others do it too'
 
 setup:
@@ -55,8 +55,7 @@ faults: setup
 	$(if $(BACK),$(BACK);) exit $$status
 
 mutants: setup
-	$(CARGO) test --quiet --workspace --features bellhop/faults --lib --no-run
-	@status=0; $(FAULTS_TEST) mutants || status=$$?; $(if $(BACK),$(BACK);) exit $$status
+	@status=0; $(FAULTS_TEST) mutants $(if $(ONLY),--only $(ONLY)) || status=$$?; $(if $(BACK),$(BACK);) exit $$status
 
 # The harness is a test; what it drives is the release build. CASE=NAME plays one case, SEED=N the generated ones of that
 # seed, CASES=N so many of them.
@@ -65,11 +64,10 @@ hostile: setup
 	$(CARGO) test --quiet -p bellhop --test hostile -- full --program $(BELLHOP_RELEASE) \
 	  $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)')
 
-# One thread after the other, so that the tables stand alone. With BELLHOP_FAULTS_PLANT=NAME the mistake of that name is
-# made, and this fails if it is noticed, as it should.
+# One thread after the other, so that the tables stand alone.
 simulate: export SEEDS ?= 1000
 simulate: setup
-	$(CARGO) test --quiet --workspace --lib $(if $(BELLHOP_FAULTS_PLANT),--features bellhop/faults) -- \
+	$(CARGO) test --quiet --workspace --lib -- \
 	  --test-threads=1 --nocapture tests::simulate::$(if $(SEED),worlds)
 
 # With BEFORE=COMMIT that commit is built in a work tree of its own, and each row is played by both programs in turn.

@@ -4,5 +4,6 @@
 
 pub mod code;
 pub mod guest;
+pub mod mutants;
 pub mod project;
 pub mod rooms;

@@ -41,7 +41,6 @@ impl Deciding {
             value_bytes_max: limits.value_bytes_max,
             decisions_max: u32::try_from(limits.decisions_max).unwrap_or(u32::MAX),
         };
-        let budget = if bellhop_faults::planted("decide-unbounded") { boundless(budget) } else { budget };
         Self { evaluator, clock, long: Semaphore::new(cores.saturating_sub(1).max(1)), budget }
     }
 
@@ -61,12 +60,6 @@ impl Deciding {
     pub fn at_once(&self, state: &State, at: Timestamp, cause: Cause) -> Option<Decided> {
         run::decide(state, &Input { at, entropy: 0, cause, budget: self.budget }, self.evaluator.as_ref())
     }
-}
-
-/// See [`Plant::DecideUnbounded`].
-fn boundless(budget: Budget) -> Budget {
-    let cost_max = Cost::from_micros(u64::MAX);
-    Budget { events_max: usize::MAX, bytes_max: u64::MAX, evaluations_max: u32::MAX, cost_max, ..budget }
 }
 
 /// An evaluator whose answers cost at least the time that they took here: what counts is how long a thread was kept.

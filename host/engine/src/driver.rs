@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bellhop_core::run::{self, Calling, Cause, Command, Event, Fate, FrameId, Group, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, Event, FrameId, Group, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -163,15 +163,12 @@ pub async fn drive<E: Execution>(
     let carried = match AssertUnwindSafe(carrying).catch_unwind().await {
         Ok(carried) => carried,
         Err(panic) => {
-            if !bellhop_faults::planted("leave-calls-under-way") {
-                calls.put_down();
-                calls.all_ended().await;
-            }
+            calls.put_down();
+            calls.all_ended().await;
             resume_unwind(panic);
         }
     };
     match carried {
-        Err(_) if bellhop_faults::planted("leave-calls-under-way") => {}
         Err(Error::TooLarge { .. } | Error::OfTheRun(_) | Error::Later(_)) => {
             calls.put_down();
             calls.all_ended().await;
@@ -364,15 +361,7 @@ pub fn wake(state: &State) -> Option<Timestamp> {
 /// Folds the decisions that are kept from number `decisions` on into `state`; gives how many there are in all.
 pub async fn fold<E: Execution>(port: &E, state: &mut State, mut decisions: u64) -> Result<u64, Error> {
     while let Some(events) = port.decision(decisions).await? {
-        for mut event in events {
-            if bellhop_faults::planted("forget-ledger")
-                && let Event::TaskCompleted { effect, .. } = &mut event
-            {
-                *effect = None;
-            }
-            if bellhop_faults::planted("undo-again") && matches!(event, Event::Settled { fate: Fate::Undone, .. }) {
-                continue;
-            }
+        for event in events {
             if !state.apply(&event) {
                 let text = format!("decision {decisions} has an event that does not fit what was recorded before it");
                 return Err(Error::OfTheRun(text));

@@ -217,9 +217,7 @@ impl Gateway {
         if let Err(failure) = &sent {
             span.in_scope(|| tracing::debug!(%failure, "no answer to give out"));
         }
-        if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent
-            && !bellhop_faults::planted("ignore-retry-after")
-        {
+        if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent {
             let keys = Limiter::<SlackClock>::keys(method, arguments, connection.owner());
             self.limiter.close(&keys, *wait_ms);
             // Only the first bucket is closed.

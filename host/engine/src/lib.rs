@@ -195,10 +195,7 @@ impl Engine {
         // A run that cannot be read is one all the same, and must not keep the host from starting.
         let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
         journal.look_through()?;
-        let mut closed = connections::closed(&journal, clock.now())?;
-        if bellhop_faults::planted("forget-retry-after") {
-            closed.clear();
-        }
+        let closed = connections::closed(&journal, clock.now())?;
         let limiter = if restarted || !closed.is_empty() {
             Limiter::restarted(limiter_options, limiter_clock, closed)
         } else {

@@ -52,9 +52,6 @@ impl Lives {
     /// The run that was alone at the last two deaths. One death is not enough: a host may be killed at any moment, also
     /// at the one in which it carries a run alone.
     fn deadly(&self) -> Option<RunId> {
-        if bellhop_faults::planted("suspect-at-once") {
-            return self.last();
-        }
         self.suspect.filter(|suspect| self.alone == [*suspect])
     }
 
@@ -162,7 +159,6 @@ impl Engine {
                 }
                 pass(Point::FoundOpen);
                 match self.take_up(run, lives).await {
-                    Ok(Some(_)) if bellhop_faults::planted("forget-open-run") => {}
                     Ok(None) => {}
                     Ok(Some(_)) if taken.len() as u64 >= self.services.limits.live_runs_max => {
                         self.runs.places.line_up(run);

@@ -298,9 +298,6 @@ impl Engine {
     /// The port of a run did not do what it was asked: of the run, of this moment, or of the store.
     fn failed(&self, run: RunId, error: &execution::Error) {
         match error {
-            execution::Error::OfTheRun(_) if bellhop_faults::planted("run-error-ends-host") => {
-                self.services.fatal.send_replace(Some(error.to_string()));
-            }
             execution::Error::OfTheRun(_) | execution::Error::TooLarge { .. } => {
                 self.set_aside(run, &LoadError::Port(error.clone()));
             }

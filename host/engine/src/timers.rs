@@ -92,11 +92,7 @@ impl Timers {
     pub(super) fn read_few(journal: Journal, clock: Arc<dyn Clock>, max: usize) -> Result<Self, journal::Error> {
         let inner = Inner { journal, clock, next: Mutex::default(), bell: Notify::new(), max };
         let timers = Self { inner: Arc::new(inner) };
-        if bellhop_faults::planted("forget-timers") {
-            timers.lock().horizon = Horizon::End;
-        } else {
-            timers.load()?;
-        }
+        timers.load()?;
         Ok(timers)
     }
 
@@ -110,7 +106,6 @@ impl Timers {
         let mut next = self.lock();
         let behind = match next.horizon {
             Horizon::Start => None,
-            Horizon::At(_) if bellhop_faults::planted("read-timers-anew") => None,
             Horizon::At(last) => Some(last),
             Horizon::End => return Ok(()),
         };

@@ -1,8 +1,7 @@
-//! Where the program can be made to die, and mistakes that can be planted in it: what `make faults` and `make mutants`
-//! switch on to see that every promise holds, and that a broken one is noticed.
+//! Where the program can be made to die: what `make faults` switches on to see that every promise holds.
 //!
-//! Only with the feature `faults`, which no release has; without it these functions are nothing, and no name of a point or
-//! of a mistake is in the program.
+//! Only with the feature `faults`, which no release has; without it these functions are nothing, and no name of a point is
+//! in the program.
 //!
 //! Between two points there may be nothing that outlives the process and nothing that anybody outside could notice. What
 //! comes after a death at the one is then what comes after a death at the other, and they are one *place*: a place begins
@@ -43,90 +42,13 @@ pub enum Point {
     FoundOpen,
 }
 
-/// Deliberate mistakes. Each is named by what it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
-    /// Nothing is ever synchronised.
-    SkipSync,
-    /// Who waits for a group hears of it when it is written.
-    AcknowledgeUnsynced,
-    /// The caller is answered before the run is durable.
-    AnswerUnsynced,
-    /// A request leaves before its intent is durable.
-    SendUnsynced,
-    /// An intent is written after the request it announces.
-    IntentLast,
-    /// What came of a call is not recorded.
-    ForgetOutcome,
-    /// An answer on record is taken whatever was asked.
-    IgnoreHash,
-    /// A call in doubt is sent again unseen.
-    ResendUnseen,
-    /// What cannot be told is taken for absent.
-    DoubtIsAbsence,
-    /// No exclusive key is held.
-    DropExclusiveKey,
-    /// What was so already counts as done by the run.
-    ClaimWhatWasSo,
-    /// A run that is taken up does not know what it did.
-    ForgetLedger,
-    /// A run that is taken up takes back once more what it had taken back.
-    UndoAgain,
-    /// A key is not kept with the run that it started.
-    ForgetIdempotencyKey,
-    /// The timers in the store are not read at a start.
-    ForgetTimers,
-    /// A run that ends keeps its place in its group.
-    KeepPlace,
-    /// A group admits everybody.
-    IgnoreGroupLimit,
-    /// A call that was sent is dropped when nobody waits for it any more.
-    AbandonSentCall,
-    /// The newest open run is passed over at a start.
-    ForgetOpenRun,
-    /// A notice that may have been sent is sent.
-    TellUnseen,
-    /// Slack is asked again whatever it said of the time.
-    IgnoreRetryAfter,
-    /// A start does not know how long Slack wants to be left alone.
-    ForgetRetryAfter,
-    /// The number of the last group goes to its file before the group.
-    WatermarkAhead,
-    /// A decision has no budget.
-    DecideUnbounded,
-    /// An error of one run ends the host.
-    RunErrorEndsHost,
-    /// What a full store did not take is taken for the run's fault.
-    FullIsOfTheRun,
-    /// The next timers are read from the first on.
-    ReadTimersAnew,
-    /// Who was alone at one death is set aside.
-    SuspectAtOnce,
-    /// Nobody looks whether the disk has room.
-    IgnoreFullDisk,
-    /// A guest speaks in the host's codes.
-    SpeakForTheHost,
-    /// A run is set aside while its calls are under way.
-    LeaveCallsUnderWay,
-    /// What lies behind a slice was not done.
-    ForgetSlices,
-    /// A list ends with its first page.
-    ForgetNextPage,
-    /// A read-back that fails once parks the run.
-    ParkAtFirstFailure,
-    /// A peer has no share of the connections.
-    IgnoreShares,
-    /// A batch is taken whatever its guards say.
-    IgnoreGuards,
-}
-
 #[cfg(feature = "faults")]
 mod switched_on {
     use std::fs::File;
     use std::io::Write as _;
     use std::sync::{Mutex, OnceLock, PoisonError};
 
-    use super::{Plant, Point};
+    use super::Point;
 
     /// The process aborts at the passage of this number, counted from 1 over all points.
     const DIE_AT: &str = "BELLHOP_FAULTS_DIE_AT";
@@ -136,14 +58,11 @@ mod switched_on {
     /// comes after [`PLACE`].
     const TRACE: &str = "BELLHOP_FAULTS_TRACE";
     const PLACE: &str = "* ";
-    /// The mistake that is made: a name of [`Plant`] in lower case with dashes.
-    const PLANT: &str = "BELLHOP_FAULTS_PLANT";
 
     struct Orders {
         die_at: u64,
         die_at_place: u64,
         trace: Option<File>,
-        plant: String,
     }
 
     fn orders() -> &'static Orders {
@@ -153,7 +72,6 @@ mod switched_on {
             die_at: number(DIE_AT),
             die_at_place: number(DIE_AT_PLACE),
             trace: std::env::var_os(TRACE).and_then(|path| File::options().create(true).append(true).open(path).ok()),
-            plant: std::env::var(PLANT).unwrap_or_default(),
         })
     }
 
@@ -212,15 +130,10 @@ mod switched_on {
     pub fn news() {
         PASSED.lock().unwrap_or_else(PoisonError::into_inner).news = true;
     }
-
-    pub fn planted(plant: Plant) -> bool {
-        let wanted = &orders().plant;
-        !wanted.is_empty() && *wanted == dashed(&format!("{plant:?}"))
-    }
 }
 
 #[cfg(feature = "faults")]
-pub use switched_on::{news, pass, planted};
+pub use switched_on::{news, pass};
 
 /// Dies here if that was ordered.
 #[cfg(not(feature = "faults"))]
@@ -231,10 +144,3 @@ pub const fn pass(_: Point) {}
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
 pub const fn news() {}
-
-/// Whether this mistake is to be made.
-#[cfg(not(feature = "faults"))]
-#[inline(always)]
-pub const fn planted(_: Plant) -> bool {
-    false
-}

@@ -260,9 +260,6 @@ impl Queue {
     }
 
     fn lack(&self) -> Option<Lack> {
-        if bellhop_faults::planted("ignore-full-disk") {
-            return None;
-        }
         let room = (self.space)()?;
         let wanted = self.reserve(room);
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
@@ -270,7 +267,7 @@ impl Queue {
 
     /// What is missing, with so much room, for writing so many bytes, such that the store never meets the end of the disk.
     fn held(&self, room: Option<Room>, bytes: usize) -> Option<Lack> {
-        let room = room.filter(|_| !bellhop_faults::planted("ignore-full-disk"))?;
+        let room = room?;
         // A page is written anew for each item of it, and the store's own files grow by whole segments.
         let wanted = (self.reserve(room) / 4).saturating_add((bytes as u64).saturating_mul(2));
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
@@ -383,9 +380,6 @@ impl Queue {
                     pass(Point::Unwritten);
                     caught(|| medium.write())?;
                     pass(Point::Unsynced);
-                    if bellhop_faults::planted("acknowledge-unsynced") {
-                        self.watermark.advance(group.last);
-                    }
                     let mut state = self.state();
                     state.written.last = group.last;
                     state.written.groups += 1;

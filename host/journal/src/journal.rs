@@ -500,8 +500,7 @@ impl<T: DeserializeOwned> Iterator for Records<T> {
                 Ok(page) => page,
                 Err(error) => return Some(Err(error.into())),
             };
-            let next = page.next.filter(|_| !bellhop_faults::planted("forget-next-page"));
-            self.rest = next.map(|next| Range { from: next.to_vec(), to });
+            self.rest = page.next.map(|next| Range { from: next.to_vec(), to });
             self.page = page.items.into_iter();
             for (key, reason) in page.damaged {
                 let error = store::Error::Corrupt { key: key::display(&key), reason };

@@ -289,9 +289,6 @@ impl Disk {
         batch.insert(GROUPS_KEY, &groups.to_bytes());
         self.tree.apply_batch(batch).map_err(text)?;
         self.groups = groups;
-        if bellhop_faults::planted("watermark-ahead") {
-            write_groups(&mut self.groups_file, groups.last).map_err(text)?;
-        }
         Ok(())
     }
 }
@@ -307,9 +304,7 @@ impl Medium for Disk {
     }
 
     fn settle(&mut self) -> Result<(), String> {
-        if !bellhop_faults::planted("skip-sync") {
-            self.file.sync_data().map_err(|why| self.said("db", why))?;
-        }
+        self.file.sync_data().map_err(|why| self.said("db", why))?;
         // Not synchronised itself: it may lag behind, and then finds less, but is never ahead.
         write_groups(&mut self.groups_file, self.groups.last).map_err(|why| self.said("groups", why))?;
         if self.blobs.has_entries().map_err(|why| self.said("blobs", why))? {

@@ -144,9 +144,6 @@ impl Batch {
     /// # Errors
     /// [`Error::Refused`], with the key; and whatever reading it says.
     pub(super) fn judge(&self, mut value_of: impl FnMut(&[u8]) -> Result<Option<Bytes>, Error>) -> Result<(), Error> {
-        if bellhop_faults::planted("ignore-guards") {
-            return Ok(());
-        }
         for (key, expect) in &self.guards {
             if Expect::of(value_of(key)?.as_deref()) != *expect {
                 return Err(Error::Refused { key: super::key::display(key) });

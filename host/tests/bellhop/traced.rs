@@ -23,7 +23,7 @@ pub(crate) fn is_possible() -> bool {
 
 /// Starts `bellhop` with these arguments; its calls go to `file`. What watches is no parent of it: signals go to it.
 pub(crate) fn start(place: &Place, file: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Started {
-    let program = env!("CARGO_BIN_EXE_bellhop");
+    let program = super::program();
     let strace = ["-D", "-f", "-y", "-s", TEXT_BYTES, "-e", CALLS, "-o", file, program];
     place.start_other("strace", &[&strace, arguments].concat(), environment)
 }

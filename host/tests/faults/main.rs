@@ -133,9 +133,12 @@ fn stages() -> Outcome<Vec<Stage>> {
 }
 
 fn planted(table: &mut Table) -> Outcome<()> {
+    let (built, mutants) = mutants::Built::new()?;
     let mut stages = stages()?;
     let only = table.only.take();
-    table.phase("planted mistakes that are caught", || mutants::all(&mut stages, only.as_deref()));
+    table.phase("planted mistakes that are caught", || {
+        mutants::all(&mut stages, &built, &mutants, only.as_deref())
+    });
     Ok(())
 }
 

@@ -1,13 +1,19 @@
 //! Each planted mistake, switched on alone, has to break a promise that is kept without it.
+//!
+//! The mistakes are patches under `tests/mutants`. A copy of the project with all of them is built once, beside the
+//! project's own; the patch says how its mistake is found out.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bellhop_tests::mutants::{self, Mutant};
+
 use crate::bellhop::dice::Dice;
-use crate::bellhop::{hosted::now, traced};
+use crate::bellhop::{drive, hosted::now, traced};
 use crate::points::EVERY;
-use crate::scenarios::named;
+use crate::scenarios::{ALL, named};
 use crate::stage::{Outcome, Stage};
 use crate::{crowd, doubt, points};
 
@@ -23,7 +29,7 @@ const TESTS_BYTES_MAX: u64 = 6 << 30;
 /// How a mistake is found out.
 enum By {
     /// Dying at each point of this scenario.
-    Points(&'static str),
+    Points(String),
     /// The same without reading back.
     Doubts,
     /// The system calls.
@@ -32,51 +38,25 @@ enum By {
     Adds,
     /// Slack wants to be left alone; with a kill or without.
     LeftAlone { killed: bool },
-    /// The tests of the program itself whose names begin so.
-    Tests(&'static str),
+    /// The tests of a crate whose names begin so.
+    Tests { krate: String, prefix: String },
 }
 
-/// The mistakes that are made outside of the core, and what finds each.
-const PLANTS: &[(&str, By)] = &[
-    ("skip-sync", By::Calls),
-    ("acknowledge-unsynced", By::Calls),
-    ("answer-unsynced", By::Calls),
-    ("send-unsynced", By::Calls),
-    ("intent-last", By::Points("plain")),
-    ("forget-outcome", By::Points("differs")),
-    ("ignore-hash", By::Points("differs")),
-    ("resend-unseen", By::Points("plain")),
-    ("doubt-is-absence", By::Doubts),
-    ("drop-exclusive-key", By::Adds),
-    ("claim-what-was-so", By::Points("rollback")),
-    ("forget-ledger", By::Points("rollback")),
-    ("undo-again", By::Points("undone")),
-    ("forget-idempotency-key", By::Points("plain")),
-    ("forget-timers", By::Points("timer")),
-    ("keep-place", By::Points("queue")),
-    ("ignore-group-limit", By::Points("queue")),
-    ("abandon-sent-call", By::Points("cancel")),
-    ("forget-open-run", By::Points("plain")),
-    ("tell-unseen", By::Points("notice")),
-    ("ignore-retry-after", By::LeftAlone { killed: false }),
-    ("forget-retry-after", By::LeftAlone { killed: true }),
-    ("watermark-ahead", By::Points("plain")),
-    ("decide-unbounded", By::Tests("tests::outgrown")),
-    ("run-error-ends-host", By::Tests("tests::store_errors")),
-    ("full-is-of-the-run", By::Tests("tests::store_errors")),
-    ("read-timers-anew", By::Tests("tests::waking")),
-    ("suspect-at-once", By::Tests("tests::recovery")),
-    ("ignore-full-disk", By::Tests("tests::space")),
-    ("speak-for-the-host", By::Tests("call::answer::tests")),
-    ("leave-calls-under-way", By::Tests("tests::carried")),
-    ("forget-slices", By::Tests("tests::never_doubled")),
-    ("forget-next-page", By::Tests("tokens::tests")),
-    ("park-at-first-failure", By::Tests("tests::outages")),
-    ("ignore-shares", By::Tests("door::tests")),
-    ("ignore-guards", By::Tests("tests::guards")),
-];
-
 impl By {
+    fn of(mutant: &Mutant) -> Outcome<Self> {
+        let words: Vec<&str> = mutant.found_by.iter().map(String::as_str).collect();
+        Ok(match words[..] {
+            ["points", scenario] if ALL.iter().any(|known| known.name == scenario) => Self::Points(scenario.to_owned()),
+            ["doubts"] => Self::Doubts,
+            ["calls"] => Self::Calls,
+            ["adds"] => Self::Adds,
+            ["left-alone"] => Self::LeftAlone { killed: false },
+            ["left-alone", "killed"] => Self::LeftAlone { killed: true },
+            ["tests", krate, prefix] => Self::Tests { krate: krate.to_owned(), prefix: prefix.to_owned() },
+            _ => return Err(format!("{}: nobody knows how to find it by `{}`", mutant.name, words.join(" "))),
+        })
+    }
+
     fn name(&self) -> String {
         match self {
             Self::Points(scenario) => format!("every point of `{scenario}`"),
@@ -84,11 +64,11 @@ impl By {
             Self::Calls => "the system calls".to_owned(),
             Self::Adds => "one group".to_owned(),
             Self::LeftAlone { .. } => "left alone".to_owned(),
-            Self::Tests(prefix) => format!("tests `{prefix}`"),
+            Self::Tests { prefix, .. } => format!("tests `{prefix}`"),
         }
     }
 
-    fn look(&self, stage: &mut Stage) -> Outcome<()> {
+    fn look(&self, stage: &mut Stage, built: &Built) -> Outcome<()> {
         match self {
             Self::Points(scenario) => points::singles(stage, named(scenario), EVERY).map(drop),
             Self::Doubts => doubt::singles(stage, 1).map(drop),
@@ -96,28 +76,70 @@ impl By {
             Self::Calls => (0..PROOFS).try_for_each(|_| stage.prove()),
             Self::Adds => crowd::adds(stage, &mut Dice::of(1), 0).map(drop),
             Self::LeftAlone { killed } => crowd::left_alone(stage, *killed),
-            Self::Tests(prefix) => own_tests(prefix, stage.plant.as_deref()),
+            Self::Tests { krate, prefix } => built.own_tests(krate, prefix, stage.plant.as_deref()),
         }
     }
 }
 
-/// Plays tests of the program itself, with the mistake in it. An error that is none of theirs ends all.
-fn own_tests(prefix: &str, plant: Option<&str>) -> Outcome<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "--quiet", "--workspace", "--features", "bellhop/faults", "--lib", "--", prefix]);
-    cargo.env("BELLHOP_FAULTS_PLANT", plant.unwrap_or_default());
-    let Some(said) = told(cargo)? else { return Err("they do not end, or grow without end".to_owned()) };
-    // A line of each crate: those that have no such test pass none.
-    let results: Vec<&str> = said.lines().filter(|line| line.starts_with("test result: ")).collect();
-    let passed = |result: &&str| result.split_once(". ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-    let is_failed = results.iter().any(|result| result.starts_with("test result: FAILED"));
-    if !is_failed && results.iter().filter_map(passed).sum::<u32>() > 0 {
-        return Ok(());
+/// The copy of the project with every mistake in it, built.
+pub(crate) struct Built {
+    /// A crate, its folder, and the program of its tests.
+    tests: Vec<(String, PathBuf, PathBuf)>,
+}
+
+impl Built {
+    /// Plants and builds; the stages that are set up afterwards play what was built.
+    pub(crate) fn new() -> Outcome<(Self, Vec<Mutant>)> {
+        let all = mutants::all().map_err(|error| error.to_string())?;
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        let copy = target.join("mutants");
+        mutants::plant(&copy, &all).map_err(|error| error.to_string())?;
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(&copy).env("CARGO_TARGET_DIR", &target).env_remove("RUSTC_WORKSPACE_WRAPPER");
+        cargo.args(["test", "--workspace", "--features", "bellhop/faults", "--lib", "--bins", "--no-run"]);
+        cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+        let done = cargo.output().map_err(|error| format!("cargo: {error}"))?;
+        if !done.status.success() {
+            return Err("the copy with the mistakes does not compile".to_owned());
+        }
+        let (mut tests, mut program) = (Vec::new(), None);
+        for line in String::from_utf8_lossy(&done.stdout).lines() {
+            let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+            let (Some(made), Some(manifest)) = (message["executable"].as_str(), message["manifest_path"].as_str()) else {
+                continue;
+            };
+            let name = message["target"]["name"].as_str().unwrap_or_default().replace('_', "-");
+            match (name.as_str(), message["profile"]["test"] == true) {
+                (_, true) => {
+                    let folder = Path::new(manifest).parent().map_or_else(PathBuf::new, Path::to_path_buf);
+                    tests.push((name, folder, PathBuf::from(made)));
+                }
+                ("bellhop", false) => program = Some(made.to_owned()),
+                _ => {}
+            }
+        }
+        drive(&program.ok_or("the copy with the mistakes has no program")?);
+        Ok((Self { tests }, all))
     }
-    let first = said.lines().find_map(|line| line.strip_prefix("---- ")?.strip_suffix(" stdout ----"));
-    match first.filter(|_| is_failed) {
-        Some(first) => Err(format!("{first} fails")),
-        None => panic!("`{prefix}` names no tests that can be played: {said}"),
+
+    /// Plays tests of one crate, with the mistake in it. An error that is none of theirs ends all.
+    fn own_tests(&self, krate: &str, prefix: &str, plant: Option<&str>) -> Outcome<()> {
+        let Some((_, folder, program)) = self.tests.iter().find(|(name, ..)| name == krate) else {
+            panic!("there is no crate `{krate}`");
+        };
+        let mut tests = Command::new(program);
+        tests.arg(prefix).current_dir(folder).env("BELLHOP_FAULTS_PLANT", plant.unwrap_or_default());
+        let Some(said) = told(tests)? else { return Err("they do not end, or grow without end".to_owned()) };
+        let result = said.lines().find(|line| line.starts_with("test result: ")).unwrap_or_default();
+        let passed: Option<u32> = result.split_once(". ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        if result.starts_with("test result: ok") && passed.is_some_and(|passed| passed > 0) {
+            return Ok(());
+        }
+        let first = said.lines().find_map(|line| line.strip_prefix("---- ")?.strip_suffix(" stdout ----"));
+        match first.filter(|_| result.starts_with("test result: FAILED")) {
+            Some(first) => Err(format!("{first} fails")),
+            None => panic!("`{prefix}` names no tests that can be played: {said}"),
+        }
     }
 }
 
@@ -154,30 +176,34 @@ fn held_bytes(group: u32) -> u64 {
         * 4_096
 }
 
-/// Plants each in turn; gives how many were found, or which were not.
-pub(crate) fn all(stages: &mut [Stage], only: Option<&str>) -> Outcome<String> {
-    let wanted: Vec<_> = PLANTS.iter().filter(|(plant, _)| only.is_none_or(|only| plant.contains(only))).collect();
+/// Makes each mistake in turn; gives how many were found, or which were not.
+pub(crate) fn all(stages: &mut [Stage], built: &Built, mutants: &[Mutant], only: Option<&str>) -> Outcome<String> {
+    let wanted: Vec<(&Mutant, By)> = mutants
+        .iter()
+        .filter(|mutant| only.is_none_or(|only| mutant.name.contains(only)))
+        .map(|mutant| By::of(mutant).map(|by| (mutant, by)))
+        .collect::<Outcome<_>>()?;
     if wanted.is_empty() {
         return Err("no planted mistake has such a name".to_owned());
     }
-    let found = crate::share(stages, &wanted, |stage, (plant, by)| {
+    let found = crate::share(stages, &wanted, |stage, (mutant, by)| {
         let began = now();
         if matches!(by, By::Calls) && !traced::is_possible() {
-            println!("skipped: {plant}: there is no strace here, or it may not watch");
+            println!("skipped: {}: there is no strace here, or it may not watch", mutant.name);
             return Ok(String::new());
         }
-        stage.plant = Some((*plant).to_owned());
-        let looked = by.look(stage);
+        stage.plant = Some(mutant.name.clone());
+        let looked = by.look(stage, built);
         stage.plant = None;
         let seconds = began.elapsed().as_secs_f32();
         let (mark, why) = match &looked {
             Ok(()) => ("MISSED", ""),
             Err(why) => ("caught", why.lines().next().unwrap_or_default()),
         };
-        println!("{mark:<7} {seconds:>6.1} s  {plant:<24} {:<36} {why}", by.name());
-        Ok(if looked.is_ok() { (*plant).to_owned() } else { String::new() })
+        println!("{mark:<7} {seconds:>6.1} s  {:<24} {:<36} {why}", mutant.name, by.name());
+        Ok(if looked.is_ok() { mutant.name.clone() } else { String::new() })
     })?;
-    let missed: Vec<&String> = found.iter().filter(|plant| !plant.is_empty()).collect();
+    let missed: Vec<&String> = found.iter().filter(|name| !name.is_empty()).collect();
     if missed.is_empty() {
         Ok(format!("{} of {}", found.len(), found.len()))
     } else {

@@ -85,9 +85,7 @@ impl<E: Execution> Attempt<E> {
             Err(Unresolved::Stopped(stopped)) => return self.stopped(stopped),
         };
         self.stage.is_named();
-        if !bellhop_faults::planted("drop-exclusive-key") {
-            self.keys = keys_of(&self.scope.action, &self.facts, &self.call, &arguments);
-        }
+        self.keys = keys_of(&self.scope.action, &self.facts, &self.call, &arguments);
         if !self.waits_for_keys().await {
             // What waits for a key has done nothing yet: an action with anything on record holds its keys.
             return if self.scope.wish() == Wish::PutDown { CallEnd::PutDown } else { self.nothing_done() };
@@ -242,16 +240,7 @@ impl<E: Execution> Attempt<E> {
                 Some(asked) = calls.recv() => asked,
                 () = unwanted, if !stopping => return Left::Dropped,
             };
-            let answered = if bellhop_faults::planted("abandon-sent-call") {
-                let unwanted = self.is_unwanted();
-                tokio::select! {
-                    biased;
-                    answered = self.answer(&asked.function, &asked.arguments) => answered,
-                    () = unwanted => return Left::Dropped,
-                }
-            } else {
-                self.answer(&asked.function, &asked.arguments).await
-            };
+            let answered = self.answer(&asked.function, &asked.arguments).await;
             match answered {
                 // What was sent has come to its end. Whoever has something else to say to the run comes first.
                 Ok(_) if !stopping && self.is_unwanted().now_or_never().is_some() => return Left::Dropped,

@@ -59,9 +59,7 @@ impl<E: Execution> Invoker for Caller<E> {
         self.services.partition.said.ended(self.facts.run);
         // A parked action of a run that was cancelled still holds its keys.
         self.services.partition.keys.release_all(self.facts.run);
-        if !bellhop_faults::planted("keep-place") {
-            self.services.partition.post(self.services.partition.groups.leave(self.facts.run));
-        }
+        self.services.partition.post(self.services.partition.groups.leave(self.facts.run));
     }
 
     fn admit(&self, group: Group) {

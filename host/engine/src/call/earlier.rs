@@ -70,7 +70,6 @@ impl<E: Execution> Attempt<E> {
             for ordinal in scope.port.calls(&scope.execution, attempt) {
                 let (kept, open) = scope.look(&scope.call(attempt, ordinal)).await?;
                 match kept {
-                    Some(_) if bellhop_faults::planted("undo-again") => {}
                     // What this one was answered from is counted where it was carried out.
                     Some(answer) if answer.writes && answer.result.is_ok() && !answer.how.is_reused() => {
                         earlier.done.entry(answer.hash).or_default().insert((attempt, ordinal));
@@ -134,7 +133,7 @@ impl<E: Execution> Attempt<E> {
             }
             let Some(kept) = kept.filter(|kept| kept.writes && kept.result.is_ok()) else { continue };
             // The hash is of the function's name too.
-            if kept.hash == request.hash || bellhop_faults::planted("ignore-hash") {
+            if kept.hash == request.hash {
                 break;
             }
             if scope.retry_again {

@@ -138,12 +138,8 @@ impl<E: Execution> Scope<E> {
     pub(super) async fn resolve(&self, request: &Request, sent: Sent<'_>) -> Came {
         let Request { method, arguments, key, hash } = request;
         let Sent { intent, stamp, ended, patient, before } = sent;
-        if intent.hash != *hash && !bellhop_faults::planted("ignore-hash") {
+        if intent.hash != *hash {
             return Came::Doubt(self.nondeterministic(key));
-        }
-        let as_planted = || Came::not_sent("planted".to_owned(), Some(self.port.now()));
-        if bellhop_faults::planted("resend-unseen") {
-            return as_planted();
         }
         self.services.quiet_since(ended).await;
         self.services.counters.resolving.fetch_add(1, Ordering::Relaxed);
@@ -167,7 +163,6 @@ impl<E: Execution> Scope<E> {
                 self.port.note(format!("what {} asks for is so, perhaps since before", method.name));
                 Came::Answered(request.answer(Ok(body.to_string()), How::Holds))
             }
-            Verdict::CannotTell(_) if bellhop_faults::planted("doubt-is-absence") => as_planted(),
             Verdict::Absent => {
                 self.port.note(format!("{} had not been carried out: nothing is there", method.name));
                 Came::not_sent("read back: nothing is there".to_owned(), Some(self.port.now()))

@@ -180,8 +180,7 @@ impl<E: Execution> Scope<E> {
             if progress.sends >= self.services.limits.slack_attempts_max {
                 return Err(self.unavailable(method, progress.sends, &failure.to_string()));
             }
-            let wait_ms = failure.retry_after_ms().filter(|_| !bellhop_faults::planted("ignore-retry-after"));
-            let at = self.again_at(progress.sends, wait_ms.map(|ms| self.port.now().plus_millis(ms)));
+            let at = self.again_at(progress.sends, failure.retry_after_ms().map(|ms| self.port.now().plus_millis(ms)));
             self.port.note(format!("{} is tried again at {at}: {failure}", method.name));
             if !self.backs_off(&place, progress, at).await {
                 return Err(self.puts_down(&place, progress));
@@ -219,9 +218,6 @@ impl<E: Execution> Scope<E> {
 
     /// Whether it is still tried to find out what became of a call.
     fn is_patient(&self, progress: Progress) -> bool {
-        if bellhop_faults::planted("park-at-first-failure") {
-            return false;
-        }
         let patience = Duration::from_millis(self.services.limits.read_back_ms_max);
         let now = self.services.clock.monotonic();
         progress.in_doubt_since.is_none_or(|since| now.saturating_sub(since) < patience)
@@ -238,8 +234,7 @@ impl<E: Execution> Scope<E> {
                 Came::Answered(request.answer(result, How::Sent))
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => {
-                let wait_ms = retry_after_ms.filter(|_| !bellhop_faults::planted("ignore-retry-after"));
-                Came::not_sent(reason.to_string(), wait_ms.map(|ms| self.port.now().plus_millis(ms)))
+                Came::not_sent(reason.to_string(), retry_after_ms.map(|ms| self.port.now().plus_millis(ms)))
             }
             Err(Failure::NotSent { reason, .. }) => {
                 Came::Answered(request.refused("invalid-arguments", &format!("{}: {reason}", method.name)))
@@ -355,11 +350,7 @@ impl<E: Execution> Attempt<E> {
             Called::New if !request.method.writes => scope.send(request, stamped, stamp, None).await,
             Called::New => {
                 let intent = request.intent(&scope.connection.facts.name, scope.port.now());
-                if bellhop_faults::planted("intent-last") {
-                    let came = scope.send(request, stamped, stamp, before()).await;
-                    scope.port.intend(key, intent).await?;
-                    came
-                } else if scope.port.intend(key, intent).await? {
+                if scope.port.intend(key, intent).await? {
                     scope.send(request, stamped, stamp, before()).await
                 } else {
                     return Ok(Came::Stopped);

@@ -323,9 +323,7 @@ impl Execution for Local {
             Ok(log.last)
         });
         let ticket = written.await?;
-        if !bellhop_faults::planted("send-unsynced") {
-            self.journal.durable(ticket).await?;
-        }
+        self.journal.durable(ticket).await?;
         Ok(true)
     }
 
@@ -333,9 +331,6 @@ impl Execution for Local {
     /// again, or never.
     async fn ended(&self, call: &CallKey, answer: &Answer) -> Result<(), Error> {
         pass(Point::Unrecorded);
-        if bellhop_faults::planted("forget-outcome") {
-            return Ok(());
-        }
         let written = self.written(|log| {
             debug_assert!(!log.ends.contains_key(call), "{call:?} has an end");
             let has_intent = log.open.contains_key(call);

@@ -260,9 +260,6 @@ impl From<journal::Error> for Error {
         match &error {
             journal::Error::Store(store::Error::Fatal { .. }) => Self::Store(error.to_string()),
             journal::Error::Store(store::Error::Closed) => Self::Stopping,
-            journal::Error::Store(store::Error::Full { .. }) if bellhop_faults::planted("full-is-of-the-run") => {
-                Self::OfTheRun(error.to_string())
-            }
             journal::Error::Store(store::Error::Full { .. } | store::Error::NoRoom { .. }) => {
                 Self::Later(error.to_string())
             }

@@ -271,9 +271,6 @@ impl Log {
 
     /// Forgets where the ends of these calls stand; [`Self::recall`] finds them again.
     pub(super) fn leave_behind(&mut self, execution: &ExecutionKey, attempt: u32, first: u32) {
-        if bellhop_faults::planted("forget-slices") {
-            self.attempted.clear();
-        }
         self.ends.retain(|call, _| call.execution != *execution || call.attempt != attempt || call.ordinal >= first);
         self.unread = self.seq;
     }
