@@ -14,7 +14,7 @@ SLACK := target/plugins/slack.wasm
 FAULTS ?= full
 FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
 
-.PHONY: help setup build plugins demo test check simulate bench faults mutants hostile
+.PHONY: help setup build plugins demo test check simulate bench peers faults mutants hostile
 
 help:
 	@echo 'make demo     watch a person join a Slack organisation and leave it again'
@@ -23,6 +23,7 @@ help:
 	@echo 'make plugins  build the Slack actions to $(SLACK)'
 	@echo 'make simulate SEEDS=10000   play so many random worlds, with faults and crashes; SEED=17 plays one and shows it'
 	@echo 'make bench    measure, in a release build; BEFORE=COMMIT plays each row against that commit; ONLY=ROW,ROW'
+	@echo 'make peers    measure Bellhop and Restate in turn, with one load generator; the last line is ours to theirs'
 	@echo 'make hostile  send a release build what tries to end, block, grow or fool it (CASES=10000, SEED=N, CASE=NAME)'
 	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick or all, KILLS=1000, SEED=N)'
 	@echo 'make mutants  plant one mistake after the other: each has to be caught (ONLY=NAME)'
@@ -77,3 +78,8 @@ bench: setup
 	$(CARGO) build --release -p bellhop
 	$(BELLHOP_RELEASE) plugin build plugins/slack --out $(SLACK)
 	$(BELLHOP_RELEASE) bench $(if $(BEFORE),--before target/before/bellhop) $(if $(ONLY),--only $(ONLY))
+
+peers: setup
+	$(CARGO) build --release -p bellhop
+	$(BELLHOP_RELEASE) plugin build plugins/slack --out $(SLACK)
+	CARGO='$(CARGO)' .ci/peers $(BELLHOP_RELEASE) $(SLACK)
