@@ -13,10 +13,12 @@ use tokio::net::TcpListener;
 
 use bellhop_api::Listeners;
 use bellhop_clock::{self as clock, Clock};
-use bellhop_engine::connections::{ConnectError, New, Secrets};
+use bellhop_engine as engine;
+use bellhop_engine::Engine;
+use bellhop_engine::Services;
 use bellhop_engine::entropy::Entropy;
-use bellhop_engine::tokens::{Scope, Stored, Tokens};
-use bellhop_engine::{self as engine, Engine, Services};
+use bellhop_engine::setup::connections::{ConnectError, New, Secrets};
+use bellhop_engine::setup::tokens::{Scope, Stored, Tokens};
 use bellhop_journal::sled::OpenError;
 use bellhop_journal::{self as journal, Journal};
 use bellhop_limits::Limits;
@@ -401,7 +403,7 @@ async fn mend(engine: Arc<Engine>) {
     while !engine.connections.broken().is_empty() {
         services.clock.sleep(std::time::Duration::from_millis(services.limits.blocked_again_ms)).await;
         if engine.connections.mend(&services.gateway, services.clock.now()).await {
-            engine.remedied(&engine::blocked::Change::Reach);
+            engine.remedied(&engine::accept::blocked::Change::Reach);
         }
     }
 }
@@ -458,7 +460,7 @@ async fn connect(engine: &Engine, declared: &Declared) -> Result<Option<String>,
 
 /// Installs a component with all that it declares; gives what there is to say of it.
 async fn install(engine: &Engine, file: &std::path::Path) -> Result<Vec<String>, Error> {
-    use engine::plugins::{InstallError, Order, Replace, Wanted};
+    use engine::setup::plugins::{InstallError, Order, Replace, Wanted};
     let services = &engine.services;
     let shown = file.display();
     let refused = |message: String, diagnostics: Vec<Diagnostic>| Error::Plugin { message, diagnostics };

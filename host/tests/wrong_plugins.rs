@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 
 use bellhop::hosted::{GOOD, Hosted};
 use bellhop::http::{Request, events, open};
+use bellhop_tests::guest::Plugin;
 use expect_test::expect_file;
 use serde_json::{Value, json};
-use bellhop_tests::guest::Plugin;
 
 /// An answer that a host takes.
 const FINE: &str = r#"{"output":{},"changed":false}"#;

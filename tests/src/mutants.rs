@@ -76,7 +76,8 @@ fn read(file: PathBuf) -> Result<Mutant, Error> {
     let text = std::fs::read_to_string(&file).map_err(at(&file))?;
     let wrong = |what: &str| Error::Patch { path: file.clone(), what: what.to_owned() };
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let what = text.lines().next().filter(|line| line.ends_with('.')).ok_or_else(|| wrong("begins with no sentence"))?;
+    let what =
+        text.lines().next().filter(|line| line.ends_with('.')).ok_or_else(|| wrong("begins with no sentence"))?;
     let found_by = text.lines().find_map(|line| line.strip_prefix("Found-by: "));
     let found_by = found_by.ok_or_else(|| wrong("says no `Found-by: `"))?;
     if !text.contains(&format!("bellhop_faults::planted(\"{name}\")")) {
@@ -104,7 +105,9 @@ pub fn plant(dir: &Path, mutants: &[Mutant]) -> Result<(), Error> {
     let switch = folder().join("switch.rs");
     let switch = std::fs::read_to_string(&switch).map_err(at(&switch))?;
     change(&fresh.path().join("host/faults/src/lib.rs"), |text| text + &switch)?;
-    change(&fresh.path().join("Cargo.toml"), |text| text.replacen("\nversion = \"0.1.0\"", &format!("\nversion = {VERSION:?}"), 1))?;
+    change(&fresh.path().join("Cargo.toml"), |text| {
+        text.replacen("\nversion = \"0.1.0\"", &format!("\nversion = {VERSION:?}"), 1)
+    })?;
     for file in &files {
         let text = fresh.path().join(&file.path);
         let text = std::fs::read_to_string(&text).map_err(at(&text))?;
@@ -136,7 +139,10 @@ fn change(path: &Path, change: impl FnOnce(String) -> String) -> Result<(), Erro
 fn apply(dir: &Path, mutant: &Mutant) -> Result<(), Error> {
     let mut git = Command::new("git");
     // The copy may be inside of a repository, which git would otherwise take for the one that is meant.
-    git.current_dir(dir).env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap_or(dir)).args(["apply", "-C1"]).arg(&mutant.file);
+    git.current_dir(dir)
+        .env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap_or(dir))
+        .args(["apply", "-C1"])
+        .arg(&mutant.file);
     let done = git.output().map_err(at(&mutant.file))?;
     if done.status.success() {
         return Ok(());

@@ -454,7 +454,8 @@ fn the_crates_of_ours_know_each_other_as_designed() {
     }
     // Its rules are its own in its tests, too.
     let any = ["normal", "build", "dev"];
-    let simulator: Vec<&str> = graph.closure("bellhop-simulator", &any).into_iter().filter(|n| ours.contains(n)).collect();
+    let simulator: Vec<&str> =
+        graph.closure("bellhop-simulator", &any).into_iter().filter(|n| ours.contains(n)).collect();
     assert!(simulator.is_empty(), "the simulator knows {simulator:?}");
 }
 

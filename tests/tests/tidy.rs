@@ -275,7 +275,9 @@ fn house_b7_methods_of_slack_are_named_in_the_catalog_alone() {
     let files: Vec<File> = sources()
         .into_iter()
         .filter(|file| file.path.starts_with("host/") && file.path.contains("src/") && !is_test_file(&file.path))
-        .filter(|file| !["host/src/cli/", "host/slack/", "host/simulator/"].iter().any(|not| file.path.starts_with(not)))
+        .filter(|file| {
+            !["host/src/cli/", "host/slack/", "host/simulator/"].iter().any(|not| file.path.starts_with(not))
+        })
         .collect();
     assert!(files.len() > 100, "only {} files", files.len());
     let mut found = Vec::new();

@@ -16,7 +16,7 @@ use super::form::{self, Form};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{answer, pages, runs, start, work};
-use bellhop_engine::accept;
+use bellhop_engine::accept::trigger as accept;
 
 /// `GET /v1/actions`.
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {

@@ -8,7 +8,7 @@ use bellhop_core::time::Timestamp;
 
 use super::App;
 use super::problem::Problem;
-use bellhop_engine::tokens::{Scope, Stored};
+use bellhop_engine::setup::tokens::{Scope, Stored};
 
 /// What a route asks of the caller. [`Needs::satisfied`] is the one place where that is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use bellhop_core::requirement::Connection;
 use super::problem::Problem;
 use super::request::Request;
 use super::{App, answer, work};
-use bellhop_engine::definitions::{self, Definition};
+use bellhop_engine::setup::definitions::{self, Definition};
 
 const ASSUMPTIONS_MAX: usize = 64;
 

@@ -13,8 +13,8 @@ use super::form::Form;
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
-use bellhop_engine::connections::{Broken, New};
 use bellhop_engine::gateway::Connected;
+use bellhop_engine::setup::connections::{Broken, New};
 use bellhop_journal::key;
 
 const NAME_CHARS_MAX: usize = 64;

@@ -18,7 +18,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
 use bellhop_engine::Engine;
-use bellhop_engine::definitions::{self, Definition};
+use bellhop_engine::setup::definitions::{self, Definition};
 use bellhop_journal::damaged_is_none;
 
 /// A definition's own limit is in the core; an HTTP body may have more (a JSON file is longer than its YAML).

@@ -16,8 +16,8 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages};
 use bellhop_clock::Sleep;
-use bellhop_engine::following::Follower;
-use bellhop_engine::timeline::Public;
+use bellhop_engine::show::following::Follower;
+use bellhop_engine::show::timeline::Public;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Intermediaries close what is silent for longer.

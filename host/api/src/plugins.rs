@@ -12,7 +12,7 @@ use bellhop_core::requirement::Rules;
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
-use bellhop_engine::plugins::{Change, InstallError, Installed, Order, Replace, Wanted};
+use bellhop_engine::setup::plugins::{Change, InstallError, Installed, Order, Replace, Wanted};
 use bellhop_sandbox::Refusal;
 
 fn shown(installed: &Installed, rules: &Rules) -> Value {

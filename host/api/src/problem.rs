@@ -17,10 +17,10 @@ use bellhop_core::fault::ERROR_BASE;
 use bellhop_core::id::RequestId;
 use bellhop_core::time::Timestamp;
 
-use bellhop_engine::accept::Refused;
-use bellhop_engine::connections::{self, ConnectError};
-use bellhop_engine::definitions::PutError;
-use bellhop_engine::runs::LoadError;
+use bellhop_engine::accept::trigger::Refused;
+use bellhop_engine::drive::runs::LoadError;
+use bellhop_engine::setup::connections::{self, ConnectError};
+use bellhop_engine::setup::definitions::PutError;
 use bellhop_journal as journal;
 
 mod plugins;

@@ -16,7 +16,7 @@ use super::form::{self, Form};
 use super::params::Params;
 use super::problem::{self, Problem};
 use super::{App, answer, auth};
-use bellhop_engine::definitions::Expect;
+use bellhop_engine::setup::definitions::Expect;
 
 /// What a JSON body is sent as.
 pub(super) const JSON: [&str; 1] = ["application/json"];

@@ -24,8 +24,8 @@ use super::auth::{self, Needs};
 use super::problem::{self, Problem};
 use super::request::{self, Request};
 use super::{App, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens};
-use bellhop_engine::blocked::Change;
-use bellhop_engine::tokens::MAKES_TOKENS;
+use bellhop_engine::accept::blocked::Change;
+use bellhop_engine::setup::tokens::MAKES_TOKENS;
 use bellhop_faults as faults;
 use bellhop_limits::Limits;
 

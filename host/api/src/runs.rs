@@ -18,11 +18,11 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, definitions, pages};
 use bellhop_engine::Engine;
-use bellhop_engine::accept::Refused;
-use bellhop_engine::open::Open;
-use bellhop_engine::redefine::RedefineError;
-use bellhop_engine::resolve::{ResolveError, Settled};
-use bellhop_engine::views::RunView;
+use bellhop_engine::accept::trigger::Refused;
+use bellhop_engine::operate::open::Open;
+use bellhop_engine::operate::reopen::RedefineError;
+use bellhop_engine::operate::resolve::{ResolveError, Settled};
+use bellhop_engine::show::views::RunView;
 use bellhop_journal::{Summary, key};
 
 /// How long the caller waits for a run to end, by `?wait=`.

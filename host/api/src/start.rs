@@ -17,8 +17,8 @@ use super::form::{self, Form};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, runs, work};
-use bellhop_engine::accept::{Accepted, Trigger};
-use bellhop_engine::views::RunView;
+use bellhop_engine::accept::trigger::{Accepted, Trigger};
+use bellhop_engine::show::views::RunView;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");

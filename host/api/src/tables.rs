@@ -16,7 +16,7 @@ use super::form::{Form, fault, kind_of, unknown_name};
 use super::problem::{self, Problem};
 use super::request::{JSON, Request};
 use super::{answer, form, pages, work};
-use bellhop_engine::definitions::PutTableError;
+use bellhop_engine::setup::definitions::PutTableError;
 use bellhop_journal::damaged_is_none;
 
 const COLUMNS_MAX: usize = 64;

@@ -15,7 +15,7 @@ use super::form::{Form, fault};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{answer, pages, work};
-use bellhop_engine::tokens::{self, NoScope, RevokeError, Scope, Stored};
+use bellhop_engine::setup::tokens::{self, NoScope, RevokeError, Scope, Stored};
 
 const SCOPES_MAX: usize = 100;
 

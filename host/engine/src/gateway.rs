@@ -201,12 +201,7 @@ impl Gateway {
     }
 
     /// Sends one request. The budget was reserved and, for a write, the intent is durable.
-    pub async fn send(
-        &self,
-        connection: &Connected,
-        method: &Method,
-        arguments: &Value,
-    ) -> Result<Answer, Failure> {
+    pub async fn send(&self, connection: &Connected, method: &Method, arguments: &Value) -> Result<Answer, Failure> {
         let Some(token) = connection.token(method) else {
             return Err(not_sent("the connection has no token of a kind that the method takes".to_owned()));
         };

@@ -12,50 +12,32 @@ use bellhop_slack::limiter::Limiter;
 use tokio::sync::{mpsc, watch};
 
 pub mod accept;
-mod aside;
-pub mod blocked;
 mod call;
-pub mod connections;
-mod deciding;
-pub mod definitions;
-mod driver;
+pub mod drive;
 pub mod entropy;
-mod evaluating;
-mod exclusive;
 mod execution;
-pub mod following;
 pub mod gateway;
-mod groups;
-mod idempotency;
-mod lacking;
-mod notices;
-pub mod open;
-mod partition;
+pub mod operate;
+mod owners;
 mod parts;
-mod places;
-pub mod plugins;
-mod recovery;
-pub mod redefine;
-pub mod resolve;
-mod retention;
-pub mod runs;
-mod summary;
-mod sweep;
-mod tables;
+pub mod setup;
+pub mod show;
+mod turns;
+mod upkeep;
+
 #[cfg(test)]
 mod tests;
-pub mod timeline;
-mod timers;
-pub mod tokens;
-mod turns;
-pub mod views;
-mod waiting;
 
 use bellhop_clock::Clock;
 use bellhop_journal::{self as journal, Journal};
 use bellhop_limits::Limits;
 use bellhop_sandbox::expression::Expressions;
 use bellhop_sandbox::{self as sandbox, Sandbox};
+
+use crate::accept::blocked;
+use crate::drive::{deciding, evaluating, runs};
+use crate::owners::{concurrency_group, partition};
+use crate::setup::{connections, definitions, plugins, tokens};
 
 /// Until timers that could not be read are tried again.
 const TIMERS_AGAIN: Duration = Duration::from_secs(10);
@@ -161,7 +143,7 @@ pub struct Engine {
     pub connections: connections::Connections,
     pub tokens: tokens::Tokens,
     pub runs: runs::Runs,
-    messages: std::sync::Mutex<Option<mpsc::UnboundedReceiver<groups::Message>>>,
+    messages: std::sync::Mutex<Option<mpsc::UnboundedReceiver<concurrency_group::Message>>>,
     blocked: blocked::Blocked,
     triggers: turns::Turns,
     loading: turns::Turns,
@@ -265,7 +247,7 @@ impl Engine {
     }
 
     /// Brings runs what owners of shared facts tell them. What is lost at the end of the process is told again.
-    async fn carry_messages(self: Arc<Self>, messages: Option<mpsc::UnboundedReceiver<groups::Message>>) {
+    async fn carry_messages(self: Arc<Self>, messages: Option<mpsc::UnboundedReceiver<concurrency_group::Message>>) {
         let Some(mut messages) = messages else { return };
         let mut drain = self.services.drain.subscribe();
         loop {

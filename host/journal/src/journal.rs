@@ -209,13 +209,7 @@ impl Journal {
     ///
     /// After an error nothing was written and `*seq` is as it was. One task appends to a run at a time: it owns `*seq`.
     /// A run's first entries are refused while the disk lacks room, and where a run with that id is there already.
-    pub fn append(
-        &self,
-        run: RunId,
-        seq: &mut u64,
-        entries: &[Entry],
-        mut write: Write,
-    ) -> Result<Ticket, Error> {
+    pub fn append(&self, run: RunId, seq: &mut u64, entries: &[Entry], mut write: Write) -> Result<Ticket, Error> {
         if *seq == 0 {
             self.room()?;
             write.expect_absent(&key::event(run, 0));

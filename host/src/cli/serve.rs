@@ -15,8 +15,8 @@ use super::http::{is_on_this_machine, of_this_folder};
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
 use super::{Context, environment, offline};
-use bellhop_api::problem::without_tokens;
 use crate::serve::{self, lines::Lines};
+use bellhop_api::problem::without_tokens;
 
 /// `bellhop serve`
 #[derive(Debug, Args)]

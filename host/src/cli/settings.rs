@@ -9,9 +9,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::arguments::Global;
 use super::output::Failure;
+use crate::serve::read::whole;
 use bellhop_api::Net;
 use bellhop_limits::{self as limits, Limits};
-use crate::serve::read::whole;
 
 /// The file that is read when it is there.
 const FILE: &str = "bellhop.toml";

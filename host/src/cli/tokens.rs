@@ -9,8 +9,8 @@ use serde_json::json;
 use super::http::{Ask, Client, segment};
 use super::output::{Exit, Failure};
 use super::{Context, browse};
-use bellhop_engine::tokens::{self, Scope};
 use crate::serve;
+use bellhop_engine::setup::tokens::{self, Scope};
 
 /// `bellhop token`
 #[derive(Debug, Subcommand)]

@@ -136,9 +136,7 @@ fn planted(table: &mut Table) -> Outcome<()> {
     let (built, mutants) = mutants::Built::new()?;
     let mut stages = stages()?;
     let only = table.only.take();
-    table.phase("planted mistakes that are caught", || {
-        mutants::all(&mut stages, &built, &mutants, only.as_deref())
-    });
+    table.phase("planted mistakes that are caught", || mutants::all(&mut stages, &built, &mutants, only.as_deref()));
     Ok(())
 }
 

@@ -105,7 +105,8 @@ impl Built {
         let (mut tests, mut program) = (Vec::new(), None);
         for line in String::from_utf8_lossy(&done.stdout).lines() {
             let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-            let (Some(made), Some(manifest)) = (message["executable"].as_str(), message["manifest_path"].as_str()) else {
+            let (Some(made), Some(manifest)) = (message["executable"].as_str(), message["manifest_path"].as_str())
+            else {
                 continue;
             };
             let name = message["target"]["name"].as_str().unwrap_or_default().replace('_', "-");

@@ -1,10 +1,10 @@
 //! A disk without room, and records of no run that cannot be read.
 
 use super::*;
-use bellhop_journal::key::{self, Key};
-use bellhop_journal::store::{Batch, Lack, Store as _};
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
+use bellhop_journal::key::{self, Key};
+use bellhop_journal::store::{Batch, Lack, Store as _};
 
 const NOWHERE: &str = "http://127.0.0.1:9";
 

@@ -29,9 +29,10 @@ use bellhop_slack::client::{Client, Options as ClientOptions};
 
 use super::{App, Options, routes};
 use bellhop_clock::Manual;
-use bellhop_engine::connections::Secrets;
-use bellhop_engine::tokens::Scope;
-use bellhop_engine::{self as engine, Engine};
+use bellhop_engine as engine;
+use bellhop_engine::Engine;
+use bellhop_engine::setup::connections::Secrets;
+use bellhop_engine::setup::tokens::Scope;
 use bellhop_journal::Journal;
 use bellhop_journal::memory::Memory;
 use bellhop_limits::Limits;

@@ -59,8 +59,8 @@ impl World {
     /// What the next start reads: name, version and grants.
     async fn next_start(&self) -> Vec<String> {
         let (sandbox, _) = held().await;
-        let plugins = engine::plugins::Plugins::read(self.engine.services.journal.clone(), sandbox).unwrap();
-        let of = |p: &Arc<engine::plugins::Installed>| {
+        let plugins = engine::setup::plugins::Plugins::read(self.engine.services.journal.clone(), sandbox).unwrap();
+        let of = |p: &Arc<engine::setup::plugins::Installed>| {
             let grants: Vec<String> = p.grants.iter().map(ToString::to_string).collect();
             format!("{} {}: {}", p.stored.manifest.name, p.stored.manifest.version, grants.join(", "))
         };

@@ -383,7 +383,8 @@ async fn attack_b14_remedies_lead_somewhere() {
     // The page that `route-unknown` names has every route.
     let problem = world.get("/some/where/else").await.problem(404, "route-unknown");
     assert!(problem["remedies"][0]["title"].as_str().unwrap().contains("bellhop explain route-unknown"), "{problem}");
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors/route-unknown.md")).unwrap();
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/errors/route-unknown.md")).unwrap();
     for route in routes::ROUTES {
         let line = format!("| `{} {}` |", route.verb.as_str(), route.path);
         assert!(page.contains(&line), "{line} is not on the page");

@@ -98,9 +98,9 @@ impl Held {
     }
 }
 
-fn broken(token: &str) -> engine::connections::New {
+fn broken(token: &str) -> engine::setup::connections::New {
     use bellhop_core::requirement::{Kind, Permission, TokenKind};
-    engine::connections::New {
+    engine::setup::connections::New {
         name: "hq".to_owned(),
         kind: Kind::GridWorkspace,
         permission: Permission::Act,
@@ -184,8 +184,9 @@ async fn a_plugin_is_installed_and_preflight_refuses_a_lone_grid_account() {
     assert_eq!(method["connections"]["grid-org"]["available"], false);
     assert!(send["input"]["properties"]["text"].is_object());
 
-    let text =
-        std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../workflows/send-notification.yaml"));
+    let text = std::fs::read_to_string(
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../workflows/send-notification.yaml"),
+    );
     let text = text.unwrap();
     let document = bellhop_core::definition::parse("w", &text).0.unwrap().document.name;
     world

@@ -14,7 +14,6 @@ use bellhop_slack::client::Answer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-
 /// Slack's answer as the guest gets it: the body, or our error object.
 pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Result<String, String> {
     if answer.ok {

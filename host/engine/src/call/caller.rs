@@ -14,10 +14,10 @@ use tracing::Instrument as _;
 use super::attempt::Attempt;
 use super::scope::Scope;
 use crate::Services;
-use crate::driver::{CallEnd, CallFuture, Invoker, Wish};
+use crate::drive::driver::{CallEnd, CallFuture, Invoker, Wish};
+use crate::drive::waiting::Activity;
 use crate::execution::{self, Execution, Parking};
 use crate::gateway::Connected;
-use crate::waiting::Activity;
 
 /// Starts a run's actions.
 pub struct Caller<E> {

@@ -4,7 +4,7 @@ use bellhop_core::fault::Fault;
 use bellhop_core::run::{Returned, Why};
 
 use super::scope::Stopped;
-use crate::driver::{CallEnd, Wish};
+use crate::drive::driver::{CallEnd, Wish};
 use crate::execution::Parking;
 use bellhop_sandbox::Trap;
 

@@ -17,11 +17,11 @@ mod size;
 use super::{
     Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
 };
-use bellhop_clock::Clock;
-use crate::driver;
+use crate::drive::driver;
 use crate::entropy::Entropy;
-use crate::open::{self, Open};
-use crate::timers::Timers;
+use crate::operate::open::{self, Open};
+use crate::owners::timers::Timers;
+use bellhop_clock::Clock;
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Entry, Journal, ROOM_LOOK, Ticket, Write};
 use bellhop_limits::Limits;

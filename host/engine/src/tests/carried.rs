@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::life::{Life, Slack, fresh, trigger};
 use super::scripted::{Script, Slice};
 use crate::gateway::Way;
-use crate::plugins;
+use crate::setup::plugins;
 use bellhop_sandbox::{Host, Trap};
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -258,7 +258,8 @@ fn house_d3_a_run_whose_driver_panics_is_let_go_when_what_it_sent_has_come() {
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     assert_eq!((way.sent.load(Ordering::Relaxed), panics.runs.load(Ordering::Relaxed)), (1, 2));
     // One writer wrote the log.
-    let outcomes = life.entries(run).into_iter().filter(|entry| matches!(entry, bellhop_journal::Entry::Outcome { .. }));
+    let outcomes =
+        life.entries(run).into_iter().filter(|entry| matches!(entry, bellhop_journal::Entry::Outcome { .. }));
     assert_eq!(outcomes.count(), 1);
 }
 

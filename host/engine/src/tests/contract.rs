@@ -340,7 +340,7 @@ fn author_8_every_public_event_says_when() {
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     let (_, definition) = life.engine().pins_of(run).unwrap();
     let mask = bellhop_core::mask::Mask::new(&[], &json!({}));
-    let mut reader = crate::timeline::Reader::new(definition.workflow.clone(), mask);
+    let mut reader = crate::show::timeline::Reader::new(definition.workflow.clone(), mask);
     let events: Vec<_> = life.entries(run).into_iter().flat_map(|entry| reader.read(life.journal(), entry)).collect();
     assert!(events.iter().all(|event| event.at.is_some()), "{events:?}");
     let read = events.iter().find(|event| event.kind == "call.read").unwrap();

@@ -6,10 +6,10 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
-use crate::accept::Pins;
+use crate::accept::trigger::Pins;
 use crate::execution::{Settle, Word};
-use crate::open::{Open, What};
-use crate::resolve::{ResolveError, Settled};
+use crate::operate::open::{Open, What};
+use crate::operate::resolve::{ResolveError, Settled};
 use bellhop_journal::{Answer, Content, Entry, Resolution};
 use bellhop_limits::Limits;
 

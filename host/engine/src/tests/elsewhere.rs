@@ -10,10 +10,10 @@ use bellhop_slack::client::Secret;
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
-use crate::accept::Refused;
-use crate::connections::New;
-use crate::redefine::RedefineError;
-use crate::resolve::ResolveError;
+use crate::accept::trigger::Refused;
+use crate::operate::reopen::RedefineError;
+use crate::operate::resolve::ResolveError;
+use crate::setup::connections::New;
 
 const TWO: &str = "
   - one: {call: message.send:1@slack, with: {connection: team, channel: C0HQGENERAL, text: one}}

@@ -17,12 +17,13 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::dying::Dying;
+use crate::Engine;
+use crate::Options;
+use crate::accept::trigger::{Accepted, Refused, Trigger};
+use crate::setup::connections::{New, Secrets};
+use crate::setup::definitions::{self, Expect};
+use crate::show::views::RunView;
 use bellhop_clock::{self as clock, Clock};
-use crate::accept::{Accepted, Refused, Trigger};
-use crate::connections::{New, Secrets};
-use crate::definitions::{self, Expect};
-use crate::views::RunView;
-use crate::{Engine, Options};
 use bellhop_journal::memory::Memory;
 use bellhop_journal::sled::{Options as SledOptions, Sled};
 use bellhop_journal::store::Batch;

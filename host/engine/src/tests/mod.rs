@@ -11,10 +11,11 @@ use bellhop_core::run::Status;
 use bellhop_slack::client::{Client, Options as ClientOptions, Secret};
 use serde_json::{Value, json};
 
-use super::accept::{Refused, Trigger};
-use super::connections::{New, Secrets};
-use super::definitions::{self, Expect};
-use super::{Engine, Options};
+use crate::Engine;
+use crate::Options;
+use crate::accept::trigger::{Refused, Trigger};
+use crate::setup::connections::{New, Secrets};
+use crate::setup::definitions::{self, Expect};
 use bellhop_clock::{self as clock, Clock};
 use bellhop_journal::Journal;
 use bellhop_journal::memory::Memory;
@@ -70,7 +71,8 @@ async fn plugin(sandbox: &Sandbox) -> Vec<u8> {
     BUILT
         .get_or_init(|| async {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/slack");
-            let bytes = bellhop_toolchain::build(&folder, &bellhop_toolchain::Options::default()).expect("the plugin builds");
+            let bytes =
+                bellhop_toolchain::build(&folder, &bellhop_toolchain::Options::default()).expect("the plugin builds");
             // Compiled here, so that tests that begin together do not all compile the same.
             Expressions::load(sandbox, Budget::default()).await.unwrap();
             sandbox.prepare(&bytes).await.unwrap();
@@ -180,7 +182,7 @@ impl World {
         }
     }
 
-    async fn ended(&self, run: RunId) -> super::views::RunView {
+    async fn ended(&self, run: RunId) -> crate::show::views::RunView {
         let limit = self.engine.services.clock.sleep(std::time::Duration::from_secs(20));
         self.engine.wait(run, limit).await.unwrap().unwrap()
     }

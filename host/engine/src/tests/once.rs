@@ -11,8 +11,8 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
+use crate::accept::trigger::{Accepted, Refused};
 use bellhop_clock::Manual;
-use crate::accept::{Accepted, Refused};
 use bellhop_journal::{Store as _, key};
 use bellhop_limits::Limits;
 

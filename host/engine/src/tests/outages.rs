@@ -71,8 +71,9 @@ fn house_a8_a_network_that_is_away_for_half_a_minute_parks_none_of_fifty_writes(
     let runs: Vec<RunId> =
         (0..50).map(|n| life.started(trigger(&workflow, json!({ "text": format!("m{n}") }), HQ, None))).collect();
     outage.until(&life, "each was looked for in vain", || outage.reads() >= 4 * 50);
-    let away = outage
-        .until(&life, "half a minute is over", || bellhop_clock::Clock::now(&outage.clock) >= START.plus_millis(30_000));
+    let away = outage.until(&life, "half a minute is over", || {
+        bellhop_clock::Clock::now(&outage.clock) >= START.plus_millis(30_000)
+    });
     assert!(away <= Duration::from_secs(30));
     life.until("most are put down", || life.engine().services.partition.waiting.count().1 > 0);
     outage.ends();

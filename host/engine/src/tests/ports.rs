@@ -10,13 +10,13 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::dying::Dying;
-use bellhop_clock::{Clock as _, Manual};
-use crate::driver;
+use crate::drive::driver;
 use crate::entropy::Entropy;
 use crate::execution::local::{Local, Opening, Read};
 use crate::execution::replay::{Death, Line, Replay};
 use crate::execution::{Execution, Signal};
-use crate::timers::Timers;
+use crate::owners::timers::Timers;
+use bellhop_clock::{Clock as _, Manual};
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Entry, Journal, Json, Open, Store as _, Summary, Write, key};
 use bellhop_limits::Limits;

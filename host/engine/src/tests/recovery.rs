@@ -6,8 +6,8 @@ use bellhop_core::run::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, open_intents, trigger};
-use crate::accept::Refused;
-use crate::runs::LoadError;
+use crate::accept::trigger::Refused;
+use crate::drive::runs::LoadError;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::store::Batch;
 use bellhop_journal::{Entry, Journal, Store as _, Write, key};

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::life::{Life, Slack, fresh, trigger};
 use super::ports::Point;
-use crate::definitions::{self, Expect};
-use crate::redefine::RedefineError;
+use crate::operate::reopen::RedefineError;
+use crate::setup::definitions::{self, Expect};
 use bellhop_limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];

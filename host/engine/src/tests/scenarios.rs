@@ -19,10 +19,10 @@ use tokio::sync::oneshot;
 
 use super::double::{Double, Outside};
 use super::ports::{LocalStage, Point, Records, ReplayStage, START, Stage, Taken, wake};
-use bellhop_clock::Manual;
-use crate::deciding::Deciding;
-use crate::driver::{self, Left};
+use crate::drive::deciding::Deciding;
+use crate::drive::driver::{self, Left};
 use crate::execution::Signal;
+use bellhop_clock::Manual;
 use bellhop_limits::Limits;
 
 /// Workflows by name; each action's behaviour is in [`super::double`].

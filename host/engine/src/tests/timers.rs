@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::double::{Double, Outside};
 use super::ports::{LocalStage, START, Stage, Taken, wake};
 use super::scenarios::{facts, literally};
-use bellhop_clock::Manual;
-use crate::driver::{self, Carried, Left};
+use crate::drive::driver::{self, Carried, Left};
 use crate::execution::local::Local;
-use crate::timers::Timers;
+use crate::owners::timers::Timers;
+use bellhop_clock::Manual;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Journal, Write, key};
 

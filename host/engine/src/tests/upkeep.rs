@@ -9,10 +9,10 @@ use bellhop_core::run::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
+use crate::accept::trigger::Refused;
+use crate::drive::runs::LoadError;
+use crate::setup::definitions::{self, Expect, PutError};
 use bellhop_clock::Manual;
-use crate::accept::Refused;
-use crate::definitions::{self, Expect, PutError};
-use crate::runs::LoadError;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::store::Batch;
 use bellhop_journal::{Journal, Store, Write, key};
@@ -335,7 +335,7 @@ fn what_lists_show_of_a_run_is_made_again_from_its_log() {
     let life = Life::start(fresh(), &slack);
     let workflow = life.apply(ONE);
     let labels = std::collections::BTreeMap::from([("ticket".to_owned(), "HR-9".to_owned())]);
-    let order = crate::accept::Trigger { labels, ..trigger(&workflow, json!({ "text": "a" }), HQ, Some("k")) };
+    let order = crate::accept::trigger::Trigger { labels, ..trigger(&workflow, json!({ "text": "a" }), HQ, Some("k")) };
     let run = life.started(order.clone());
     slack.happened(held);
     let before = life.view(run);

@@ -10,9 +10,9 @@ use bellhop_core::time::Timestamp;
 use serde_json::json;
 
 use super::life::{Life, Slack, fresh, trigger};
-use bellhop_clock::Manual;
+use crate::drive::waiting::{Entering, Place, Progress, Waiting};
 use crate::execution::CallKey;
-use crate::waiting::{Entering, Place, Progress, Waiting};
+use bellhop_clock::Manual;
 use bellhop_limits::Limits;
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];

@@ -14,10 +14,10 @@ use bellhop_core::run::Status;
 use serde_json::{Value, json};
 
 use super::World;
-use crate::accept::Refused;
-use crate::connections::New;
-use crate::definitions::{self, Expect};
-use crate::views::RunView;
+use crate::accept::trigger::Refused;
+use crate::setup::connections::New;
+use crate::setup::definitions::{self, Expect};
+use crate::show::views::RunView;
 use bellhop_journal::Summary;
 
 mod actions;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{noise, open, wait};
-use bellhop_clock::{Clock as _, System};
 use crate::sled::{Options, Sled};
 use crate::store::{Batch, Store as _};
+use bellhop_clock::{Clock as _, System};
 
 fn quantile(sorted: &[Duration], part: f64) -> f64 {
     let index = ((sorted.len() - 1) as f64 * part) as usize;

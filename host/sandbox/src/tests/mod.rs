@@ -31,7 +31,9 @@ fn options(cache_dir: PathBuf) -> Options {
 /// compiling the expression evaluator in each run.
 fn sandbox() -> &'static Sandbox {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
-    SANDBOX.get_or_init(|| Sandbox::new(options(std::env::current_exe().unwrap().with_file_name("component-cache"))).unwrap())
+    SANDBOX.get_or_init(|| {
+        Sandbox::new(options(std::env::current_exe().unwrap().with_file_name("component-cache"))).unwrap()
+    })
 }
 
 async fn package(plugin: &Plugin<'_>) -> Package {

@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::super::Error;
 use super::Local;
 use super::log::Log;
-use crate::{open, retention, summary};
+use crate::operate::open;
+use crate::show::summary;
+use crate::upkeep::retention;
 use bellhop_journal::{self as journal, Entry, Json, Place, Write, key};
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::dice::Dice;
 use super::world::{GuestSpan, World, short};
-use crate::plugins::Script;
+use crate::setup::plugins::Script;
 use bellhop_sandbox::{Host, Trap};
 
 /// Its manifest.

@@ -10,9 +10,9 @@ use super::dice::Dice;
 use super::life::Process;
 use super::story::Story;
 use super::world::World;
-use bellhop_clock::Clock as _;
-use crate::blocked::Change;
+use crate::accept::blocked::Change;
 use crate::gateway::{Connected, Gateway};
+use bellhop_clock::Clock as _;
 
 /// The only connection.
 const NAME: &str = "hq";

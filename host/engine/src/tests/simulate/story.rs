@@ -17,8 +17,8 @@ use super::lack::{self, Lacking};
 use super::life::{Death, Left, Process};
 use super::people::{follow, wished};
 use super::world::{Swarm, short};
-use crate::accept::{Refused, Trigger};
-use crate::definitions::{self, Expect};
+use crate::accept::trigger::{Refused, Trigger};
+use crate::setup::definitions::{self, Expect};
 use bellhop_journal::{Journal, Summary, key};
 use bellhop_limits::Limits;
 

@@ -6,7 +6,7 @@ use bellhop_core::run::Status;
 use serde_json::json;
 
 use super::World;
-use crate::connections::Secrets;
+use crate::setup::connections::Secrets;
 use crate::tests::dying::Dying;
 use bellhop_journal::memory::Memory;
 

@@ -8,8 +8,8 @@ use bellhop_core::requirement::{Kind, Permission, TokenKind};
 use serde_json::{Value, json};
 
 use super::World;
-use crate::accept::Refused;
-use crate::definitions;
+use crate::accept::trigger::Refused;
+use crate::setup::definitions;
 
 const BOT: &[(TokenKind, &str)] = &[(TokenKind::Bot, "xoxb-hq")];
 const ORG: &[(TokenKind, &str)] = &[(TokenKind::User, "xoxp-org-admin")];

@@ -7,7 +7,7 @@ use bellhop_core::run::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::World;
-use crate::accept::Refused;
+use crate::accept::trigger::Refused;
 
 const GROUP: &str = "S0HQENGINEERING";
 const PERSON: &str = "U0ACMEBOTH";
@@ -213,13 +213,13 @@ async fn a_blocked_run_begins_when_what_was_missing_is_there() {
     assert!(view.waiting.unwrap()["reason"]["details"]["diagnostics"][0]["code"].is_string());
     let tokens = [(TokenKind::Bot, "xoxb-hq"), (TokenKind::User, "xoxp-hq-admin")];
     world.connect("hq", Kind::GridWorkspace, &tokens).await;
-    world.engine.remedied(&crate::blocked::Change::Any);
+    world.engine.remedied(&crate::accept::blocked::Change::Any);
     world.until(run, Status::Completed).await;
     assert!(world.is_in_group(GROUP, PERSON));
 }
 
 /// How a run ended, as everybody sees it.
-fn aftermath(view: &crate::views::RunView) -> Value {
+fn aftermath(view: &crate::show::views::RunView) -> Value {
     let shown = serde_json::to_value(view).unwrap();
     json!([shown["status"], shown["reason"], shown["undone"], shown["left"], shown["by"]])
 }

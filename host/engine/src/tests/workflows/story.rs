@@ -10,8 +10,8 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::{World, hire};
+use crate::setup::connections::Secrets;
 use bellhop_clock::Manual;
-use crate::connections::Secrets;
 use bellhop_journal::Summary;
 use bellhop_journal::memory::Memory;
 

@@ -1,0 +1,201 @@
+//! Wakes runs when their time has come. Timers are keys in the store; the earliest of them are in memory.
+//!
+//! The store is read from behind the last timer that is known, because a timer that was given out stays in the store
+//! until its run has decided: reading from the beginning would find the same ones again and again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bellhop_core::id::RunId;
+use bellhop_core::time::Timestamp;
+use tokio::sync::Notify;
+
+use bellhop_clock::Clock;
+use bellhop_journal::{self as journal, Journal, Write, key};
+
+/// Timers in memory that were not given out yet; later ones stay in the store until these are through.
+const IN_MEMORY_MAX: usize = 1_000;
+
+/// A timer, in the order of the store.
+type Due = (Timestamp, RunId);
+
+/// The timers of all runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Timers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    next: Mutex<Next>,
+    bell: Notify,
+    /// [`IN_MEMORY_MAX`], or fewer in a test.
+    max: usize,
+}
+
+/// Every timer of the store up to the horizon is in `due` or in `given`, and none that lies behind it is in `due`.
+#[derive(Default)]
+struct Next {
+    /// To be given out. At most [`IN_MEMORY_MAX`].
+    due: BTreeSet<Due>,
+    horizon: Horizon,
+    /// Given out, and still in the store. Each belongs to an open run that stands in line or is in memory, or that could
+    /// not be taken up. A run has one timer at a time.
+    given: HashMap<RunId, Timestamp>,
+}
+
+/// How far the store is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Horizon {
+    /// Nothing was read.
+    #[default]
+    Start,
+    /// Up to this timer; later ones may be in the store.
+    At(Due),
+    /// To its end.
+    End,
+}
+
+impl Horizon {
+    fn hides(self, timer: Due) -> bool {
+        match self {
+            Self::Start => true,
+            Self::At(last) => timer > last,
+            Self::End => false,
+        }
+    }
+}
+
+impl Next {
+    fn insert(&mut self, timer: Due, max: usize) {
+        self.due.insert(timer);
+        if self.due.len() > max {
+            // It is in the store, and is read again when the earlier ones are through.
+            self.due.pop_last();
+            self.horizon = self.due.last().map_or(Horizon::Start, |last| Horizon::At(*last));
+        }
+    }
+
+    fn is_given(&self, (at, run): Due) -> bool {
+        self.given.get(&run) == Some(&at)
+    }
+}
+
+impl Timers {
+    /// Reads the next timers.
+    pub fn read(journal: Journal, clock: Arc<dyn Clock>) -> Result<Self, journal::Error> {
+        Self::read_few(journal, clock, IN_MEMORY_MAX)
+    }
+
+    /// The same, with at most so many in memory.
+    pub(crate) fn read_few(journal: Journal, clock: Arc<dyn Clock>, max: usize) -> Result<Self, journal::Error> {
+        let inner = Inner { journal, clock, next: Mutex::default(), bell: Notify::new(), max };
+        let timers = Self { inner: Arc::new(inner) };
+        timers.load()?;
+        Ok(timers)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Next> {
+        self.inner.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads on from the horizon. Called when nothing is left in memory.
+    fn load(&self) -> Result<(), journal::Error> {
+        // Held while reading: a timer that is written meanwhile is either read here, or set after the new horizon is known.
+        let mut next = self.lock();
+        let behind = match next.horizon {
+            Horizon::Start => None,
+            Horizon::At(last) => Some(last),
+            Horizon::End => return Ok(()),
+        };
+        let read = self.inner.journal.timers_behind(behind, self.inner.max)?;
+        let last = read.last().copied().filter(|_| read.len() == self.inner.max);
+        next.horizon = last.map_or(Horizon::End, Horizon::At);
+        for timer in read {
+            // Timers that were given out lie behind the horizon after it has moved back.
+            if !next.is_given(timer) {
+                next.due.insert(timer);
+            }
+        }
+        Ok(())
+    }
+
+    /// A timer was written into the store.
+    pub fn set(&self, at: Timestamp, run: RunId) {
+        let mut next = self.lock();
+        // One that was read and given out between being written and this call is not given a second time.
+        if next.horizon.hides((at, run)) || next.is_given((at, run)) {
+            return;
+        }
+        let first = next.due.first().is_none_or(|(earliest, _)| at < *earliest);
+        next.insert((at, run), self.inner.max);
+        drop(next);
+        if first {
+            self.inner.bell.notify_one();
+        }
+    }
+
+    /// A timer that was given out has yet to come, because the clock was set back since: it is given again.
+    pub fn set_again(&self, at: Timestamp, run: RunId) {
+        self.clear(at, run);
+        self.set(at, run);
+    }
+
+    /// A timer was taken out of the store.
+    pub fn clear(&self, at: Timestamp, run: RunId) {
+        let mut next = self.lock();
+        next.due.remove(&(at, run));
+        if next.is_given((at, run)) {
+            next.given.remove(&run);
+        }
+    }
+
+    /// A run has ended, and its timer was left in the store by one who could not read the run: it is removed. Without a
+    /// timer that was given out, nothing is done.
+    pub fn dismiss(&self, run: RunId) -> Result<(), journal::Error> {
+        let Some(at) = self.lock().given.remove(&run) else { return Ok(()) };
+        let mut write = Write::new();
+        write.delete(&key::timer(at, run, 0));
+        self.inner.journal.commit(write).map(drop)
+    }
+
+    /// Waits for the next run that is due. Each timer is given once for each time that it was set; if the run does not
+    /// take it out of the store, it is given again after the next start.
+    pub async fn due(&self) -> Result<RunId, journal::Error> {
+        loop {
+            let now = self.inner.clock.now();
+            let earliest = {
+                let mut next = self.lock();
+                match next.due.first().copied() {
+                    Some((at, run)) if at <= now => {
+                        next.due.remove(&(at, run));
+                        next.given.insert(run, at);
+                        return Ok(run);
+                    }
+                    Some((at, _)) => Some(at),
+                    None if next.horizon == Horizon::End => Some(Timestamp::from_millis(u64::MAX)),
+                    None => None,
+                }
+            };
+            match earliest {
+                // Each time the horizon moves on, so that this comes to the end of the store.
+                None => self.load()?,
+                Some(at) => {
+                    tokio::select! {
+                        biased;
+                        () = self.inner.clock.sleep_until(at) => {}
+                        () = self.inner.bell.notified() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Timers in memory: those to be given out, and those that were and are still in the store.
+    #[cfg(test)]
+    pub fn in_memory(&self) -> (usize, usize) {
+        let next = self.lock();
+        (next.due.len(), next.given.len())
+    }
+}

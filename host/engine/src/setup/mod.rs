@@ -1,0 +1,8 @@
+//! What an operator sets up before anything runs: plugins and what they are granted, connections, definitions, tables,
+//! tokens.
+
+pub mod connections;
+pub mod definitions;
+pub mod plugins;
+mod tables;
+pub mod tokens;

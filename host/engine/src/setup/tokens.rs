@@ -1,0 +1,424 @@
+//! Bearer tokens of the HTTP interface: stored as digests, shown once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use bellhop_core::definition::{WorkflowName, is_workflow_name};
+use bellhop_core::digest::Digest;
+use bellhop_core::id::TokenId;
+use bellhop_core::text::{deceives, plain};
+use bellhop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use bellhop_journal::key::{self, Key};
+use bellhop_journal::{self as journal, Journal, Write};
+
+/// What a token may do: `runs:start`, `runs:start:people/onboarding`, …
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Scope(String);
+
+impl Scope {
+    /// Every scope that there is; `runs:start` also with a workflow behind it.
+    pub const ALL: [&'static str; 8] = [
+        "runs:start",
+        "runs:read",
+        "runs:operate",
+        "workflows:write",
+        "connections:admin",
+        "plugins:install",
+        "audit:read",
+        MAKES_TOKENS,
+    ];
+
+    /// Reads a scope. One that would open nothing, because no workflow can have that name, is none.
+    pub fn parse(text: &str) -> Result<Self, NoScope> {
+        if Self::ALL.contains(&text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let shown = plain(&text.chars().take(64).collect::<String>()).into_owned();
+        let refused = |help: String| NoScope { message: format!("there is no scope `{shown}`"), help };
+        let Some(workflow) = text.strip_prefix(NARROWED) else {
+            return Err(refused(match bellhop_core::diagnostic::nearest(text, Self::ALL) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("there are {}, and runs:start:NAMESPACE/NAME", Self::ALL.join(", ")),
+            }));
+        };
+        match workflow.split_once('/') {
+            Some((namespace, name)) if is_workflow_name(namespace) && is_workflow_name(name) => {
+                Ok(Self(text.to_owned()))
+            }
+            _ if workflow.contains('*') => Err(refused(
+                "name each workflow in a scope of its own, runs:start:NAMESPACE/NAME, or take `runs:start` for all of \
+                 them: a scope has no wildcards"
+                    .to_owned(),
+            )),
+            _ => Err(refused(
+                "write runs:start:NAMESPACE/NAME; both are 1 to 63 letters, digits and `-`, not at an end".to_owned(),
+            )),
+        }
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The scope of those who make and end tokens.
+pub const MAKES_TOKENS: &str = "tokens:admin";
+/// With a workflow behind it: the scope of those who start that one.
+const NARROWED: &str = "runs:start:";
+
+/// Why a text is no scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoScope {
+    /// What is wrong.
+    pub message: String,
+    /// What can be written instead.
+    pub help: String,
+}
+
+/// The fact of the installation that names the first operator's token.
+const FIRST_TOKEN: &str = "first-token";
+
+/// The longest name of a token.
+pub const NAME_CHARS_MAX: usize = 100;
+
+/// What is wrong with a token's name: it stands in lists, logs and terminals.
+pub fn wrong_name(name: &str) -> Option<String> {
+    (name.chars().count() > NAME_CHARS_MAX || name.trim().is_empty() || name.contains(deceives)).then(|| {
+        format!(
+            "a token's name has 1 to {NAME_CHARS_MAX} characters that are seen: none that control a terminal or turn \
+             the direction of text"
+        )
+    })
+}
+
+/// A token as stored, under the digest of its secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stored {
+    /// Its id, which is no secret.
+    pub id: TokenId,
+    /// The operator's name for it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Whether it was made when there was a scope for making tokens. Before, a token with every scope made them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub knows_admin: bool,
+}
+
+impl Stored {
+    /// As read from a record, with the scopes that it means.
+    fn read(mut self) -> Self {
+        let all_others = || Scope::ALL.iter().filter(|scope| **scope != MAKES_TOKENS).all(|scope| self.may(scope));
+        if !self.knows_admin && all_others() {
+            self.scopes.insert(Scope(MAKES_TOKENS.to_owned()));
+        }
+        self
+    }
+
+    /// Whether it makes tokens, and does so for good.
+    pub fn makes_tokens_for_good(&self) -> bool {
+        self.may(MAKES_TOKENS) && self.expires_at.is_none()
+    }
+
+    /// Whether what `scope` opens is open to it.
+    pub fn covers(&self, scope: &Scope) -> bool {
+        self.scopes.contains(scope) || scope.as_str().starts_with(NARROWED) && self.may("runs:start")
+    }
+
+    /// Whether it may do what `scope` names.
+    pub fn may(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|s| s.as_str() == scope)
+    }
+
+    /// Whether it may start runs of that workflow.
+    pub fn may_start(&self, workflow: &WorkflowName) -> bool {
+        self.may("runs:start") || self.may(&format!("runs:start:{workflow}"))
+    }
+}
+
+/// All tokens. Found tokens are remembered, since every request asks.
+pub struct Tokens {
+    journal: Journal,
+    known: RwLock<HashMap<Digest, Stored>>,
+    /// Held from reading a token in the store until it is known, and from removing one there until it is not: else one
+    /// that was read before it was removed would be known for as long as the process runs.
+    changing: Mutex<()>,
+    /// One at a time ends a token: two could each take the other for the last one.
+    ending: tokio::sync::Mutex<()>,
+}
+
+/// Why a token was not ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// There is none with that id.
+    #[error("there is no such token")]
+    Unknown,
+    /// Nobody could make a token any more. Nothing was changed.
+    #[error("no other token that makes tokens is without an end: nobody could make one any more")]
+    Last,
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+}
+
+impl Tokens {
+    /// Over `journal`.
+    pub fn new(journal: Journal) -> Self {
+        Self { journal, known: RwLock::default(), changing: Mutex::default(), ending: tokio::sync::Mutex::default() }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the token of the first operator, if there is no token at all. After Ok it is durable.
+    pub async fn create_first(
+        &self,
+        name: &str,
+        scopes: BTreeSet<Scope>,
+        now: Timestamp,
+        entropy: u128,
+    ) -> Result<Option<(Stored, String)>, journal::Error> {
+        // The row is changed by whoever makes a first token, so that of two processes that find none only one makes it.
+        let first = key::host(FIRST_TOKEN);
+        let mut tries = journal::Tries::default();
+        loop {
+            let (before, seen) = self.journal.see::<TokenId>(&first);
+            journal::damaged_is_none(before)?;
+            if !self.all()?.is_empty() {
+                return Ok(None);
+            }
+            let mut write = Write::new();
+            write.rests_on(seen);
+            write.put(&first, &TokenId::new(now, entropy))?;
+            match self.create_with(write, name, scopes.clone(), None, (now, entropy)).await {
+                Err(error) if tries.again(&error) => {}
+                made => return made.map(Some),
+            }
+        }
+    }
+
+    /// Keeps a token; its secret is given back and kept nowhere. After Ok it is durable.
+    pub async fn create(
+        &self,
+        name: &str,
+        scopes: BTreeSet<Scope>,
+        expires_at: Option<Timestamp>,
+        now: Timestamp,
+        entropy: u128,
+    ) -> Result<(Stored, String), journal::Error> {
+        self.create_with(Write::new(), name, scopes, expires_at, (now, entropy)).await
+    }
+
+    async fn create_with(
+        &self,
+        mut write: Write,
+        name: &str,
+        scopes: BTreeSet<Scope>,
+        expires_at: Option<Timestamp>,
+        (now, entropy): (Timestamp, u128),
+    ) -> Result<(Stored, String), journal::Error> {
+        let secret = format!("bh_{}", secret_text());
+        let id = TokenId::new(now, entropy);
+        let stored = Stored { id, name: name.to_owned(), scopes, created_at: now, expires_at, knows_admin: true };
+        let key = key::token(Digest::of(secret.as_bytes()));
+        write.put(&key, &stored)?;
+        if let Some(at) = expires_at {
+            // Looked at then, and removed some time later.
+            write.put(&key::expiry(at, &key), &serde_json::Value::Null)?;
+        }
+        // Also on a full disk: it is few bytes, and without a token nobody could do anything about that.
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await?;
+        Ok((stored, secret))
+    }
+
+    /// The token with this secret, if there is one that has not ended.
+    pub fn find(&self, secret: &str, now: Timestamp) -> Result<Option<Stored>, journal::Error> {
+        // Compared by digest: how long that takes says nothing about the secret.
+        let digest = Digest::of(secret.as_bytes());
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        let found = match known {
+            Some(found) => Some(found),
+            None => {
+                let _changing = self.changing();
+                let read = self.journal.get::<Stored>(&key::token(digest))?.map(Stored::read);
+                if let Some(stored) = &read {
+                    self.known.write().unwrap_or_else(PoisonError::into_inner).insert(digest, stored.clone());
+                }
+                read
+            }
+        };
+        Ok(found.filter(|t| t.expires_at.is_none_or(|at| now < at)))
+    }
+
+    /// All tokens.
+    pub fn all(&self) -> Result<Vec<Stored>, journal::Error> {
+        self.listed().map(|read| read.map(|(_, stored)| stored)).collect()
+    }
+
+    fn listed(&self) -> impl Iterator<Item = Result<(Digest, Stored), journal::Error>> {
+        let all = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token));
+        all.filter_map(|read| match read {
+            Ok((bytes, stored)) => Some(Ok((digest_of(&bytes)?, stored.read()))),
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    /// Ends a token at once; after Ok that is durable. The last one that makes tokens for good stays.
+    pub async fn revoke(&self, id: TokenId) -> Result<(), RevokeError> {
+        let _turn = self.ending.lock().await;
+        let all = self.listed().collect::<Result<Vec<_>, _>>()?;
+        let others = all.iter().filter(|(_, stored)| stored.id != id);
+        let is_left = others.map(|(_, stored)| stored).any(Stored::makes_tokens_for_good);
+        let (digest, ended) = all.iter().find(|(_, stored)| stored.id == id).ok_or(RevokeError::Unknown)?;
+        if ended.makes_tokens_for_good() && !is_left {
+            return Err(RevokeError::Last);
+        }
+        let ticket = self.remove(*digest, ended)?;
+        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        Ok(())
+    }
+
+    fn remove(&self, digest: Digest, stored: &Stored) -> Result<journal::Ticket, journal::Error> {
+        let key = key::token(digest);
+        let mut write = Write::new();
+        if let Some(at) = stored.expires_at {
+            write.delete(&key::expiry(at, &key));
+        }
+        write.delete(&key);
+        let _changing = self.changing();
+        let ticket = self.journal.commit(write)?;
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        Ok(ticket)
+    }
+
+    /// Removes the token of a key if it ended longer than `kept_ms` ago; else gives until when it stays, none: for good.
+    pub(crate) fn sweep(&self, key: &Key, now: Timestamp, kept_ms: u64) -> Result<Option<Timestamp>, journal::Error> {
+        let (Some(digest), Some(stored)) = (digest_of(key.bytes()), self.journal.get::<Stored>(key)?) else {
+            return Ok(None);
+        };
+        let until = stored.expires_at.map(|at| at.plus_millis(kept_ms));
+        if until.is_some_and(|until| until <= now) {
+            self.remove(digest, &stored)?;
+            return Ok(None);
+        }
+        Ok(until)
+    }
+
+    /// Removes the tokens that ended longer than `kept_ms` ago, also those of versions that did not mark when that is.
+    /// Gives how many.
+    pub(crate) fn sweep_all(&self, now: Timestamp, kept_ms: u64) -> Result<u64, journal::Error> {
+        let mut removed = 0;
+        for read in self.listed() {
+            // One that is damaged is no token, and says nothing of the others.
+            let Ok((digest, stored)) = read else { continue };
+            if stored.expires_at.is_some_and(|at| at.plus_millis(kept_ms) <= now) {
+                self.remove(digest, &stored)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn digest_of(key: &[u8]) -> Option<Digest> {
+    key::Parts::of(key::Space::Token, key).and_then(|mut parts| parts.digest())
+}
+
+/// 160 bits from the operating system, as text.
+fn secret_text() -> String {
+    use std::io::Read as _;
+    let mut bytes = [0_u8; 20];
+    // Without the system's randomness there can be no secret: better none than a guessable one.
+    std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)).expect("the system has randomness");
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use bellhop_journal::memory::Memory;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    fn scopes() -> BTreeSet<Scope> {
+        [Scope::parse("runs:read").unwrap()].into()
+    }
+
+    #[tokio::test]
+    async fn house_a9_every_token_is_listed_and_can_be_revoked_however_many_there_are() {
+        let tokens = Tokens::new(Journal::new(Arc::new(Memory::new())));
+        let mut made = Vec::new();
+        for n in 0..2_300 {
+            made.push(tokens.create(&format!("t{n}"), scopes(), None, NOW, n).await.unwrap());
+        }
+        let listed: BTreeSet<TokenId> = tokens.all().unwrap().into_iter().map(|stored| stored.id).collect();
+        assert_eq!(listed, made.iter().map(|(stored, _)| stored.id).collect());
+        // Some by chance, since their order in the store is that of their digests.
+        for (stored, secret) in made.iter().step_by(53) {
+            assert!(tokens.find(secret, NOW).unwrap().is_some());
+            assert!(tokens.revoke(stored.id).await.is_ok(), "{} is not found", stored.name);
+            assert!(tokens.find(secret, NOW).unwrap().is_none(), "{} still works", stored.name);
+            assert!(matches!(tokens.revoke(stored.id).await, Err(RevokeError::Unknown)));
+        }
+        assert_eq!(tokens.all().unwrap().len(), 2_300 - 44);
+    }
+
+    #[tokio::test]
+    async fn house_a9_a_token_that_ended_is_removed_some_time_later() {
+        let journal = Journal::new(Arc::new(Memory::new()));
+        let tokens = Tokens::new(journal.clone());
+        let end = NOW.plus_millis(1_000);
+        let (ends, secret) = tokens.create("ends", scopes(), Some(end), NOW, 1).await.unwrap();
+        let (stays, _) = tokens.create("stays", scopes(), None, NOW, 2).await.unwrap();
+        assert!(tokens.find(&secret, NOW).unwrap().is_some());
+        let marked = journal.expired(end, 10).unwrap();
+        let [(at, key)] = &marked[..] else { panic!("{marked:?}") };
+        assert_eq!(*at, end);
+        let kept = end.plus_millis(50);
+        assert_eq!(tokens.sweep(key, end, 50).unwrap(), Some(kept));
+        assert_eq!(tokens.sweep_all(end, 50).unwrap(), 0);
+        assert!(tokens.find(&secret, end).unwrap().is_none(), "it is shown, and lets nobody in");
+        assert_eq!(tokens.all().unwrap().len(), 2);
+        assert_eq!(tokens.sweep(key, kept, 50).unwrap(), None);
+        assert_eq!(tokens.all().unwrap(), std::slice::from_ref(&stays));
+        assert!(tokens.known.read().unwrap().is_empty(), "what is gone is not remembered");
+        assert!(matches!(tokens.revoke(ends.id).await, Err(RevokeError::Unknown)));
+        // One of a version that marked nothing.
+        let mut write = Write::new();
+        write.put(&key::token(Digest::of(b"old")), &ends).unwrap();
+        journal.commit(write).unwrap();
+        assert_eq!(tokens.sweep_all(kept, 50).unwrap(), 1);
+        assert_eq!(tokens.all().unwrap(), [stays]);
+    }
+
+    /// However the two come together, a token that is revoked is not known afterwards.
+    #[test]
+    fn house_a9_a_token_that_is_looked_up_while_it_is_revoked_is_revoked() {
+        let tokens = Arc::new(Tokens::new(Journal::new(Arc::new(Memory::new()))));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for n in 0..300 {
+            let (stored, secret) = runtime.block_on(tokens.create("t", scopes(), None, NOW, n)).unwrap();
+            let looking = {
+                let (tokens, secret) = (tokens.clone(), secret.clone());
+                std::thread::spawn(move || drop(tokens.find(&secret, NOW).unwrap()))
+            };
+            runtime.block_on(tokens.revoke(stored.id)).unwrap();
+            looking.join().unwrap();
+            assert!(tokens.find(&secret, NOW).unwrap().is_none(), "round {n}");
+        }
+    }
+}
