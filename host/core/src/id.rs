@@ -15,6 +15,65 @@ pub struct Error {
     pub prefix: &'static str,
 }
 
+/// How many partitions there are.
+pub const PARTITIONS: u16 = 1 << PARTITION_BITS;
+const PARTITION_BITS: u32 = 10;
+/// Random bits behind those of the partition.
+const REST_BITS: u32 = 80 - PARTITION_BITS;
+
+/// A part of all runs that has one owner at a time: what is of one organisation is in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Partition(u16);
+
+impl Partition {
+    /// The partition of an organisation's id, or of whatever else has no organisation. It never changes, on no machine.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        let [first, second, ..] = *crate::digest::Digest::of(name).as_bytes();
+        Self(u16::from_be_bytes([first, second]) % PARTITIONS)
+    }
+
+    /// The partition of this number; none where there are not so many.
+    #[must_use]
+    pub fn numbered(number: u16) -> Option<Self> {
+        (number < PARTITIONS).then_some(Self(number))
+    }
+
+    /// Its number, below [`PARTITIONS`].
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl RunId {
+    /// A run of this partition.
+    #[must_use]
+    pub fn of(at: crate::time::Timestamp, partition: Partition, entropy: u128) -> Self {
+        let rest = entropy & ((1 << REST_BITS) - 1);
+        Self::new(at, u128::from(partition.0) << REST_BITS | rest)
+    }
+
+    /// The partition that it is of, for ever.
+    #[must_use]
+    pub fn partition(self) -> Partition {
+        // Ten bits always fit.
+        Partition(((self.0.0 >> REST_BITS) as u16) % PARTITIONS)
+    }
+
+    /// A run of this partition that is later than `self`, whatever the clock says, and close to it.
+    #[must_use]
+    pub fn later(self, partition: Partition, entropy: u64) -> Self {
+        let next = self.next(entropy);
+        if next.partition() == partition {
+            return next;
+        }
+        let at = crate::time::Timestamp::from_millis(self.0.timestamp_ms());
+        let here = Self::of(at, partition, u128::from(entropy));
+        if here > self { here } else { Self::of(at.plus_millis(1), partition, u128::from(entropy)) }
+    }
+}
+
 macro_rules! typed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -78,7 +137,8 @@ macro_rules! typed_id {
 }
 
 typed_id!(
-    /// One execution of one workflow.
+    /// One execution of one workflow. Its first 48 bits are the time of its acceptance, the next ten its [`Partition`],
+    /// the others are random.
     RunId, "run"
 );
 typed_id!(
@@ -89,3 +149,44 @@ typed_id!(
     /// One HTTP request, named in every problem and log line about it.
     RequestId, "req"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_run_keeps_its_partition_and_its_time() {
+        for number in [0, 1, 511, 1_023] {
+            let partition = Partition::numbered(number).unwrap();
+            for entropy in [0, 1, u128::MAX] {
+                let run = RunId::of(Timestamp::from_millis(7), partition, entropy);
+                assert_eq!(run.partition(), partition);
+                assert!(run < RunId::of(Timestamp::from_millis(8), Partition::default(), 0));
+                assert_eq!(run.to_string().parse::<RunId>().unwrap().partition(), partition);
+            }
+        }
+        assert_eq!(Partition::numbered(PARTITIONS), None);
+    }
+
+    #[test]
+    fn a_later_run_is_later_whatever_its_partition() {
+        let numbered = |number| Partition::numbered(number).unwrap();
+        for (before, after) in [(5, 5), (5, 6), (6, 5), (1_023, 0), (0, 1_023)] {
+            for entropy in [0, u64::MAX] {
+                let run = RunId::of(Timestamp::from_millis(7), numbered(before), u128::MAX);
+                let later = run.later(numbered(after), entropy);
+                assert!(later > run && later.partition() == numbered(after), "{before} {after} {entropy}");
+                assert!(later < RunId::of(Timestamp::from_millis(9), Partition::default(), 0));
+            }
+        }
+    }
+
+    #[test]
+    fn an_organisation_has_one_partition_on_every_machine() {
+        assert_eq!(Partition::of(b"E012ACME").number(), Partition::of(b"E012ACME").number());
+        let some: std::collections::BTreeSet<u16> =
+            (0..200).map(|n| Partition::of(format!("T{n}").as_bytes()).number()).collect();
+        assert!(some.len() > 150, "{} of 200", some.len());
+    }
+}

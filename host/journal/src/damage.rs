@@ -32,6 +32,7 @@ impl Damage {
             Space::Token => "token",
             Space::Idempotency => "idempotency-key",
             Space::Limiter => "rate-limit",
+            Space::Notice => "notice",
             _ => "host",
         }
     }
@@ -104,6 +105,7 @@ pub(super) fn is_of_no_run(space: Space) -> bool {
         | Space::Grant
         | Space::Token
         | Space::Limiter
+        | Space::Notice
         | Space::Host => true,
         Space::Event
         | Space::Snapshot
@@ -134,7 +136,8 @@ fn named(space: Space, key: &[u8]) -> String {
         Space::Token => "a token".to_owned(),
         Space::Idempotency => format!("an idempotency key of the workflow `{}/{}`", text(), text()),
         Space::Limiter => "a rate limit that Slack had told".to_owned(),
-        Space::Host => "a fact of the host itself, as a notice".to_owned(),
+        Space::Notice => "what people were to be told of a run".to_owned(),
+        Space::Host => "a fact of the host itself".to_owned(),
         Space::Expiry => "when something may be removed".to_owned(),
         _ => super::key::display(key),
     }

@@ -1,11 +1,11 @@
 //! Typed records over a store.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
-use bellhop_core::id::RunId;
+use bellhop_core::id::{Partition, RunId};
 use bellhop_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -274,7 +274,8 @@ impl Journal {
             range = range.after(&key::open(after));
         }
         self.collect(&range, limit, |key, value| {
-            let run = Parts::of(Space::Open, key).and_then(|mut parts| parts.run()).ok_or_else(|| bad_key(key))?;
+            let run = Parts::of(Space::Open, key)
+                .and_then(|mut parts| parts.partition().and_then(|_| parts.run())).ok_or_else(|| bad_key(key))?;
             let open = record::decode(Space::Open, key, value).map_err(Error::from);
             match open {
                 Err(error) if error.is_damage() => Ok((run, Open { deadly: true, place: None })),
@@ -283,24 +284,46 @@ impl Journal {
         })
     }
 
-    /// At most `limit` timers behind the one of a time and a run, by time and run; without one, the first of all. A timer's
-    /// key says everything: its record is not looked at.
+    /// The partitions that have a key in a space whose keys begin with the partition, ascending.
+    fn partitions(&self, space: Space) -> impl Iterator<Item = Result<Partition, Error>> {
+        let mut rest = Some(key::all(space));
+        std::iter::from_fn(move || {
+            let range = rest.take()?;
+            let page = match self.store.scan(&range.from, &range.to, 1) {
+                Ok(page) => page,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let first = page.keys().into_iter().next()?;
+            let partition = Parts::of(space, &first).and_then(|mut parts| parts.partition());
+            rest = partition.map(|partition| key::behind_partition(space, partition));
+            Some(partition.ok_or_else(|| bad_key(&first)))
+        })
+    }
+
+    /// The earliest timers behind the one of a time and a run, over all partitions, by time and run; without one, of all. At
+    /// most `limit`. A timer's key says everything: its record is not looked at.
     pub fn timers_behind(
         &self,
         last: Option<(Timestamp, RunId)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, RunId)>, Error> {
-        let all = key::all(Space::Timer);
-        let range = match last {
-            Some((at, run)) => all.after(&key::timer(at, run, u64::MAX)),
-            None => all,
-        };
-        self.collect(&range, limit, |key, _| {
-            let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
-            let timer = (|| Some((parts.number()?, parts.run()?)))();
-            let (at, run) = timer.ok_or_else(|| bad_key(key))?;
-            Ok((Timestamp::from_millis(at), run))
-        })
+        let mut earliest = BTreeSet::new();
+        for partition in self.partitions(Space::Timer) {
+            // Those that are later than the last that there is room for need not be read.
+            let until = if earliest.len() < limit { None } else { earliest.last() };
+            let until = until.map_or(Timestamp::from_millis(u64::MAX), |(at, _): &(Timestamp, RunId)| *at);
+            let range = key::timers(partition?, last, until);
+            earliest.extend(self.collect(&range, limit, |key, _| {
+                let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
+                let timer = (|| Some((parts.partition()?, parts.number()?, parts.run()?)))();
+                let (_, at, run) = timer.ok_or_else(|| bad_key(key))?;
+                Ok((Timestamp::from_millis(at), run))
+            })?);
+            while earliest.len() > limit {
+                earliest.pop_last();
+            }
+        }
+        Ok(earliest.into_iter().collect())
     }
 
     /// One page of the runs that began at or before `from` (of all without it), newest first. A summary that cannot be
@@ -324,13 +347,21 @@ impl Journal {
         Ok(Listed { items, next })
     }
 
-    /// At most `limit` keys that may be deleted, with their expiry, at or before `until`.
+    /// At most `limit` keys that may be deleted, with their expiry, at or before `until`; one partition after the other.
     pub fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Key)>, Error> {
-        self.collect(&key::expiries(until), limit, |key, _| {
-            let mut parts = Parts::of(Space::Expiry, key).ok_or_else(|| bad_key(key))?;
-            let at = parts.number().ok_or_else(|| bad_key(key))?;
-            Ok((Timestamp::from_millis(at), parts.key().ok_or_else(|| bad_key(key))?))
-        })
+        let mut found = Vec::new();
+        for partition in self.partitions(Space::Expiry) {
+            let range = key::expiries(partition?, until);
+            found.extend(self.collect(&range, limit - found.len(), |key, _| {
+                let mut parts = Parts::of(Space::Expiry, key).ok_or_else(|| bad_key(key))?;
+                let at = parts.partition().and_then(|_| parts.number()).ok_or_else(|| bad_key(key))?;
+                Ok((Timestamp::from_millis(at), parts.key().ok_or_else(|| bad_key(key))?))
+            })?);
+            if found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// The record of `key`.

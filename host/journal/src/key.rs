@@ -1,5 +1,8 @@
 //! Every key of the store.
 //!
+//! A key that the owner of a partition scans begins with the partition, because owners read no others': a run's is in its id,
+//! that of an expiry is its subject's. Lists are read across partitions and begin with what they are ordered by.
+//!
 //! A key is one byte for its space, then its parts. Numbers are big-endian; a [`RunId`] is its 26 characters, which sort
 //! by time; a text is its UTF-8 bytes, a zero byte as `00 FF`, ended by `00 01`, so that no two tuples of texts have
 //! one key and texts sort as their bytes do. A part of unbounded length that nobody lists stands as its digest.
@@ -8,13 +11,14 @@
 //! |---|---|---|
 //! | `e` event | run, seq u64 | [`Entry`](super::entry::Entry): what happened to the run, in order, from 0 without a gap |
 //! | `s` snapshot | run | [`Snapshot`](super::journal::Snapshot): the run's state after some entry |
-//! | `o` open | run | [`Open`](super::journal::Open): the run has not ended; all that is read at start |
+//! | `o` open | partition u16, run | [`Open`](super::journal::Open): the run has not ended; all that is read at start |
 //! | `r` summary | run | [`Summary`](super::journal::Summary): what lists of runs show, without folding |
 //! | `l` listing | started at (inverted), run | nothing (`null`): every run, newest first |
 //! | `q` public | run, number u64 | an event as the outside sees it; the number is its SSE id |
-//! | `t` timer | due at u64, run, n u64 | what to do then; sorted by time |
+//! | `t` timer | partition u16, due at u64, run, n u64 | what to do then; sorted by time |
+| `a` notice | partition u16, run, number u32 | what people are to be told |
 //! | `i` idempotency | namespace, name, digest of the key | digest of the body, run, when it may go |
-//! | `z` expiry | at u64, a key | nothing (`null`): that key may be deleted from then on |
+//! | `z` expiry | partition u16, at u64, a key | nothing (`null`): that key may be deleted from then on |
 //! | `b` blob | digest | raw bytes, stored once |
 //! | `x` reference | digest, run | nothing (`null`): that run names the blob; without a run, it stays for good |
 //! | `y` naming | run, digest | nothing (`null`): the same, from the run's side |
@@ -36,7 +40,7 @@
 )]
 
 use bellhop_core::digest::Digest;
-use bellhop_core::id::RunId;
+use bellhop_core::id::{Partition, RunId};
 use bellhop_core::time::Timestamp;
 
 /// What a key is of; also the kind in the envelope of the record under it.
@@ -57,6 +61,8 @@ pub enum Space {
     Public = b'q',
     /// What is due.
     Timer = b't',
+    /// What people are to be told.
+    Notice = b'a',
     /// Keys of triggers.
     Idempotency = b'i',
     /// What may be deleted.
@@ -93,7 +99,7 @@ pub enum Space {
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Event,
         Self::Snapshot,
         Self::Open,
@@ -101,6 +107,7 @@ impl Space {
         Self::Listing,
         Self::Public,
         Self::Timer,
+        Self::Notice,
         Self::Idempotency,
         Self::Expiry,
         Self::Blob,
@@ -146,6 +153,11 @@ impl Key {
 
     fn number(mut self, number: u64) -> Self {
         self.bytes.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn partition(mut self, partition: Partition) -> Self {
+        self.bytes.extend_from_slice(&partition.number().to_be_bytes());
         self
     }
 
@@ -216,7 +228,7 @@ pub fn snapshot(run: RunId) -> Key {
 
 /// The mark of a run that has not ended.
 pub fn open(run: RunId) -> Key {
-    Key::new(Space::Open).run(run)
+    Key::new(Space::Open).partition(run.partition()).run(run)
 }
 
 /// A run's summary.
@@ -236,7 +248,7 @@ pub fn public(run: RunId, number: u64) -> Key {
 
 /// Something due at `at`; `n` tells timers of one run at one time apart.
 pub fn timer(at: Timestamp, run: RunId, n: u64) -> Key {
-    Key::new(Space::Timer).number(at.as_millis()).run(run).number(n)
+    Key::new(Space::Timer).partition(run.partition()).number(at.as_millis()).run(run).number(n)
 }
 
 /// What a trigger's `Idempotency-Key` of a workflow is bound to.
@@ -246,7 +258,23 @@ pub fn idempotency(namespace: &str, name: &str, key: &str) -> Key {
 
 /// `subject` may be deleted from `at` on.
 pub fn expiry(at: Timestamp, subject: &Key) -> Key {
-    Key::new(Space::Expiry).number(at.as_millis()).raw(&subject.bytes)
+    Key::new(Space::Expiry).partition(owner_of(subject)).number(at.as_millis()).raw(&subject.bytes)
+}
+
+/// The partition whose owner removes what is stored under `subject`: a run's own, or one that follows from the key.
+fn owner_of(subject: &Key) -> Partition {
+    let run = Parts::of(Space::Summary, &subject.bytes).and_then(|mut parts| parts.run());
+    run.map_or_else(|| Partition::of(&subject.bytes), RunId::partition)
+}
+
+/// Notice `number` of a run.
+pub fn notice(run: RunId, number: u32) -> Key {
+    Key::new(Space::Notice).partition(run.partition()).run(run).raw(&number.to_be_bytes())
+}
+
+/// The notices of a run.
+pub fn notices(run: RunId) -> Range {
+    Range::prefixed(&Key::new(Space::Notice).partition(run.partition()).run(run))
 }
 
 /// Bytes by their digest.
@@ -333,14 +361,6 @@ pub fn host(name: &str) -> Key {
     Key::new(Space::Host).text(name)
 }
 
-/// All facts of this installation whose names begin so.
-pub fn host_named(prefix: &str) -> Range {
-    let mut name = Key::new(Space::Host).text(prefix);
-    // Without the mark that ends a text.
-    name.bytes.truncate(name.bytes.len().saturating_sub(2));
-    Range::prefixed(&name)
-}
-
 /// Keys `from <= key < to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
@@ -388,10 +408,33 @@ pub fn events(run: RunId, seq: u64) -> Range {
     Range { from: event(run, seq).bytes, to: after_prefix(&Key::new(Space::Event).run(run).bytes) }
 }
 
-/// Every expiry at or before `until`.
-pub fn expiries(until: Timestamp) -> Range {
-    let to = Key::new(Space::Expiry).number(until.as_millis());
-    Range { from: vec![Space::Expiry.byte()], to: after_prefix(&to.bytes) }
+/// All keys of a partition in a space whose keys begin with the partition.
+pub fn of_partition(space: Space, partition: Partition) -> Range {
+    Range::prefixed(&Key::new(space).partition(partition))
+}
+
+/// All keys of such a space that are of later partitions than this.
+pub fn behind_partition(space: Space, partition: Partition) -> Range {
+    Range { from: of_partition(space, partition).to, ..all(space) }
+}
+
+/// Every expiry of a partition at or before `until`.
+pub fn expiries(partition: Partition, until: Timestamp) -> Range {
+    let from = Key::new(Space::Expiry).partition(partition);
+    let to = after_prefix(&from.clone().number(until.as_millis()).bytes);
+    Range { from: from.bytes, to }
+}
+
+/// The timers of a partition that are later than this one, at or before `until`.
+pub fn timers(partition: Partition, behind: Option<(Timestamp, RunId)>, until: Timestamp) -> Range {
+    let from = Key::new(Space::Timer).partition(partition);
+    let to = after_prefix(&from.clone().number(until.as_millis()).bytes);
+    let range = Range { from: from.bytes.clone(), to };
+    match behind {
+        // No run has this number of timers.
+        Some((at, run)) => range.after(&from.number(at.as_millis()).run(run).number(u64::MAX)),
+        None => range,
+    }
 }
 
 /// Every version of one definition.
@@ -420,6 +463,13 @@ impl<'k> Parts<'k> {
     pub fn of(space: Space, key: &'k [u8]) -> Option<Self> {
         let (first, rest) = key.split_first()?;
         (*first == space.byte()).then_some(Self { rest })
+    }
+
+    /// A partition.
+    pub fn partition(&mut self) -> Option<Partition> {
+        let (number, rest) = self.rest.split_first_chunk::<2>()?;
+        self.rest = rest;
+        Partition::numbered(u16::from_be_bytes(*number))
     }
 
     /// A number.

@@ -167,7 +167,7 @@ async fn damage_that_nobody_needs_keeps_nothing_from_starting() {
     let run = RunId::new(NOW, 7);
     for (key, kind) in [
         (key::limiter("some-bucket"), "rate-limit"),
-        (key::host(&format!("notice {run} 0000000001")), "host"),
+        (key::notice(run, 1), "notice"),
         (key::host("runs-kept-ms"), "host"),
     ] {
         let (world, _) = with_damaged(|_| key).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use bellhop_core::definition::{ACTION_NAMESPACE, ActionReference, WorkflowName};
 use bellhop_core::diagnostic::{Code, Diagnostic, Needs};
 use bellhop_core::digest::Digest;
-use bellhop_core::id::RunId;
+use bellhop_core::id::{Partition, RunId};
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
 use bellhop_core::requirement::{Connection, Tenant};
@@ -198,6 +198,14 @@ pub(crate) fn tenants<'c>(connections: impl Iterator<Item = &'c Connection>) -> 
     connections.filter_map(|connection| Some((connection.name.clone(), connection.tenant()?))).collect()
 }
 
+/// The partition of a new run: that of the organisation which its first connection leads to, or where there is none, that
+/// of its workflow. It never changes, wherever the connection leads later.
+fn partition_of(pinned: &Pinned, workflow: &WorkflowName) -> Partition {
+    let tenant = pinned.connections.values().find_map(Connection::tenant);
+    let of_workflow = || Partition::of(workflow.to_string().as_bytes());
+    tenant.map_or_else(of_workflow, |tenant| Partition::of(tenant.organisation().as_bytes()))
+}
+
 /// What is written when a run is accepted, besides what is decided of it at once.
 struct FirstRecords {
     pins: Pins,
@@ -277,7 +285,7 @@ impl Engine {
 
         let now = self.services.clock.now();
         let superseded = firsts.iter().find_map(|first| first.superseded);
-        let run = self.new_run(now, superseded);
+        let run = self.new_run(now, partition_of(&pinned, &definition.workflow.document.name), superseded);
         let mut write = Write::new();
         for first in &firsts {
             first.bind(run, &mut write)?;
@@ -425,17 +433,17 @@ impl Engine {
     /// An id, later than those of all runs that this process has accepted, and than that of the run whose place it takes:
     /// runs that make room for one another are told apart by their ids' order. Many are accepted within one millisecond, and
     /// a clock can be set back.
-    fn new_run(&self, now: Timestamp, superseded: Option<RunId>) -> RunId {
+    fn new_run(&self, now: Timestamp, partition: Partition, superseded: Option<RunId>) -> RunId {
         let entropy = &self.services.entropy;
-        let fresh = RunId::new(now, entropy.next_wide());
+        let fresh = RunId::of(now, partition, entropy.next_wide());
         let run = {
             let mut last = self.last_run.lock().unwrap_or_else(PoisonError::into_inner);
-            let run = last.filter(|last| fresh <= *last).map_or(fresh, |last| last.next(entropy.next()));
+            let run = last.filter(|last| fresh <= *last).map_or(fresh, |last| last.later(partition, entropy.next()));
             *last = Some(run);
             run
         };
         // Of a time that the clock has yet to come to again, only those have to be that take its place.
-        superseded.filter(|old| run <= *old).map_or(run, |old| old.next(entropy.next()))
+        superseded.filter(|old| run <= *old).map_or(run, |old| old.later(partition, entropy.next()))
     }
 
     /// Refuses a run for which its group would have no place. Two at one moment may both get past this; then the group

@@ -78,10 +78,8 @@ pub struct Notices {
     bell: tokio::sync::Notify,
 }
 
-const PREFIX: &str = "notice ";
-
 fn key_of((run, number): Name) -> Key {
-    key::host(&format!("{PREFIX}{run} {number:010}"))
+    key::notice(run, number)
 }
 
 impl Notices {
@@ -101,7 +99,7 @@ impl Notices {
 
     /// Finds what an earlier process left to be told. One that cannot be read keeps nobody from being told the others.
     fn load(&self) -> Result<(), journal::Error> {
-        for read in self.journal.list::<Kept>(Space::Host, &key::host_named(PREFIX)) {
+        for read in self.journal.list::<Kept>(Space::Notice, &key::all(Space::Notice)) {
             match read {
                 Ok((_, kept)) => self.note(&kept),
                 Err(journal::Error::Record(error)) => {
@@ -145,7 +143,7 @@ impl Notices {
     /// Nobody is told of a run that is no more.
     pub(crate) fn forget_all_of(&self, run: RunId) -> Result<(), journal::Error> {
         let mut found: BTreeMap<Reason, Vec<Name>> = BTreeMap::new();
-        for read in self.journal.list::<Kept>(Space::Host, &key::host_named(&format!("{PREFIX}{run} "))) {
+        for read in self.journal.list::<Kept>(Space::Notice, &key::notices(run)) {
             match read {
                 Ok((_, kept)) => found.entry(kept.reason()).or_default().push((run, kept.notice.number)),
                 Err(journal::Error::Record(error)) => tracing::error!(%run, %error, "a notice cannot be read"),
@@ -571,7 +569,7 @@ mod tests {
         assert_eq!((counts(&notices), counts(&again)), (vec![1_500, 1_201], vec![1_500, 1_201]));
         again.forget_all_of(run(9_000)).unwrap();
         assert_eq!(counts(&again), [1_500, 1]);
-        assert_eq!(journal.list::<Kept>(Space::Host, &key::host_named(PREFIX)).count(), 1_501);
+        assert_eq!(journal.list::<Kept>(Space::Notice, &key::all(Space::Notice)).count(), 1_501);
         again.forget_all_of(run(9_000)).unwrap();
         // A run whose name begins as another's keeps its own.
         assert_eq!(again.index().values().next_back().unwrap().keys().next(), Some(&(run(9_001), 0)));

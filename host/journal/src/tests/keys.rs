@@ -54,14 +54,16 @@ proptest! {
     fn entries_sort_by_run_and_number(a in (run(), any::<u64>()), b in (run(), any::<u64>())) {
         prop_assert_eq!(key::event(a.0, a.1).cmp(&key::event(b.0, b.1)), a.cmp(&b));
         prop_assert_eq!(key::public(a.0, a.1).cmp(&key::public(b.0, b.1)), a.cmp(&b));
-        prop_assert_eq!(key::open(a.0).cmp(&key::open(b.0)), a.0.cmp(&b.0));
+        let owned = |run: RunId| (run.partition(), run);
+        prop_assert_eq!(key::open(a.0).cmp(&key::open(b.0)), owned(a.0).cmp(&owned(b.0)));
+        prop_assert_eq!(key::notice(a.0, 1).cmp(&key::notice(b.0, 2)), (owned(a.0), 1).cmp(&(owned(b.0), 2)));
         let range = key::events(a.0, a.1);
         prop_assert_eq!(inside(&range, key::event(b.0, b.1).bytes()), a.0 == b.0 && b.1 >= a.1);
         let key = key::event(a.0, a.1);
         let mut parts = Parts::of(Space::Event, key.bytes()).unwrap();
         prop_assert_eq!((parts.run().unwrap(), parts.number().unwrap()), a);
         let rest = key::all(Space::Open).after(&key::open(a.0));
-        prop_assert_eq!(inside(&rest, key::open(b.0).bytes()), b.0 > a.0);
+        prop_assert_eq!(inside(&rest, key::open(b.0).bytes()), owned(b.0) > owned(a.0));
     }
 
     #[test]
@@ -71,16 +73,22 @@ proptest! {
     ) {
         let at = Timestamp::from_millis;
         let (left, right) = (key::timer(at(a.0), a.1, a.2), key::timer(at(b.0), b.1, b.2));
-        prop_assert_eq!(left.cmp(&right), a.cmp(&b));
-        let behind = key::all(Space::Timer).after(&key::timer(at(a.0), a.1, u64::MAX));
-        prop_assert_eq!(inside(&behind, right.bytes()), (b.0, b.1) > (a.0, a.1));
+        let (ours, theirs) = (a.1.partition(), b.1.partition());
+        prop_assert_eq!(left.cmp(&right), (ours, a).cmp(&(theirs, b)));
+        let behind = key::timers(ours, Some((at(a.0), a.1)), at(u64::MAX));
+        prop_assert_eq!(inside(&behind, right.bytes()), ours == theirs && (b.0, b.1) > (a.0, a.1));
+        let until = key::timers(theirs, None, at(a.0));
+        prop_assert_eq!(inside(&until, right.bytes()), b.0 <= a.0);
+        prop_assert_eq!(inside(&key::of_partition(Space::Timer, ours), right.bytes()), ours == theirs);
+        prop_assert_eq!(inside(&key::behind_partition(Space::Timer, ours), right.bytes()), theirs > ours);
         let (left, right) = (key::listing(at(a.0), a.1), key::listing(at(b.0), b.1));
         prop_assert_eq!(left.cmp(&right), b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        let expiry = key::expiry(at(b.0), &left);
-        prop_assert_eq!(inside(&key::expiries(at(a.0)), expiry.bytes()), b.0 <= a.0);
+        let summary = key::summary(b.1);
+        let expiry = key::expiry(at(b.0), &summary);
+        prop_assert_eq!(inside(&key::expiries(ours, at(a.0)), expiry.bytes()), ours == theirs && b.0 <= a.0);
         let mut parts = Parts::of(Space::Expiry, expiry.bytes()).unwrap();
-        prop_assert_eq!(parts.number(), Some(b.0));
-        prop_assert_eq!(parts.key(), Some(left));
+        prop_assert_eq!((parts.partition(), parts.number()), (Some(theirs), Some(b.0)));
+        prop_assert_eq!(parts.key(), Some(summary));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bellhop_core::definition::WhenFull;
-use bellhop_core::id::RunId;
+use bellhop_core::id::{Partition, RunId};
 use bellhop_core::run::{Group, Status};
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -164,9 +164,14 @@ fn a_blob_that_is_not_what_its_digest_says_is_not_given_out() {
 }
 
 #[test]
-fn timers_come_due_by_time() {
+fn timers_come_due_by_time_whichever_partition_they_are_of() {
     let (_, journal) = memory();
     let at = Timestamp::from_millis;
+    // Of three partitions, of which neither the first nor the last has the earliest.
+    let run = |number: u64| {
+        let partition = Partition::numbered([700, 3, 1_023][usize::try_from(number).unwrap() % 3]).unwrap();
+        RunId::of(Timestamp::from_millis(number), partition, 1)
+    };
     let mut write = Write::new();
     for (due, owner, n) in [(300, 1, 0), (100, 2, 1), (100, 2, 0), (200, 1, 0), (100, 1, 9)] {
         write.put(&key::timer(at(due), run(owner), n), &json!({"wake": due})).unwrap();
@@ -257,9 +262,8 @@ fn house_a9_a_list_has_everything_however_long_it_is() {
         journal.commit(write).unwrap();
     }
     let mut write = Write::new();
-    write.put(&key::host("other"), &json!(null)).unwrap();
-    for name in ["notice 1", "notice 2", "notice", "notice\u{0}", "notices"] {
-        write.put(&key::host(name), &json!(name)).unwrap();
+    for (owner, number) in [(1, 2), (1, 1), (2, 1), (11, 1)] {
+        write.put(&key::notice(run(owner), number), &json!(format!("{owner}.{number}"))).unwrap();
     }
     journal.commit(write).unwrap();
     let all = || journal.list::<u64>(Space::Connection, &key::all(Space::Connection));
@@ -276,12 +280,10 @@ fn house_a9_a_list_has_everything_however_long_it_is() {
         seen += 1;
     }
     assert_eq!((seen, all().count()), (5_000, 0));
-    let named: Result<Vec<String>, _> = journal
-        .list::<String>(Space::Host, &key::host_named("notice "))
-        .map(|read| read.map(|(_, name)| name))
-        .collect();
-    assert_eq!(named.unwrap(), ["notice 1", "notice 2"]);
-    assert_eq!(journal.list::<String>(Space::Host, &key::host_named("notice")).count(), 5);
+    let of_one: Result<Vec<String>, _> =
+        journal.list::<String>(Space::Notice, &key::notices(run(1))).map(|read| read.map(|(_, name)| name)).collect();
+    assert_eq!(of_one.unwrap(), ["1.1", "1.2"]);
+    assert_eq!(journal.list::<String>(Space::Notice, &key::all(Space::Notice)).count(), 4);
 }
 
 #[test]
