@@ -275,7 +275,8 @@ impl Journal {
         }
         self.collect(&range, limit, |key, value| {
             let run = Parts::of(Space::Open, key)
-                .and_then(|mut parts| parts.partition().and_then(|_| parts.run())).ok_or_else(|| bad_key(key))?;
+                .and_then(|mut parts| parts.partition().and_then(|_| parts.run()))
+                .ok_or_else(|| bad_key(key))?;
             let open = record::decode(Space::Open, key, value).map_err(Error::from);
             match open {
                 Err(error) if error.is_damage() => Ok((run, Open { deadly: true, place: None })),

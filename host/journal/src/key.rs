@@ -16,7 +16,7 @@
 //! | `l` listing | started at (inverted), run | nothing (`null`): every run, newest first |
 //! | `q` public | run, number u64 | an event as the outside sees it; the number is its SSE id |
 //! | `t` timer | partition u16, due at u64, run, n u64 | what to do then; sorted by time |
-| `a` notice | partition u16, run, number u32 | what people are to be told |
+//! | `a` notice | partition u16, run, number u32 | what people are to be told |
 //! | `i` idempotency | namespace, name, digest of the key | digest of the body, run, when it may go |
 //! | `z` expiry | partition u16, at u64, a key | nothing (`null`): that key may be deleted from then on |
 //! | `b` blob | digest | raw bytes, stored once |
