@@ -11,7 +11,7 @@ use bellhop_core::time::Timestamp;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::drive::deciding::Deciding;
 use crate::execution::{Decision, Error, Execution, Next, Parking};
@@ -184,134 +184,210 @@ async fn carry<E: Execution>(
     invoker: &dyn Invoker,
     deciding: &Deciding,
     state: State,
-    mut decisions: u64,
+    decisions: u64,
     calls: &mut Calls,
 ) -> Result<Carried, Error> {
-    let (mut draining, mut asked) = (false, false);
-    let mut taken_up = notices(&state);
-    let mut state = Arc::new(state);
+    let taken_up = notices(&state);
+    let state = Arc::new(state);
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
+    let mut run =
+        Carrying { port, invoker, deciding, calls, state, decisions, draining: false, asked: false, taken_up };
     loop {
-        let (mut start, mut goes_on, mut notice) = (false, false, None);
-        for command in run::pending(&state) {
+        let due = run.begin_what_is_pending();
+        match run.next(due).await? {
+            Happened::Nothing => {}
+            Happened::Cause(cause, acknowledge) => run.decide(cause, acknowledge).await?,
+            Happened::Left(left) => {
+                return Ok(Carried { left, state: Arc::unwrap_or_clone(run.state), decisions: run.decisions });
+            }
+        }
+    }
+}
+
+/// What the driver of a run knows of it.
+struct Carrying<'a, E> {
+    port: &'a E,
+    invoker: &'a dyn Invoker,
+    deciding: &'a Deciding,
+    calls: &'a mut Calls,
+    state: Arc<State>,
+    decisions: u64,
+    /// Nothing begins any more, because the run is to be put down.
+    draining: bool,
+    /// The owner of its group was asked for a place.
+    asked: bool,
+    /// The notices that an earlier life may have handed over.
+    taken_up: BTreeSet<u32>,
+}
+
+/// What a run's state asks for besides calls.
+#[derive(Default)]
+struct Due {
+    start: bool,
+    goes_on: bool,
+    notice: Option<Notice>,
+}
+
+/// What a driver found when it looked for what comes next.
+enum Happened {
+    /// Something to decide of; and who waits to hear that it was decided.
+    Cause(Cause, Option<oneshot::Sender<bool>>),
+    /// Nothing that is decided of: it is looked again.
+    Nothing,
+    /// The driver has done what it can. Everything recorded is durable.
+    Left(Left),
+}
+
+impl<E: Execution> Carrying<'_, E> {
+    /// Has the calls begin that are pending, and those stopped that nobody waits for; gives the rest of what is pending.
+    fn begin_what_is_pending(&mut self) -> Due {
+        let mut due = Due::default();
+        for command in run::pending(&self.state) {
             match command {
-                Command::Start => start = true,
-                Command::GoOn => goes_on = !draining,
-                Command::Notify { notice: due } => notice = Some(due.clone()),
-                Command::Admit { group } if !asked && !draining => {
-                    asked = true;
-                    invoker.admit(group.clone());
+                Command::Start => due.start = true,
+                Command::GoOn => due.goes_on = !self.draining,
+                Command::Notify { notice } => due.notice = Some(notice.clone()),
+                Command::Admit { group } if !self.asked && !self.draining => {
+                    self.asked = true;
+                    self.invoker.admit(group.clone());
                 }
-                Command::Invoke { frame, call } if !draining && !calls.wishes.contains_key(&frame) => {
-                    calls.begin(invoker, frame, call.clone(), Wish::Run);
+                Command::Invoke { frame, call } if !self.draining && !self.calls.wishes.contains_key(&frame) => {
+                    self.calls.begin(self.invoker, frame, call.clone(), Wish::Run);
                 }
-                Command::Stop { frame, call } => match calls.wishes.get(&frame) {
+                Command::Stop { frame, call } => match self.calls.wishes.get(&frame) {
                     Some(wish) => {
                         wish.send_replace(Wish::Stop);
                     }
-                    None if !draining => calls.begin(invoker, frame, call.clone(), Wish::Stop),
+                    None if !self.draining => self.calls.begin(self.invoker, frame, call.clone(), Wish::Stop),
                     None => {}
                 },
                 Command::Invoke { .. } | Command::Admit { .. } | Command::Wake { .. } => {}
             }
         }
-        // What is left to hand over when a run is put down looks later as if it had been, and the process had died. One that
-        // has come to its end meanwhile has ended: what it held is let go.
-        debug_assert!(state.ended().is_none() || calls.is_empty(), "a run ends after its calls");
-        if draining && calls.is_empty() && notice.is_none() && state.ended().is_none() {
-            port.settled().await?;
-            return Ok(Carried { left: Left::PutDown, state: Arc::unwrap_or_clone(state), decisions });
+        due
+    }
+
+    /// The next thing that happens to the run, of several the one that goes first.
+    async fn next(&mut self, due: Due) -> Result<Happened, Error> {
+        debug_assert!(self.state.ended().is_none() || self.calls.is_empty(), "a run ends after its calls");
+        if self.state.ended().is_some() {
+            return self.after_its_end().await;
         }
-        let (cause, acknowledge) = if state.ended().is_some() {
-            // Somebody may want it tried again, or what it did taken back.
-            match heard(port, port.signal(true).await).await {
-                None => continue,
-                Some(Next::Signal(signal)) => (signal.cause, signal.acknowledge),
-                Some(Next::Rest | Next::PutDown) => {
-                    port.settled().await?;
-                    pass(Point::Ended);
-                    invoker.ended();
-                    return Ok(Carried { left: Left::Ended, state: Arc::unwrap_or_clone(state), decisions });
-                }
+        // What is left to hand over when a run is put down looks later as if it had been, and the process had died.
+        if self.draining && self.calls.is_empty() && due.notice.is_none() {
+            self.port.settled().await?;
+            return Ok(Happened::Left(Left::PutDown));
+        }
+        if let Some(outgrown) = self.port.outgrown(&self.state)? {
+            return Ok(Happened::Cause(Cause::TooLarge(outgrown), None));
+        }
+        if due.start && !self.draining {
+            return Ok(Happened::Cause(Cause::Start, None));
+        }
+        match due.notice {
+            Some(notice) => self.hand_over(notice).await,
+            None => self.wait(due.goes_on).await,
+        }
+    }
+
+    /// A run that has ended may be tried again, or taken back what it did. What it held is let go when nobody asks for that.
+    async fn after_its_end(&mut self) -> Result<Happened, Error> {
+        match heard(self.port, self.port.signal(true).await).await {
+            None => Ok(Happened::Nothing),
+            Some(Next::Signal(signal)) => Ok(Happened::Cause(signal.cause, signal.acknowledge)),
+            Some(Next::Rest | Next::PutDown) => {
+                self.port.settled().await?;
+                pass(Point::Ended);
+                self.invoker.ended();
+                Ok(Happened::Left(Left::Ended))
             }
-        } else if let Some(outgrown) = port.outgrown(&state)? {
-            (Cause::TooLarge(outgrown), None)
-        } else if start && !draining {
-            (Cause::Start, None)
-        } else if let Some(notice) = notice {
-            // What is handed over is on record before it leaves.
-            calls.beside(port.settled()).await?;
-            let number = notice.number;
-            calls.beside(invoker.notify(notice, taken_up.remove(&number))).await?;
-            pass(Point::HandedOver);
-            (Cause::Noticed { number }, None)
-        } else {
-            let resting = calls.is_empty() && !goes_on;
-            tokio::select! {
-                biased;
-                Some((frame, end)) = calls.next(), if !calls.is_empty() => {
-                    calls.wishes.remove(&frame);
-                    match end {
-                        CallEnd::Returned(result) => (Cause::Returned { frame, result }, None),
-                        CallEnd::Park(Parking { why, reason }) => {
-                            (Cause::Park { frame, reason, why, wrote: false }, None)
-                        }
-                        CallEnd::ParkPartway(Parking { why, reason }) => {
-                            (Cause::Park { frame, reason, why, wrote: true }, None)
-                        }
-                        CallEnd::PutDown => continue,
-                        // Nothing of the call was kept: it is stopped with everything else that is under way.
-                        CallEnd::Failed(Error::TooLarge(outgrown)) => (Cause::TooLarge(outgrown), None),
-                        CallEnd::Failed(error) => return Err(error),
-                    }
-                }
-                // A message is taken first and looked at then: a call that ends meanwhile takes none of it away.
-                next = port.signal(resting), if !draining => match heard(port, next).await {
-                    None => continue,
-                    Some(Next::Signal(signal)) => (signal.cause, signal.acknowledge),
-                    Some(Next::Rest) => {
-                        port.settled().await?;
-                        return Ok(Carried { left: Left::Resting, state: Arc::unwrap_or_clone(state), decisions });
-                    }
-                    Some(Next::PutDown) => {
-                        draining = true;
-                        calls.put_down();
-                        continue;
-                    }
-                },
-                // After everything that happened meanwhile: a run that computes can be cancelled, too.
-                () = std::future::ready(()), if goes_on => (Cause::GoOn, None),
+        }
+    }
+
+    /// Hands a notice to whoever tells people. What is handed over is on record before it leaves.
+    async fn hand_over(&mut self, notice: Notice) -> Result<Happened, Error> {
+        self.calls.beside(self.port.settled()).await?;
+        let number = notice.number;
+        self.calls.beside(self.invoker.notify(notice, self.taken_up.remove(&number))).await?;
+        pass(Point::HandedOver);
+        Ok(Happened::Cause(Cause::Noticed { number }, None))
+    }
+
+    /// Waits for the end of a call or for a message; a run that computes waits for neither.
+    async fn wait(&mut self, goes_on: bool) -> Result<Happened, Error> {
+        let resting = self.calls.is_empty() && !goes_on;
+        tokio::select! {
+            biased;
+            Some((frame, end)) = self.calls.next(), if !self.calls.is_empty() => {
+                self.calls.wishes.remove(&frame);
+                came_back(frame, end)
             }
-        };
+            // A message is taken first and looked at then: a call that ends meanwhile takes none of it away.
+            next = self.port.signal(resting), if !self.draining => match heard(self.port, next).await {
+                None => Ok(Happened::Nothing),
+                Some(Next::Signal(signal)) => Ok(Happened::Cause(signal.cause, signal.acknowledge)),
+                Some(Next::Rest) => {
+                    self.port.settled().await?;
+                    Ok(Happened::Left(Left::Resting))
+                }
+                Some(Next::PutDown) => {
+                    self.draining = true;
+                    self.calls.put_down();
+                    Ok(Happened::Nothing)
+                }
+            },
+            // After everything that happened meanwhile: a run that computes can be cancelled, too.
+            () = std::future::ready(()), if goes_on => Ok(Happened::Cause(Cause::GoOn, None)),
+        }
+    }
+
+    /// Has the core decide of `cause`, and keeps what it decided. Who asked hears of it when it is durable.
+    async fn decide(&mut self, cause: Cause, acknowledge: Option<oneshot::Sender<bool>>) -> Result<(), Error> {
         let woken = matches!(cause, Cause::Wake);
-        let at = port.now();
-        let decided = calls.beside(deciding.decide(&state, at, port.entropy(), cause)).await;
+        let at = self.port.now();
+        let deciding = self.deciding.decide(&self.state, at, self.port.entropy(), cause);
+        let decided = self.calls.beside(deciding).await;
         let has_decided = decided.is_some();
         if let Some(decided) = decided {
-            state = Arc::new(decided.after);
-            port.timer(wake(&state));
-            let decision = Decision { events: decided.events, after: state.clone() };
-            calls.beside(port.keep(decisions, decision)).await?;
-            decisions += 1;
-            if state.is_unfinished() {
+            self.state = Arc::new(decided.after);
+            self.port.timer(wake(&self.state));
+            let decision = Decision { events: decided.events, after: self.state.clone() };
+            self.calls.beside(self.port.keep(self.decisions, decision)).await?;
+            self.decisions += 1;
+            if self.state.is_unfinished() {
                 // Whoever else has something to do on this thread goes first.
                 tokio::task::yield_now().await;
             }
-        } else if woken && wake(&state).is_some_and(|time| time > at) {
+        } else if woken && wake(&self.state).is_some_and(|time| time > at) {
             // The clock was set back since: the time has yet to come again. A time that has come and leads to no decision
             // is not given again, because nothing would be different then.
-            port.rearm();
+            self.port.rearm();
         }
         if let Some(acknowledge) = acknowledge {
-            calls.beside(port.settled()).await?;
-            if state.ended().is_some() {
-                invoker.ended();
+            self.calls.beside(self.port.settled()).await?;
+            if self.state.ended().is_some() {
+                self.invoker.ended();
             }
             // The one who asked may have gone.
             let _gone = acknowledge.send(has_decided);
         }
+        Ok(())
     }
+}
+
+/// What the end of a call is to its run.
+fn came_back(frame: FrameId, end: CallEnd) -> Result<Happened, Error> {
+    let cause = match end {
+        CallEnd::Returned(result) => Cause::Returned { frame, result },
+        CallEnd::Park(Parking { why, reason }) => Cause::Park { frame, reason, why, wrote: false },
+        CallEnd::ParkPartway(Parking { why, reason }) => Cause::Park { frame, reason, why, wrote: true },
+        CallEnd::PutDown => return Ok(Happened::Nothing),
+        // Nothing of the call was kept: it is stopped with everything else that is under way.
+        CallEnd::Failed(Error::TooLarge(outgrown)) => Cause::TooLarge(outgrown),
+        CallEnd::Failed(error) => return Err(error),
+    };
+    Ok(Happened::Cause(cause, None))
 }
 
 /// A message, after what came with it is kept. None where it says nothing any more: whoever sent it knows.
