@@ -1,5 +1,7 @@
 //! Plugins written by hand, so that each does one thing that no toolchain would make of honest code.
 
+#![allow(clippy::unwrap_used, reason = "what is written here is written for tests, which fail by panicking")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

@@ -23,7 +23,7 @@ pub enum Needs {
 
 /// Who asks; none where the route needs no token.
 #[derive(Debug, Clone)]
-pub struct Caller(Option<Stored>);
+pub(crate) struct Caller(Option<Stored>);
 
 impl Caller {
     /// For records of who did something: the token's id, which is no secret.

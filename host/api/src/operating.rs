@@ -70,7 +70,7 @@ pub(super) async fn metrics(request: Request) -> Result<Response, Problem> {
     let journal = services.journal.stats();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &services.counters;
-    let (idle, kept) = services.partition.waiting.count();
+    let (idle, kept) = services.waiting();
     let lines: [(&str, &str, &str, u64); 20] = [
         ("runs_live", "gauge", "Runs in memory", app.engine.runs.live() as u64),
         ("runs_accepted_total", "counter", "Runs accepted since the start", load(&counters.accepted)),

@@ -34,8 +34,11 @@ use bellhop_limits::Limits;
 pub enum Verb {
     /// Also `HEAD`.
     Get,
+    /// `POST`.
     Post,
+    /// `PUT`.
     Put,
+    /// `DELETE`.
     Delete,
 }
 

@@ -46,8 +46,15 @@ pub struct System {
 impl System {
     /// The machine's clock; `monotonic` counts from here.
     #[allow(clippy::disallowed_methods, reason = "this is the one clock")]
+    #[must_use]
     pub fn new() -> Self {
         Self { start: Instant::now() }
+    }
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

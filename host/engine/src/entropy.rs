@@ -8,8 +8,15 @@ pub struct Entropy {
     state: Mutex<u64>,
 }
 
+impl Default for Entropy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Entropy {
     /// Seeded by the operating system.
+    #[must_use]
     pub fn new() -> Self {
         // `RandomState` is how the standard library gives the system's randomness without a dependency.
         use std::hash::{BuildHasher as _, Hasher as _};

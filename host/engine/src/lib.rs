@@ -44,23 +44,31 @@ const TIMERS_AGAIN: Duration = Duration::from_secs(10);
 
 /// What all runs share.
 pub struct Services {
+    /// What outlives the process.
     pub journal: Journal,
+    /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Randomness, for ids and turns.
     pub entropy: Arc<entropy::Entropy>,
+    /// What is allowed.
     pub limits: Arc<Limits>,
+    /// The way out to Slack.
     pub gateway: gateway::Gateway,
+    /// The installed plugins.
     pub plugins: plugins::Plugins,
+    /// The definitions that were put.
     pub definitions: definitions::Definitions,
     /// Names that were resolved lately.
-    pub names: call::Known,
+    pub(crate) names: call::Known,
     /// What belongs to the runs that this process carries.
-    pub partition: partition::Partition,
+    pub(crate) partition: partition::Partition,
     /// Holds up nobody else while it evaluates.
     pub evaluator: Arc<dyn Evaluator + Send + Sync>,
     /// Where runs' decisions are made.
-    pub deciding: deciding::Deciding,
+    pub(crate) deciding: deciding::Deciding,
     /// Where runs are carried, whoever has them begin: those who answer over HTTP have threads of their own.
-    pub runtime: std::sync::OnceLock<tokio::runtime::Handle>,
+    pub(crate) runtime: std::sync::OnceLock<tokio::runtime::Handle>,
+    /// For `/metrics`.
     pub counters: Counters,
     /// True once the process is stopping.
     pub drain: watch::Sender<bool>,
@@ -98,6 +106,11 @@ impl Services {
         if !left.is_zero() {
             self.clock.sleep(left).await;
         }
+    }
+
+    /// Runs in memory all of whose actions wait, and turns kept for those that were put down.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.partition.waiting.count()
     }
 
     /// What one guest may use.
@@ -139,9 +152,13 @@ pub struct Options {
 
 /// The engine. One per process and store.
 pub struct Engine {
+    /// What all runs share.
     pub services: Arc<Services>,
+    /// Connections, made and removed.
     pub connections: connections::Connections,
+    /// Bearer tokens of the HTTP interface.
     pub tokens: tokens::Tokens,
+    /// The runs in memory.
     pub runs: runs::Runs,
     messages: std::sync::Mutex<Option<mpsc::UnboundedReceiver<concurrency_group::Message>>>,
     blocked: blocked::Blocked,

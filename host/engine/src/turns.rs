@@ -7,12 +7,12 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 /// Names that somebody has the turn of.
 #[derive(Default)]
-pub struct Turns {
+pub(crate) struct Turns {
     held: Mutex<HashMap<String, Arc<Turn<()>>>>,
 }
 
 /// Held until dropped.
-pub struct Guard<'t> {
+pub(crate) struct Guard<'t> {
     turns: &'t Turns,
     name: String,
     guard: Option<OwnedMutexGuard<()>>,
@@ -20,7 +20,7 @@ pub struct Guard<'t> {
 
 impl Turns {
     /// Waits for the turn of `name`.
-    pub async fn lock(&self, name: String) -> Guard<'_> {
+    pub(crate) async fn lock(&self, name: String) -> Guard<'_> {
         let turn = self.held.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone();
         let guard = turn.lock_owned().await;
         Guard { turns: self, name, guard: Some(guard) }

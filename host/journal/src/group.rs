@@ -54,14 +54,14 @@ pub(super) struct Limits {
 }
 
 /// Tells the room on the disk; `None` when it cannot be told: then the store itself finds out.
-pub type Space = Box<dyn Fn() -> Option<Room> + Send + Sync>;
+pub(crate) type Space = Box<dyn Fn() -> Option<Room> + Send + Sync>;
 
 /// So many groups, written one soon after the other and waited for by nobody, are synchronised however soon the next
 /// follows: more than an action writes between two intents.
 const UNSYNCED_GROUPS_MAX: u64 = 16;
 
 /// Told once, from the writing thread, that the store failed.
-pub type OnFatal = Box<dyn Fn(&Error) + Send>;
+pub(crate) type OnFatal = Box<dyn Fn(&Error) + Send>;
 
 #[derive(Debug, Default)]
 struct Group {

@@ -435,7 +435,6 @@ impl Journal {
 
     /// A value as it goes into a record: itself, or when it is large by its digest; then `write` sees to it that its bytes
     /// are stored.
-    #[expect(clippy::unused_self, reason = "what becomes of a value is the journal's affair")]
     pub fn content_of(&self, write: &mut Write, json: Json) -> Content {
         let text = json.text();
         if text.len() <= INLINE_BYTES_MAX {

@@ -43,6 +43,12 @@ fn apply(image: &mut Image, batch: &Batch) {
     }
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Memory {
     /// An empty store in which every batch is durable as soon as it is accepted.
     pub fn new() -> Self {

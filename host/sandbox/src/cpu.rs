@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads the processor time of the thread that asks, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(pub fn() -> u64);
+pub(crate) struct Clock(pub fn() -> u64);
 
 impl Clock {
     /// The system's.

@@ -12,7 +12,7 @@ use wasmtime::{StoreContextMut, bail};
 use super::instance::{Context, State, Trap};
 
 /// The interfaces that a plugin may import besides the capabilities; of each, version 0.2. Sorted.
-pub const WASI_INTERFACES: &[&str] = &[
+pub(crate) const WASI_INTERFACES: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",

@@ -20,7 +20,7 @@ use crate::execution::{self, Execution, Parking};
 use crate::gateway::Connected;
 
 /// Starts a run's actions.
-pub struct Caller<E> {
+pub(crate) struct Caller<E> {
     /// What all runs share.
     pub services: Arc<Services>,
     /// The run's port.
@@ -34,7 +34,7 @@ pub struct Caller<E> {
 }
 
 /// What the plugins of a run's actions were granted when it was accepted.
-pub type Granted = BTreeMap<ActionReference, Arc<[Grant]>>;
+pub(crate) type Granted = BTreeMap<ActionReference, Arc<[Grant]>>;
 
 impl<E: Execution> Invoker for Caller<E> {
     fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {

@@ -32,7 +32,7 @@ pub(super) fn keys_of(action: &Action, facts: &Facts, call: &Calling, arguments:
 
 /// The keys that an open action held when the process ended. One that had made no call yet held none, or has nothing to
 /// lose by waiting for them again; giving it the key would take it from the one that has.
-pub async fn keys_held(
+pub(crate) async fn keys_held(
     port: &Local,
     facts: &Facts,
     action: &Action,

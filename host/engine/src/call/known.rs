@@ -38,7 +38,7 @@ type Sought = (Within, Named, String);
 
 /// See the module.
 #[derive(Default)]
-pub struct Known {
+pub(crate) struct Known {
     found: Mutex<HashMap<Sought, (String, Timestamp)>>,
     /// The other way round, for channels: a person has many names, a channel one.
     channels: Mutex<HashMap<(Within, String), (String, Timestamp)>>,

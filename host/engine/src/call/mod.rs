@@ -27,10 +27,10 @@ mod slices;
 mod stage;
 mod stamp;
 
-pub use caller::{Caller, Granted};
+pub(crate) use caller::{Caller, Granted};
 pub(super) use keys::keys_held;
-pub use known::Known;
-pub use names::Named;
-pub use resolve::{Doubt, read_back};
-pub use said::Said;
-pub use stamp::{arguments_of, request_digest, sends_again, stamp};
+pub(crate) use known::Known;
+pub(crate) use names::Named;
+pub(crate) use resolve::{Doubt, read_back};
+pub(crate) use said::Said;
+pub(crate) use stamp::{arguments_of, request_digest, sends_again, stamp};

@@ -23,7 +23,7 @@ const ID_BYTES_MIN: usize = 9;
 
 /// What kind of thing a name names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Named {
+pub(crate) enum Named {
     /// A conversation.
     Channel,
     /// A person.
@@ -49,7 +49,7 @@ impl Named {
     ///
     /// Slack's ids are a letter for the kind and at least eight capitals and digits behind it. Those that are given out now
     /// have a digit in front there; none is shorter but in a workspace that is played, and there they begin with a zero.
-    pub fn is_id(self, text: &str) -> bool {
+    pub(crate) fn is_id(self, text: &str) -> bool {
         let second = text.as_bytes().get(1).copied().unwrap_or_default();
         match self {
             _ if !self.has_form_of_id(text) => false,
@@ -87,7 +87,7 @@ impl Named {
     }
 
     /// The method that lists such things, where in its answer, and its arguments. People are found by their e-mail.
-    pub fn listing(self) -> Option<(Own, &'static str, Value)> {
+    pub(crate) fn listing(self) -> Option<(Own, &'static str, Value)> {
         Some(match self {
             Self::Channel => (
                 Own::Channel,

@@ -27,7 +27,7 @@ const PAGE_ATTEMPTS: u64 = 4;
 const PAGE_BACKOFF: Backoff = Backoff { first_ms: 250, max_ms: 1_000 };
 
 /// A write of which nobody knows what became.
-pub struct Doubt<'a> {
+pub(crate) struct Doubt<'a> {
     /// Its method.
     pub method: &'a Method,
     /// Its arguments, as the guest gave them.
@@ -41,7 +41,7 @@ pub struct Doubt<'a> {
 }
 
 /// Reading back failed for a reason that passes; a later attempt may tell.
-pub struct Later {
+pub(crate) struct Later {
     /// The reason.
     pub why: String,
     /// How long Slack wants to be left alone, where it said so.
@@ -53,7 +53,7 @@ pub struct Later {
 ///
 /// # Errors
 /// The network, Slack's rate limit or trouble of its own kept the answer back, also after a few attempts.
-pub async fn read_back(
+pub(crate) async fn read_back(
     services: &Services,
     connection: &Connected,
     doubt: &Doubt<'_>,

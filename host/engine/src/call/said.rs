@@ -11,7 +11,7 @@ use bellhop_limits::Limits;
 
 /// What the actions of each open run have said in this process.
 #[derive(Default)]
-pub struct Said {
+pub(crate) struct Said {
     runs: Mutex<HashMap<RunId, OfRun>>,
 }
 

@@ -9,13 +9,13 @@ use crate::execution::{CallKey, Error, Execution, Intent};
 /// The key that goes into a message. An attempt that does again on purpose what an earlier one did has a key of its
 /// own: reading back must not take the earlier message for this one. Every other attempt has the place's one key, so
 /// that what an earlier attempt sent is found.
-pub fn stamp(run: RunId, key: &CallKey, again: bool) -> String {
+pub(crate) fn stamp(run: RunId, key: &CallKey, again: bool) -> String {
     let CallKey { execution, attempt, ordinal } = key;
     if again { format!("{run}/{execution}/{ordinal}/{attempt}") } else { format!("{run}/{execution}/{ordinal}") }
 }
 
 /// Whether an earlier attempt at this place carried out a write. Settled before this attempt began: always the same.
-pub async fn sends_again<E: Execution>(port: &E, key: &CallKey) -> Result<bool, Error> {
+pub(crate) async fn sends_again<E: Execution>(port: &E, key: &CallKey) -> Result<bool, Error> {
     for attempt in (1..key.attempt).rev() {
         let earlier = port.called(&CallKey { attempt, ..key.clone() }).await?.answer();
         if earlier.is_some_and(|answer| answer.writes && answer.result.is_ok()) {
@@ -32,12 +32,12 @@ pub(super) fn request_text(connection: &str, function: &str, arguments: &impl st
 }
 
 /// Where the request of an intent in doubt is kept, if its hash can be read.
-pub fn request_digest(intent: &Intent) -> Option<Digest> {
+pub(crate) fn request_digest(intent: &Intent) -> Option<Digest> {
     intent.hash.parse().ok()
 }
 
 /// The arguments in a kept request.
-pub fn arguments_of(kept: &[u8], function: &str) -> Option<Value> {
+pub(crate) fn arguments_of(kept: &[u8], function: &str) -> Option<Value> {
     let (head, arguments) = std::str::from_utf8(kept).ok()?.split_once('\n')?;
     let (name, _connection) = head.split_once(' ')?;
     (name == function).then(|| serde_json::from_str(arguments).ok()).flatten()

@@ -21,7 +21,7 @@ use bellhop_limits::Limits;
 const SHORT: Cost = Cost::from_micros(10_000);
 
 /// What a decision is made with.
-pub struct Deciding {
+pub(crate) struct Deciding {
     evaluator: Arc<dyn Evaluator + Send + Sync>,
     clock: Arc<dyn Clock>,
     /// Whoever decides on holds one.
@@ -31,7 +31,7 @@ pub struct Deciding {
 
 impl Deciding {
     /// Over an evaluator.
-    pub fn new(evaluator: Arc<dyn Evaluator + Send + Sync>, clock: Arc<dyn Clock>, limits: &Limits) -> Self {
+    pub(crate) fn new(evaluator: Arc<dyn Evaluator + Send + Sync>, clock: Arc<dyn Clock>, limits: &Limits) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let budget = Budget {
             events_max: usize::try_from(limits.decision_events_max).unwrap_or(usize::MAX),
@@ -45,7 +45,7 @@ impl Deciding {
     }
 
     /// What follows from `cause`; see [`run::decide`].
-    pub async fn decide(&self, state: &State, at: Timestamp, entropy: u64, cause: Cause) -> Option<Decided> {
+    pub(crate) async fn decide(&self, state: &State, at: Timestamp, entropy: u64, cause: Cause) -> Option<Decided> {
         let evaluator = Measured { evaluator: self.evaluator.as_ref(), clock: self.clock.as_ref() };
         if !state.is_unfinished() {
             let budget = Budget { cost_max: self.budget.cost_max.min(SHORT), ..self.budget };
@@ -57,7 +57,7 @@ impl Deciding {
     }
 
     /// The same for a run that nobody carries yet, of which something is to be decided that evaluates nothing.
-    pub fn at_once(&self, state: &State, at: Timestamp, cause: Cause) -> Option<Decided> {
+    pub(crate) fn at_once(&self, state: &State, at: Timestamp, cause: Cause) -> Option<Decided> {
         run::decide(state, &Input { at, entropy: 0, cause, budget: self.budget }, self.evaluator.as_ref())
     }
 }

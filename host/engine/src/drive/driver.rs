@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bellhop_core::run::{self, Calling, Cause, Command, Event, FrameId, Group, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Group, Notice, Returned, State};
 use bellhop_core::time::Timestamp;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -19,7 +19,7 @@ use bellhop_faults::{Point, pass};
 
 /// How a call came back to the driver.
 #[derive(Debug)]
-pub enum CallEnd {
+pub(crate) enum CallEnd {
     /// It ended.
     Returned(Returned),
     /// It needs a person.
@@ -34,7 +34,7 @@ pub enum CallEnd {
 
 /// What a call is told while it is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub(crate) enum Wish {
     /// Go on.
     Run,
     /// Nobody waits for it any more: stop the guest, end what was sent.
@@ -44,10 +44,10 @@ pub enum Wish {
 }
 
 /// A call under way.
-pub type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
+pub(crate) type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
 
 /// Starts calls. The engine's side of an action.
-pub trait Invoker: Send + Sync + 'static {
+pub(crate) trait Invoker: Send + Sync + 'static {
     /// Begins, or takes up again, the call of `frame`.
     fn invoke(&self, frame: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture;
 
@@ -66,7 +66,7 @@ pub trait Invoker: Send + Sync + 'static {
 
 /// Where a driver left its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub(crate) enum Left {
     /// Ended.
     Ended,
     /// Waiting for a time or a message.
@@ -76,7 +76,7 @@ pub enum Left {
 }
 
 /// A run as its driver left it.
-pub struct Carried {
+pub(crate) struct Carried {
     /// Why.
     pub left: Left,
     /// As it stands.
@@ -151,7 +151,7 @@ impl Calls {
 /// Carries a run until it ends or rests. After `Ok` everything recorded is durable. After an error of which the host goes
 /// on nothing of the run is under way: whoever takes it up next is the only one who writes its records and asks what
 /// became of what was sent. A panic goes on from here when the same holds.
-pub async fn drive<E: Execution>(
+pub(crate) async fn drive<E: Execution>(
     port: &E,
     invoker: &dyn Invoker,
     deciding: &Deciding,
@@ -230,6 +230,7 @@ struct Due {
 }
 
 /// What a driver found when it looked for what comes next.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Happened {
     /// Something to decide of; and who waits to hear that it was decided.
     Cause(Cause, Option<oneshot::Sender<bool>>),
@@ -422,7 +423,7 @@ fn notices(state: &State) -> BTreeSet<u32> {
 }
 
 /// When the run is to be woken.
-pub fn wake(state: &State) -> Option<Timestamp> {
+pub(crate) fn wake(state: &State) -> Option<Timestamp> {
     run::pending(state).into_iter().find_map(|command| match command {
         Command::Wake { at } => Some(at),
         Command::Start
@@ -435,7 +436,7 @@ pub fn wake(state: &State) -> Option<Timestamp> {
 }
 
 /// Folds the decisions that are kept from number `decisions` on into `state`; gives how many there are in all.
-pub async fn fold<E: Execution>(port: &E, state: &mut State, mut decisions: u64) -> Result<u64, Error> {
+pub(crate) async fn fold<E: Execution>(port: &E, state: &mut State, mut decisions: u64) -> Result<u64, Error> {
     while let Some(events) = port.decision(decisions).await? {
         for event in events {
             if !state.apply(&event) {

@@ -121,7 +121,7 @@ struct Book {
 
 /// All who wait. Cheap to clone.
 #[derive(Clone)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     inner: Arc<(Mutex<Book>, Notify)>,
     /// Fewer are leaving.
     room: Arc<Notify>,
@@ -286,7 +286,7 @@ impl Waiting {
     }
 
     /// Runs in memory all of whose actions wait, and turns kept for those that were put down.
-    pub fn count(&self) -> (usize, usize) {
+    pub(crate) fn count(&self) -> (usize, usize) {
         let book = self.book();
         (book.idle.len(), book.held.values().map(Vec::len).sum())
     }

@@ -29,7 +29,7 @@ use beside::place_of;
 use log::Log;
 
 /// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
-pub struct Local {
+pub(crate) struct Local {
     run: RunId,
     journal: Journal,
     clock: Arc<dyn Clock>,
@@ -45,7 +45,7 @@ pub struct Local {
 }
 
 /// What a port is opened with.
-pub struct Opening {
+pub(crate) struct Opening {
     /// Whose.
     pub run: RunId,
     /// Where the log is.
@@ -71,7 +71,7 @@ pub struct Opening {
 }
 
 /// A run that was read back.
-pub struct Read {
+pub(crate) struct Read {
     /// The port.
     pub port: Local,
     /// The state to fold on from.
@@ -82,7 +82,7 @@ pub struct Read {
 
 impl Local {
     /// A port for a run whose only entry is `Accepted`, just committed under `ticket`.
-    pub fn fresh(opening: Opening, ticket: Ticket, bytes: u64) -> Self {
+    pub(crate) fn fresh(opening: Opening, ticket: Ticket, bytes: u64) -> Self {
         let mut log = Log::new(opening.summary.clone(), ticket);
         (log.seq, log.bytes) = (1, bytes);
         Self::with(opening, log)
@@ -92,7 +92,7 @@ impl Local {
     ///
     /// # Errors
     /// When the log cannot be read or is damaged: the run must not go on.
-    pub fn read(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+    pub(crate) fn read(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
         let log::Read { log, state, decisions } =
             Log::read(&opening.journal, opening.run, opening.summary.clone(), facts)?;
         Ok(Read { port: Self::with(opening, log), state, decisions })
@@ -123,7 +123,7 @@ impl Local {
     }
 
     /// The run's decisions have been folded into `state`: its timer is the one in the store.
-    pub fn folded(&self, state: &State) {
+    pub(crate) fn folded(&self, state: &State) {
         let at = driver::wake(state);
         let mut log = self.log();
         log.timer = (at, at);
@@ -182,7 +182,7 @@ impl Local {
     }
 
     /// Whether an attempt at an execution has any call below `ordinal` on record.
-    pub fn has_called(&self, execution: &ExecutionKey, attempt: u32, ordinal: u32) -> bool {
+    pub(crate) fn has_called(&self, execution: &ExecutionKey, attempt: u32, ordinal: u32) -> bool {
         let log = self.log();
         let of_it = |call: &&CallKey| call.execution == *execution && call.attempt == attempt;
         // What lies behind a slice has called.
@@ -191,12 +191,12 @@ impl Local {
     }
 
     /// What waits for a person's word.
-    pub fn open(&self, state: &State) -> Vec<Open> {
+    pub(crate) fn open(&self, state: &State) -> Vec<Open> {
         open::of(state, &self.log().open)
     }
 
     /// Whether a message is waiting.
-    pub fn has_message(&self) -> bool {
+    pub(crate) fn has_message(&self) -> bool {
         self.inbox.try_lock().is_ok_and(|inbox| !inbox.is_empty())
     }
 

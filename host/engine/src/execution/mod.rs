@@ -17,13 +17,13 @@ use serde_json::Value;
 
 use bellhop_journal::{self as journal, store};
 
-pub mod local;
+pub(crate) mod local;
 #[cfg(test)]
 pub mod replay;
 
 /// An action asked to be called again with a state; what it did before is behind it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Slice {
+pub(crate) struct Slice {
     /// Counts from 0.
     pub number: u32,
     /// What the action gets.
@@ -35,7 +35,7 @@ pub struct Slice {
 impl Slice {
     /// Whether the action got anywhere since the slice `before`: it made a call, and its state is another. The next slice
     /// would otherwise do what this one did.
-    pub fn goes_on_from(&self, before: Option<&Self>) -> bool {
+    pub(crate) fn goes_on_from(&self, before: Option<&Self>) -> bool {
         match before {
             None => self.first_call > 0,
             Some(before) => self.first_call > before.first_call && self.state != before.state,
@@ -56,7 +56,7 @@ pub struct CallKey {
 
 /// One attempt at one execution of a task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AttemptKey {
+pub(crate) struct AttemptKey {
     /// The task's execution.
     pub execution: ExecutionKey,
     /// Counts from 1.
@@ -78,7 +78,7 @@ pub struct Intent {
 
 /// Why a call waits for a person.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Parking {
+pub(crate) struct Parking {
     /// For what follows from it.
     pub why: Why,
     /// In words.
@@ -87,7 +87,7 @@ pub struct Parking {
 
 impl Parking {
     /// Of the task at `pointer`.
-    pub fn at(pointer: &str, why: Why, mut reason: Fault) -> Self {
+    pub(crate) fn at(pointer: &str, why: Why, mut reason: Fault) -> Self {
         reason.instance = Some(pointer.to_owned());
         Self { why, reason }
     }
@@ -95,7 +95,7 @@ impl Parking {
 
 /// What the port has of a call.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Called {
+pub(crate) enum Called {
     /// Nothing that counts: it may be sent.
     New,
     /// It was about to be sent, and nothing says what became of it: whoever goes on finds that out, and sends nothing before.
@@ -106,7 +106,7 @@ pub enum Called {
 
 impl Called {
     /// The answer, where it ended.
-    pub fn answer(self) -> Option<Answer> {
+    pub(crate) fn answer(self) -> Option<Answer> {
         match self {
             Self::Ended(answer) => Some(answer),
             Self::New | Self::Open(_) => None,
@@ -116,7 +116,7 @@ impl Called {
 
 /// That a call did nothing that counts. The same call may be made again, with a new intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotSent {
+pub(crate) struct NotSent {
     /// Why, in a few words.
     pub reason: String,
     /// Not before.
@@ -127,7 +127,7 @@ pub struct NotSent {
 
 /// A decision, to be kept.
 #[derive(Debug, Clone)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// What was decided: this is kept.
     pub events: Vec<Event>,
     /// The state after it, for what is kept beside it and can be made again from it: the run's summary, its place among
@@ -137,7 +137,7 @@ pub struct Decision {
 
 /// What a capability call answered, as the guest gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The hash of the guest's own request; a replay with another one is not the same program.
     pub hash: String,
     /// `chat.post-message`; empty when read back: the hash has it.
@@ -152,7 +152,7 @@ pub struct Answer {
 
 /// See [`Answer::how`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub(crate) enum How {
     /// Slack answered.
     Sent,
     /// Slack's answer was lost and the change was found by reading it back.
@@ -169,7 +169,7 @@ pub enum How {
 
 impl How {
     /// As kept.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Found => "found",
@@ -181,17 +181,17 @@ impl How {
     }
 
     /// Whether it is an earlier attempt's.
-    pub const fn is_reused(self) -> bool {
+    pub(crate) const fn is_reused(self) -> bool {
         matches!(self, Self::Reused | Self::ReusedHolds)
     }
 
     /// Whether perhaps nothing was changed.
-    pub const fn holds(self) -> bool {
+    pub(crate) const fn holds(self) -> bool {
         matches!(self, Self::Holds | Self::ReusedHolds)
     }
 
     /// From what was kept; none for a word of another version.
-    pub fn from_kept(text: &str) -> Option<Self> {
+    pub(crate) fn from_kept(text: &str) -> Option<Self> {
         let all = [Self::Sent, Self::Found, Self::Holds, Self::Denied, Self::Reused, Self::ReusedHolds];
         all.into_iter().find(|how| how.as_str() == text)
     }
@@ -201,7 +201,7 @@ impl How {
 /// forgets where its calls stand in the log, and never this: a retry, a person and a rollback ask for it later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Attempted {
+pub(crate) struct Attempted {
     /// A write was carried out, or answered from an earlier attempt that had carried it out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wrote: bool,
@@ -218,13 +218,13 @@ pub struct Attempted {
 
 impl Attempted {
     /// What a write that ended well adds.
-    pub const fn by_write(how: How) -> Self {
+    pub(crate) const fn by_write(how: How) -> Self {
         Self { wrote: true, reused: how.is_reused(), perhaps: how.holds(), repeated: false }
     }
 
     /// With what another record says.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         Self {
             wrote: self.wrote || other.wrote,
             reused: self.reused || other.reused,
@@ -280,7 +280,7 @@ impl From<store::Error> for Error {
 }
 
 /// A message to a run from outside it.
-pub struct Signal {
+pub(crate) struct Signal {
     /// What it says.
     pub cause: Cause,
     /// Told when the decision about it is durable, and whether there was anything to decide.
@@ -291,7 +291,7 @@ pub struct Signal {
 
 /// See [`Signal::settle`].
 #[derive(Debug, Clone)]
-pub struct Settle {
+pub(crate) struct Settle {
     /// The calls that are meant. Where there are some and none is in doubt any more, the message says nothing.
     pub calls: BTreeMap<CallKey, Word>,
     /// Who says so.
@@ -300,7 +300,7 @@ pub struct Settle {
 
 /// What a person says of a call in doubt.
 #[derive(Debug, Clone)]
-pub struct Word {
+pub(crate) struct Word {
     /// When that was sent of which it is said; what was sent again since is another matter.
     pub sent_at: Timestamp,
     /// What the action gets, if it was carried out; none: it was not.
@@ -309,7 +309,7 @@ pub struct Word {
 
 /// What [`Execution::signal`] answers.
 #[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
-pub enum Next {
+pub(crate) enum Next {
     /// A message.
     Signal(Signal),
     /// There is none, and the driver may go: the run is woken when there is one.
@@ -319,7 +319,7 @@ pub enum Next {
 }
 
 /// What a run asks of whatever carries it.
-pub trait Execution: Send + Sync + 'static {
+pub(crate) trait Execution: Send + Sync + 'static {
     /// The decision with this number, if one is kept.
     fn decision(&self, number: u64) -> impl Future<Output = Result<Option<Vec<Event>>, Error>> + Send;
 

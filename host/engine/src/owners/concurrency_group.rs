@@ -23,7 +23,7 @@ struct Member {
 }
 
 /// Something to tell a run.
-pub type Message = (RunId, Cause);
+pub(crate) type Message = (RunId, Cause);
 
 /// The order in which members asked. Those that were there when the process started asked before all others, in the order
 /// of their names, since runs are named by time.
@@ -46,7 +46,7 @@ struct Members {
 
 /// All groups.
 #[derive(Default)]
-pub struct Groups {
+pub(crate) struct Groups {
     all: Mutex<All>,
 }
 
@@ -64,22 +64,22 @@ impl Groups {
     }
 
     /// Puts a run back where it was when the process ended.
-    pub fn restore(&self, run: RunId, group: &Group, admitted: bool) {
+    pub(crate) fn restore(&self, run: RunId, group: &Group, admitted: bool) {
         self.lock().join(Turn::Restored(run), Member::of(run, group, admitted), &group.name);
     }
 
     /// What follows from everything that was put back.
-    pub fn restored(&self) -> Vec<Message> {
+    pub(crate) fn restored(&self) -> Vec<Message> {
         self.lock().groups.values_mut().flat_map(Members::settle).collect()
     }
 
     /// Whether one more run would be refused.
-    pub fn refuses(&self, group: &Group) -> bool {
+    pub(crate) fn refuses(&self, group: &Group) -> bool {
         group.when_full == WhenFull::Reject && self.lock().is_full(group)
     }
 
     /// A run asks for a place. Asking again is told again.
-    pub fn ask(&self, run: RunId, group: &Group) -> Vec<Message> {
+    pub(crate) fn ask(&self, run: RunId, group: &Group) -> Vec<Message> {
         let mut all = self.lock();
         if let Some(member) = all.member(run) {
             if member.admitted {
@@ -96,7 +96,7 @@ impl Groups {
     }
 
     /// A run has ended: whoever is next has its place.
-    pub fn leave(&self, run: RunId) -> Vec<Message> {
+    pub(crate) fn leave(&self, run: RunId) -> Vec<Message> {
         let mut all = self.lock();
         let Some((name, turn)) = all.runs.remove(&run) else { return Vec::new() };
         let Some(members) = all.groups.get_mut(&name) else { return Vec::new() };

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 /// Who holds a key: an attempt at an action. It may take a key that it holds. The next attempt waits for one that is being
 /// stopped as anybody does, and takes over from one that is parked and not gone on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The run.
     pub run: RunId,
     /// The execution.
@@ -57,7 +57,7 @@ impl Drop for Turn<'_> {
 
 /// All keys. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Keys {
+pub(crate) struct Keys {
     held: Arc<Mutex<BTreeMap<String, Held>>>,
 }
 
@@ -67,7 +67,7 @@ impl Keys {
     }
 
     /// Gives `key` to `owner` without asking: it had begun, and so held it, when the process ended.
-    pub fn restore(&self, key: &str, owner: Owner) {
+    pub(crate) fn restore(&self, key: &str, owner: Owner) {
         let mut all = self.lock();
         let owners = &mut all.entry(key.to_owned()).or_default().owners;
         if !owners.contains(&owner) {
@@ -76,7 +76,7 @@ impl Keys {
     }
 
     /// A run has ended, whatever its actions held.
-    pub fn release_all(&self, run: RunId) {
+    pub(crate) fn release_all(&self, run: RunId) {
         let held: Vec<(String, Owner)> = {
             let all = self.lock();
             let of_run = |held: &Held| held.owners.iter().filter(|o| o.run == run).cloned().collect::<Vec<_>>();
@@ -89,7 +89,7 @@ impl Keys {
 
     /// Waits in turn until `owner` holds `key`. Dropping the future gives up the turn, or the key if it was given and not
     /// taken yet.
-    pub async fn acquire(&self, key: &str, owner: &Owner) {
+    pub(crate) async fn acquire(&self, key: &str, owner: &Owner) {
         loop {
             let mut turn = {
                 let mut all = self.lock();
@@ -115,7 +115,7 @@ impl Keys {
     }
 
     /// `owner` keeps `key`, and does nothing until a person says so.
-    pub fn park(&self, key: &str, owner: &Owner) {
+    pub(crate) fn park(&self, key: &str, owner: &Owner) {
         if let Some(held) = self.lock().get_mut(key)
             && held.owners.contains(owner)
             && !held.parked.contains(owner)
@@ -131,14 +131,14 @@ impl Keys {
     }
 
     /// The run for which `owner` would have to wait.
-    pub fn held_by_another(&self, key: &str, owner: &Owner) -> Option<RunId> {
+    pub(crate) fn held_by_another(&self, key: &str, owner: &Owner) -> Option<RunId> {
         let all = self.lock();
         let owners = &all.get(key)?.owners;
         if owners.contains(owner) { None } else { owners.first().map(|other| other.run) }
     }
 
     /// `owner` lets go of `key`; the next who waits has it.
-    pub fn release(&self, key: &str, owner: &Owner) {
+    pub(crate) fn release(&self, key: &str, owner: &Owner) {
         let mut all = self.lock();
         let Some(held) = all.get_mut(key) else { return };
         let before = held.owners.len();

@@ -72,7 +72,7 @@ type Group = BTreeMap<Name, Slip>;
 
 /// Notices that were taken over. Their texts are in the store; what is in memory says what there is to tell, so that the
 /// store is read through once, at the start, however many there are.
-pub struct Notices {
+pub(crate) struct Notices {
     journal: Journal,
     index: Mutex<BTreeMap<Reason, Group>>,
     bell: tokio::sync::Notify,
@@ -84,7 +84,7 @@ fn key_of((run, number): Name) -> Key {
 
 impl Notices {
     /// Over a store.
-    pub fn new(journal: Journal) -> Self {
+    pub(crate) fn new(journal: Journal) -> Self {
         Self { journal, index: Mutex::default(), bell: tokio::sync::Notify::new() }
     }
 
@@ -115,7 +115,7 @@ impl Notices {
     ///
     /// One that is handed over `again` may be here already, and then stays as it is: it may be on its way. Or it was, and
     /// was told and forgotten: it is looked for before it is told.
-    pub async fn take(&self, run: RunId, notice: Notice, again: bool) -> Result<(), journal::Error> {
+    pub(crate) async fn take(&self, run: RunId, notice: Notice, again: bool) -> Result<(), journal::Error> {
         let key = key_of((run, notice.number));
         if again && crate::upkeep::sweep::readable(self.journal.get::<Kept>(&key))?.is_some() {
             return Ok(());

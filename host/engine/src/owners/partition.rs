@@ -19,7 +19,7 @@ use bellhop_clock::Clock;
 use bellhop_journal::{self as journal, Journal};
 
 /// See the module.
-pub struct Partition {
+pub(crate) struct Partition {
     /// The owner of exclusive keys.
     pub keys: exclusive::Keys,
     /// The owner of places in groups.
@@ -61,7 +61,7 @@ impl Partition {
     }
 
     /// Has runs told.
-    pub fn post(&self, messages: Vec<groups::Message>) {
+    pub(crate) fn post(&self, messages: Vec<groups::Message>) {
         for message in messages {
             // The engine has the other end as long as anything runs.
             let _gone = self.messages.send(message);

@@ -21,7 +21,7 @@ type Due = (Timestamp, RunId);
 
 /// The timers of all runs. Cheap to clone.
 #[derive(Clone)]
-pub struct Timers {
+pub(crate) struct Timers {
     inner: Arc<Inner>,
 }
 
@@ -84,7 +84,7 @@ impl Next {
 
 impl Timers {
     /// Reads the next timers.
-    pub fn read(journal: Journal, clock: Arc<dyn Clock>) -> Result<Self, journal::Error> {
+    pub(crate) fn read(journal: Journal, clock: Arc<dyn Clock>) -> Result<Self, journal::Error> {
         Self::read_few(journal, clock, IN_MEMORY_MAX)
     }
 
@@ -122,7 +122,7 @@ impl Timers {
     }
 
     /// A timer was written into the store.
-    pub fn set(&self, at: Timestamp, run: RunId) {
+    pub(crate) fn set(&self, at: Timestamp, run: RunId) {
         let mut next = self.lock();
         // One that was read and given out between being written and this call is not given a second time.
         if next.horizon.hides((at, run)) || next.is_given((at, run)) {
@@ -137,13 +137,13 @@ impl Timers {
     }
 
     /// A timer that was given out has yet to come, because the clock was set back since: it is given again.
-    pub fn set_again(&self, at: Timestamp, run: RunId) {
+    pub(crate) fn set_again(&self, at: Timestamp, run: RunId) {
         self.clear(at, run);
         self.set(at, run);
     }
 
     /// A timer was taken out of the store.
-    pub fn clear(&self, at: Timestamp, run: RunId) {
+    pub(crate) fn clear(&self, at: Timestamp, run: RunId) {
         let mut next = self.lock();
         next.due.remove(&(at, run));
         if next.is_given((at, run)) {
@@ -153,7 +153,7 @@ impl Timers {
 
     /// A run has ended, and its timer was left in the store by one who could not read the run: it is removed. Without a
     /// timer that was given out, nothing is done.
-    pub fn dismiss(&self, run: RunId) -> Result<(), journal::Error> {
+    pub(crate) fn dismiss(&self, run: RunId) -> Result<(), journal::Error> {
         let Some(at) = self.lock().given.remove(&run) else { return Ok(()) };
         let mut write = Write::new();
         write.delete(&key::timer(at, run, 0));
@@ -162,7 +162,7 @@ impl Timers {
 
     /// Waits for the next run that is due. Each timer is given once for each time that it was set; if the run does not
     /// take it out of the store, it is given again after the next start.
-    pub async fn due(&self) -> Result<RunId, journal::Error> {
+    pub(crate) async fn due(&self) -> Result<RunId, journal::Error> {
         loop {
             let now = self.inner.clock.now();
             let earliest = {

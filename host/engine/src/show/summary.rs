@@ -11,7 +11,7 @@ use bellhop_journal::{self as journal, Content, Summary, Write};
 /// What a trigger's idempotency key is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// SHA-256 of the body.
     pub body: bellhop_core::digest::Digest,
     /// The run that it started.
@@ -22,18 +22,18 @@ pub struct Bound {
 }
 
 /// A definition's own key as a key of triggers: none that a caller can send.
-pub fn own_name(key: &str) -> String {
+pub(crate) fn own_name(key: &str) -> String {
     format!("\0{key}")
 }
 
 /// The keys that are bound to a run with this summary.
-pub fn bindings(summary: &Summary) -> impl Iterator<Item = Key> {
+pub(crate) fn bindings(summary: &Summary) -> impl Iterator<Item = Key> {
     let names = summary.idempotency_key.clone().into_iter().chain(summary.own_key.as_deref().map(own_name));
     names.map(|name| key::idempotency(&summary.namespace, &summary.name, &name))
 }
 
 /// The summary after `state`. What is sensitive is not in it: lists are read by many.
-pub fn after(
+pub(crate) fn after(
     before: &Summary,
     state: &State,
     now: Timestamp,
@@ -67,7 +67,7 @@ pub fn after(
 }
 
 /// A run has ended: its keys may go some time after.
-pub fn bind_until(
+pub(crate) fn bind_until(
     write: &mut Write,
     summary: &Summary,
     ended_at: Timestamp,

@@ -25,7 +25,7 @@ impl Local {
     }
 
     /// With the next decision the run depends on this, and the workflow's version is the one there.
-    pub fn pins_next(&self, pins: &Pins) -> Result<(), Error> {
+    pub(crate) fn pins_next(&self, pins: &Pins) -> Result<(), Error> {
         let json = Journal::json(pins)?;
         let mut log = self.log();
         log.summary.version.clone_from(&pins.version);

@@ -125,7 +125,7 @@ impl Local {
     }
 
     /// Writes the run's summary as `state` has it, whatever was written before.
-    pub fn refresh(&self, state: &State) -> Result<(), Error> {
+    pub(crate) fn refresh(&self, state: &State) -> Result<(), Error> {
         let mut log = self.log();
         let mut write = Write::new();
         let now = self.clock.now();

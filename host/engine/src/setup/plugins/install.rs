@@ -37,7 +37,7 @@ pub enum Replace {
 }
 
 /// Tells the workflows that mean another plugin after a change than before it.
-pub type Means<'a> = &'a (dyn Fn(&Known, &Known) -> Result<Uses, journal::Error> + Send + Sync);
+pub(crate) type Means<'a> = &'a (dyn Fn(&Known, &Known) -> Result<Uses, journal::Error> + Send + Sync);
 
 /// A plugin that is to be installed.
 pub struct Order<'a> {
