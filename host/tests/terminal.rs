@@ -117,7 +117,7 @@ const KINDS: [&str; 40] = [
 
 /// The kinds in the source that makes them: texts with a dot, and what stands where a kind is given.
 fn made() -> BTreeSet<&'static str> {
-    let source = include_str!("../src/engine/timeline.rs");
+    let source = include_str!("../engine/src/show/timeline.rs");
     let is_word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '-');
     let literal = |(at, _): (usize, &str)| {
         let text = source[at + 1..].split('"').next().filter(|text| is_word(text))?;

@@ -45,7 +45,6 @@ macro_rules! kinds {
             pub const $name: Kind = Kind { code: $code, status: $status, title: $title, remedy: $remedy };
         )*
         /// Every kind, in the order of the table.
-        #[cfg(test)]
         pub const ALL: &[Kind] = &[$($name),*];
     };
 }

@@ -149,6 +149,7 @@ pub struct Gateway {
     connections: RwLock<BTreeMap<String, Arc<Connected>>>,
     /// Where it is kept how long Slack wants to be left alone.
     journal: Option<Journal>,
+    /// The way that a simulated world has instead.
     #[cfg(test)]
     pub way: Option<Arc<dyn Way>>,
 }

@@ -49,7 +49,6 @@ pub enum CompileMode {
         program: PathBuf,
     },
     /// In this process, without limits: tests have no program of their own to start.
-    #[cfg(test)]
     InProcess,
 }
 
@@ -163,7 +162,6 @@ impl Inner {
         let artefact = self.aside()?;
         match &self.mode {
             CompileMode::Child { program } => self.compile_in_child(program, bytes, artefact.path(), cpu_s_max).await?,
-            #[cfg(test)]
             CompileMode::InProcess => {
                 let code = self.engine.precompile_component(bytes).map_err(|e| refused(&format!("{e:#}")))?;
                 fs::write(artefact.path(), code).map_err(|e| self.io(&e))?;

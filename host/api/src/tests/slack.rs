@@ -2,13 +2,11 @@
 
 use super::*;
 use bellhop_engine::gateway::Connected;
-use bellhop_toolchain as toolchain;
 
 async fn plugin() -> Vec<u8> {
     static BUILT: OnceCell<Vec<u8>> = OnceCell::const_new();
     BUILT
         .get_or_init(|| async {
-            let (sandbox, _) = held().await;
             let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../plugins/slack");
             bellhop_toolchain::build(&folder, &bellhop_toolchain::Options::default()).expect("the plugin builds")
         })

@@ -100,7 +100,7 @@ impl Local {
 
     /// As [`Self::read`], without regard to snapshots.
     #[cfg(test)]
-    pub fn read_whole(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+    pub(crate) fn read_whole(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
         let log::Read { log, state, decisions } =
             Log::read_whole(&opening.journal, opening.run, opening.summary.clone(), facts)?;
         Ok(Read { port: Self::with(opening, log), state, decisions })

@@ -19,7 +19,7 @@ use bellhop_journal::{self as journal, store};
 
 pub(crate) mod local;
 #[cfg(test)]
-pub mod replay;
+pub(crate) mod replay;
 
 /// An action asked to be called again with a state; what it did before is behind it.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,7 +17,7 @@ use super::{
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Line {
+pub(crate) enum Line {
     /// The n-th decision.
     Decision(u64, Vec<Event>),
     /// The end of a slice.
@@ -32,7 +32,7 @@ pub enum Line {
 
 /// Where a process dies: with the line that would be the n-th, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Death {
+pub(crate) struct Death {
     /// Which.
     pub line: usize,
     /// Whether that line is kept.
@@ -46,7 +46,7 @@ struct Book {
 }
 
 /// The port over such a log.
-pub struct Replay {
+pub(crate) struct Replay {
     book: Mutex<Book>,
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
     now: Mutex<Timestamp>,
@@ -58,7 +58,7 @@ pub struct Replay {
 
 impl Replay {
     /// Over the lines of an earlier life.
-    pub fn over(lines: Vec<Line>, now: Timestamp) -> (Self, mpsc::UnboundedSender<Signal>) {
+    pub(crate) fn over(lines: Vec<Line>, now: Timestamp) -> (Self, mpsc::UnboundedSender<Signal>) {
         let (sender, inbox) = mpsc::unbounded_channel();
         let replay = Self {
             book: Mutex::new(Book { lines, timer: None }),
@@ -71,17 +71,17 @@ impl Replay {
     }
 
     /// The same, with a time that passes by itself.
-    pub fn by(self, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn by(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
     /// The log as it stands.
-    pub fn lines(&self) -> Vec<Line> {
+    pub(crate) fn lines(&self) -> Vec<Line> {
         self.book().lines.clone()
     }
 
     /// From there on nothing is given any more.
-    pub fn die_at(&self, death: Death) {
+    pub(crate) fn die_at(&self, death: Death) {
         *self.death.lock().unwrap_or_else(PoisonError::into_inner) = Some(death);
     }
 

@@ -126,7 +126,7 @@ impl Keys {
 
     /// How many wait for a key.
     #[cfg(test)]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.lock().values().map(|held| held.queue.len()).sum()
     }
 

@@ -194,7 +194,7 @@ impl Timers {
 
     /// Timers in memory: those to be given out, and those that were and are still in the store.
     #[cfg(test)]
-    pub fn in_memory(&self) -> (usize, usize) {
+    pub(crate) fn in_memory(&self) -> (usize, usize) {
         let next = self.lock();
         (next.due.len(), next.given.len())
     }

@@ -23,7 +23,6 @@ use bellhop_journal::store::Store;
 use bellhop_limits::Limits;
 use bellhop_sandbox::expression::{Budget, Expressions};
 use bellhop_sandbox::{self as sandbox, CompileMode, Sandbox};
-use bellhop_toolchain as toolchain;
 
 mod carried;
 mod contract;

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use super::{image, noise, put, wait};
 use crate::sled::{Asked, OpenError, Options, Sled};
 use crate::store::{Batch, Error, Room, Store};
-use crate::{self, Entry, Journal, Json, Write};
+use crate::{Entry, Journal, Json, Write};
 
 /// A store on a disk of which a test says what is free.
 fn on(dir: &Path, free: &Arc<AtomicU64>) -> Sled {
@@ -44,7 +44,7 @@ fn a_full_disk_lets_nothing_begin_and_remembers_whom_a_person_gave_an_order() {
 
     free.store(30 << 20, Ordering::SeqCst);
     let refused = journal.append(new, &mut 0, &[accepted], Write::new()).unwrap_err();
-    assert!(matches!(&refused, journal::Error::Store(Error::NoRoom { .. })), "{refused:?}");
+    assert!(matches!(&refused, crate::Error::Store(Error::NoRoom { .. })), "{refused:?}");
     assert_eq!(journal.room().unwrap_err(), refused);
     assert_eq!(journal.entries(new, 0, 1).unwrap(), []);
     // What is open goes on.
