@@ -117,7 +117,7 @@ const AFFAIRS: &[(&str, &[&str])] = &[
     ("wasmtime", &["bellhop-sandbox"]),
     ("wasmparser", &["bellhop-sandbox"]),
     ("wit-component", &["bellhop-sandbox", "bellhop-toolchain"]),
-    ("axum", &["bellhop-api", "bellhop-simulator"]),
+    ("axum", &["bellhop-api"]),
     ("reqwest", &["bellhop", "bellhop-slack"]),
     ("clap", &["bellhop"]),
 ];

@@ -14,7 +14,7 @@ use bellhop_core::id::RunId;
 
 use super::problem::{self, Problem};
 use super::request::Request;
-use super::{App, answer, pages};
+use super::{App, answer, pages, work};
 use bellhop_clock::Sleep;
 use bellhop_engine::show::following::Follower;
 use bellhop_engine::show::timeline::Public;
@@ -49,7 +49,7 @@ pub(super) async fn events(request: Request) -> Result<Response, Problem> {
     }
     let mut stream = Stream::new(app, run, follower);
     stream.read().await?;
-    if stream.queue.is_empty() && stream.follower.is_over() {
+    if stream.queue.is_empty() && stream.is_over() {
         // Everything was seen: a browser that gets this does not come back.
         return Ok(answer::empty(StatusCode::NO_CONTENT));
     }
@@ -65,26 +65,46 @@ pub(super) async fn events(request: Request) -> Result<Response, Problem> {
 async fn page(app: &Arc<App>, mut follower: Follower, limit: usize) -> Result<Response, Problem> {
     let mut room = pages::Room::of(limit, app.engine.services.limits.list_bytes_max);
     let (mut last, mut more) = (None::<u64>, false);
-    while !more && let Some(events) = app.engine.next_events(&mut follower, RECORDS_AT_ONCE).await? {
-        for event in events {
+    while !more {
+        let read = next(app, follower, |event| Ok((event.id, pages::shown(event)?))).await?;
+        follower = read.0;
+        let Some(events) = read.1 else { break };
+        for (id, shown) in events {
             if room.is_full() {
                 more = true;
                 break;
             }
-            room.take(pages::shown(&event)?);
-            last = Some(event.id);
+            room.take(shown);
+            last = Some(id);
         }
     }
+    app.engine.services.what_was_read_is_durable().await?;
     // Here the cursor is the number of the last event, as `Last-Event-ID` is: `?after=` takes it.
     let next = last.filter(|_| more).map(|id| id.to_string());
     answer::json(StatusCode::OK, &serde_json::json!({ "result": room.into_items(), "next_cursor": next }))
+}
+
+/// What the next records of a reader have, each event made into what is sent of it; none when the log has no more for now.
+async fn next<T: Send + 'static>(
+    app: &Arc<App>,
+    mut follower: Follower,
+    made: fn(&Public) -> Result<T, Problem>,
+) -> Result<(Follower, Option<Vec<T>>), Problem> {
+    let engine = app.engine.clone();
+    work::reading(app, move || {
+        let events = engine.next_events(&mut follower, RECORDS_AT_ONCE)?;
+        let events = events.map(|events| events.iter().map(made).collect::<Result<Vec<T>, Problem>>());
+        Ok((follower, events.transpose()?))
+    })
+    .await
 }
 
 /// One reader.
 struct Stream {
     app: Arc<App>,
     run: RunId,
-    follower: Follower,
+    /// None while it is being read for.
+    follower: Option<Follower>,
     queue: VecDeque<Bytes>,
     /// Whether it has had everything once. Before, it is behind because it came late; afterwards, because it is slow.
     caught_up: bool,
@@ -104,21 +124,37 @@ impl Stream {
         app.counters.streams.fetch_add(1, Ordering::Relaxed);
         let heartbeat = app.engine.services.clock.sleep(HEARTBEAT);
         let stopping = app.stopping.subscribe();
+        let follower = Some(follower);
         Self { app, run, follower, queue: VecDeque::new(), caught_up: false, cut_off: false, heartbeat, stopping }
     }
 
     /// Takes what is there into the queue; nothing, when nothing is there.
     async fn read(&mut self) -> Result<(), Problem> {
-        while self.queue.is_empty() {
-            let Some(events) = self.app.engine.next_events(&mut self.follower, RECORDS_AT_ONCE).await? else {
+        while self.queue.is_empty()
+            && let Some(follower) = self.follower.take()
+        {
+            let (follower, events) = next(&self.app, follower, written).await?;
+            self.follower = Some(follower);
+            self.app.engine.services.what_was_read_is_durable().await?;
+            let Some(events) = events else {
                 self.caught_up = true;
                 break;
             };
-            for event in events {
-                self.queue.push_back(written(&event)?);
-            }
+            self.queue.extend(events);
         }
         Ok(())
+    }
+
+    /// Whether everything was read: there is nothing to come.
+    fn is_over(&self) -> bool {
+        self.follower.as_ref().is_none_or(Follower::is_over)
+    }
+
+    /// Whether more is in the log than a reader may be behind.
+    fn is_too_slow(&self) -> bool {
+        let behind_max = self.app.engine.services.limits.sse_queue_max;
+        let is_behind = |follower| self.app.engine.is_behind(follower, behind_max).unwrap_or(false);
+        self.caught_up && self.follower.as_ref().is_some_and(is_behind)
     }
 
     async fn next(&mut self) -> Option<Bytes> {
@@ -126,11 +162,10 @@ impl Stream {
             if let Some(chunk) = self.queue.pop_front() {
                 return Some(chunk);
             }
-            if self.follower.is_over() || self.cut_off {
+            if self.is_over() || self.cut_off {
                 return None;
             }
-            let behind_max = self.app.engine.services.limits.sse_queue_max;
-            if self.caught_up && self.app.engine.is_behind(&self.follower, behind_max).unwrap_or(false) {
+            if self.is_too_slow() {
                 // A browser comes back by itself, with the number of the last event that it has seen.
                 tracing::warn!(run = %self.run, code = "reader-too-slow", "a reader of events is cut off");
                 self.cut_off = true;
@@ -143,7 +178,7 @@ impl Stream {
                 tracing::warn!(code = problem.kind().code, "a stream of events ends early");
                 return None;
             }
-            if !self.queue.is_empty() || self.follower.is_over() {
+            if !self.queue.is_empty() || self.is_over() {
                 continue;
             }
             let clock = &self.app.engine.services.clock;

@@ -55,6 +55,8 @@ pub struct App {
     stopping: watch::Sender<bool>,
     /// Places for work that computes for longer than a request may hold up others.
     heavy: Arc<Semaphore>,
+    /// The same for whoever reads many or large records.
+    reading: Arc<Semaphore>,
     counters: Counters,
 }
 
@@ -71,6 +73,8 @@ struct Counters {
 
 /// Definitions that are read and judged at once. Each keeps a thread busy; further ones wait.
 const HEAVY_MAX: usize = 2;
+/// Readers of records that are read for at once, likewise. One reads some records and lets others have a turn.
+const READING_MAX: usize = 2;
 
 impl App {
     fn new(engine: Arc<Engine>) -> Arc<Self> {
@@ -78,6 +82,7 @@ impl App {
             engine,
             stopping: watch::channel(false).0,
             heavy: Arc::new(Semaphore::new(HEAVY_MAX)),
+            reading: Arc::new(Semaphore::new(READING_MAX)),
             counters: Counters::default(),
         })
     }

@@ -101,7 +101,7 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
     // Here, where it ends when the client goes, and not on one of the few threads for what computes.
     app.engine.services.plugins.compile(inspection, &bytes).await?;
     // Reading 18 MB of a component takes a while in which this thread could answer others.
-    let body = work::heavy_until(&request.app, async move {
+    let put = Box::pin(async move {
         let services = &app.engine.services;
         let (rules, connections) = (&services.gateway.rules, connections(&app));
         let order = Order {
@@ -126,8 +126,8 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
         body["workflows_more"] = json!(done.callers.workflows_more);
         body["diagnostics"] = json!(done.warnings);
         Ok(body)
-    })
-    .await?;
+    });
+    let body = work::heavy_until(&request.app, put).await?;
     answer::json(StatusCode::CREATED, &body)
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::App;
 use super::problem::Problem;
 use bellhop_engine::Engine;
@@ -40,7 +42,23 @@ pub(super) async fn heavy<T: Send + 'static>(
     app: &Arc<App>,
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let place = app.heavy.clone().acquire_owned().await.map_err(|error| Problem::internal(&error))?;
+    apart(&app.heavy, work).await
+}
+
+/// Reads records on a thread of its own, one of a few that are there for this: one record can have megabytes.
+pub(super) async fn reading<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    apart(&app.reading, work).await
+}
+
+/// Computes on a thread of its own as soon as there is a place.
+async fn apart<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let place = places.clone().acquire_owned().await.map_err(|error| Problem::internal(&error))?;
     let span = tracing::Span::current();
     let ended = tokio::task::spawn_blocking(move || {
         let result = span.in_scope(work);

@@ -55,7 +55,7 @@ impl Journal {
     /// # Errors
     /// The store failed.
     pub fn look_through(&self) -> Result<(), Error> {
-        const SPACES: [Space; 11] = [
+        const SPACES: [Space; 12] = [
             Space::Workflow,
             Space::WorkflowCurrent,
             Space::Bindings,
@@ -66,6 +66,7 @@ impl Journal {
             Space::Grant,
             Space::Token,
             Space::Limiter,
+            Space::Notice,
             Space::Host,
         ];
         for space in SPACES {

@@ -1,6 +1,6 @@
 //! Typed records over a store.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -307,11 +307,11 @@ impl Journal {
         last: Option<(Timestamp, RunId)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, RunId)>, Error> {
-        let mut earliest = BTreeSet::new();
+        let mut earliest: Vec<(Timestamp, RunId)> = Vec::new();
         for partition in self.partitions(Space::Timer) {
             // Those that are later than the last that there is room for need not be read.
             let until = if earliest.len() < limit { None } else { earliest.last() };
-            let until = until.map_or(Timestamp::from_millis(u64::MAX), |(at, _): &(Timestamp, RunId)| *at);
+            let until = until.map_or(Timestamp::from_millis(u64::MAX), |(at, _)| *at);
             let range = key::timers(partition?, last, until);
             earliest.extend(self.collect(&range, limit, |key, _| {
                 let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
@@ -319,11 +319,10 @@ impl Journal {
                 let (_, at, run) = timer.ok_or_else(|| bad_key(key))?;
                 Ok((Timestamp::from_millis(at), run))
             })?);
-            while earliest.len() > limit {
-                earliest.pop_last();
-            }
+            earliest.sort_unstable();
+            earliest.truncate(limit);
         }
-        Ok(earliest.into_iter().collect())
+        Ok(earliest)
     }
 
     /// One page of the runs that began at or before `from` (of all without it), newest first. A summary that cannot be

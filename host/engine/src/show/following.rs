@@ -66,8 +66,10 @@ impl Engine {
         }
     }
 
-    /// The events of the next records, at most `records_max` of them, all durable; none when the log has no more for now.
-    pub async fn next_events(
+    /// The events of the next records, at most `records_max` of them; none when the log has no more for now. A record may
+    /// have megabytes, so this is for a thread that nobody else waits for. Before anything of it leaves,
+    /// [`Services::what_was_read_is_durable`](crate::Services::what_was_read_is_durable) has to be waited for.
+    pub fn next_events(
         &self,
         follower: &mut Follower,
         records_max: usize,
@@ -86,7 +88,6 @@ impl Engine {
                 }
             }
         }
-        self.services.what_was_read_is_durable().await?;
         Ok(Some(found))
     }
 
@@ -102,10 +103,11 @@ impl Engine {
         let Some(mut follower) = self.follow(run, after)? else { return Ok(None) };
         let mut found = Vec::new();
         while found.len() < limit
-            && let Some(events) = self.next_events(&mut follower, 1_000).await?
+            && let Some(events) = self.next_events(&mut follower, 1_000)?
         {
             found.extend(events);
         }
+        self.services.what_was_read_is_durable().await?;
         Ok(Some(found))
     }
 }

@@ -65,7 +65,7 @@ impl Services {
     ///
     /// # Errors
     /// [`store::Error::NoRoom`]: that has to wait until the disk has room, which nobody can say when it is.
-    pub(crate) async fn what_was_read_is_durable(&self) -> Result<(), journal::Error> {
+    pub async fn what_was_read_is_durable(&self) -> Result<(), journal::Error> {
         // Taken after the read: what was read was accepted by now.
         let mut durable = self.journal.durable(self.journal.tip());
         loop {

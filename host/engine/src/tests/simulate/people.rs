@@ -124,7 +124,10 @@ pub(super) async fn follow(story: Arc<Story>, process: Process) {
                 followers.insert(run, follower);
             }
             let Some(follower) = followers.get_mut(&run) else { continue };
-            while let Ok(Some(events)) = engine.next_events(follower, 50).await {
+            while let Ok(Some(events)) = engine.next_events(follower, 50) {
+                if engine.services.what_was_read_is_durable().await.is_err() {
+                    break;
+                }
                 if store.is_dead() {
                     return;
                 }
