@@ -7,6 +7,7 @@ CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BELLHOP := $(TARGET)/debug/bellhop
 BELLHOP_RELEASE := $(TARGET)/release/bellhop
+RELEASE := --release --package bellhop --features bellhop/jemalloc
 SLACK := target/plugins/slack.wasm
 
 # How much `make faults` does: quick, full, or all, which plays those pairs of points one by one, too, that are the same
@@ -61,7 +62,7 @@ mutants: setup
 # The harness is a test; what it drives is the release build. CASE=NAME plays one case, SEED=N the generated ones of that
 # seed, CASES=N so many of them.
 hostile: setup
-	$(CARGO) build --quiet --release -p bellhop
+	$(CARGO) build --quiet $(RELEASE)
 	$(CARGO) test --quiet -p bellhop --test hostile -- full --program $(BELLHOP_RELEASE) \
 	  $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)')
 
@@ -75,11 +76,11 @@ simulate: setup
 # ONLY=ROW,ROW measures only these.
 bench: setup
 	$(if $(BEFORE),CARGO='$(CARGO)' .ci/before '$(BEFORE)')
-	$(CARGO) build --release -p bellhop
+	$(CARGO) build $(RELEASE)
 	$(BELLHOP_RELEASE) plugin build plugins/slack --out $(SLACK)
 	$(BELLHOP_RELEASE) bench $(if $(BEFORE),--before target/before/bellhop) $(if $(ONLY),--only $(ONLY))
 
 peers: setup
-	$(CARGO) build --release -p bellhop
+	$(CARGO) build $(RELEASE)
 	$(BELLHOP_RELEASE) plugin build plugins/slack --out $(SLACK)
 	CARGO='$(CARGO)' .ci/peers $(BELLHOP_RELEASE) $(SLACK)

@@ -7,6 +7,7 @@ mod serve;
 use bellhop_sandbox as sandbox;
 
 /// A fifth of a run's time went to the system's allocator; `host/docs/decisions.md` has the figures.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

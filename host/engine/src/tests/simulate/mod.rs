@@ -29,7 +29,7 @@ use story::Story;
 use world::{Counts, World};
 
 /// Worlds in the ordinary tests.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 /// Lives of one world; it has fewer deaths than that.
 const LIVES_MAX: u32 = 12;
 
