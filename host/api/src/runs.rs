@@ -19,7 +19,7 @@ use super::request::Request;
 use super::{App, answer, definitions, pages};
 use bellhop_engine::Engine;
 use bellhop_engine::accept::trigger::Refused;
-use bellhop_engine::operate::open::Open;
+use bellhop_engine::execution::open::Open;
 use bellhop_engine::operate::reopen::RedefineError;
 use bellhop_engine::operate::resolve::{ResolveError, Settled};
 use bellhop_engine::show::views::RunView;

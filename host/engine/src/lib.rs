@@ -15,15 +15,19 @@ pub mod accept;
 mod call;
 pub mod drive;
 pub mod entropy;
-mod execution;
+pub mod execution;
 pub mod gateway;
+mod notices;
 pub mod operate;
 mod owners;
+mod partition;
 mod parts;
+mod pins;
 pub mod setup;
 pub mod show;
 mod turns;
 mod upkeep;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +40,7 @@ use bellhop_sandbox::{self as sandbox, Sandbox};
 
 use crate::accept::blocked;
 use crate::drive::{deciding, evaluating, runs};
-use crate::owners::{concurrency_group, partition};
+use crate::owners::concurrency_group;
 use crate::setup::{connections, definitions, plugins, tokens};
 
 /// Until timers that could not be read are tried again.

@@ -81,6 +81,14 @@ pub fn damaged_is_none<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, E
     }
 }
 
+/// What nobody can read, because it is damaged or a newer program's, is as good as not there, for whoever removes it.
+pub fn readable<T>(read: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(Error::Record(_) | Error::Damaged { .. }) => Ok(None),
+        other => other,
+    }
+}
+
 /// What one page of a list has, and where it goes on: for a client that is shown a cursor. Whoever wants all has
 /// [`Journal::list`].
 #[derive(Debug, Clone, PartialEq)]

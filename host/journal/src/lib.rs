@@ -44,7 +44,7 @@ impl Tries {
 }
 
 pub use entry::{Answer, Content, Entry, Resolution};
-pub use journal::{Error, Journal, damaged_is_none};
+pub use journal::{Error, Journal, damaged_is_none, readable};
 pub use json::Json;
 pub use store::{Store, Ticket};
 pub use summary::{Aftermath, Open, Place, Snapshot, Summary};

@@ -9,7 +9,8 @@ use super::{
     GRANT_INVALID, PLUGIN_IN_USE, PLUGIN_PUBLISHER_DIFFERS, PLUGIN_REFUSED, PLUGIN_REPLACES, PLUGIN_UNKNOWN, Problem,
     UNAVAILABLE, VERSION_IMMUTABLE, VERSION_UNKNOWN,
 };
-use bellhop_engine::setup::plugins::{GrantError, InstallError, RemoveError};
+use bellhop_engine::operate::remove_plugin::RemoveError;
+use bellhop_engine::setup::plugins::{GrantError, InstallError};
 
 impl From<InstallError> for Problem {
     fn from(error: InstallError) -> Self {

@@ -15,11 +15,12 @@ use bellhop_core::run::{Cause, State, Status};
 use serde_json::Value;
 
 use crate::Engine;
-use crate::accept::trigger::{PinnedAction, Pins, Refused, Trigger, tenants};
-use crate::call::Granted;
+use crate::accept::trigger::{Refused, Trigger};
 use crate::drive::evaluating::beside;
 use crate::drive::runs::{LoadError, Loaded};
 use crate::execution::{Decision, Execution as _};
+use crate::pins::Granted;
+use crate::pins::{PinnedAction, Pins, tenants};
 use crate::setup::definitions::Definition;
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{Entry, Write};

@@ -19,12 +19,12 @@ use crate::Engine;
 use crate::accept::blocked::Pinned;
 use crate::accept::idempotency::Once;
 use crate::accept::lacking;
-use crate::call::Granted;
 use crate::drive::admission::Place;
 use crate::drive::runs::Begun;
 use crate::execution::Signal;
+use crate::execution::summary;
+use crate::pins::{Granted, Pins, tenants};
 use crate::setup::definitions::{Definition, Definitions};
-use crate::show::summary;
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Content, Entry, Journal, Open, Summary, Write, key};
 
@@ -133,69 +133,6 @@ pub enum Refused {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] journal::Error),
-}
-
-/// An action as pinned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PinnedAction {
-    pub(crate) written: ActionReference,
-    pub(crate) resolved: ActionReference,
-    pub(crate) plugin: Digest,
-    pub(crate) grants: Digest,
-}
-
-/// What `Accepted` holds: everything that the run depends on, by digest where it is large.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Pins {
-    pub(crate) run: RunId,
-    pub(crate) workflow: WorkflowName,
-    pub(crate) version: String,
-    pub(crate) definition: Digest,
-    pub(crate) file: String,
-    pub(crate) input: Content,
-    pub(crate) connections: BTreeMap<String, Connection>,
-    /// Where connections led, by name: those of `connections`, and those of before the run went on on another definition.
-    /// Of a run that cannot begin, all that there were.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) tenants: BTreeMap<String, Tenant>,
-    pub(crate) chosen: BTreeMap<String, String>,
-    pub(crate) actions: Vec<PinnedAction>,
-    pub(crate) tables: BTreeMap<String, Digest>,
-    pub(crate) host: String,
-    pub(crate) evaluator: Digest,
-    pub(crate) accepted_at: Timestamp,
-    /// Preflight refused the run: what else is pinned stands in the decision that lets it begin.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) blocked: bool,
-    /// The trigger's labels and idempotency key, from which lists can be made again.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) labels: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) idempotency_key: Option<String>,
-    /// The trigger's connections, while the run is blocked.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) asked: BTreeMap<String, String>,
-    /// Who asked for the run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) by: Option<String>,
-}
-
-impl Pins {
-    /// Where each connection led that the run may use, by name. Records of before that was kept have it in `connections`.
-    pub(crate) fn led(&self) -> BTreeMap<String, Tenant> {
-        let mut led = self.tenants.clone();
-        for (name, tenant) in tenants(self.connections.values()) {
-            led.entry(name).or_insert(tenant);
-        }
-        led
-    }
-}
-
-/// Where connections lead, by name, as far as that is known.
-pub(crate) fn tenants<'c>(connections: impl Iterator<Item = &'c Connection>) -> BTreeMap<String, Tenant> {
-    connections.filter_map(|connection| Some((connection.name.clone(), connection.tenant()?))).collect()
 }
 
 /// The partition of a new run: that of the organisation which its first connection leads to, or where there is none, that

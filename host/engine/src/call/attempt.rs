@@ -20,11 +20,11 @@ use super::keys::keys_of;
 use super::names::{self, Unresolved};
 use super::scope::{Scope, Stopped};
 use super::stage::{Keys, Left, Met, Stage, Then};
-use crate::drive::driver::{CallEnd, Wish};
-use crate::drive::waiting::{Entering, Place, Progress, Turn, Wait, Wanted};
+use crate::execution::invoker::{CallEnd, Wish};
 use crate::execution::{Execution, Slice};
 use crate::owners::keyed_lock::Owner;
 use crate::setup::plugins::Guest;
+use crate::waiting::{Entering, Place, Progress, Turn, Wait, Wanted};
 use bellhop_sandbox as sandbox;
 
 /// One attempt at one execution of an action, in this life of the driver. Everything that it learns is its own: nobody

@@ -14,10 +14,10 @@ use tracing::Instrument as _;
 use super::attempt::Attempt;
 use super::scope::Scope;
 use crate::Services;
-use crate::drive::driver::{CallEnd, CallFuture, Invoker, Wish};
-use crate::drive::waiting::Activity;
+use crate::execution::invoker::{CallEnd, CallFuture, Invoker, Wish};
 use crate::execution::{self, Execution, Parking};
 use crate::gateway::Connected;
+use crate::waiting::Activity;
 
 /// Starts a run's actions.
 pub(crate) struct Caller<E> {
@@ -32,9 +32,6 @@ pub(crate) struct Caller<E> {
     /// How many of its actions wait.
     pub activity: Arc<Activity>,
 }
-
-/// What the plugins of a run's actions were granted when it was accepted.
-pub(crate) type Granted = BTreeMap<ActionReference, Arc<[Grant]>>;
 
 impl<E: Execution> Invoker for Caller<E> {
     fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {

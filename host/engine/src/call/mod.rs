@@ -27,7 +27,7 @@ mod slices;
 mod stage;
 mod stamp;
 
-pub(crate) use caller::{Caller, Granted};
+pub(crate) use caller::Caller;
 pub(super) use keys::keys_held;
 pub(crate) use known::Known;
 pub(crate) use names::Named;

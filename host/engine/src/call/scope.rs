@@ -12,10 +12,10 @@ use bellhop_core::run::{Action, ExecutionKey, Why};
 use tokio::sync::watch;
 
 use crate::Services;
-use crate::drive::driver::Wish;
-use crate::drive::waiting::Activity;
+use crate::execution::invoker::Wish;
 use crate::execution::{self, Answer, CallKey, Called, Execution, Intent, Parking};
 use crate::gateway::Connected;
+use crate::waiting::Activity;
 
 /// See the module.
 pub(super) struct Scope<E> {

@@ -21,10 +21,10 @@ use super::request::Request;
 use super::resolve::Sent;
 use super::scope::{Scope, Stopped};
 use super::stamp::{sends_again, stamp};
-use crate::drive::driver::Wish;
-use crate::drive::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
+use crate::execution::invoker::Wish;
 use crate::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent, Parking};
 use crate::gateway::SlackClock;
+use crate::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
 
 /// The wait after a call's first failure; see [`Backoff`].
 const BACKOFF_FIRST_MS: u64 = 500;

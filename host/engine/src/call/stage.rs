@@ -4,8 +4,8 @@ use bellhop_core::fault::Fault;
 use bellhop_core::run::{Returned, Why};
 
 use super::scope::Stopped;
-use crate::drive::driver::{CallEnd, Wish};
 use crate::execution::Parking;
+use crate::execution::invoker::{CallEnd, Wish};
 use bellhop_sandbox::Trap;
 
 /// A trap for computing too long can be the machine's fault: so many times in all, then a person looks.

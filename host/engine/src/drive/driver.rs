@@ -6,63 +6,16 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Group, Notice, Returned, State};
+use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Notice, State};
 use bellhop_core::time::Timestamp;
-use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{oneshot, watch};
 
 use crate::drive::deciding::Deciding;
-use crate::execution::{Decision, Error, Execution, Next, Parking};
+use crate::execution::invoker::{CallEnd, Invoker, Wish};
+use crate::execution::{Decision, Error, Execution, Next, Parking, wake};
 use bellhop_faults::{Point, pass};
-
-/// How a call came back to the driver.
-#[derive(Debug)]
-pub(crate) enum CallEnd {
-    /// It ended.
-    Returned(Returned),
-    /// It needs a person.
-    Park(Parking),
-    /// The same, after it has changed something.
-    ParkPartway(Parking),
-    /// It was put down as was wished; nothing is known or lost.
-    PutDown,
-    /// Its port failed: nobody may carry the run on in this process.
-    Failed(Error),
-}
-
-/// What a call is told while it is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// Go on.
-    Run,
-    /// Nobody waits for it any more: stop the guest, end what was sent.
-    Stop,
-    /// The process is stopping, or others need the room: end what was sent, put the rest down.
-    PutDown,
-}
-
-/// A call under way.
-pub(crate) type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
-
-/// Starts calls. The engine's side of an action.
-pub(crate) trait Invoker: Send + Sync + 'static {
-    /// Begins, or takes up again, the call of `frame`.
-    fn invoke(&self, frame: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture;
-
-    /// The run has ended, durably: what it held of things that runs share is the others'. Whoever waits to hear of the
-    /// end hears afterwards. Said again, it changes nothing.
-    fn ended(&self) {}
-
-    /// Asks the owner of a group for a place. What it says comes as a message.
-    fn admit(&self, _group: Group) {}
-
-    /// Hands a notice to whoever tells people. After Ok it is not forgotten. `again`: an earlier life may have done so.
-    fn notify(&self, _notice: Notice, _again: bool) -> BoxFuture<'static, Result<(), Error>> {
-        Box::pin(async { Ok(()) })
-    }
-}
 
 /// Where a driver left its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -420,19 +373,6 @@ fn notices(state: &State) -> BTreeSet<u32> {
         | Command::Wake { .. } => None,
     };
     run::pending(state).into_iter().filter_map(number).collect()
-}
-
-/// When the run is to be woken.
-pub(crate) fn wake(state: &State) -> Option<Timestamp> {
-    run::pending(state).into_iter().find_map(|command| match command {
-        Command::Wake { at } => Some(at),
-        Command::Start
-        | Command::GoOn
-        | Command::Invoke { .. }
-        | Command::Stop { .. }
-        | Command::Admit { .. }
-        | Command::Notify { .. } => None,
-    })
 }
 
 /// Folds the decisions that are kept from number `decisions` on into `state`; gives how many there are in all.

@@ -8,4 +8,3 @@ pub(crate) mod evaluating;
 pub(crate) mod quarantine;
 pub(crate) mod recovery;
 pub mod runs;
-pub(crate) mod waiting;

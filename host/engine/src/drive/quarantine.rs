@@ -9,9 +9,9 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Engine;
-use crate::accept::trigger::Pins;
 use crate::drive::runs::{LoadError, Loaded};
 use crate::execution;
+use crate::pins::Pins;
 use bellhop_journal::{self as journal, Aftermath, Entry, Open, Summary, Write, key};
 
 /// Entries of a log that are read at one time.
@@ -187,7 +187,7 @@ impl Engine {
             (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
             // Nobody can tell what it changed.
             summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
-            crate::show::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
+            crate::execution::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
             write.put(&key::summary(run), &summary)?;
             write.delete(&key::open(run));
             write.delete(&key::snapshot(run));

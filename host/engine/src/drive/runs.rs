@@ -12,16 +12,17 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument as _;
 
 use crate::Engine;
-use crate::accept::trigger::Pins;
-use crate::call::{self, Caller, Granted};
+use crate::call::{self, Caller};
 use crate::drive::admission::Places;
 use crate::drive::driver::{self, Left};
 use crate::drive::quarantine as aside;
-use crate::drive::waiting::Activity;
 use crate::execution::local::{Local, Opening, Read};
+use crate::execution::open::Open;
 use crate::execution::{self, CallKey, Execution as _, Settle, Signal};
-use crate::operate::open::Open;
+use crate::pins::Granted;
+use crate::pins::Pins;
 use crate::setup::definitions::Definition;
+use crate::waiting::Activity;
 use bellhop_journal::{self as journal, Entry, Summary, Ticket, key};
 
 /// A run that a driver carries.

@@ -17,9 +17,8 @@ mod size;
 use super::{
     Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
 };
-use crate::drive::driver;
 use crate::entropy::Entropy;
-use crate::operate::open::{self, Open};
+use crate::execution::open::{self, Open};
 use crate::owners::timers::Timers;
 use bellhop_clock::Clock;
 use bellhop_faults::{Point, pass};
@@ -124,7 +123,7 @@ impl Local {
 
     /// The run's decisions have been folded into `state`: its timer is the one in the store.
     pub(crate) fn folded(&self, state: &State) {
-        let at = driver::wake(state);
+        let at = super::wake(state);
         let mut log = self.log();
         log.timer = (at, at);
         log.place = place_of(state);

@@ -17,9 +17,12 @@ use serde_json::Value;
 
 use bellhop_journal::{self as journal, store};
 
+pub(crate) mod invoker;
 pub(crate) mod local;
+pub mod open;
 #[cfg(test)]
 pub(crate) mod replay;
+pub(crate) mod summary;
 
 /// An action asked to be called again with a state; what it did before is behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -410,4 +413,17 @@ pub(crate) trait Execution: Send + Sync + 'static {
 
     /// The time; likewise.
     fn now(&self) -> Timestamp;
+}
+
+/// When the run is to be woken.
+pub(crate) fn wake(state: &State) -> Option<Timestamp> {
+    run::pending(state).into_iter().find_map(|command| match command {
+        Command::Wake { at } => Some(at),
+        Command::Start
+        | Command::GoOn
+        | Command::Invoke { .. }
+        | Command::Stop { .. }
+        | Command::Admit { .. }
+        | Command::Notify { .. } => None,
+    })
 }

@@ -1,5 +1,7 @@
-//! What people order of a run that is there: ending a doubt, and going on with another definition or plugin.
+//! What people order while runs are there: ending a doubt, going on with another definition or plugin, and what looks at
+//! runs or at Slack before it is done, as removing a plugin and putting a table.
 
-pub mod open;
+pub mod remove_plugin;
 pub mod reopen;
 pub mod resolve;
+mod tables;

@@ -14,9 +14,10 @@ use serde_json::Value;
 use crate::Engine;
 use crate::accept::blocked::Pinned;
 use crate::accept::lacking::leads_elsewhere;
-use crate::accept::trigger::{Pins, Refused, Tables, Trigger, tenants};
+use crate::accept::trigger::{Refused, Tables, Trigger};
 use crate::drive::runs::{LoadError, Loaded};
 use crate::execution::{Decision, Execution as _};
+use crate::pins::{Pins, tenants};
 use crate::setup::definitions::Definition;
 use bellhop_journal::{self as journal, Entry};
 

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::Engine;
 use crate::call::{self, Doubt};
 use crate::drive::runs::LoadError;
+use crate::execution::open::{self, Open, What};
 use crate::execution::{CallKey, Intent, Settle, Word};
-use crate::operate::open::{self, Open, What};
 
 /// Why nothing was settled. Nothing was kept.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,5 @@
-//! What runs share: each shared fact has one owner, which is asked, and which tells runs by messages.
+//! The owners of what runs share: each is asked for one kind of thing, and tells runs by messages.
 
 pub(crate) mod concurrency_group;
 pub(crate) mod keyed_lock;
-pub(crate) mod notices;
-pub(crate) mod partition;
 pub(crate) mod timers;

@@ -1,8 +1,6 @@
-//! What an operator sets up before anything runs: plugins and what they are granted, connections, definitions, tables,
-//! tokens.
+//! What an operator sets up before anything runs: plugins and what they are granted, connections, definitions, tokens.
 
 pub mod connections;
 pub mod definitions;
 pub mod plugins;
-mod tables;
 pub mod tokens;

@@ -6,8 +6,8 @@ use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
 
 use crate::Engine;
-use crate::accept::trigger::Pins;
 use crate::drive::runs::LoadError;
+use crate::pins::Pins;
 use crate::setup::definitions::Definition;
 use crate::show::timeline::{Public, Reader};
 use bellhop_journal as journal;
@@ -69,11 +69,7 @@ impl Engine {
     /// The events of the next records, at most `records_max` of them; none when the log has no more for now. A record may
     /// have megabytes, so this is for a thread that nobody else waits for. Before anything of it leaves,
     /// [`Services::what_was_read_is_durable`](crate::Services::what_was_read_is_durable) has to be waited for.
-    pub fn next_events(
-        &self,
-        follower: &mut Follower,
-        records_max: usize,
-    ) -> Result<Option<Vec<Public>>, LoadError> {
+    pub fn next_events(&self, follower: &mut Follower, records_max: usize) -> Result<Option<Vec<Public>>, LoadError> {
         let page = self.services.journal.entries(follower.run, follower.from, records_max)?;
         if page.is_empty() {
             return Ok(None);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::accept::trigger::Pins;
+use crate::pins::Pins;
 use bellhop_journal::{Answer, Content, Entry, Journal, Json, Resolution};
 
 /// One public event.

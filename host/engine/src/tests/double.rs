@@ -12,7 +12,7 @@ use bellhop_core::run::{Calling, Cause, Effect, FrameId, Returned, Why};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::drive::driver::{CallEnd, CallFuture, Invoker, Wish};
+use crate::execution::invoker::{CallEnd, CallFuture, Invoker, Wish};
 use crate::execution::{Answer, CallKey, Called, Error, Execution, How, Intent, NotSent, Parking, Signal};
 
 /// What outlives every process: what was accepted, and how often it was asked.

@@ -6,10 +6,10 @@ use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
-use crate::accept::trigger::Pins;
+use crate::execution::open::{Open, What};
 use crate::execution::{Settle, Word};
-use crate::operate::open::{Open, What};
 use crate::operate::resolve::{ResolveError, Settled};
+use crate::pins::Pins;
 use bellhop_journal::{Answer, Content, Entry, Resolution};
 use bellhop_limits::Limits;
 

@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::dying::Dying;
 use super::life::{Life, Slack, fresh, trigger};
+use crate::execution::summary::Bound;
 use crate::setup::definitions::{self, Definitions, Expect, PutError, PutTableError};
 use crate::setup::tokens::{Scope, Tokens};
-use crate::show::summary::Bound;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{GUARDED_TRIES_MAX, Journal, Write, key};
 

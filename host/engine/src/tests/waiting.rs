@@ -10,8 +10,8 @@ use bellhop_core::time::Timestamp;
 use serde_json::json;
 
 use super::life::{Life, Slack, fresh, trigger};
-use crate::drive::waiting::{Entering, Place, Progress, Waiting};
 use crate::execution::CallKey;
+use crate::waiting::{Entering, Place, Progress, Waiting};
 use bellhop_clock::Manual;
 use bellhop_limits::Limits;
 

@@ -6,10 +6,10 @@ use bellhop_core::time::Timestamp;
 use serde_json::Value;
 
 use crate::Engine;
-use crate::show::summary::{self, Bound};
-use crate::upkeep::sweep::{Fate, readable};
+use crate::execution::summary::{self, Bound};
+use crate::upkeep::sweep::Fate;
 use bellhop_journal::key::{self, Key, Parts, Space};
-use bellhop_journal::{self as journal, Summary, Write};
+use bellhop_journal::{self as journal, Summary, Write, readable};
 use bellhop_limits::Limits;
 
 /// Records removed in one batch: others' writes come in between.
@@ -20,16 +20,6 @@ const RUNS: usize = 500;
 const AGAIN_MS: u64 = 60_000;
 /// The limit by which the runs in the store were given their time; the default where there is none.
 const KEPT_BY: &str = "runs-kept-ms";
-
-/// A run has ended: it may go some time after.
-pub(crate) fn keep_until(
-    write: &mut Write,
-    run: RunId,
-    ended_at: Timestamp,
-    kept_ms: u64,
-) -> Result<(), journal::Error> {
-    write.put(&key::expiry(ended_at.plus_millis(kept_ms), &key::summary(run)), &Value::Null)
-}
 
 /// The run whose time the subject of an expiry is.
 pub(crate) fn run_of(subject: &Key) -> Option<RunId> {

@@ -9,10 +9,10 @@ use bellhop_slack::limiter::Closed;
 use serde_json::Value;
 
 use crate::Engine;
-use crate::show::summary::Bound;
+use crate::execution::summary::Bound;
 use crate::upkeep::retention::run_of;
 use bellhop_journal::key::{Key, Space};
-use bellhop_journal::{self as journal, Write, key};
+use bellhop_journal::{self as journal, Write, key, readable};
 
 /// Removed in one batch: others' writes come in between.
 const SLICE: usize = 500;
@@ -132,13 +132,5 @@ impl Engine {
             }
             _ => Fate::Gone,
         })
-    }
-}
-
-/// A record that cannot be read is as good as none: nobody can use it.
-pub(crate) fn readable<T>(read: Result<Option<T>, journal::Error>) -> Result<Option<T>, journal::Error> {
-    match read {
-        Err(journal::Error::Record(_) | journal::Error::Damaged { .. }) => Ok(None),
-        other => other,
     }
 }

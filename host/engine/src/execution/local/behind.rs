@@ -8,7 +8,7 @@ use super::super::Error;
 use super::Local;
 use super::beside::small_enough;
 use super::log::{Log, Read};
-use crate::accept::trigger::Pins;
+use crate::pins::Pins;
 use bellhop_journal::{self as journal, Journal, Write, key};
 
 impl Local {

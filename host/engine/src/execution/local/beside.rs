@@ -10,9 +10,8 @@ use serde_json::Value;
 use super::super::Error;
 use super::Local;
 use super::log::Log;
-use crate::operate::open;
-use crate::show::summary;
-use crate::upkeep::retention;
+use crate::execution::open;
+use crate::execution::summary;
 use bellhop_journal::{self as journal, Entry, Json, Place, Write, key};
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
@@ -97,7 +96,7 @@ impl Local {
             write.delete(&key::snapshot(self.run));
             summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms)?;
             let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
-            retention::keep_until(write, self.run, at, kept_ms)?;
+            summary::keep_until(write, self.run, at, kept_ms)?;
         } else if rests(state)
             || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
         {

@@ -1,220 +1,50 @@
-//! A plugin leaves the host: only when nothing that is open or registered needs it.
+//! What becomes of a plugin that is removed: it is put away, and deleted when no run names it any more.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use bellhop_core::definition::{ActionReference, TaskKind, Workflow};
 use bellhop_core::digest::Digest;
-use bellhop_core::id::RunId;
 use bellhop_core::preflight::{Plugin, Plugins as Known};
+use bellhop_core::time::Timestamp;
 
-use crate::Engine;
-use crate::drive::runs::LoadError;
-use crate::setup::plugins::{GrantError, Installed, Plugins, Stored};
-use bellhop_journal::{self as journal, Entry, Write, key};
+use super::{Installed, Plugins, Stored};
+use bellhop_journal::{self as journal, Write, key};
 
-/// At most so many runs and workflows are named by a refusal.
-const NAMED_MAX: usize = 10;
-/// Open runs read at once.
-const PAGE: usize = 1_000;
-/// Where more runs are kept, what was removed stays in the store: to look at them all would hold up a start.
-const RUNS_LOOKED_AT_MAX: usize = 10_000;
-
-/// Why a plugin was not removed. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoveError {
-    /// It is not there.
-    #[error(transparent)]
-    Named(#[from] GrantError),
-    /// Something needs it.
-    #[error("plugin `{name}` is needed: {}", .uses.in_words().unwrap_or_default())]
-    InUse {
-        /// The plugin.
-        name: String,
-        /// By whom.
-        uses: Uses,
-    },
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] journal::Error),
-}
-
-/// What needs a plugin.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Uses {
-    /// The first open runs that pin it.
-    pub runs: Vec<RunId>,
-    /// How many more.
-    pub runs_more: u64,
-    /// The first workflows whose latest version calls it.
-    pub workflows: Vec<String>,
-    /// How many more.
-    pub workflows_more: u64,
-}
-
-impl Uses {
-    fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.workflows.is_empty()
+impl Plugins {
+    /// No other change of plugins begins before what is given is dropped.
+    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
-    fn run(&mut self, run: RunId) {
-        if self.runs.len() < NAMED_MAX {
-            self.runs.push(run);
-        } else {
-            self.runs_more += 1;
-        }
-    }
-
-    fn workflow(&mut self, name: String) {
-        if self.workflows.len() < NAMED_MAX {
-            self.workflows.push(name);
-        } else {
-            self.workflows_more += 1;
-        }
-    }
-
-    /// By whom; none where nobody does.
-    pub(crate) fn in_words(&self) -> Option<String> {
-        let list = |what: &str, names: Vec<String>, more: u64| {
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (!names.is_empty()).then(|| format!("{what} {}{more}", names.join(", ")))
-        };
-        let runs = list("by the open runs", self.runs.iter().map(ToString::to_string).collect(), self.runs_more);
-        let workflows = list("by the workflows", self.workflows.clone(), self.workflows_more);
-        (!self.is_empty()).then(|| runs.into_iter().chain(workflows).collect::<Vec<_>>().join(", and "))
-    }
-}
-
-impl Engine {
-    /// Removes a plugin, or one version of it. After Ok that is durable and nothing new can call it; what was removed is
-    /// given. Ended runs keep what they pin of it, so that they can be shown and undone.
-    pub async fn remove_plugin(&self, name: &str, version: Option<&str>) -> Result<Vec<Arc<Installed>>, RemoveError> {
-        let plugins = &self.services.plugins;
-        let _one = plugins.changing.lock().await;
-        let gone = plugins.named(name, version)?;
-        let uses = self.uses(&gone)?;
-        if !uses.is_empty() {
-            return Err(RemoveError::InUse { name: name.to_owned(), uses });
-        }
-        let now = self.services.clock.now();
+    /// Puts plugins away that nobody needs. After Ok that is durable and nothing new can call them.
+    pub(crate) async fn put_all_away(&self, gone: &[Arc<Installed>], now: Timestamp) -> Result<(), journal::Error> {
         let mut write = Write::new();
-        for old in &gone {
-            Plugins::put_away(&mut write, old, now)?;
+        for old in gone {
+            Self::put_away(&mut write, old, now)?;
         }
-        let ticket = self.services.journal.commit(write)?;
-        self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        let mut inner = plugins.inner.write().unwrap_or_else(PoisonError::into_inner);
-        for old in &gone {
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await.map_err(journal::Error::from)?;
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        for old in gone {
             inner.hide(old, now);
         }
         inner.refresh();
-        Ok(gone)
-    }
-
-    /// What needs these plugins now. A run that is accepted meanwhile goes on with them all the same.
-    fn uses(&self, gone: &[Arc<Installed>]) -> Result<Uses, journal::Error> {
-        let mut uses = Uses::default();
-        let digests: Vec<Digest> = gone.iter().map(|old| old.stored.inspection.digest).collect();
-        let mut after = None;
-        loop {
-            let page = self.services.journal.open_runs(PAGE, after)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (run, _) in page {
-                if self.pins(run, &digests) {
-                    uses.run(run);
-                }
-            }
-        }
-        let with = self.services.plugins.known();
-        let without = self.services.plugins.without(&digests, None);
-        self.workflows(&mut uses, |reference| with.resolve(reference).is_ok() && without.resolve(reference).is_err())?;
-        Ok(uses)
-    }
-
-    /// Notes the workflows of which a reference is meant.
-    fn workflows(&self, uses: &mut Uses, meant: impl Fn(&ActionReference) -> bool) -> Result<(), journal::Error> {
-        for (name, current) in self.services.definitions.all()? {
-            let Some(definition) = self.services.definitions.find(&name, Some(&current.version))? else { continue };
-            if references(&definition.workflow).any(&meant) {
-                uses.workflow(name.to_string());
-            }
-        }
         Ok(())
     }
 
-    /// The workflows that call another plugin, or another version of one, once `before` has become `after`.
-    pub fn callers_anew(&self, before: &Known, after: &Known) -> Result<Uses, journal::Error> {
-        let mut uses = Uses::default();
-        let means = |known: &Known, reference: &ActionReference| {
-            let found = known.resolve(reference).ok()?;
-            Some((found.reference, found.plugin.manifest.publisher.clone()))
-        };
-        self.workflows(&mut uses, |reference| {
-            let after = means(after, reference);
-            after.is_some() && after != means(before, reference)
-        })?;
-        Ok(uses)
+    /// Deletes a plugin that was put away and that no run names. After Ok that is durable.
+    pub(crate) async fn delete(&self, stored: &Stored) -> Result<(), journal::Error> {
+        let digest = stored.inspection.digest;
+        let mut write = Write::new();
+        write.delete(&stored.key());
+        write.delete(&stored.grant_key());
+        write.delete(&key::blob(digest));
+        write.delete(&key::reference(digest, None));
+        let ticket = self.journal.commit(write)?;
+        self.journal.durable(ticket).await?;
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).by_digest.remove(&digest);
+        Ok(())
     }
 
-    /// Whether a run pins one of these components. Of a run that cannot be taken up its first record says so, where that
-    /// can be read.
-    fn pins(&self, run: RunId, plugins: &[Digest]) -> bool {
-        match self.pins_of(run) {
-            Ok((pins, _)) => pins.actions.iter().any(|action| plugins.contains(&action.plugin)),
-            Err(LoadError::Unknown(_)) => false,
-            Err(_) => {
-                let first = self.services.journal.entries(run, 0, 1).ok().and_then(|found| found.into_iter().next());
-                let Some((_, Entry::Accepted { pins })) = first else { return false };
-                let text = pins.text();
-                plugins.iter().any(|plugin| text.contains(&plugin.to_string()))
-            }
-        }
-    }
-
-    /// Deletes the components that were removed and that no run names any more. Nothing is accepted yet when this is
-    /// asked, at a start, so that none can come to be named meanwhile.
-    pub async fn forget_removed_plugins(&self) -> Result<usize, journal::Error> {
-        let plugins = &self.services.plugins;
-        let _one = plugins.changing.lock().await;
-        let mut idle = plugins.removed();
-        let mut range = None;
-        let mut looked_at = 0;
-        while !idle.is_empty() {
-            let page = self.services.journal.runs(range, PAGE)?;
-            looked_at += page.items.len();
-            for (run, _) in &page.items {
-                idle.retain(|stored| !self.pins(*run, &[stored.inspection.digest]));
-            }
-            range = page.next;
-            if range.is_none() {
-                break;
-            }
-            if looked_at >= RUNS_LOOKED_AT_MAX {
-                return Ok(0);
-            }
-        }
-        for stored in &idle {
-            let digest = stored.inspection.digest;
-            let mut write = Write::new();
-            write.delete(&stored.key());
-            write.delete(&stored.grant_key());
-            write.delete(&key::blob(digest));
-            write.delete(&key::reference(digest, None));
-            let ticket = self.services.journal.commit(write)?;
-            self.services.journal.durable(ticket).await?;
-            plugins.inner.write().unwrap_or_else(PoisonError::into_inner).by_digest.remove(&digest);
-            tracing::info!(
-                plugin = stored.manifest.name,
-                version = stored.manifest.version,
-                "a removed plugin was deleted: no run names it"
-            );
-        }
-        Ok(idle.len())
-    }
-}
-
-impl Plugins {
     /// What is installed without these, and with one more.
     pub(crate) fn without(&self, gone: &[Digest], more: Option<Plugin>) -> Known {
         let mut all = self.all();
@@ -227,21 +57,9 @@ impl Plugins {
     }
 
     /// What was removed and is still kept.
-    fn removed(&self) -> Vec<Stored> {
+    pub(crate) fn removed(&self) -> Vec<Stored> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let stored = inner.by_digest.values().map(|installed| &installed.stored);
         stored.filter(|stored| stored.removed_at.is_some()).cloned().collect()
     }
-}
-
-/// The actions that a workflow calls, and by which it takes back.
-fn references(workflow: &Workflow) -> impl Iterator<Item = &ActionReference> {
-    let all = workflow.tasks.iter().flat_map(|task| {
-        let called = match &task.kind {
-            TaskKind::Call(call) => Some(&call.reference),
-            _ => None,
-        };
-        called.into_iter().chain(task.extras.compensate.as_ref().map(bellhop_core::definition::Compensate::reference))
-    });
-    all.collect::<BTreeSet<_>>().into_iter()
 }

@@ -12,7 +12,7 @@ use super::kept;
 use super::life::Process;
 use super::story::{Story, Wish};
 use super::world::short;
-use crate::operate::open::What;
+use crate::execution::open::What;
 
 /// A person asks for something, and hears whether it was decided.
 pub(super) async fn wished(process: Process, run: RunId, wish: Wish) {

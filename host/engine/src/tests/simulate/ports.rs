@@ -15,10 +15,11 @@ use super::slack::Fact;
 use super::story::Story;
 use super::world::World;
 use crate::call::Caller;
-use crate::drive::driver::{self, CallFuture, Invoker, Wish};
-use crate::drive::waiting::Activity;
+use crate::drive::driver;
+use crate::execution::invoker::{CallFuture, Invoker, Wish};
 use crate::execution::replay::{Death, Line, Replay};
 use crate::execution::{self, Signal};
+use crate::waiting::Activity;
 use bellhop_journal::memory::Memory;
 use bellhop_limits::Limits;
 

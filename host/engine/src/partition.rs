@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::call;
-use crate::drive::waiting;
+use crate::notices;
 use crate::owners::concurrency_group as groups;
 use crate::owners::keyed_lock as exclusive;
-use crate::owners::notices;
 use crate::owners::timers;
+use crate::waiting;
 use bellhop_clock::Clock;
 use bellhop_journal::{self as journal, Journal};
 

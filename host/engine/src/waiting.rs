@@ -19,8 +19,8 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 
 use crate::Engine;
 use crate::Services;
-use crate::drive::driver::Wish;
 use crate::execution::CallKey;
+use crate::execution::invoker::Wish;
 use bellhop_clock::Clock;
 use bellhop_limits::Limits;
 

@@ -117,7 +117,7 @@ impl Notices {
     /// was told and forgotten: it is looked for before it is told.
     pub(crate) async fn take(&self, run: RunId, notice: Notice, again: bool) -> Result<(), journal::Error> {
         let key = key_of((run, notice.number));
-        if again && crate::upkeep::sweep::readable(self.journal.get::<Kept>(&key))?.is_some() {
+        if again && journal::readable(self.journal.get::<Kept>(&key))?.is_some() {
             return Ok(());
         }
         let sending = again.then_some(notice.at);

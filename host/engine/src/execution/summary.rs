@@ -78,3 +78,13 @@ pub(crate) fn bind_until(
     }
     Ok(())
 }
+
+/// A run has ended: it may go some time after.
+pub(crate) fn keep_until(
+    write: &mut Write,
+    run: RunId,
+    ended_at: Timestamp,
+    kept_ms: u64,
+) -> Result<(), journal::Error> {
+    write.put(&key::expiry(ended_at.plus_millis(kept_ms), &key::summary(run)), &Value::Null)
+}

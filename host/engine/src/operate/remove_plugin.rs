@@ -1,0 +1,208 @@
+//! A plugin leaves the host: only when nothing that is open or registered needs it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bellhop_core::definition::{ActionReference, TaskKind, Workflow};
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use bellhop_core::preflight::Plugins as Known;
+
+use crate::Engine;
+use crate::drive::runs::LoadError;
+use crate::setup::plugins::{GrantError, Installed};
+use bellhop_journal::{self as journal, Entry};
+
+/// At most so many runs and workflows are named by a refusal.
+const NAMED_MAX: usize = 10;
+/// Open runs read at once.
+const PAGE: usize = 1_000;
+/// Where more runs are kept, what was removed stays in the store: to look at them all would hold up a start.
+const RUNS_LOOKED_AT_MAX: usize = 10_000;
+
+/// Why a plugin was not removed. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// It is not there.
+    #[error(transparent)]
+    Named(#[from] GrantError),
+    /// Something needs it.
+    #[error("plugin `{name}` is needed: {}", .uses.in_words().unwrap_or_default())]
+    InUse {
+        /// The plugin.
+        name: String,
+        /// By whom.
+        uses: Uses,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+}
+
+/// What needs a plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// The first open runs that pin it.
+    pub runs: Vec<RunId>,
+    /// How many more.
+    pub runs_more: u64,
+    /// The first workflows whose latest version calls it.
+    pub workflows: Vec<String>,
+    /// How many more.
+    pub workflows_more: u64,
+}
+
+impl Uses {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.workflows.is_empty()
+    }
+
+    fn run(&mut self, run: RunId) {
+        if self.runs.len() < NAMED_MAX {
+            self.runs.push(run);
+        } else {
+            self.runs_more += 1;
+        }
+    }
+
+    fn workflow(&mut self, name: String) {
+        if self.workflows.len() < NAMED_MAX {
+            self.workflows.push(name);
+        } else {
+            self.workflows_more += 1;
+        }
+    }
+
+    /// By whom; none where nobody does.
+    pub(crate) fn in_words(&self) -> Option<String> {
+        let list = |what: &str, names: Vec<String>, more: u64| {
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (!names.is_empty()).then(|| format!("{what} {}{more}", names.join(", ")))
+        };
+        let runs = list("by the open runs", self.runs.iter().map(ToString::to_string).collect(), self.runs_more);
+        let workflows = list("by the workflows", self.workflows.clone(), self.workflows_more);
+        (!self.is_empty()).then(|| runs.into_iter().chain(workflows).collect::<Vec<_>>().join(", and "))
+    }
+}
+
+impl Engine {
+    /// Removes a plugin, or one version of it. After Ok that is durable and nothing new can call it; what was removed is
+    /// given. Ended runs keep what they pin of it, so that they can be shown and undone.
+    pub async fn remove_plugin(&self, name: &str, version: Option<&str>) -> Result<Vec<Arc<Installed>>, RemoveError> {
+        let plugins = &self.services.plugins;
+        let _one = plugins.alone().await;
+        let gone = plugins.named(name, version)?;
+        let uses = self.uses(&gone)?;
+        if !uses.is_empty() {
+            return Err(RemoveError::InUse { name: name.to_owned(), uses });
+        }
+        plugins.put_all_away(&gone, self.services.clock.now()).await?;
+        Ok(gone)
+    }
+
+    /// What needs these plugins now. A run that is accepted meanwhile goes on with them all the same.
+    fn uses(&self, gone: &[Arc<Installed>]) -> Result<Uses, journal::Error> {
+        let mut uses = Uses::default();
+        let digests: Vec<Digest> = gone.iter().map(|old| old.stored.inspection.digest).collect();
+        let mut after = None;
+        loop {
+            let page = self.services.journal.open_runs(PAGE, after)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (run, _) in page {
+                if self.pins(run, &digests) {
+                    uses.run(run);
+                }
+            }
+        }
+        let with = self.services.plugins.known();
+        let without = self.services.plugins.without(&digests, None);
+        self.workflows(&mut uses, |reference| with.resolve(reference).is_ok() && without.resolve(reference).is_err())?;
+        Ok(uses)
+    }
+
+    /// Notes the workflows of which a reference is meant.
+    fn workflows(&self, uses: &mut Uses, meant: impl Fn(&ActionReference) -> bool) -> Result<(), journal::Error> {
+        for (name, current) in self.services.definitions.all()? {
+            let Some(definition) = self.services.definitions.find(&name, Some(&current.version))? else { continue };
+            if references(&definition.workflow).any(&meant) {
+                uses.workflow(name.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// The workflows that call another plugin, or another version of one, once `before` has become `after`.
+    pub fn callers_anew(&self, before: &Known, after: &Known) -> Result<Uses, journal::Error> {
+        let mut uses = Uses::default();
+        let means = |known: &Known, reference: &ActionReference| {
+            let found = known.resolve(reference).ok()?;
+            Some((found.reference, found.plugin.manifest.publisher.clone()))
+        };
+        self.workflows(&mut uses, |reference| {
+            let after = means(after, reference);
+            after.is_some() && after != means(before, reference)
+        })?;
+        Ok(uses)
+    }
+
+    /// Whether a run pins one of these components. Of a run that cannot be taken up its first record says so, where that
+    /// can be read.
+    fn pins(&self, run: RunId, plugins: &[Digest]) -> bool {
+        match self.pins_of(run) {
+            Ok((pins, _)) => pins.actions.iter().any(|action| plugins.contains(&action.plugin)),
+            Err(LoadError::Unknown(_)) => false,
+            Err(_) => {
+                let first = self.services.journal.entries(run, 0, 1).ok().and_then(|found| found.into_iter().next());
+                let Some((_, Entry::Accepted { pins })) = first else { return false };
+                let text = pins.text();
+                plugins.iter().any(|plugin| text.contains(&plugin.to_string()))
+            }
+        }
+    }
+
+    /// Deletes the components that were removed and that no run names any more. Nothing is accepted yet when this is
+    /// asked, at a start, so that none can come to be named meanwhile.
+    pub async fn forget_removed_plugins(&self) -> Result<usize, journal::Error> {
+        let plugins = &self.services.plugins;
+        let _one = plugins.alone().await;
+        let mut idle = plugins.removed();
+        let mut range = None;
+        let mut looked_at = 0;
+        while !idle.is_empty() {
+            let page = self.services.journal.runs(range, PAGE)?;
+            looked_at += page.items.len();
+            for (run, _) in &page.items {
+                idle.retain(|stored| !self.pins(*run, &[stored.inspection.digest]));
+            }
+            range = page.next;
+            if range.is_none() {
+                break;
+            }
+            if looked_at >= RUNS_LOOKED_AT_MAX {
+                return Ok(0);
+            }
+        }
+        for stored in &idle {
+            plugins.delete(stored).await?;
+            tracing::info!(
+                plugin = stored.manifest.name,
+                version = stored.manifest.version,
+                "a removed plugin was deleted: no run names it"
+            );
+        }
+        Ok(idle.len())
+    }
+}
+
+/// The actions that a workflow calls, and by which it takes back.
+fn references(workflow: &Workflow) -> impl Iterator<Item = &ActionReference> {
+    let all = workflow.tasks.iter().flat_map(|task| {
+        let called = match &task.kind {
+            TaskKind::Call(call) => Some(&call.reference),
+            _ => None,
+        };
+        called.into_iter().chain(task.extras.compensate.as_ref().map(bellhop_core::definition::Compensate::reference))
+    });
+    all.collect::<BTreeSet<_>>().into_iter()
+}

@@ -1,0 +1,79 @@
+//! What a run depends on, fixed when it is accepted: it goes on with this whatever is changed meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellhop_core::definition::{ActionReference, WorkflowName};
+use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
+use bellhop_core::requirement::{Connection, Grant, Tenant};
+use bellhop_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use bellhop_journal::Content;
+
+/// What the plugins of a run's actions were granted when it was accepted.
+pub(crate) type Granted = BTreeMap<ActionReference, Arc<[Grant]>>;
+
+/// An action as pinned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PinnedAction {
+    pub(crate) written: ActionReference,
+    pub(crate) resolved: ActionReference,
+    pub(crate) plugin: Digest,
+    pub(crate) grants: Digest,
+}
+
+/// What `Accepted` holds: everything that the run depends on, by digest where it is large.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pins {
+    pub(crate) run: RunId,
+    pub(crate) workflow: WorkflowName,
+    pub(crate) version: String,
+    pub(crate) definition: Digest,
+    pub(crate) file: String,
+    pub(crate) input: Content,
+    pub(crate) connections: BTreeMap<String, Connection>,
+    /// Where connections led, by name: those of `connections`, and those of before the run went on on another definition.
+    /// Of a run that cannot begin, all that there were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tenants: BTreeMap<String, Tenant>,
+    pub(crate) chosen: BTreeMap<String, String>,
+    pub(crate) actions: Vec<PinnedAction>,
+    pub(crate) tables: BTreeMap<String, Digest>,
+    pub(crate) host: String,
+    pub(crate) evaluator: Digest,
+    pub(crate) accepted_at: Timestamp,
+    /// Preflight refused the run: what else is pinned stands in the decision that lets it begin.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) blocked: bool,
+    /// The trigger's labels and idempotency key, from which lists can be made again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotency_key: Option<String>,
+    /// The trigger's connections, while the run is blocked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) asked: BTreeMap<String, String>,
+    /// Who asked for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<String>,
+}
+
+impl Pins {
+    /// Where each connection led that the run may use, by name. Records of before that was kept have it in `connections`.
+    pub(crate) fn led(&self) -> BTreeMap<String, Tenant> {
+        let mut led = self.tenants.clone();
+        for (name, tenant) in tenants(self.connections.values()) {
+            led.entry(name).or_insert(tenant);
+        }
+        led
+    }
+}
+
+/// Where connections lead, by name, as far as that is known.
+pub(crate) fn tenants<'c>(connections: impl Iterator<Item = &'c Connection>) -> BTreeMap<String, Tenant> {
+    connections.filter_map(|connection| Some((connection.name.clone(), connection.tenant()?))).collect()
+}
