@@ -10,11 +10,9 @@ use bellhop_core::preflight::Plugins as Known;
 
 use crate::Engine;
 use crate::drive::runs::LoadError;
-use crate::setup::plugins::{GrantError, Installed};
+use crate::setup::plugins::{GrantError, Installed, Uses};
 use bellhop_journal::{self as journal, Entry};
 
-/// At most so many runs and workflows are named by a refusal.
-const NAMED_MAX: usize = 10;
 /// Open runs read at once.
 const PAGE: usize = 1_000;
 /// Where more runs are kept, what was removed stays in the store: to look at them all would hold up a start.
@@ -37,52 +35,6 @@ pub enum RemoveError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] journal::Error),
-}
-
-/// What needs a plugin.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Uses {
-    /// The first open runs that pin it.
-    pub runs: Vec<RunId>,
-    /// How many more.
-    pub runs_more: u64,
-    /// The first workflows whose latest version calls it.
-    pub workflows: Vec<String>,
-    /// How many more.
-    pub workflows_more: u64,
-}
-
-impl Uses {
-    fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.workflows.is_empty()
-    }
-
-    fn run(&mut self, run: RunId) {
-        if self.runs.len() < NAMED_MAX {
-            self.runs.push(run);
-        } else {
-            self.runs_more += 1;
-        }
-    }
-
-    fn workflow(&mut self, name: String) {
-        if self.workflows.len() < NAMED_MAX {
-            self.workflows.push(name);
-        } else {
-            self.workflows_more += 1;
-        }
-    }
-
-    /// By whom; none where nobody does.
-    pub(crate) fn in_words(&self) -> Option<String> {
-        let list = |what: &str, names: Vec<String>, more: u64| {
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            (!names.is_empty()).then(|| format!("{what} {}{more}", names.join(", ")))
-        };
-        let runs = list("by the open runs", self.runs.iter().map(ToString::to_string).collect(), self.runs_more);
-        let workflows = list("by the workflows", self.workflows.clone(), self.workflows_more);
-        (!self.is_empty()).then(|| runs.into_iter().chain(workflows).collect::<Vec<_>>().join(", and "))
-    }
 }
 
 impl Engine {

@@ -22,6 +22,7 @@ mod remove;
 
 pub use granting::{Change, GrantError};
 pub use install::{InstallError, Order, Replace, Wanted};
+pub use remove::Uses;
 
 /// An installed plugin as stored. The component is a blob.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,13 +1,64 @@
-//! What becomes of a plugin that is removed: it is put away, and deleted when no run names it any more.
+//! What becomes of a plugin that is removed: it is put away, and deleted when no run names it any more. Who needs one is for
+//! whoever sees runs to say.
 
 use std::sync::{Arc, PoisonError};
 
 use bellhop_core::digest::Digest;
+use bellhop_core::id::RunId;
 use bellhop_core::preflight::{Plugin, Plugins as Known};
 use bellhop_core::time::Timestamp;
 
 use super::{Installed, Plugins, Stored};
 use bellhop_journal::{self as journal, Write, key};
+
+/// At most so many runs and workflows are named by a refusal.
+const NAMED_MAX: usize = 10;
+
+/// What needs a plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// The first open runs that pin it.
+    pub runs: Vec<RunId>,
+    /// How many more.
+    pub runs_more: u64,
+    /// The first workflows whose latest version calls it.
+    pub workflows: Vec<String>,
+    /// How many more.
+    pub workflows_more: u64,
+}
+
+impl Uses {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.workflows.is_empty()
+    }
+
+    pub(crate) fn run(&mut self, run: RunId) {
+        if self.runs.len() < NAMED_MAX {
+            self.runs.push(run);
+        } else {
+            self.runs_more += 1;
+        }
+    }
+
+    pub(crate) fn workflow(&mut self, name: String) {
+        if self.workflows.len() < NAMED_MAX {
+            self.workflows.push(name);
+        } else {
+            self.workflows_more += 1;
+        }
+    }
+
+    /// By whom; none where nobody does.
+    pub(crate) fn in_words(&self) -> Option<String> {
+        let list = |what: &str, names: Vec<String>, more: u64| {
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            (!names.is_empty()).then(|| format!("{what} {}{more}", names.join(", ")))
+        };
+        let runs = list("by the open runs", self.runs.iter().map(ToString::to_string).collect(), self.runs_more);
+        let workflows = list("by the workflows", self.workflows.clone(), self.workflows_more);
+        (!self.is_empty()).then(|| runs.into_iter().chain(workflows).collect::<Vec<_>>().join(", and "))
+    }
+}
 
 impl Plugins {
     /// No other change of plugins begins before what is given is dropped.
