@@ -48,6 +48,82 @@ const ROOMS: &[Room] = &[
     },
 ];
 
+/// The rooms of the engine: `operate → accept → drive → call → {execution, setup, owners, gateway}`, and beside them what
+/// shows runs, removes records and tells people. The root, which is `main` here, has what all share, and knows all.
+const ENGINE: &[Room] = &[
+    Room {
+        name: "main",
+        knows: &[
+            "accept",
+            "call",
+            "drive",
+            "entropy",
+            "execution",
+            "gateway",
+            "notices",
+            "operate",
+            "owners",
+            "partition",
+            "parts",
+            "pins",
+            "setup",
+            "show",
+            "turns",
+            "upkeep",
+            "waiting",
+        ],
+        in_tests: &[],
+    },
+    Room { name: "accept", knows: &["drive", "execution", "main", "pins", "setup", "turns"], in_tests: EVERY },
+    Room { name: "call", knows: &["execution", "gateway", "main", "owners", "setup", "waiting"], in_tests: EVERY },
+    Room {
+        name: "drive",
+        knows: &["call", "execution", "main", "owners", "pins", "setup", "waiting"],
+        in_tests: EVERY,
+    },
+    Room { name: "entropy", knows: &[], in_tests: EVERY },
+    Room { name: "execution", knows: &["entropy", "owners", "pins"], in_tests: EVERY },
+    Room { name: "gateway", knows: &[], in_tests: EVERY },
+    Room { name: "notices", knows: &["call", "execution", "gateway", "main"], in_tests: EVERY },
+    Room {
+        name: "operate",
+        knows: &["accept", "call", "drive", "execution", "gateway", "main", "pins", "setup"],
+        in_tests: EVERY,
+    },
+    Room { name: "owners", knows: &[], in_tests: EVERY },
+    Room { name: "partition", knows: &["call", "notices", "owners", "waiting"], in_tests: EVERY },
+    Room { name: "parts", knows: &[], in_tests: EVERY },
+    Room { name: "pins", knows: &[], in_tests: EVERY },
+    Room { name: "setup", knows: &["gateway", "main"], in_tests: EVERY },
+    Room { name: "show", knows: &["drive", "main", "pins", "setup"], in_tests: EVERY },
+    Room { name: "turns", knows: &[], in_tests: EVERY },
+    Room { name: "upkeep", knows: &["execution", "main"], in_tests: EVERY },
+    Room { name: "waiting", knows: &["execution", "main"], in_tests: EVERY },
+    Room { name: "tests", knows: EVERY, in_tests: EVERY },
+];
+/// Tests look into every room.
+const EVERY: &[&str] = &[
+    "main",
+    "tests",
+    "accept",
+    "call",
+    "drive",
+    "entropy",
+    "execution",
+    "gateway",
+    "notices",
+    "operate",
+    "owners",
+    "partition",
+    "parts",
+    "pins",
+    "setup",
+    "show",
+    "turns",
+    "upkeep",
+    "waiting",
+];
+
 /// A crate of ours and those of ours that it may link: `bellhop, api → engine → {journal, sandbox, slack} → core`, and
 /// `bellhop → simulator`. `clock`, `limits` and `faults` are leaves that all may read.
 const CRATES: &[(&str, &[&str])] = &[
@@ -145,12 +221,7 @@ const TABLE: Table<'_> = Table { rooms: ROOMS, watched: WATCHED, ours: OURS };
 
 #[test]
 fn the_rooms_of_the_program_know_only_whom_they_may() {
-    let sources: Vec<(String, String)> = project::files()
-        .unwrap()
-        .into_iter()
-        .filter_map(|file| Some((file.path.strip_prefix("host/src/")?.to_owned(), file.text)))
-        .filter(|(path, _)| path.ends_with(".rs"))
-        .collect();
+    let sources = sources_of("host/src/");
     assert!(sources.len() > 30, "only {} sources were found", sources.len());
     let found = rooms::check(&sources, &TABLE).unwrap();
     // The pages of the book come in as data that the build script made: two texts each, and no name.
@@ -159,6 +230,56 @@ fn the_rooms_of_the_program_know_only_whom_they_may() {
         found.iter().map(ToString::to_string).filter(|t| !(t.starts_with(pages) && t.contains("`include!`"))).collect();
     let found = &text;
     assert!(found.is_empty(), "{} arrows are not in the table:\n{}", found.len(), text.join("\n"));
+}
+
+#[test]
+fn the_rooms_of_the_engine_know_only_whom_they_may() {
+    let sources = sources_of("host/engine/src/");
+    assert!(sources.len() > 50, "only {} sources were found", sources.len());
+    let table = Table { rooms: ENGINE, watched: &[], ours: &[] };
+    let found: Vec<String> = rooms::check(&sources, &table)
+        .unwrap()
+        .iter()
+        .filter(|violation| !matches!(violation.what, What::Reexport { .. }))
+        .map(ToString::to_string)
+        .collect();
+    assert!(found.is_empty(), "{} arrows are not in the table:\n{}", found.len(), found.join("\n"));
+    // A table that goes round in circles would hold nothing.
+    let mut left: Vec<&Room> = ENGINE.iter().filter(|room| !["main", "tests"].contains(&room.name)).collect();
+    while let Some(at) = left.iter().position(|room| {
+        let knows = room.knows.iter().filter(|name| **name != "main");
+        knows.into_iter().all(|name| left.iter().all(|other| other.name != *name))
+    }) {
+        left.remove(at);
+    }
+    let names: Vec<&str> = left.iter().map(|room| room.name).collect();
+    assert!(names.is_empty(), "these know each other in circles: {names:?}");
+}
+
+/// The picture of the map shows the arrows of the table, and no others.
+#[test]
+fn the_map_shows_the_arrows_of_the_engine() {
+    let page = std::fs::read_to_string(project::root().join("ARCHITECTURE.md")).unwrap();
+    let (_, picture) = page.split_once("```mermaid\n").unwrap();
+    let (picture, _) = picture.split_once("```").unwrap();
+    let mut shown = BTreeSet::new();
+    for line in picture.lines().filter(|line| line.contains("-->")) {
+        let places: Vec<Vec<&str>> = line.split("-->").map(|part| part.split('&').map(str::trim).collect()).collect();
+        for pair in places.windows(2) {
+            shown.extend(pair[0].iter().flat_map(|from| pair[1].iter().map(|to| (*from, *to))));
+        }
+    }
+    let rows = ENGINE.iter().filter(|room| !["main", "tests"].contains(&room.name));
+    let table: BTreeSet<(&str, &str)> =
+        rows.flat_map(|room| room.knows.iter().map(|to| (room.name, *to))).filter(|(_, to)| *to != "main").collect();
+    assert_eq!(shown, table, "the picture, and the table");
+}
+
+/// The sources under a folder, by their paths in it.
+fn sources_of(folder: &str) -> Vec<(String, String)> {
+    let files = project::files().unwrap().into_iter();
+    let inside = files.filter_map(|file| Some((file.path.strip_prefix(folder)?.to_owned(), file.text)));
+    inside.filter(|(path, _)| path.ends_with(".rs")).collect()
 }
 
 /// A tree without fault, to plant into. `engine` may know `journal`; `journal` and `sandbox` know nobody.
@@ -474,13 +595,7 @@ fn no_crate_offers_what_belongs_to_another() {
     let mut found = Vec::new();
     for (name, _) in CRATES.iter().filter(|(name, _)| *name != "bellhop") {
         let Some(room) = name.strip_prefix("bellhop-") else { continue };
-        let sources: Vec<(String, String)> = project::files()
-            .unwrap()
-            .into_iter()
-            .filter_map(|file| Some((file.path.strip_prefix(&format!("host/{room}/src/"))?.to_owned(), file.text)))
-            .filter(|(path, _)| path.ends_with(".rs"))
-            .collect();
-        let offered = rooms::offered(&sources, OURS).unwrap();
+        let offered = rooms::offered(&sources_of(&format!("host/{room}/src/")), OURS).unwrap();
         found.extend(offered.iter().map(|violation| format!("{name}: {violation}")));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));

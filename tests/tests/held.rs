@@ -126,3 +126,37 @@ fn a_name_without_a_test_is_seen() {
     let file = File { path: "a.rs".to_owned(), text: source.to_owned() };
     assert_eq!(functions(&file), ["one", "two"]);
 }
+
+/// Pages that send a reader to files.
+const MAPS: [&str; 4] = ["ARCHITECTURE.md", "host/docs/decisions.md", "host/docs/words.md", "SECURITY.md"];
+
+/// Whether a page's `name` ends the path of a file, where `host/` and the `src` of a crate go without saying.
+fn is_there(name: &str, files: &[File]) -> bool {
+    files.iter().any(|file| {
+        let short = file.path.replacen("/src/", "/", 1);
+        [file.path.as_str(), &short]
+            .iter()
+            .any(|path| path.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('/')))
+    })
+}
+
+#[test]
+fn every_file_that_a_page_names_is_there() {
+    let files = project::files().unwrap();
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for page in MAPS {
+        let text = text(page);
+        let named = quoted(&text)
+            .into_iter()
+            .filter(|name| [".rs", ".toml", ".md", ".json"].iter().any(|end| name.ends_with(end)));
+        for name in named.filter(|name| !name.contains(['*', '{', ' '])) {
+            seen += 1;
+            if !is_there(name, &files) {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} names");
+    assert!(missing.is_empty(), "no file is meant by\n{}", missing.join("\n"));
+}
