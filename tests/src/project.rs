@@ -10,6 +10,15 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_owned()
 }
 
+/// The folder that guests are built in, beside what this program was built in: the build of the first of them has made there
+/// what the others need as well.
+#[must_use]
+pub fn guests() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let target = own.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file())?;
+    Some(target.join("guests"))
+}
+
 /// A text file of the project.
 #[derive(Debug, Clone)]
 pub struct File {

@@ -169,6 +169,7 @@ pub(crate) fn slack_plugin() -> &'static str {
         let out = out.to_string_lossy().into_owned();
         let built = command()
             .args(["plugin", "build", "plugins/slack", "--out", &out])
+            .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("guests"))
             .current_dir(workspace)
             .output()
             .unwrap();

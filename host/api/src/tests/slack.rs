@@ -8,7 +8,8 @@ async fn plugin() -> Vec<u8> {
     BUILT
         .get_or_init(|| async {
             let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../plugins/slack");
-            bellhop_toolchain::build(&folder, &bellhop_toolchain::Options::default()).expect("the plugin builds")
+            let options = bellhop_toolchain::Options { target_dir: bellhop_tests::project::guests(), verbose: false };
+            bellhop_toolchain::build(&folder, &options).expect("the plugin builds")
         })
         .await
         .clone()

@@ -70,8 +70,8 @@ async fn plugin(sandbox: &Sandbox) -> Vec<u8> {
     BUILT
         .get_or_init(|| async {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/slack");
-            let bytes =
-                bellhop_toolchain::build(&folder, &bellhop_toolchain::Options::default()).expect("the plugin builds");
+            let options = bellhop_toolchain::Options { target_dir: bellhop_tests::project::guests(), verbose: false };
+            let bytes = bellhop_toolchain::build(&folder, &options).expect("the plugin builds");
             // Compiled here, so that tests that begin together do not all compile the same.
             Expressions::load(sandbox, Budget::default()).await.unwrap();
             sandbox.prepare(&bytes).await.unwrap();
