@@ -131,7 +131,7 @@ fn a_name_without_a_test_is_seen() {
 const MAPS: [&str; 4] = ["ARCHITECTURE.md", "host/docs/decisions.md", "host/docs/words.md", "SECURITY.md"];
 
 /// Whether a page's `name` ends the path of a file, where `host/` and the `src` of a crate go without saying.
-fn is_there(name: &str, files: &[File]) -> bool {
+fn is_a_file(name: &str, files: &[File]) -> bool {
     files.iter().any(|file| {
         let short = file.path.replacen("/src/", "/", 1);
         [file.path.as_str(), &short]
@@ -152,7 +152,7 @@ fn every_file_that_a_page_names_is_there() {
             .filter(|name| [".rs", ".toml", ".md", ".json"].iter().any(|end| name.ends_with(end)));
         for name in named.filter(|name| !name.contains(['*', '{', ' '])) {
             seen += 1;
-            if !is_there(name, &files) {
+            if !is_a_file(name, &files) {
                 missing.push(format!("{page}: {name}"));
             }
         }

@@ -9,10 +9,9 @@ use bellhop_core::digest::Digest;
 use bellhop_core::id::{Partition, RunId};
 use bellhop_core::mask::Mask;
 use bellhop_core::preflight::{self, Question, Report, Table, When};
-use bellhop_core::requirement::{Connection, Tenant};
+use bellhop_core::requirement::Connection;
 use bellhop_core::run::{Cause, Event, Facts, OwnKey, State, Status};
 use bellhop_core::time::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Engine;
@@ -26,7 +25,7 @@ use crate::execution::summary;
 use crate::pins::{Granted, Pins, tenants};
 use crate::setup::definitions::{Definition, Definitions};
 use bellhop_faults::{Point, pass};
-use bellhop_journal::{self as journal, Content, Entry, Journal, Open, Summary, Write, key};
+use bellhop_journal::{self as journal, Entry, Journal, Open, Summary, Write, key};
 
 /// Tables by name, as they are now.
 pub(crate) type Tables = BTreeMap<String, (Digest, Table)>;

@@ -1,11 +1,8 @@
 //! Starts attempts at actions, for the driver of one run.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bellhop_core::definition::ActionReference;
 use bellhop_core::fault::Fault;
-use bellhop_core::requirement::Grant;
 use bellhop_core::run::{Action, Calling, Facts, FrameId, Group, Notice, Returned, Why};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -17,6 +14,7 @@ use crate::Services;
 use crate::execution::invoker::{CallEnd, CallFuture, Invoker, Wish};
 use crate::execution::{self, Execution, Parking};
 use crate::gateway::Connected;
+use crate::pins::Granted;
 use crate::waiting::Activity;
 
 /// Starts a run's actions.

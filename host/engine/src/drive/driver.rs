@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bellhop_core::run::{self, Calling, Cause, Command, FrameId, Notice, State};
-use bellhop_core::time::Timestamp;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{oneshot, watch};

@@ -187,7 +187,7 @@ impl Engine {
             (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
             // Nobody can tell what it changed.
             summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
-            crate::execution::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
+            execution::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
             write.put(&key::summary(run), &summary)?;
             write.delete(&key::open(run));
             write.delete(&key::snapshot(run));

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Cause, Event, ExecutionKey, Facts, Outgrown, State, Why};
+use bellhop_core::run::{self, Cause, Command, Event, ExecutionKey, Facts, Outgrown, State, Why};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

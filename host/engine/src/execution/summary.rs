@@ -1,5 +1,6 @@
 //! A run in short: what lists show, kept beside the decisions and made again from a state.
 
+use bellhop_core::id::RunId;
 use bellhop_core::run::{Ending, State};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ pub(crate) struct Bound {
     /// SHA-256 of the body.
     pub body: bellhop_core::digest::Digest,
     /// The run that it started.
-    pub run: bellhop_core::id::RunId,
+    pub run: RunId,
     /// Of a definition's own key: its revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,

@@ -189,7 +189,7 @@ impl Stage for LocalStage {
     }
 
     fn pass(&mut self, state: &State) {
-        let at = driver::wake(state).expect("a run that waits has a time to wake at");
+        let at = crate::execution::wake(state).expect("a run that waits has a time to wake at");
         // The clock goes on when a process dies: the time may have come in the meantime.
         if self.clock.now() < at {
             assert!(self.timers.due().now_or_never().is_none(), "woken before {at}");
