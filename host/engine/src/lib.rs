@@ -116,20 +116,6 @@ impl Services {
     pub fn waiting(&self) -> (usize, usize) {
         self.partition.waiting.count()
     }
-
-    /// What one guest may use.
-    pub fn guest_budget(&self) -> sandbox::Budget {
-        let limit = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-        sandbox::Budget {
-            memory_bytes_max: limit(self.limits.guest_memory_bytes_max),
-            cpu_ms_max: self.limits.guest_cpu_ms_max,
-            output_bytes_max: limit(self.limits.guest_output_bytes_max),
-            calls_max: u32::try_from(self.limits.guest_calls_max).unwrap_or(u32::MAX),
-            log_lines_max: u32::try_from(self.limits.guest_log_lines_max).unwrap_or(u32::MAX),
-            log_bytes_max: limit(self.limits.guest_log_bytes_max),
-            ..sandbox::Budget::default()
-        }
-    }
 }
 
 /// What an engine is opened with.

@@ -11,6 +11,59 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use bellhop_journal::Content;
+use bellhop_limits::Limits;
+use bellhop_sandbox::Budget;
+
+/// What a guest of the run may use and is told: the limits by which an action may come to another end. A run keeps those of
+/// its acceptance, because an action that is replayed has to make the same requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GuestLimits {
+    /// Linear memory.
+    pub(crate) memory_bytes_max: u64,
+    /// Processor time between two calls.
+    pub(crate) cpu_ms_max: u64,
+    /// Its output, as JSON.
+    pub(crate) output_bytes_max: u64,
+    /// Calls of one slice.
+    pub(crate) calls_max: u64,
+    /// Answers of one slice together, as JSON.
+    pub(crate) answers_bytes_max: u64,
+    /// One answer, as JSON.
+    pub(crate) answer_bytes_max: u64,
+    /// Slices in a row that get nowhere.
+    pub(crate) idle_slices_max: u64,
+}
+
+impl GuestLimits {
+    /// Those in force.
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            memory_bytes_max: limits.guest_memory_bytes_max,
+            cpu_ms_max: limits.guest_cpu_ms_max,
+            output_bytes_max: limits.guest_output_bytes_max,
+            calls_max: limits.guest_calls_max,
+            answers_bytes_max: limits.guest_answers_bytes_max,
+            answer_bytes_max: limits.guest_answer_bytes_max,
+            idle_slices_max: limits.guest_idle_slices_max,
+        }
+    }
+
+    /// What the sandbox holds one guest to. What a guest logs changes nothing, and has the limits of today.
+    pub(crate) fn budget(&self, limits: &Limits) -> Budget {
+        let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        Budget {
+            memory_bytes_max: size(self.memory_bytes_max),
+            cpu_ms_max: self.cpu_ms_max,
+            output_bytes_max: size(self.output_bytes_max),
+            calls_max: number(self.calls_max),
+            log_lines_max: number(limits.guest_log_lines_max),
+            log_bytes_max: size(limits.guest_log_bytes_max),
+            ..Budget::default()
+        }
+    }
+}
 
 /// What the plugins of a run's actions were granted when it was accepted.
 pub(crate) type Granted = BTreeMap<ActionReference, Arc<[Grant]>>;
@@ -43,6 +96,7 @@ pub(crate) struct Pins {
     pub(crate) chosen: BTreeMap<String, String>,
     pub(crate) actions: Vec<PinnedAction>,
     pub(crate) tables: BTreeMap<String, Digest>,
+    pub(crate) guests: GuestLimits,
     pub(crate) host: String,
     pub(crate) evaluator: Digest,
     pub(crate) accepted_at: Timestamp,

@@ -22,7 +22,7 @@ use crate::drive::admission::Place;
 use crate::drive::runs::Begun;
 use crate::execution::Signal;
 use crate::execution::summary;
-use crate::pins::{Granted, Pins, tenants};
+use crate::pins::{Granted, GuestLimits, Pins, tenants};
 use crate::setup::definitions::{Definition, Definitions};
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Entry, Journal, Open, Summary, Write, key};
@@ -300,6 +300,7 @@ impl Engine {
             chosen,
             actions,
             tables: tables.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect(),
+            guests: GuestLimits::of(&self.services.limits),
             host: env!("CARGO_PKG_VERSION").to_owned(),
             evaluator: bellhop_sandbox::expression::Expressions::version(),
             accepted_at,
@@ -363,7 +364,7 @@ impl Engine {
         let bytes = write.bytes() as u64;
         decided.insert(0, Entry::Accepted { pins: Journal::json(&pins)? });
         let ticket = self.services.journal.append(run, &mut 0, &decided, write)?;
-        Ok(Begun { state, granted, ticket, bytes, summary })
+        Ok(Begun { state, granted, guests: pins.guests, ticket, bytes, summary })
     }
 
     /// An id, later than those of all runs that this process has accepted, and than that of the run whose place it takes:

@@ -190,7 +190,7 @@ impl<E: Execution> Attempt<E> {
             let number = slice.as_ref().map_or(0, |s| s.number + 1);
             let next = Slice { number, state, first_call: self.calls.next() };
             idle = if next.goes_on_from(slice.as_ref()) { 0 } else { idle + 1 };
-            if idle >= self.scope.services.limits.guest_idle_slices_max {
+            if idle >= self.scope.guests.idle_slices_max {
                 let action = &self.call.action;
                 return fault(
                     "plugin-no-progress",
@@ -223,7 +223,7 @@ impl<E: Execution> Attempt<E> {
         let call = sandbox::Call {
             action: &action.manifest.name,
             input: &request,
-            budget: self.scope.services.guest_budget(),
+            budget: self.scope.guests.budget(&self.scope.services.limits),
             context: sandbox::Context {
                 started_at_ms: self.call.started_at.as_millis(),
                 seed: seed_of(self.scope.run, &self.call),
@@ -291,8 +291,8 @@ impl<E: Execution> Attempt<E> {
     /// What the guest is told besides its input. The same in every attempt and slice, but for the attempt's number: a
     /// retry must make the same requests.
     fn context(&self) -> Value {
-        let Scope { services, connection, run, .. } = &self.scope;
-        let (facts, budget, limits) = (&connection.facts, services.guest_budget(), &services.limits);
+        let Scope { services, connection, run, guests, .. } = &self.scope;
+        let (facts, budget) = (&connection.facts, guests.budget(&services.limits));
         json!({
             "run": run.to_string(),
             "task": self.call.key.pointer,
@@ -306,13 +306,13 @@ impl<E: Execution> Attempt<E> {
             },
             "limits": {
                 "calls": budget.calls_max,
-                "answersBytes": limits.guest_answers_bytes_max,
-                "answerBytes": limits.guest_answer_bytes_max,
+                "answersBytes": guests.answers_bytes_max,
+                "answerBytes": guests.answer_bytes_max,
                 "argumentsBytes": budget.arguments_bytes_max,
                 "outputBytes": budget.output_bytes_max,
                 "memoryBytes": budget.memory_bytes_max,
                 "computeMs": budget.cpu_ms_max,
-                "idleSlices": limits.guest_idle_slices_max,
+                "idleSlices": guests.idle_slices_max,
             },
         })
     }

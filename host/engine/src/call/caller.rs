@@ -14,7 +14,7 @@ use crate::Services;
 use crate::execution::invoker::{CallEnd, CallFuture, Invoker, Wish};
 use crate::execution::{self, Execution, Parking};
 use crate::gateway::Connected;
-use crate::pins::Granted;
+use crate::pins::{Granted, GuestLimits};
 use crate::waiting::Activity;
 
 /// Starts a run's actions.
@@ -27,6 +27,8 @@ pub(crate) struct Caller<E> {
     pub facts: Arc<Facts>,
     /// What each of its actions may do, as it was when the run was accepted.
     pub grants: Arc<Granted>,
+    /// What its guests may use.
+    pub guests: GuestLimits,
     /// How many of its actions wait.
     pub activity: Arc<Activity>,
 }
@@ -75,6 +77,7 @@ impl<E> Clone for Caller<E> {
             port: self.port.clone(),
             facts: self.facts.clone(),
             grants: self.grants.clone(),
+            guests: self.guests,
             activity: self.activity.clone(),
         }
     }
@@ -148,6 +151,7 @@ impl<E: Execution> Caller<E> {
             action,
             plugin: call.action.plugin.clone(),
             grants: self.grants.get(&call.action).cloned().unwrap_or_default(),
+            guests: self.guests,
             connection,
             retry_again: task.is_some_and(|t| t.extras.retry_again),
             resend_unknown: task.is_some_and(|t| t.extras.resend_unknown),

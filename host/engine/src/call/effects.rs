@@ -152,7 +152,7 @@ impl<E: Execution> Attempt<E> {
             // It was judged before it was sent, and what has changed since does not unsend it.
             return self.begin(request).await;
         }
-        let answers_bytes_max = self.scope.services.limits.guest_answers_bytes_max;
+        let answers_bytes_max = self.scope.guests.answers_bytes_max;
         if self.calls.answers_bytes > answers_bytes_max {
             let message = format!(
                 "the answers of this slice have more than {answers_bytes_max} bytes together: answer `again` earlier"

@@ -15,6 +15,7 @@ use crate::Services;
 use crate::execution::invoker::Wish;
 use crate::execution::{self, Answer, CallKey, Called, Execution, Intent, Parking};
 use crate::gateway::Connected;
+use crate::pins::GuestLimits;
 use crate::waiting::Activity;
 
 /// See the module.
@@ -27,6 +28,7 @@ pub(super) struct Scope<E> {
     pub(super) action: Arc<Action>,
     pub(super) plugin: String,
     pub(super) grants: Arc<[Grant]>,
+    pub(super) guests: GuestLimits,
     pub(super) connection: Arc<Connected>,
     pub(super) retry_again: bool,
     pub(super) resend_unknown: bool,

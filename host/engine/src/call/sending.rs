@@ -230,7 +230,7 @@ impl<E: Execution> Scope<E> {
         let sent = self.services.gateway.send(&self.connection, method, stamped).await;
         match sent {
             Ok(answered) => {
-                let result = answer::to_guest(method, &answered, self.services.limits.guest_answer_bytes_max);
+                let result = answer::to_guest(method, &answered, self.guests.answer_bytes_max);
                 Came::Answered(request.answer(result, How::Sent))
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => {

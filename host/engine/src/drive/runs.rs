@@ -19,8 +19,8 @@ use crate::drive::quarantine as aside;
 use crate::execution::local::{Local, Opening, Read};
 use crate::execution::open::Open;
 use crate::execution::{self, CallKey, Execution as _, Settle, Signal};
-use crate::pins::Granted;
 use crate::pins::Pins;
+use crate::pins::{Granted, GuestLimits};
 use crate::setup::definitions::Definition;
 use crate::waiting::Activity;
 use bellhop_journal::{self as journal, Entry, Summary, Ticket, key};
@@ -67,12 +67,16 @@ pub(crate) struct Loaded {
     pub(crate) state: State,
     pub(crate) decisions: u64,
     pub(crate) granted: Granted,
+    /// What its guests may use.
+    pub(crate) guests: GuestLimits,
 }
 
 /// A run as it was accepted.
 pub(crate) struct Begun {
     pub(crate) state: State,
     pub(crate) granted: Granted,
+    /// What its guests may use.
+    pub(crate) guests: GuestLimits,
     pub(crate) ticket: Ticket,
     pub(crate) bytes: u64,
     pub(crate) summary: Summary,
@@ -159,7 +163,7 @@ impl Engine {
 
     /// Carries a run that was just accepted, or has it wait in line for a place.
     pub(crate) fn begin(self: &Arc<Self>, run: RunId, begun: Begun) {
-        let Begun { state, granted, ticket, bytes, summary } = begun;
+        let Begun { state, granted, guests, ticket, bytes, summary } = begun;
         let seat = self.runs.seat(self.services.limits.live_runs_max);
         // Those that wait in line came before it.
         let Some(_seat) = seat.filter(|_| self.runs.places.has_no_line()) else {
@@ -169,7 +173,7 @@ impl Engine {
         let (opening, live) = self.opening(run, summary);
         let port = Local::fresh(opening, ticket, bytes);
         self.runs.insert(run, live);
-        self.carry(run, Loaded { port, state, decisions: 0, granted });
+        self.carry(run, Loaded { port, state, decisions: 0, granted, guests });
     }
 
     /// Reads a run from the journal.
@@ -189,7 +193,7 @@ impl Engine {
         let Read { port, mut state, decisions } = Local::read(opening, &facts)?;
         let decisions = driver::fold(&port, &mut state, decisions).await?;
         port.folded(&state);
-        Ok(Loaded { port, state, decisions, granted })
+        Ok(Loaded { port, state, decisions, granted, guests: pins.guests })
     }
 
     /// What a run pins, and its definition: what was pinned last, when it was let begin or went on on another one.
@@ -231,13 +235,14 @@ impl Engine {
         let span = tracing::info_span!("run", %run);
         let activity = Activity::new(engine.services.clone(), run);
         let carrying = async move {
-            let Loaded { port, mut state, mut decisions, granted } = loaded;
+            let Loaded { port, mut state, mut decisions, granted, guests } = loaded;
             let port = Arc::new(port);
             let caller = Caller {
                 services: engine.services.clone(),
                 port: port.clone(),
                 facts: state.facts().clone(),
                 grants: Arc::new(granted),
+                guests,
                 activity,
             };
             loop {

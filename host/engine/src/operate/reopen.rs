@@ -111,7 +111,7 @@ impl Engine {
         }
         tracing::info!(%run, version, "the run goes on with another version");
         let tip = self.services.journal.tip();
-        self.take(run, live, Loaded { port, state, decisions, granted });
+        self.take(run, live, Loaded { port, state, decisions, granted, guests: new.guests });
         self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
         Ok(true)
     }

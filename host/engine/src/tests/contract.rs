@@ -231,6 +231,34 @@ fn house_a13_author_2_author_3_a_component_is_told_what_the_sdk_says() {
     assert_ne!(outputs[0]["random"], first["random"], "another run");
 }
 
+/// The guest is told its limits, and a replay has to make the same requests.
+#[test]
+fn a_run_keeps_the_guest_limits_of_its_acceptance() {
+    let slack = Slack::start();
+    let clock = Manual::new(bellhop_core::time::Timestamp::from_millis(START_S * 1_000));
+    let limits = |calls: u64| Limits { guest_calls_max: calls, ..Limits::default() };
+    let start = |memory, calls| Life::start_at(memory, limits(calls), std::sync::Arc::new(clock.clone()), &slack);
+    let life = start(fresh(), 17);
+    let services = &life.engine().services;
+    life.wait(services.plugins.install(&echo(), None, &services.gateway.rules, services.clock.now())).unwrap();
+    let workflow = life.apply(
+        "
+  - rest: {wait: {hours: 1}}
+  - only: {call: 'told.say:1@echo', with: {connection: team, z: '!'}}",
+    );
+    let old = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until_status(old, Status::Waiting);
+    let life = start(life.die(usize::MAX), 5);
+    let new = life.started(trigger(&workflow, json!({}), HQ, None));
+    life.until_status(new, Status::Waiting);
+    life.until("both end", || {
+        clock.advance(Duration::from_secs(600));
+        [old, new].iter().all(|run| life.status(*run) == Status::Completed)
+    });
+    let told = |run| said(&life, run).1[0]["request"]["context"]["limits"]["calls"].clone();
+    assert_eq!((told(old), told(new)), (json!(17), json!(5)));
+}
+
 #[test]
 fn house_a13_what_is_tried_again_by_a_person_began_when_it_began() {
     let slack = Slack::start();

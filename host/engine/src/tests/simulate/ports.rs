@@ -170,6 +170,7 @@ async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, de
         port: port.clone(),
         facts: facts.clone(),
         grants: Arc::new(loaded.granted),
+        guests: loaded.guests,
         activity: Activity::new(engine.services.clone(), run),
     };
     let invoker = Replayed { caller, inbox: inbox.clone() };
