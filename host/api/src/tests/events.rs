@@ -123,9 +123,17 @@ async fn a_reader_who_falls_behind_is_cut_off_and_can_come_back() {
     let request = world.request("GET", &format!("/v1/runs/{id}/events"), &[], "");
     let mut body = world.router.clone().oneshot(request).await.unwrap().into_body();
     let mut text = String::new();
-    while let Some(Some(frame)) = body.frame().now_or_never() {
-        text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
+    let mut next = async |text: &mut String| {
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        text.push_str(std::str::from_utf8(&frame).unwrap());
+    };
+    while text.matches("event: run.resumed\n").count() < 4 {
+        next(&mut text).await;
     }
+    // A beat comes from a reader that has looked for more.
+    world.clock.advance(Duration::from_secs(15));
+    next(&mut text).await;
+    assert!(text.ends_with(":\n\n"), "{text}");
     let seen = parsed(&text);
     assert_eq!(seen.last().unwrap().1, "run.resumed", "it has everything");
     act("suspend").await;
