@@ -70,3 +70,12 @@ pub fn files() -> io::Result<Vec<File>> {
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
+
+/// The sources under a folder, which is given with its last `/`: their paths in it, and their texts.
+///
+/// # Errors
+/// When a folder or a file cannot be read.
+pub fn sources(folder: &str) -> io::Result<Vec<(String, String)>> {
+    let inside = |file: File| Some((file.path.strip_prefix(folder)?.to_owned(), file.text));
+    Ok(files()?.into_iter().filter_map(inside).filter(|(path, _)| path.ends_with(".rs")).collect())
+}

@@ -35,8 +35,8 @@ mod tests;
 use bellhop_clock::Clock;
 use bellhop_journal::{self as journal, Journal};
 use bellhop_limits::Limits;
+use bellhop_sandbox::Sandbox;
 use bellhop_sandbox::expression::Expressions;
-use bellhop_sandbox::{self as sandbox, Sandbox};
 
 use crate::accept::blocked;
 use crate::drive::{deciding, evaluating, runs};

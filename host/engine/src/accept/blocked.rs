@@ -286,7 +286,7 @@ impl Engine {
         pass(Point::Unblocked);
         let state = decided.after;
         port.keep(decisions, Decision { events: decided.events, after: Arc::new(state.clone()) }).await?;
-        self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted });
+        self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted, guests: new.guests });
         Ok(true)
     }
 }
