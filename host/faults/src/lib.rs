@@ -100,6 +100,7 @@ mod switched_on {
         dashed
     }
 
+    /// Dies here if that was ordered.
     pub fn pass(point: Point) {
         let orders = orders();
         let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +128,7 @@ mod switched_on {
         }
     }
 
+    /// What follows is another place.
     pub fn news() {
         PASSED.lock().unwrap_or_else(PoisonError::into_inner).news = true;
     }
