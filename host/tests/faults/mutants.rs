@@ -94,16 +94,11 @@ impl Built {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf);
         let copy = target.join("mutants");
         mutants::plant(&copy, &all).map_err(|error| error.to_string())?;
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(&copy).env("CARGO_TARGET_DIR", &target).env_remove("RUSTC_WORKSPACE_WRAPPER");
-        cargo.args(["test", "--workspace", "--features", "bellhop/faults", "--lib", "--bins", "--no-run"]);
-        cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
-        let done = cargo.output().map_err(|error| format!("cargo: {error}"))?;
-        if !done.status.success() {
-            return Err("the copy with the mistakes does not compile".to_owned());
-        }
+        // The tests alone would be built without the program.
+        let ways: [&[&str]; 2] = [&["test", "--lib", "--no-run"], &["build", "--bin", "bellhop"]];
+        let said = ways.iter().map(|way| built(&copy, &target, way)).collect::<Outcome<Vec<String>>>()?.concat();
         let (mut tests, mut program) = (Vec::new(), None);
-        for line in String::from_utf8_lossy(&done.stdout).lines() {
+        for line in said.lines() {
             let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
             let (Some(made), Some(manifest)) = (message["executable"].as_str(), message["manifest_path"].as_str())
             else {
@@ -142,6 +137,18 @@ impl Built {
             None => panic!("`{prefix}` names no tests that can be played: {said}"),
         }
     }
+}
+
+/// Has cargo build something of the copy; gives its messages.
+fn built(copy: &Path, target: &Path, way: &[&str]) -> Outcome<String> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(copy).env("CARGO_TARGET_DIR", target).env_remove("RUSTC_WORKSPACE_WRAPPER").args(way);
+    cargo.args(["--workspace", "--features", "bellhop/faults", "--message-format", "json-render-diagnostics"]);
+    let done = cargo.stderr(Stdio::inherit()).output().map_err(|error| format!("cargo: {error}"))?;
+    if !done.status.success() {
+        return Err("the copy with the mistakes does not compile".to_owned());
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 /// What a command prints; none where it has to be ended, because it takes longer or more memory than tests may.
