@@ -527,7 +527,7 @@ mod tests {
         let (reason, connection, channel) = (text("r"), text("hq"), text("C0"));
         let notice =
             Notice { number: 0, at, about: About::Blocked, reason, connection, tenant: None, channel, text: text("t") };
-        let notices = Notices::new(Journal::new(Arc::new(Memory::new())));
+        let notices = Notices::new(Journal::checked(Arc::new(Memory::new())));
         let sending = || notices.journal.get::<Kept>(&key_of((run, 0))).unwrap().map(|kept| kept.sending);
         notices.take(run, notice.clone(), false).await.unwrap();
         assert_eq!(sending(), Some(None));
@@ -554,7 +554,7 @@ mod tests {
     #[tokio::test]
     async fn house_a9_no_notice_is_out_of_sight() {
         let run = |n: u64| RunId::new(Timestamp::from_millis(n), 1);
-        let journal = Journal::new(Arc::new(Memory::new()));
+        let journal = Journal::checked(Arc::new(Memory::new()));
         let notices = Notices::new(journal.clone());
         for n in 0..1_500 {
             notices.take(run(n), notice(0, "gone", "r"), false).await.unwrap();

@@ -46,7 +46,7 @@ pub(crate) const QUICK: Bounds = Bounds {
     others_max: Duration::from_secs(10),
     ready_max: Duration::from_secs(30),
     // Less than four minutes in all: a case that is begun then ends half a minute later.
-    in_all_max: Some(Duration::from_secs(150)),
+    in_all_max: Some(Duration::from_secs(210)),
     generated: 200,
     ..FULL
 };

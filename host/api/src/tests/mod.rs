@@ -145,7 +145,7 @@ impl World {
         let (sandbox, expressions) = held().await;
         let clock = Manual::new(NOW);
         let engine = Engine::open(engine::Options {
-            journal: Journal::new(store),
+            journal: Journal::checked(store),
             clock: Arc::new(clock.clone()),
             limits,
             sandbox,

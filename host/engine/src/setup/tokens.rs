@@ -360,7 +360,7 @@ mod tests {
 
     #[tokio::test]
     async fn house_a9_every_token_is_listed_and_can_be_revoked_however_many_there_are() {
-        let tokens = Tokens::new(Journal::new(Arc::new(Memory::new())));
+        let tokens = Tokens::new(Journal::checked(Arc::new(Memory::new())));
         let mut made = Vec::new();
         for n in 0..2_300 {
             made.push(tokens.create(&format!("t{n}"), scopes(), None, NOW, n).await.unwrap());
@@ -379,7 +379,7 @@ mod tests {
 
     #[tokio::test]
     async fn house_a9_a_token_that_ended_is_removed_some_time_later() {
-        let journal = Journal::new(Arc::new(Memory::new()));
+        let journal = Journal::checked(Arc::new(Memory::new()));
         let tokens = Tokens::new(journal.clone());
         let end = NOW.plus_millis(1_000);
         let (ends, secret) = tokens.create("ends", scopes(), Some(end), NOW, 1).await.unwrap();
@@ -408,7 +408,7 @@ mod tests {
     /// However the two come together, a token that is revoked is not known afterwards.
     #[test]
     fn house_a9_a_token_that_is_looked_up_while_it_is_revoked_is_revoked() {
-        let tokens = Arc::new(Tokens::new(Journal::new(Arc::new(Memory::new()))));
+        let tokens = Arc::new(Tokens::new(Journal::checked(Arc::new(Memory::new()))));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for n in 0..300 {
             let (stored, secret) = runtime.block_on(tokens.create("t", scopes(), None, NOW, n)).unwrap();

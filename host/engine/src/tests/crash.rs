@@ -75,7 +75,7 @@ fn canonical(at: &str, fault: Option<&Value>, point: Option<Point>) -> Option<us
 }
 
 fn open_in(memory: &Memory) -> usize {
-    let journal = Journal::new(std::sync::Arc::new(memory.crash(usize::MAX)));
+    let journal = Journal::checked(std::sync::Arc::new(memory.crash(usize::MAX)));
     let runs = journal.runs(None, 10).unwrap().items;
     let log = |run| journal.entries(run, 0, 1_000).unwrap().into_iter().map(|(_, entry)| entry).collect::<Vec<_>>();
     runs.into_iter().map(|(run, _)| open_intents(&log(run))).sum()

@@ -25,7 +25,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// A store, and two journals over it.
 fn shared() -> (Arc<Dying>, Journal, Journal) {
     let store = Arc::new(Dying::over(Memory::manual()));
-    (store.clone(), Journal::new(store.clone()), Journal::new(store))
+    (store.clone(), Journal::checked(store.clone()), Journal::checked(store))
 }
 
 fn name() -> WorkflowName {

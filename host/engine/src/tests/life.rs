@@ -239,7 +239,7 @@ impl Life {
         let engine = runtime.block_on(async {
             let client = Client::new(&ClientOptions { base_url, ..Default::default() }).unwrap();
             Engine::open(Options {
-                journal: Journal::new(store.clone()),
+                journal: Journal::checked(store.clone()),
                 clock: clock.unwrap_or_else(|| Arc::new(clock::System::new())),
                 limits: Limits { reconcile_delay_ms: 1, ..limits },
                 sandbox: ground.sandbox.clone(),

@@ -124,7 +124,7 @@ impl World {
             Client::new(&ClientOptions { base_url: format!("http://{}", slack.address), ..Default::default() })
                 .unwrap();
         let engine = Engine::open(Options {
-            journal: Journal::new(store),
+            journal: Journal::checked(store),
             clock: clock.clone(),
             limits: Limits { reconcile_delay_ms: 1, ..Limits::default() },
             sandbox,

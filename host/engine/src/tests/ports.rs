@@ -87,7 +87,7 @@ pub(super) struct LocalStage {
 impl LocalStage {
     fn over(facts: Arc<Facts>, memory: Memory, clock: Manual) -> Self {
         let store = Arc::new(Dying::over(memory));
-        let journal = Journal::new(store.clone());
+        let journal = Journal::checked(store.clone());
         let timers = Timers::read(journal.clone(), Arc::new(clock.clone())).unwrap();
         Self { facts, store, journal, clock, timers, drain: watch::channel(false).0, keep: 0 }
     }

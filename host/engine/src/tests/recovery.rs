@@ -216,7 +216,7 @@ fn a_damaged_run_is_set_aside_and_the_others_go_on() {
 /// counted.
 fn died(memory: &Memory, deaths: u32, alone: &[RunId], suspect: Option<RunId>) -> Memory {
     let store = std::sync::Arc::new(memory.crash(usize::MAX));
-    let journal = Journal::new(store.clone());
+    let journal = Journal::checked(store.clone());
     let mut write = Write::new();
     let alone: Vec<String> = alone.iter().map(ToString::to_string).collect();
     let suspect = suspect.map(|run| run.to_string());
@@ -272,7 +272,7 @@ fn those_who_stand_in_line_are_carried_alone_too() {
     let memory = died(&life.die(usize::MAX), 2, &[], None);
     let limits = || Limits { live_runs_max: 1, ..Limits::default() };
     let length = |journal: &Journal, run: RunId| journal.entries(run, 0, 100).unwrap().len();
-    let before = Journal::new(std::sync::Arc::new(memory.crash(usize::MAX)));
+    let before = Journal::checked(std::sync::Arc::new(memory.crash(usize::MAX)));
 
     // Whatever is recorded of a run while it is alone says that it was carried then.
     let mut carried_alone = std::collections::BTreeSet::new();
@@ -281,7 +281,7 @@ fn those_who_stand_in_line_are_carried_alone_too() {
         let life = Life::open_with(memory.crash(usize::MAX), limits(), &slack);
         life.store.die_at(commit);
         life.unless_dead(life.engine().start());
-        let kept = Journal::new(std::sync::Arc::new(life.die(usize::MAX)));
+        let kept = Journal::checked(std::sync::Arc::new(life.die(usize::MAX)));
         let lives = kept.get::<Value>(&key::host("lives")).unwrap().unwrap();
         if let Some([Value::String(run)]) = lives["alone"].as_array().map(Vec::as_slice) {
             let run = run.parse::<RunId>().unwrap();

@@ -98,7 +98,7 @@ fn stored(life: &Life) -> usize {
 /// A store whose process ended, for all that the next one knows, in order.
 fn in_order(memory: Memory) -> Memory {
     let store = Arc::new(memory);
-    let journal = Journal::new(store.clone());
+    let journal = Journal::checked(store.clone());
     let mut write = Write::new();
     write.put(&key::host("lives"), &json!({ "in_order": true, "deaths": 0, "began_ms": 0, "alone": [] })).unwrap();
     journal.commit(write).unwrap();

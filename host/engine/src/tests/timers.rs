@@ -185,7 +185,7 @@ async fn a_time_that_passed_while_no_process_lived_fires_once_at_the_next_start(
 
 #[tokio::test]
 async fn more_timers_than_are_kept_in_memory_all_fire_once_and_in_order() {
-    let journal = Journal::new(Arc::new(Memory::new()));
+    let journal = Journal::checked(Arc::new(Memory::new()));
     let clock = Manual::new(START);
     let put = |at: Timestamp, run: RunId| {
         let mut write = Write::new();

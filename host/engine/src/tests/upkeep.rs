@@ -228,7 +228,7 @@ fn a_run_that_ended_the_process_twice_is_taken_up_again_when_a_person_says_so() 
     let slack = Slack::start();
     let (memory, poisoned, other) = two(&slack);
     let store = Arc::new(memory);
-    let journal = Journal::new(store.clone());
+    let journal = Journal::checked(store.clone());
     let mut write = Write::new();
     let lives = json!({ "in_order": false, "deaths": 1, "began_ms": u64::MAX, "alone": [poisoned.to_string()],
         "suspect": poisoned.to_string() });

@@ -33,7 +33,7 @@ struct Bench {
 impl Bench {
     fn new(max: usize) -> Self {
         let store = Arc::new(Dying::over(Memory::new()));
-        let journal = Journal::new(store.clone());
+        let journal = Journal::checked(store.clone());
         let clock = Manual::new(START);
         let timers = Timers::read_few(journal.clone(), Arc::new(clock.clone()), max).unwrap();
         Self { store, journal, clock, timers, max }

@@ -35,7 +35,7 @@ fn note(by: Option<&str>) -> Entry {
 fn a_full_disk_lets_nothing_begin_and_remembers_whom_a_person_gave_an_order() {
     let dir = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(1 << 30));
-    let journal = Journal::new(Arc::new(on(dir.path(), &free)));
+    let journal = Journal::checked(Arc::new(on(dir.path(), &free)));
     let [old, other, new] = [1, 2, 3].map(|n| RunId::new(Timestamp::from_millis(1_000), n));
     let (mut old_seq, mut other_seq) = (0, 0);
     let accepted = Entry::Accepted { pins: Json::from(&serde_json::Value::Null) };

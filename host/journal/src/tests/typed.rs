@@ -28,7 +28,7 @@ fn note(text: impl std::fmt::Display) -> Entry {
 
 fn memory() -> (Arc<Memory>, Journal) {
     let store = Arc::new(Memory::new());
-    (Arc::clone(&store), Journal::new(store))
+    (Arc::clone(&store), Journal::checked(store))
 }
 
 fn group() -> Group {

@@ -108,7 +108,7 @@ where
             None => {}
         }
         let engine = Engine::open(Options {
-            journal: Journal::new(store.clone()),
+            journal: Journal::checked(store.clone()),
             clock: Arc::new(world.time.clone()),
             limits: limits.clone(),
             sandbox: ground.sandbox.clone(),
@@ -154,7 +154,7 @@ where
 /// Of which methods and channels it is on the disk that Slack wants to be left alone, and until when.
 fn closed(memory: &Memory) -> BTreeMap<String, u64> {
     let range = key::all(key::Space::Limiter);
-    let journal = Journal::new(Arc::new(memory.crash(usize::MAX)));
+    let journal = Journal::checked(Arc::new(memory.crash(usize::MAX)));
     let listed = journal.list::<Closed>(key::Space::Limiter, &range).map(Result::unwrap).collect::<Vec<_>>();
     let name = |c: &Closed| format!("{} {}", c.key.bucket, c.key.channel.as_deref().unwrap_or_default());
     listed.into_iter().map(|(_, c)| (name(&c), c.until_ms)).collect()

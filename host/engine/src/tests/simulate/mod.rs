@@ -29,7 +29,7 @@ use story::Story;
 use world::{Counts, World};
 
 /// Worlds in the ordinary tests.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 /// Lives of one world; it has fewer deaths than that.
 const LIVES_MAX: u32 = 12;
 
@@ -141,8 +141,7 @@ fn worlds_keep_their_promises() {
 
 #[test]
 fn a_seed_is_the_same_world_each_time() {
-    // Without those in which a run computes for most of the time.
-    for seed in 6..11 {
+    for seed in 0..10 {
         let (first, second) = (play(seed).trace, play(seed).trace);
         let differs = first.iter().zip(&second).position(|(a, b)| a != b);
         assert!(

@@ -380,7 +380,7 @@ impl Story {
         match answer {
             Ok(accepted) => {
                 let run = accepted.run;
-                let kept = Journal::new(Arc::new(process.store.left(0))).get::<Summary>(&key::summary(run));
+                let kept = Journal::checked(Arc::new(process.store.left(0))).get::<Summary>(&key::summary(run));
                 if !matches!(kept, Ok(Some(_))) {
                     process.world.broken(format!("{run} was accepted before it was on the disk"));
                 }

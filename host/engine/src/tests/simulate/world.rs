@@ -426,7 +426,7 @@ impl World {
         }
         if let Some(records) = cancelled {
             // What had its intent when the cancelling was acknowledged may still go out.
-            let journal = Journal::new(Arc::new(store.left(0)));
+            let journal = Journal::checked(Arc::new(store.left(0)));
             let later = journal.entries(run, records, 1_000).unwrap();
             let begun = later.iter().any(|(_, e)| matches!(e, Entry::Intent { key, hash, connection, .. } if hash.to_string() == hash_on(connection.as_deref().unwrap_or_default()) && !key.contains("/undo#")));
             if begun {
@@ -437,7 +437,7 @@ impl World {
 
     /// Reads what has come to the disk since.
     fn see(&self, store: &Dying) {
-        let journal = Journal::new(Arc::new(store.left(0)));
+        let journal = Journal::checked(Arc::new(store.left(0)));
         let runs = journal.runs(None, 200).unwrap().items;
         let mut state = self.lock();
         for (run, summary) in runs {
