@@ -37,7 +37,7 @@ build: setup
 	$(CARGO) build --quiet --workspace --bin bellhop
 
 # Guests are built in one folder, because what their bindings are made with is built there for the first of them.
-PLUGIN_BUILD = CARGO_TARGET_DIR=$(abspath $(TARGET))/guests $(1) plugin build plugins/slack --out $(SLACK)
+PLUGIN_BUILD = CARGO_TARGET_DIR='$(TARGET)/guests' $(1) plugin build plugins/slack --out $(SLACK)
 plugins: build
 	$(call PLUGIN_BUILD,$(BELLHOP))
 

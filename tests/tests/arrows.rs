@@ -49,29 +49,7 @@ const ROOMS: &[Room] = &[
 /// The rooms of the engine: `operate → accept → drive → call → {execution, setup, owners, gateway}`, and beside them what
 /// shows runs, removes records and tells people. The root, which is `main` here, has what all share, and knows all.
 const ENGINE: &[Room] = &[
-    Room {
-        name: "main",
-        knows: &[
-            "accept",
-            "call",
-            "drive",
-            "entropy",
-            "execution",
-            "gateway",
-            "notices",
-            "operate",
-            "owners",
-            "partition",
-            "parts",
-            "pins",
-            "setup",
-            "show",
-            "turns",
-            "upkeep",
-            "waiting",
-        ],
-        in_tests: &[],
-    },
+    Room { name: "main", knows: EVERY, in_tests: EVERY },
     Room { name: "accept", knows: &["drive", "execution", "main", "pins", "setup", "turns"], in_tests: EVERY },
     Room {
         name: "call",
@@ -103,7 +81,7 @@ const ENGINE: &[Room] = &[
     Room { name: "waiting", knows: &["execution", "main"], in_tests: EVERY },
     Room { name: "tests", knows: EVERY, in_tests: EVERY },
 ];
-/// Tests look into every room.
+/// The root and the tests look into every room.
 const EVERY: &[&str] = &[
     "main",
     "tests",

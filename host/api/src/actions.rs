@@ -16,7 +16,7 @@ use super::form::{self, Form};
 use super::problem::{self, Problem};
 use super::request::Request;
 use super::{answer, pages, runs, start, work};
-use bellhop_engine::accept::trigger as accept;
+use bellhop_engine::accept::trigger;
 
 /// `GET /v1/actions`.
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
@@ -128,14 +128,14 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     let engine = request.app.engine.clone();
     fits(&request, &reference, &input)?;
     let refused = |refused| runs::refused(&engine, refused, None);
-    let mut trigger = accept::of_action(&reference, &input, connection.as_deref()).map_err(refused)?;
-    trigger.labels = labels;
-    trigger.idempotency_key = idempotency_key;
-    trigger.by = Some(request.caller.name());
+    let mut order = trigger::of_action(&reference, &input, connection.as_deref()).map_err(refused)?;
+    order.labels = labels;
+    order.idempotency_key = idempotency_key;
+    order.by = Some(request.caller.name());
     // The key's scope is the action's name: another version of it is another request.
-    trigger.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
+    order.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
     let starts = engine.clone();
-    let accepted = work::by_the_engine(&engine, async move { starts.trigger(trigger).await }).await?;
+    let accepted = work::by_the_engine(&engine, async move { starts.trigger(order).await }).await?;
     let accepted = accepted.map_err(refused)?;
     start::answered(&request.app, &request.caller, &accepted, wait).await
 }
@@ -156,7 +156,7 @@ fn fits(request: &Request, reference: &ActionReference, input: &Value) -> Result
             let pointer = format!("/input{}", violation.pointer);
             let place = if violation.pointer.is_empty() { "/" } else { violation.pointer.as_str() };
             let message = format!("the input at `{place}`: {}", violation.message);
-            let mut fault = form::fault(violation.code(accept::code::INPUT_INVALID), &pointer, message);
+            let mut fault = form::fault(violation.code(trigger::code::INPUT_INVALID), &pointer, message);
             fault.action = Some(reference.to_string());
             fault.needs = violation.expected.map(|text| Needs { text: Some(text), ..Needs::default() });
             match violation.suggestion {

@@ -11,9 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::call;
 use crate::notices;
-use crate::owners::concurrency_group as groups;
-use crate::owners::keyed_lock as exclusive;
-use crate::owners::timers;
+use crate::owners::{concurrency_group, keyed_lock, timers};
 use crate::waiting;
 use bellhop_clock::Clock;
 use bellhop_journal::{self as journal, Journal};
@@ -21,9 +19,9 @@ use bellhop_journal::{self as journal, Journal};
 /// See the module.
 pub(crate) struct Partition {
     /// The owner of exclusive keys.
-    pub keys: exclusive::Keys,
+    pub keys: keyed_lock::Keys,
     /// The owner of places in groups.
-    pub groups: groups::Groups,
+    pub groups: concurrency_group::Groups,
     /// What is due.
     pub timers: timers::Timers,
     /// What people are to be told.
@@ -33,7 +31,7 @@ pub(crate) struct Partition {
     /// What guests that may begin again have said.
     pub said: Arc<call::Said>,
     /// What owners of shared facts tell runs.
-    messages: mpsc::UnboundedSender<groups::Message>,
+    messages: mpsc::UnboundedSender<concurrency_group::Message>,
     /// When every request had ended that somebody sent who had this partition before, by [`Clock::monotonic`]: what was in
     /// doubt then can be read back [some time later](crate::Services::quiet_since).
     pub quiet_from: Duration,
@@ -44,11 +42,11 @@ impl Partition {
     pub(crate) fn read(
         journal: &Journal,
         clock: &Arc<dyn Clock>,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<groups::Message>), journal::Error> {
+    ) -> Result<(Self, mpsc::UnboundedReceiver<concurrency_group::Message>), journal::Error> {
         let (sender, messages) = mpsc::unbounded_channel();
         let partition = Self {
-            keys: exclusive::Keys::default(),
-            groups: groups::Groups::default(),
+            keys: keyed_lock::Keys::default(),
+            groups: concurrency_group::Groups::default(),
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
             notices: notices::Notices::new(journal.clone()),
             waiting: waiting::Waiting::default(),
@@ -61,7 +59,7 @@ impl Partition {
     }
 
     /// Has runs told.
-    pub(crate) fn post(&self, messages: Vec<groups::Message>) {
+    pub(crate) fn post(&self, messages: Vec<concurrency_group::Message>) {
         for message in messages {
             // The engine has the other end as long as anything runs.
             let _gone = self.messages.send(message);

@@ -15,7 +15,7 @@ use crate::Engine;
 use crate::call::{self, Caller};
 use crate::drive::admission::Places;
 use crate::drive::driver::{self, Left};
-use crate::drive::quarantine as aside;
+use crate::drive::quarantine;
 use crate::execution::local::{Local, Opening, Read};
 use crate::execution::open::Open;
 use crate::execution::{self, CallKey, Execution as _, Settle, Signal};
@@ -201,7 +201,7 @@ impl Engine {
         let journal = &self.services.journal;
         let first = journal.entries(run, 0, 1)?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
-        let mut pins = aside::read_pins(pins.read())?;
+        let mut pins = quarantine::read_pins(pins.read())?;
         let later = match journal.get::<Summary>(&key::summary(run)) {
             Ok(summary) => match summary.and_then(|summary| summary.pins_at) {
                 Some(seq) => self.pinned_later(run, seq, Some(seq))?,
