@@ -50,7 +50,7 @@ const ROOMS: &[Room] = &[
 /// shows runs, removes records and tells people. The root, which is `main` here, has what all share, and knows all.
 const ENGINE: &[Room] = &[
     Room { name: "main", knows: EVERY, in_tests: EVERY },
-    Room { name: "accept", knows: &["drive", "execution", "main", "pins", "setup", "turns"], in_tests: EVERY },
+    Room { name: "accept", knows: &["drive", "execution", "mail", "main", "pins", "setup", "turns"], in_tests: EVERY },
     Room {
         name: "call",
         knows: &["execution", "gateway", "main", "owners", "pins", "setup", "waiting"],
@@ -58,20 +58,21 @@ const ENGINE: &[Room] = &[
     },
     Room {
         name: "drive",
-        knows: &["call", "execution", "main", "owners", "pins", "setup", "waiting"],
+        knows: &["call", "execution", "mail", "main", "owners", "pins", "setup", "waiting"],
         in_tests: EVERY,
     },
     Room { name: "entropy", knows: &[], in_tests: EVERY },
-    Room { name: "execution", knows: &["entropy", "owners", "pins"], in_tests: EVERY },
+    Room { name: "execution", knows: &["entropy", "mail", "owners", "pins"], in_tests: EVERY },
     Room { name: "gateway", knows: &[], in_tests: EVERY },
+    Room { name: "mail", knows: &[], in_tests: EVERY },
     Room { name: "notices", knows: &["call", "execution", "gateway", "main"], in_tests: EVERY },
     Room {
         name: "operate",
         knows: &["accept", "call", "drive", "execution", "gateway", "main", "pins", "setup"],
         in_tests: EVERY,
     },
-    Room { name: "owners", knows: &[], in_tests: EVERY },
-    Room { name: "partition", knows: &["call", "notices", "owners", "waiting"], in_tests: EVERY },
+    Room { name: "owners", knows: &["mail"], in_tests: EVERY },
+    Room { name: "partition", knows: &["call", "mail", "notices", "owners", "waiting"], in_tests: EVERY },
     Room { name: "parts", knows: &[], in_tests: EVERY },
     Room { name: "pins", knows: &[], in_tests: EVERY },
     Room { name: "setup", knows: &["gateway", "main"], in_tests: EVERY },
@@ -91,6 +92,7 @@ const EVERY: &[&str] = &[
     "entropy",
     "execution",
     "gateway",
+    "mail",
     "notices",
     "operate",
     "owners",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bellhop_core::expression::Evaluator;
 use bellhop_slack::limiter::Limiter;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub mod accept;
 mod call;
@@ -17,6 +17,7 @@ pub mod drive;
 pub mod entropy;
 pub mod execution;
 pub mod gateway;
+mod mail;
 mod notices;
 pub mod operate;
 mod owners;
@@ -40,7 +41,6 @@ use bellhop_sandbox::expression::Expressions;
 
 use crate::accept::blocked;
 use crate::drive::{deciding, evaluating, runs};
-use crate::owners::concurrency_group;
 use crate::setup::{connections, definitions, plugins, tokens};
 
 /// Until timers that could not be read are tried again.
@@ -150,7 +150,7 @@ pub struct Engine {
     pub tokens: tokens::Tokens,
     /// The runs in memory.
     pub runs: runs::Runs,
-    messages: std::sync::Mutex<Option<mpsc::UnboundedReceiver<concurrency_group::Message>>>,
+    arrivals: std::sync::Mutex<Option<partition::Arrivals>>,
     blocked: blocked::Blocked,
     triggers: turns::Turns,
     loading: turns::Turns,
@@ -192,7 +192,8 @@ impl Engine {
         };
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
-        let (partition, messages) = partition::Partition::read(&journal, &clock)?;
+        let entropy = Arc::new(entropy::Entropy::new());
+        let (partition, arrivals) = partition::Partition::read(&journal, &clock, entropy.next())?;
         let evaluator: Arc<dyn Evaluator + Send + Sync> = Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
             plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
@@ -203,7 +204,7 @@ impl Engine {
             evaluator,
             runtime: std::sync::OnceLock::new(),
             counters: Counters::default(),
-            entropy: Arc::new(entropy::Entropy::new()),
+            entropy,
             limits: Arc::new(limits),
             gateway,
             clock,
@@ -217,7 +218,7 @@ impl Engine {
             connections,
             tokens: tokens::Tokens::new(journal),
             runs: runs::Runs::default(),
-            messages: std::sync::Mutex::new(Some(messages)),
+            arrivals: std::sync::Mutex::new(Some(arrivals)),
             blocked: blocked::Blocked::default(),
             triggers: turns::Turns::default(),
             loading: turns::Turns::default(),
@@ -236,11 +237,11 @@ impl Engine {
             // They cost a place on the disk and nothing else; the next start tries again.
             Err(error) => tracing::warn!(%error, "plugins that were removed are still kept"),
         }
-        let messages = self.messages.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let arrivals = self.arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         self.begin_part("wakes runs whose time has come", self.clone().wake_when_due());
         self.begin_part("tells people", self.clone().tell_people());
         self.begin_part("looks after blocked runs", self.clone().look_for_remedies());
-        self.begin_part("brings runs their messages", self.clone().carry_messages(messages));
+        self.begin_part("brings runs their messages", self.clone().bring_what_arrives(arrivals));
         self.begin_part("puts down runs that wait", self.clone().put_down_those_who_wait());
         self.begin_part("wakes runs whose turn it is", self.clone().wake_those_whose_turn_it_is());
         self.begin_part("removes what may go", self.clone().sweep_for_ever());
@@ -253,24 +254,44 @@ impl Engine {
         self.services.parts.begin(name, self.services.drain.subscribe(), work);
     }
 
-    /// Brings runs what owners of shared facts tell them. What is lost at the end of the process is told again.
-    async fn carry_messages(self: Arc<Self>, messages: Option<mpsc::UnboundedReceiver<concurrency_group::Message>>) {
-        let Some(mut messages) = messages else { return };
+    /// Brings runs and owners what is for them. What is not brought before the end of the process is brought by the next.
+    async fn bring_what_arrives(self: Arc<Self>, arrivals: Option<partition::Arrivals>) {
+        let Some(partition::Arrivals { mut mail, mut wakes }) = arrivals else { return };
         let mut drain = self.services.drain.subscribe();
         loop {
-            let message = tokio::select! {
+            let (id, message) = tokio::select! {
                 biased;
-                message = messages.recv() => message,
                 _ = drain.wait_for(|drain| *drain) => return,
+                Some((id, message)) = mail.recv() => (id, message),
+                Some(run) = wakes.recv() => {
+                    self.wake(run).await;
+                    continue;
+                }
+                else => return,
             };
-            let Some((run, cause)) = message else { return };
-            if matches!(cause, bellhop_core::run::Cause::Wake) {
-                self.wake(run).await;
-                continue;
+            if let Err(error) = self.deliver(id, message).await {
+                tracing::error!(%error, "a message cannot be brought; the next start tries again");
             }
-            let signal = execution::Signal { cause, acknowledge: None, settle: None };
-            if let Err(error) = self.send(run, signal).await {
-                tracing::error!(%run, %error, "a run cannot be told of its group");
+        }
+    }
+
+    /// Brings a message to whom it is for. After Ok it is consumed, or will be with the decision about it.
+    async fn deliver(self: &Arc<Self>, id: mail::Id, message: mail::Message) -> Result<(), runs::LoadError> {
+        match message {
+            mail::Message::Group { group, wish } => {
+                Ok(self.services.partition.groups.hear(id, &group, &wish).await?)
+            }
+            mail::Message::Run { run, told } => {
+                let signal = execution::Signal { mail: Some(id), ..execution::Signal::of(told.into()) };
+                match self.send(run, signal).await {
+                    // It was removed, and hears nothing any more.
+                    Err(runs::LoadError::Unknown(_)) => {
+                        let mut write = journal::Write::new();
+                        id.consume(&mut write);
+                        Ok(self.services.journal.commit_or_wait(write).await.map(drop)?)
+                    }
+                    brought => brought,
+                }
             }
         }
     }

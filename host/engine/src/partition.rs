@@ -7,9 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellhop_core::id::RunId;
 use tokio::sync::mpsc;
 
 use crate::call;
+use crate::mail::{self, Mail};
 use crate::notices;
 use crate::owners::{concurrency_group, keyed_lock, timers};
 use crate::waiting;
@@ -30,39 +32,50 @@ pub(crate) struct Partition {
     pub waiting: waiting::Waiting,
     /// What guests that may begin again have said.
     pub said: Arc<call::Said>,
-    /// What owners of shared facts tell runs.
-    messages: mpsc::UnboundedSender<concurrency_group::Message>,
+    /// What runs and owners tell each other.
+    pub mail: Mail,
+    /// Runs that have something to do though nobody told them anything.
+    wakes: mpsc::UnboundedSender<RunId>,
     /// When every request had ended that somebody sent who had this partition before, by [`Clock::monotonic`]: what was in
     /// doubt then can be read back [some time later](crate::Services::quiet_since).
     pub quiet_from: Duration,
 }
 
+/// Where what is for the runs and owners of a partition comes out.
+pub(crate) struct Arrivals {
+    /// Messages.
+    pub mail: mail::Inbox,
+    /// Runs that are to be woken.
+    pub wakes: mpsc::UnboundedReceiver<RunId>,
+}
+
 impl Partition {
-    /// Made from the records. Gives also the end at which messages to its runs come out.
+    /// Made from the records; `salt` tells this process's messages from another's.
     pub(crate) fn read(
         journal: &Journal,
         clock: &Arc<dyn Clock>,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<concurrency_group::Message>), journal::Error> {
-        let (sender, messages) = mpsc::unbounded_channel();
+        salt: u64,
+    ) -> Result<(Self, Arrivals), journal::Error> {
+        let (sender, wakes) = mpsc::unbounded_channel();
+        let (mail, inbox) = Mail::read(journal, clock.clone(), salt)?;
         let partition = Self {
-            keys: keyed_lock::Keys::default(),
-            groups: concurrency_group::Groups::default(),
+            keys: keyed_lock::Keys::read(journal.clone())?,
+            groups: concurrency_group::Groups::read(journal.clone(), mail.clone())?,
             timers: timers::Timers::read(journal.clone(), clock.clone())?,
             notices: notices::Notices::new(journal.clone()),
             waiting: waiting::Waiting::default(),
             said: Arc::default(),
-            messages: sender,
+            mail,
+            wakes: sender,
             // The process before this one held the store's folder, and what it had sent ended with it.
             quiet_from: clock.monotonic(),
         };
-        Ok((partition, messages))
+        Ok((partition, Arrivals { mail: inbox, wakes }))
     }
 
-    /// Has runs told.
-    pub(crate) fn post(&self, messages: Vec<concurrency_group::Message>) {
-        for message in messages {
-            // The engine has the other end as long as anything runs.
-            let _gone = self.messages.send(message);
-        }
+    /// Has a run looked at. What is lost at the end of the process is found by the next start.
+    pub(crate) fn wake(&self, run: RunId) {
+        // The engine has the other end as long as anything runs.
+        let _gone = self.wakes.send(run);
     }
 }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Cause, Command, ExecutionKey, State, pending};
+use bellhop_core::run::{Command, ExecutionKey, State, pending};
 use bellhop_core::time::Timestamp;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 
@@ -483,7 +483,7 @@ impl Engine {
                 _ = drain.wait_for(|drain| *drain) => return,
             };
             if self.services.partition.waiting.has_come(run) {
-                self.services.partition.post(vec![(run, Cause::Wake)]);
+                self.services.partition.wake(run);
             }
         }
     }

@@ -33,6 +33,9 @@ impl Damage {
             Space::Idempotency => "idempotency-key",
             Space::Limiter => "rate-limit",
             Space::Notice => "notice",
+            Space::Mail => "message",
+            Space::Member => "group-member",
+            Space::Lock => "exclusive-key",
             _ => "host",
         }
     }
@@ -106,6 +109,9 @@ pub(super) fn is_of_no_run(space: Space) -> bool {
         | Space::Token
         | Space::Limiter
         | Space::Notice
+        | Space::Mail
+        | Space::Member
+        | Space::Lock
         | Space::Host => true,
         Space::Event
         | Space::Snapshot
@@ -137,6 +143,9 @@ fn named(space: Space, key: &[u8]) -> String {
         Space::Idempotency => format!("an idempotency key of the workflow `{}/{}`", text(), text()),
         Space::Limiter => "a rate limit that Slack had told".to_owned(),
         Space::Notice => "what people were to be told of a run".to_owned(),
+        Space::Mail => "a message to a run or to the owner of a group".to_owned(),
+        Space::Member => "a run's place in a group".to_owned(),
+        Space::Lock => "who holds an exclusive key".to_owned(),
         Space::Host => "a fact of the host itself".to_owned(),
         Space::Expiry => "when something may be removed".to_owned(),
         _ => super::key::display(key),

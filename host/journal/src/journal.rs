@@ -141,6 +141,17 @@ impl Journal {
         Ok(ticket)
     }
 
+    /// As [`Self::commit`], as soon as the queue has room for it.
+    pub async fn commit_or_wait(&self, write: Write) -> Result<Ticket, Error> {
+        loop {
+            let tip = self.tip();
+            match self.commit(write.clone()) {
+                Err(Error::Store(store::Error::Full { .. })) => self.durable(tip).await?,
+                done => return done,
+            }
+        }
+    }
+
     fn commit_with_contents(&self, write: Write) -> Result<Ticket, Error> {
         let Write { mut batch, run, contents } = write;
         if contents.is_empty() {
@@ -295,7 +306,7 @@ impl Journal {
                 .ok_or_else(|| bad_key(key))?;
             let open = record::decode(Space::Open, key, value).map_err(Error::from);
             match open {
-                Err(error) if error.is_damage() => Ok((run, Open { deadly: true, place: None })),
+                Err(error) if error.is_damage() => Ok((run, Open { deadly: true, ..Open::default() })),
                 open => Ok((run, open?)),
             }
         })

@@ -17,6 +17,9 @@
 //! | `q` public | run, number u64 | an event as the outside sees it; the number is its SSE id |
 //! | `t` timer | partition u16, due at u64, run, n u64 | what to do then; sorted by time |
 //! | `a` notice | partition u16, run, number u32 | what people are to be told |
+//! | `M` mail | partition u16, number u64, salt u64 | a message for a run or an owner of that partition, until it is consumed |
+//! | `G` member | partition u16, digest of the group's name, turn u64 | a run that has or waits for a place in a group |
+//! | `L` lock | partition u16, digest of the key's name | who holds an exclusive key |
 //! | `i` idempotency | namespace, name, digest of the key | digest of the body, run, when it may go |
 //! | `z` expiry | partition u16, at u64, a key | nothing (`null`): that key may be deleted from then on |
 //! | `b` blob | digest | raw bytes, stored once |
@@ -63,6 +66,12 @@ pub enum Space {
     Timer = b't',
     /// What people are to be told.
     Notice = b'a',
+    /// Messages that nobody has consumed.
+    Mail = b'M',
+    /// Members of groups.
+    Member = b'G',
+    /// Holders of exclusive keys.
+    Lock = b'L',
     /// Keys of triggers.
     Idempotency = b'i',
     /// What may be deleted.
@@ -99,7 +108,7 @@ pub enum Space {
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Event,
         Self::Snapshot,
         Self::Open,
@@ -108,6 +117,9 @@ impl Space {
         Self::Public,
         Self::Timer,
         Self::Notice,
+        Self::Mail,
+        Self::Member,
+        Self::Lock,
         Self::Idempotency,
         Self::Expiry,
         Self::Blob,
@@ -275,6 +287,22 @@ pub fn notice(run: RunId, number: u32) -> Key {
 /// The notices of a run.
 pub fn notices(run: RunId) -> Range {
     Range::prefixed(&Key::new(Space::Notice).partition(run.partition()).run(run))
+}
+
+/// A message for `partition`. Those of one process are in the order of their numbers; `salt` tells processes apart.
+pub fn mail(partition: Partition, number: u64, salt: u64) -> Key {
+    Key::new(Space::Mail).partition(partition).number(number).number(salt)
+}
+
+/// The member of a group whose turn this is.
+pub fn member(group: &str, turn: u64) -> Key {
+    let partition = Partition::of(group.as_bytes());
+    Key::new(Space::Member).partition(partition).raw(Digest::of(group.as_bytes()).as_bytes()).number(turn)
+}
+
+/// The holder of an exclusive key, of an owner in `partition`.
+pub fn lock(partition: Partition, name: Digest) -> Key {
+    Key::new(Space::Lock).partition(partition).raw(name.as_bytes())
 }
 
 /// Bytes by their digest.

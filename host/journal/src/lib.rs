@@ -47,5 +47,5 @@ pub use entry::{Answer, Content, Entry, Resolution};
 pub use journal::{Error, Journal, damaged_is_none, readable};
 pub use json::Json;
 pub use store::{Store, Ticket};
-pub use summary::{Aftermath, Open, Place, Snapshot, Summary};
+pub use summary::{Aftermath, Open, Rest, Snapshot, Summary};
 pub use write::{Seen, Write};

@@ -40,7 +40,7 @@ use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
 pub use options::{Asked, OpenError, Options};
 
 /// The version of the layout described above, and of every key and record in it.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const META: u8 = 0x00;
 const HEAD: u8 = 0x01;

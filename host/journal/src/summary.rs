@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{Group, Reason, Status};
+use bellhop_core::run::{Reason, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,19 +31,32 @@ pub struct Open {
     /// The run ended a process that carried nothing else: no start reads it until a person says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deadly: bool,
-    /// The group that the run has asked to be in.
+    /// Whether a start has anything to do for it.
+    #[serde(default, skip_serializing_if = "Rest::is_no")]
+    pub rest: Rest,
+    /// The name of the group in which it has a place, or waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub group: Option<String>,
 }
 
-/// See [`Open::place`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Place {
-    /// Which.
-    pub group: Group,
-    /// Whether it is in it; else it waits for its turn.
-    pub admitted: bool,
+/// Whether anything of an open run is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rest {
+    /// Something is under way: a start reads the run and goes on with it.
+    #[default]
+    No,
+    /// It waits for a time, a message or a person: a start leaves it where it is.
+    Waits,
+    /// It waits for what its plan lacks: a start looks for that, and leaves it where it is.
+    Blocked,
+}
+
+impl Rest {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+    const fn is_no(&self) -> bool {
+        matches!(self, Self::No)
+    }
 }
 
 /// What lists of runs show, without folding.

@@ -31,7 +31,7 @@ pub enum Command<'s> {
         /// What was called, with what.
         call: &'s Calling,
     },
-    /// Ask the owner of this group for a place, and report what it says. Asking twice is asking once.
+    /// Report what the owner of this group says, who was asked for a place with the decision that the run waits for one.
     Admit {
         /// The group, as the run's definition and input name it.
         group: &'s Group,

@@ -18,7 +18,7 @@ use crate::Engine;
 use crate::accept::trigger::{Refused, Trigger};
 use crate::drive::evaluating::beside;
 use crate::drive::runs::{LoadError, Loaded};
-use crate::execution::{Decision, Execution as _};
+use crate::execution::{Alongside, Decision, Execution as _};
 use crate::pins::Granted;
 use crate::pins::{PinnedAction, Pins, tenants};
 use crate::setup::definitions::Definition;
@@ -232,7 +232,7 @@ impl Engine {
     /// Has a blocked run begin if preflight lets it; true when there is nothing left to look after.
     pub(crate) async fn try_to_begin(self: &Arc<Self>, run: RunId) -> Result<bool, LoadError> {
         if let Some(by) = self.superseded_by(run)? {
-            // It was told when that one was accepted, unless the process ended before.
+            // It is told; should that come later than this look, it does nothing before.
             return self.signal(run, Cause::Displaced { by, rollback: false }).await;
         }
         // Nobody else takes the run up meanwhile.
@@ -285,7 +285,8 @@ impl Engine {
         let Some(decided) = decided else { return Ok(true) };
         pass(Point::Unblocked);
         let state = decided.after;
-        port.keep(decisions, Decision { events: decided.events, after: Arc::new(state.clone()) }).await?;
+        let alongside = Alongside::default();
+        port.keep(decisions, Decision { events: decided.events, after: Arc::new(state.clone()), alongside }).await?;
         self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted, guests: new.guests });
         Ok(true)
     }

@@ -4,19 +4,16 @@
 //! of two triggers with one key only one accepts a run, whichever processes they come to. The other is decided anew, and
 //! then finds the key bound.
 
-use std::sync::Arc;
-
 use bellhop_core::definition::WorkflowName;
 use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
-use bellhop_core::run::{self, Cause, OwnKey};
+use bellhop_core::run::{self, OwnKey};
 use serde_json::Value;
 
 use crate::Engine;
 use crate::accept::trigger::{Accepted, Refused, code};
-use crate::execution::Signal;
 use crate::execution::summary::{self, Bound};
 use crate::setup::definitions::Definition;
 use crate::turns::Guard;
@@ -91,14 +88,6 @@ impl Engine {
             diagnostic.place = definition.source.place("/document/metadata/bellhop/idempotencyKey");
             Refused::Input(vec![diagnostic])
         })
-    }
-
-    /// Tells a run that a higher revision takes its place; what it did stays.
-    pub(crate) async fn supersede(self: &Arc<Self>, old: RunId, by: RunId) {
-        let signal = Signal { cause: Cause::Displaced { by, rollback: false }, acknowledge: None, settle: None };
-        if let Err(error) = self.send(old, signal).await {
-            tracing::error!(run = %old, %error, "a run cannot be told that a newer one takes its place");
-        }
     }
 
     /// The run that a higher revision of the key of `run` has started.

@@ -20,8 +20,8 @@ use crate::accept::idempotency::Once;
 use crate::accept::lacking;
 use crate::drive::admission::Place;
 use crate::drive::runs::Begun;
-use crate::execution::Signal;
-use crate::execution::summary;
+use crate::execution::{self, Signal, summary};
+use crate::mail::{Message, Posted, Told};
 use crate::pins::{Granted, GuestLimits, Pins, tenants};
 use crate::setup::definitions::{Definition, Definitions};
 use bellhop_faults::{Point, pass};
@@ -148,8 +148,10 @@ struct FirstRecords {
     state: State,
     summary: Summary,
     granted: Granted,
-    /// The bindings of its keys, and what it names that is large.
+    /// The bindings of its keys, what it names that is large, and `posted`.
     write: Write,
+    /// What the run is told whose place it takes.
+    posted: Option<Posted>,
 }
 
 /// The codes of refused inputs.
@@ -243,13 +245,15 @@ impl Engine {
                 now,
             )
         };
-        let first = FirstRecords { pins, state: State::new(facts), summary, granted, write };
+        // The run of the revision before makes room; what it did stays.
+        let told = Told::Displaced { by: run, rollback: false };
+        let mail = &self.services.partition.mail;
+        let tells = |old| mail.post(&mut write, Message::Run { run: old, told });
+        let posted = superseded.map(tells).transpose()?;
+        let first = FirstRecords { pins, state: State::new(facts), summary, granted, write, posted };
         match blocked_by {
             None => self.begins(first, place).await?,
             Some(diagnostics) => self.waits_for_remedy(first, diagnostics, place).await?,
-        }
-        if let Some(old) = superseded {
-            self.supersede(old, run).await;
         }
         // What keeps a blocked run is shown with it, for as long as it does.
         let warnings = if blocked_by.is_some() { Vec::new() } else { masked(diagnostics) };
@@ -347,8 +351,7 @@ impl Engine {
         drop(taking_up);
         journal.durable(ticket).await.map_err(journal::Error::from)?;
         self.blocked.add(run);
-        let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
-        if let Err(error) = self.send(run, signal).await {
+        if let Err(error) = self.send(run, Signal::of(Cause::Wake)).await {
             tracing::error!(%run, %error, "of a blocked run nobody can be told");
         }
         Ok(())
@@ -356,14 +359,15 @@ impl Engine {
 
     /// Writes what a run begins with: its pins, and what was decided of it already.
     fn keep_first(&self, first: FirstRecords, mut decided: Vec<Entry>) -> Result<Begun, journal::Error> {
-        let FirstRecords { pins, state, summary, granted, mut write } = first;
+        let FirstRecords { pins, state, summary, granted, mut write, posted } = first;
         let (run, now) = (pins.run, pins.accepted_at);
         write.put(&key::listing(now, run), &Value::Null)?;
-        write.put(&key::open(run), &Open::default())?;
+        write.put(&key::open(run), &Open { rest: execution::rest_of(&state), ..Open::default() })?;
         write.put(&key::summary(run), &summary)?;
         let bytes = write.bytes() as u64;
         decided.insert(0, Entry::Accepted { pins: Journal::json(&pins)? });
         let ticket = self.services.journal.append(run, &mut 0, &decided, write)?;
+        self.services.partition.mail.hand_over(posted);
         Ok(Begun { state, granted, guests: pins.guests, ticket, bytes, summary })
     }
 

@@ -16,13 +16,13 @@ use super::deeds::Deeds;
 use super::earlier::Earlier;
 use super::effects::Calls;
 use super::guest::{Answered, Line};
-use super::keys::keys_of;
+use super::keys::{Exclusive, keys_of};
 use super::names::{self, Unresolved};
 use super::scope::{Scope, Stopped};
-use super::stage::{Keys, Left, Met, Stage, Then};
+use super::stage::{Left, Met, Stage, Then};
 use crate::execution::invoker::{CallEnd, Wish};
 use crate::execution::{Execution, Slice};
-use crate::owners::keyed_lock::Owner;
+use crate::owners::keyed_lock::{KeyId, Owner};
 use crate::setup::plugins::Guest;
 use crate::waiting::{Entering, Place, Progress, Turn, Wait, Wanted};
 use bellhop_sandbox as sandbox;
@@ -34,7 +34,7 @@ pub(super) struct Attempt<E> {
     facts: Arc<Facts>,
     call: Calling,
     stage: Stage,
-    keys: Vec<String>,
+    keys: Vec<Exclusive>,
     pub(super) deeds: Deeds,
     /// What attempts before this one carried out, from its first write on, if it is not the first attempt.
     pub(super) earlier: Option<Earlier>,
@@ -108,12 +108,6 @@ impl<E: Execution> Attempt<E> {
         if !matches!(end, CallEnd::PutDown | CallEnd::Failed(_)) {
             services.partition.said.forget(*run, execution, *attempt);
         }
-        let owner = self.owner();
-        match self.stage.keys(&end) {
-            Keys::Release => self.keys.iter().for_each(|key| services.partition.keys.release(key, &owner)),
-            Keys::Park => self.keys.iter().for_each(|key| services.partition.keys.park(key, &owner)),
-            Keys::Stay => {}
-        }
         end
     }
 
@@ -135,18 +129,19 @@ impl<E: Execution> Attempt<E> {
     }
 
     fn queues_for_keys(&self, owner: Owner) -> Turn {
-        let (held, keys) = (self.scope.services.partition.keys.clone(), self.keys.clone());
-        for (key, other) in keys.iter().filter_map(|key| Some((key, held.held_by_another(key, &owner)?))) {
+        let held = self.scope.services.partition.keys.clone();
+        for (key, other) in self.keys.iter().filter_map(|key| Some((key, held.held_by_another(key.id, &owner)?))) {
             // One that is parked and whose task nobody waits for any more lets go when the person has decided.
             let who = if other == self.scope.run {
                 "another action of this run holds".to_owned()
             } else {
                 format!("the run {other} is changing")
             };
-            self.scope.port.note(format!("waits for `{key}`, which {who}"));
+            self.scope.port.note(format!("waits for `{}`, which {who}", key.name));
         }
+        let keys: Vec<KeyId> = self.keys.iter().map(|key| key.id).collect();
         Box::pin(async move {
-            for key in &keys {
+            for key in keys {
                 held.acquire(key, &owner).await;
             }
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Action, Calling, Facts, FrameId, Group, Notice, Returned, Why};
+use bellhop_core::run::{Action, Calling, Facts, FrameId, Notice, Returned, Why};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -11,9 +11,10 @@ use tracing::Instrument as _;
 use super::attempt::Attempt;
 use super::scope::Scope;
 use crate::Services;
-use crate::execution::invoker::{CallEnd, CallFuture, Invoker, Wish};
+use crate::execution::invoker::{CallEnd, CallFuture, CameBack, Invoker, Wish};
 use crate::execution::{self, Execution, Parking};
 use crate::gateway::Connected;
+use crate::owners::keyed_lock::{Change, Owner};
 use crate::pins::{Granted, GuestLimits};
 use crate::waiting::Activity;
 
@@ -40,28 +41,31 @@ impl<E: Execution> Invoker for Caller<E> {
         let caller = self.clone();
         let carrying = async move {
             let (port, key, attempt) = (caller.port.clone(), call.key.clone(), call.attempt);
-            let end = caller.carry(call, wish).await;
-            drop(doing);
-            match end {
+            let held = caller.services.partition.keys.clone();
+            let owner = Owner { run: caller.facts.run, execution: key.clone(), attempt };
+            let end = match caller.carry(call, wish).await {
                 // In whichever life of the process, and in whichever slice.
                 CallEnd::Park(reason) if port.attempted(&key, attempt).wrote => CallEnd::ParkPartway(reason),
                 end => end,
-            }
+            };
+            drop(doing);
+            let keys = end.keys().map(|to| held.changes(&owner, to)).unwrap_or_default();
+            CameBack { end, keys }
         };
         Box::pin(carrying.instrument(span))
+    }
+
+    fn keys_at_end(&self) -> Vec<Change> {
+        self.services.partition.keys.held_by(self.facts.run)
+    }
+
+    fn changed(&self, keys: &[Change]) {
+        self.services.partition.keys.changed(keys);
     }
 
     fn ended(&self) {
         self.services.partition.waiting.forget(self.facts.run);
         self.services.partition.said.ended(self.facts.run);
-        // A parked action of a run that was cancelled still holds its keys.
-        self.services.partition.keys.release_all(self.facts.run);
-        self.services.partition.post(self.services.partition.groups.leave(self.facts.run));
-    }
-
-    fn admit(&self, group: Group) {
-        let messages = self.services.partition.groups.ask(self.facts.run, &group);
-        self.services.partition.post(messages);
     }
 
     fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {

@@ -6,22 +6,34 @@ use serde_json::{Value, json};
 use super::names;
 use crate::execution;
 use crate::execution::local::Local;
+use crate::owners::keyed_lock::KeyId;
+
+/// A key that an action holds while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Exclusive {
+    pub id: KeyId,
+    /// For people.
+    pub name: String,
+}
 
 /// The keys that an action holds while it runs. `arguments` have ids where the file has names: two names of one thing
 /// are one key.
 ///
 /// Two connections of one organisation reach the same things: a key is of the organisation, where that is known.
-pub(super) fn keys_of(action: &Action, facts: &Facts, call: &Calling, arguments: &Value) -> Vec<String> {
+pub(super) fn keys_of(action: &Action, facts: &Facts, call: &Calling, arguments: &Value) -> Vec<Exclusive> {
     let connection = call.connection.as_deref().unwrap_or_default();
-    let owner = facts.tenants.get(connection).map_or_else(|| json!([connection]), |of| json!(of.organisation()));
-    let mut keys: Vec<String> = action
+    let tenant = facts.tenants.get(connection);
+    let organisation = tenant.map_or(connection, |tenant| tenant.organisation());
+    let owner = if tenant.is_some() { json!(organisation) } else { json!([connection]) };
+    let mut keys: Vec<Exclusive> = action
         .manifest
         .exclusive
         .iter()
         .map(|key| {
             let values: Vec<Value> =
                 key.fields.iter().map(|field| arguments.pointer(field).cloned().unwrap_or(Value::Null)).collect();
-            json!([key.name, owner, values]).to_string()
+            let name = json!([key.name, owner, values]).to_string();
+            Exclusive { id: KeyId::of(organisation, &name), name }
         })
         .collect();
     // In one order everywhere, so that two actions with two keys each cannot wait for each other.
@@ -30,17 +42,16 @@ pub(super) fn keys_of(action: &Action, facts: &Facts, call: &Calling, arguments:
     keys
 }
 
-/// The keys that an open action held when the process ended. One that had made no call yet held none, or has nothing to
-/// lose by waiting for them again; giving it the key would take it from the one that has.
+/// The keys that an open action holds: each has its row. One that has made no call may hold none of them yet.
 pub(crate) async fn keys_held(
     port: &Local,
     facts: &Facts,
     action: &Action,
     call: &Calling,
-) -> Result<Vec<String>, execution::Error> {
+) -> Result<Vec<KeyId>, execution::Error> {
     if action.manifest.exclusive.is_empty() || !port.has_called(&call.key, call.attempt, names::ORDINAL_FIRST) {
         return Ok(Vec::new());
     }
     let arguments = names::on_record(port, action, call).await?;
-    Ok(keys_of(action, facts, call, &arguments))
+    Ok(keys_of(action, facts, call, &arguments).into_iter().map(|key| key.id).collect())
 }

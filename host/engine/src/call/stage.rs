@@ -27,17 +27,6 @@ pub(super) enum Stage {
     Acting,
 }
 
-/// What becomes of the keys of an attempt that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
-    /// They stay as they are.
-    Stay,
-    /// They are the next one's.
-    Release,
-    /// They stay this attempt's until a person has decided, because what it was doing is not over.
-    Park,
-}
-
 impl Stage {
     fn moves(&mut self, from: &[Self], to: Self) {
         debug_assert!(from.contains(self), "from {self:?} to {to:?}");
@@ -63,16 +52,6 @@ impl Stage {
     /// Its guest has come to a call that is not on record.
     pub(super) fn leaves_record(&mut self) {
         self.moves(&[Self::Replaying, Self::Acting], Self::Acting);
-    }
-
-    /// What becomes of its keys.
-    pub(super) const fn keys(self, end: &CallEnd) -> Keys {
-        match (self, end) {
-            (_, CallEnd::Returned(_)) => Keys::Release,
-            (Self::Naming | Self::Locking, CallEnd::Park(_) | CallEnd::ParkPartway(_)) => Keys::Stay,
-            (_, CallEnd::Park(_) | CallEnd::ParkPartway(_)) => Keys::Park,
-            (_, CallEnd::PutDown | CallEnd::Failed(_)) => Keys::Stay,
-        }
     }
 }
 
@@ -208,21 +187,6 @@ mod tests {
     fn keys_are_not_taken_by_an_attempt_that_acts() {
         let mut stage = Stage::Acting;
         stage.has_keys();
-    }
-
-    #[test]
-    fn keys_follow_from_the_stage_and_the_end() {
-        let ended = |stage: Stage, end: &CallEnd| stage.keys(end);
-        for stage in [Stage::Naming, Stage::Locking, Stage::Entering, Stage::Replaying, Stage::Acting] {
-            let returned = CallEnd::Returned(Returned::Fault(Fault::of_code("internal", String::new())));
-            assert_eq!(ended(stage, &returned), Keys::Release, "{stage:?}");
-            assert_eq!(ended(stage, &CallEnd::PutDown), Keys::Stay, "{stage:?}");
-            assert_eq!(ended(stage, &CallEnd::Failed(Error::Stopping)), Keys::Stay, "{stage:?}");
-            let has_them = !matches!(stage, Stage::Naming | Stage::Locking);
-            let parked = if has_them { Keys::Park } else { Keys::Stay };
-            assert_eq!(ended(stage, &CallEnd::Park(parking())), parked, "{stage:?}");
-            assert_eq!(ended(stage, &CallEnd::ParkPartway(parking())), parked, "{stage:?}");
-        }
     }
 
     #[test]

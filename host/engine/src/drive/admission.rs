@@ -166,8 +166,7 @@ impl Engine {
 
     /// Takes a run up that is not in memory, whoever waits for a place.
     pub(crate) async fn bring(self: &Arc<Self>, run: RunId) {
-        let signal = Signal { cause: Cause::Wake, acknowledge: None, settle: None };
-        if let Err(error) = self.send(run, signal).await {
+        if let Err(error) = self.send(run, Signal::of(Cause::Wake)).await {
             tracing::error!(%run, %error, "a run that is due cannot be taken up");
         }
     }

@@ -12,8 +12,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{oneshot, watch};
 
 use crate::drive::deciding::Deciding;
-use crate::execution::invoker::{CallEnd, Invoker, Wish};
-use crate::execution::{Decision, Error, Execution, Next, Parking, wake};
+use crate::execution::invoker::{CallEnd, CameBack, Invoker, Wish};
+use crate::execution::{Alongside, Decision, Error, Execution, Next, Parking, Signal, wake};
 use bellhop_faults::{Point, pass};
 
 /// Where a driver left its run.
@@ -38,7 +38,7 @@ pub(crate) struct Carried {
 }
 
 /// A call that is being carried out, and its end.
-type UnderWay = Pin<Box<dyn Future<Output = (FrameId, CallEnd)> + Send>>;
+type UnderWay = Pin<Box<dyn Future<Output = (FrameId, CameBack)> + Send>>;
 
 /// The calls of a run that are under way.
 #[derive(Default)]
@@ -46,7 +46,7 @@ struct Calls {
     wishes: BTreeMap<FrameId, watch::Sender<Wish>>,
     futures: FuturesUnordered<UnderWay>,
     /// Those that ended while the driver waited for something else.
-    ended: VecDeque<(FrameId, CallEnd)>,
+    ended: VecDeque<(FrameId, CameBack)>,
 }
 
 impl Calls {
@@ -75,7 +75,7 @@ impl Calls {
     }
 
     /// The next that ends; none where none is under way.
-    async fn next(&mut self) -> Option<(FrameId, CallEnd)> {
+    async fn next(&mut self) -> Option<(FrameId, CameBack)> {
         match self.ended.pop_front() {
             Some(ended) => Some(ended),
             None => self.futures.next().await,
@@ -143,13 +143,12 @@ async fn carry<E: Execution>(
     let state = Arc::new(state);
     // A port that takes a run up again does not know its state.
     port.timer(wake(&state));
-    let mut run =
-        Carrying { port, invoker, deciding, calls, state, decisions, draining: false, asked: false, taken_up };
+    let mut run = Carrying { port, invoker, deciding, calls, state, decisions, draining: false, taken_up };
     loop {
         let due = run.begin_what_is_pending();
         match run.next(due).await? {
             Happened::Nothing => {}
-            Happened::Cause(cause, acknowledge) => run.decide(cause, acknowledge).await?,
+            Happened::Matter(matter) => run.decide(matter).await?,
             Happened::Left(left) => {
                 return Ok(Carried { left, state: Arc::unwrap_or_clone(run.state), decisions: run.decisions });
             }
@@ -167,8 +166,6 @@ struct Carrying<'a, E> {
     decisions: u64,
     /// Nothing begins any more, because the run is to be put down.
     draining: bool,
-    /// The owner of its group was asked for a place.
-    asked: bool,
     /// The notices that an earlier life may have handed over.
     taken_up: BTreeSet<u32>,
 }
@@ -181,11 +178,31 @@ struct Due {
     notice: Option<Notice>,
 }
 
+/// Something to decide of.
+struct Matter {
+    cause: Cause,
+    /// Who waits to hear that it was decided.
+    acknowledge: Option<oneshot::Sender<bool>>,
+    /// What is changed with the decision in what others have of the run.
+    alongside: Alongside,
+}
+
+impl Matter {
+    fn of(cause: Cause) -> Happened {
+        Happened::Matter(Self { cause, acknowledge: None, alongside: Alongside::default() })
+    }
+
+    fn told(signal: Signal) -> Happened {
+        let Signal { cause, acknowledge, settle: _, mail } = signal;
+        Happened::Matter(Self { cause, acknowledge, alongside: Alongside { mail, keys: Vec::new() } })
+    }
+}
+
 /// What a driver found when it looked for what comes next.
 #[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Happened {
-    /// Something to decide of; and who waits to hear that it was decided.
-    Cause(Cause, Option<oneshot::Sender<bool>>),
+    /// Something to decide of.
+    Matter(Matter),
     /// Nothing that is decided of: it is looked again.
     Nothing,
     /// The driver has done what it can. Everything recorded is durable.
@@ -201,10 +218,6 @@ impl<E: Execution> Carrying<'_, E> {
                 Command::Start => due.start = true,
                 Command::GoOn => due.goes_on = !self.draining,
                 Command::Notify { notice } => due.notice = Some(notice.clone()),
-                Command::Admit { group } if !self.asked && !self.draining => {
-                    self.asked = true;
-                    self.invoker.admit(group.clone());
-                }
                 Command::Invoke { frame, call } if !self.draining && !self.calls.wishes.contains_key(&frame) => {
                     self.calls.begin(self.invoker, frame, call.clone(), Wish::Run);
                 }
@@ -233,10 +246,10 @@ impl<E: Execution> Carrying<'_, E> {
             return Ok(Happened::Left(Left::PutDown));
         }
         if let Some(outgrown) = self.port.outgrown(&self.state)? {
-            return Ok(Happened::Cause(Cause::TooLarge(outgrown), None));
+            return Ok(Matter::of(Cause::TooLarge(outgrown)));
         }
         if due.start && !self.draining {
-            return Ok(Happened::Cause(Cause::Start, None));
+            return Ok(Matter::of(Cause::Start));
         }
         match due.notice {
             Some(notice) => self.hand_over(notice).await,
@@ -248,7 +261,7 @@ impl<E: Execution> Carrying<'_, E> {
     async fn after_its_end(&mut self) -> Result<Happened, Error> {
         match heard(self.port, self.port.signal(true).await).await {
             None => Ok(Happened::Nothing),
-            Some(Next::Signal(signal)) => Ok(Happened::Cause(signal.cause, signal.acknowledge)),
+            Some(Next::Signal(signal)) => Ok(Matter::told(signal)),
             Some(Next::Rest | Next::PutDown) => {
                 self.port.settled().await?;
                 pass(Point::Ended);
@@ -264,7 +277,7 @@ impl<E: Execution> Carrying<'_, E> {
         let number = notice.number;
         self.calls.beside(self.invoker.notify(notice, self.taken_up.remove(&number))).await?;
         pass(Point::HandedOver);
-        Ok(Happened::Cause(Cause::Noticed { number }, None))
+        Ok(Matter::of(Cause::Noticed { number }))
     }
 
     /// Waits for the end of a call or for a message; a run that computes waits for neither.
@@ -272,14 +285,14 @@ impl<E: Execution> Carrying<'_, E> {
         let resting = self.calls.is_empty() && !goes_on;
         tokio::select! {
             biased;
-            Some((frame, end)) = self.calls.next(), if !self.calls.is_empty() => {
+            Some((frame, back)) = self.calls.next(), if !self.calls.is_empty() => {
                 self.calls.wishes.remove(&frame);
-                came_back(frame, end)
+                came_back(frame, back)
             }
             // A message is taken first and looked at then: a call that ends meanwhile takes none of it away.
             next = self.port.signal(resting), if !self.draining => match heard(self.port, next).await {
                 None => Ok(Happened::Nothing),
-                Some(Next::Signal(signal)) => Ok(Happened::Cause(signal.cause, signal.acknowledge)),
+                Some(Next::Signal(signal)) => Ok(Matter::told(signal)),
                 Some(Next::Rest) => {
                     self.port.settled().await?;
                     Ok(Happened::Left(Left::Resting))
@@ -291,12 +304,13 @@ impl<E: Execution> Carrying<'_, E> {
                 }
             },
             // After everything that happened meanwhile: a run that computes can be cancelled, too.
-            () = std::future::ready(()), if goes_on => Ok(Happened::Cause(Cause::GoOn, None)),
+            () = std::future::ready(()), if goes_on => Ok(Matter::of(Cause::GoOn)),
         }
     }
 
     /// Has the core decide of `cause`, and keeps what it decided. Who asked hears of it when it is durable.
-    async fn decide(&mut self, cause: Cause, acknowledge: Option<oneshot::Sender<bool>>) -> Result<(), Error> {
+    async fn decide(&mut self, matter: Matter) -> Result<(), Error> {
+        let Matter { cause, acknowledge, mut alongside } = matter;
         let woken = matches!(cause, Cause::Wake);
         let at = self.port.now();
         let deciding = self.deciding.decide(&self.state, at, self.port.entropy(), cause);
@@ -305,13 +319,23 @@ impl<E: Execution> Carrying<'_, E> {
         if let Some(decided) = decided {
             self.state = Arc::new(decided.after);
             self.port.timer(wake(&self.state));
-            let decision = Decision { events: decided.events, after: self.state.clone() };
+            if self.state.ended().is_some() {
+                // Also those of what it has parked.
+                alongside.keys = self.invoker.keys_at_end();
+            }
+            let keys = alongside.keys.clone();
+            let decision = Decision { events: decided.events, after: self.state.clone(), alongside };
             self.calls.beside(self.port.keep(self.decisions, decision)).await?;
             self.decisions += 1;
+            self.invoker.changed(&keys);
             if self.state.is_unfinished() {
                 // Whoever else has something to do on this thread goes first.
                 tokio::task::yield_now().await;
             }
+        } else if !alongside.is_nothing() {
+            let keys = alongside.keys.clone();
+            self.calls.beside(self.port.keep_alongside(alongside)).await?;
+            self.invoker.changed(&keys);
         } else if woken && wake(&self.state).is_some_and(|time| time > at) {
             // The clock was set back since: the time has yet to come again. A time that has come and leads to no decision
             // is not given again, because nothing would be different then.
@@ -330,7 +354,8 @@ impl<E: Execution> Carrying<'_, E> {
 }
 
 /// What the end of a call is to its run.
-fn came_back(frame: FrameId, end: CallEnd) -> Result<Happened, Error> {
+fn came_back(frame: FrameId, back: CameBack) -> Result<Happened, Error> {
+    let CameBack { end, keys } = back;
     let cause = match end {
         CallEnd::Returned(result) => Cause::Returned { frame, result },
         CallEnd::Park(Parking { why, reason }) => Cause::Park { frame, reason, why, wrote: false },
@@ -340,7 +365,7 @@ fn came_back(frame: FrameId, end: CallEnd) -> Result<Happened, Error> {
         CallEnd::Failed(Error::TooLarge(outgrown)) => Cause::TooLarge(outgrown),
         CallEnd::Failed(error) => return Err(error),
     };
-    Ok(Happened::Cause(cause, None))
+    Ok(Happened::Matter(Matter { cause, acknowledge: None, alongside: Alongside { mail: None, keys } }))
 }
 
 /// A message, after what came with it is kept. None where it says nothing any more: whoever sent it knows.
@@ -398,7 +423,7 @@ mod tests {
     fn call(frame: u32, answer: oneshot::Receiver<()>) -> UnderWay {
         Box::pin(async move {
             answer.await.unwrap();
-            (FrameId(frame), CallEnd::PutDown)
+            (FrameId(frame), CallEnd::PutDown.into())
         })
     }
 

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use crate::Engine;
 use crate::drive::runs::{LoadError, Loaded};
 use crate::execution;
+use crate::mail::{Message, Wish};
 use crate::pins::Pins;
-use bellhop_journal::{self as journal, Aftermath, Entry, Open, Summary, Write, key};
+use bellhop_journal::{self as journal, Aftermath, Entry, Open, Rest, Summary, Write, key};
 
 /// Entries of a log that are read at one time.
 const PAGE: usize = 1_000;
@@ -78,10 +79,25 @@ impl Engine {
         };
         poisoned(&mut summary, &reason);
         summary.updated_at = self.services.clock.now();
-        let mut write = Write::new();
-        let written = write.put(&key::summary(run), &summary).and_then(|()| self.services.journal.commit(write));
-        if let Err(error) = written {
+        if let Err(error) = self.show_aside(run, &summary) {
             tracing::warn!(%run, %error, "lists do not show that the run is set aside");
+        }
+    }
+
+    /// The next start tries to read it, whatever its mark said.
+    fn show_aside(&self, run: RunId, summary: &Summary) -> Result<(), journal::Error> {
+        let mut write = Write::new();
+        write.put(&key::summary(run), summary)?;
+        let open = self.mark(run)?;
+        write.put(&key::open(run), &Open { rest: Rest::No, ..open })?;
+        self.services.journal.commit(write).map(drop)
+    }
+
+    /// The mark of an open run. One that cannot be read says that its run is not to be read.
+    fn mark(&self, run: RunId) -> Result<Open, journal::Error> {
+        match self.services.journal.get(&key::open(run)) {
+            Err(error) if error.is_damage() => Ok(Open { deadly: true, ..Open::default() }),
+            mark => Ok(mark?.unwrap_or_default()),
         }
     }
 
@@ -150,16 +166,17 @@ impl Engine {
         }
         tracing::info!(%run, "the run is taken up again");
         let mut write = Write::new();
-        write.put(&key::open(run), &Open::default())?;
+        let open = self.mark(run)?;
+        write.put(&key::open(run), &Open { deadly: false, rest: Rest::No, ..open })?;
         self.services.journal.commit(write)?;
         let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
         let (opening, live) = self.opening(run, summary);
         match self.load(run, opening).await {
             Ok(loaded) => {
-                self.restore_keys(&loaded).await?;
                 self.shown_as_it_is(&loaded)?;
                 self.runs.insert(run, live);
                 self.carry(run, loaded);
+                self.tell_again(run);
                 let tip = self.services.journal.tip();
                 Ok(self.services.journal.durable(tip).await.map_err(journal::Error::from)?)
             }
@@ -180,6 +197,8 @@ impl Engine {
         let mut summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
         let now = self.services.clock.now();
         let mut write = Write::new();
+        let mut posted = None;
+        let keys = self.services.partition.keys.held_by(run);
         if !summary.status.is_final() {
             let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
             summary.poisoned = false;
@@ -189,16 +208,21 @@ impl Engine {
             summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
             execution::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
             write.put(&key::summary(run), &summary)?;
+            if let Some(group) = self.mark(run)?.group {
+                let wish = Wish::Leave { run };
+                posted = Some(self.services.partition.mail.post(&mut write, Message::Group { group, wish })?);
+            }
+            keys.iter().try_for_each(|key| key.write(&mut write))?;
             write.delete(&key::open(run));
             write.delete(&key::snapshot(run));
             tracing::warn!(%run, "a run that was set aside is given up");
         }
         let ticket = self.services.journal.commit(write)?;
+        self.services.partition.mail.hand_over(posted);
+        self.services.partition.keys.changed(&keys);
         self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
         self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         self.runs.places.ended();
-        self.services.partition.keys.release_all(run);
-        self.services.partition.post(self.services.partition.groups.leave(run));
         Ok(())
     }
 

@@ -9,15 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::call;
+use crate::execution;
 use crate::drive::runs::{Live, LoadError, Loaded};
-use crate::owners::keyed_lock::Owner;
 use bellhop_faults::{Point, pass};
-use bellhop_journal::{self as journal, Open, Summary, Write, key};
+use bellhop_journal::{self as journal, Open, Rest, Summary, Write, key};
 
 /// The fact of the host that says how its processes ended.
 const LIVES: &str = "lives";
@@ -80,7 +78,7 @@ struct Taken {
 
 impl Engine {
     /// Takes up the open runs after a start: what was running goes on, what waits or is parked stays where it is, and
-    /// the keys of open actions are theirs again before anything new begins. After Ok all of that is so.
+    /// what it holds of things that runs share stands in their owners' rows. After Ok all of that is so.
     pub(crate) async fn recover(self: &Arc<Self>) -> Result<u64, LoadError> {
         let lives = self.begin_life().await?;
         self.runs.places.hold();
@@ -99,7 +97,6 @@ impl Engine {
             self.wake(run).await;
         }
         self.next_in_line();
-        self.services.partition.post(self.services.partition.groups.restored());
         Ok(found)
     }
 
@@ -149,14 +146,19 @@ impl Engine {
             after = Some(*last);
             for (run, open) in page {
                 found += 1;
-                if let Some(place) = &open.place {
-                    self.services.partition.groups.restore(run, &place.group, place.admitted);
-                }
                 if open.deadly || lives.deadly() == Some(run) {
                     self.mark_deadly(run, open)?;
                     let reason = "the process ended again and again while it was carried, the last two times with no other beside it";
                     self.set_aside(run, &LoadError::Damaged(reason.to_owned()));
                     continue;
+                }
+                match open.rest {
+                    Rest::No => {}
+                    Rest::Waits => continue,
+                    Rest::Blocked => {
+                        self.blocked.add(run);
+                        continue;
+                    }
                 }
                 pass(Point::FoundOpen);
                 match self.take_up(run, lives).await {
@@ -241,17 +243,10 @@ impl Engine {
         Ok(self.services.journal.durable(tip).await.map_err(journal::Error::from)?)
     }
 
-    /// Reads one open run, gives its actions their keys, and gives it back if it has anything to go on with.
+    /// Reads one open run, and gives it back if it has anything to go on with.
     async fn take_up(&self, run: RunId, lives: &Lives) -> Result<Option<(Loaded, Live)>, LoadError> {
         let Some(summary) = self.services.journal.get::<Summary>(&key::summary(run))? else { return Ok(None) };
-        if summary.status == Status::Blocked {
-            self.blocked.add(run);
-        }
-        if summary.status == Status::Waiting {
-            return Ok(None);
-        }
         let was_aside = summary.poisoned;
-        let rests = !was_aside && matches!(summary.status, Status::Blocked | Status::Parked | Status::Suspended);
         if lives.deaths > 1 {
             self.keep_lives(&Lives { alone: vec![run], suspect: lives.last(), ..lives.clone() }).await?;
         }
@@ -260,24 +255,12 @@ impl Engine {
         if was_aside {
             self.shown_as_it_is(&loaded)?;
         }
-        self.restore_keys(&loaded).await?;
-        // Beside what is parked, or ends before a pause, something may be under way; people are told that a run is blocked.
-        Ok((!rests || Self::is_under_way(&loaded.state)).then_some((loaded, live)))
-    }
-
-    pub(crate) async fn restore_keys(&self, loaded: &Loaded) -> Result<(), LoadError> {
-        let state = &loaded.state;
-        for (_, call) in state.calls() {
-            let Some(action) = state.facts().actions.get(&call.action) else { continue };
-            let owner = Owner { run: state.facts().run, execution: call.key.clone(), attempt: call.attempt };
-            for key in call::keys_held(&loaded.port, state.facts(), action, call).await? {
-                self.services.partition.keys.restore(&key, owner.clone());
-                if call.parked.is_some() {
-                    self.services.partition.keys.park(&key, &owner);
-                }
-            }
+        match execution::rest_of(&loaded.state) {
+            Rest::No => return Ok(Some((loaded, live))),
+            Rest::Waits => {}
+            Rest::Blocked => self.blocked.add(run),
         }
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::id::RunId;
-use bellhop_core::run::{self, Cause, Command, State};
+use bellhop_core::run::{Cause, State};
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument as _;
@@ -23,7 +23,7 @@ use crate::pins::Pins;
 use crate::pins::{Granted, GuestLimits};
 use crate::setup::definitions::Definition;
 use crate::waiting::Activity;
-use bellhop_journal::{self as journal, Entry, Summary, Ticket, key};
+use bellhop_journal::{self as journal, Entry, Summary, Ticket, Write, key};
 
 /// A run that a driver carries.
 pub(crate) struct Live {
@@ -157,6 +157,7 @@ impl Engine {
             moved,
             summary,
             timers: self.services.partition.timers.clone(),
+            mail: self.services.partition.mail.clone(),
         };
         (opening, Live { inbox: sender, moved: moves, put_down })
     }
@@ -310,7 +311,9 @@ impl Engine {
             }
             execution::Error::Later(_) => {
                 tracing::warn!(%run, %error, "the run waits for the store");
-                self.services.partition.post(vec![(run, Cause::Wake)]);
+                self.services.partition.wake(run);
+                // What it was told meanwhile it has not heard.
+                self.tell_again(run);
             }
             // It is taken up at the next start.
             execution::Error::Stopping => tracing::debug!(%run, "the store is closed"),
@@ -349,7 +352,7 @@ impl Engine {
         settle: Option<Settle>,
     ) -> Result<bool, LoadError> {
         let (tell, told) = oneshot::channel();
-        self.send(run, Signal { cause, acknowledge: Some(tell), settle }).await?;
+        self.send(run, Signal { acknowledge: Some(tell), settle, ..Signal::of(cause) }).await?;
         let told = told.await;
         if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
             // Its driver went without looking. Whoever asked must ask again.
@@ -374,6 +377,11 @@ impl Engine {
         }
         let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
         if summary.status.is_final() && !matches!(signal.cause, Cause::Retry | Cause::Undo) {
+            if let Some(mail) = signal.mail {
+                let mut write = Write::new();
+                mail.consume(&mut write);
+                self.services.journal.commit_or_wait(write).await?;
+            }
             // A run that was given up unread has left its timer.
             return Ok(self.services.partition.timers.dismiss(run)?);
         }
@@ -446,10 +454,10 @@ impl Engine {
         Ok(granted)
     }
 
-    /// What a live run is doing cannot be told from its summary alone; this says whether it has anything under way.
-    pub fn is_under_way(state: &State) -> bool {
-        run::pending(state).iter().any(|c| {
-            matches!(c, Command::GoOn | Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. })
-        })
+    /// Brings a run once more what nobody has consumed of that which it was told.
+    pub(crate) fn tell_again(&self, run: RunId) {
+        if let Err(error) = self.services.partition.mail.again(&self.services.journal, run) {
+            tracing::error!(%run, %error, "what a run was told cannot be read; the next start brings it");
+        }
     }
 }

@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use bellhop_core::run::{Calling, FrameId, Group, Notice, Returned};
+use bellhop_core::run::{Calling, FrameId, Notice, Returned};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{Error, Parking};
+use crate::owners::keyed_lock::{Change, To};
 
 /// How a call came back to the driver.
 #[derive(Debug)]
@@ -24,6 +25,18 @@ pub(crate) enum CallEnd {
     Failed(Error),
 }
 
+impl CallEnd {
+    /// What becomes of the keys that the attempt holds; none where it comes back and they stay its own.
+    pub(crate) const fn keys(&self) -> Option<To> {
+        match self {
+            Self::Returned(_) => Some(To::Next),
+            // What it was doing is not over until a person has decided.
+            Self::Park(_) | Self::ParkPartway(_) => Some(To::Parked),
+            Self::PutDown | Self::Failed(_) => None,
+        }
+    }
+}
+
 /// What a call is told while it is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -35,20 +48,40 @@ pub(crate) enum Wish {
     PutDown,
 }
 
+/// A call that has come back, and what becomes of the keys that it held.
+#[derive(Debug)]
+pub(crate) struct CameBack {
+    /// How.
+    pub end: CallEnd,
+    /// Kept with the decision about it.
+    pub keys: Vec<Change>,
+}
+
+impl From<CallEnd> for CameBack {
+    /// One that leaves its keys as they are.
+    fn from(end: CallEnd) -> Self {
+        Self { end, keys: Vec::new() }
+    }
+}
+
 /// A call under way.
-pub(crate) type CallFuture = Pin<Box<dyn Future<Output = CallEnd> + Send>>;
+pub(crate) type CallFuture = Pin<Box<dyn Future<Output = CameBack> + Send>>;
 
 /// Starts calls. The engine's side of an action.
 pub(crate) trait Invoker: Send + Sync + 'static {
     /// Begins, or takes up again, the call of `frame`.
     fn invoke(&self, frame: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture;
 
-    /// The run has ended, durably: what it held of things that runs share is the others'. Whoever waits to hear of the
-    /// end hears afterwards. Said again, it changes nothing.
-    fn ended(&self) {}
+    /// What becomes of the keys that the run holds when it ends: kept with the decision about that.
+    fn keys_at_end(&self) -> Vec<Change> {
+        Vec::new()
+    }
 
-    /// Asks the owner of a group for a place. What it says comes as a message.
-    fn admit(&self, _group: Group) {}
+    /// The decision is kept with which these change: whoever waits for a key has it.
+    fn changed(&self, _keys: &[Change]) {}
+
+    /// The run has ended, durably. Whoever waits to hear of the end hears afterwards. Said again, it changes nothing.
+    fn ended(&self) {}
 
     /// Hands a notice to whoever tells people. After Ok it is not forgotten. `again`: an earlier life may have done so.
     fn notify(&self, _notice: Notice, _again: bool) -> BoxFuture<'static, Result<(), Error>> {

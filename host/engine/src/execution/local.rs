@@ -15,16 +15,17 @@ mod orders;
 mod size;
 
 use super::{
-    Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
+    Alongside, Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
 };
 use crate::entropy::Entropy;
 use crate::execution::open::{self, Open};
+use crate::mail::{Mail, Posted};
 use crate::owners::timers::Timers;
 use bellhop_clock::Clock;
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Entry, Journal, ROOM_LOOK, Ticket, Write};
 use bellhop_limits::Limits;
-use beside::place_of;
+use beside::group_of;
 use log::Log;
 
 /// A run's port over the journal of this process. One at a time exists per run: it owns the end of the log.
@@ -39,6 +40,7 @@ pub(crate) struct Local {
     drain: watch::Receiver<bool>,
     put_down: Arc<Notify>,
     timers: Timers,
+    mail: Mail,
     /// Moves on with every entry, for whoever follows the run.
     moved: watch::Sender<Ticket>,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Opening {
     pub summary: journal::Summary,
     /// The timers of all runs.
     pub timers: Timers,
+    /// What it tells the owner of its group.
+    pub mail: Mail,
 }
 
 /// A run that was read back.
@@ -117,6 +121,7 @@ impl Local {
             drain: opening.drain,
             put_down: opening.put_down,
             timers: opening.timers,
+            mail: opening.mail,
             moved: opening.moved,
         }
     }
@@ -126,7 +131,8 @@ impl Local {
         let at = super::wake(state);
         let mut log = self.log();
         log.timer = (at, at);
-        log.place = place_of(state);
+        log.group = group_of(state);
+        log.rest = super::rest_of(state);
         log.stands_like(state);
         log.reserve = self.reserve(&log, state);
     }
@@ -233,10 +239,13 @@ impl Local {
         let pinned = log.pins_next.clone().map(|pins| Entry::Pinned { pins });
         let entries: Vec<Entry> = pinned.into_iter().chain([Entry::Decision { events }]).collect();
         let next_seq = log.seq + entries.len() as u64;
-        let beside = self.beside(log, (number, next_seq), &mut write, state)?;
+        let mut beside = self.beside(log, (number, next_seq), &mut write, state)?;
+        alongside(&decision.alongside, &mut write)?;
         self.append(log, &entries, write)?;
         log.pins_next = None;
+        let posted: Vec<Posted> = std::mem::take(&mut beside.posted);
         log.stands(beside);
+        self.mail.hand_over(posted);
         log.stands_like(state);
         log.reserve = self.reserve(log, state);
         let (stored, wanted) = log.timer;
@@ -253,6 +262,14 @@ impl Local {
     }
 }
 
+/// Puts what is changed in what others have of the run into the batch.
+fn alongside(changed: &Alongside, write: &mut Write) -> Result<(), Error> {
+    if let Some(mail) = changed.mail {
+        mail.consume(write);
+    }
+    Ok(changed.keys.iter().try_for_each(|key| key.write(write))?)
+}
+
 fn digest(hash: &str) -> Result<bellhop_core::digest::Digest, Error> {
     hash.parse().map_err(|_| Error::OfTheRun(format!("`{hash}` is not the hash of a request")))
 }
@@ -267,6 +284,16 @@ impl Execution for Local {
     async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
         pass(Point::Undecided);
         self.written(|log| self.decided(log, number, &decision)).await
+    }
+
+    async fn keep_alongside(&self, changed: Alongside) -> Result<(), Error> {
+        let written = self.written(|log| {
+            let mut write = Write::new();
+            alongside(&changed, &mut write)?;
+            log.last = self.journal.commit(write)?;
+            Ok(())
+        });
+        written.await
     }
 
     async fn slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {

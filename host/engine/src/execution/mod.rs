@@ -10,12 +10,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{self, Cause, Command, Event, ExecutionKey, Facts, Outgrown, State, Why};
+use bellhop_core::run::{self, Cause, Command, Event, ExecutionKey, Facts, Outgrown, State, Status, Why};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use bellhop_journal::{self as journal, store};
+use crate::mail;
+use crate::owners::keyed_lock;
+use bellhop_journal::{self as journal, Rest, store};
 
 pub(crate) mod invoker;
 pub(crate) mod local;
@@ -136,6 +138,24 @@ pub(crate) struct Decision {
     /// The state after it, for what is kept beside it and can be made again from it: the run's summary, its place among
     /// the open runs, a snapshot.
     pub after: Arc<State>,
+    /// What others have of the run and is changed by it.
+    pub alongside: Alongside,
+}
+
+/// What is changed with a decision in what others have of the run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Alongside {
+    /// The message that it is about: consumed.
+    pub mail: Option<mail::Id>,
+    /// The keys of a call that has come back.
+    pub keys: Vec<keyed_lock::Change>,
+}
+
+impl Alongside {
+    /// Whether nothing is changed.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.mail.is_none() && self.keys.is_empty()
+    }
 }
 
 /// What a capability call answered, as the guest gets it.
@@ -290,6 +310,15 @@ pub(crate) struct Signal {
     pub acknowledge: Option<tokio::sync::oneshot::Sender<bool>>,
     /// Who wants it, and what that person says of calls whose outcome is unknown; kept before anything is decided about it.
     pub settle: Option<Settle>,
+    /// The record of the message, which goes with the decision about it.
+    pub mail: Option<mail::Id>,
+}
+
+impl Signal {
+    /// One that nobody waits for and of which nothing is on record.
+    pub(crate) fn of(cause: Cause) -> Self {
+        Self { cause, acknowledge: None, settle: None, mail: None }
+    }
 }
 
 /// See [`Signal::settle`].
@@ -329,6 +358,11 @@ pub(crate) trait Execution: Send + Sync + 'static {
     /// Keeps the decision with this number. After Ok it is in the run's log, and survives the process once
     /// [`Execution::settled`] returns.
     fn keep(&self, number: u64, decision: Decision) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Keeps what is changed in what others have of the run, where nothing is decided. After Ok it is kept as a decision is.
+    fn keep_alongside(&self, _alongside: Alongside) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
 
     /// The end of the slice with this number, if an attempt at an execution has come to it.
     fn slice(&self, attempt: &AttemptKey, number: u32) -> impl Future<Output = Result<Option<Slice>, Error>> + Send;
@@ -426,4 +460,21 @@ pub(crate) fn wake(state: &State) -> Option<Timestamp> {
         | Command::Admit { .. }
         | Command::Notify { .. } => None,
     })
+}
+
+/// Whether anything of a run is under way; else it waits for a time, a message or a person.
+pub(crate) fn is_under_way(state: &State) -> bool {
+    run::pending(state).iter().any(|command| {
+        matches!(command, Command::GoOn | Command::Invoke { .. } | Command::Stop { .. } | Command::Notify { .. })
+    })
+}
+
+/// What a start has to do for an open run that stands like this.
+pub(crate) fn rest_of(state: &State) -> Rest {
+    match state.status() {
+        _ if is_under_way(state) => Rest::No,
+        Status::Blocked => Rest::Blocked,
+        Status::Waiting | Status::Parked | Status::Suspended => Rest::Waits,
+        _ => Rest::No,
+    }
 }

@@ -111,7 +111,7 @@ impl Replay {
 
 /// What is due, is.
 fn woken() -> Signal {
-    Signal { cause: bellhop_core::run::Cause::Wake, acknowledge: None, settle: None }
+    Signal::of(bellhop_core::run::Cause::Wake)
 }
 
 impl Execution for Replay {

@@ -16,7 +16,7 @@ use crate::accept::blocked::Pinned;
 use crate::accept::lacking::leads_elsewhere;
 use crate::accept::trigger::{Refused, Tables, Trigger};
 use crate::drive::runs::{LoadError, Loaded};
-use crate::execution::{Decision, Execution as _};
+use crate::execution::{Alongside, Decision, Execution as _};
 use crate::pins::{Pins, tenants};
 use crate::setup::definitions::Definition;
 use bellhop_journal::{self as journal, Entry};
@@ -102,7 +102,8 @@ impl Engine {
         let mut decisions = decisions;
         if let Some(decided) = decided {
             state = decided.after;
-            let decision = Decision { events: decided.events, after: Arc::new(state.clone()) };
+            let alongside = Alongside::default();
+            let decision = Decision { events: decided.events, after: Arc::new(state.clone()), alongside };
             port.keep(decisions, decision).await.map_err(LoadError::from)?;
             decisions += 1;
         }

@@ -99,7 +99,7 @@ impl<E> Clone for Double<E> {
 impl<E: Execution> Invoker for Double<E> {
     fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
         let action = Acting { double: self.clone(), call, wish };
-        Box::pin(action.carry())
+        Box::pin(async move { action.carry().await.into() })
     }
 }
 
@@ -283,7 +283,7 @@ impl<E: Execution> Acting<E> {
         self.double.outside.state().cancelled = true;
         let (tell, told) = oneshot::channel();
         *self.double.acknowledged.lock().unwrap() = Some(told);
-        let _sent = self.double.inbox.send(Signal { cause: Cause::Cancel, acknowledge: Some(tell), settle: None });
+        let _sent = self.double.inbox.send(Signal { acknowledge: Some(tell), ..Signal::of(Cause::Cancel) });
     }
 
     fn read_back(&self, effect: &str, manner: Manner, hash: &str) -> Came {

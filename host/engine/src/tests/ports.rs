@@ -15,6 +15,7 @@ use crate::entropy::Entropy;
 use crate::execution::local::{Local, Opening, Read};
 use crate::execution::replay::{Death, Line, Replay};
 use crate::execution::{Execution, Signal};
+use crate::mail::Mail;
 use crate::owners::timers::Timers;
 use bellhop_clock::{Clock as _, Manual};
 use bellhop_journal::memory::Memory;
@@ -80,6 +81,7 @@ pub(super) struct LocalStage {
     journal: Journal,
     pub(super) clock: Manual,
     pub(super) timers: Timers,
+    mail: Mail,
     drain: watch::Sender<bool>,
     keep: usize,
 }
@@ -89,7 +91,8 @@ impl LocalStage {
         let store = Arc::new(Dying::over(memory));
         let journal = Journal::checked(store.clone());
         let timers = Timers::read(journal.clone(), Arc::new(clock.clone())).unwrap();
-        Self { facts, store, journal, clock, timers, drain: watch::channel(false).0, keep: 0 }
+        let (mail, _nobody_hears) = Mail::read(&journal, Arc::new(clock.clone()), 1).unwrap();
+        Self { facts, store, journal, clock, timers, mail, drain: watch::channel(false).0, keep: 0 }
     }
 
     /// The state of the snapshot, that state with what came after it, and the one that the whole log tells of.
@@ -134,6 +137,7 @@ impl LocalStage {
             moved: watch::channel(bellhop_journal::Ticket::default()).0,
             summary,
             timers: self.timers.clone(),
+            mail: self.mail.clone(),
         };
         (opening, sender)
     }
@@ -318,5 +322,5 @@ impl Stage for ReplayStage {
 
 /// Asks the run to wake, as the engine does when its time has come.
 pub(super) fn wake() -> Signal {
-    Signal { cause: Cause::Wake, acknowledge: None, settle: None }
+    Signal::of(Cause::Wake)
 }

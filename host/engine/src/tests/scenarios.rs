@@ -202,7 +202,7 @@ async fn play<S: Stage>(facts: &Arc<Facts>, deaths: &[Point]) -> Played {
         if outside.is_cancelled() {
             let (tell, told) = oneshot::channel();
             *acknowledged.lock().unwrap() = Some(told);
-            inbox.send(Signal { cause: Cause::Cancel, acknowledge: Some(tell), settle: None }).unwrap();
+            inbox.send(Signal { acknowledge: Some(tell), ..Signal::of(Cause::Cancel) }).unwrap();
         }
         if let Some(signal) = signal.take() {
             inbox.send(signal).unwrap();
@@ -242,7 +242,7 @@ async fn play<S: Stage>(facts: &Arc<Facts>, deaths: &[Point]) -> Played {
                 let (frame, call) = carried.state.calls().find(|(_, call)| call.parked.is_some()).unwrap();
                 assert_eq!(call.parked.as_ref().unwrap().code(), "outcome-unknown");
                 outside.help();
-                signal = Some(Signal { cause: Cause::Unpark { frame }, acknowledge: None, settle: None });
+                signal = Some(Signal::of(Cause::Unpark { frame }));
             }
             other => panic!("left as {other:?}"),
         }

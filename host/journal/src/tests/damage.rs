@@ -224,8 +224,8 @@ fn a_store_of_another_format_is_refused_by_name_and_left_as_it_is() {
         fs::write(dir.path().join("format"), format!("bellhop-store {found}\n")).unwrap();
         let before = files(dir.path());
         match refusal(dir.path()) {
-            OpenError::OlderFormat { found: 1, known: 2, .. } if found == 1 => {}
-            OpenError::NewerFormat { found: 3, known: 2, .. } if found == 3 => {}
+            OpenError::OlderFormat { found: 2, known: 3, .. } if found == 2 => {}
+            OpenError::NewerFormat { found: 4, known: 3, .. } if found == 4 => {}
             other => panic!("format {found}: {other}"),
         }
         assert!(files(dir.path()) == before);

@@ -16,7 +16,7 @@ use crate::key::{self, Space};
 use crate::memory::Memory;
 use crate::record;
 use crate::store::Store;
-use crate::summary::{Open, Place, Snapshot, Summary};
+use crate::summary::{Open, Rest, Snapshot, Summary};
 
 fn run(number: u64) -> RunId {
     RunId::new(Timestamp::from_millis(1_000 + number), u128::from(number))
@@ -29,10 +29,6 @@ fn note(text: impl std::fmt::Display) -> Entry {
 fn memory() -> (Arc<Memory>, Journal) {
     let store = Arc::new(Memory::new());
     (Arc::clone(&store), Journal::checked(store))
-}
-
-fn group() -> Group {
-    Group { name: "a group".to_owned(), limit: 1, when_full: WhenFull::Queue }
 }
 
 #[test]
@@ -78,8 +74,8 @@ fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     let mut seq = 0;
     for round in 0..10 {
         let mut write = Write::new();
-        let place = Place { group: group(), admitted: round == 9 };
-        write.put(&key::open(run(1)), &Open { place: Some(place), ..Open::default() }).unwrap();
+        let rest = if round == 9 { Rest::Waits } else { Rest::No };
+        write.put(&key::open(run(1)), &Open { rest, group: Some("a group".to_owned()), ..Open::default() }).unwrap();
         journal.append(run(1), &mut seq, &[note(round), note("and")], write).unwrap();
     }
     journal.append(run(2), &mut 0, &[note("other")], Write::new()).unwrap();
@@ -88,7 +84,7 @@ fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     assert_eq!(entries, [(17, note("and")), (18, note(9)), (19, note("and"))]);
     assert_eq!(journal.entries(run(1), 0, 3).unwrap().len(), 3);
     assert_eq!(journal.entries(run(1), 20, 3).unwrap(), []);
-    let last = Open { place: Some(Place { group: group(), admitted: true }), ..Open::default() };
+    let last = Open { rest: Rest::Waits, group: Some("a group".to_owned()), ..Open::default() };
     assert_eq!(journal.open_runs(10, None).unwrap(), [(run(1), last)]);
     assert_eq!(journal.open_runs(10, Some(run(1))).unwrap(), []);
 }

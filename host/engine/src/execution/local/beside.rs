@@ -1,5 +1,5 @@
-//! What is kept beside a run's log and can be made again from its state: summary, timer, snapshot, its place among the
-//! open runs.
+//! What is kept beside a run's log and can be made again from its state: summary, timer, snapshot, its mark among the open
+//! runs; and what the owner of its group is told.
 
 use bellhop_core::id::RunId;
 use std::borrow::Cow;
@@ -11,8 +11,9 @@ use super::super::Error;
 use super::Local;
 use super::log::Log;
 use crate::execution::open;
-use crate::execution::summary;
-use bellhop_journal::{self as journal, Entry, Json, Place, Write, key};
+use crate::execution::{rest_of, summary};
+use crate::mail::{Message, Posted, Wish};
+use bellhop_journal::{self as journal, Entry, Json, Rest, Write, key};
 
 /// A snapshot is kept after so many events, so that waking a run costs the snapshot and not the history. One that is
 /// large is made again only when as much was recorded since: a loop of ten thousand items keeps what all of them gave, and
@@ -29,7 +30,10 @@ const VALUE_BYTES_LIKELY: u64 = 1 << 20;
 /// What was written beside a decision, as the log has it once that is accepted.
 pub(super) struct Beside {
     summary: journal::Summary,
-    place: Option<Place>,
+    group: Option<String>,
+    rest: Rest,
+    /// What the owner of its group is told.
+    pub(super) posted: Vec<Posted>,
     /// The state's events at a snapshot, and the run's bytes from which on another is worth its own.
     snapshot: Option<(u64, u64)>,
 }
@@ -45,7 +49,7 @@ impl Log {
     /// A decision is accepted, with this beside it.
     pub(super) fn stands(&mut self, beside: Beside) {
         self.summary = beside.summary;
-        self.place = beside.place;
+        (self.group, self.rest) = (beside.group, beside.rest);
         if let Some((events, due_bytes)) = beside.snapshot {
             (self.snapshot_events, self.snapshot_due_bytes) = (events, due_bytes);
         }
@@ -84,12 +88,13 @@ impl Local {
         if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {
             write.put(&key::summary(self.run), &summary)?;
         }
-        let place = place_of(state);
+        let (group, rest) = (group_of(state), rest_of(state));
         let reopened = state.ended().is_none() && log.summary.status.is_final();
-        if state.ended().is_none() && (reopened || place != log.place) {
-            let open = journal::Open { place: place.clone(), ..journal::Open::default() };
+        if state.ended().is_none() && (reopened || group != log.group || rest != log.rest) {
+            let open = journal::Open { group: group.clone(), rest, ..journal::Open::default() };
             write.put(&key::open(self.run), &open)?;
         }
+        let posted = self.tell_group(log, write, state)?;
         let mut kept = None;
         if let Some((at, _)) = state.ended() {
             write.delete(&key::open(self.run));
@@ -113,7 +118,21 @@ impl Local {
             let bytes = (write.bytes() as u64 - before).max(1);
             kept = Some((state.events, log.bytes + bytes));
         }
-        Ok(Beside { summary, place, snapshot: kept })
+        Ok(Beside { summary, group, rest, posted, snapshot: kept })
+    }
+
+    /// Tells the owner of its group that the run wants a place, or none any more.
+    fn tell_group(&self, log: &Log, write: &mut Write, state: &State) -> Result<Vec<Posted>, Error> {
+        let run = self.run;
+        let message = match (&log.group, state.group()) {
+            (None, Some((group, admitted))) => {
+                let (name, group) = (group.name.clone(), group.clone());
+                Message::Group { group: name, wish: Wish::Join { run, group, admitted } }
+            }
+            (Some(group), None) => Message::Group { group: group.clone(), wish: Wish::Leave { run } },
+            (None, None) | (Some(_), Some(_)) => return Ok(Vec::new()),
+        };
+        Ok(vec![self.mail.post(write, message)?])
     }
 
     /// Who started a run; none where that is not on record or cannot be read: nobody is named then.
@@ -168,8 +187,8 @@ impl std::io::Write for Room {
     }
 }
 
-pub(super) fn place_of(state: &State) -> Option<Place> {
-    state.group().map(|(group, admitted)| Place { group: group.clone(), admitted })
+pub(super) fn group_of(state: &State) -> Option<String> {
+    state.group().map(|(group, _)| group.name.clone())
 }
 
 /// Whether the run waits for nobody but time or a person: it will leave memory.

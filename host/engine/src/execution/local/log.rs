@@ -51,8 +51,10 @@ pub(super) struct Log {
     pub(super) pins_next: Option<Json>,
     /// The executions whose call waits for a person.
     pub(super) parked: HashSet<ExecutionKey>,
-    /// The place in a group that the run's mark names.
-    pub(super) place: Option<journal::Place>,
+    /// The group of which the run is a member.
+    pub(super) group: Option<String>,
+    /// What a start has to do for the run, as its mark says.
+    pub(super) rest: journal::Rest,
     /// Of the first so many entries only what the snapshot says is known.
     unread: u64,
     /// What attempts at executions have on record as done. Slices take nothing away from it.
@@ -122,7 +124,8 @@ impl Log {
             asked: None,
             pins_next: None,
             parked: HashSet::new(),
-            place: None,
+            group: None,
+            rest: journal::Rest::No,
             unread: 0,
             attempted: BTreeMap::new(),
         }

@@ -38,7 +38,8 @@ struct Ground {
 fn ground() -> &'static Ground {
     static GROUND: OnceLock<Ground> = OnceLock::new();
     GROUND.get_or_init(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // Where nothing is compiled yet, compiling waits for its turn, which has a time limit.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let sandbox = super::super::sandbox(&super::super::cache());
         // Time that a busy machine takes from an evaluation must not change what happens.
         let budget = Budget { cpu_ms_max: 600_000, ..Budget::default() };

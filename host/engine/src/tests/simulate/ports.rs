@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellhop_core::run::{Cause, Command, FrameId, Group, Notice, State, Status, pending};
+use bellhop_core::run::{Cause, Command, FrameId, Notice, State, Status, pending};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::dice::Dice;
 use super::life::{Left, Process, live};
@@ -19,6 +19,7 @@ use crate::drive::driver;
 use crate::execution::invoker::{CallFuture, Invoker, Wish};
 use crate::execution::replay::{Death, Line, Replay};
 use crate::execution::{self, Signal};
+use crate::owners::keyed_lock::Change;
 use crate::waiting::Activity;
 use bellhop_journal::memory::Memory;
 use bellhop_limits::Limits;
@@ -43,14 +44,13 @@ struct Came {
     blind: bool,
 }
 
-/// The real callers of actions, over an engine that has no groups of its own.
+/// The real callers of actions, whose notices and keys are those of the engine.
 struct Replayed {
     caller: Caller<Replay>,
-    inbox: mpsc::UnboundedSender<Signal>,
 }
 
 fn signal(cause: Cause) -> Signal {
-    Signal { cause, acknowledge: None, settle: None }
+    Signal::of(cause)
 }
 
 impl Invoker for Replayed {
@@ -58,8 +58,12 @@ impl Invoker for Replayed {
         self.caller.invoke(frame, call, wish)
     }
 
-    fn admit(&self, _: Group) {
-        let _there = self.inbox.send(signal(Cause::Admitted));
+    fn keys_at_end(&self) -> Vec<Change> {
+        self.caller.keys_at_end()
+    }
+
+    fn changed(&self, keys: &[Change]) {
+        self.caller.changed(keys);
     }
 
     fn notify(&self, notice: Notice, again: bool) -> BoxFuture<'static, Result<(), execution::Error>> {
@@ -173,7 +177,7 @@ async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, de
         guests: loaded.guests,
         activity: Activity::new(engine.services.clone(), run),
     };
-    let invoker = Replayed { caller, inbox: inbox.clone() };
+    let invoker = Replayed { caller };
     let mut state = State::new(facts);
     let mut decisions = driver::fold(port.as_ref(), &mut state, 0).await.unwrap();
     let help = || {
@@ -205,6 +209,11 @@ async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, de
         log.lock().unwrap().waits = format!("{:?}", state.waiting());
         if state.ended().is_some() {
             return Left::Over;
+        }
+        // An engine that only replays has no owner of groups.
+        if pending(&state).iter().any(|command| matches!(command, Command::Admit { .. })) {
+            let _there = inbox.send(signal(Cause::Admitted));
+            continue;
         }
         if pending(&state).iter().any(|command| matches!(command, Command::Wake { .. })) {
             continue;
