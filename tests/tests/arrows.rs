@@ -68,7 +68,7 @@ const ENGINE: &[Room] = &[
     Room { name: "notices", knows: &["call", "execution", "gateway", "main"], in_tests: EVERY },
     Room {
         name: "operate",
-        knows: &["accept", "call", "drive", "execution", "gateway", "main", "pins", "setup"],
+        knows: &["accept", "call", "drive", "execution", "gateway", "mail", "main", "owners", "pins", "setup"],
         in_tests: EVERY,
     },
     Room { name: "owners", knows: &["mail"], in_tests: EVERY },

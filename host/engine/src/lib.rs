@@ -259,17 +259,21 @@ impl Engine {
         let Some(partition::Arrivals { mut mail, mut wakes }) = arrivals else { return };
         let mut drain = self.services.drain.subscribe();
         loop {
-            let (id, message) = tokio::select! {
+            let arrived = tokio::select! {
                 biased;
                 _ = drain.wait_for(|drain| *drain) => return,
-                Some((id, message)) = mail.recv() => (id, message),
-                Some(run) = wakes.recv() => {
-                    self.wake(run).await;
-                    continue;
-                }
+                Some((id, message)) = mail.recv() => Ok((id, message)),
+                Some(run) = wakes.recv() => Err(run),
                 else => return,
             };
-            if let Err(error) = self.deliver(id, message).await {
+            let delivered = match arrived {
+                Ok((id, message)) => self.deliver(id, message).await,
+                Err(run) => {
+                    self.wake(run).await;
+                    Ok(())
+                }
+            };
+            if let Err(error) = delivered {
                 tracing::error!(%error, "a message cannot be brought; the next start tries again");
             }
         }

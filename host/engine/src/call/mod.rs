@@ -28,7 +28,7 @@ mod stage;
 mod stamp;
 
 pub(crate) use caller::Caller;
-pub(super) use keys::keys_held;
+pub(crate) use keys::keys_held;
 pub(crate) use known::Known;
 pub(crate) use names::Named;
 pub(crate) use resolve::{Doubt, read_back};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellhop_core::id::RunId;
+use bellhop_core::run::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
@@ -152,6 +153,7 @@ impl Engine {
                     self.set_aside(run, &LoadError::Damaged(reason.to_owned()));
                     continue;
                 }
+                pass(Point::FoundOpen);
                 match open.rest {
                     Rest::No => {}
                     Rest::Waits => continue,
@@ -160,7 +162,6 @@ impl Engine {
                         continue;
                     }
                 }
-                pass(Point::FoundOpen);
                 match self.take_up(run, lives).await {
                     Ok(None) => {}
                     Ok(Some(_)) if taken.len() as u64 >= self.services.limits.live_runs_max => {
@@ -255,12 +256,11 @@ impl Engine {
         if was_aside {
             self.shown_as_it_is(&loaded)?;
         }
-        match execution::rest_of(&loaded.state) {
-            Rest::No => return Ok(Some((loaded, live))),
-            Rest::Waits => {}
-            Rest::Blocked => self.blocked.add(run),
+        if loaded.state.status() == Status::Blocked {
+            // Perhaps people have to be told of that still.
+            self.blocked.add(run);
         }
-        Ok(None)
+        Ok((execution::rest_of(&loaded.state) == Rest::No).then_some((loaded, live)))
     }
 }
 

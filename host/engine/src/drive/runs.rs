@@ -437,7 +437,7 @@ impl Engine {
     }
 
     /// A run as it is on record, only to be read: its inbox is nobody's, and nothing is written through it.
-    async fn looked_at(&self, run: RunId) -> Result<Loaded, LoadError> {
+    pub(crate) async fn looked_at(&self, run: RunId) -> Result<Loaded, LoadError> {
         let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
         let (opening, _inbox) = self.opening(run, summary);
         self.load(run, opening).await

@@ -5,3 +5,6 @@ pub mod remove_plugin;
 pub mod reopen;
 pub mod resolve;
 mod tables;
+mod verify;
+
+pub use verify::Verified;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use super::{Random, image, noise, open, put, wait};
-use crate::sled::{Asked, OpenError, Options, Sled};
+use crate::sled::{Asked, FORMAT, OpenError, Options, Sled};
 use crate::store::{Batch, Error, Store};
 
 fn copy(from: &Path, to: &Path) {
@@ -200,7 +200,7 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
 
     let half = dir.path().join("half");
     fs::create_dir(&half).unwrap();
-    for (file, content) in [("creating", ""), ("format", "bellhop-store 2\n"), ("conf", "segment_si"), ("db", "")] {
+    for (file, content) in [("creating", ""), ("format", &*format!("bellhop-store {FORMAT}\n")), ("conf", "segment_si"), ("db", "")] {
         fs::write(half.join(file), content).unwrap();
         put(&open(&half), b"k", b"v");
         assert!(!half.join("creating").exists());
@@ -208,7 +208,7 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
         fs::remove_dir_all(&half).unwrap();
         fs::create_dir(&half).unwrap();
         fs::write(half.join("creating"), "").unwrap();
-        fs::write(half.join("format"), "bellhop-store 2\n").unwrap();
+        fs::write(half.join("format"), format!("bellhop-store {FORMAT}\n")).unwrap();
     }
     // Without the mark it is not ours to make anew.
     fs::remove_file(half.join("creating")).unwrap();
@@ -218,14 +218,14 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
 
 #[test]
 fn a_store_of_another_format_is_refused_by_name_and_left_as_it_is() {
-    for found in [1, 3] {
+    for found in [FORMAT - 1, FORMAT + 1] {
         let dir = tempfile::tempdir().unwrap();
         put(&open(dir.path()), b"k", b"v");
         fs::write(dir.path().join("format"), format!("bellhop-store {found}\n")).unwrap();
         let before = files(dir.path());
         match refusal(dir.path()) {
-            OpenError::OlderFormat { found: 2, known: 3, .. } if found == 2 => {}
-            OpenError::NewerFormat { found: 4, known: 3, .. } if found == 4 => {}
+            OpenError::OlderFormat { found: says, known: FORMAT, .. } if says == found && found < FORMAT => {}
+            OpenError::NewerFormat { found: says, known: FORMAT, .. } if says == found && found > FORMAT => {}
             other => panic!("format {found}: {other}"),
         }
         assert!(files(dir.path()) == before);

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use bellhop_core::definition::WhenFull;
 use bellhop_core::id::{Partition, RunId};
-use bellhop_core::run::{Group, Status};
+use bellhop_core::run::Status;
 use bellhop_core::time::Timestamp;
 use serde_json::{Value, json};
 

@@ -208,6 +208,14 @@ async fn synchronise(store: Arc<Dying>, mut dice: Dice) {
 }
 
 impl Process {
+    /// What owners have in their rows is what the runs hold.
+    pub(super) async fn check_rows(&self) {
+        match self.engine.verify().await {
+            Ok(verified) => verified.differences.into_iter().for_each(|difference| self.world.broken(difference)),
+            Err(error) => self.world.broken(format!("the rows of owners cannot be compared: {error}")),
+        }
+    }
+
     /// A run read from its latest snapshot, and from its whole log, is the same.
     pub(super) async fn check_fold(&self, run: RunId) {
         let read = |summary: Summary| self.engine.opening(run, summary);

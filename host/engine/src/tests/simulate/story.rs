@@ -243,6 +243,7 @@ impl Story {
             process.check_fold(run.0).await;
         }
         self.check_told(&process);
+        process.check_rows().await;
         if let Err(error) = process.engine.start().await {
             if process.store.is_dead() {
                 return Left::Died;
@@ -452,6 +453,7 @@ impl Story {
             if open.is_empty() {
                 // What is on its way to people still.
                 tokio::time::sleep(Duration::from_secs(3_600)).await;
+                process.check_rows().await;
                 return;
             }
             let round = {
