@@ -17,6 +17,7 @@ use bellhop_engine as engine;
 use bellhop_engine::Engine;
 use bellhop_engine::Services;
 use bellhop_engine::entropy::Entropy;
+use bellhop_engine::operate::Verified;
 use bellhop_engine::setup::connections::{ConnectError, New, Secrets};
 use bellhop_engine::setup::tokens::{Scope, Stored, Tokens};
 use bellhop_journal::sled::OpenError;
@@ -238,6 +239,30 @@ pub(crate) struct Host {
 pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     own::keep_to_ourselves();
     own::folder(&options.data_dir)?;
+    let listener = listen(options.listen)?;
+    let metrics = match options.metrics_listen {
+        Some(address) => Some(listen(address)?),
+        None => None,
+    };
+    let address = listener.local_addr()?;
+    let engine = opened(options).await?;
+    // Before the first token is made, which is shown once: what fails here is tried again.
+    let provided = provide(&engine, &options.provision).await?;
+    let tokens = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?;
+    if !tokens.is_empty() && !tokens.iter().any(Stored::makes_tokens_for_good) {
+        tracing::warn!(
+            "no token that makes tokens is without an end; make one while the host is stopped: bellhop token create --offline --name NAME --scope tokens:admin"
+        );
+    }
+    let (now, entropy) = (engine.services.clock.now(), engine.services.entropy.next_wide());
+    let created = engine.tokens.create_first("first operator", everything(), now, entropy).await;
+    let first_token = created.map_err(|e| Error::Store(e.to_string()))?.map(|(_, secret)| secret);
+    let api = bellhop_api::Options { trusted_proxies: options.trusted_proxies.clone() };
+    Ok(Host { engine, address, first_token, provided, listeners: Listeners { main: listener, metrics }, api })
+}
+
+/// An engine over what is kept. No run goes on until it is started.
+async fn opened(options: &Options) -> Result<Arc<Engine>, Error> {
     let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
     let (tell, _) = tokio::sync::watch::channel(None::<String>);
     let failed = tell.clone();
@@ -260,13 +285,7 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
         response_bytes_max: options.limits.slack_response_bytes_max,
         ..client::Options::default()
     })?;
-    let listener = listen(options.listen)?;
-    let metrics = match options.metrics_listen {
-        Some(address) => Some(listen(address)?),
-        None => None,
-    };
-    let address = listener.local_addr()?;
-    let engine = Engine::open(engine::Options {
+    Ok(Engine::open(engine::Options {
         journal,
         clock,
         limits,
@@ -276,20 +295,27 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
         budget_scale: options.budget_scale,
         secrets: Secrets::in_folder(options.data_dir.join("secrets")),
         store_failed: tell,
-    })?;
-    // Before the first token is made, which is shown once: what fails here is tried again.
-    let provided = provide(&engine, &options.provision).await?;
-    let tokens = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?;
-    if !tokens.is_empty() && !tokens.iter().any(Stored::makes_tokens_for_good) {
-        tracing::warn!(
-            "no token that makes tokens is without an end; make one while the host is stopped: bellhop token create --offline --name NAME --scope tokens:admin"
-        );
+    })?)
+}
+
+/// Compares what is kept of the runs of a host that is stopped; with `mends`, makes it fit.
+///
+/// # Errors
+/// There is no store, a host has it, or it cannot be read.
+pub(crate) async fn verify(options: &Options, mends: bool) -> Result<Verified, Error> {
+    let folder = options.data_dir.join("store");
+    if !folder.is_dir() {
+        return Err(Error::NoStore(folder));
     }
-    let (now, entropy) = (engine.services.clock.now(), engine.services.entropy.next_wide());
-    let created = engine.tokens.create_first("first operator", everything(), now, entropy).await;
-    let first_token = created.map_err(|e| Error::Store(e.to_string()))?.map(|(_, secret)| secret);
-    let api = bellhop_api::Options { trusted_proxies: options.trusted_proxies.clone() };
-    Ok(Host { engine, address, first_token, provided, listeners: Listeners { main: listener, metrics }, api })
+    own::keep_to_ourselves();
+    let engine = opened(options).await?;
+    let failed = |error: &dyn std::fmt::Display| Error::Store(error.to_string());
+    let verified = engine.verify().await.map_err(|e| failed(&e))?;
+    if mends {
+        engine.mend(&verified.differences).await.map_err(|e| failed(&e))?;
+    }
+    engine.services.journal.close().map_err(|e| failed(&e))?;
+    Ok(verified)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

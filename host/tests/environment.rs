@@ -302,6 +302,24 @@ fn attack_b8_a_token_is_made_beside_a_stopped_host() {
     host.done(&token, "POST", "/v1/tokens", Some(&body));
 }
 
+#[test]
+fn what_a_stopped_host_keeps_is_compared_with_itself() {
+    let place = Place::new();
+    let verify = ["verify", "--data-dir", "data"];
+    let none = place.run(&verify);
+    assert!(none.code == 4 && none.stderr.contains("store-missing"), "{}", none.stderr);
+    let host = up(&place, &["serve", "--slack-url", "http://127.0.0.1:9"], &[]);
+    let running = place.run(&verify);
+    assert!(running.code == 70 && running.stderr.contains("the host has to be stopped"), "{}", running.stderr);
+    drop(host);
+    let fits = place.run(&verify);
+    assert_eq!((fits.code, &*fits.stdout), (0, "0 open runs, 0 rows of owners and messages\neverything fits\n"));
+    let json = place.run(&[&verify[..], &["--mend", "--output", "json"]].concat());
+    assert_eq!(json.json(), json!({ "runs": 0, "unread": 0, "rows": 0, "mended": [] }), "{}", json.stderr);
+    let wrong = place.run(&["verify", "--data-dir", "data", "--mned"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("--mend"), "{}", wrong.stderr);
+}
+
 /// Standard error is a pipe that nobody empties.
 #[test]
 fn attack_d11_a_log_that_nobody_reads_holds_up_no_request() {

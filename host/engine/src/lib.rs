@@ -230,6 +230,7 @@ impl Engine {
     /// Takes up the open runs and starts the timers; ready after Ok.
     pub async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
         self.services.runtime.get_or_init(tokio::runtime::Handle::current);
+        self.mend_damaged_rows().await?;
         let found = self.recover().await?;
         match self.forget_removed_plugins().await {
             Ok(_) => {}
@@ -267,7 +268,11 @@ impl Engine {
                 else => return,
             };
             let delivered = match arrived {
-                Ok((id, message)) => self.deliver(id, message).await,
+                Ok((id, message)) => {
+                    let delivered = self.deliver(id, message).await;
+                    self.services.partition.mail.count_brought();
+                    delivered
+                }
                 Err(run) => {
                     self.wake(run).await;
                     Ok(())

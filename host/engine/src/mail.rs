@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bellhop_core::id::{Partition, RunId};
 use bellhop_core::run::{Cause, Group};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use bellhop_clock::Clock;
 use bellhop_journal::key::{self, Parts, Range, Space};
@@ -123,6 +123,9 @@ pub(crate) struct Posted {
 pub(crate) struct Mail {
     clock: Arc<dyn Clock>,
     last: Arc<AtomicU64>,
+    /// How many were handed over, and how many of them were brought.
+    handed: Arc<AtomicU64>,
+    brought: watch::Sender<u64>,
     /// Another one in each process.
     salt: u64,
     out: mpsc::UnboundedSender<(Id, Message)>,
@@ -137,11 +140,10 @@ impl Mail {
         let (out, inbox) = mpsc::unbounded_channel();
         let left = left(journal, &key::all(Space::Mail))?;
         let last = left.last().map_or(0, |(id, _)| id.number);
-        for message in left {
-            // The other end is in this function still.
-            let _there = out.send(message);
-        }
-        Ok((Self { clock, last: Arc::new(AtomicU64::new(last)), salt, out }, inbox))
+        let handed = Arc::new(AtomicU64::new(0));
+        let mail = Self { clock, last: Arc::new(AtomicU64::new(last)), handed, brought: watch::channel(0).0, salt, out };
+        mail.hand_over(left.into_iter().map(|(id, message)| Posted { id, message }));
+        Ok((mail, inbox))
     }
 
     /// Puts a message into a write: it is there if and only if that is accepted.
@@ -154,9 +156,22 @@ impl Mail {
     /// The write in which these stand was accepted: they are brought to their receivers.
     pub(crate) fn hand_over(&self, posted: impl IntoIterator<Item = Posted>) {
         for Posted { id, message } in posted {
+            self.handed.fetch_add(1, Ordering::AcqRel);
             // The engine has the other end as long as anything runs; the next process finds what this one did not bring.
             let _gone = self.out.send((id, message));
         }
+    }
+
+    /// One more was brought to its receiver, or could not be.
+    pub(crate) fn count_brought(&self) {
+        self.brought.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until all that was handed over so far was brought.
+    pub(crate) async fn all_brought(&self) {
+        let handed = self.handed.load(Ordering::Acquire);
+        // The sender is in `self`.
+        let _brought = self.brought.subscribe().wait_for(|brought| *brought >= handed).await;
     }
 
     /// Brings again what is for a run: nobody knows whether it has heard what was brought before.

@@ -73,6 +73,12 @@ impl Partition {
         Ok((partition, Arrivals { mail: inbox, wakes }))
     }
 
+    /// Reads the rows of owners again, which were made anew while no run went on.
+    pub(crate) fn read_again(&self) -> Result<(), journal::Error> {
+        self.keys.read_again()?;
+        self.groups.read_again()
+    }
+
     /// Has a run looked at. What is lost at the end of the process is found by the next start.
     pub(crate) fn wake(&self, run: RunId) {
         // The engine has the other end as long as anything runs.

@@ -84,6 +84,12 @@ impl Book {
         }
     }
 
+    /// The keys of these spaces whose values are damaged.
+    pub(super) fn of(&self, spaces: &[Space]) -> Vec<Bytes> {
+        let book = self.lock();
+        book.iter().filter(|(_, damage)| spaces.contains(&damage.space)).map(|(key, _)| key.clone()).collect()
+    }
+
     pub(super) fn has(&self, key: &[u8]) -> bool {
         self.lock().contains_key(key)
     }

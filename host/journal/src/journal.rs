@@ -141,6 +141,11 @@ impl Journal {
         Ok(ticket)
     }
 
+    /// Removes what was found damaged in these spaces, for whoever makes it again from elsewhere.
+    pub fn remove_damaged(&self, write: &mut Write, spaces: &[Space]) {
+        self.damages.of(spaces).into_iter().for_each(|key| write.batch.delete(key));
+    }
+
     /// As [`Self::commit`], as soon as the queue has room for it.
     pub async fn commit_or_wait(&self, write: Write) -> Result<Ticket, Error> {
         loop {

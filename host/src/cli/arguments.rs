@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
 use super::{
-    action, bench, check, connections, demo, explain, plugin, run, runs, serve, simulator, tables, tokens, workflows,
+    action, bench, check, connections, demo, explain, plugin, run, runs, serve, simulator, tables, tokens, verify,
+    workflows,
 };
 
 /// Durable workflows that carry people in and out of Slack.
@@ -89,6 +90,8 @@ pub(super) enum Verb {
     Token(tokens::Token),
     /// Say what a code means and how to mend it
     Explain(explain::Explain),
+    /// Compare what a stopped host keeps with itself
+    Verify(verify::Verify),
     /// Print the settings in force and every limit with its reason
     Config,
     /// Run a Slack to test against

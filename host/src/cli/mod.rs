@@ -1,6 +1,6 @@
 //! The verbs: what people type, and what they get to see.
 //!
-//! `check`, `plugin build`, `plugin inspect`, `explain`, `config` and `slack-simulator` work without a server, `serve`
+//! `check`, `plugin build`, `plugin inspect`, `explain`, `config`, `verify` and `slack-simulator` work without a server, `serve`
 //! and `dev` are one, and the others ask one over HTTP. Every verb ends with an [`Exit`] that scripts can rely on, and
 //! with `--output json` standard output holds one JSON document (`runs watch`: one in each line), also on failure.
 
@@ -33,6 +33,7 @@ mod simulator;
 mod tables;
 pub(crate) mod timeline;
 mod tokens;
+mod verify;
 mod workflows;
 
 use std::ffi::OsString;
@@ -86,6 +87,7 @@ fn perform(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Plugin(plugin) => plugin::run(&plugin, context),
         Verb::Token(token) => tokens::run(&token, context),
         Verb::Explain(explain) => explain::run(&explain, context),
+        Verb::Verify(verify) => verify::run(&verify, context),
         Verb::Config => limits::run(context),
         Verb::SlackSimulator(simulator) => simulator::run(&simulator, context),
         Verb::Demo(arguments) => shown(demo::run(&arguments)),

@@ -318,7 +318,7 @@ impl Engine {
 
     /// Accepts a run that begins at once. After Ok it is durable.
     async fn begins(self: &Arc<Self>, first: FirstRecords, place: Place<'_>) -> Result<(), Refused> {
-        self.check_group(&first.state)?;
+        self.check_group(&first.state).await?;
         let run = first.pins.run;
         // From here on the run is in lists. Whoever sends it a message waits until it is with its driver: two drivers would
         // write one log.
@@ -389,17 +389,28 @@ impl Engine {
 
     /// Refuses a run for which its group would have no place. Two at one moment may both get past this; then the group
     /// itself says no.
-    fn check_group(&self, state: &State) -> Result<(), Refused> {
+    async fn check_group(&self, state: &State) -> Result<(), Refused> {
         if state.facts().workflow.extras.concurrency.is_none() {
             return Ok(());
         }
         let decided = self.services.deciding.at_once(state, self.services.clock.now(), Cause::Start);
-        match decided.as_ref().and_then(|decided| decided.events.first()) {
-            Some(Event::Queued { group, .. }) if self.services.partition.groups.refuses(group) => {
-                Err(Refused::GroupFull(state.facts().mask().text(&group.name)))
+        let Some(Event::Queued { group, .. }) = decided.as_ref().and_then(|decided| decided.events.first()) else {
+            return Ok(());
+        };
+        let Partition { groups, mail, .. } = &self.services.partition;
+        if groups.refuses(group) {
+            // Of a run that has ended, the owner may have to hear still.
+            let mut drain = self.services.drain.subscribe();
+            tokio::select! {
+                biased;
+                () = mail.all_brought() => {}
+                _ = drain.wait_for(|drain| *drain) => {}
             }
-            _ => Ok(()),
         }
+        if groups.refuses(group) {
+            return Err(Refused::GroupFull(state.facts().mask().text(&group.name)));
+        }
+        Ok(())
     }
 
     pub(crate) fn check_input(&self, definition: &Definition, input: &Value) -> Result<(), Refused> {

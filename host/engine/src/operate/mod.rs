@@ -7,4 +7,4 @@ pub mod resolve;
 mod tables;
 mod verify;
 
-pub use verify::Verified;
+pub use verify::{Difference, Verified};

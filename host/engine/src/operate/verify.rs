@@ -1,20 +1,23 @@
-//! Compares what owners have in their rows with the runs, while no run goes on.
+//! Compares what owners have in their rows with the runs, while no run goes on; and makes rows again from the runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellhop_core::id::RunId;
+use bellhop_core::run::Group;
 
 use crate::Engine;
 use crate::call;
 use crate::drive::runs::{LoadError, Loaded};
 use crate::mail::{self, Message, Told, Wish};
 use crate::owners::concurrency_group::{self, Member};
-use crate::owners::keyed_lock::{self, Holder, KeyId};
+use crate::owners::keyed_lock::{self, Holder, KeyId, Owner};
 use bellhop_journal::key::{self, Space};
-use bellhop_journal::{self as journal, Open};
+use bellhop_journal::{self as journal, Write};
 
 /// Marks of open runs that are read at one time.
 const PAGE: usize = 1_000;
+/// The spaces of owners' rows and messages.
+const SPACES: [Space; 3] = [Space::Mail, Space::Member, Space::Lock];
 
 /// What was looked at, and what does not fit.
 #[derive(Debug, Default)]
@@ -25,28 +28,57 @@ pub struct Verified {
     pub unread: u64,
     /// Rows of owners, and messages on their way.
     pub rows: u64,
-    /// What does not fit, a sentence each.
-    pub differences: Vec<String>,
+    /// What does not fit.
+    pub differences: Vec<Difference>,
+}
+
+/// A row that is not as the runs are, or one that is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}")]
+pub struct Difference {
+    /// A sentence.
+    said: String,
+    mend: Mend,
+}
+
+/// What makes a row again.
+#[derive(Debug)]
+enum Mend {
+    /// Nobody has a place there.
+    NoMember { group: String, turn: u64 },
+    /// The run asks anew.
+    Join { run: RunId, group: Group, admitted: bool },
+    /// Nobody holds the key.
+    NoHolder(KeyId),
+    /// This is who holds it.
+    Holds(KeyId, Holder),
+}
+
+impl Difference {
+    fn of(mend: Mend, said: String) -> Self {
+        Self { said, mend }
+    }
 }
 
 /// What owners have.
 struct Rows {
-    members: BTreeMap<RunId, Member>,
+    members: BTreeMap<RunId, (u64, Member)>,
     locks: BTreeMap<KeyId, Holder>,
     /// Runs that have asked for a place, or were told that there is none, and have not been heard.
     asking: BTreeSet<RunId>,
     /// Runs whose place is free as soon as its owner hears of it.
     leaving: BTreeSet<RunId>,
+    count: u64,
 }
 
 impl Rows {
-    fn read(journal: &journal::Journal) -> Result<(Self, u64), journal::Error> {
+    fn read(journal: &journal::Journal) -> Result<Self, journal::Error> {
         let members = concurrency_group::rows(journal)?;
         let locks = keyed_lock::rows(journal)?;
         let mail = mail::left(journal, &key::all(Space::Mail))?;
-        let count = members.len() + locks.len() + mail.len();
-        let members = members.into_iter().map(|(_, member)| (member.run, member)).collect();
-        let mut rows = Self { members, locks, asking: BTreeSet::new(), leaving: BTreeSet::new() };
+        let count = (members.len() + locks.len() + mail.len()) as u64;
+        let members = members.into_iter().map(|(turn, member)| (member.run, (turn, member))).collect();
+        let mut rows = Self { members, locks, asking: BTreeSet::new(), leaving: BTreeSet::new(), count };
         for (_, message) in mail {
             match message {
                 Message::Group { wish: Wish::Join { run, .. }, .. }
@@ -55,8 +87,25 @@ impl Rows {
                 Message::Run { .. } => continue,
             };
         }
-        Ok((rows, count as u64))
+        Ok(rows)
     }
+
+    /// Members and holders whose runs are not open.
+    fn stale(&self, open: &BTreeSet<RunId>) -> impl Iterator<Item = Difference> {
+        let gone = |run: &RunId| !open.contains(run);
+        let members = self.members.values().filter(move |(_, of)| gone(&of.run) && !self.leaving.contains(&of.run));
+        let members = members.map(|(turn, member)| stranger(*turn, member));
+        let holders = self.locks.iter().filter(move |(_, holder)| gone(&holder.owner.run));
+        members.chain(holders.map(|(key, holder)| {
+            let said = format!("{} holds a key, and that run is not open", holder.owner);
+            Difference::of(Mend::NoHolder(*key), said)
+        }))
+    }
+}
+
+fn stranger(turn: u64, Member { run, group, .. }: &Member) -> Difference {
+    let said = format!("{run} has a place in the group `{}`, and is not of it", group.name);
+    Difference::of(Mend::NoMember { group: group.name.clone(), turn }, said)
 }
 
 impl Engine {
@@ -67,8 +116,8 @@ impl Engine {
     /// The store cannot be read. A run that cannot be is counted.
     pub async fn verify(&self) -> Result<Verified, LoadError> {
         let journal = &self.services.journal;
-        let (rows, count) = Rows::read(journal)?;
-        let mut verified = Verified { rows: count, ..Verified::default() };
+        let rows = Rows::read(journal)?;
+        let mut verified = Verified { rows: rows.count, ..Verified::default() };
         let mut open = BTreeSet::new();
         let mut after = None;
         loop {
@@ -78,72 +127,108 @@ impl Engine {
             for (run, mark) in page {
                 open.insert(run);
                 verified.runs += 1;
-                verify_place(run, &mark, &rows, &mut verified.differences);
-                if !self.verify_keys(run, &mark, &rows, &mut verified.differences).await? {
-                    verified.unread += 1;
+                let loaded = if mark.deadly { None } else { self.readable(run).await? };
+                match loaded {
+                    Some(loaded) => differences(&loaded, &rows, &mut verified.differences).await?,
+                    None => verified.unread += 1,
                 }
             }
         }
-        let stale = rows.members.keys().filter(|run| !open.contains(run) && !rows.leaving.contains(run));
-        verified.differences.extend(stale.map(|run| format!("{run} is not open, and has a place in a group")));
-        let holders = rows.locks.values().map(|holder| &holder.owner).filter(|owner| !open.contains(&owner.run));
-        verified.differences.extend(holders.map(|owner| format!("{owner} holds a key, and that run is not open")));
+        verified.differences.extend(rows.stale(&open));
         Ok(verified)
     }
 
-    /// Compares the keys of a run with its open calls; false where the run cannot be read.
-    async fn verify_keys(
-        &self,
-        run: RunId,
-        mark: &Open,
-        rows: &Rows,
-        differences: &mut Vec<String>,
-    ) -> Result<bool, LoadError> {
-        if mark.deadly {
-            return Ok(false);
-        }
-        let Loaded { port, state, .. } = match self.looked_at(run).await {
-            Ok(loaded) => loaded,
-            Err(error) if error.is_of_the_run() => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        for (_, call) in state.calls() {
-            let Some(action) = state.facts().actions.get(&call.action) else { continue };
-            for key in call::keys_held(&port, state.facts(), action, call).await? {
-                let holds = rows.locks.get(&key).is_some_and(|h| h.owner.run == run && h.owner.execution == call.key);
-                if !holds {
-                    let (attempt, execution) = (call.attempt, &call.key);
-                    differences.push(format!("attempt {attempt} of `{execution}` in {run} has called without its key"));
+    /// Makes the rows that [`Self::verify`] found wrong as the runs are, and removes those that cannot be read. After Ok that
+    /// is durable.
+    ///
+    /// # Errors
+    /// The store takes nothing.
+    pub async fn mend(&self, differences: &[Difference]) -> Result<(), journal::Error> {
+        let (journal, mail) = (&self.services.journal, &self.services.partition.mail);
+        let (mut write, mut posted) = (Write::new(), Vec::new());
+        journal.remove_damaged(&mut write, &SPACES);
+        for Difference { mend, .. } in differences {
+            match mend {
+                Mend::NoMember { group, turn } => write.delete(&key::member(group, *turn)),
+                Mend::Join { run, group, admitted } => {
+                    let (name, group, admitted) = (group.name.clone(), group.clone(), *admitted);
+                    let wish = Wish::Join { run: *run, group, admitted };
+                    let message = Message::Group { group: name, wish };
+                    posted.push(mail.post(&mut write, message)?);
                 }
+                Mend::NoHolder(id) => keyed_lock::remove(&mut write, *id),
+                Mend::Holds(id, holder) => keyed_lock::put(&mut write, *id, holder)?,
             }
         }
-        for Holder { owner, parked } in rows.locks.values().filter(|holder| holder.owner.run == run) {
-            let call = state.calls().map(|(_, call)| call).find(|call| call.key == owner.execution);
-            // What is gone on with or tried anew takes a key over from one that is parked as soon as it begins.
-            let fits = call.is_some_and(|call| {
-                let same = call.attempt == owner.attempt;
-                (same && (call.parked.is_none() || *parked)) || (call.attempt > owner.attempt && *parked)
-            });
-            if !fits {
-                differences.push(format!("{owner} holds a key, and the run has no such call"));
-            }
+        let ticket = journal.commit_or_wait(write).await?;
+        mail.hand_over(posted);
+        Ok(journal.durable(ticket).await?)
+    }
+
+    /// Where rows cannot be read, what they said is made again from the runs before any goes on: a key whose row is damaged
+    /// would be anybody's.
+    pub(crate) async fn mend_damaged_rows(&self) -> Result<(), LoadError> {
+        if !self.services.journal.damages().iter().any(|damage| SPACES.contains(&damage.space)) {
+            return Ok(());
         }
-        Ok(true)
+        let Verified { differences, .. } = self.verify().await?;
+        self.mend(&differences).await?;
+        for difference in &differences {
+            tracing::warn!(%difference, "what an owner kept is damaged, and was made again from the runs");
+        }
+        Ok(self.services.partition.read_again()?)
+    }
+
+    async fn readable(&self, run: RunId) -> Result<Option<Loaded>, LoadError> {
+        match self.looked_at(run).await {
+            Ok(loaded) => Ok(Some(loaded)),
+            Err(error) if error.is_of_the_run() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
-/// Compares the mark of an open run with the members of its group.
-fn verify_place(run: RunId, mark: &Open, rows: &Rows, differences: &mut Vec<String>) {
-    match (&mark.group, rows.members.get(&run)) {
-        (Some(group), Some(member)) if *group != member.group.name => {
-            differences.push(format!("{run} is of the group `{group}`, and has a place in `{}`", member.group.name));
-        }
-        (Some(group), None) if !rows.asking.contains(&run) => {
-            differences.push(format!("{run} is of the group `{group}`, whose owner does not know it"));
-        }
-        (None, Some(member)) if !rows.leaving.contains(&run) && !mark.deadly => {
-            differences.push(format!("{run} is of no group, and has a place in `{}`", member.group.name));
-        }
-        _ => {}
+/// Compares what an open run has with the rows.
+async fn differences(loaded: &Loaded, rows: &Rows, found: &mut Vec<Difference>) -> Result<(), LoadError> {
+    let Loaded { port, state, .. } = loaded;
+    let run = state.facts().run;
+    let member = rows.members.get(&run);
+    let group = state.group();
+    if let Some((turn, member)) = member
+        && group.is_none_or(|(group, _)| group.name != member.group.name)
+        && !rows.leaving.contains(&run)
+    {
+        found.push(stranger(*turn, member));
     }
+    if let Some((group, admitted)) = group
+        && member.is_none_or(|(_, member)| member.group.name != group.name)
+        && !rows.asking.contains(&run)
+    {
+        let said = format!("{run} is of the group `{}`, whose owner does not know it", group.name);
+        found.push(Difference::of(Mend::Join { run, group: group.clone(), admitted }, said));
+    }
+    for (_, call) in state.calls() {
+        let Some(action) = state.facts().actions.get(&call.action) else { continue };
+        for key in call::keys_held(port, state.facts(), action, call).await? {
+            let holds = rows.locks.get(&key).is_some_and(|h| h.owner.run == run && h.owner.execution == call.key);
+            if !holds {
+                let owner = Owner { run, execution: call.key.clone(), attempt: call.attempt };
+                let said = format!("{owner} has called, and does not hold its key");
+                found.push(Difference::of(Mend::Holds(key, Holder { owner, parked: call.parked.is_some() }), said));
+            }
+        }
+    }
+    for (key, Holder { owner, parked }) in rows.locks.iter().filter(|(_, holder)| holder.owner.run == run) {
+        let call = state.calls().map(|(_, call)| call).find(|call| call.key == owner.execution);
+        // What is gone on with or tried anew takes a key over from one that is parked as soon as it begins.
+        let fits = call.is_some_and(|call| {
+            let same = call.attempt == owner.attempt;
+            (same && (call.parked.is_none() || *parked)) || (call.attempt > owner.attempt && *parked)
+        });
+        if !fits {
+            let said = format!("{owner} holds a key, and the run has no such call");
+            found.push(Difference::of(Mend::NoHolder(*key), said));
+        }
+    }
+    Ok(())
 }

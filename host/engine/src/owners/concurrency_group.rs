@@ -71,12 +71,20 @@ pub(crate) struct Groups {
 impl Groups {
     /// As the rows have them.
     pub(crate) fn read(journal: Journal, mail: Mail) -> Result<Self, journal::Error> {
+        let groups = Self { journal, mail, all: Mutex::default() };
+        groups.read_again()?;
+        Ok(groups)
+    }
+
+    /// The same, of one that nobody has asked for anything.
+    pub(crate) fn read_again(&self) -> Result<(), journal::Error> {
         let mut all = All::default();
-        for (turn, member) in rows(&journal)? {
+        for (turn, member) in rows(&self.journal)? {
             all.asked = all.asked.max(turn);
             all.put(turn, member);
         }
-        Ok(Self { journal, mail, all: Mutex::new(all) })
+        *self.lock() = all;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {

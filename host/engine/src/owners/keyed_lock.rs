@@ -101,7 +101,7 @@ impl Change {
     pub(crate) fn write(&self, write: &mut Write) -> Result<(), journal::Error> {
         match self.to {
             To::Next => {
-                write.delete(&self.key.row());
+                remove(write, self.key);
                 Ok(())
             }
             To::Parked => put(write, self.key, &Holder { owner: self.owner.clone(), parked: true }),
@@ -114,6 +114,11 @@ pub(crate) fn put(write: &mut Write, key: KeyId, holder: &Holder) -> Result<(), 
     let Holder { owner: Owner { run, execution, attempt }, parked } = holder;
     let row = Row { run: *run, execution: execution.to_string(), attempt: *attempt, parked: *parked };
     write.put(&key.row(), &row)
+}
+
+/// Removes the row of a key.
+pub(crate) fn remove(write: &mut Write, key: KeyId) {
+    write.delete(&key.row());
 }
 
 /// The rows of all keys that are held.
@@ -257,9 +262,17 @@ impl Drop for Turn<'_> {
 impl Keys {
     /// As the rows have them.
     pub(crate) fn read(journal: Journal) -> Result<Self, journal::Error> {
+        let keys = Self { journal, table: Arc::default() };
+        keys.read_again()?;
+        Ok(keys)
+    }
+
+    /// The same, of one that nobody has asked for anything.
+    pub(crate) fn read_again(&self) -> Result<(), journal::Error> {
         let mut table = Table::default();
-        rows(&journal)?.into_iter().for_each(|(key, holder)| table.give(key, holder));
-        Ok(Self { journal, table: Arc::new(Mutex::new(table)) })
+        rows(&self.journal)?.into_iter().for_each(|(key, holder)| table.give(key, holder));
+        *self.lock() = table;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

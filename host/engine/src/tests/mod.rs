@@ -46,6 +46,7 @@ mod ports;
 mod recovery;
 mod redefine;
 mod retention;
+mod rows;
 mod scenarios;
 mod scripted;
 mod simulate;
