@@ -287,9 +287,7 @@ impl Engine {
     /// Brings a message to whom it is for. After Ok it is consumed, or will be with the decision about it.
     async fn deliver(self: &Arc<Self>, id: mail::Id, message: mail::Message) -> Result<(), runs::LoadError> {
         match message {
-            mail::Message::Group { group, wish } => {
-                Ok(self.services.partition.groups.hear(id, &group, &wish).await?)
-            }
+            mail::Message::Group { group, wish } => Ok(self.services.partition.groups.hear(id, &group, &wish).await?),
             mail::Message::Run { run, told } => {
                 let signal = execution::Signal { mail: Some(id), ..execution::Signal::of(told.into()) };
                 match self.send(run, signal).await {

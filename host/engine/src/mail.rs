@@ -141,7 +141,8 @@ impl Mail {
         let left = left(journal, &key::all(Space::Mail))?;
         let last = left.last().map_or(0, |(id, _)| id.number);
         let handed = Arc::new(AtomicU64::new(0));
-        let mail = Self { clock, last: Arc::new(AtomicU64::new(last)), handed, brought: watch::channel(0).0, salt, out };
+        let mail =
+            Self { clock, last: Arc::new(AtomicU64::new(last)), handed, brought: watch::channel(0).0, salt, out };
         mail.hand_over(left.into_iter().map(|(id, message)| Posted { id, message }));
         Ok((mail, inbox))
     }
@@ -170,8 +171,9 @@ impl Mail {
     /// Waits until all that was handed over so far was brought.
     pub(crate) async fn all_brought(&self) {
         let handed = self.handed.load(Ordering::Acquire);
+        let mut brought = self.brought.subscribe();
         // The sender is in `self`.
-        let _brought = self.brought.subscribe().wait_for(|brought| *brought >= handed).await;
+        let _brought = brought.wait_for(|brought| *brought >= handed).await;
     }
 
     /// Brings again what is for a run: nobody knows whether it has heard what was brought before.

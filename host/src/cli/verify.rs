@@ -17,11 +17,12 @@ pub(super) struct Verify {
 }
 
 pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
-    let cache = Cache::of_the_user()?;
+    // It stays until this is through: it may be a temporary one.
+    let Cache { path: compiled_dir, .. } = &Cache::of_the_user()?;
     let settings = &context.settings;
     let options = serve::Options {
         data_dir: settings.data_dir.clone(),
-        compiled_dir: cache.path.clone(),
+        compiled_dir: compiled_dir.clone(),
         listen: settings.listen,
         metrics_listen: None,
         trusted_proxies: Vec::new(),

@@ -13,8 +13,8 @@ use bellhop_core::run::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::execution;
 use crate::drive::runs::{Live, LoadError, Loaded};
+use crate::execution;
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Open, Rest, Summary, Write, key};
 

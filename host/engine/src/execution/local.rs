@@ -15,7 +15,8 @@ mod orders;
 mod size;
 
 use super::{
-    Alongside, Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent, Signal, Slice,
+    Alongside, Answer, AttemptKey, Attempted, CallKey, Called, Decision, Error, Execution, Intent, Next, NotSent,
+    Signal, Slice,
 };
 use crate::entropy::Entropy;
 use crate::execution::open::{self, Open};

@@ -81,8 +81,9 @@ impl Rows {
         let mut rows = Self { members, locks, asking: BTreeSet::new(), leaving: BTreeSet::new(), count };
         for (_, message) in mail {
             match message {
-                Message::Group { wish: Wish::Join { run, .. }, .. }
-                | Message::Run { run, told: Told::Rejected } => rows.asking.insert(run),
+                Message::Group { wish: Wish::Join { run, .. }, .. } | Message::Run { run, told: Told::Rejected } => {
+                    rows.asking.insert(run)
+                }
                 Message::Group { wish: Wish::Leave { run }, .. } => rows.leaving.insert(run),
                 Message::Run { .. } => continue,
             };

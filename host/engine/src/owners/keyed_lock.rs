@@ -182,7 +182,9 @@ impl Table {
         let before = match &held.holder {
             Some(Holder { owner: other, parked: false }) if other == owner => return Asked::Has,
             // It is gone on with, or tried anew.
-            Some(Holder { owner: other, parked: true }) if other == owner || owner.is_after(other) => Some(other.clone()),
+            Some(Holder { owner: other, parked: true }) if other == owner || owner.is_after(other) => {
+                Some(other.clone())
+            }
             Some(_) => {
                 let (tell, told) = oneshot::channel();
                 held.queue.push_back((owner.clone(), tell));

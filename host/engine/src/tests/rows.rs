@@ -4,7 +4,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::run::Status;
 use serde_json::json;
 
-use super::life::{Life, Slack, fresh, on, trigger};
+use super::life::{Life, Slack, fresh, trigger};
 use crate::owners::{concurrency_group, keyed_lock};
 use bellhop_journal::Write;
 use bellhop_journal::key::{self, Space};
@@ -36,9 +36,9 @@ fn died(slack: &Slack) -> (bellhop_journal::memory::Memory, [RunId; 2]) {
     let life = Life::start(fresh(), slack);
     let workflow = life.apply_text(&grouped("queue", ADDS));
     let held = slack.fault(&json!({ "method": UPDATE, "action": "hold_before_accept" }));
-    let first = life.started(trigger(&workflow, json!({}), &on("hq"), None));
+    let first = life.started(trigger(&workflow, json!({}), &[("team", "hq")], None));
     slack.happened(held);
-    let second = life.started(trigger(&workflow, json!({}), &on("hq"), None));
+    let second = life.started(trigger(&workflow, json!({}), &[("team", "hq")], None));
     life.until("the second waits for its place", || members(&life).len() == 2);
     let memory = life.die(usize::MAX);
     slack.release(held, "answer");
@@ -73,7 +73,10 @@ fn what_owners_keep_fits_the_runs_and_is_made_again_where_it_does_not() {
         write.delete(&key::member(&member.group.name, turn));
         // Somebody else's place, of whom nobody has heard.
         if member.run == first {
-            let stranger = concurrency_group::Member { run: RunId::of(bellhop_core::time::Timestamp::from_millis(1), first.partition(), 7), ..member };
+            let stranger = concurrency_group::Member {
+                run: RunId::of(bellhop_core::time::Timestamp::from_millis(1), first.partition(), 7),
+                ..member
+            };
             write.put(&key::member(&stranger.group.name, 99), &stranger).unwrap();
         }
     }
@@ -123,8 +126,10 @@ fn whoever_hears_of_an_end_finds_the_place_free() {
     let life = Life::start(fresh(), &slack);
     let workflow = life.apply_text(&grouped("reject", "\n  - waits: {wait: {hours: 1}}"));
     for _ in 0..20 {
-        let run = life.started(trigger(&workflow, json!({}), &on("hq"), None));
-        life.until("it has its place", || members(&life).iter().any(|(_, member)| member.run == run && member.admitted));
+        let run = life.started(trigger(&workflow, json!({}), &[("team", "hq")], None));
+        life.until("it has its place", || {
+            members(&life).iter().any(|(_, member)| member.run == run && member.admitted)
+        });
         assert!(life.wait(life.engine().signal(run, bellhop_core::run::Cause::Cancel)).unwrap());
     }
 }

@@ -200,7 +200,9 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
 
     let half = dir.path().join("half");
     fs::create_dir(&half).unwrap();
-    for (file, content) in [("creating", ""), ("format", &*format!("bellhop-store {FORMAT}\n")), ("conf", "segment_si"), ("db", "")] {
+    for (file, content) in
+        [("creating", ""), ("format", &*format!("bellhop-store {FORMAT}\n")), ("conf", "segment_si"), ("db", "")]
+    {
         fs::write(half.join(file), content).unwrap();
         put(&open(&half), b"k", b"v");
         assert!(!half.join("creating").exists());

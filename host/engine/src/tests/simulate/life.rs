@@ -211,7 +211,9 @@ impl Process {
     /// What owners have in their rows is what the runs hold.
     pub(super) async fn check_rows(&self) {
         match self.engine.verify().await {
-            Ok(verified) => verified.differences.iter().for_each(|difference| self.world.broken(difference.to_string())),
+            Ok(verified) => {
+                verified.differences.iter().for_each(|difference| self.world.broken(difference.to_string()));
+            }
             Err(error) => self.world.broken(format!("the rows of owners cannot be compared: {error}")),
         }
     }
