@@ -135,6 +135,26 @@ pub trait Way: Send + Sync {
         method: &'a Method,
         arguments: &'a Value,
     ) -> futures_util::future::BoxFuture<'a, Result<Answer, Failure>>;
+
+    /// What is between a turn of the program and the request: a process may be stopped here.
+    fn stops_here(&self) -> futures_util::future::BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Whether this process still has what it carries, or another one has taken it over.
+pub trait Tenure: Send + Sync {
+    /// Asked before each change leaves. One that says no never says yes again.
+    fn holds(&self) -> bool;
+}
+
+/// A process that has the store to itself, by a lock that ends with it.
+struct Sole;
+
+impl Tenure for Sole {
+    fn holds(&self) -> bool {
+        true
+    }
 }
 
 /// The way out. One per process.
@@ -149,6 +169,8 @@ pub struct Gateway {
     connections: RwLock<BTreeMap<String, Arc<Connected>>>,
     /// Where it is kept how long Slack wants to be left alone.
     journal: Option<Journal>,
+    /// Whether this process may still change anything.
+    pub(crate) tenure: Arc<dyn Tenure>,
     /// The way that a simulated world has instead.
     #[cfg(test)]
     pub way: Option<Arc<dyn Way>>,
@@ -165,6 +187,7 @@ impl Gateway {
             client,
             connections: RwLock::default(),
             journal: None,
+            tenure: Arc::new(Sole),
             #[cfg(test)]
             way: None,
         }
@@ -234,6 +257,14 @@ impl Gateway {
         arguments: &Value,
         token: &Secret,
     ) -> Result<Answer, Failure> {
+        #[cfg(test)]
+        if let Some(way) = &self.way {
+            way.stops_here().await;
+        }
+        if method.writes && !self.tenure.holds() {
+            // Whoever has the run now finds out what became of the call. This process ends with its next record.
+            return std::future::pending().await;
+        }
         #[cfg(test)]
         if let Some(way) = &self.way {
             return way.send(method, arguments).await;

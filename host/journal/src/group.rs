@@ -1,8 +1,9 @@
 //! Group commit: a bounded queue of batches, one thread that writes them, and what readers see meanwhile.
 //!
-//! Batches that are accepted while the disk is busy become one group. A group is given to the operating system at
-//! once, so that it outlives the process; it is synchronised, so that it outlives the machine, when somebody waits for
-//! it, and otherwise a moment later: what follows it, as an intent follows the outcome before it, shares its
+//! Batches that are accepted while the disk is busy become one group, and so do those that come within a moment while
+//! nobody waits for any of them: each group costs the embedded store as much whatever is in it. A group is given to the
+//! operating system, so that it outlives the process; it is synchronised, so that it outlives the machine, when somebody
+//! waits for it, and otherwise a moment later: what follows it, as an intent follows the outcome before it, shares its
 //! synchronisation. Until a group is in the store itself, readers find it here.
 //!
 //! The embedded store does not recover from a write that found no room. So the room is looked at before each group. With
@@ -45,6 +46,8 @@ pub(super) struct Limits {
     pub(super) queue_bytes_max: usize,
     pub(super) group_batches_max: usize,
     pub(super) group_bytes_max: usize,
+    /// How long a batch is left unwritten for which nobody waits: what follows is written with it. Whoever waits ends that.
+    pub(super) gather: Duration,
     /// How long a written group is left unsynchronised for which nobody waits. Whoever waits ends it at once.
     pub(super) linger: Duration,
     /// Bytes that are kept free on the disk for what goes on, though never more than half of it.
@@ -91,6 +94,8 @@ struct State {
     written: Written,
     /// The writer sleeps and has to be woken.
     idle: bool,
+    /// It sleeps because nobody waits for what is there.
+    gathers: bool,
     /// What the disk lacks for the next group.
     held: Option<Lack>,
 }
@@ -208,7 +213,8 @@ impl Queue {
         state.queue_bytes += bytes;
         state.open.changes.extend(batch.changes);
         let ticket = Ticket(state.tip);
-        let wake = std::mem::take(&mut state.idle);
+        let much = !state.sealed.is_empty() || state.open.batches >= self.limits.group_batches_max / 2;
+        let wake = (!state.gathers || much) && std::mem::take(&mut state.idle);
         drop(guard);
         if wake {
             self.wake.notify_one();
@@ -222,8 +228,8 @@ impl Queue {
             let (first, last) = state.wanted.unwrap_or((ticket.0, ticket.0));
             state.wanted = Some((first.min(ticket.0), last.max(ticket.0)));
         }
-        // The writer sleeps over what is written only for as long as nobody waits for that.
-        let wake = state.written.groups > 0 && std::mem::take(&mut state.idle);
+        // The writer sleeps over what is there only for as long as nobody waits for that.
+        let wake = (state.gathers || state.written.groups > 0) && std::mem::take(&mut state.idle);
         drop(state);
         if wake {
             self.wake.notify_one();
@@ -309,7 +315,7 @@ impl Queue {
     /// # Errors
     /// There is no room for what is to be written before the end.
     fn next(&self) -> Result<Option<Step>, String> {
-        let mut has_lingered = false;
+        let (mut has_gathered, mut has_lingered) = (false, false);
         let mut is_told = false;
         loop {
             // Before the lock, as in `stats`.
@@ -326,7 +332,13 @@ impl Queue {
             let next = next.or_else(|| (state.open.batches > 0).then_some(state.open.bytes));
             let held = next.and_then(|bytes| self.held(room, bytes));
             state.held = held;
-            if next.is_some() && held.is_none() {
+            let is_waited_for = state.wanted.is_some_and(|(_, last)| last > state.written.last);
+            state.gathers = next.is_some()
+                && held.is_none()
+                && !(is_waited_for || has_gathered || state.end.is_some() || self.limits.gather.is_zero())
+                && state.sealed.is_empty()
+                && state.open.batches < self.limits.group_batches_max / 2;
+            if next.is_some() && held.is_none() && !state.gathers {
                 if is_told {
                     tracing::info!("the store's disk has room again: what waited is written");
                 }
@@ -350,8 +362,10 @@ impl Queue {
                 tracing::warn!(free, wanted, "the store's disk is full: everything that is to be written waits");
             }
             state.idle = true;
-            let lingers = state.written.groups > 0;
+            let gathers = state.gathers;
+            let lingers = !gathers && state.written.groups > 0;
             let span = match held {
+                _ if gathers => Some(self.limits.gather),
                 _ if lingers => Some(self.limits.linger),
                 Some(_) => Some(self.limits.look_again),
                 None => None,
@@ -359,12 +373,13 @@ impl Queue {
             let mut state = match span {
                 Some(span) => {
                     let waited = self.wake.wait_timeout(state, span).unwrap_or_else(PoisonError::into_inner);
+                    has_gathered = gathers && waited.1.timed_out();
                     has_lingered = lingers && waited.1.timed_out();
                     waited.0
                 }
                 None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
-            state.idle = false;
+            (state.idle, state.gathers) = (false, false);
         }
     }
 

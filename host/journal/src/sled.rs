@@ -114,6 +114,7 @@ impl Sled {
             queue_bytes_max: options.queue_bytes_max,
             group_batches_max: options.group_batches_max,
             group_bytes_max: options.group_bytes_max,
+            gather: options.gather,
             linger: options.linger,
             reserve_bytes: options.reserve_bytes,
             look_again: ROOM_LOOK,
@@ -124,8 +125,9 @@ impl Sled {
                 Box::new(move || asked())
             }
             None => {
-                let dir = dir.clone();
-                Box::new(move || files::room(&dir))
+                // Whoever writes looks each time: by a handle, because a path would be looked up each time.
+                let folder = File::open(&dir).map_err(io)?;
+                Box::new(move || files::room(&folder))
             }
         };
         let (queue, writer) = Queue::start(medium, limits, space, on_fatal).map_err(io)?;

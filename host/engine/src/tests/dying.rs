@@ -28,6 +28,8 @@ pub(super) struct Dying {
     /// 0: lives on.
     die_at: AtomicU64,
     dead: watch::Sender<bool>,
+    /// Another process has what this one had: nothing is accepted any more.
+    fenced: AtomicBool,
     /// Whether it synchronises only when it is told to.
     held: AtomicBool,
     /// Items that scans gave.
@@ -36,6 +38,10 @@ pub(super) struct Dying {
     looks: AtomicU64,
     /// Rung when somebody waits for something to become durable.
     waited: Notify,
+    /// Requests that may leave before the process is stopped at the next one; 0: it is not.
+    stops_at: AtomicU64,
+    /// Whether the process is stopped there.
+    stopped: watch::Sender<bool>,
     /// What is asked next is refused with this, once, after so many others.
     refuses: Mutex<Option<(Asked, u64, Error)>>,
     /// Done once, when the next batch was accepted and nobody was told yet.
@@ -62,10 +68,13 @@ impl Dying {
             commits: AtomicU64::new(0),
             die_at: AtomicU64::new(0),
             dead: watch::channel(false).0,
+            fenced: AtomicBool::new(false),
             held: AtomicBool::new(false),
             scanned: AtomicU64::new(0),
             looks: AtomicU64::new(0),
             waited: Notify::new(),
+            stops_at: AtomicU64::new(0),
+            stopped: watch::channel(false).0,
             refuses: Mutex::new(None),
             meanwhile: Mutex::new(None),
             before: Mutex::new(None),
@@ -110,6 +119,47 @@ impl Dying {
     /// Dies now.
     pub(super) fn die(&self) {
         self.dead.send_replace(true);
+    }
+
+    /// The process is stopped when its `nth` request is about to leave, counted from 1.
+    pub(super) fn stop_at(&self, nth: u64) {
+        self.stops_at.store(nth, Ordering::SeqCst);
+    }
+
+    /// Ready when the process is stopped.
+    pub(super) async fn is_stopped(&self) {
+        let mut stopped = self.stopped.subscribe();
+        // The sender is here: it cannot go.
+        let _stopped = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// The process goes on where it was stopped.
+    pub(super) fn go_on(&self) {
+        self.stopped.send_replace(false);
+    }
+
+    /// A request is about to leave: ready at once, or when the process goes on.
+    pub(super) async fn passes(&self) {
+        let left = self.stops_at.load(Ordering::SeqCst);
+        if left > 0 {
+            self.stops_at.store(left - 1, Ordering::SeqCst);
+            self.stopped.send_if_modified(|stopped| {
+                *stopped = left == 1;
+                *stopped
+            });
+        }
+        let mut stopped = self.stopped.subscribe();
+        let _goes_on = stopped.wait_for(|stopped| !*stopped).await;
+    }
+
+    /// Another process takes over what is there: this one may go on, and changes nothing.
+    pub(super) fn fence(&self) {
+        self.fenced.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether another process has what this one had.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::SeqCst)
     }
 
     /// From now on only [`Self::sync`] makes anything durable.
@@ -164,7 +214,13 @@ impl Dying {
         self.memory.crash(keep)
     }
 
+    /// Whether the process does nothing any more that counts.
     pub(super) fn is_dead(&self) -> bool {
+        self.is_gone() || self.is_fenced()
+    }
+
+    /// Whether the process does nothing any more.
+    pub(super) fn is_gone(&self) -> bool {
         *self.dead.borrow()
     }
 

@@ -186,8 +186,8 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// The room on the disk of a folder, for a process without privileges; `None` when the system does not tell.
-pub(super) fn room(dir: &Path) -> Option<Room> {
-    let told = rustix::fs::statvfs(dir).ok()?;
+pub(super) fn room(folder: &File) -> Option<Room> {
+    let told = rustix::fs::fstatvfs(folder).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
     // Some network file systems know no size.
     (told.f_blocks > 0).then(|| Room { free: bytes(told.f_bavail), total: bytes(told.f_blocks) })

@@ -22,6 +22,8 @@ pub struct Options {
     pub group_batches_max: usize,
     /// Bytes written as one group; a single larger batch is a group of its own.
     pub group_bytes_max: usize,
+    /// How long a batch is left unwritten for which nobody waits: what follows is written with it.
+    pub gather: Duration,
     /// How long a group is left unsynchronised for which nobody waits: what follows it shares its synchronisation.
     pub linger: Duration,
     /// Opening verifies a store whose file is not larger than this.
@@ -52,6 +54,7 @@ impl Options {
             queue_bytes_max: 64 * 1024 * 1024,
             group_batches_max: 1_024,
             group_bytes_max: 4 * 1024 * 1024,
+            gather: Duration::from_millis(2),
             linger: Duration::from_millis(5),
             verify_bytes_max: 64 * 1024 * 1024,
             reserve_bytes: bellhop_limits::Limits::default().disk_reserve_bytes,

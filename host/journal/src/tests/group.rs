@@ -18,6 +18,7 @@ const LIMITS: Limits = Limits {
     queue_bytes_max: 10_000,
     group_batches_max: 10,
     group_bytes_max: 1_000,
+    gather: Duration::ZERO,
     linger: Duration::ZERO,
     reserve_bytes: 1_000,
     look_again: Duration::from_millis(1),
@@ -163,6 +164,47 @@ fn what_nobody_waits_for_shares_the_synchronisation_of_what_follows() {
     bench.queue.finish();
     bench.writer.join().unwrap();
     assert_eq!(bench.queue.stats().syncs, 3);
+}
+
+/// Each group costs the store as much, whatever is in it.
+#[test]
+fn what_nobody_waits_for_is_written_with_what_follows() {
+    let bench = bench_with(Limits { gather: Duration::from_secs(1_000_000), ..LIMITS });
+    for key in 0..3 {
+        bench.queue.commit(one(key), &Image::new()).unwrap();
+    }
+    let waited = bench.queue.commit(one(3), &Image::new()).unwrap();
+    bench.disk.send(Ok(())).unwrap();
+    wait(bench.queue.durable(waited)).unwrap();
+    assert_eq!(*bench.log.lock().unwrap(), [vec![0, 1, 2, 3]]);
+    // Half a group is enough to begin with.
+    bench.disk.send(Ok(())).unwrap();
+    for key in 10..15 {
+        bench.queue.commit(one(key), &Image::new()).unwrap();
+    }
+    while bench.queue.pending(&[14]).is_some() {
+        std::thread::yield_now();
+    }
+    // The end of the store does not wait for what may follow.
+    bench.queue.commit(one(20), &Image::new()).unwrap();
+    bench.disk.send(Ok(())).unwrap();
+    bench.queue.finish();
+    bench.writer.join().unwrap();
+    assert_eq!(bench.log.lock().unwrap().concat(), [0, 1, 2, 3, 10, 11, 12, 13, 14, 20]);
+}
+
+/// Nobody ever asks for it.
+#[test]
+fn what_nobody_waits_for_is_written_after_a_moment() {
+    let bench = bench_with(Limits { gather: Duration::from_millis(1), ..LIMITS });
+    bench.queue.commit(one(7), &Image::new()).unwrap();
+    while bench.queue.pending(&[7]).is_some() {
+        std::thread::yield_now();
+    }
+    bench.disk.send(Ok(())).unwrap();
+    bench.queue.finish();
+    bench.writer.join().unwrap();
+    assert_eq!(*bench.log.lock().unwrap(), [vec![7]]);
 }
 
 #[test]

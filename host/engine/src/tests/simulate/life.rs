@@ -14,7 +14,7 @@ use bellhop_slack::limiter::Closed;
 use super::super::dying::Dying;
 use super::dice::Dice;
 use super::guest::{Guests, manifest};
-use super::world::{Door, World};
+use super::world::{Door, Fence, World};
 use crate::Engine;
 use crate::Options;
 use crate::drive::deciding::Deciding;
@@ -27,6 +27,7 @@ use bellhop_journal::{Journal, Summary, key};
 use bellhop_limits::Limits;
 use bellhop_sandbox::Sandbox;
 use bellhop_sandbox::expression::{Budget, Expressions};
+use tokio::runtime::Runtime;
 
 /// What all lives of all worlds share, because it takes long to make and keeps nothing.
 struct Ground {
@@ -55,12 +56,18 @@ pub(super) enum Death {
     Batch(u64),
     /// After so many milliseconds.
     After(u64),
+    /// Not at all: after so many milliseconds the process is stopped wherever it is, and another takes over.
+    StoppedAfter(u64),
+    /// Likewise, when its n-th request is about to leave.
+    StoppedAtRequest(u64),
 }
 
 /// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     Died,
+    /// Stopped, while another takes over.
+    Stopped,
     Drained,
     /// There is nothing left to do in this world.
     Over,
@@ -74,6 +81,43 @@ pub(super) struct Process {
     pub(super) engine: Arc<Engine>,
 }
 
+/// A process that was stopped, and does not know that another has taken over.
+pub(super) struct Stopped {
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+    store: Arc<Dying>,
+    world: Arc<World>,
+}
+
+impl Stopped {
+    /// Goes on for some time, as if nothing had happened, while the other one is stopped.
+    pub(super) fn goes_on(mut self, span: Duration) {
+        let Self { runtime, store, world } = &mut self;
+        let Some(runtime) = runtime.take() else { return };
+        world.say("a process that was stopped goes on");
+        // What it waits for is refused: somebody else has written since.
+        store.fail();
+        store.go_on();
+        runtime.block_on(async {
+            world.time.begin();
+            tokio::time::sleep(span).await;
+            world.time.end();
+        });
+        drop(runtime);
+        store.die();
+        world.say("it is gone");
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Perhaps within another runtime, which must not wait for this one.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// Lives until death, or as long as `work` takes. Gives what is on the disk then.
 pub(super) fn live<F, Fut>(
     world: &Arc<World>,
@@ -82,6 +126,22 @@ pub(super) fn live<F, Fut>(
     death: Option<Death>,
     work: F,
 ) -> (Memory, Left)
+where
+    F: FnOnce(Process) -> Fut,
+    Fut: Future<Output = Left>,
+{
+    let (memory, left, _stopped) = live_on(world, memory, limits, death, work);
+    (memory, left)
+}
+
+/// The same; gives also the process, if it was stopped.
+pub(super) fn live_on<F, Fut>(
+    world: &Arc<World>,
+    memory: Memory,
+    limits: &Limits,
+    death: Option<Death>,
+    work: F,
+) -> (Memory, Left, Option<Stopped>)
 where
     F: FnOnce(Process) -> Fut,
     Fut: Future<Output = Left>,
@@ -106,8 +166,15 @@ where
                     store.die();
                 });
             }
-            None => {}
+            Some(Death::StoppedAtRequest(nth)) => store.stop_at(nth),
+            Some(Death::StoppedAfter(_)) | None => {}
         }
+        let stops = async {
+            match death {
+                Some(Death::StoppedAfter(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                _ => store.is_stopped().await,
+            }
+        };
         let engine = Engine::open(Options {
             journal: Journal::checked(store.clone()),
             clock: Arc::new(world.time.clone()),
@@ -128,6 +195,7 @@ where
                 tokio::select! {
                     biased;
                     () = store.died() => Left::Died,
+                    () = stops => Left::Stopped,
                     left = work(process) => left,
                 }
             }
@@ -135,21 +203,32 @@ where
         world.time.end();
         left
     });
-    // Everything that it did goes with it: a request on its way has lost its sender.
-    drop(runtime);
+    let stopped = if left == Left::Stopped {
+        store.fence();
+        world.cut_connections();
+        Some(Stopped { runtime: Some(runtime), store: store.clone(), world: world.clone() })
+    } else {
+        // Everything that it did goes with it: a request on its way has lost its sender.
+        drop(runtime);
+        None
+    };
     let at_stake = store.at_stake();
-    let keep = if left == Left::Died { usize::try_from(dice.below(at_stake as u64 + 1)).unwrap() } else { usize::MAX };
-    store.die();
+    let is_cut = matches!(left, Left::Died | Left::Stopped);
+    let keep = if is_cut { usize::try_from(dice.below(at_stake as u64 + 1)).unwrap() } else { usize::MAX };
+    if stopped.is_none() {
+        store.die();
+    }
     world.say(format!("the process is gone: {left:?}, {at_stake} batches at stake"));
     {
         let mut state = world.lock();
         state.counts.crashes += u64::from(left == Left::Died);
+        state.counts.stopped += u64::from(left == Left::Stopped);
         state.counts.drains += u64::from(left == Left::Drained);
         state.counts.records += store.commits();
     }
     // It takes a moment until somebody starts it again.
     world.time.pass(dice.between(1, 3_000));
-    (store.left(keep), left)
+    (store.left(keep), left, stopped)
 }
 
 /// Of which methods and channels it is on the disk that Slack wants to be left alone, and until when.
@@ -182,6 +261,7 @@ fn equip(engine: &mut Arc<Engine>, world: &Arc<World>, store: &Arc<Dying>, seed:
     services.evaluator = Arc::new(Steady(services.evaluator.clone()));
     services.deciding = Deciding::new(services.evaluator.clone(), services.clock.clone(), &services.limits);
     services.gateway.way = Some(Arc::new(Door { world: world.clone(), store: store.clone() }));
+    services.gateway.tenure = Arc::new(Fence(store.clone()));
     super::lack::connect(world, &services.gateway);
     let script = Arc::new(Guests { world: world.clone() });
     services.plugins.put_script(manifest(), script, &services.gateway.rules);

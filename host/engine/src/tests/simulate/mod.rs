@@ -3,9 +3,11 @@
 //!
 //! `make simulate SEEDS=10000` plays so many worlds, `make simulate SEED=17` one of them with its trace.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 mod checker;
 pub(super) mod dice;
@@ -24,7 +26,8 @@ mod world;
 
 use bellhop_clock::{Clock as _, System};
 use bellhop_journal::memory::Memory;
-use life::{Left, live};
+use dice::Dice;
+use life::{Death, Left, Stopped, live, live_on};
 use story::Story;
 use world::{Counts, World};
 
@@ -57,6 +60,10 @@ fn play(seed: u64) -> Played {
             break;
         }
     }
+    played(&world, &story)
+}
+
+fn played(world: &World, story: &Story) -> Played {
     let mut state = world.lock();
     Played {
         counts: state.counts,
@@ -64,6 +71,52 @@ fn play(seed: u64) -> Played {
         trace: std::mem::take(&mut state.trace),
         definitions: story.definitions.iter().map(|d| format!("{d:#}")).collect(),
     }
+}
+
+/// The same with two hosts over one store, of which the one takes over where the other is stopped. The one that was
+/// stopped goes on in the middle of the other's life, and believes that nothing has happened.
+fn play_in_turns(seed: u64) -> Played {
+    let mut dice = Dice::of(seed, "turns");
+    let mut story = Story::of(seed);
+    let mut deaths: VecDeque<Death> = std::mem::take(&mut story.deaths);
+    for _ in 0..dice.between(1, 3) {
+        let at = usize::try_from(dice.below(deaths.len() as u64 + 1)).unwrap();
+        let stop = if dice.chance(50) {
+            Death::StoppedAtRequest(dice.between(1, 20))
+        } else {
+            Death::StoppedAfter(dice.below(120_000))
+        };
+        deaths.insert(at, stop);
+    }
+    let story = Arc::new(story);
+    let world = Arc::new(World::new(seed, story.swarm.clone()));
+    world.lock().lack = story.lacking.as_ref().map(|lacking| lacking.what);
+    let (mut memory, mut stopped) = (Memory::manual(), None);
+    for _ in 0..LIVES_MAX {
+        let (share, after_ms, span) = (story.clone(), dice.below(60_000), Duration::from_millis(dice.below(90_000)));
+        let before = stopped.take();
+        let lived = live_on(&world, memory, &story.limits, deaths.pop_front(), |process| async move {
+            if let Some(before) = before {
+                tokio::spawn(wakes(before, process.world.clone(), Duration::from_millis(after_ms), span));
+            }
+            share.go_on(process).await
+        });
+        let left;
+        (memory, left, stopped) = lived;
+        if left == Left::Over {
+            break;
+        }
+    }
+    played(&world, &story)
+}
+
+/// A process that was stopped goes on for some time, in the middle of the life of the one that has taken over.
+async fn wakes(before: Stopped, world: Arc<World>, after: Duration, span: Duration) {
+    tokio::time::sleep(after).await;
+    world.time.end();
+    // A runtime of its own cannot be driven within another's thread.
+    std::thread::scope(|scope| scope.spawn(|| before.goes_on(span)).join().unwrap());
+    world.time.begin();
 }
 
 impl Played {
@@ -91,6 +144,15 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn worlds_keep_their_promises() {
+    keeps_promises(play);
+}
+
+#[test]
+fn two_hosts_that_take_turns_keep_their_promises() {
+    keeps_promises(play_in_turns);
+}
+
+fn keeps_promises(play: fn(u64) -> Played) {
     let (from, count) = match number("SEED") {
         Some(seed) => (seed, 1),
         None => (number("FROM").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS)),

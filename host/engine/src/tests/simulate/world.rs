@@ -18,7 +18,7 @@ use super::lack::Lack;
 use super::slack::Slack;
 use super::time::Time;
 use crate::execution::replay::{Line, Replay};
-use crate::gateway::Way;
+use crate::gateway::{Tenure, Way};
 use bellhop_journal::{Entry, Journal};
 
 /// A request that was read by Slack takes effect at most so long after its connection ended: Slack's own time, which a
@@ -105,6 +105,8 @@ impl Promised {
 pub(super) struct Counts {
     pub(super) runs: u64,
     pub(super) crashes: u64,
+    /// Processes that were stopped while another took over.
+    pub(super) stopped: u64,
     pub(super) drains: u64,
     pub(super) operations: u64,
     pub(super) cancels: u64,
@@ -119,10 +121,11 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { runs, crashes, drains, operations, cancels, records, requests, effects, unknown, .. } = other;
+        let Self { runs, crashes, stopped, drains, operations, cancels, records, requests, effects, unknown, .. } = other;
         let Self { blocked, forgotten, broken, .. } = other;
         self.runs += runs;
         self.crashes += crashes;
+        self.stopped += stopped;
         self.drains += drains;
         self.operations += operations;
         self.cancels += cancels;
@@ -141,6 +144,7 @@ impl Counts {
             ("seeds", seeds),
             ("runs", self.runs),
             ("crashes", self.crashes),
+            ("hosts taken over", self.stopped),
             ("drains", self.drains),
             ("wishes of people", self.operations),
             ("cancels", self.cancels),
@@ -196,6 +200,8 @@ pub(super) struct State {
     pub(super) slack: Slack,
     /// Requests that Slack has read and takes up at that time, though nobody listens for the answer.
     late: Vec<(u64, &'static str, Value)>,
+    /// Requests that Slack has not taken up yet, and in how many milliseconds it still does if the connection ends.
+    on_their_way: BTreeMap<u64, (&'static str, Value, Option<u64>)>,
     /// Until when Slack wants to hear nothing of a method and channel, as said in this life.
     closed: BTreeMap<String, (u64, u64)>,
     /// The log in which intents are, where that is not the store.
@@ -256,6 +262,7 @@ impl World {
         let state = State {
             slack: Slack::new(seed),
             late: Vec::new(),
+            on_their_way: BTreeMap::new(),
             closed: BTreeMap::new(),
             log: None,
             lack: None,
@@ -467,43 +474,77 @@ pub(super) struct Door {
 /// A request that Slack has not taken up yet; when its process dies, it may still be.
 struct OnItsWay<'a> {
     world: &'a World,
-    method: &'static str,
-    arguments: &'a Value,
-    /// If the connection ends now.
-    late_ms: Option<u64>,
-    over: bool,
+    number: u64,
+}
+
+impl OnItsWay<'_> {
+    /// Slack takes it up; false where the connection has ended meanwhile.
+    fn arrives(&self) -> bool {
+        self.world.lock().on_their_way.remove(&self.number).is_some()
+    }
 }
 
 impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        if let (false, Some(late_ms)) = (self.over, self.late_ms) {
-            let at = self.world.time.true_ms() + late_ms;
-            self.world.lock().late.push((at, self.method, self.arguments.clone()));
-        }
+        let left = self.world.lock().on_their_way.remove(&self.number);
+        self.world.cut(left);
+    }
+}
+
+impl World {
+    /// A request leaves. `late_ms` is when it is taken up if the connection ends before.
+    fn sets_out(&self, method: &'static str, arguments: &Value, late_ms: Option<u64>) -> OnItsWay<'_> {
+        let mut state = self.lock();
+        let number = state.on_their_way.last_key_value().map_or(0, |(last, _)| last + 1);
+        state.on_their_way.insert(number, (method, arguments.clone(), late_ms));
+        OnItsWay { world: self, number }
+    }
+
+    /// The connections end of all requests that Slack has not taken up.
+    pub(super) fn cut_connections(&self) {
+        let all = std::mem::take(&mut self.lock().on_their_way);
+        self.cut(all.into_values());
+    }
+
+    fn cut(&self, requests: impl IntoIterator<Item = (&'static str, Value, Option<u64>)>) {
+        let now = self.time.true_ms();
+        let late = requests.into_iter().filter_map(|(method, arguments, ms)| Some((now + ms?, method, arguments)));
+        let late: Vec<_> = late.collect();
+        self.lock().late.extend(late);
     }
 }
 
 impl Way for Door {
+    fn stops_here(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.store.passes())
+    }
+
     fn send<'a>(&'a self, method: &'a Method, arguments: &'a Value) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
             let world = &self.world;
-            if self.store.is_dead() {
+            if self.store.is_gone() {
                 return std::future::pending().await;
+            }
+            if method.writes && self.store.is_fenced() {
+                world.broken(format!("{} left a process that has lost what it carried", method.name));
             }
             world.leaves(method, arguments, &self.store);
             let (lot, mut dice) = world.lot(method, arguments);
             let name = name_of(method);
-            let late_ms = dice.chance(60).then(|| dice.below(LATE_MS_MAX));
+            let mut late_ms = dice.chance(60).then(|| dice.below(LATE_MS_MAX)).filter(|_| method.writes);
             let before = if dice.chance(10) { dice.between(300, 8_000) } else { dice.between(1, 300) };
-            let mut on_its_way =
-                OnItsWay { world, method: name, arguments, late_ms: late_ms.filter(|_| method.writes), over: false };
             if matches!(lot, Lot::NotSent | Lot::Limited | Lot::Unavailable | Lot::Refused | Lot::Blind) {
-                on_its_way.late_ms = None;
+                late_ms = None;
             }
+            let on_its_way = world.sets_out(name, arguments, late_ms);
             tokio::time::sleep(Duration::from_millis(before)).await;
-            on_its_way.over = true;
-            if self.store.is_dead() {
+            let has_arrived = on_its_way.arrives();
+            if self.store.is_gone() {
                 return std::future::pending().await;
+            }
+            if !has_arrived {
+                // The process was stopped while the request was on its way.
+                return Err(Failure::Unknown { reason: Unknown::Cut });
             }
             world.take_up_late();
             if lot != Lot::Answered {
@@ -566,4 +607,13 @@ fn name_of(method: &Method) -> &'static str {
 pub(super) fn short(run: RunId) -> String {
     let text = run.to_string();
     text[text.len().saturating_sub(4)..].to_owned()
+}
+
+/// The fence, which is told the truth.
+pub(super) struct Fence(pub(super) Arc<Dying>);
+
+impl Tenure for Fence {
+    fn holds(&self) -> bool {
+        !self.0.is_fenced()
+    }
 }
