@@ -306,15 +306,17 @@ fn a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_is() {
     assert_eq!(hosted.ended(), 0);
     let format = hosted.place.path("data/store/format");
     let known = std::fs::read_to_string(&format).unwrap();
-    let newer = known.replace('2', "7");
-    assert_ne!(known, newer);
+    let (name, version) = known.trim().split_once(' ').unwrap();
+    let newer = format!("{name} {version}7\n");
     std::fs::write(&format, &newer).unwrap();
     let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"];
     let refused = hosted.place.run(&serve);
     assert_eq!(refused.code, 70, "{}", refused.stderr);
     assert_eq!(refused.stdout, "", "it listens nowhere");
     assert!(
-        refused.stderr.contains("has format 7, this program knows formats up to 2: use a newer bellhop"),
+        refused.stderr.contains(&format!(
+            "has format {version}7, this program knows formats up to {version}: use a newer bellhop"
+        )),
         "{}",
         refused.stderr
     );
