@@ -307,7 +307,7 @@ fn what_a_stopped_host_keeps_is_compared_with_itself() {
     let place = Place::new();
     let verify = ["verify", "--data-dir", "data"];
     let none = place.run(&verify);
-    assert!(none.code == 4 && none.stderr.contains("store-missing"), "{}", none.stderr);
+    assert!(none.code == 4 && none.stderr.contains("there is no store"), "{}", none.stderr);
     let host = up(&place, &["serve", "--slack-url", "http://127.0.0.1:9"], &[]);
     let running = place.run(&verify);
     assert!(running.code == 70 && running.stderr.contains("the host has to be stopped"), "{}", running.stderr);
