@@ -126,7 +126,7 @@ impl Sled {
             }
             None => {
                 // Whoever writes looks each time: by a handle, because a path would be looked up each time.
-                let folder = File::open(&dir).map_err(io)?;
+                let folder = File::open(dir).map_err(io)?;
                 Box::new(move || files::room(&folder))
             }
         };

@@ -121,7 +121,8 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { runs, crashes, stopped, drains, operations, cancels, records, requests, effects, unknown, .. } = other;
+        let Self { runs, crashes, stopped, drains, operations, cancels, records, requests, effects, unknown, .. } =
+            other;
         let Self { blocked, forgotten, broken, .. } = other;
         self.runs += runs;
         self.crashes += crashes;
