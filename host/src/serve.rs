@@ -30,8 +30,10 @@ pub(crate) mod lines;
 mod listen;
 mod own;
 pub(crate) mod read;
+mod stopped;
 
 use lines::Lines;
+pub(crate) use stopped::{token_offline, verify};
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -194,33 +196,6 @@ fn leaving_places(mut limits: Limits, guests: u64) -> Limits {
     limits
 }
 
-/// Makes a token in the folder of a host that is stopped; gives it and its secret, which is kept nowhere.
-///
-/// # Errors
-/// There is no store, or a host has it. Nothing was made then.
-pub(crate) async fn token_offline(
-    data_dir: &std::path::Path,
-    name: &str,
-    scopes: BTreeSet<Scope>,
-    life_ms: Option<u64>,
-) -> Result<(Stored, String), Error> {
-    let folder = data_dir.join("store");
-    if !folder.is_dir() {
-        return Err(Error::NoStore(folder));
-    }
-    own::keep_to_ourselves();
-    let failed = |error: &dyn std::fmt::Display| Error::Store(error.to_string());
-    // What fails here fails in what is awaited below.
-    let store =
-        journal::sled::Sled::open(&journal::sled::Options::new(folder), Box::new(|_: &journal::store::Error| {}));
-    let journal = Journal::new(Arc::new(store.map_err(not_opened)?));
-    let now = clock::System::new().now();
-    let end = life_ms.map(|ms| now.plus_millis(ms));
-    let made = Tokens::new(journal.clone()).create(name, scopes, end, now, Entropy::new().next_wide()).await;
-    journal.close().map_err(|e| failed(&e))?;
-    made.map_err(|e| failed(&e))
-}
-
 /// A started host.
 pub(crate) struct Host {
     /// The engine.
@@ -296,26 +271,6 @@ async fn opened(options: &Options) -> Result<Arc<Engine>, Error> {
         secrets: Secrets::in_folder(options.data_dir.join("secrets")),
         store_failed: tell,
     })?)
-}
-
-/// Compares what is kept of the runs of a host that is stopped; with `mends`, makes it fit.
-///
-/// # Errors
-/// There is no store, a host has it, or it cannot be read.
-pub(crate) async fn verify(options: &Options, mends: bool) -> Result<Verified, Error> {
-    let folder = options.data_dir.join("store");
-    if !folder.is_dir() {
-        return Err(Error::NoStore(folder));
-    }
-    own::keep_to_ourselves();
-    let engine = opened(options).await?;
-    let failed = |error: &dyn std::fmt::Display| Error::Store(error.to_string());
-    let verified = engine.verify().await.map_err(|e| failed(&e))?;
-    if mends {
-        engine.mend(&verified.differences).await.map_err(|e| failed(&e))?;
-    }
-    engine.services.journal.close().map_err(|e| failed(&e))?;
-    Ok(verified)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -17,6 +17,20 @@ const LINES_MAX: usize = 600;
 /// Files that are longer, and why they are.
 const LONG: &[(&str, &str)] = &[];
 
+/// A function fits on a screen.
+const FUNCTION_LINES_MAX: usize = 80;
+
+/// Functions that are longer, and why they are.
+const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[
+    ("host/src/cli/timeline.rs", "what", "a sentence for each kind of event"),
+    ("host/core/src/preflight/faults.rs", "alias_fault", "a diagnostic for each way in which an alias leads nowhere"),
+    ("host/core/src/preflight/say.rs", "words", "a sentence for each kind of requirement"),
+    ("host/core/src/run/fold.rs", "fold", "an arm for each event, and most are a line"),
+    ("host/core/src/schema/violation.rs", "of_error", "an arm for each keyword of the schema language"),
+    ("host/engine/src/show/timeline.rs", "decided", "what is shown of each event"),
+    ("host/simulator/src/edit.rs", "apply", "an arm for each edit of the world"),
+];
+
 /// Where `unsafe` may stand, and why: machine code that we compiled ourselves is loaded, and generated bindings pass
 /// strings by pointer and length.
 const UNSAFE: &[&str] = &[
@@ -55,6 +69,56 @@ fn no_source_is_longer_than_one_idea() {
     report("longer than 600 lines: split by idea, or say in this test why not", &new);
     let idle: Vec<String> =
         excused.iter().filter(|path| !long.contains_key(**path)).map(|path| (*path).to_owned()).collect();
+    report("no longer that long: take it off the list", &idle);
+}
+
+/// The functions of a stream of tokens with the lines that they take, without those of tests.
+fn functions(tokens: proc_macro2::TokenStream, found: &mut Vec<(String, usize)>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while at < tokens.len() {
+        let word = |at: usize| tokens.get(at).map(code::word).unwrap_or_default();
+        if word(at) == "mod" && word(at + 1) == "tests" {
+            at += 3;
+            continue;
+        }
+        if word(at) == "fn" && !word(at + 1).is_empty() {
+            let body = tokens[at..].iter().find(|tree| {
+                matches!(tree, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
+                    || matches!(tree, TokenTree::Punct(punct) if punct.as_char() == ';')
+            });
+            if let Some(TokenTree::Group(body)) = body {
+                let lines = body.span_close().end().line - tokens[at].span().start().line + 1;
+                found.push((word(at + 1), lines));
+            }
+        }
+        if let TokenTree::Group(group) = &tokens[at] {
+            functions(group.stream(), found);
+        }
+        at += 1;
+    }
+}
+
+#[test]
+fn no_function_is_longer_than_a_screen() {
+    let mut long = BTreeSet::new();
+    for file in sources().iter().filter(|file| !is_test_file(&file.path) && !file.path.starts_with("tests/")) {
+        let tokens = file.text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.path));
+        let mut found = Vec::new();
+        functions(tokens, &mut found);
+        let found = found.into_iter().filter(|(_, lines)| *lines > FUNCTION_LINES_MAX);
+        long.extend(found.map(|(name, lines)| (file.path.clone(), name, lines)));
+    }
+    let is_excused =
+        |(path, name, _): &&(String, String, usize)| LONG_FUNCTIONS.iter().any(|(p, n, _)| p == path && n == name);
+    let new: Vec<String> =
+        long.iter().filter(|one| !is_excused(one)).map(|(path, name, n)| format!("{path}: `{name}` has {n}")).collect();
+    report("longer than 80 lines: split by idea, or say in this test why not", &new);
+    let idle: Vec<String> = LONG_FUNCTIONS
+        .iter()
+        .filter(|(path, name, _)| !long.iter().any(|(p, n, _)| p == path && n == name))
+        .map(|(path, name, _)| format!("{path}: `{name}`"))
+        .collect();
     report("no longer that long: take it off the list", &idle);
 }
 

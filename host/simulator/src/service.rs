@@ -317,19 +317,11 @@ fn carry_out(state: &mut State, asked: &Asked, seq: u64, now_us: u64) -> Answer 
     };
     answer.headers.extend(headers.into_iter().flatten());
     if let Some(change) = call.change {
-        let mut line = Map::new();
+        let mut line = ledger_line(asked, &token, arguments, change);
         line.insert("seq".into(), json!(state.journal.ledger.next_seq()));
         line.insert("at_ms".into(), json!(now_us / 1000));
         line.insert("request".into(), json!(seq));
-        line.insert("method".into(), json!(asked.method));
-        line.insert("place".into(), json!(token.place()));
         line.insert("workspace".into(), json!(workspace));
-        line.insert("token".into(), json!(token.kind.word()));
-        line.insert("actor".into(), json!(token.user));
-        line.insert("key".into(), json!(admission::key_of(arguments)));
-        line.insert("args".into(), journal::facts(arguments.values()));
-        line.insert("changed".into(), json!(change.changed));
-        line.insert("effect".into(), change.effect);
         answer.accepted = true;
         if let Err(error) = state.journal.ledger.append(&line) {
             // The change stands and the oracle does not know: say so as loudly as an answer can.
@@ -338,6 +330,20 @@ fn carry_out(state: &mut State, asked: &Asked, seq: u64, now_us: u64) -> Answer 
         }
     }
     answer
+}
+
+/// What the ledger has of a change, besides when and by which request.
+fn ledger_line(asked: &Asked, token: &Token, arguments: &Arguments, change: Change) -> Map<String, Value> {
+    let mut line = Map::new();
+    line.insert("method".into(), json!(asked.method));
+    line.insert("place".into(), json!(token.place()));
+    line.insert("token".into(), json!(token.kind.word()));
+    line.insert("actor".into(), json!(token.user));
+    line.insert("key".into(), json!(admission::key_of(arguments)));
+    line.insert("args".into(), journal::facts(arguments.values()));
+    line.insert("changed".into(), json!(change.changed));
+    line.insert("effect".into(), change.effect);
+    line
 }
 
 fn refused(asked: &Asked, refusal: Refusal, headers: Option<[(&'static str, String); 2]>) -> Answer {

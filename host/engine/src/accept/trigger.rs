@@ -397,7 +397,7 @@ impl Engine {
         let Some(Event::Queued { group, .. }) = decided.as_ref().and_then(|decided| decided.events.first()) else {
             return Ok(());
         };
-        let crate::partition::Partition { groups, mail, .. } = &self.services.partition;
+        let (groups, mail) = (&self.services.partition.groups, &self.services.partition.mail);
         if groups.refuses(group) {
             // Of a run that has ended, the owner may have to hear still.
             let mut drain = self.services.drain.subscribe();
