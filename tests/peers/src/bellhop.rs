@@ -24,7 +24,7 @@ pub(crate) async fn measure(program: &Path, plugin: &Path, folder: &Path) -> Out
     let data = folder.join("data").to_string_lossy().into_owned();
     let arguments =
         ["serve", "--data-dir", &data, "--listen", "127.0.0.1:0", "--slack-url", &slack_url, "--budget-scale", "1000000", "--log", "warn"];
-    let mut host = Process::start(program, &arguments, &[], &folder.join("host.log"))?;
+    let mut host = Process::start(program, &arguments, &folder.join("host.log"))?;
     let token = host.word("bh_").await?;
     let url = host.word("http://").await?;
     let client = load::client()?;

@@ -73,8 +73,8 @@ async fn measure(arguments: &[PathBuf]) -> Outcome<()> {
 
 /// The simulated Slack that both talk to, with a budget that nobody feels.
 async fn slack(program: &Path, folder: &Path) -> Outcome<(process::Process, String)> {
-    let mut slack =
-        process::Process::start(program, &["slack-simulator", "--budget-scale", "1000000"], &[], &folder.join("slack.log"))?;
+    let arguments = ["slack-simulator", "--budget-scale", "1000000"];
+    let mut slack = process::Process::start(program, &arguments, &folder.join("slack.log"))?;
     let url = slack.word("http://").await?;
     Ok((slack, url))
 }

@@ -16,24 +16,37 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// See the module.
 pub(crate) struct Process {
     child: Child,
-    /// Kept open: who writes to a pipe that nobody reads from any more may end.
-    lines: Lines<BufReader<ChildStdout>>,
+    /// What it says, where anybody reads that. Kept open: who writes to a pipe that nobody reads from any more may end.
+    lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Process {
     /// Starts it; what it says on standard error goes to `log`.
-    pub(crate) fn start(program: &Path, arguments: &[&str], environment: &[(&str, &str)], log: &Path) -> Outcome<Self> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(File::create(log)?)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        let stdout = child.stdout.take().ok_or("no standard output")?;
-        Ok(Self { child, lines: BufReader::new(stdout).lines() })
+    pub(crate) fn start(program: &Path, arguments: &[&str], log: &Path) -> Outcome<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).stdout(Stdio::piped());
+        let mut process = Self::spawn(command, File::create(log)?)?;
+        process.lines = process.child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+        Ok(process)
+    }
+
+    /// Starts one that logs much: a pipe would fill and hold it up. All that it says goes to `log`.
+    pub(crate) fn start_logged(
+        program: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> Outcome<Self> {
+        let log = File::create(log)?;
+        let mut command = Command::new(program);
+        command.args(arguments).envs(environment.iter().copied()).stdout(log.try_clone()?);
+        Self::spawn(command, log)
+    }
+
+    fn spawn(mut command: Command, log: File) -> Outcome<Self> {
+        let child = command.stdin(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
+        let child = child.map_err(|error| format!("{:?}: {error}", command.as_std().get_program()))?;
+        Ok(Self { child, lines: None })
     }
 
     /// Its id.
@@ -44,7 +57,8 @@ impl Process {
     /// Reads on to the next word that begins so.
     pub(crate) async fn word(&mut self, beginning: &str) -> Outcome<String> {
         let read = async {
-            while let Some(line) = self.lines.next_line().await? {
+            let lines = self.lines.as_mut().ok_or("nobody reads what it says")?;
+            while let Some(line) = lines.next_line().await? {
                 if let Some(word) = line.split_whitespace().find(|word| word.starts_with(beginning)) {
                     return Ok(word.to_owned());
                 }

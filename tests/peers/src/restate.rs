@@ -96,7 +96,7 @@ pub(crate) async fn measure(program: &Path, server: &Path, folder: &Path) -> Out
         ("RESTATE_DISABLE_TELEMETRY", "true"),
         ("DO_NOT_TRACK", "1"),
     ];
-    let host = Process::start(server, &["--base-dir", &data], &settings, &folder.join("server.log"))?;
+    let host = Process::start_logged(server, &["--base-dir", &data], &settings, &folder.join("server.log"))?;
     register(&client, &service).await?;
     let flow = load::Flow {
         url: format!("http://{INGRESS}/Messages/three"),
