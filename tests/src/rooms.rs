@@ -158,6 +158,45 @@ pub fn offered(sources: &[(String, String)], ours: &[&str]) -> Result<Vec<Violat
     Ok(found.into_iter().collect())
 }
 
+/// The circles of modules within the rooms of a crate (`(path under src, text)`): each is the modules of which every one
+/// leads to every other. A module and the one that it stands in are one idea in two files, and make no circle by themselves.
+///
+/// # Errors
+/// When a source is not made of Rust's tokens.
+pub fn circles(sources: &[(String, String)]) -> Result<Vec<Vec<String>>, Error> {
+    let krate = Crate::scan(sources)?;
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for reference in krate.references.iter().filter(|reference| !krate.is_test(&reference.module)) {
+        for place in krate.resolve(reference, &[]) {
+            let Place::Module(to) = place else { continue };
+            let from = &reference.module;
+            let is_family = from.starts_with(&to) || to.starts_with(from);
+            if room_of(from) == room_of(&to) && !is_family {
+                arrows.entry(from.join("::")).or_default().insert(to.join("::"));
+            }
+        }
+    }
+    let reach = |from: &str| {
+        let (mut reached, mut left) = (BTreeSet::new(), vec![from.to_owned()]);
+        while let Some(next) = left.pop() {
+            for to in arrows.get(&next).into_iter().flatten() {
+                if reached.insert(to.clone()) {
+                    left.push(to.clone());
+                }
+            }
+        }
+        reached
+    };
+    let reached: BTreeMap<&String, BTreeSet<String>> = arrows.keys().map(|from| (from, reach(from))).collect();
+    let leads = |from: &String, to: &String| reached.get(from).is_some_and(|all| all.contains(to));
+    let circle = |of: &String| -> Vec<String> {
+        let all = reached.keys().filter(|other| leads(of, other) && leads(other, of));
+        all.map(|module| (*module).clone()).collect()
+    };
+    let found: BTreeSet<Vec<String>> = reached.keys().map(|module| circle(module)).filter(|c| c.len() > 1).collect();
+    Ok(found.into_iter().collect())
+}
+
 /// The room that a module is in.
 fn room_of(module: &[String]) -> String {
     module.first().cloned().unwrap_or_else(|| MAIN.to_owned())

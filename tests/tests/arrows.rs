@@ -341,3 +341,23 @@ fn a_room_without_a_row_and_hidden_ways_are_seen() {
         assert!(found.iter().any(|what| matches!(what, What::Hidden(_))), "`{text}` was not seen: {found:?}");
     }
 }
+
+/// Modules of one room that lead to each other, and why they do.
+const CIRCLES: &[(&str, &[&str], &str)] = &[];
+
+#[test]
+fn modules_of_a_room_lead_to_each_other_only_where_it_is_said() {
+    let mut found = Vec::new();
+    for krate in ["core", "slack", "journal", "sandbox", "engine", "api", "toolchain", "simulator"] {
+        let sources = project::sources(&format!("host/{krate}/src/")).unwrap();
+        found.extend(rooms::circles(&sources).unwrap().into_iter().map(|circle| (krate, circle)));
+    }
+    let sources = project::sources("host/src/").unwrap();
+    found.extend(rooms::circles(&sources).unwrap().into_iter().map(|circle| ("bellhop", circle)));
+    let is_said = |(krate, circle): &&(&str, Vec<String>)| CIRCLES.iter().any(|(k, c, _)| k == krate && c == circle);
+    let new: Vec<String> = found.iter().filter(|one| !is_said(one)).map(|(k, c)| format!("{k}: {}", c.join(", "))).collect();
+    assert!(new.is_empty(), "lead to each other: end it, or say here why not:\n{}", new.join("\n"));
+    let idle = CIRCLES.iter().filter(|(krate, circle, _)| !found.iter().any(|(k, c)| k == krate && c == circle));
+    let idle: Vec<String> = idle.map(|(krate, circle, _)| format!("{krate}: {}", circle.join(", "))).collect();
+    assert!(idle.is_empty(), "lead to each other no more: take them off the list:\n{}", idle.join("\n"));
+}
