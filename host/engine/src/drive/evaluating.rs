@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bellhop_core::cost::Cost;
 use bellhop_core::expression::{Answer, Error, Evaluator, Inspection};
 use serde_json::Value;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -12,8 +13,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use bellhop_clock::Clock;
 use bellhop_sandbox::expression::Expressions;
 
-/// A program that took no longer the last time is evaluated where it is asked for.
-const QUICK: Duration = Duration::from_millis(1);
+/// A program that computed no longer the last time is evaluated where it is asked for. Processor time: on a machine that has
+/// much to do everything takes long, and handing threads over would make it longer.
+const QUICK: Cost = Cost::from_micros(1_000);
+
+/// And no program that the last time waited so long for an instance of the evaluator.
+const WAIT_MAX: Duration = Duration::from_millis(25);
 
 /// So many programs are remembered as quick; then all are forgotten.
 const REMEMBERED_MAX: usize = 10_000;
@@ -43,7 +48,7 @@ impl Evaluator for Aside {
         let begun = self.clock.monotonic();
         let work = || self.expressions.answer(program, arguments, input);
         let result = if was_quick { work() } else { beside(work) };
-        let is_quick = self.clock.monotonic().saturating_sub(begun) <= QUICK;
+        let is_quick = result.cost <= QUICK && self.clock.monotonic().saturating_sub(begun) <= WAIT_MAX;
         if is_quick != was_quick {
             let mut quick = quick();
             if !is_quick {
