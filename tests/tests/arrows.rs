@@ -355,7 +355,8 @@ fn modules_of_a_room_lead_to_each_other_only_where_it_is_said() {
     let sources = project::sources("host/src/").unwrap();
     found.extend(rooms::circles(&sources).unwrap().into_iter().map(|circle| ("bellhop", circle)));
     let is_said = |(krate, circle): &&(&str, Vec<String>)| CIRCLES.iter().any(|(k, c, _)| k == krate && c == circle);
-    let new: Vec<String> = found.iter().filter(|one| !is_said(one)).map(|(k, c)| format!("{k}: {}", c.join(", "))).collect();
+    let new: Vec<String> =
+        found.iter().filter(|one| !is_said(one)).map(|(k, c)| format!("{k}: {}", c.join(", "))).collect();
     assert!(new.is_empty(), "lead to each other: end it, or say here why not:\n{}", new.join("\n"));
     let idle = CIRCLES.iter().filter(|(krate, circle, _)| !found.iter().any(|(k, c)| k == krate && c == circle));
     let idle: Vec<String> = idle.map(|(krate, circle, _)| format!("{krate}: {}", circle.join(", "))).collect();

@@ -16,7 +16,7 @@ use crate::{
     answer::Answer,
     arguments::Arguments,
     audit,
-    call::{Call, Refusal},
+    call::{Call, Change, Refusal},
     control,
     faults::{Action, Picked, Release},
     journal, methods,

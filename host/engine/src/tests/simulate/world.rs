@@ -492,4 +492,3 @@ pub(super) fn short(run: RunId) -> String {
     let text = run.to_string();
     text[text.len().saturating_sub(4)..].to_owned()
 }
-

@@ -13,9 +13,9 @@ use super::{LATE_MS_MAX, Lot, World, answer, bucket, name_of};
 use crate::gateway::{Tenure, Way};
 
 /// The way to Slack of one life of the process.
-pub(super) struct Door {
-    pub(super) world: Arc<World>,
-    pub(super) store: Arc<Dying>,
+pub(in super::super) struct Door {
+    pub(in super::super) world: Arc<World>,
+    pub(in super::super) store: Arc<Dying>,
 }
 
 /// A request that Slack has not taken up yet; when its process dies, it may still be.
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// The connections end of all requests that Slack has not taken up.
-    pub(super) fn cut_connections(&self) {
+    pub(in super::super) fn cut_connections(&self) {
         let all = std::mem::take(&mut self.lock().on_their_way);
         self.cut(all.into_values());
     }
@@ -132,7 +132,7 @@ impl Way for Door {
 }
 
 /// The fence, which is told the truth.
-pub(super) struct Fence(pub(super) Arc<Dying>);
+pub(in super::super) struct Fence(pub(in super::super) Arc<Dying>);
 
 impl Tenure for Fence {
     fn holds(&self) -> bool {
