@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::check::proposed;
 use super::field;
+use super::near::proposed;
 use super::report::{At, Report, quoted, spelt};
 use crate::definition::{PURPOSES, is_action_name, is_plugin_name};
 use crate::diagnostic::{code, nearest};

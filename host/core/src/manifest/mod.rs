@@ -4,6 +4,7 @@ mod action;
 mod check;
 mod field;
 mod grants;
+mod near;
 mod report;
 
 pub use check::{ACTIONS_MAX, Checked, check};

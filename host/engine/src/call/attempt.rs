@@ -11,13 +11,13 @@ use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::answer::{self, Meaning};
-use super::caller::{fault, park};
 use super::deeds::Deeds;
 use super::earlier::Earlier;
 use super::effects::Calls;
 use super::guest::{Answered, Line};
 use super::keys::{Exclusive, keys_of};
-use super::names::{self, Unresolved};
+use super::lookup::Unresolved;
+use super::names;
 use super::scope::{Scope, Stopped};
 use super::stage::{Left, Met, Stage, Then};
 use crate::execution::invoker::{CallEnd, Wish};
@@ -187,7 +187,7 @@ impl<E: Execution> Attempt<E> {
             idle = if next.goes_on_from(slice.as_ref()) { 0 } else { idle + 1 };
             if idle >= self.scope.guests.idle_slices_max {
                 let action = &self.call.action;
-                return fault(
+                return CallEnd::fault(
                     "plugin-no-progress",
                     format!(
                         "`{action}` asked to be called again {idle} times without a call or with the state that it had"
@@ -356,7 +356,7 @@ impl<E: Execution> Attempt<E> {
                 )),
             },
             Meaning::Returned(fault) => Interpreted::End(CallEnd::Returned(fault)),
-            Meaning::Park(fault) => Interpreted::End(park(&self.call, Why::Asked, fault)),
+            Meaning::Park(fault) => Interpreted::End(CallEnd::park(&self.call, Why::Asked, fault)),
             Meaning::Broken(detail) => invalid(detail),
             Meaning::Again(state) => Interpreted::Again(state),
         }

@@ -87,19 +87,11 @@ impl<E> Clone for Caller<E> {
     }
 }
 
-pub(super) fn park(call: &Calling, why: Why, reason: Fault) -> CallEnd {
-    CallEnd::Park(Parking::at(&call.key.pointer, why, reason))
-}
-
-pub(super) fn fault(code: &str, detail: String) -> CallEnd {
-    CallEnd::Returned(Returned::Fault(Fault::of_code(code, detail)))
-}
-
 impl<E: Execution> Caller<E> {
     /// Begins an attempt, or takes it up again, and goes on with it until it ends or is put down.
     async fn carry(self, call: Calling, wish: watch::Receiver<Wish>) -> CallEnd {
         let Some(action) = self.facts.actions.get(&call.action).cloned() else {
-            return fault("action-unknown", format!("`{}` is not pinned for this run", call.action));
+            return CallEnd::fault("action-unknown", format!("`{}` is not pinned for this run", call.action));
         };
         let connection = match self.connection(&call) {
             Ok(connection) => connection,
@@ -108,7 +100,7 @@ impl<E: Execution> Caller<E> {
         let guest = match self.services.plugins.package(action.plugin).await {
             Ok(guest) => guest,
             Err(detail) => {
-                return park(&call, Why::Unavailable, Fault::of_code("plugin-unavailable", detail));
+                return CallEnd::park(&call, Why::Unavailable, Fault::of_code("plugin-unavailable", detail));
             }
         };
         if call.attempt > 1
@@ -123,18 +115,18 @@ impl<E: Execution> Caller<E> {
     /// The connection of the call, if it is there and leads where it led when the run pinned it.
     fn connection(&self, call: &Calling) -> Result<Arc<Connected>, Box<CallEnd>> {
         let Some(name) = &call.connection else {
-            return Err(Box::new(fault("connection-unknown", format!("`{}` was given no connection", call.action))));
+            return Err(Box::new(CallEnd::fault("connection-unknown", format!("`{}` was given no connection", call.action))));
         };
         let Some(connection) = self.services.gateway.connection(name) else {
             // Somebody removed it under an open run: it can be put back.
             let detail = format!("the connection `{name}` is not there any more");
             let missing = Fault::of_code("connection-missing", detail);
-            return Err(Box::new(park(call, Why::Connection, missing)));
+            return Err(Box::new(CallEnd::park(call, Why::Connection, missing)));
         };
         // What this run has done and read is another's than whoever has the name now.
         match self.facts.leads_home(&connection.facts) {
             Ok(()) => Ok(connection),
-            Err(elsewhere) => Err(Box::new(park(call, Why::Connection, elsewhere.fault()))),
+            Err(elsewhere) => Err(Box::new(CallEnd::park(call, Why::Connection, elsewhere.fault()))),
         }
     }
 

@@ -9,7 +9,7 @@ use bellhop_slack::catalog::{Method, Own};
 use serde_json::{Value, json};
 
 use super::known::Within;
-use super::names::Named;
+use super::named::Named;
 use super::scope::{Scope, Stopped};
 use crate::execution::{Answer, CallKey, Execution, How};
 

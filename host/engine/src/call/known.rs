@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use bellhop_core::requirement::{Connection, Tenant};
 use bellhop_core::time::Timestamp;
 
-use super::names::Named;
+use super::named::Named;
 
 /// How long a name that was found is believed. A renamed channel is found under its new name after that.
 const BELIEVED_MS: u64 = 60_000;

@@ -15,9 +15,9 @@ use bellhop_slack::client as slack;
 use serde_json::{Value, json};
 
 use super::known::Within;
-use super::names::{Name, Named, Unresolved};
-use super::scope::Scope;
-use crate::execution::Execution;
+use super::named::Named;
+use super::scope::{Scope, Stopped};
+use crate::execution::{CallKey, Execution};
 
 /// Pages of a list that are read for one name: 200 items each.
 const PAGES_MAX: usize = 100;
@@ -25,6 +25,25 @@ const PAGES_MAX: usize = 100;
 const NAMED_MAX: usize = 5;
 /// What Slack answers where nobody has an e-mail. Its other words for "not there" are about something else.
 const NOBODY: &str = "users_not_found";
+
+/// Why names were not resolved.
+pub(super) enum Unresolved {
+    /// It cannot be told what has that name: the task's fault.
+    Fault(Fault),
+    /// Slack was asked everything that there is to ask, and there is nothing of that name: the task's fault.
+    Nobody(Fault),
+    /// As for a call of the guest.
+    Stopped(Stopped),
+}
+
+/// A name that is looked up.
+pub(super) struct Name<'n> {
+    pub(super) named: Named,
+    /// As the input has it.
+    pub(super) text: &'n str,
+    /// Under which what was found is kept.
+    pub(super) key: &'n CallKey,
+}
 
 /// The id of what is called so. `input` has ids in place of the names that were looked up before.
 pub(super) async fn find<E: Execution>(scope: &Scope<E>, name: &Name<'_>, input: &Value) -> Result<String, Unresolved> {

@@ -3,11 +3,12 @@
 //! - `caller` starts attempts for a run's driver; `attempt` is one, `stage` what follows from how far it has come,
 //!   `scope` what it is about, `guest` the end that the sandbox sees, `slices` where it stands.
 //! - `effects` answers a guest's call, `earlier` from an earlier attempt, `sending` by Slack, `resolve` by reading back.
-//! - `names`, `lookup`, `known` and `channels` find ids for names and names for ids; `answer` is what a guest gets to
+//! - `names`, `named`, `lookup`, `known` and `channels` find ids for names and names for ids; `answer` is what a guest gets to
 //!   hear, `deeds` what was done, `said` what guests log.
 
 mod answer;
 mod attempt;
+mod came;
 mod caller;
 mod channels;
 mod deeds;
@@ -17,6 +18,7 @@ mod guest;
 mod keys;
 mod known;
 mod lookup;
+mod named;
 mod names;
 mod request;
 mod resolve;
@@ -30,7 +32,7 @@ mod stamp;
 pub(crate) use caller::Caller;
 pub(crate) use keys::keys_held;
 pub(crate) use known::Known;
-pub(crate) use names::Named;
+pub(crate) use named::Named;
 pub(crate) use resolve::{Doubt, read_back};
 pub(crate) use said::Said;
 pub(crate) use stamp::{arguments_of, request_digest, sends_again, stamp};

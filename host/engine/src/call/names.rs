@@ -8,117 +8,16 @@ use bellhop_core::digest::Digest;
 use bellhop_core::fault::Fault;
 use bellhop_core::pointer;
 use bellhop_core::run::{Action, Calling, ExecutionKey};
-use bellhop_slack::catalog::Own;
 use serde_json::{Value, json};
 
-use super::lookup;
+use super::lookup::{self, Name, Unresolved};
+use super::named::Named;
 use super::scope::{Scope, Stopped};
 use crate::execution::local::Local;
 use crate::execution::{Answer, CallKey, Error, Execution, How};
 
 /// Reads that resolve names are numbered from here on, apart from the guest's own calls.
 pub(super) const ORDINAL_FIRST: u32 = 1 << 30;
-/// Slack gives out no shorter id.
-const ID_BYTES_MIN: usize = 9;
-
-/// What kind of thing a name names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Named {
-    /// A conversation.
-    Channel,
-    /// A person.
-    User,
-    /// A user group.
-    Usergroup,
-    /// A workspace.
-    Workspace,
-}
-
-impl Named {
-    fn of(text: &str) -> Option<Self> {
-        Some(match text {
-            "channel" => Self::Channel,
-            "user" => Self::User,
-            "usergroup" => Self::Usergroup,
-            "workspace" => Self::Workspace,
-            _ => return None,
-        })
-    }
-
-    /// Whether the text can only be an id. A message's `channel` may be a person.
-    ///
-    /// Slack's ids are a letter for the kind and at least eight capitals and digits behind it. Those that are given out now
-    /// have a digit in front there; none is shorter but in a workspace that is played, and there they begin with a zero.
-    pub(crate) fn is_id(self, text: &str) -> bool {
-        let second = text.as_bytes().get(1).copied().unwrap_or_default();
-        match self {
-            _ if !self.has_form_of_id(text) => false,
-            _ if second == b'0' => text.len() >= 3,
-            _ if text.len() < ID_BYTES_MIN => false,
-            // What a channel is called has no capitals, and a person is named by an e-mail.
-            Self::Channel | Self::User => true,
-            Self::Usergroup | Self::Workspace => second.is_ascii_digit(),
-        }
-    }
-
-    /// Whether the text may be an id as well as a name: `SALESTEAM` is a good name for a group, and ids that Slack gave
-    /// out some years ago look like it.
-    fn may_be_id(self, text: &str) -> bool {
-        text.len() >= ID_BYTES_MIN && self.has_form_of_id(text)
-    }
-
-    fn has_form_of_id(self, text: &str) -> bool {
-        let prefixes: &[char] = match self {
-            Self::Channel => &['C', 'G', 'D', 'U', 'W'],
-            Self::User => &['U', 'W'],
-            Self::Usergroup => &['S'],
-            Self::Workspace => &['T', 'E'],
-        };
-        text.starts_with(prefixes) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-    }
-
-    /// The field of an item by which people call on it, and no two have the same: before what it is called besides.
-    pub(super) fn handle(self) -> Option<&'static str> {
-        match self {
-            Self::Usergroup => Some("handle"),
-            Self::Workspace => Some("domain"),
-            Self::Channel | Self::User => None,
-        }
-    }
-
-    /// The method that lists such things, where in its answer, and its arguments. People are found by their e-mail.
-    pub(crate) fn listing(self) -> Option<(Own, &'static str, Value)> {
-        Some(match self {
-            Self::Channel => (
-                Own::Channel,
-                "channels",
-                json!({ "types": "public_channel,private_channel", "exclude_archived": true, "limit": 200 }),
-            ),
-            Self::Usergroup => (Own::Usergroup, "usergroups", json!({ "include_disabled": true })),
-            Self::Workspace => (Own::Workspace, "teams", json!({ "limit": 100 })),
-            Self::User => return None,
-        })
-    }
-
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Channel => "channel",
-            Self::User => "person",
-            Self::Usergroup => "user group",
-            Self::Workspace => "workspace",
-        }
-    }
-}
-
-/// Why names were not resolved.
-pub(super) enum Unresolved {
-    /// It cannot be told what has that name: the task's fault.
-    Fault(Fault),
-    /// Slack was asked everything that there is to ask, and there is nothing of that name: the task's fault.
-    Nobody(Fault),
-    /// As for a call of the guest.
-    Stopped(Stopped),
-}
 
 /// A name by the place in an input where it stands, a JSON pointer.
 type Names = BTreeMap<String, (Named, String)>;
@@ -222,15 +121,6 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
         }
     }
     Ok(resolved)
-}
-
-/// A name that is looked up.
-pub(super) struct Name<'n> {
-    pub(super) named: Named,
-    /// As the input has it.
-    pub(super) text: &'n str,
-    /// Under which what was found is kept.
-    pub(super) key: &'n CallKey,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::request::Request;
 use super::scope::Scope;
-use super::sending::Came;
+use super::came::{Came, Sent};
 use super::stamp::request_text;
 use crate::Services;
 use crate::execution::{Execution, How, Intent, NotSent, Parking};
@@ -116,20 +116,6 @@ async fn page(
             read => return read,
         }
     }
-}
-
-/// A write that was sent, or perhaps was.
-pub(super) struct Sent<'a> {
-    /// What was written before it was sent.
-    pub(super) intent: &'a Intent,
-    /// The key that it carries.
-    pub(super) stamp: &'a str,
-    /// When its connection ended, or this process began after the one that held it, as the clock counts that nobody sets.
-    pub(super) ended: Duration,
-    /// Somebody asks again later.
-    pub(super) patient: bool,
-    /// See [`Doubt::before`].
-    pub(super) before: Option<Value>,
 }
 
 impl<E: Execution> Scope<E> {

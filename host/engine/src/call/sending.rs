@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::answer;
 use super::attempt::Attempt;
 use super::request::Request;
-use super::resolve::Sent;
+use super::came::{Came, Sent};
 use super::scope::{Scope, Stopped};
 use super::stamp::{sends_again, stamp};
 use crate::execution::invoker::Wish;
@@ -37,33 +37,6 @@ impl Future for Budget {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.0).poll(context).map(drop)
-    }
-}
-
-/// What came of a call that was sent, or that an earlier life had sent.
-pub(super) enum Came {
-    /// This, by Slack or by reading back.
-    Answered(Answer),
-    /// Nothing was done that counts; it may be sent again.
-    NotSent(NotSent),
-    /// Nobody can tell: the intent stays open and the run parks.
-    Doubt(Parking),
-    /// Nobody can tell yet, because what would tell could not be read, for a reason that passes: the intent stays open and
-    /// is asked about again.
-    Unread {
-        /// Why, in a few words.
-        reason: String,
-        /// Not before.
-        retry_at: Option<Timestamp>,
-    },
-    /// It was given up before anything was sent or learnt, because the process is stopping.
-    Stopped,
-}
-
-impl Came {
-    /// Nothing was done, and it may be tried again from `retry_at` on.
-    pub(super) const fn not_sent(reason: String, retry_at: Option<Timestamp>) -> Self {
-        Self::NotSent(NotSent { reason, retry_at, repeats: false })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use bellhop_core::run::{Calling, FrameId, Notice, Returned};
+use bellhop_core::fault::Fault;
+use bellhop_core::run::{Calling, FrameId, Notice, Returned, Why};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -26,6 +27,16 @@ pub(crate) enum CallEnd {
 }
 
 impl CallEnd {
+    /// The call ends with a fault of the host.
+    pub(crate) fn fault(code: &str, detail: String) -> Self {
+        Self::Returned(Returned::Fault(Fault::of_code(code, detail)))
+    }
+
+    /// The call needs a person.
+    pub(crate) fn park(call: &Calling, why: Why, reason: Fault) -> Self {
+        Self::Park(Parking::at(&call.key.pointer, why, reason))
+    }
+
     /// What becomes of the keys that the attempt holds; none where it comes back and they stay its own.
     pub(crate) const fn keys(&self) -> Option<To> {
         match self {

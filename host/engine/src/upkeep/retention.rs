@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Engine;
 use crate::execution::summary::{self, Bound};
-use crate::upkeep::sweep::Fate;
+use crate::upkeep::Fate;
 use bellhop_journal::key::{self, Key, Parts, Space};
 use bellhop_journal::{self as journal, Summary, Write, readable};
 use bellhop_limits::Limits;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::Engine;
 use crate::execution::summary::Bound;
+use crate::upkeep::Fate;
 use crate::upkeep::retention::run_of;
 use bellhop_journal::key::{Key, Space};
 use bellhop_journal::{self as journal, Write, key, readable};
@@ -20,15 +21,6 @@ const SLICE: usize = 500;
 const AGAIN_MS: u64 = 3_600_000;
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_secs(600);
-
-/// What becomes of something whose time has come.
-pub(crate) enum Fate {
-    Gone,
-    /// It stays, and somebody else looks after it.
-    Kept,
-    /// Its time is later by now.
-    KeptUntil(Timestamp),
-}
 
 impl Engine {
     /// Sweeps for as long as the process runs.

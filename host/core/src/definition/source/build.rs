@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
-use super::scalar::{self, Core};
+use super::scalar::{self, Core, Style};
 use super::{Children, DEPTH_MAX, NODES_MAX, Node, POINTER_BYTES_MAX, SCALAR_BYTES_MAX, Span};
 use crate::diagnostic::{Code, code};
 
@@ -23,15 +23,6 @@ pub(super) struct Fault {
 
 /// Reading ends here; why is in the builder.
 pub(super) struct Stop;
-
-/// How a scalar is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
-    /// Its type follows from its text.
-    Plain,
-    /// It is text.
-    Text,
-}
 
 pub(super) struct Builder {
     stack: Vec<Frame>,

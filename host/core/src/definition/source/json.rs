@@ -5,7 +5,8 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use super::Span;
-use super::build::{Builder, Stop, Style};
+use super::build::{Builder, Stop};
+use super::scalar::Style;
 
 struct Cursor<'t> {
     rest: Peekable<Chars<'t>>,

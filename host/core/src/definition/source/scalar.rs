@@ -2,7 +2,14 @@
 
 use serde_json::{Number, Value};
 
-use super::build::Style;
+/// How a scalar is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Its type follows from its text.
+    Plain,
+    /// It is text.
+    Text,
+}
 
 /// A core tag that a scalar carries (`!!str`, …).
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::Span;
-use super::build::{Builder, Stop, Style};
-use super::scalar::Core;
+use super::build::{Builder, Stop};
+use super::scalar::{Core, Style};
 
 pub(super) fn read(text: &str, builder: &mut Builder) -> Result<(), Stop> {
     let mut parser = Parser::new_from_str(text);
