@@ -71,7 +71,7 @@ hostile: setup
 simulate: export SEEDS ?= 1000
 simulate: setup
 	$(CARGO) test --quiet --workspace --lib -- \
-	  --test-threads=1 --nocapture tests::simulate::$(if $(SEED),worlds)
+	  --test-threads=1 --nocapture tests::simulate::$(if $(SEED),worlds)$(if $(TURNS),two_hosts)
 
 # With BEFORE=COMMIT that commit is built in a work tree of its own, and each row is played by both programs in turn.
 # ONLY=ROW,ROW measures only these.

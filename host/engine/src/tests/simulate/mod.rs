@@ -1,7 +1,8 @@
 //! Worlds from a seed: the whole engine with its journal, clock, Slack and plugins simulated, in one thread; random
 //! workflows, faults, crashes and wishes of people; and a checker that knows nothing of the engine's inside.
 //!
-//! `make simulate SEEDS=10000` plays so many worlds, `make simulate SEED=17` one of them with its trace.
+//! `make simulate SEEDS=10000` plays so many worlds, `make simulate SEED=17` one of them with its trace,
+//! `make simulate TURNS=17` one in which two hosts take turns.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -125,7 +126,7 @@ async fn wakes(before: Stopped, world: Arc<World>, after: Duration, span: Durati
 
 impl Played {
     /// For whoever looks for the reason.
-    fn show(&self, seed: u64) -> String {
+    fn show(&self, name: &str, seed: u64) -> String {
         let mut out = String::new();
         for definition in &self.definitions {
             let _ = writeln!(out, "{definition}");
@@ -137,7 +138,7 @@ impl Played {
         for what in &self.breaks {
             let _ = writeln!(out, "  {what}");
         }
-        let _ = writeln!(out, "again: make simulate SEED={seed}");
+        let _ = writeln!(out, "again: make simulate {name}={seed}");
         out
     }
 }
@@ -148,18 +149,18 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn worlds_keep_their_promises() {
-    keeps_promises(play, 0, SEEDS);
+    keeps_promises(play, "SEED", 0, SEEDS);
 }
 
 #[test]
 fn two_hosts_that_take_turns_keep_their_promises() {
-    let counts = keeps_promises(play_in_turns, FROM_IN_TURNS, SEEDS_IN_TURNS);
+    let counts = keeps_promises(play_in_turns, "TURNS", FROM_IN_TURNS, SEEDS_IN_TURNS);
     assert!(counts.stopped > 0, "nobody took over");
 }
 
-/// Plays worlds, those of so many seeds unless others are asked for.
-fn keeps_promises(play: fn(u64) -> Played, first: u64, seeds: u64) -> Counts {
-    let (from, count) = match number("SEED") {
+/// Plays worlds, those of so many seeds unless others are asked for; `name` asks for a single one.
+fn keeps_promises(play: fn(u64) -> Played, name: &'static str, first: u64, seeds: u64) -> Counts {
+    let (from, count) = match number(name) {
         Some(seed) => (seed, 1),
         None => (number("FROM").unwrap_or(first), number("SEEDS").unwrap_or(seeds)),
     };
@@ -179,7 +180,7 @@ fn keeps_promises(play: fn(u64) -> Played, first: u64, seeds: u64) -> Counts {
                         let played = play(seed);
                         counts.add(&played.counts);
                         if !played.breaks.is_empty() || count == 1 {
-                            broken.push((seed, played.show(seed)));
+                            broken.push((seed, played.show(name, seed)));
                         }
                     }
                 })
