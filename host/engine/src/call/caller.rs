@@ -115,7 +115,10 @@ impl<E: Execution> Caller<E> {
     /// The connection of the call, if it is there and leads where it led when the run pinned it.
     fn connection(&self, call: &Calling) -> Result<Arc<Connected>, Box<CallEnd>> {
         let Some(name) = &call.connection else {
-            return Err(Box::new(CallEnd::fault("connection-unknown", format!("`{}` was given no connection", call.action))));
+            return Err(Box::new(CallEnd::fault(
+                "connection-unknown",
+                format!("`{}` was given no connection", call.action),
+            )));
         };
         let Some(connection) = self.services.gateway.connection(name) else {
             // Somebody removed it under an open run: it can be put back.

@@ -8,8 +8,8 @@
 
 mod answer;
 mod attempt;
-mod came;
 mod caller;
+mod came;
 mod channels;
 mod deeds;
 mod earlier;

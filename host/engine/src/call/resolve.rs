@@ -12,9 +12,9 @@ use bellhop_slack::client::{self as slack, Failure};
 use bellhop_slack::reconcile::{self, Question, Step, Verdict};
 use serde_json::Value;
 
+use super::came::{Came, Sent};
 use super::request::Request;
 use super::scope::Scope;
-use super::came::{Came, Sent};
 use super::stamp::request_text;
 use crate::Services;
 use crate::execution::{Execution, How, Intent, NotSent, Parking};

@@ -17,8 +17,8 @@ use serde_json::Value;
 
 use super::answer;
 use super::attempt::Attempt;
-use super::request::Request;
 use super::came::{Came, Sent};
+use super::request::Request;
 use super::scope::{Scope, Stopped};
 use super::stamp::{sends_again, stamp};
 use crate::execution::invoker::Wish;
