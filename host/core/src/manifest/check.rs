@@ -95,8 +95,6 @@ fn plugin(root: &At<'_>, imports: &[String], rules: &Rules, report: &mut Report)
     report.about(None);
 }
 
-/// Whether a text follows a rule.
-
 fn named(key: &str, text: &str, at: &At<'_>, report: &mut Report) {
     let (fits, what, rule): (Fits, _, _) = match key {
         "publisher" => (is_action_name, "a publisher's name", "lower-case words with `.` or `-` between, as in `acme`"),

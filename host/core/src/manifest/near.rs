@@ -1,6 +1,6 @@
 //! A name that would do, for one that does not.
 
-/// Whether a text is such a name.
+/// Whether a text follows the rule for a name.
 pub(super) type Fits = fn(&str) -> bool;
 
 /// A name that fits the rule and is near a text: `oops-tools` for `Oops Tools`, `topic.set` for `Topic.Set` where names

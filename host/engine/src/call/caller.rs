@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Action, Calling, Facts, FrameId, Notice, Returned, Why};
+use bellhop_core::run::{Action, Calling, Facts, FrameId, Notice, Why};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -12,7 +12,7 @@ use super::attempt::Attempt;
 use super::scope::Scope;
 use crate::Services;
 use crate::execution::invoker::{CallEnd, CallFuture, CameBack, Invoker, Wish};
-use crate::execution::{self, Execution, Parking};
+use crate::execution::{self, Execution};
 use crate::gateway::Connected;
 use crate::owners::keyed_lock::{Change, Owner};
 use crate::pins::{Granted, GuestLimits};

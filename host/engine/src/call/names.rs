@@ -5,14 +5,13 @@
 use std::collections::BTreeMap;
 
 use bellhop_core::digest::Digest;
-use bellhop_core::fault::Fault;
 use bellhop_core::pointer;
 use bellhop_core::run::{Action, Calling, ExecutionKey};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::lookup::{self, Name, Unresolved};
 use super::named::Named;
-use super::scope::{Scope, Stopped};
+use super::scope::Scope;
 use crate::execution::local::Local;
 use crate::execution::{Answer, CallKey, Error, Execution, How};
 
@@ -125,6 +124,8 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -22,7 +22,7 @@ use super::request::Request;
 use super::scope::{Scope, Stopped};
 use super::stamp::{sends_again, stamp};
 use crate::execution::invoker::Wish;
-use crate::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent, Parking};
+use crate::execution::{CallKey, Called, Error, Execution, How, NotSent};
 use crate::gateway::SlackClock;
 use crate::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
 
