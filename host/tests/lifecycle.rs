@@ -327,12 +327,13 @@ fn a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_is() {
     hosted.place.write("greet.yaml", GREET);
     assert_eq!(hosted.place.run(&["check", "greet.yaml", "--data-dir", "data"]).code, 70);
     // An older one is not converted.
-    std::fs::write(&format, known.replace('2', "1")).unwrap();
+    let older = version.parse::<u32>().unwrap() - 1;
+    std::fs::write(&format, format!("{name} {older}\n")).unwrap();
     let refused = hosted.place.run(&[&serve[..], &["--output", "json"]].concat());
     assert_eq!((refused.code, refused.json()["error"]["code"].as_str()), (70, Some("store-older")));
     let check = ["check", "greet.yaml", "--data-dir", "data", "--output", "json"];
     assert_eq!(hosted.place.run(&check).json()["error"]["code"], "store-older");
-    std::fs::write(&format, known).unwrap();
+    std::fs::write(&format, &known).unwrap();
     hosted.start_host();
     hosted.ready();
 }
