@@ -224,12 +224,14 @@ impl Queue {
 
     pub(super) fn durable(&self, ticket: Ticket) -> Durable {
         let mut state = self.state();
-        if ticket.0 > self.watermark.get() {
+        let is_early = ticket.0 > self.watermark.get();
+        if is_early {
             let (first, last) = state.wanted.unwrap_or((ticket.0, ticket.0));
             state.wanted = Some((first.min(ticket.0), last.max(ticket.0)));
         }
         // The writer sleeps over what is there only for as long as nobody waits for that.
-        let wake = (state.gathers || state.written.groups > 0) && std::mem::take(&mut state.idle);
+        let sleeps_over_it = state.gathers || state.written.groups > 0;
+        let wake = is_early && sleeps_over_it && std::mem::take(&mut state.idle);
         drop(state);
         if wake {
             self.wake.notify_one();

@@ -16,7 +16,7 @@ use crate::execution::{self, Execution};
 use crate::gateway::Connected;
 use crate::owners::keyed_lock::{Change, Owner};
 use crate::pins::{Granted, GuestLimits};
-use crate::waiting::Activity;
+use crate::waiting::{Activity, Place};
 
 /// Starts a run's actions.
 pub(crate) struct Caller<E> {
@@ -41,7 +41,8 @@ impl<E: Execution> Invoker for Caller<E> {
         let caller = self.clone();
         let carrying = async move {
             let (port, key, attempt) = (caller.port.clone(), call.key.clone(), call.attempt);
-            let held = caller.services.partition.keys.clone();
+            let services = caller.services.clone();
+            let (held, waiting) = (&services.partition.keys, &services.partition.waiting);
             let owner = Owner { run: caller.facts.run, execution: key.clone(), attempt };
             let end = match caller.carry(call, wish).await {
                 // In whichever life of the process, and in whichever slice.
@@ -49,6 +50,10 @@ impl<E: Execution> Invoker for Caller<E> {
                 end => end,
             };
             drop(doing);
+            if end.keys().is_some() {
+                // A turn that it left in a queue would be given a key when nobody is there to take it.
+                drop(waiting.claim(owner.run, &Place::Action(owner.execution.clone(), attempt)));
+            }
             let keys = end.keys().map(|to| held.changes(&owner, to)).unwrap_or_default();
             CameBack { end, keys }
         };
@@ -56,6 +61,8 @@ impl<E: Execution> Invoker for Caller<E> {
     }
 
     fn keys_at_end(&self) -> Vec<Change> {
+        // A turn in a queue, which nobody comes back for, would be given a key.
+        self.services.partition.waiting.forget(self.facts.run);
         self.services.partition.keys.held_by(self.facts.run)
     }
 

@@ -62,11 +62,16 @@ impl Engine {
         self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
     }
 
+    /// Nobody takes the run up from now on.
+    pub(crate) fn keep_aside(&self, run: RunId, error: &LoadError) {
+        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, error.shown());
+    }
+
     /// Leaves a run alone from now on, and has it shown so.
     pub(crate) fn set_aside(&self, run: RunId, error: &LoadError) {
         tracing::error!(%run, %error, code = "run-poisoned", "the run is set aside");
         let reason = error.shown();
-        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, reason.clone());
+        self.keep_aside(run, error);
         let kept = self.services.journal.get::<Summary>(&key::summary(run));
         let mut summary = match kept {
             Ok(Some(summary)) if summary.status.is_final() || summary.poisoned => return,
@@ -165,11 +170,14 @@ impl Engine {
             return Ok(());
         }
         tracing::info!(%run, "the run is taken up again");
-        let mut write = Write::new();
-        let open = self.mark(run)?;
-        write.put(&key::open(run), &Open { deadly: false, rest: Rest::No, ..open })?;
-        self.services.journal.commit(write)?;
         let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        // One that has ended has no mark.
+        if !summary.status.is_final() {
+            let mut write = Write::new();
+            let open = self.mark(run)?;
+            write.put(&key::open(run), &Open { deadly: false, rest: Rest::No, ..open })?;
+            self.services.journal.commit(write)?;
+        }
         let (opening, live) = self.opening(run, summary);
         match self.load(run, opening).await {
             Ok(loaded) => {
@@ -198,6 +206,9 @@ impl Engine {
         let now = self.services.clock.now();
         let mut write = Write::new();
         let mut posted = None;
+        // A turn that it left in a queue would be given the key when nobody is there to take it.
+        self.services.partition.waiting.forget(run);
+        self.services.partition.said.ended(run);
         let keys = self.services.partition.keys.held_by(run);
         if !summary.status.is_final() {
             let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
@@ -208,7 +219,9 @@ impl Engine {
             summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
             execution::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
             write.put(&key::summary(run), &summary)?;
-            if let Some(group) = self.mark(run)?.group {
+            // Its mark may have been damaged: the owner knows it, too.
+            let group = self.mark(run)?.group.or_else(|| self.services.partition.groups.group_of(run));
+            if let Some(group) = group {
                 let wish = Wish::Leave { run };
                 posted = Some(self.services.partition.mail.post(&mut write, Message::Group { group, wish })?);
             }

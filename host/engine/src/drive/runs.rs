@@ -249,12 +249,9 @@ impl Engine {
             loop {
                 let deciding = &engine.services.deciding;
                 let carried = driver::drive(port.as_ref(), &caller, deciding, state, decisions).await;
-                let (left, after) = match carried {
-                    Ok(carried) => (carried.left, Some((carried.state, carried.decisions))),
-                    Err(error) => {
-                        engine.failed(run, &error);
-                        (Left::PutDown, None)
-                    }
+                let (left, after, failed) = match carried {
+                    Ok(carried) => (carried.left, Some((carried.state, carried.decisions)), None),
+                    Err(error) => (Left::PutDown, None, Some(error)),
                 };
                 // A message that came while the driver was leaving is in the inbox: look again before going. And one that
                 // was put down while something was under way but a turn's waiting goes on: nothing would wake it.
@@ -271,7 +268,15 @@ impl Engine {
                     continue;
                 }
                 live.remove(&run);
+                if let Some(error) = failed.clone().map(LoadError::Port).filter(LoadError::is_of_the_run) {
+                    // Before anybody else can take it up.
+                    engine.keep_aside(run, &error);
+                }
                 drop(live);
+                if let Some(error) = &failed {
+                    // What it is told from here on meets no driver that is leaving.
+                    engine.failed(run, error);
+                }
                 // Everything that it rests on is durable.
                 tracing::info!(?left, status = after.as_ref().map(|(s, _)| s.status().as_str()), "left");
                 if left == Left::Ended {

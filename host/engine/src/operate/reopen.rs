@@ -102,9 +102,12 @@ impl Engine {
         let mut decisions = decisions;
         if let Some(decided) = decided {
             state = decided.after;
-            let alongside = Alongside::default();
+            // Nothing of it is under way: what its parked actions hold is asked for anew, as the other version wants it.
+            let keys = self.services.partition.keys.held_by(run);
+            let alongside = Alongside { mail: None, keys: keys.clone() };
             let decision = Decision { events: decided.events, after: Arc::new(state.clone()), alongside };
             port.keep(decisions, decision).await.map_err(LoadError::from)?;
+            self.services.partition.keys.changed(&keys);
             decisions += 1;
         }
         if was_ended {

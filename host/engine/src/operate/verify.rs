@@ -46,6 +46,10 @@ pub struct Difference {
 enum Mend {
     /// Nobody has a place there.
     NoMember { group: String, turn: u64 },
+    /// The run is no more: whoever is next has its place.
+    Leave { run: RunId, group: String },
+    /// The run was told that it has its place, and has not heard it.
+    Admitted(RunId),
     /// The run asks anew.
     Join { run: RunId, group: Group, admitted: bool },
     /// Nobody holds the key.
@@ -68,6 +72,8 @@ struct Rows {
     asking: BTreeSet<RunId>,
     /// Runs whose place is free as soon as its owner hears of it.
     leaving: BTreeSet<RunId>,
+    /// Runs that are about to hear that they have their place.
+    told: BTreeSet<RunId>,
     count: u64,
 }
 
@@ -78,13 +84,14 @@ impl Rows {
         let mail = mail::left(journal, &key::all(Space::Mail))?;
         let count = (members.len() + locks.len() + mail.len()) as u64;
         let members = members.into_iter().map(|(turn, member)| (member.run, (turn, member))).collect();
-        let mut rows = Self { members, locks, asking: BTreeSet::new(), leaving: BTreeSet::new(), count };
+        let mut rows = Self { members, locks, asking: BTreeSet::new(), leaving: BTreeSet::new(), told: BTreeSet::new(), count };
         for (_, message) in mail {
             match message {
                 Message::Group { wish: Wish::Join { run, .. }, .. } | Message::Run { run, told: Told::Rejected } => {
                     rows.asking.insert(run)
                 }
                 Message::Group { wish: Wish::Leave { run }, .. } => rows.leaving.insert(run),
+                Message::Run { run, told: Told::Admitted } => rows.told.insert(run),
                 Message::Run { .. } => continue,
             };
         }
@@ -95,7 +102,10 @@ impl Rows {
     fn stale(&self, open: &BTreeSet<RunId>) -> impl Iterator<Item = Difference> {
         let gone = |run: &RunId| !open.contains(run);
         let members = self.members.values().filter(move |(_, of)| gone(&of.run) && !self.leaving.contains(&of.run));
-        let members = members.map(|(turn, member)| stranger(*turn, member));
+        let members = members.map(|(_, Member { run, group, .. })| {
+            let said = format!("{run} has a place in the group `{}`, and is not open", group.name);
+            Difference::of(Mend::Leave { run: *run, group: group.name.clone() }, said)
+        });
         let holders = self.locks.iter().filter(move |(_, holder)| gone(&holder.owner.run));
         members.chain(holders.map(|(key, holder)| {
             let said = format!("{} holds a key, and that run is not open", holder.owner);
@@ -148,13 +158,24 @@ impl Engine {
         let (journal, mail) = (&self.services.journal, &self.services.partition.mail);
         let (mut write, mut posted) = (Write::new(), Vec::new());
         journal.remove_damaged(&mut write, &SPACES);
-        for Difference { mend, .. } in differences {
+        // What nobody holds goes first: perhaps somebody else holds it.
+        let is_no_holder = |difference: &&Difference| matches!(difference.mend, Mend::NoHolder(_));
+        let others = differences.iter().filter(|difference| !is_no_holder(difference));
+        for Difference { mend, .. } in differences.iter().filter(is_no_holder).chain(others) {
             match mend {
                 Mend::NoMember { group, turn } => write.delete(&key::member(group, *turn)),
                 Mend::Join { run, group, admitted } => {
                     let (name, group, admitted) = (group.name.clone(), group.clone(), *admitted);
                     let wish = Wish::Join { run: *run, group, admitted };
                     let message = Message::Group { group: name, wish };
+                    posted.push(mail.post(&mut write, message)?);
+                }
+                Mend::Leave { run, group } => {
+                    let message = Message::Group { group: group.clone(), wish: Wish::Leave { run: *run } };
+                    posted.push(mail.post(&mut write, message)?);
+                }
+                Mend::Admitted(run) => {
+                    let message = Message::Run { run: *run, told: Told::Admitted };
                     posted.push(mail.post(&mut write, message)?);
                 }
                 Mend::NoHolder(id) => keyed_lock::remove(&mut write, *id),
@@ -208,6 +229,14 @@ async fn differences(loaded: &Loaded, rows: &Rows, found: &mut Vec<Difference>) 
         let said = format!("{run} is of the group `{}`, whose owner does not know it", group.name);
         found.push(Difference::of(Mend::Join { run, group: group.clone(), admitted }, said));
     }
+    if let (Some((_, member)), Some((group, false))) = (member, group)
+        && member.admitted
+        && member.group.name == group.name
+        && !rows.told.contains(&run)
+    {
+        let said = format!("{run} has its place in the group `{}`, and was not told", group.name);
+        found.push(Difference::of(Mend::Admitted(run), said));
+    }
     for (_, call) in state.calls() {
         let Some(action) = state.facts().actions.get(&call.action) else { continue };
         for key in call::keys_held(port, state.facts(), action, call).await? {
@@ -226,10 +255,17 @@ async fn differences(loaded: &Loaded, rows: &Rows, found: &mut Vec<Difference>) 
             let same = call.attempt == owner.attempt;
             (same && (call.parked.is_none() || *parked)) || (call.attempt > owner.attempt && *parked)
         });
-        if !fits {
-            let said = format!("{owner} holds a key, and the run has no such call");
-            found.push(Difference::of(Mend::NoHolder(*key), said));
+        if fits {
+            continue;
         }
+        let (mend, said) = match call.filter(|call| call.attempt == owner.attempt) {
+            Some(_) => {
+                let holder = Holder { owner: owner.clone(), parked: true };
+                (Mend::Holds(*key, holder), format!("{owner} is parked, and the row of its key does not say so"))
+            }
+            None => (Mend::NoHolder(*key), format!("{owner} holds a key, and the run has no such call")),
+        };
+        found.push(Difference::of(mend, said));
     }
     Ok(())
 }

@@ -96,6 +96,11 @@ impl Groups {
         group.when_full == WhenFull::Reject && self.lock().is_full(group)
     }
 
+    /// The group in which a run has a place, or waits for one.
+    pub(crate) fn group_of(&self, run: RunId) -> Option<String> {
+        self.lock().runs.get(&run).map(|(group, _)| group.clone())
+    }
+
     /// Does what a run wishes, and consumes the message. One message after the other: the rows are written in the order in
     /// which members change. After Ok the rows are as the members, and whoever has to hear of it does.
     pub(crate) async fn hear(&self, id: mail::Id, group: &str, wish: &Wish) -> Result<(), journal::Error> {

@@ -320,7 +320,8 @@ impl Keys {
 
     /// What becomes of the keys of `owner` with the decision about its end: they are parked with it, or the next one's.
     pub(crate) fn changes(&self, owner: &Owner, to: To) -> Vec<Change> {
-        let of_it = |held: &Change| held.owner == *owner;
+        // What an earlier attempt was parked with, and this one had no use for, goes with it.
+        let of_it = |held: &Change| held.owner == *owner || (to == To::Next && owner.is_after(&held.owner));
         self.held_by(owner.run).into_iter().filter(of_it).map(|change| Change { to, ..change }).collect()
     }
 
