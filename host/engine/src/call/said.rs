@@ -69,7 +69,7 @@ impl Said {
     }
 
     /// The run has ended: what had no room is said, once.
-    pub(super) fn ended(&self, run: RunId) {
+    pub(crate) fn ended(&self, run: RunId) {
         let lines = self.forget_all(run);
         if lines > 0 {
             tracing::warn!(target: "bellhop::plugin", %run, lines, "lines of the run's actions were dropped");

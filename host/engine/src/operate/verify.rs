@@ -84,7 +84,8 @@ impl Rows {
         let mail = mail::left(journal, &key::all(Space::Mail))?;
         let count = (members.len() + locks.len() + mail.len()) as u64;
         let members = members.into_iter().map(|(turn, member)| (member.run, (turn, member))).collect();
-        let mut rows = Self { members, locks, asking: BTreeSet::new(), leaving: BTreeSet::new(), told: BTreeSet::new(), count };
+        let mut rows =
+            Self { members, locks, asking: BTreeSet::new(), leaving: BTreeSet::new(), told: BTreeSet::new(), count };
         for (_, message) in mail {
             match message {
                 Message::Group { wish: Wish::Join { run, .. }, .. } | Message::Run { run, told: Told::Rejected } => {
