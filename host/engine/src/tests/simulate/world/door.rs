@@ -42,7 +42,8 @@ impl World {
     /// A request leaves. `late_ms` is when it is taken up if the connection ends before.
     fn sets_out(&self, method: &'static str, arguments: &Value, late_ms: Option<u64>) -> OnItsWay<'_> {
         let mut state = self.lock();
-        let number = state.on_their_way.last_key_value().map_or(0, |(last, _)| last + 1);
+        // Each was counted when it left, so that no two have one number.
+        let number = state.counts.requests;
         state.on_their_way.insert(number, (method, arguments.clone(), late_ms));
         OnItsWay { world: self, number }
     }
