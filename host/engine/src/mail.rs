@@ -189,9 +189,10 @@ impl Mail {
     /// Later than every number before it, also when the clock was set back.
     fn number(&self) -> u64 {
         let now = self.clock.now().as_millis() << COUNT_BITS;
-        let next = |last: u64| Some(now.max(last.saturating_add(1)));
-        let last = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        now.max(last.unwrap_or_default().saturating_add(1))
+        let next = |last: u64| now.max(last.saturating_add(1));
+        match self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last))) {
+            Ok(last) | Err(last) => next(last),
+        }
     }
 }
 

@@ -99,3 +99,20 @@ pub(crate) trait Invoker: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_keys_follows_from_how_a_call_came_back() {
+        let fault = || Fault::of_code("outcome-unknown", "a test".to_owned());
+        let parking = || Parking::at("/do/0/x", Why::Doubt, fault());
+        assert_eq!(CallEnd::fault("internal", String::new()).keys(), Some(To::Next));
+        assert_eq!(CallEnd::Park(parking()).keys(), Some(To::Parked));
+        assert_eq!(CallEnd::ParkPartway(parking()).keys(), Some(To::Parked));
+        assert_eq!(CallEnd::PutDown.keys(), None);
+        assert_eq!(CallEnd::Failed(Error::Stopping).keys(), None);
+        assert!(CameBack::from(CallEnd::PutDown).keys.is_empty());
+    }
+}

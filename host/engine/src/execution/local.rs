@@ -20,7 +20,7 @@ use super::{
 };
 use crate::entropy::Entropy;
 use crate::execution::open::{self, Open};
-use crate::mail::{Mail, Posted};
+use crate::mail::Mail;
 use crate::owners::timers::Timers;
 use bellhop_clock::Clock;
 use bellhop_faults::{Point, pass};
@@ -244,7 +244,7 @@ impl Local {
         alongside(&decision.alongside, &mut write)?;
         self.append(log, &entries, write)?;
         log.pins_next = None;
-        let posted: Vec<Posted> = std::mem::take(&mut beside.posted);
+        let posted = beside.posted.take();
         log.stands(beside);
         self.mail.hand_over(posted);
         log.stands_like(state);

@@ -44,6 +44,8 @@ pub struct Difference {
 /// What makes a row again.
 #[derive(Debug)]
 enum Mend {
+    /// It cannot be read: what it said is made again from the runs, and it goes.
+    Unreadable,
     /// Nobody has a place there.
     NoMember { group: String, turn: u64 },
     /// The run is no more: whoever is next has its place.
@@ -129,7 +131,9 @@ impl Engine {
     pub async fn verify(&self) -> Result<Verified, LoadError> {
         let journal = &self.services.journal;
         let rows = Rows::read(journal)?;
-        let mut verified = Verified { rows: rows.count, ..Verified::default() };
+        let damaged = journal.damages().into_iter().filter(|damage| SPACES.contains(&damage.space));
+        let damaged = damaged.map(|damage| Difference::of(Mend::Unreadable, format!("{} cannot be read", damage.fact)));
+        let mut verified = Verified { rows: rows.count, differences: damaged.collect(), ..Verified::default() };
         let mut open = BTreeSet::new();
         let mut after = None;
         loop {
@@ -164,6 +168,7 @@ impl Engine {
         let others = differences.iter().filter(|difference| !is_no_holder(difference));
         for Difference { mend, .. } in differences.iter().filter(is_no_holder).chain(others) {
             match mend {
+                Mend::Unreadable => {}
                 Mend::NoMember { group, turn } => write.delete(&key::member(group, *turn)),
                 Mend::Join { run, group, admitted } => {
                     let (name, group, admitted) = (group.name.clone(), group.clone(), *admitted);

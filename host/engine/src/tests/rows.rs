@@ -112,11 +112,33 @@ fn rows_that_are_damaged_are_made_again_before_anything_goes_on() {
         keys(&life, space).into_iter().for_each(|key| batch.put(key, b"not what was written".as_slice()));
     }
     life.store.commit(batch).unwrap();
+    let life = Life::open(life.die(usize::MAX), &slack);
+    let found = differences(&life);
+    let unreadable = found.iter().filter(|difference| difference.contains("cannot be read")).count();
+    assert_eq!(unreadable, 3, "{found:#?}");
     let life = Life::start(life.die(usize::MAX), &slack);
     assert!(life.journal().damages().is_empty(), "{:?}", life.journal().damages());
     for run in [first, second] {
         assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     }
+}
+
+/// Its mark no longer says of which group it is.
+#[test]
+fn a_run_that_is_given_up_leaves_its_place_and_its_key_though_its_mark_was_damaged() {
+    let slack = Slack::start();
+    let (memory, [first, second]) = died(&slack);
+    let life = Life::open(memory, &slack);
+    let mut batch = Batch::new();
+    batch.put(key::open(first).bytes(), b"not what was written".as_slice());
+    life.store.commit(batch).unwrap();
+    let life = Life::start(life.die(usize::MAX), &slack);
+    life.until("it is set aside", || life.engine().is_aside(first));
+    assert_eq!(members(&life).len(), 2);
+    assert!(life.wait(life.engine().signal(first, bellhop_core::run::Cause::Kill)).unwrap());
+    assert_eq!(life.ended(second).unwrap().status, Status::Completed);
+    life.until("nothing is left", || members(&life).is_empty() && keys(&life, Space::Mail).is_empty());
+    assert!(keyed_lock::rows(life.journal()).unwrap().is_empty());
 }
 
 /// Who hears that a run has ended may have its place.

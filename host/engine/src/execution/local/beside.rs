@@ -33,7 +33,7 @@ pub(super) struct Beside {
     group: Option<String>,
     rest: Rest,
     /// What the owner of its group is told.
-    pub(super) posted: Vec<Posted>,
+    pub(super) posted: Option<Posted>,
     /// The state's events at a snapshot, and the run's bytes from which on another is worth its own.
     snapshot: Option<(u64, u64)>,
 }
@@ -122,7 +122,7 @@ impl Local {
     }
 
     /// Tells the owner of its group that the run wants a place, or none any more.
-    fn tell_group(&self, log: &Log, write: &mut Write, state: &State) -> Result<Vec<Posted>, Error> {
+    fn tell_group(&self, log: &Log, write: &mut Write, state: &State) -> Result<Option<Posted>, Error> {
         let run = self.run;
         let message = match (&log.group, state.group()) {
             (None, Some((group, admitted))) => {
@@ -130,9 +130,9 @@ impl Local {
                 Message::Group { group: name, wish: Wish::Join { run, group, admitted } }
             }
             (Some(group), None) => Message::Group { group: group.clone(), wish: Wish::Leave { run } },
-            (None, None) | (Some(_), Some(_)) => return Ok(Vec::new()),
+            (None, None) | (Some(_), Some(_)) => return Ok(None),
         };
-        Ok(vec![self.mail.post(write, message)?])
+        Ok(Some(self.mail.post(write, message)?))
     }
 
     /// Who started a run; none where that is not on record or cannot be read: nobody is named then.
