@@ -212,13 +212,15 @@ pub(crate) struct Host {
 pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     own::keep_to_ourselves();
     own::folder(&options.data_dir)?;
+    let wanted = prepared(options).await?;
+    // Whoever has the store is named before whoever has the port.
     let listener = listen(options.listen)?;
     let metrics = match options.metrics_listen {
         Some(address) => Some(listen(address)?),
         None => None,
     };
     let address = listener.local_addr()?;
-    let engine = opened(options).await?;
+    let engine = Engine::open(wanted)?;
     // Before the first token is made, which is shown once: what fails here is tried again.
     let provided = provide(&engine, &options.provision).await?;
     let tokens = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?;
@@ -234,8 +236,8 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     Ok(Host { engine, address, first_token, provided, listeners: Listeners { main: listener, metrics }, api })
 }
 
-/// An engine over what is kept. No run goes on until it is started.
-async fn opened(options: &Options) -> Result<Arc<Engine>, Error> {
+/// What an engine is opened with, over what is kept.
+async fn prepared(options: &Options) -> Result<engine::Options, Error> {
     let clock: Arc<dyn Clock> = Arc::new(clock::System::new());
     let (tell, _) = tokio::sync::watch::channel(None::<String>);
     let failed = tell.clone();
@@ -258,7 +260,7 @@ async fn opened(options: &Options) -> Result<Arc<Engine>, Error> {
         response_bytes_max: options.limits.slack_response_bytes_max,
         ..client::Options::default()
     })?;
-    Ok(Engine::open(engine::Options {
+    Ok(engine::Options {
         journal,
         clock,
         limits,
@@ -268,7 +270,7 @@ async fn opened(options: &Options) -> Result<Arc<Engine>, Error> {
         budget_scale: options.budget_scale,
         secrets: Secrets::in_folder(options.data_dir.join("secrets")),
         store_failed: tell,
-    })?)
+    })
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -213,8 +213,7 @@ impl Queue {
         state.queue_bytes += bytes;
         state.open.changes.extend(batch.changes);
         let ticket = Ticket(state.tip);
-        let much = !state.sealed.is_empty() || state.open.batches >= self.limits.group_batches_max / 2;
-        let wake = (!state.gathers || much) && std::mem::take(&mut state.idle);
+        let wake = (!state.gathers || self.has_much(state)) && std::mem::take(&mut state.idle);
         drop(guard);
         if wake {
             self.wake.notify_one();
@@ -260,6 +259,11 @@ impl Queue {
             lack,
             held: state.held,
         }
+    }
+
+    /// Whether there is so much to write that nothing is gathered with it.
+    fn has_much(&self, state: &State) -> bool {
+        !state.sealed.is_empty() || state.open.batches >= self.limits.group_batches_max / 2
     }
 
     /// The reserve, of a disk of that size.
@@ -338,8 +342,7 @@ impl Queue {
             state.gathers = next.is_some()
                 && held.is_none()
                 && !(is_waited_for || has_gathered || state.end.is_some() || self.limits.gather.is_zero())
-                && state.sealed.is_empty()
-                && state.open.batches < self.limits.group_batches_max / 2;
+                && !self.has_much(&state);
             if next.is_some() && held.is_none() && !state.gathers {
                 if is_told {
                     tracing::info!("the store's disk has room again: what waited is written");

@@ -1,12 +1,16 @@
 //! `bellhop verify`: what a stopped host keeps, compared with itself.
 
+use bellhop_core::text::shell_word;
 use clap::Args;
 use serde_json::json;
 
-use super::Context;
 use super::cache::Cache;
 use super::output::{Exit, Failure};
+use super::{Context, Settings};
 use crate::serve;
+
+/// So much of what does not fit is named; how much there is in all is said first.
+const NAMED_MAX: usize = 50;
 
 /// `bellhop verify`
 #[derive(Debug, Args)]
@@ -14,6 +18,15 @@ pub(super) struct Verify {
     /// Make what does not fit again from the runs
     #[arg(long)]
     mend: bool,
+}
+
+/// The verb that mends, as it is to be typed here.
+fn mending(settings: &Settings) -> String {
+    let verb = "bellhop verify --mend".to_owned();
+    if !settings.data_dir_is_named {
+        return verb;
+    }
+    format!("{verb} --data-dir {}", shell_word(&settings.data_dir.display().to_string()))
 }
 
 pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
@@ -39,12 +52,13 @@ pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
         }
         _ => Failure::storage(error.to_string()),
     })?;
-    let differences: Vec<String> = verified.differences.iter().map(ToString::to_string).collect();
-    if !differences.is_empty() && !wanted.mend {
-        let said = format!("{} of what owners keep does not fit the runs", differences.len());
+    let differences = verified.differences.len();
+    if differences > 0 && !wanted.mend {
+        let said = format!("{differences} of what owners keep does not fit the runs");
+        let named: Vec<String> = verified.differences.iter().take(NAMED_MAX).map(ToString::to_string).collect();
         return Err(Failure::failed("rows-differ", said)
-            .with_lines(&differences)
-            .with_help("make it again from the runs: bellhop verify --mend"));
+            .with_lines(&named)
+            .with_help(format!("make it again from the runs: {}", mending(settings))));
     }
     let answer = json!({
         "runs": verified.runs,
@@ -58,7 +72,7 @@ pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
             if verified.unread > 0 {
                 text.push_str(&format!("{} runs cannot be read and were not compared\n", verified.unread));
             }
-            match differences.len() {
+            match differences {
                 0 => text.push_str("everything fits\n"),
                 count => text.push_str(&format!("{count} made again from the runs\n")),
             }

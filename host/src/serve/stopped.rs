@@ -1,16 +1,27 @@
 //! What is done in the folder of a host that is stopped.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bellhop_clock::{self as clock, Clock as _};
+use bellhop_engine::Engine;
 use bellhop_engine::entropy::Entropy;
 use bellhop_engine::operate::Verified;
 use bellhop_engine::setup::tokens::{Scope, Stored, Tokens};
 use bellhop_journal::{self as journal, Journal};
 
-use super::{Error, Options, not_opened, opened, own};
+use super::{Error, Options, not_opened, own, prepared};
+
+/// The store in the folder of a host, which is kept to ourselves from here on.
+fn store_in(data_dir: &Path) -> Result<PathBuf, Error> {
+    let folder = data_dir.join("store");
+    if !folder.is_dir() {
+        return Err(Error::NoStore(folder));
+    }
+    own::keep_to_ourselves();
+    Ok(folder)
+}
 
 /// Makes a token in the folder of a host that is stopped; gives it and its secret, which is kept nowhere.
 ///
@@ -22,11 +33,7 @@ pub(crate) async fn token_offline(
     scopes: BTreeSet<Scope>,
     life_ms: Option<u64>,
 ) -> Result<(Stored, String), Error> {
-    let folder = data_dir.join("store");
-    if !folder.is_dir() {
-        return Err(Error::NoStore(folder));
-    }
-    own::keep_to_ourselves();
+    let folder = store_in(data_dir)?;
     let failed = |error: &dyn std::fmt::Display| Error::Store(error.to_string());
     // What fails here fails in what is awaited below.
     let store =
@@ -44,12 +51,8 @@ pub(crate) async fn token_offline(
 /// # Errors
 /// There is no store, a host has it, or it cannot be read.
 pub(crate) async fn verify(options: &Options, mends: bool) -> Result<Verified, Error> {
-    let folder = options.data_dir.join("store");
-    if !folder.is_dir() {
-        return Err(Error::NoStore(folder));
-    }
-    own::keep_to_ourselves();
-    let engine = opened(options).await?;
+    store_in(&options.data_dir)?;
+    let engine = Engine::open(prepared(options).await?)?;
     let failed = |error: &dyn std::fmt::Display| Error::Store(error.to_string());
     let verified = engine.verify().await.map_err(|e| failed(&e))?;
     if mends {
