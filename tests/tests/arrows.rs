@@ -364,29 +364,6 @@ const CIRCLES: &[(&str, &[&str], &str)] = &[
         &["drive::admission", "drive::quarantine", "drive::runs"],
         "the runs in memory: who may come in, who goes out, who stays out",
     ),
-    (
-        "bellhop",
-        &[
-            "cli::action",
-            "cli::arguments",
-            "cli::browse",
-            "cli::check",
-            "cli::connections",
-            "cli::demo",
-            "cli::export",
-            "cli::http",
-            "cli::plugin",
-            "cli::run",
-            "cli::runs",
-            "cli::serve",
-            "cli::settings",
-            "cli::tables",
-            "cli::timeline",
-            "cli::tokens",
-            "cli::workflows",
-        ],
-        "the flags of a verb stand with the verb, `arguments` has all of them and what several share",
-    ),
 ];
 
 #[test]

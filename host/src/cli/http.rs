@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn author_d8_an_address_that_only_lies_in_a_folder_gets_no_token() {
-        let global = super::super::arguments::Global { config: None, data_dir: None, url: None, output: None };
+        let global = super::super::flags::Global { config: None, data_dir: None, url: None, output: None };
         let mut settings = Settings::gather(&global).unwrap();
         settings.url_is_named = false;
         for (url, token, sent) in [

@@ -17,6 +17,7 @@ mod environment;
 mod explain;
 mod export;
 mod files;
+mod flags;
 mod http;
 mod limits;
 mod offline;

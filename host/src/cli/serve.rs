@@ -9,8 +9,8 @@ use bellhop_core::text::{is_steering, shell_word};
 use bellhop_slack::client::Secret;
 use clap::Args;
 
-use super::arguments::Listen;
 use super::cache::Cache;
+use super::flags::Listen;
 use super::http::{is_on_this_machine, of_this_folder};
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;

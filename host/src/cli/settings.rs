@@ -7,7 +7,7 @@ use bellhop_core::diagnostic::{Diagnostic, Place, code, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::arguments::Global;
+use super::flags::Global;
 use super::output::Failure;
 use crate::serve::read::whole;
 use bellhop_api::Net;
