@@ -180,9 +180,9 @@ impl Queue {
         self.gate.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts the batch. `stored` has what the store itself has under the keys of the batch's guards; whoever reads it there
+    /// Accepts the batch. `stored` has what the store itself has under the keys that the batch rests on; whoever reads it there
     /// [holds](Self::hold) the store from before the read until this returns, so that it and the queue are one picture.
-    pub(super) fn commit(&self, batch: Batch, stored: &Image) -> Result<Ticket, Error> {
+    pub(super) fn commit(&self, mut batch: Batch, stored: &Image) -> Result<Ticket, Error> {
         batch.check()?;
         let mut guard = self.state();
         let state = &mut *guard;

@@ -54,7 +54,7 @@ impl Journal {
     ///
     /// # Errors
     /// The store failed.
-    pub fn look_through(&self) -> Result<(), Error> {
+    pub async fn look_through(&self) -> Result<(), Error> {
         const SPACES: [Space; 12] = [
             Space::Workflow,
             Space::WorkflowCurrent,
@@ -70,7 +70,8 @@ impl Journal {
             Space::Host,
         ];
         for space in SPACES {
-            for read in self.list::<serde::de::IgnoredAny>(space, &key::all(space)) {
+            let mut all = self.list::<serde::de::IgnoredAny>(space, &key::all(space));
+            while let Some(read) = all.next().await {
                 match read {
                     // A newer program's: whoever needs it is told.
                     Ok(_) | Err(Error::Record(_)) => {}
@@ -93,8 +94,8 @@ impl Journal {
     }
 
     /// The bytes with this digest, which are what `fact` says: of no run.
-    pub fn blob_of(&self, digest: Digest, fact: impl FnOnce() -> String) -> Result<Option<Vec<u8>>, Error> {
-        self.blob(digest).map_err(|error| match error {
+    pub async fn blob_of(&self, digest: Digest, fact: impl FnOnce() -> String) -> Result<Option<Vec<u8>>, Error> {
+        self.blob(digest).await.map_err(|error| match error {
             Error::Record(record::Error::Corrupt { reason, .. })
             | Error::Store(store::Error::Corrupt { reason, .. }) => {
                 let fact = fact();

@@ -1,32 +1,23 @@
 //! Typed records over a store.
 
 use std::collections::HashSet;
-use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 
-use bellhop_core::digest::Digest;
 use bellhop_core::id::{Partition, RunId};
 use bellhop_core::time::Timestamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::contents::Naming;
 use super::damage::Book;
 use super::entry::{Content, Entry};
-use super::json::Json;
 use super::key::{self, Key, Parts, Range, Space};
-use super::record;
-use super::store::{self, Batch, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket};
+use super::records::{Records, StoredEntries};
+use super::store::{self, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket};
 use super::summary::{Open, Snapshot, Summary};
-use super::write::{NOTHING, Seen, Write};
+use super::write::{Seen, Write};
+use super::record;
 
-/// A value whose JSON is longer stands in a record by its digest.
-pub const INLINE_BYTES_MAX: usize = 16 * 1024;
-
-/// Records of a list that are in memory at one time.
-const LIST_PAGE: usize = 256;
-
-/// Where a value is that stands in a record of its run.
-const IN_A_RECORD: &str = "a value in a record";
+pub use super::contents::INLINE_BYTES_MAX;
 
 /// Why a fact was not written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,8 +97,7 @@ pub type ListedRun = (RunId, Result<Summary, record::Error>);
 #[derive(Clone)]
 pub struct Journal {
     pub(super) store: Arc<dyn Store>,
-    /// Held by whoever names blobs from the look whether they are there to the write; alone by whoever removes some.
-    naming: Arc<RwLock<()>>,
+    pub(super) naming: Arc<Naming>,
     /// Runs that a person gave an order while the disk lacked room: they do not wait for it.
     pub(super) ordered: Arc<Mutex<HashSet<RunId>>>,
     pub(super) damages: Arc<Book>,
@@ -155,66 +145,6 @@ impl Journal {
                 done => return done,
             }
         }
-    }
-
-    fn commit_with_contents(&self, write: Write) -> Result<Ticket, Error> {
-        let Write { mut batch, run, contents } = write;
-        if contents.is_empty() {
-            return Ok(self.store.commit(batch)?);
-        }
-        let _naming = self.naming.read().unwrap_or_else(PoisonError::into_inner);
-        for (digest, bytes) in contents {
-            let (blob, reference) = (key::blob(digest), key::reference(digest, run));
-            if self.store.get(blob.bytes())?.is_none() {
-                batch.put(blob.bytes(), record::seal(&blob, &bytes));
-            }
-            if self.store.get(reference.bytes())?.is_none() {
-                batch.put(reference.bytes(), record::seal(&reference, NOTHING));
-                if let Some(run) = run {
-                    let naming = key::naming(run, digest);
-                    batch.put(naming.bytes(), record::seal(&naming, NOTHING));
-                }
-            }
-        }
-        Ok(self.store.commit(batch)?)
-    }
-
-    /// Removes what is kept of a run, at most about `limit` records at a time, first that which shows it; gives the
-    /// write's ticket, and whether nothing is left. Blobs go that nobody else names.
-    ///
-    /// The caller makes sure that nobody begins to carry the run meanwhile. Dies before the end: ask again, until
-    /// nothing is left.
-    pub fn forget(&self, run: RunId, limit: usize) -> Result<(Ticket, bool), Error> {
-        let mut batch = Batch::new();
-        if let Some(summary) = self.get::<Summary>(&key::summary(run))? {
-            batch.delete(key::listing(summary.started_at, run).bytes());
-            batch.delete(key::summary(run).bytes());
-            batch.delete(key::snapshot(run).bytes());
-        }
-        let range = key::events(run, 0);
-        let page = self.store.scan(&range.from, &range.to, limit)?;
-        for key in page.keys() {
-            batch.delete(key);
-        }
-        if page.next.is_some() {
-            return Ok((self.store.commit(batch)?, false));
-        }
-        let _alone = self.naming.write().unwrap_or_else(PoisonError::into_inner);
-        let range = key::namings(run);
-        let named = self.store.scan(&range.from, &range.to, limit)?;
-        for bytes in &named.keys() {
-            let digest = Parts::of(Space::Naming, bytes).and_then(|mut parts| parts.run().and_then(|_| parts.digest()));
-            let digest = digest.ok_or_else(|| bad_key(bytes))?;
-            let all = key::references(digest);
-            let own = key::reference(digest, Some(run));
-            let others = self.store.scan(&all.from, &all.to, 2)?.keys();
-            if others.iter().all(|key| key[..] == *own.bytes()) {
-                batch.delete(key::blob(digest).bytes());
-            }
-            batch.delete(own.bytes());
-            batch.delete(bytes.to_vec());
-        }
-        Ok((self.store.commit(batch)?, named.next.is_none()))
     }
 
     /// Waits until everything up to `ticket` is on the disk; see [`Store::durable`].
@@ -265,42 +195,39 @@ impl Journal {
     /// At most `limit` entries of a run from number `from` on, in order. Fewer than that many, and more than none, does
     /// not mean that the log ends: ask again from behind the last.
     /// A gap is an error: a log that lost an entry must not be folded.
-    pub fn entries(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>, Error> {
+    pub async fn entries(&self, run: RunId, from: u64, limit: usize) -> Result<Vec<(u64, Entry)>, Error> {
+        self.stored_entries(run, from, limit).await?.decode()
+    }
+
+    /// As [`Self::entries`], before they are decoded: for whoever does that on another thread.
+    pub async fn stored_entries(&self, run: RunId, from: u64, limit: usize) -> Result<StoredEntries, Error> {
         let range = key::events(run, from);
-        let page = self.store.scan(&range.from, &range.to, limit)?.whole()?;
-        let mut entries = Vec::with_capacity(page.items.len());
-        for (expected, (key, value)) in (from..).zip(&page.items) {
-            let mut parts = Parts::of(Space::Event, key);
-            let seq = parts.as_mut().and_then(|parts| parts.run().and_then(|_| parts.number()));
-            if seq != Some(expected) {
-                return Err(Error::corrupt(&key::event(run, expected), "an entry is missing"));
-            }
-            entries.push((expected, record::decode(Space::Event, key, value)?));
-        }
-        Ok(entries)
+        let page = self.store.scan(&range.from, &range.to, limit).await?.whole()?;
+        Ok(StoredEntries::of(run, from, page))
     }
 
     /// The events of the decision that is the run's entry `seq`; none where that is no decision.
-    pub fn decision<T: DeserializeOwned>(&self, run: RunId, seq: u64) -> Result<Option<Vec<T>>, Error> {
-        match self.entries(run, seq, 1)?.pop() {
-            Some((_, Entry::Decision { events })) => self.events(&events).map(Some),
+    pub async fn decision<T: DeserializeOwned>(&self, run: RunId, seq: u64) -> Result<Option<Vec<T>>, Error> {
+        match self.entries(run, seq, 1).await?.pop() {
+            Some((_, Entry::Decision { events })) => self.events(&events).await.map(Some),
             _ => Ok(None),
         }
     }
 
     /// The events of a decision.
-    pub fn events<T: DeserializeOwned>(&self, events: &[Content]) -> Result<Vec<T>, Error> {
-        events.iter().map(|content| self.read(content)).collect()
+    pub async fn events<T: DeserializeOwned>(&self, events: &[Content]) -> Result<Vec<T>, Error> {
+        let values = self.values(events.iter().filter_map(Content::digest)).await;
+        events.iter().map(|content| values.read(content)).collect()
     }
 
     /// The run's latest snapshot.
-    pub fn snapshot(&self, run: RunId) -> Result<Option<Snapshot>, Error> {
-        self.get(&key::snapshot(run))
+    pub async fn snapshot(&self, run: RunId) -> Result<Option<Snapshot>, Error> {
+        self.get(&key::snapshot(run)).await
     }
 
     /// At most `limit` runs that have not ended, by id, behind `after`. A mark that is damaged says that its run is not
     /// to be read ([`Open::deadly`]).
-    pub fn open_runs(&self, limit: usize, after: Option<RunId>) -> Result<Vec<(RunId, Open)>, Error> {
+    pub async fn open_runs(&self, limit: usize, after: Option<RunId>) -> Result<Vec<(RunId, Open)>, Error> {
         let mut range = key::all(Space::Open);
         if let Some(after) = after {
             range = range.after(&key::open(after));
@@ -315,43 +242,40 @@ impl Journal {
                 open => Ok((run, open?)),
             }
         })
+        .await
     }
 
-    /// The partitions that have a key in a space whose keys begin with the partition, ascending.
-    fn partitions(&self, space: Space) -> impl Iterator<Item = Result<Partition, Error>> {
-        let mut rest = Some(key::all(space));
-        std::iter::from_fn(move || {
-            let range = rest.take()?;
-            let page = match self.store.scan(&range.from, &range.to, 1) {
-                Ok(page) => page,
-                Err(error) => return Some(Err(error.into())),
-            };
-            let first = page.keys().into_iter().next()?;
-            let partition = Parts::of(space, &first).and_then(|mut parts| parts.partition());
-            rest = partition.map(|partition| key::behind_partition(space, partition));
-            Some(partition.ok_or_else(|| bad_key(&first)))
-        })
+    /// The first partition behind `last`, or of all, that has a key in a space whose keys begin with the partition.
+    async fn partition_behind(&self, space: Space, last: Option<Partition>) -> Result<Option<Partition>, Error> {
+        let range = last.map_or_else(|| key::all(space), |last| key::behind_partition(space, last));
+        let page = self.store.scan(&range.from, &range.to, 1).await?;
+        let Some(first) = page.keys().into_iter().next() else { return Ok(None) };
+        let partition = Parts::of(space, &first).and_then(|mut parts| parts.partition());
+        partition.map(Some).ok_or_else(|| bad_key(&first))
     }
 
     /// The earliest timers behind the one of a time and a run, over all partitions, by time and run; without one, of all. At
     /// most `limit`. A timer's key says everything: its record is not looked at.
-    pub fn timers_behind(
+    pub async fn timers_behind(
         &self,
         last: Option<(Timestamp, RunId)>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, RunId)>, Error> {
         let mut earliest: Vec<(Timestamp, RunId)> = Vec::new();
-        for partition in self.partitions(Space::Timer) {
+        let mut partition = None;
+        while let Some(next) = self.partition_behind(Space::Timer, partition).await? {
+            partition = Some(next);
             // Those that are later than the last that there is room for need not be read.
             let until = if earliest.len() < limit { None } else { earliest.last() };
             let until = until.map_or(Timestamp::from_millis(u64::MAX), |(at, _)| *at);
-            let range = key::timers(partition?, last, until);
-            earliest.extend(self.collect(&range, limit, |key, _| {
+            let range = key::timers(next, last, until);
+            let found = self.collect(&range, limit, |key, _| {
                 let mut parts = Parts::of(Space::Timer, key).ok_or_else(|| bad_key(key))?;
                 let timer = (|| Some((parts.partition()?, parts.number()?, parts.run()?)))();
                 let (_, at, run) = timer.ok_or_else(|| bad_key(key))?;
                 Ok((Timestamp::from_millis(at), run))
-            })?);
+            });
+            earliest.extend(found.await?);
             earliest.sort_unstable();
             earliest.truncate(limit);
         }
@@ -360,15 +284,15 @@ impl Journal {
 
     /// One page of the runs that began at or before `from` (of all without it), newest first. A summary that cannot be
     /// read is an item like any other.
-    pub fn runs(&self, range: Option<Range>, limit: usize) -> Result<Listed<ListedRun>, Error> {
+    pub async fn runs(&self, range: Option<Range>, limit: usize) -> Result<Listed<ListedRun>, Error> {
         let range = range.unwrap_or_else(|| key::all(Space::Listing));
-        let page = self.store.scan(&range.from, &range.to, limit)?;
+        let page = self.store.scan(&range.from, &range.to, limit).await?;
         let mut items = Vec::with_capacity(page.items.len());
         for key in &page.keys() {
             let run = Parts::of(Space::Listing, key)
                 .and_then(|mut parts| parts.number().and_then(|_| parts.run()))
                 .ok_or_else(|| bad_key(key))?;
-            match self.get(&key::summary(run)) {
+            match self.get(&key::summary(run)).await {
                 Ok(Some(summary)) => items.push((run, Ok(summary))),
                 Ok(None) => {}
                 Err(Error::Record(damage)) => items.push((run, Err(damage))),
@@ -380,15 +304,18 @@ impl Journal {
     }
 
     /// At most `limit` keys that may be deleted, with their expiry, at or before `until`; one partition after the other.
-    pub fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Key)>, Error> {
+    pub async fn expired(&self, until: Timestamp, limit: usize) -> Result<Vec<(Timestamp, Key)>, Error> {
         let mut found = Vec::new();
-        for partition in self.partitions(Space::Expiry) {
-            let range = key::expiries(partition?, until);
-            found.extend(self.collect(&range, limit - found.len(), |key, _| {
+        let mut partition = None;
+        while let Some(next) = self.partition_behind(Space::Expiry, partition).await? {
+            partition = Some(next);
+            let range = key::expiries(next, until);
+            let more = self.collect(&range, limit - found.len(), |key, _| {
                 let mut parts = Parts::of(Space::Expiry, key).ok_or_else(|| bad_key(key))?;
                 let at = parts.partition().and_then(|_| parts.number()).ok_or_else(|| bad_key(key))?;
                 Ok((Timestamp::from_millis(at), parts.key().ok_or_else(|| bad_key(key))?))
-            })?);
+            });
+            found.extend(more.await?);
             if found.len() >= limit {
                 break;
             }
@@ -397,13 +324,13 @@ impl Journal {
     }
 
     /// The record of `key`.
-    pub fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Error> {
-        self.decoded(key, self.store.get(key.bytes()))
+    pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>, Error> {
+        self.decoded(key, self.store.get(key.bytes()).await)
     }
 
     /// The record of `key`, and what was seen there, for whoever writes only if nothing has changed.
-    pub fn see<T: DeserializeOwned>(&self, key: &Key) -> (Result<Option<T>, Error>, Seen) {
-        let stored = self.store.get(key.bytes());
+    pub async fn see<T: DeserializeOwned>(&self, key: &Key) -> (Result<Option<T>, Error>, Seen) {
+        let stored = self.store.get(key.bytes()).await;
         let expect = stored.as_ref().ok().map(|value| Expect::of(value.as_deref()));
         (self.decoded(key, stored), Seen { key: key.bytes().into(), expect })
     }
@@ -424,83 +351,11 @@ impl Journal {
     /// They are read page by page as they are asked for: a list may be long, and no caller can take its first page for all
     /// of it. What is written meanwhile behind the place where the list is read may be in it or not.
     pub fn list<T: DeserializeOwned>(&self, space: Space, range: &Range) -> Records<T> {
-        Records {
-            journal: self.clone(),
-            space,
-            page: Vec::new().into_iter(),
-            rest: Some(range.clone()),
-            record: PhantomData,
-        }
-    }
-
-    /// The bytes with this digest.
-    pub fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, Error> {
-        let key = key::blob(digest);
-        let Some(value) = self.store.get(key.bytes())? else { return Ok(None) };
-        let bytes = record::unseal(Space::Blob, key.bytes(), &value)?;
-        if Digest::of(bytes) != digest {
-            return Err(Error::corrupt(&key, "the digest differs"));
-        }
-        Ok(Some(bytes.to_vec()))
-    }
-
-    /// `value` as it goes into a record; see [`Self::content_of`].
-    ///
-    /// # Errors
-    /// [`record::Error::Encode`]: it has no JSON.
-    pub fn content<T: Serialize + ?Sized>(&self, write: &mut Write, value: &T) -> Result<Content, Error> {
-        Ok(self.content_of(write, Self::json(value)?))
-    }
-
-    /// The text of `value`, as it goes into a record.
-    ///
-    /// # Errors
-    /// As of [`Self::content`].
-    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Json, Error> {
-        let refused = |why: serde_json::Error| record::Error::Encode {
-            key: IN_A_RECORD.to_owned(),
-            reason: why.to_string().into(),
-        };
-        Ok(Json::of(value).map_err(refused)?)
-    }
-
-    /// A value as it goes into a record: itself, or when it is large by its digest; then `write` sees to it that its bytes
-    /// are stored.
-    pub fn content_of(&self, write: &mut Write, json: Json) -> Content {
-        let text = json.text();
-        if text.len() <= INLINE_BYTES_MAX {
-            return Content::Value(json);
-        }
-        Content::Stored { digest: write.keep(text.as_bytes()), bytes: text.len() as u64 }
-    }
-
-    /// The value that `content` stands for.
-    ///
-    /// # Errors
-    /// It is not there, or says something else than a `T`.
-    pub fn read<T: DeserializeOwned>(&self, content: &Content) -> Result<T, Error> {
-        match content {
-            Content::Value(json) => json.read().map_err(|why| Error::corrupt(&IN_A_RECORD, why.to_string())),
-            Content::Stored { digest, .. } => serde_json::from_slice(&self.stored(*digest)?)
-                .map_err(|why| Error::corrupt(&key::blob(*digest), why.to_string())),
-        }
-    }
-
-    /// The text of the value that `content` stands for.
-    pub fn text(&self, content: &Content) -> Result<String, Error> {
-        match content {
-            Content::Value(json) => Ok(json.text().to_owned()),
-            Content::Stored { digest, .. } => String::from_utf8(self.stored(*digest)?)
-                .map_err(|why| Error::corrupt(&key::blob(*digest), why.to_string())),
-        }
-    }
-
-    fn stored(&self, digest: Digest) -> Result<Vec<u8>, Error> {
-        self.blob(digest)?.ok_or_else(|| Error::corrupt(&key::blob(digest), "the stored value is missing"))
+        Records::of(self.clone(), space, range.clone())
     }
 
     /// Up to `limit` items over as many scans as that takes.
-    fn collect<T>(
+    async fn collect<T>(
         &self,
         range: &Range,
         limit: usize,
@@ -509,7 +364,7 @@ impl Journal {
         let mut items = Vec::new();
         let mut from: Bytes = range.from.as_slice().into();
         while items.len() < limit {
-            let page = self.store.scan(&from, &range.to, (limit - items.len()).min(SCAN_ITEMS_MAX))?;
+            let page = self.store.scan(&from, &range.to, (limit - items.len()).min(SCAN_ITEMS_MAX)).await?;
             // A damaged value is read as none at all, which no record is.
             let mut found = page.items;
             found.extend(page.damaged.into_iter().map(|(key, _)| (key, Bytes::from([].as_slice()))));
@@ -526,48 +381,6 @@ impl Journal {
     }
 }
 
-/// Records of a list; see [`Journal::list`]. What is damaged is left out, and [`Journal::damages`] names it; after an error
-/// of the store there is no more.
-#[must_use = "nothing is read before it is asked for"]
-pub struct Records<T> {
-    journal: Journal,
-    space: Space,
-    page: std::vec::IntoIter<(Bytes, Bytes)>,
-    rest: Option<Range>,
-    record: PhantomData<fn() -> T>,
-}
-
-impl<T: DeserializeOwned> Iterator for Records<T> {
-    type Item = Result<(Bytes, T), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some((key, value)) = self.page.next() {
-                match record::decode(self.space, &key, &value) {
-                    Ok(record) => return Some(Ok((key, record))),
-                    Err(error) => match self.journal.leave_out(self.space, &key, error.into()) {
-                        Ok(()) => continue,
-                        Err(error) => return Some(Err(error)),
-                    },
-                }
-            }
-            let Range { from, to } = self.rest.take()?;
-            let page = match self.journal.store.scan(&from, &to, LIST_PAGE) {
-                Ok(page) => page,
-                Err(error) => return Some(Err(error.into())),
-            };
-            self.rest = page.next.map(|next| Range { from: next.to_vec(), to });
-            self.page = page.items.into_iter();
-            for (key, reason) in page.damaged {
-                let error = store::Error::Corrupt { key: key::display(&key), reason };
-                if let Err(error) = self.journal.leave_out(self.space, &key, error.into()) {
-                    return Some(Err(error));
-                }
-            }
-        }
-    }
-}
-
-fn bad_key(key: &[u8]) -> Error {
+pub(super) fn bad_key(key: &[u8]) -> Error {
     Error::corrupt(&key::display(key), "not a key of its space")
 }

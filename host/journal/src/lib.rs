@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+mod contents;
 mod damage;
 pub mod entry;
 mod group;
@@ -14,7 +15,9 @@ pub mod journal;
 mod json;
 pub mod key;
 pub mod memory;
+pub mod read;
 pub mod record;
+mod records;
 pub mod sled;
 pub mod store;
 mod summary;
@@ -43,9 +46,12 @@ impl Tries {
     }
 }
 
+pub use contents::Values;
 pub use entry::{Answer, Content, Entry, Resolution};
 pub use journal::{Error, Journal, damaged_is_none, readable};
 pub use json::Json;
+pub use read::Read;
+pub use records::{Records, StoredEntries};
 pub use store::{Store, Ticket};
 pub use summary::{Aftermath, Open, Rest, Snapshot, Summary};
 pub use write::{Seen, Write};

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::group::{Changes, Image, merge};
-use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Stats, Store, Ticket};
+use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Read, Stats, Store, Ticket};
 use super::watermark::Watermark;
 
 /// Batches that may be accepted and not yet durable.
@@ -69,6 +69,12 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As it is, unless it was closed.
+    fn readable(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let state = self.state();
+        if state.end == Some(Error::Closed) { Err(Error::Closed) } else { Ok(state) }
+    }
+
     /// How many batches are accepted and not yet durable.
     pub fn unsynced(&self) -> usize {
         self.state().unsynced.len()
@@ -126,7 +132,7 @@ impl Memory {
 }
 
 impl Store for Memory {
-    fn commit(&self, batch: Batch) -> Result<Ticket, Error> {
+    fn commit(&self, mut batch: Batch) -> Result<Ticket, Error> {
         batch.check()?;
         let mut state = self.state();
         if let Some(why) = &state.end {
@@ -160,25 +166,19 @@ impl Store for Memory {
         Ticket(self.state().tip)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let state = self.state();
-        if state.end == Some(Error::Closed) {
-            return Err(Error::Closed);
-        }
-        Ok(state.live.get(key).cloned())
+    fn get(&self, key: &[u8]) -> Read<Option<Bytes>> {
+        Read::ready(self.readable().map(|state| state.live.get(key).cloned()))
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
-        let state = self.state();
-        if state.end == Some(Error::Closed) {
-            return Err(Error::Closed);
-        }
-        if !to.is_empty() && from >= to {
-            return Ok(Page::default());
-        }
-        let upper = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
-        let range = state.live.range::<[u8], _>((Bound::Included(from), upper));
-        merge(range.map(|(key, value)| Ok((Arc::clone(key), Ok(Arc::clone(value))))), Changes::new(), limit)
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Read<Page> {
+        Read::ready(self.readable().and_then(|state| {
+            if !to.is_empty() && from >= to {
+                return Ok(Page::default());
+            }
+            let upper = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
+            let range = state.live.range::<[u8], _>((Bound::Included(from), upper));
+            merge(range.map(|(key, value)| Ok((Arc::clone(key), Ok(Arc::clone(value))))), Changes::new(), limit)
+        }))
     }
 
     fn stats(&self) -> Stats {

@@ -35,7 +35,7 @@ mod options;
 use super::ROOM_LOOK;
 use super::group::{Changes, Image, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
 use super::key;
-use super::store::{Batch, Bytes, Durable, Error, Page, Stats, Store, Ticket};
+use super::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket};
 
 pub use options::{Asked, OpenError, Options};
 
@@ -158,13 +158,13 @@ impl Sled {
 
 impl Store for Sled {
     fn commit(&self, batch: Batch) -> Result<Ticket, Error> {
-        if batch.guards.is_empty() {
+        if batch.rests_on().next().is_none() {
             return self.queue.commit(batch, &Image::new());
         }
         self.read(&[], |tree| {
             let _gate = self.queue.hold();
             let mut stored = Image::new();
-            for (key, _) in &batch.guards {
+            for key in batch.rests_on() {
                 if let Some(value) = value_of(tree, key)? {
                     stored.insert(Arc::clone(key), value);
                 }
@@ -181,18 +181,18 @@ impl Store for Sled {
         self.queue.tip()
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.read(key, |tree| {
+    fn get(&self, key: &[u8]) -> Read<Option<Bytes>> {
+        Read::ready(self.read(key, |tree| {
             if let Some(value) = self.queue.pending(key) {
                 return Ok(value);
             }
             let _gate = self.queue.hold();
             value_of(tree, key)
-        })
+        }))
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
-        self.read(from, |tree| {
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Read<Page> {
+        Read::ready(self.read(from, |tree| {
             if !to.is_empty() && from >= to {
                 return Ok(Page::default());
             }
@@ -209,7 +209,7 @@ impl Store for Sled {
                 }
             });
             merge(stored, pending, limit)
-        })
+        }))
     }
 
     fn stats(&self) -> Stats {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bellhop_core::digest::Digest;
 
+pub use super::read::Read;
 pub use super::watermark::Durable;
 
 /// Shared, unchanging bytes.
@@ -104,6 +105,8 @@ impl Expect {
 pub struct Batch {
     pub(super) changes: Vec<(Bytes, Option<Bytes>)>,
     pub(super) guards: Vec<(Bytes, Expect)>,
+    /// Put behind the changes, each unless its key has a value.
+    keeps: Vec<(Bytes, Bytes)>,
     bytes: usize,
 }
 
@@ -128,6 +131,12 @@ impl Batch {
         self.changes.push((key, None));
     }
 
+    /// Sets `key` to `value` unless it has a value before the batch, whichever: for what is the same whoever writes it. What
+    /// is there is not written again.
+    pub fn keep(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.keeps.push((key.into(), value.into()));
+    }
+
     /// Lets the batch happen only if this holds of `key` before it. Guards look at the keys as they are before the batch's
     /// own changes.
     pub fn guard(&mut self, key: impl Into<Bytes>, expect: Expect) {
@@ -136,23 +145,37 @@ impl Batch {
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.changes.is_empty() && self.keeps.is_empty()
     }
 
-    /// Whether each of its guards holds, where `value_of` gives what is stored under a key.
+    /// The keys of which a store has to know what is under them before it accepts the batch.
+    pub(super) fn rests_on(&self) -> impl Iterator<Item = &Bytes> {
+        self.guards.iter().map(|(key, _)| key).chain(self.keeps.iter().map(|(key, _)| key))
+    }
+
+    /// Whether each of its guards holds, where `value_of` gives what is stored under a key. After Ok the batch is changes
+    /// alone: what it keeps is among them unless it is there.
     ///
     /// # Errors
-    /// [`Error::Refused`], with the key; and whatever reading it says.
-    pub(super) fn judge(&self, mut value_of: impl FnMut(&[u8]) -> Result<Option<Bytes>, Error>) -> Result<(), Error> {
+    /// [`Error::Refused`], with the key; [`Error::TooLarge`]; and whatever reading it says.
+    pub(super) fn judge(
+        &mut self,
+        mut value_of: impl FnMut(&[u8]) -> Result<Option<Bytes>, Error>,
+    ) -> Result<(), Error> {
         for (key, expect) in &self.guards {
             if Expect::of(value_of(key)?.as_deref()) != *expect {
                 return Err(Error::Refused { key: super::key::display(key) });
             }
         }
-        Ok(())
+        for (key, value) in std::mem::take(&mut self.keeps) {
+            if value_of(&key)?.is_none() {
+                self.put(key, value);
+            }
+        }
+        self.check_bytes()
     }
 
-    /// Bytes of its keys and values.
+    /// Bytes of its keys and values; of what it keeps, once that is known to be missing.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -160,7 +183,8 @@ impl Batch {
     /// Whether any store may take it.
     pub(super) fn check(&self) -> Result<(), Error> {
         let too_large = |what, bytes, bytes_max| Err(Error::TooLarge { what, bytes, bytes_max });
-        for (key, value) in &self.changes {
+        let changes = self.changes.iter().map(|(key, value)| (key, value.as_ref()));
+        for (key, value) in changes.chain(self.keeps.iter().map(|(key, value)| (key, Some(value)))) {
             if key.len() > KEY_BYTES_MAX {
                 return too_large("a key", key.len(), KEY_BYTES_MAX);
             }
@@ -171,8 +195,13 @@ impl Batch {
                 _ => {}
             }
         }
-        if self.bytes > BATCH_BYTES_MAX {
-            return too_large("a batch", self.bytes, BATCH_BYTES_MAX);
+        self.check_bytes()
+    }
+
+    fn check_bytes(&self) -> Result<(), Error> {
+        let bytes_max = BATCH_BYTES_MAX;
+        if self.bytes > bytes_max {
+            return Err(Error::TooLarge { what: "a batch", bytes: self.bytes, bytes_max });
         }
         Ok(())
     }
@@ -184,6 +213,7 @@ impl fmt::Debug for Batch {
         f.debug_struct("Batch")
             .field("changes", &self.changes.len())
             .field("guards", &self.guards.len())
+            .field("keeps", &self.keeps.len())
             .field("bytes", &self.bytes)
             .finish()
     }
@@ -271,8 +301,8 @@ pub struct Lack {
 /// whoever lets it leave the process waits for `durable(tip())` after reading.
 pub trait Store: Send + Sync + 'static {
     /// Accepts `batch` as the next in order and returns at once. It writes nothing to the disk, and reads there only what
-    /// the guards of the batch name, which are judged in the same step: between the judgement and the acceptance nothing
-    /// else is accepted.
+    /// the guards of the batch and what it keeps name, which are judged in the same step: between the judgement and the
+    /// acceptance nothing else is accepted.
     ///
     /// Dies before it returns: the batch is there whole or not at all. Dies after: the same, until the ticket is
     /// [`durable`](Store::durable), which waits for a disk that is at its end. After an error nothing of the batch is or
@@ -290,14 +320,20 @@ pub trait Store: Send + Sync + 'static {
     /// The ticket of the last batch that `commit` accepted. Changes nothing.
     fn tip(&self) -> Ticket;
 
-    /// The value of `key`, as of the last accepted batch. Changes nothing; may block for a read of the disk.
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error>;
+    /// The value of `key`, as of the last batch that was accepted when it was called, or one that was accepted since.
+    /// Changes nothing.
+    ///
+    /// It never holds a thread for what comes from another machine: the future is ready when that has come. An embedded
+    /// store answers at once, and may block shortly for a read of the disk. Nobody holds a lock while it is awaited, so
+    /// between what it says and what is done about it anything may be accepted: whoever needs the value to be there still
+    /// puts a guard into the batch.
+    fn get(&self, key: &[u8]) -> Read<Option<Bytes>>;
 
     /// The first `limit` items with `from <= key < to` (an empty `to` means to the end), ascending, as of one point
     /// between two batches. Bounded also by [`SCAN_ITEMS_MAX`] and [`SCAN_BYTES_MAX`]; go on from [`Page::next`].
     /// A value that is not what was written is not among the items but in [`Page::damaged`].
-    /// Changes nothing; may block for reads of the disk.
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error>;
+    /// Changes nothing; waits and blocks as [`get`](Store::get) does, and sees what that sees.
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Read<Page>;
 
     /// Counters. Changes nothing.
     fn stats(&self) -> Stats;

@@ -30,6 +30,8 @@ pub struct Write {
     pub(super) run: Option<RunId>,
     /// Large values that it names. Their bytes are written unless they are there already.
     pub(super) contents: BTreeMap<Digest, Vec<u8>>,
+    /// What it stores for good.
+    pub(super) named: Vec<Digest>,
 }
 
 impl Write {
@@ -72,6 +74,7 @@ impl Write {
         let digest = Digest::of(bytes);
         self.put_raw(&key::blob(digest), bytes);
         self.put_raw(&key::reference(digest, None), NOTHING);
+        self.named.push(digest);
         digest
     }
 

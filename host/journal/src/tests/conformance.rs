@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Random, commit, image, noise, open, put, wait};
+use super::{Random, commit, image, noise, now, open, put, wait};
 use crate::memory::Memory;
 use crate::sled::Sled;
 use crate::store::{
@@ -92,20 +92,20 @@ mod case {
 
     pub(super) fn a_value_is_there_until_it_is_overwritten_or_deleted(bed: &mut dyn Bed) {
         let store = bed.store();
-        assert_eq!(store.get(b"k").unwrap(), None);
+        assert_eq!(now(store.get(b"k")).unwrap(), None);
         put(&*store, b"k", b"one");
-        assert_eq!(store.get(b"k").unwrap().as_deref(), Some(&b"one"[..]));
+        assert_eq!(now(store.get(b"k")).unwrap().as_deref(), Some(&b"one"[..]));
         put(&*store, b"k", b"two");
         bed.reopen();
         let store = bed.store();
-        assert_eq!(store.get(b"k").unwrap().as_deref(), Some(&b"two"[..]));
+        assert_eq!(now(store.get(b"k")).unwrap().as_deref(), Some(&b"two"[..]));
         let mut batch = Batch::new();
         batch.delete(b"k".as_slice());
         batch.delete(b"never there".as_slice());
         commit(&*store, batch);
-        assert_eq!(store.get(b"k").unwrap(), None);
+        assert_eq!(now(store.get(b"k")).unwrap(), None);
         bed.reopen();
-        assert_eq!(bed.store().get(b"k").unwrap(), None);
+        assert_eq!(now(bed.store().get(b"k")).unwrap(), None);
     }
 
     pub(super) fn a_later_change_of_a_batch_overrides_an_earlier_one(bed: &mut dyn Bed) {
@@ -131,8 +131,8 @@ mod case {
                 batch.delete((number - 1).to_be_bytes().as_slice());
             }
             last = Some(store.commit(batch).unwrap());
-            assert_eq!(store.get(b"last").unwrap().as_deref(), Some(&number.to_be_bytes()[..]));
-            let page = store.scan(&[], &[], 10).unwrap();
+            assert_eq!(now(store.get(b"last")).unwrap().as_deref(), Some(&number.to_be_bytes()[..]));
+            let page = now(store.scan(&[], &[], 10)).unwrap();
             let keys: Vec<_> = page.items.iter().map(|(key, _)| key.to_vec()).collect();
             assert_eq!(keys, [number.to_be_bytes().to_vec(), b"last".to_vec()]);
         }
@@ -169,7 +169,7 @@ mod case {
             put(&*store, key, key);
         }
         let found = |from: &[u8], to: &[u8], limit| -> Vec<Vec<u8>> {
-            store.scan(from, to, limit).unwrap().items.iter().map(|(key, _)| key.to_vec()).collect()
+            now(store.scan(from, to, limit)).unwrap().items.iter().map(|(key, _)| key.to_vec()).collect()
         };
         assert_eq!(found(b"", b"", 100), keys);
         assert_eq!(found(b"", b"\xFF\xFF", 100), keys[..8]);
@@ -179,7 +179,7 @@ mod case {
         assert!(found(b"b", b"a", 100).is_empty());
         assert!(found(b"a", b"a", 100).is_empty());
         assert!(found(b"c", b"d", 100).is_empty());
-        let nothing = store.scan(b"", b"", 0).unwrap();
+        let nothing = now(store.scan(b"", b"", 0)).unwrap();
         assert!(nothing.items.is_empty() && nothing.next.as_deref() == Some(&b""[..]));
     }
 
@@ -203,7 +203,7 @@ mod case {
             // One by one takes too long for all of them.
             let enough = if limit == 1 { 50 } else { usize::MAX };
             while found.len() < enough {
-                let page = store.scan(&from, &[], limit).unwrap();
+                let page = now(store.scan(&from, &[], limit)).unwrap();
                 assert!(page.items.len() <= limit.min(SCAN_ITEMS_MAX));
                 found.extend(page.items.iter().map(|(key, _)| u32::from_be_bytes((&**key).try_into().unwrap())));
                 match page.next {
@@ -220,7 +220,7 @@ mod case {
         for number in 0_u8..5 {
             put(&*store, &[number], &vec![number; SCAN_BYTES_MAX / 4]);
         }
-        let page = store.scan(&[], &[], 100).unwrap();
+        let page = now(store.scan(&[], &[], 100)).unwrap();
         assert_eq!(page.items.len(), 4);
         assert_eq!(page.next.as_deref(), Some(&[4][..]));
     }
@@ -237,7 +237,7 @@ mod case {
             commit(&*bed.store(), batch);
             for _ in 0..2 {
                 for (number, size) in sizes.iter().enumerate() {
-                    let value = bed.store().get(&[number as u8]).unwrap().unwrap();
+                    let value = now(bed.store().get(&[number as u8])).unwrap().unwrap();
                     assert!(*value == noise((round * 100 + number) as u64, *size), "round {round}, {size} bytes");
                 }
                 bed.reopen();
@@ -269,7 +269,7 @@ mod case {
         bed.reopen();
         assert!(image(&*bed.store()).unwrap() == expected);
         for (key, value) in &expected {
-            assert_eq!(bed.store().get(key).unwrap().as_deref(), Some(value.as_slice()));
+            assert_eq!(now(bed.store().get(key)).unwrap().as_deref(), Some(value.as_slice()));
         }
     }
 
@@ -308,11 +308,11 @@ mod case {
         store.close().unwrap();
         wait(store.durable(ticket)).unwrap();
         assert_eq!(store.commit(batch).unwrap_err(), Error::Closed);
-        assert_eq!(store.get(b"k").unwrap_err(), Error::Closed);
-        assert_eq!(store.scan(b"", b"", 1).unwrap_err(), Error::Closed);
+        assert_eq!(now(store.get(b"k")).unwrap_err(), Error::Closed);
+        assert_eq!(now(store.scan(b"", b"", 1)).unwrap_err(), Error::Closed);
         drop(store);
         bed.reopen();
-        assert_eq!(bed.store().get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
+        assert_eq!(now(bed.store().get(b"k")).unwrap().as_deref(), Some(&b"v"[..]));
     }
 
     pub(super) fn a_reader_sees_no_half_of_a_batch(bed: &mut dyn Bed) {
@@ -330,7 +330,7 @@ mod case {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !done.load(Ordering::Relaxed) {
-                        let page = store.scan(&[], &[], 100).unwrap();
+                        let page = now(store.scan(&[], &[], 100)).unwrap();
                         assert_eq!(page.items.len(), 50);
                         let first = &page.items[0].1;
                         assert!(page.items.iter().all(|(_, value)| value == first));
@@ -430,7 +430,7 @@ mod case {
         batch.guard(b"kept".as_slice(), of(b"five"));
         batch.guard(b"queued".as_slice(), of(b"six"));
         assert!(matches!(store.commit(batch), Err(Error::Refused { .. })));
-        assert_eq!(store.get(b"new").unwrap(), None);
+        assert_eq!(now(store.get(b"new")).unwrap(), None);
         let mut batch = Batch::new();
         batch.guard(b"new".as_slice(), of(b"1"));
         assert!(matches!(store.commit(batch), Err(Error::Refused { .. })));
@@ -442,7 +442,7 @@ mod case {
         let raise = || {
             for _ in 0..EACH {
                 loop {
-                    let seen = store.get(b"counter").unwrap();
+                    let seen = now(store.get(b"counter")).unwrap();
                     let number = seen.as_deref().map_or(0, |seen| u64::from_be_bytes(seen.try_into().unwrap()));
                     let mut batch = Batch::new();
                     batch.guard(b"counter".as_slice(), Expect::of(seen.as_deref()));
@@ -462,7 +462,7 @@ mod case {
                 scope.spawn(raise);
             }
         });
-        assert_eq!(store.get(b"counter").unwrap().as_deref(), Some(&(4 * EACH).to_be_bytes()[..]));
+        assert_eq!(now(store.get(b"counter")).unwrap().as_deref(), Some(&(4 * EACH).to_be_bytes()[..]));
     }
 
     pub(super) fn many_wait_and_some_give_up(bed: &mut dyn Bed) {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Random, again, again_args, noise, open, program, wait};
+use super::{Random, again, again_args, noise, now, open, program, wait};
 use crate::sled::{OpenError, Options, Sled};
 use crate::store::{Batch, Store};
 
@@ -48,7 +48,7 @@ fn batch(writer: u64, number: u64) -> Batch {
 }
 
 fn last(store: &dyn Store, writer: u64) -> u64 {
-    store.get(&last_key(writer)).unwrap().map_or(0, |bytes| number(&bytes))
+    now(store.get(&last_key(writer))).unwrap().map_or(0, |bytes| number(&bytes))
 }
 
 /// Run as a process of its own: writes until it is killed, or as many commits as it is told, and says what is durable.
@@ -89,14 +89,14 @@ fn check(store: &dyn Store, acknowledged: &BTreeMap<u64, u64>) {
         let acknowledged = acknowledged.get(&writer).copied().unwrap_or(0);
         assert!(last >= acknowledged, "writer {writer}: {acknowledged} was acknowledged, {last} is left");
         let kept: Vec<u64> = (last.saturating_sub(KEPT) + 1..=last).collect();
-        let page = store.scan(&key(writer, 0), &key(writer, u64::MAX), 1_000).unwrap();
+        let page = now(store.scan(&key(writer, 0), &key(writer, u64::MAX), 1_000)).unwrap();
         let found: Vec<u64> = page.items.iter().map(|(key, _)| number(&key[9..])).collect();
         assert_eq!(found, kept, "writer {writer}");
         for (kept, (_, found)) in kept.iter().zip(&page.items) {
             assert!(**found == value(writer, *kept), "writer {writer}, batch {kept}");
         }
         if last > 0 {
-            let copy = store.get(&[b"copy".as_slice(), &writer.to_be_bytes()].concat()).unwrap().unwrap();
+            let copy = now(store.get(&[b"copy".as_slice(), &writer.to_be_bytes()].concat())).unwrap().unwrap();
             assert!(*copy == value(writer, last), "writer {writer}: a torn batch");
         }
     }

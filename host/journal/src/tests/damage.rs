@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::{Random, image, noise, open, put, wait};
+use super::{Random, image, noise, now, open, put, wait};
 use crate::sled::{Asked, FORMAT, OpenError, Options, Sled};
 use crate::store::{Batch, Error, Store};
 
@@ -95,7 +95,7 @@ fn judge(dir: &Path, truth: &BTreeMap<Vec<u8>, Vec<u8>>, tally: &mut Tally) -> b
     };
     let (mut found, mut silent) = (false, false);
     for (key, value) in truth {
-        match store.get(key) {
+        match now(store.get(key)) {
             Ok(Some(read)) => silent |= *read != value[..],
             Ok(None) => silent = true,
             Err(Error::Corrupt { .. }) => found = true,
@@ -196,7 +196,7 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
     put(&open(&store), b"k", b"v");
     // sled takes it for a snapshot, of which only a part was written.
     fs::write(store.join("snap.FFFFFFFFFFFFFFFF.generating"), "half").unwrap();
-    assert_eq!(open(&store).get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
+    assert_eq!(now(open(&store).get(b"k")).unwrap().as_deref(), Some(&b"v"[..]));
 
     let half = dir.path().join("half");
     fs::create_dir(&half).unwrap();
@@ -206,7 +206,7 @@ fn what_a_process_left_that_died_while_opening_is_no_damage() {
         fs::write(half.join(file), content).unwrap();
         put(&open(&half), b"k", b"v");
         assert!(!half.join("creating").exists());
-        assert_eq!(open(&half).get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
+        assert_eq!(now(open(&half).get(b"k")).unwrap().as_deref(), Some(&b"v"[..]));
         fs::remove_dir_all(&half).unwrap();
         fs::create_dir(&half).unwrap();
         fs::write(half.join("creating"), "").unwrap();
@@ -329,7 +329,7 @@ fn a_full_disk_stops_the_store_and_loses_nothing_acknowledged() {
     assert!(matches!(why, Error::Fatal { .. }), "{why}");
     assert!(why.to_string().contains("store/db"), "it says of which file: {why}");
     assert!(acknowledged > 100);
-    assert_eq!(store.get(&0_u32.to_be_bytes()).unwrap().as_deref(), Some(noise(0, 3_000).as_slice()));
+    assert_eq!(now(store.get(&0_u32.to_be_bytes())).unwrap().as_deref(), Some(noise(0, 3_000).as_slice()));
     assert!(store.close().is_err());
     assert_eq!(*told.lock().unwrap(), Some(why.clone()));
     drop(store);
@@ -339,7 +339,7 @@ fn a_full_disk_stops_the_store_and_loses_nothing_acknowledged() {
     assert!(larger.success());
     let store = open(&dir);
     for number in 0..acknowledged {
-        let value = store.get(&number.to_be_bytes()).unwrap();
+        let value = now(store.get(&number.to_be_bytes())).unwrap();
         assert_eq!(value.as_deref(), Some(noise(number.into(), 3_000).as_slice()), "{number}");
     }
     put(&store, b"more", b"v");
@@ -376,12 +376,12 @@ fn a_damaged_value_is_left_out_of_a_scan_and_named() {
     }
     let options = Options { verify_bytes_max: 0, ..Options::new(dir.path()) };
     let store = Sled::open(&options, Box::new(|_| {})).unwrap();
-    let page = store.scan(b"", b"", 10).unwrap();
+    let page = now(store.scan(b"", b"", 10)).unwrap();
     let keys: Vec<&[u8]> = page.items.iter().map(|(key, _)| &**key).collect();
     assert_eq!(keys, [b"a", b"c"]);
     assert_eq!(page.damaged.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), [b"b"]);
     assert!(matches!(page.whole(), Err(Error::Corrupt { .. })));
-    assert!(matches!(store.get(b"b"), Err(Error::Corrupt { .. })));
+    assert!(matches!(now(store.get(b"b")), Err(Error::Corrupt { .. })));
     put(&store, b"b", b"anew");
-    assert_eq!(store.scan(b"", b"", 10).unwrap().whole().unwrap().items.len(), 3);
+    assert_eq!(now(store.scan(b"", b"", 10)).unwrap().whole().unwrap().items.len(), 3);
 }

@@ -10,7 +10,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::time::Timestamp;
 use futures_util::FutureExt as _;
 
-use super::{image, noise, put, wait};
+use super::{image, noise, now, put, wait};
 use crate::sled::{Asked, OpenError, Options, Sled};
 use crate::store::{Batch, Error, Room, Store};
 use crate::{Entry, Journal, Json, Write};
@@ -46,7 +46,7 @@ fn a_full_disk_lets_nothing_begin_and_remembers_whom_a_person_gave_an_order() {
     let refused = journal.append(new, &mut 0, &[accepted], Write::new()).unwrap_err();
     assert!(matches!(&refused, crate::Error::Store(Error::NoRoom { .. })), "{refused:?}");
     assert_eq!(journal.room().unwrap_err(), refused);
-    assert_eq!(journal.entries(new, 0, 1).unwrap(), []);
+    assert_eq!(now(journal.entries(new, 0, 1)).unwrap(), []);
     // What is open goes on.
     journal.append(other, &mut other_seq, &[note(None)], Write::new()).unwrap();
     journal.append(old, &mut old_seq, &[note(Some("an operator"))], Write::new()).unwrap();
@@ -69,7 +69,7 @@ fn a_store_that_is_opened_on_a_full_disk_goes_on_when_there_is_room() {
     batch.put(b"a".as_slice(), b"1".as_slice());
     let ticket = store.commit(batch).unwrap();
     assert!(store.durable(ticket).now_or_never().is_none());
-    assert_eq!(store.get(b"a").unwrap().as_deref(), Some(b"1".as_slice()));
+    assert_eq!(now(store.get(b"a")).unwrap().as_deref(), Some(b"1".as_slice()));
     free.store(1 << 30, Ordering::SeqCst);
     wait(store.durable(ticket)).unwrap();
     store.close().unwrap();
@@ -130,7 +130,7 @@ fn attack_a_disk_that_really_fills_is_met_before_the_store_meets_it() {
     };
     assert!(store.stats().lack.is_some());
     assert!(written > 20, "{written} of 100 kB fit into 24 MiB");
-    assert!(store.get(&(written - 1).to_be_bytes()).unwrap().is_some());
+    assert!(now(store.get(&(written - 1).to_be_bytes())).unwrap().is_some());
     // Room is made, and nothing is started anew.
     let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(dir.path()).status().unwrap();
     assert!(grown.success());

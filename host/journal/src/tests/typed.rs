@@ -30,21 +30,21 @@ fn memory() -> (Arc<Memory>, Journal) {
     (Arc::clone(&store), Journal::checked(store))
 }
 
-#[test]
-fn a_run_is_begun_once() {
+#[tokio::test]
+async fn a_run_is_begun_once() {
     let (_, journal) = memory();
     journal.append(run(1), &mut 0, &[note("first")], Write::new()).unwrap();
     let mut seq = 0;
     let refused = journal.append(run(1), &mut seq, &[note("another first")], Write::new()).unwrap_err();
     assert!(refused.is_refused() && seq == 0, "{refused}");
-    assert_eq!(journal.entries(run(1), 0, 10).unwrap(), [(0, note("first"))]);
+    assert_eq!(journal.entries(run(1), 0, 10).await.unwrap(), [(0, note("first"))]);
 }
 
-#[test]
-fn what_is_damaged_is_seen_as_what_may_be_written_anew() {
+#[tokio::test]
+async fn what_is_damaged_is_seen_as_what_may_be_written_anew() {
     let (store, journal) = memory();
     let key = key::table_current("t");
-    let (read, seen) = journal.see::<Value>(&key);
+    let (read, seen) = journal.see::<Value>(&key).await;
     assert_eq!(read, Ok(None));
     let mut batch = crate::store::Batch::new();
     batch.put(key.bytes(), b"no record".as_slice());
@@ -53,7 +53,7 @@ fn what_is_damaged_is_seen_as_what_may_be_written_anew() {
     write.rests_on(seen);
     write.put(&key, &json!(1)).unwrap();
     assert!(journal.commit(write.clone()).unwrap_err().is_refused(), "something is there by now");
-    let (read, seen) = journal.see::<Value>(&key);
+    let (read, seen) = journal.see::<Value>(&key).await;
     assert!(read.unwrap_err().is_damage());
     let mut write = Write::new();
     write.rests_on(seen);
@@ -63,12 +63,12 @@ fn what_is_damaged_is_seen_as_what_may_be_written_anew() {
     assert!(journal.commit(refused).unwrap_err().is_refused());
     assert_eq!(journal.damages().len(), 1, "what was refused has mended nothing");
     journal.commit(write).unwrap();
-    assert_eq!(journal.see::<Value>(&key).0, Ok(Some(json!(2))));
+    assert_eq!(journal.see::<Value>(&key).await.0, Ok(Some(json!(2))));
     assert_eq!(journal.damages().len(), 0);
 }
 
-#[test]
-fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
+#[tokio::test]
+async fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     let (_, journal) = memory();
     let mut seq = 0;
     for round in 0..10 {
@@ -79,27 +79,27 @@ fn entries_are_numbered_without_a_gap_and_come_with_the_other_records() {
     }
     journal.append(run(2), &mut 0, &[note("other")], Write::new()).unwrap();
     assert_eq!(seq, 20);
-    let entries = journal.entries(run(1), 17, 100).unwrap();
+    let entries = journal.entries(run(1), 17, 100).await.unwrap();
     assert_eq!(entries, [(17, note("and")), (18, note(9)), (19, note("and"))]);
-    assert_eq!(journal.entries(run(1), 0, 3).unwrap().len(), 3);
-    assert_eq!(journal.entries(run(1), 20, 3).unwrap(), []);
+    assert_eq!(journal.entries(run(1), 0, 3).await.unwrap().len(), 3);
+    assert_eq!(journal.entries(run(1), 20, 3).await.unwrap(), []);
     let last = Open { rest: Rest::Waits, group: Some("a group".to_owned()), ..Open::default() };
-    assert_eq!(journal.open_runs(10, None).unwrap(), [(run(1), last)]);
-    assert_eq!(journal.open_runs(10, Some(run(1))).unwrap(), []);
+    assert_eq!(journal.open_runs(10, None).await.unwrap(), [(run(1), last)]);
+    assert_eq!(journal.open_runs(10, Some(run(1))).await.unwrap(), []);
 }
 
-#[test]
-fn a_log_with_a_hole_is_not_read() {
+#[tokio::test]
+async fn a_log_with_a_hole_is_not_read() {
     let (_, journal) = memory();
     journal.append(run(1), &mut 0, &[note(0), note(1), note(2)], Write::new()).unwrap();
     let mut write = Write::new();
     write.delete(&key::event(run(1), 1));
     journal.commit(write).unwrap();
-    let Err(Error::Record(record::Error::Corrupt { key, .. })) = journal.entries(run(1), 0, 10) else {
+    let Err(Error::Record(record::Error::Corrupt { key, .. })) = journal.entries(run(1), 0, 10).await else {
         panic!("a hole was read over");
     };
     assert_eq!(key, key::event(run(1), 1).to_string());
-    assert_eq!(journal.entries(run(1), 2, 10).unwrap().len(), 1);
+    assert_eq!(journal.entries(run(1), 2, 10).await.unwrap().len(), 1);
 }
 
 #[test]
@@ -112,8 +112,8 @@ fn a_refused_append_leaves_the_counter_where_it_was() {
     assert_eq!(seq, 5);
 }
 
-#[test]
-fn a_large_value_is_stored_once() {
+#[tokio::test]
+async fn a_large_value_is_stored_once() {
     let (store, journal) = memory();
     let large = json!({"text": "x".repeat(INLINE_BYTES_MAX)});
     let mut write = Write::new();
@@ -142,24 +142,24 @@ fn a_large_value_is_stored_once() {
         journal.append(run(number), &mut seq, &[entry(&again)], write).unwrap();
     }
     assert!(store.stats().bytes - before < 10_000);
-    assert_eq!(journal.read::<Value>(&first).unwrap(), large);
-    assert_eq!(journal.read::<Value>(&small).unwrap(), json!({"text": "x"}));
+    assert_eq!(journal.read::<Value>(&first).await.unwrap(), large);
+    assert_eq!(journal.read::<Value>(&small).await.unwrap(), json!({"text": "x"}));
 }
 
-#[test]
-fn a_blob_that_is_not_what_its_digest_says_is_not_given_out() {
+#[tokio::test]
+async fn a_blob_that_is_not_what_its_digest_says_is_not_given_out() {
     let (_, journal) = memory();
     let mut write = Write::new();
     let digest = write.blob(b"component");
     write.put_raw(&key::blob(bellhop_core::digest::Digest::of(b"other")), b"component");
     journal.commit(write).unwrap();
-    assert_eq!(journal.blob(digest).unwrap().as_deref(), Some(&b"component"[..]));
-    assert!(journal.blob(bellhop_core::digest::Digest::of(b"other")).is_err());
-    assert_eq!(journal.blob(bellhop_core::digest::Digest::of(b"absent")).unwrap(), None);
+    assert_eq!(journal.blob(digest).await.unwrap().as_deref(), Some(&b"component"[..]));
+    assert!(journal.blob(bellhop_core::digest::Digest::of(b"other")).await.is_err());
+    assert_eq!(journal.blob(bellhop_core::digest::Digest::of(b"absent")).await.unwrap(), None);
 }
 
-#[test]
-fn timers_come_due_by_time_whichever_partition_they_are_of() {
+#[tokio::test]
+async fn timers_come_due_by_time_whichever_partition_they_are_of() {
     let (_, journal) = memory();
     let at = Timestamp::from_millis;
     // Of three partitions, of which neither the first nor the last has the earliest.
@@ -173,15 +173,15 @@ fn timers_come_due_by_time_whichever_partition_they_are_of() {
     }
     journal.commit(write).unwrap();
     let all = [(at(100), run(1)), (at(100), run(2)), (at(100), run(2)), (at(200), run(1)), (at(300), run(1))];
-    assert_eq!(journal.timers_behind(None, 10).unwrap(), all);
-    assert_eq!(journal.timers_behind(None, 2).unwrap(), all[..2]);
-    assert_eq!(journal.timers_behind(Some((at(100), run(1))), 10).unwrap(), all[1..]);
-    assert_eq!(journal.timers_behind(Some((at(100), run(2))), 1).unwrap(), all[3..4]);
-    assert_eq!(journal.timers_behind(Some((at(300), run(1))), 10).unwrap(), []);
+    assert_eq!(journal.timers_behind(None, 10).await.unwrap(), all);
+    assert_eq!(journal.timers_behind(None, 2).await.unwrap(), all[..2]);
+    assert_eq!(journal.timers_behind(Some((at(100), run(1))), 10).await.unwrap(), all[1..]);
+    assert_eq!(journal.timers_behind(Some((at(100), run(2))), 1).await.unwrap(), all[3..4]);
+    assert_eq!(journal.timers_behind(Some((at(300), run(1))), 10).await.unwrap(), []);
 }
 
-#[test]
-fn runs_are_listed_newest_first_by_pages() {
+#[tokio::test]
+async fn runs_are_listed_newest_first_by_pages() {
     let (_, journal) = memory();
     for number in 0..25 {
         let status = if number % 2 == 0 { Status::Completed } else { Status::Waiting };
@@ -200,7 +200,7 @@ fn runs_are_listed_newest_first_by_pages() {
     let mut found = Vec::new();
     let mut range = None;
     loop {
-        let page = journal.runs(range, 10).unwrap();
+        let page = journal.runs(range, 10).await.unwrap();
         found.extend(page.items.into_iter().map(|(run, summary)| (run, summary.unwrap().labels["ticket"].clone())));
         range = page.next;
         if range.is_none() {
@@ -211,8 +211,8 @@ fn runs_are_listed_newest_first_by_pages() {
     assert_eq!(found, expected);
 }
 
-#[test]
-fn what_expired_is_named_by_its_key() {
+#[tokio::test]
+async fn what_expired_is_named_by_its_key() {
     let (_, journal) = memory();
     let at = Timestamp::from_millis;
     let subject = key::idempotency("people", "onboarding", "hire-4711");
@@ -220,14 +220,14 @@ fn what_expired_is_named_by_its_key() {
     write.put(&subject, &json!({"run": run(1)})).unwrap();
     write.put(&key::expiry(at(500), &subject), &()).unwrap();
     journal.commit(write).unwrap();
-    assert_eq!(journal.expired(at(499), 10).unwrap(), []);
-    let expired = journal.expired(at(500), 10).unwrap();
+    assert_eq!(journal.expired(at(499), 10).await.unwrap(), []);
+    let expired = journal.expired(at(500), 10).await.unwrap();
     assert_eq!(expired, [(at(500), subject.clone())]);
-    assert_eq!(journal.get::<Value>(&expired[0].1).unwrap(), Some(json!({"run": run(1)})));
+    assert_eq!(journal.get::<Value>(&expired[0].1).await.unwrap(), Some(json!({"run": run(1)})));
 }
 
-#[test]
-fn snapshots_and_other_records_are_read_back_and_deleted() {
+#[tokio::test]
+async fn snapshots_and_other_records_are_read_back_and_deleted() {
     let (_, journal) = memory();
     let snapshot =
         Snapshot { seq: 256, state: Json::from(&json!({"v": 1})), log: Some(Json::from(&json!({"bytes": 7}))) };
@@ -237,17 +237,17 @@ fn snapshots_and_other_records_are_read_back_and_deleted() {
     write.put(&key::connection("acme-hq"), &json!({"kind": "grid-workspace"})).unwrap();
     assert!(write.bytes() > 0);
     journal.commit(write).unwrap();
-    assert_eq!(journal.snapshot(run(1)).unwrap(), Some(snapshot));
-    let listed: Result<Vec<_>, _> = journal.list::<Value>(Space::Connection, &key::all(Space::Connection)).collect();
+    assert_eq!(journal.snapshot(run(1)).await.unwrap(), Some(snapshot));
+    let listed = journal.list::<Value>(Space::Connection, &key::all(Space::Connection)).all().await;
     assert_eq!(listed.unwrap().len(), 2);
     let mut write = Write::new();
     write.delete(&key::snapshot(run(1)));
     journal.commit(write).unwrap();
-    assert_eq!(journal.snapshot(run(1)).unwrap(), None);
+    assert_eq!(journal.snapshot(run(1)).await.unwrap(), None);
 }
 
-#[test]
-fn house_a9_a_list_has_everything_however_long_it_is() {
+#[tokio::test]
+async fn house_a9_a_list_has_everything_however_long_it_is() {
     let (_, journal) = memory();
     for part in 0..5 {
         let mut write = Write::new();
@@ -262,11 +262,12 @@ fn house_a9_a_list_has_everything_however_long_it_is() {
     }
     journal.commit(write).unwrap();
     let all = || journal.list::<u64>(Space::Connection, &key::all(Space::Connection));
-    let read: Result<Vec<u64>, _> = all().map(|read| read.map(|(_, n)| n)).collect();
-    assert_eq!(read.unwrap(), (0..5_000).collect::<Vec<_>>());
+    let read: Vec<u64> = all().all().await.unwrap().into_iter().map(|(_, n)| n).collect();
+    assert_eq!(read, (0..5_000).collect::<Vec<_>>());
     // What is removed while it is read costs nothing that is behind it.
     let mut seen = 0;
-    for read in all() {
+    let mut while_removed = all();
+    while let Some(read) = while_removed.next().await {
         let (bytes, _) = read.unwrap();
         let name = key::Parts::of(Space::Connection, &bytes).and_then(|mut parts| parts.text()).unwrap();
         let mut write = Write::new();
@@ -274,15 +275,14 @@ fn house_a9_a_list_has_everything_however_long_it_is() {
         journal.commit(write).unwrap();
         seen += 1;
     }
-    assert_eq!((seen, all().count()), (5_000, 0));
-    let of_one: Result<Vec<String>, _> =
-        journal.list::<String>(Space::Notice, &key::notices(run(1))).map(|read| read.map(|(_, name)| name)).collect();
-    assert_eq!(of_one.unwrap(), ["1.1", "1.2"]);
-    assert_eq!(journal.list::<String>(Space::Notice, &key::all(Space::Notice)).count(), 4);
+    assert_eq!((seen, all().all().await.unwrap().len()), (5_000, 0));
+    let of_one = journal.list::<String>(Space::Notice, &key::notices(run(1))).all().await.unwrap();
+    assert_eq!(of_one.into_iter().map(|(_, name)| name).collect::<Vec<_>>(), ["1.1", "1.2"]);
+    assert_eq!(journal.list::<String>(Space::Notice, &key::all(Space::Notice)).all().await.unwrap().len(), 4);
 }
 
-#[test]
-fn house_a9_a_damaged_record_of_a_list_hides_none_behind_it() {
+#[tokio::test]
+async fn house_a9_a_damaged_record_of_a_list_hides_none_behind_it() {
     let (_, journal) = memory();
     let mut write = Write::new();
     for n in 0..600 {
@@ -291,7 +291,7 @@ fn house_a9_a_damaged_record_of_a_list_hides_none_behind_it() {
     // Not what the list has.
     write.put(&key::connection("c0300"), &json!("text")).unwrap();
     journal.commit(write).unwrap();
-    let listed: Result<Vec<_>, _> = journal.list::<u64>(Space::Connection, &key::all(Space::Connection)).collect();
+    let listed = journal.list::<u64>(Space::Connection, &key::all(Space::Connection)).all().await;
     assert_eq!(listed.unwrap().len(), 599);
     assert_eq!(journal.damages().len(), 1, "it is named elsewhere");
 }
