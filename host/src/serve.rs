@@ -220,10 +220,10 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
         None => None,
     };
     let address = listener.local_addr()?;
-    let engine = Engine::open(wanted)?;
+    let engine = Engine::open(wanted).await?;
     // Before the first token is made, which is shown once: what fails here is tried again.
     let provided = provide(&engine, &options.provision).await?;
-    let tokens = engine.tokens.all().map_err(|e| Error::Store(e.to_string()))?;
+    let tokens = engine.tokens.all().await.map_err(|e| Error::Store(e.to_string()))?;
     if !tokens.is_empty() && !tokens.iter().any(Stored::makes_tokens_for_good) {
         tracing::warn!(
             "no token that makes tokens is without an end; make one while the host is stopped: bellhop token create --offline --name NAME --scope tokens:admin"
@@ -453,7 +453,7 @@ async fn install(engine: &Engine, file: &std::path::Path) -> Result<Vec<String>,
         replace: Replace::Nobody,
         // Whoever starts the host has built it.
         follows: None,
-        means: &|before, after| engine.callers_anew(before, after),
+        means: &|before, after| Box::pin(engine.callers_anew(before, after)),
         rules: &services.gateway.rules,
         connections: &[],
         now: services.clock.now(),
@@ -511,7 +511,8 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
         let tokens = &host.engine.tokens;
         // Nobody has the one of an earlier start any more but who was told it then.
         let is_ours = |token: &Stored| token.name == TRIAL_TOKEN && token.expires_at.is_some();
-        for earlier in tokens.all().map_err(|e| Error::Store(e.to_string()))?.iter().filter(|token| is_ours(token)) {
+        let all = tokens.all().await.map_err(|e| Error::Store(e.to_string()))?;
+        for earlier in all.iter().filter(|token| is_ours(token)) {
             tokens.revoke(earlier.id).await.map_err(|e| Error::Store(e.to_string()))?;
         }
         let created = tokens.create(TRIAL_TOKEN, scopes, Some(end), now, entropy.next_wide()).await;

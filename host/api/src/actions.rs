@@ -127,8 +127,10 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     form.finish()?;
     let engine = request.app.engine.clone();
     fits(&request, &reference, &input)?;
-    let refused = |refused| runs::refused(&engine, refused, None);
-    let mut order = trigger::of_action(&reference, &input, connection.as_deref()).map_err(refused)?;
+    let mut order = match trigger::of_action(&reference, &input, connection.as_deref()) {
+        Ok(order) => order,
+        Err(refused) => return Err(runs::refused(&engine, refused, None).await),
+    };
     order.labels = labels;
     order.idempotency_key = idempotency_key;
     order.by = Some(request.caller.name());
@@ -136,7 +138,10 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     order.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
     let starts = engine.clone();
     let accepted = work::by_the_engine(&engine, async move { starts.trigger(order).await }).await?;
-    let accepted = accepted.map_err(refused)?;
+    let accepted = match accepted {
+        Ok(accepted) => accepted,
+        Err(refused) => return Err(runs::refused(&engine, refused, None).await),
+    };
     start::answered(&request.app, &request.caller, &accepted, wait).await
 }
 

@@ -73,7 +73,12 @@ impl Needs {
 const TOKEN_BYTES_MAX: usize = 128;
 
 /// The caller of a request to a route with these `needs`.
-pub(super) fn caller(app: &App, needs: Needs, headers: &HeaderMap, workflow: &WorkflowName) -> Result<Caller, Problem> {
+pub(super) async fn caller(
+    app: &App,
+    needs: Needs,
+    headers: &HeaderMap,
+    workflow: &WorkflowName,
+) -> Result<Caller, Problem> {
     if needs == Needs::Nothing {
         return Ok(Caller(None));
     }
@@ -89,7 +94,7 @@ pub(super) fn caller(app: &App, needs: Needs, headers: &HeaderMap, workflow: &Wo
         .filter(|token| token.starts_with("bh_") && token.len() <= TOKEN_BYTES_MAX)
         .ok_or_else(Problem::token_invalid)?;
     let engine = &app.engine;
-    let stored = engine.tokens.find(token, engine.services.clock.now())?.ok_or_else(Problem::token_invalid)?;
+    let stored = engine.tokens.find(token, engine.services.clock.now()).await?.ok_or_else(Problem::token_invalid)?;
     needs.satisfied(&stored, workflow)?;
     Ok(Caller(Some(stored)))
 }

@@ -9,13 +9,14 @@ use serde_json::json;
 
 use bellhop_core::definition::check_expressions;
 use bellhop_core::diagnostic::{Diagnostic, render_all};
-use bellhop_core::preflight::{self, Outline, Question, Report, Table, When, assume};
+use bellhop_core::preflight::{self, Question, Report, Table, When, assume};
 use bellhop_core::requirement::Connection;
 
 use super::problem::Problem;
 use super::request::Request;
 use super::{App, answer, work};
 use bellhop_engine::setup::definitions::{self, Definition};
+use bellhop_journal as journal;
 
 const ASSUMPTIONS_MAX: usize = 64;
 
@@ -27,44 +28,76 @@ pub(super) enum Against {
     Assumed(Vec<Connection>),
 }
 
+/// What a definition is judged by, besides itself.
+pub(super) struct Surroundings {
+    tables: BTreeMap<String, Table>,
+    connections: Vec<Connection>,
+    bindings: BTreeMap<String, String>,
+}
+
+/// The tables that a definition names, as far as they are there. They may be large: the threads that carry runs read them.
+pub(super) async fn tables_of(app: &Arc<App>, definition: &Definition) -> Result<BTreeMap<String, Table>, Problem> {
+    let names = definition.workflow.extras.tables.clone();
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let services = app.engine.services.clone();
+    let read = async move {
+        let mut tables = BTreeMap::new();
+        for name in names {
+            if let Some((_, table)) = services.definitions.table(&name).await? {
+                tables.insert(name, table);
+            }
+        }
+        Ok::<_, journal::Error>(tables)
+    };
+    Ok(work::by_the_engine(&app.engine, read).await??)
+}
+
+/// What a definition is judged by now.
+pub(super) async fn surroundings(
+    app: &Arc<App>,
+    definition: &Definition,
+    against: Against,
+) -> Result<Surroundings, Problem> {
+    let services = &app.engine.services;
+    let tables = tables_of(app, definition).await?;
+    let (connections, bindings) = match against {
+        Against::Present => (
+            services.gateway.connections().iter().map(|c| c.usable().into_owned()).collect(),
+            services.definitions.bindings(&definition.workflow.document.name).await?,
+        ),
+        // What is bound is the operator's; here nothing is but the assumptions.
+        Against::Assumed(connections) => (connections, BTreeMap::new()),
+    };
+    Ok(Surroundings { tables, connections, bindings })
+}
+
 /// Judges a definition as far as that can be done without an input.
 pub(super) fn judge(
     app: &Arc<App>,
     definition: &Definition,
     at: When,
-    against: Against,
+    surroundings: &Surroundings,
     strict: bool,
-) -> Result<Report, Problem> {
+) -> Report {
     let services = &app.engine.services;
-    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    for name in &definition.workflow.extras.tables {
-        if let Some((_, table)) = services.definitions.table(name)? {
-            tables.insert(name.clone(), table);
-        }
-    }
-    let (connections, bindings) = match against {
-        Against::Present => (
-            services.gateway.connections().iter().map(|c| c.usable().into_owned()).collect(),
-            services.definitions.bindings(&definition.workflow.document.name)?,
-        ),
-        // What is bound is the operator's; here nothing is but the assumptions.
-        Against::Assumed(connections) => (connections, BTreeMap::new()),
-    };
-    Ok(preflight::judge(&Question {
+    let Surroundings { tables, connections, bindings } = surroundings;
+    preflight::judge(&Question {
         workflow: &definition.workflow,
         source: &definition.source,
         at,
         plugins: &services.plugins.known(),
         rules: &services.gateway.rules,
-        connections: &connections,
+        connections,
         trigger: &BTreeMap::new(),
-        bindings: &bindings,
-        tables: &tables,
+        bindings,
+        tables,
         input: None,
         now: services.clock.now(),
         strict,
         evaluator: services.evaluator.as_ref(),
-    }))
+    })
 }
 
 /// See the module. Answers 200 whatever it finds: the question was answered.
@@ -87,11 +120,19 @@ pub(super) async fn check(mut request: Request) -> Result<Response, Problem> {
     }
     form.finish()?;
     let app = request.app.clone();
-    let (diagnostics, outline) = work::heavy(&request.app, move || {
-        let against = if assumptions.is_empty() { Against::Present } else { Against::Assumed(assumed) };
-        checked(&app, &file, &text, against, strict)
-    })
-    .await?;
+    let against = if assumptions.is_empty() { Against::Present } else { Against::Assumed(assumed) };
+    let reading = app.clone();
+    let (definition, mut diagnostics) = work::heavy(&app, move || Ok(read(&reading, &file, &text))).await?;
+    let mut outline = None;
+    if let Some(definition) = definition {
+        let surroundings = surroundings(&app, &definition, against).await?;
+        let judging = app.clone();
+        let judge = move || Ok(judge(&judging, &definition, When::Check, &surroundings, strict));
+        let report = work::heavy(&app, judge).await?;
+        diagnostics.extend(report.diagnostics);
+        diagnostics.sort_by_key(|d| d.place.as_ref().map(|p| (p.line, p.column)));
+        outline = Some(report.outline);
+    }
     if request.prefers("text/plain", "application/json") {
         return Ok(answer::bytes(StatusCode::OK, "text/plain; charset=utf-8", render_all(&diagnostics)));
     }
@@ -99,18 +140,11 @@ pub(super) async fn check(mut request: Request) -> Result<Response, Problem> {
     answer::json(StatusCode::OK, &json!({ "ok": !refused, "diagnostics": diagnostics, "outline": outline }))
 }
 
-fn checked(
-    app: &Arc<App>,
-    file: &str,
-    text: &str,
-    against: Against,
-    strict: bool,
-) -> Result<(Vec<Diagnostic>, Option<Outline>), Problem> {
+/// What a file says, and what is wrong with it by itself.
+fn read(app: &Arc<App>, file: &str, text: &str) -> (Option<Definition>, Vec<Diagnostic>) {
     let (definition, source, mut diagnostics) = definitions::read(file, text);
-    let Some(definition) = definition else { return Ok((diagnostics, None)) };
-    diagnostics.extend(check_expressions(&definition.workflow, &source, app.engine.services.evaluator.as_ref()));
-    let report = judge(app, &definition, When::Check, against, strict)?;
-    diagnostics.extend(report.diagnostics);
-    diagnostics.sort_by_key(|d| d.place.as_ref().map(|p| (p.line, p.column)));
-    Ok((diagnostics, Some(report.outline)))
+    if let Some(definition) = &definition {
+        diagnostics.extend(check_expressions(&definition.workflow, &source, app.engine.services.evaluator.as_ref()));
+    }
+    (definition, diagnostics)
 }

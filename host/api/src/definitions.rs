@@ -1,6 +1,6 @@
 //! Workflows and what their aliases are bound to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::http::header::IF_NONE_MATCH;
@@ -12,7 +12,7 @@ use bellhop_core::definition::{ACTION_NAMESPACE, WorkflowName, check_expressions
 use bellhop_core::diagnostic::{Diagnostic, Retryable, code, nearest};
 use bellhop_core::preflight::{Report, When, aliases};
 
-use super::check::{self, Against};
+use super::check::{self, Against, Surroundings};
 use super::form::{Form, fault};
 use super::problem::{self, Problem};
 use super::request::Request;
@@ -27,18 +27,18 @@ const BINDINGS_MAX: usize = 256;
 /// The latest versions are named, where another one is asked for.
 const VERSIONS_TOLD_MAX: usize = 10;
 
-pub(super) fn unknown(app: &App, name: &WorkflowName) -> Problem {
+pub(super) async fn unknown(app: &App, name: &WorkflowName) -> Problem {
     let name: String = name.to_string().chars().take(160).collect();
     // What cannot be listed is not suggested; the request has failed anyway.
-    let all = app.engine.services.definitions.all().unwrap_or_default();
+    let all = app.engine.services.definitions.all().await.unwrap_or_default();
     let names: Vec<String> = all.into_iter().map(|(name, _)| name.to_string()).collect();
     Problem::new(problem::WORKFLOW_UNKNOWN, format!("there is no workflow `{name}`"))
         .with_nearest(&name, names.iter().map(String::as_str))
 }
 
 /// The problem of a version that is not there of a workflow that is; none where that is not there either.
-pub(super) fn version_unknown(engine: &Engine, name: &WorkflowName, version: &str) -> Option<Problem> {
-    let mut versions = engine.services.definitions.versions(name).unwrap_or_default();
+pub(super) async fn version_unknown(engine: &Engine, name: &WorkflowName, version: &str) -> Option<Problem> {
+    let mut versions = engine.services.definitions.versions(name).await.unwrap_or_default();
     if versions.is_empty() {
         return None;
     }
@@ -57,9 +57,8 @@ struct Read {
     warnings: Vec<Diagnostic>,
 }
 
-/// Reads a definition and judges it. What only the file can mend refuses it; what is missing around it today (a
-/// connection, a plugin, a grant) is told, and may be there when a run is to start.
-fn read(app: &Arc<App>, file: &str, text: &str, strict: bool) -> Result<Read, Problem> {
+/// Reads a definition. What only the file can mend refuses it.
+fn read(app: &Arc<App>, file: &str, text: &str) -> Result<Read, Problem> {
     let (definition, source, mut diagnostics) = definitions::read(file, text);
     let Some(definition) = definition else { return Err(Problem::definition(diagnostics)) };
     let evaluator = app.engine.services.evaluator.as_ref();
@@ -67,7 +66,14 @@ fn read(app: &Arc<App>, file: &str, text: &str, strict: bool) -> Result<Read, Pr
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Problem::definition(diagnostics));
     }
-    let Report { diagnostics: judged, .. } = check::judge(app, &definition, When::Apply, Against::Present, strict)?;
+    Ok(Read { definition, warnings: diagnostics })
+}
+
+/// Judges what was read. What only the file can mend refuses it; what is missing around it today (a connection, a plugin, a
+/// grant) is told, and may be there when a run is to start.
+fn judge(app: &Arc<App>, read: Read, surroundings: &Surroundings, strict: bool) -> Result<Read, Problem> {
+    let Read { definition, warnings: mut diagnostics } = read;
+    let Report { diagnostics: judged, .. } = check::judge(app, &definition, When::Apply, surroundings, strict);
     let blocks = |d: &Diagnostic| if strict { true } else { d.is_error() && d.retryable == Retryable::No };
     if judged.iter().any(blocks) {
         diagnostics.extend(judged);
@@ -94,7 +100,7 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
         return Err(Problem::new(problem::REQUEST_INVALID, detail));
     }
     let app = request.app.clone();
-    let current = damaged_is_none(app.engine.services.definitions.current(&name))?;
+    let current = damaged_is_none(app.engine.services.definitions.current(&name).await)?;
     let expect = request.expects(current.as_ref().map(|current| current.digest))?;
     let expect = expect.ok_or(definitions::PutError::Precondition { current })?;
     let bytes = request.ordinary().await?;
@@ -104,12 +110,15 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
         Err(diagnostic) => return Err(Problem::definition(vec![*diagnostic])),
     };
     let (file, text, read) = {
-        let app = app.clone();
-        work::heavy(&app.clone(), move || {
-            let read = read(&app, &file, &text, strict)?;
+        let reading = app.clone();
+        let (file, text, read) = work::heavy(&app, move || {
+            let read = read(&reading, &file, &text)?;
             Ok((file, text, read))
         })
-        .await?
+        .await?;
+        let surroundings = check::surroundings(&app, &read.definition, Against::Present).await?;
+        let judging = app.clone();
+        work::heavy(&app, move || Ok((file, text, judge(&judging, read, &surroundings, strict)?))).await?
     };
     let Read { definition, warnings } = read;
     let address = name.clone();
@@ -138,19 +147,23 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     params.finish()?;
     let name = request.workflow();
     let definitions = &request.app.engine.services.definitions;
-    let found = definitions.find(&name, version.as_deref())?;
+    let found = definitions.find(&name, version.as_deref()).await?;
     let definition = match (found, &version) {
         (Some(definition), _) => definition,
         (None, version) => {
-            let version = version.as_deref().and_then(|version| version_unknown(&request.app.engine, &name, version));
-            return Err(version.unwrap_or_else(|| unknown(&request.app, &name)));
+            if let Some(version) = version
+                && let Some(problem) = version_unknown(&request.app.engine, &name, version).await
+            {
+                return Err(problem);
+            }
+            return Err(unknown(&request.app, &name).await);
         }
     };
     if request.header(&IF_NONE_MATCH)?.is_some_and(|tags| answer::names(tags, definition.digest)) {
         return Ok(answer::with_etag(answer::empty(StatusCode::NOT_MODIFIED), definition.digest));
     }
     let text = definitions
-        .text(definition.digest)?
+        .text(definition.digest).await?
         .ok_or_else(|| Problem::internal(&"the text of a definition is not there"))?;
     let kind = if text.trim_ascii_start().starts_with(b"{") { "application/json" } else { "application/yaml" };
     let response = answer::with_etag(answer::bytes(StatusCode::OK, kind, text), definition.digest);
@@ -165,7 +178,7 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let wanted = pages::wanted(&mut params, &services.limits);
     params.finish()?;
     let page = pages::of_all(
-        services.definitions.all()?,
+        services.definitions.all().await?,
         &wanted,
         |(name, _)| name.to_string(),
         |(name, current)| {
@@ -185,21 +198,17 @@ pub(super) async fn bindings(request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.workflow();
     let definitions = &request.app.engine.services.definitions;
-    definitions.current(&name)?.ok_or_else(|| unknown(&request.app, &name))?;
-    answer::json(StatusCode::OK, &definitions.bindings(&name)?)
+    if definitions.current(&name).await?.is_none() {
+        return Err(unknown(&request.app, &name).await);
+    }
+    answer::json(StatusCode::OK, &definitions.bindings(&name).await?)
 }
 
 /// The aliases of a workflow, with those that its tables name.
 async fn aliases_of(app: &Arc<App>, definition: Arc<Definition>) -> Result<BTreeSet<String>, Problem> {
     let services = app.engine.services.clone();
-    work::heavy(app, move || {
-        let mut tables = BTreeMap::new();
-        for name in &definition.workflow.extras.tables {
-            tables.extend(services.definitions.table(name)?.map(|(_, table)| (name.clone(), table)));
-        }
-        Ok(aliases(&definition.workflow, services.evaluator.as_ref(), &tables))
-    })
-    .await
+    let tables = check::tables_of(app, &definition).await?;
+    work::heavy(app, move || Ok(aliases(&definition.workflow, services.evaluator.as_ref(), &tables))).await
 }
 
 /// `PUT …/bindings`: `{ALIAS: CONNECTION}`, in place of all that was bound.
@@ -207,11 +216,14 @@ pub(super) async fn bind(mut request: Request) -> Result<Response, Problem> {
     request.params(&[])?.finish()?;
     let name = request.workflow();
     let app = request.app.clone();
-    let definition = app.engine.services.definitions.find(&name, None)?.ok_or_else(|| unknown(&app, &name))?;
+    let Some(definition) = app.engine.services.definitions.find(&name, None).await? else {
+        return Err(unknown(&app, &name).await);
+    };
     let (mut form, bindings) = Form::whole_text_map(request.json().await?)?;
     let aliases = aliases_of(&app, definition).await?;
     // What another version had stays as it was; what is damaged is put anew.
-    let bound = damaged_is_none(app.engine.services.definitions.bindings(&name).map(Some))?.unwrap_or_default();
+    let bound = app.engine.services.definitions.bindings(&name).await;
+    let bound = damaged_is_none(bound.map(Some))?.unwrap_or_default();
     if bindings.len() > BINDINGS_MAX {
         form.fault(fault(code::INVALID_VALUE, "", format!("a workflow has at most {BINDINGS_MAX} bindings")));
     }

@@ -16,7 +16,7 @@ use super::problem::{self, Problem};
 use super::request::Request;
 use super::{App, answer, pages, work};
 use bellhop_clock::Sleep;
-use bellhop_engine::show::following::Follower;
+use bellhop_engine::show::following::{Follower, Made};
 use bellhop_engine::show::timeline::Public;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -43,7 +43,7 @@ pub(super) async fn events(request: Request) -> Result<Response, Problem> {
     }
     let app = request.app.clone();
     let unknown = || Problem::new(problem::RUN_UNKNOWN, format!("there is no run {run}"));
-    let follower = app.engine.follow(run, after.unwrap_or(0))?.ok_or_else(unknown)?;
+    let follower = app.engine.follow(run, after.unwrap_or(0)).await?.ok_or_else(unknown)?;
     if request.prefers("application/json", "text/event-stream") {
         return page(&app, follower, usize::try_from(limit).unwrap_or(usize::MAX)).await;
     }
@@ -85,18 +85,32 @@ async fn page(app: &Arc<App>, mut follower: Follower, limit: usize) -> Result<Re
 }
 
 /// What the next records of a reader have, each event made into what is sent of it; none when the log has no more for now.
+/// Only what the store has is read here: what it says is made out where nobody else waits.
 async fn next<T: Send + 'static>(
     app: &Arc<App>,
     mut follower: Follower,
     made: fn(&Public) -> Result<T, Problem>,
 ) -> Result<(Follower, Option<Vec<T>>), Problem> {
-    let engine = app.engine.clone();
-    work::reading(app, move || {
-        let events = engine.next_events(&mut follower, RECORDS_AT_ONCE)?;
-        let events = events.map(|events| events.iter().map(made).collect::<Result<Vec<T>, Problem>>());
-        Ok((follower, events.transpose()?))
-    })
-    .await
+    let mut place = work::to_read(app).await?;
+    let Some(mut records) = app.engine.next_records(&follower, RECORDS_AT_ONCE).await? else {
+        return Ok((follower, None));
+    };
+    loop {
+        let work = move || {
+            let read = match follower.read(records)? {
+                Made::Events(events) => Ok(events.iter().map(made).collect::<Result<Vec<T>, Problem>>()?),
+                Made::Wants(wanted) => Err(wanted),
+            };
+            Ok((follower, read))
+        };
+        let (kept, read) = place.compute(work).await?;
+        let (back, read) = read;
+        match read {
+            Ok(events) => return Ok((back, Some(events))),
+            Err(wanted) => records = app.engine.with_values(wanted).await,
+        }
+        (place, follower) = (kept, back);
+    }
 }
 
 /// One reader.
@@ -150,13 +164,6 @@ impl Stream {
         self.follower.as_ref().is_none_or(Follower::is_over)
     }
 
-    /// Whether more is in the log than a reader may be behind.
-    fn is_too_slow(&self) -> bool {
-        let behind_max = self.app.engine.services.limits.sse_queue_max;
-        let is_behind = |follower| self.app.engine.is_behind(follower, behind_max).unwrap_or(false);
-        self.caught_up && self.follower.as_ref().is_some_and(is_behind)
-    }
-
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(chunk) = self.queue.pop_front() {
@@ -165,7 +172,7 @@ impl Stream {
             if self.is_over() || self.cut_off {
                 return None;
             }
-            if self.is_too_slow() {
+            if is_too_slow(&self.app, self.follower.as_ref().filter(|_| self.caught_up)).await {
                 // A browser comes back by itself, with the number of the last event that it has seen.
                 tracing::warn!(run = %self.run, code = "reader-too-slow", "a reader of events is cut off");
                 self.cut_off = true;
@@ -197,6 +204,17 @@ impl Stream {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return None,
             }
         }
+    }
+}
+
+/// Whether more is in the log than a reader who has had everything once may be behind.
+async fn is_too_slow(app: &App, reader: Option<&Follower>) -> bool {
+    match reader {
+        Some(follower) => {
+            let behind_max = app.engine.services.limits.sse_queue_max;
+            app.engine.is_behind(follower, behind_max).await.unwrap_or(false)
+        }
+        None => false,
     }
 }
 

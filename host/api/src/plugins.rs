@@ -109,7 +109,7 @@ pub(super) async fn install(mut request: Request) -> Result<Response, Problem> {
             grants: wanted,
             replace,
             follows,
-            means: &|before, after| app.engine.callers_anew(before, after),
+            means: &|before, after| Box::pin(app.engine.callers_anew(before, after)),
             rules,
             connections: &connections,
             now: services.clock.now(),

@@ -228,7 +228,7 @@ async fn carry_out(
     request: HttpRequest,
 ) -> Response {
     tracing::Span::current().record("route", route.path);
-    match admitted(app, route, path, request) {
+    match admitted(app, route, path, request).await {
         Ok(request) => (route.handler)(request).await.unwrap_or_else(Problem::into_response),
         Err(problem) => problem.into_response(),
     }
@@ -246,7 +246,7 @@ fn produced(route: &Route) -> &'static [&'static str] {
 }
 
 /// The request, if it may go on.
-fn admitted(
+async fn admitted(
     app: Arc<App>,
     route: &'static Route,
     path: Result<RawPathParams, RawPathParamsRejection>,
@@ -257,7 +257,7 @@ fn admitted(
     let part = |wanted: &str| path.iter().find(|(name, _)| name == wanted).map(|(_, v)| v.clone()).unwrap_or_default();
     let workflow = WorkflowName { namespace: part("namespace"), name: part("name") };
     let (parts, body) = request.into_parts();
-    let caller = auth::caller(&app, route.needs, &parts.headers, &workflow)?;
+    let caller = auth::caller(&app, route.needs, &parts.headers, &workflow).await?;
     let produced = produced(route);
     // A probe wants a status, whatever it says that it takes.
     if !PROBES.contains(&route.path) && !request::accepts(&parts.headers, produced) {

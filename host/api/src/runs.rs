@@ -76,16 +76,17 @@ fn unknown(run: RunId) -> Problem {
 }
 
 /// The problem of a refused trigger; `asked` is the version of a workflow that it names, if it names one.
-pub(super) fn refused(engine: &Engine, refused: Refused, asked: Option<(&WorkflowName, &str)>) -> Problem {
+pub(super) async fn refused(engine: &Engine, refused: Refused, asked: Option<(&WorkflowName, &str)>) -> Problem {
     match refused {
         Refused::Unavailable(_) if engine.is_draining() => Problem::draining(),
         Refused::Unknown(what) => {
-            let version = asked.and_then(|(name, version)| definitions::version_unknown(engine, name, version));
-            if let Some(problem) = version {
+            if let Some((name, version)) = asked
+                && let Some(problem) = definitions::version_unknown(engine, name, version).await
+            {
                 return problem;
             }
             // What cannot be listed is not suggested; the request has failed anyway.
-            let all = engine.services.definitions.all().unwrap_or_default();
+            let all = engine.services.definitions.all().await.unwrap_or_default();
             let names: Vec<String> = all.into_iter().map(|(name, _)| name.to_string()).collect();
             let problem: Problem = Refused::Unknown(what.clone()).into();
             problem.with_nearest(&what, names.iter().map(String::as_str))
@@ -198,7 +199,7 @@ async fn tell(
     if engine.is_draining() {
         return Err(Problem::draining());
     }
-    let before = engine.summary(run)?.ok_or_else(|| unknown(run))?;
+    let before = engine.summary(run).await?.ok_or_else(|| unknown(run))?;
     if let Some(kind) = allowed(before.status) {
         let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
         let detail = format!("the run is {}", present.status.as_str());
@@ -245,7 +246,7 @@ pub(super) async fn cancel(mut request: Request) -> Result<Response, Problem> {
 /// A run that was cancelled before, and of which changes stand, is not taken back by being cancelled once more.
 async fn still_to_undo(app: &App, caller: &Caller, run: RunId) -> Result<(), Problem> {
     let engine = &app.engine;
-    let summary = engine.summary(run)?.ok_or_else(|| unknown(run))?;
+    let summary = engine.summary(run).await?.ok_or_else(|| unknown(run))?;
     let left = summary.aftermath.left.unwrap_or(0);
     if summary.status != Status::Cancelled || left == 0 {
         return Ok(());
@@ -284,7 +285,7 @@ async fn redefined(app: Arc<App>, run: RunId, caller: &Caller, version: &str) ->
     if engine.is_draining() {
         return Err(Problem::draining());
     }
-    let summary = engine.summary(run)?.ok_or_else(|| unknown(run))?;
+    let summary = engine.summary(run).await?.ok_or_else(|| unknown(run))?;
     if matches!(summary.status, Status::Completed | Status::Cancelled) {
         let present = engine.run_view(run).await?.ok_or_else(|| unknown(run))?;
         let detail = format!("the run is {}", present.status.as_str());
@@ -297,7 +298,7 @@ async fn redefined(app: Arc<App>, run: RunId, caller: &Caller, version: &str) ->
         Err(RedefineError::Load(error)) => return Err(error.into()),
         Err(RedefineError::Refused(error)) => {
             let workflow = WorkflowName { namespace: summary.namespace, name: summary.name };
-            return Err(refused(&engine, error, Some((&workflow, version))));
+            return Err(refused(&engine, error, Some((&workflow, version))).await);
         }
         Err(RedefineError::Differs(difference)) => {
             let detail = "nothing was changed: that version would not have come to where the run stands";

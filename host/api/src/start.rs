@@ -67,7 +67,10 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     let starts = engine.clone();
     let accepted = work::by_the_engine(&engine, async move { starts.trigger_or(trigger, block).await }).await?;
     let asked = version.as_deref().map(|version| (&workflow, version));
-    let accepted = accepted.map_err(|refused| runs::refused(&engine, refused, asked))?;
+    let accepted = match accepted {
+        Ok(accepted) => accepted,
+        Err(refused) => return Err(runs::refused(&engine, refused, asked).await),
+    };
     answered(&request.app, &request.caller, &accepted, wait).await
 }
 
@@ -108,7 +111,7 @@ pub(super) async fn answered(
             // With the first answer's code, whatever became of the run since.
             (StatusCode::ACCEPTED, runs::shown_to(caller, &view)?)
         }
-        None => (StatusCode::ACCEPTED, as_accepted(app, run)?),
+        None => (StatusCode::ACCEPTED, as_accepted(app, run).await?),
         Some(wait) => {
             let view = runs::waited(app, run, wait).await?;
             (status_of(&view), runs::shown_to(caller, &view)?)
@@ -126,8 +129,8 @@ fn status_of(view: &RunView) -> StatusCode {
 }
 
 /// Only what was settled at the acceptance: that is durable, and it costs no further wait.
-fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
-    let summary = app.engine.summary(run)?.ok_or_else(|| Problem::internal(&"an accepted run is not there"))?;
+async fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
+    let summary = app.engine.summary(run).await?.ok_or_else(|| Problem::internal(&"an accepted run is not there"))?;
     let status = if summary.status == Status::Blocked { Status::Blocked } else { Status::Running };
     Ok(json!({
         "id": run,

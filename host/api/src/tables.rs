@@ -42,7 +42,8 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     }
     request.must_be(&JSON)?;
     // What is damaged is put anew.
-    let current = damaged_is_none(request.app.engine.services.definitions.table(&name))?.map(|(current, _)| current);
+    let current = request.app.engine.services.definitions.table(&name).await;
+    let current = damaged_is_none(current)?.map(|(current, _)| current);
     let expect = request.expects(current.as_ref().map(|current| current.digest))?;
     let expect = expect.ok_or_else(|| not_put(PutTableError::Precondition { current }))?;
     let bytes_max = request.app.engine.services.limits.table_bytes_max;
@@ -158,8 +159,8 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
     let name = request.part("name");
     let shown: String = name.chars().take(64).collect();
     let definitions = &request.app.engine.services.definitions;
-    let Some((current, table)) = definitions.table(name)? else {
-        let all = definitions.tables()?;
+    let Some((current, table)) = definitions.table(name).await? else {
+        let all = definitions.tables().await?;
         return Err(Problem::new(problem::TABLE_UNKNOWN, format!("there is no table `{shown}`"))
             .with_nearest(name, all.iter().map(|(name, _)| name.as_str())));
     };
@@ -184,7 +185,7 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let wanted = pages::wanted(&mut params, &services.limits);
     params.finish()?;
     let page = pages::of_all(
-        services.definitions.tables()?,
+        services.definitions.tables().await?,
         &wanted,
         |(name, _)| name.clone(),
         |(name, current)| json!({ "name": name, "version": current.version, "digest": current.digest }),

@@ -129,7 +129,7 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let engine = &request.app.engine;
     let wanted = pages::wanted(&mut params, &engine.services.limits);
     params.finish()?;
-    let page = pages::of_all(engine.tokens.all()?, &wanted, |token| token.id.to_string(), shown);
+    let page = pages::of_all(engine.tokens.all().await?, &wanted, |token| token.id.to_string(), shown);
     answer::json(StatusCode::OK, &page)
 }
 

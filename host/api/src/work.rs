@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::App;
 use super::problem::Problem;
@@ -45,12 +45,28 @@ pub(super) async fn heavy<T: Send + 'static>(
     apart(&app.heavy, work).await
 }
 
-/// Reads records on a thread of its own, one of a few that are there for this: one record can have megabytes.
-pub(super) async fn reading<T: Send + 'static>(
-    app: &Arc<App>,
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    apart(&app.reading, work).await
+/// One of a few places for records that are being read: one record can have megabytes, and is in memory until it is sent.
+pub(super) struct Place(OwnedSemaphorePermit);
+
+/// A place for whoever reads records, as soon as there is one.
+pub(super) async fn to_read(app: &Arc<App>) -> Result<Place, Problem> {
+    Place::of(&app.reading).await
+}
+
+impl Place {
+    async fn of(places: &Arc<Semaphore>) -> Result<Self, Problem> {
+        places.clone().acquire_owned().await.map(Self).map_err(|error| Problem::internal(&error))
+    }
+
+    /// Computes on a thread of its own; the place is free when that is done, also when the caller has gone, or given back.
+    pub(super) async fn compute<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<(Self, T), Problem> {
+        let span = tracing::Span::current();
+        let ended = tokio::task::spawn_blocking(move || Ok((self, span.in_scope(work)?)));
+        ended.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
+    }
 }
 
 /// Computes on a thread of its own as soon as there is a place.
@@ -58,12 +74,6 @@ async fn apart<T: Send + 'static>(
     places: &Arc<Semaphore>,
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
-    let place = places.clone().acquire_owned().await.map_err(|error| Problem::internal(&error))?;
-    let span = tracing::Span::current();
-    let ended = tokio::task::spawn_blocking(move || {
-        let result = span.in_scope(work);
-        drop(place);
-        result
-    });
-    ended.await.unwrap_or_else(|error| Err(Problem::internal(&error)))
+    let (_place, done) = Place::of(places).await?.compute(work).await?;
+    Ok(done)
 }

@@ -175,28 +175,28 @@ pub enum OpenError {
 
 impl Engine {
     /// Reads what is in the store. Nothing runs until [`Self::start`].
-    pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+    pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets, store_failed } =
             options;
         let limiter_options = bellhop_slack::limiter::Options { scale: budget_scale, ..Default::default() };
         let limiter_clock = gateway::SlackClock(clock.clone());
         // A host that has runs behind it does not know what it has used of Slack's budget.
         // A run that cannot be read is one all the same, and must not keep the host from starting.
-        let restarted = journal.runs(None, 1).map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
-        journal.look_through()?;
-        let closed = connections::closed(&journal, clock.now())?;
+        let restarted = journal.runs(None, 1).await.map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
+        journal.look_through().await?;
+        let closed = connections::closed(&journal, clock.now()).await?;
         let limiter = if restarted || !closed.is_empty() {
             Limiter::restarted(limiter_options, limiter_clock, closed)
         } else {
             Limiter::new(limiter_options, limiter_clock)
         };
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
-        let connections = connections::Connections::read(journal.clone(), secrets, &gateway)?;
+        let connections = connections::Connections::read(journal.clone(), secrets, &gateway).await?;
         let entropy = Arc::new(entropy::Entropy::new());
-        let (partition, arrivals) = partition::Partition::read(&journal, &clock, entropy.next())?;
+        let (partition, arrivals) = partition::Partition::read(&journal, &clock, entropy.next()).await?;
         let evaluator: Arc<dyn Evaluator + Send + Sync> = Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
-            plugins: plugins::Plugins::read(journal.clone(), sandbox)?,
+            plugins: plugins::Plugins::read(journal.clone(), sandbox).await?,
             definitions: definitions::Definitions::new(journal.clone()).at_most(limits.definition_versions_max),
             names: call::Known::default(),
             partition,

@@ -136,9 +136,9 @@ pub(crate) type Inbox = mpsc::UnboundedReceiver<(Id, Message)>;
 
 impl Mail {
     /// What nobody has consumed comes out first.
-    pub(crate) fn read(journal: &Journal, clock: Arc<dyn Clock>, salt: u64) -> Result<(Self, Inbox), journal::Error> {
+    pub(crate) async fn read(journal: &Journal, clock: Arc<dyn Clock>, salt: u64) -> Result<(Self, Inbox), journal::Error> {
         let (out, inbox) = mpsc::unbounded_channel();
-        let left = left(journal, &key::all(Space::Mail))?;
+        let left = left(journal, &key::all(Space::Mail)).await?;
         let last = left.last().map_or(0, |(id, _)| id.number);
         let handed = Arc::new(AtomicU64::new(0));
         let mail =
@@ -177,8 +177,8 @@ impl Mail {
     }
 
     /// Brings again what is for a run: nobody knows whether it has heard what was brought before.
-    pub(crate) fn again(&self, journal: &Journal, run: RunId) -> Result<(), journal::Error> {
-        for (id, message) in left(journal, &key::of_partition(Space::Mail, run.partition()))? {
+    pub(crate) async fn again(&self, journal: &Journal, run: RunId) -> Result<(), journal::Error> {
+        for (id, message) in left(journal, &key::of_partition(Space::Mail, run.partition())).await? {
             if matches!(&message, Message::Run { run: whose, .. } if *whose == run) {
                 self.hand_over([Posted { id, message }]);
             }
@@ -197,9 +197,10 @@ impl Mail {
 }
 
 /// What nobody has consumed, in the order in which it was sent.
-pub(crate) fn left(journal: &Journal, range: &Range) -> Result<Vec<(Id, Message)>, journal::Error> {
+pub(crate) async fn left(journal: &Journal, range: &Range) -> Result<Vec<(Id, Message)>, journal::Error> {
     let mut left = Vec::new();
-    for record in journal.list::<Message>(Space::Mail, range) {
+    let mut all = journal.list::<Message>(Space::Mail, range);
+    while let Some(record) = all.next().await {
         let (key, message) = record?;
         let id = Parts::of(Space::Mail, &key).and_then(|mut parts| {
             Some(Id { partition: parts.partition()?, number: parts.number()?, salt: parts.number()? })
@@ -236,7 +237,7 @@ mod tests {
     fn what_nobody_consumed_comes_again_in_its_order_whatever_the_clock_says() {
         let journal = Journal::checked(Arc::new(Memory::new()));
         let clock = Manual::new(Timestamp::from_millis(1_000));
-        let (mail, mut inbox) = Mail::read(&journal, Arc::new(clock.clone()), 1).unwrap();
+        let (mail, mut inbox) = Mail::read(&journal, Arc::new(clock.clone()), 1).await.unwrap();
         for (message, at) in wishes().into_iter().zip([1_000, 900, 900]) {
             clock.set(Timestamp::from_millis(at));
             let mut write = Write::new();
@@ -248,7 +249,7 @@ mod tests {
         let mut write = Write::new();
         first.consume(&mut write);
         journal.commit(write).unwrap();
-        let (mail, mut inbox) = Mail::read(&journal, Arc::new(clock), 2).unwrap();
+        let (mail, mut inbox) = Mail::read(&journal, Arc::new(clock), 2).await.unwrap();
         let mut write = Write::new();
         let posted = mail.post(&mut write, wishes()[0].clone()).unwrap();
         journal.commit(write).unwrap();
@@ -261,7 +262,7 @@ mod tests {
     #[test]
     fn a_message_of_a_write_that_is_refused_is_not_there() {
         let journal = Journal::checked(Arc::new(Memory::new()));
-        let (mail, _inbox) = Mail::read(&journal, Arc::new(Manual::new(Timestamp::from_millis(1))), 1).unwrap();
+        let (mail, _inbox) = Mail::read(&journal, Arc::new(Manual::new(Timestamp::from_millis(1))), 1).await.unwrap();
         let key = key::host("a fact");
         let mut write = Write::new();
         write.put(&key, &1).unwrap();
@@ -270,7 +271,7 @@ mod tests {
         write.expect_absent(&key);
         let _not_there = mail.post(&mut write, wishes()[0].clone()).unwrap();
         assert!(journal.commit(write).unwrap_err().is_refused());
-        let (_, mut inbox) = Mail::read(&journal, Arc::new(Manual::new(Timestamp::from_millis(1))), 2).unwrap();
+        let (_, mut inbox) = Mail::read(&journal, Arc::new(Manual::new(Timestamp::from_millis(1))), 2).await.unwrap();
         assert!(inbox.try_recv().is_err());
     }
 }

@@ -98,8 +98,9 @@ impl Notices {
     }
 
     /// Finds what an earlier process left to be told. One that cannot be read keeps nobody from being told the others.
-    fn load(&self) -> Result<(), journal::Error> {
-        for read in self.journal.list::<Kept>(Space::Notice, &key::all(Space::Notice)) {
+    async fn load(&self) -> Result<(), journal::Error> {
+        let mut all = self.journal.list::<Kept>(Space::Notice, &key::all(Space::Notice));
+        while let Some(read) = all.next().await {
             match read {
                 Ok((_, kept)) => self.note(&kept),
                 Err(journal::Error::Record(error)) => {
@@ -117,7 +118,7 @@ impl Notices {
     /// was told and forgotten: it is looked for before it is told.
     pub(crate) async fn take(&self, run: RunId, notice: Notice, again: bool) -> Result<(), journal::Error> {
         let key = key_of((run, notice.number));
-        if again && journal::readable(self.journal.get::<Kept>(&key))?.is_some() {
+        if again && journal::readable(self.journal.get::<Kept>(&key).await)?.is_some() {
             return Ok(());
         }
         let sending = again.then_some(notice.at);
@@ -141,9 +142,10 @@ impl Notices {
     }
 
     /// Nobody is told of a run that is no more.
-    pub(crate) fn forget_all_of(&self, run: RunId) -> Result<(), journal::Error> {
+    pub(crate) async fn forget_all_of(&self, run: RunId) -> Result<(), journal::Error> {
         let mut found: BTreeMap<Reason, Vec<Name>> = BTreeMap::new();
-        for read in self.journal.list::<Kept>(Space::Notice, &key::notices(run)) {
+        let mut all = self.journal.list::<Kept>(Space::Notice, &key::notices(run));
+        while let Some(read) = all.next().await {
             match read {
                 Ok((_, kept)) => found.entry(kept.reason()).or_default().push((run, kept.notice.number)),
                 Err(journal::Error::Record(error)) => tracing::error!(%run, %error, "a notice cannot be read"),
@@ -241,7 +243,7 @@ impl Engine {
         let mut drain = self.services.drain.subscribe();
         let mut book = Book::default();
         let mut rounds = FuturesUnordered::new();
-        if let Err(error) = self.services.partition.notices.load()
+        if let Err(error) = self.services.partition.notices.load().await
             && self.stops_at(&error)
         {
             return;
@@ -411,7 +413,7 @@ impl Engine {
         let (gateway, notices) = (&self.services.gateway, &self.services.partition.notices);
         let sent = group.iter().find(|(_, slip)| slip.sending).or_else(|| group.first_key_value());
         let Some((name, _)) = sent else { return Ok(Told::Yes) };
-        let first = match notices.journal.get::<Kept>(&key_of(*name)) {
+        let first = match notices.journal.get::<Kept>(&key_of(*name)).await {
             Ok(Some(first)) => first,
             // Its run is no more, or its record cannot be read: the others are told without it.
             Ok(None) | Err(journal::Error::Record(_)) => {
@@ -528,7 +530,7 @@ mod tests {
         let notice =
             Notice { number: 0, at, about: About::Blocked, reason, connection, tenant: None, channel, text: text("t") };
         let notices = Notices::new(Journal::checked(Arc::new(Memory::new())));
-        let sending = || notices.journal.get::<Kept>(&key_of((run, 0))).unwrap().map(|kept| kept.sending);
+        let sending = || notices.journal.get::<Kept>(&key_of((run, 0))).await.unwrap().map(|kept| kept.sending);
         notices.take(run, notice.clone(), false).await.unwrap();
         assert_eq!(sending(), Some(None));
         let sent = Timestamp::from_millis(9);

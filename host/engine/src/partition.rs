@@ -51,17 +51,17 @@ pub(crate) struct Arrivals {
 
 impl Partition {
     /// Made from the records; `salt` tells this process's messages from another's.
-    pub(crate) fn read(
+    pub(crate) async fn read(
         journal: &Journal,
         clock: &Arc<dyn Clock>,
         salt: u64,
     ) -> Result<(Self, Arrivals), journal::Error> {
         let (sender, wakes) = mpsc::unbounded_channel();
-        let (mail, inbox) = Mail::read(journal, clock.clone(), salt)?;
+        let (mail, inbox) = Mail::read(journal, clock.clone(), salt).await?;
         let partition = Self {
-            keys: keyed_lock::Keys::read(journal.clone())?,
-            groups: concurrency_group::Groups::read(journal.clone(), mail.clone())?,
-            timers: timers::Timers::read(journal.clone(), clock.clone())?,
+            keys: keyed_lock::Keys::read(journal.clone()).await?,
+            groups: concurrency_group::Groups::read(journal.clone(), mail.clone()).await?,
+            timers: timers::Timers::read(journal.clone(), clock.clone()).await?,
             notices: notices::Notices::new(journal.clone()),
             waiting: waiting::Waiting::default(),
             said: Arc::default(),
@@ -74,9 +74,9 @@ impl Partition {
     }
 
     /// Reads the rows of owners again, which were made anew while no run went on.
-    pub(crate) fn read_again(&self) -> Result<(), journal::Error> {
-        self.keys.read_again()?;
-        self.groups.read_again()
+    pub(crate) async fn read_again(&self) -> Result<(), journal::Error> {
+        self.keys.read_again().await?;
+        self.groups.read_again().await
     }
 
     /// Has a run looked at. What is lost at the end of the process is found by the next start.

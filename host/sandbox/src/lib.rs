@@ -227,16 +227,15 @@ impl Sandbox {
     ///
     /// # Errors
     /// As [`Self::prepare`]; also [`Error::Unavailable`] when `bytes` fails or gives others.
-    pub async fn load(
-        &self,
-        known: &Inspection,
-        bytes: impl FnOnce() -> std::io::Result<Vec<u8>>,
-    ) -> Result<Package, Error> {
+    pub async fn load<B>(&self, known: &Inspection, bytes: impl FnOnce() -> B) -> Result<Package, Error>
+    where
+        B: Future<Output = std::io::Result<Vec<u8>>>,
+    {
         if let Some(component) = self.shared.compiler.load(&known.digest) {
             return Package::new(Arc::clone(&self.shared), &component, known.clone());
         }
         let bytes =
-            bytes().map_err(|e| Error::Unavailable(format!("the plugin {} cannot be read: {e}", known.digest)))?;
+            bytes().await.map_err(|e| Error::Unavailable(format!("the plugin {} cannot be read: {e}", known.digest)))?;
         if Digest::of(&bytes) != known.digest {
             return Err(Error::Unavailable(format!("the plugin {} has changed since it was installed", known.digest)));
         }

@@ -147,7 +147,7 @@ impl Offline {
         if !folder.join("format").is_file() {
             return Ok(Stored::default());
         }
-        let _inside = self.runtime.enter();
+        let inside = self.runtime.enter();
         let store = match journal::sled::Sled::open(&journal::sled::Options::new(&folder), Box::new(|_| {})) {
             Ok(store) => store,
             Err(error @ journal::sled::OpenError::InUse { .. }) => {
@@ -158,25 +158,27 @@ impl Offline {
             Err(error) => return Err(Failure::storage(error.to_string())),
         };
         let journal = Journal::new(Arc::new(store));
-        let read = self.read(&journal);
+        drop(inside);
+        // A verb reads one thing after the other, on the runtime that it has.
+        let read = self.runtime.block_on(self.read(&journal));
         let closed = journal.close().map_err(|e| Failure::storage(e.to_string()));
         let stored = read?;
         closed.map(|()| stored)
     }
 
-    fn read(&self, journal: &Journal) -> Result<Stored, Failure> {
+    async fn read(&self, journal: &Journal) -> Result<Stored, Failure> {
         let failed = |e: journal::Error| Failure::storage(e.to_string());
         let mut stored = Stored::default();
-        let installed = Plugins::read(journal.clone(), self.sandbox.clone()).map_err(failed)?;
+        let installed = Plugins::read(journal.clone(), self.sandbox.clone()).await.map_err(failed)?;
         for plugin in installed.all() {
             let plugins::Stored { inspection, manifest, .. } = plugin.stored.clone();
             let from = format!("{} {}, installed in {}", manifest.name, manifest.version, self.data_dir.display());
             stored.plugins.push(Seen::of(from, inspection, manifest, plugin.grants.to_vec()));
         }
-        stored.connections = connections(journal)?;
+        stored.connections = connections(journal).await?;
         let definitions = Definitions::new(journal.clone());
-        for (name, _) in definitions.tables().map_err(failed)? {
-            if let Some((_, table)) = definitions.table(&name).map_err(failed)? {
+        for (name, _) in definitions.tables().await.map_err(failed)? {
+            if let Some((_, table)) = definitions.table(&name).await.map_err(failed)? {
                 stored.tables.insert(name, table);
             }
         }
@@ -192,13 +194,14 @@ pub(super) fn older(message: String) -> Failure {
 }
 
 /// The facts of the connections that are kept. No token is read, and Slack is not asked.
-fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
+async fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
     let client = Client::new(&client::Options::default())
         .map_err(|e| Failure::failed("no-client", format!("the HTTP client does not start: {e}")))?;
     let clock: Arc<dyn clock::Clock> = Arc::new(clock::System::new());
     let limiter = Limiter::new(limiter::Options::default(), SlackClock(clock));
     let gateway = Gateway::new(client, limiter);
-    Connections::read(journal.clone(), Secrets::nowhere(), &gateway).map_err(|e| Failure::storage(e.to_string()))?;
+    let read = Connections::read(journal.clone(), Secrets::nowhere(), &gateway).await;
+    read.map_err(|e| Failure::storage(e.to_string()))?;
     Ok(gateway.connections().iter().map(|connected| connected.facts.clone()).collect())
 }
 

@@ -52,7 +52,7 @@ pub(crate) async fn token_offline(
 /// There is no store, a host has it, or it cannot be read.
 pub(crate) async fn verify(options: &Options, mends: bool) -> Result<Verified, Error> {
     store_in(&options.data_dir)?;
-    let engine = Engine::open(prepared(options).await?)?;
+    let engine = Engine::open(prepared(options).await?).await?;
     let failed = |error: &dyn std::fmt::Display| Error::Store(error.to_string());
     let verified = engine.verify().await.map_err(|e| failed(&e))?;
     if mends {

@@ -153,7 +153,7 @@ impl Engine {
     }
 
     /// What a blocked run pins: only whom to tell, as far as that can be said without a plan.
-    pub(crate) fn pinned_while_blocked(
+    pub(crate) async fn pinned_while_blocked(
         &self,
         definition: &Definition,
         asked: &BTreeMap<String, String>,
@@ -161,7 +161,7 @@ impl Engine {
         let mut connections = BTreeMap::new();
         if let Some(notify) = &definition.workflow.extras.notify {
             let alias = &notify.connection;
-            let bindings = self.services.definitions.bindings(&definition.workflow.document.name)?;
+            let bindings = self.services.definitions.bindings(&definition.workflow.document.name).await?;
             let name = asked.get(alias).or_else(|| bindings.get(alias)).unwrap_or(alias);
             if let Some(connection) = self.services.gateway.connection(name) {
                 connections.insert(alias.clone(), connection.facts.clone());
@@ -231,7 +231,7 @@ impl Engine {
 
     /// Has a blocked run begin if preflight lets it; true when there is nothing left to look after.
     pub(crate) async fn try_to_begin(self: &Arc<Self>, run: RunId) -> Result<bool, LoadError> {
-        if let Some(by) = self.superseded_by(run)? {
+        if let Some(by) = self.superseded_by(run).await? {
             // It is told; should that come later than this look, it does nothing before.
             return self.signal(run, Cause::Displaced { by, rollback: false }).await;
         }
@@ -240,13 +240,13 @@ impl Engine {
         if self.runs.is_live(run) {
             return Ok(false);
         }
-        let Some(summary) = self.summary(run)? else { return Ok(true) };
+        let Some(summary) = self.summary(run).await? else { return Ok(true) };
         if summary.status != Status::Blocked {
             return Ok(summary.status.is_final() || summary.status != Status::Suspended);
         }
-        let (pins, definition) = self.pins_of(run)?;
+        let (pins, definition) = self.pins_of(run).await?;
         self.blocked.judged_by(run, &definition);
-        let input = Arc::new(self.services.journal.read::<Value>(&pins.input)?);
+        let input = Arc::new(self.services.journal.read::<Value>(&pins.input).await?);
         let trigger = Trigger {
             workflow: pins.workflow.clone(),
             version: Some(pins.version.clone()),
@@ -259,8 +259,8 @@ impl Engine {
             inline: Some(definition.clone()),
         };
         let refused = |refused: Refused| LoadError::Damaged(refused.to_string());
-        let judged = beside(|| self.judge(&definition, &trigger, When::Trigger));
-        let (report, tables) = judged.map_err(refused)?;
+        let (tables, bindings) = self.judged_by(&definition).await?;
+        let report = beside(|| self.judge_with(&definition, &trigger, When::Trigger, &tables, &bindings));
         let Some(plan) = report.plan else { return Ok(false) };
         let Pinned { connections, chosen, actions, granted } = self.pinned(&plan).map_err(refused)?;
         let led = tenants(connections.values());
@@ -278,7 +278,7 @@ impl Engine {
         let facts = self.facts(&new, &definition, input, &tables)?;
 
         let (opening, live) = self.opening(run, summary);
-        let Loaded { port, state, decisions, .. } = self.load(run, opening).await?;
+        let Loaded { port, state, decisions, .. } = Box::pin(self.load(run, opening)).await?;
         port.pins_next(&new)?;
         let state = state.with_facts(facts);
         let decided = self.services.deciding.decide(&state, port.now(), port.entropy(), Cause::Unblock).await;

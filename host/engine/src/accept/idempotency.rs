@@ -62,7 +62,7 @@ impl Engine {
         let turn = self.triggers.lock(format!("{workflow}\n{key}")).await;
         let journal = &self.services.journal;
         let key = key::idempotency(&workflow.namespace, &workflow.name, key);
-        let (bound, seen) = journal.see::<Bound>(&key);
+        let (bound, seen) = journal.see::<Bound>(&key).await;
         let first = |superseded| Once::First(First { key, seen, body, revision, superseded, _turn: turn });
         let Some(bound) = bound? else { return Ok(first(None)) };
         match (revision, bound.revision) {
@@ -91,11 +91,11 @@ impl Engine {
     }
 
     /// The run that a higher revision of the key of `run` has started.
-    pub(crate) fn superseded_by(&self, run: RunId) -> Result<Option<RunId>, journal::Error> {
-        let Some(summary) = self.summary(run)? else { return Ok(None) };
+    pub(crate) async fn superseded_by(&self, run: RunId) -> Result<Option<RunId>, journal::Error> {
+        let Some(summary) = self.summary(run).await? else { return Ok(None) };
         let Some(own) = summary.own_key.as_deref().filter(|_| !summary.status.is_final()) else { return Ok(None) };
         let bound = key::idempotency(&summary.namespace, &summary.name, &summary::own_name(own));
-        let bound = self.services.journal.get::<Bound>(&bound)?;
+        let bound = self.services.journal.get::<Bound>(&bound).await?;
         Ok(bound.map(|bound| bound.run).filter(|newer| *newer > run))
     }
 }

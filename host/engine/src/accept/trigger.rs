@@ -198,7 +198,7 @@ impl Engine {
                 Once::First(first) => firsts.push(first),
             }
         }
-        let definition = self.definition_of(trigger)?;
+        let definition = self.definition_of(trigger).await?;
         self.check_input(&definition, &trigger.input)?;
         let own = self.own_key(&definition, &trigger.input)?;
         if let Some(OwnKey { key, revision }) = &own {
@@ -211,13 +211,13 @@ impl Engine {
         // A run that was started before is given also when no more may be open.
         let max = self.services.limits.open_runs_max;
         let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
-        let (report, tables) = self.judge(&definition, trigger, When::Trigger)?;
+        let (report, tables) = self.judge(&definition, trigger, When::Trigger).await?;
         let Report { plan, diagnostics, .. } = report;
         let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
         let masked = |all: Vec<Diagnostic>| all.into_iter().map(|one| mask.diagnostic(one)).collect::<Vec<_>>();
         let (mut pinned, blocked_by) = match plan {
             Some(plan) => (self.pinned(&plan)?, None),
-            None if block => (self.pinned_while_blocked(&definition, &trigger.connections)?, Some(&diagnostics)),
+            None if block => (self.pinned_while_blocked(&definition, &trigger.connections).await?, Some(&diagnostics)),
             None => return Err(Refused::Preflight(masked(diagnostics))),
         };
 
@@ -261,11 +261,11 @@ impl Engine {
     }
 
     /// The definition that a trigger asks for.
-    fn definition_of(&self, trigger: &Trigger) -> Result<Arc<Definition>, Refused> {
+    async fn definition_of(&self, trigger: &Trigger) -> Result<Arc<Definition>, Refused> {
         if let Some(definition) = &trigger.inline {
             return Ok(definition.clone());
         }
-        let found = self.services.definitions.find(&trigger.workflow, trigger.version.as_deref())?;
+        let found = self.services.definitions.find(&trigger.workflow, trigger.version.as_deref()).await?;
         found.ok_or_else(|| {
             let version = trigger.version.as_ref().map(|v| format!(" in version {v}")).unwrap_or_default();
             Refused::Unknown(format!("{}{version}", trigger.workflow))
@@ -450,21 +450,30 @@ impl Engine {
     }
 
     /// Judges a workflow as it would run now; also gives the tables that were judged.
-    pub(crate) fn judge(
+    pub(crate) async fn judge(
         &self,
         definition: &Definition,
         trigger: &Trigger,
         at: When,
     ) -> Result<(Report, Tables), Refused> {
+        let (tables, bindings) = self.judged_by(definition).await?;
+        let report = self.judge_with(definition, trigger, at, &tables, &bindings);
+        Ok((report, tables))
+    }
+
+    /// The tables and the bindings by which a workflow is judged now.
+    pub(crate) async fn judged_by(
+        &self,
+        definition: &Definition,
+    ) -> Result<(Tables, BTreeMap<String, String>), journal::Error> {
         let mut tables = BTreeMap::new();
         for name in &definition.workflow.extras.tables {
-            if let Some((current, table)) = self.services.definitions.table(name)? {
+            if let Some((current, table)) = self.services.definitions.table(name).await? {
                 tables.insert(name.clone(), (current.digest, table));
             }
         }
-        let bindings = self.services.definitions.bindings(&definition.workflow.document.name)?;
-        let report = self.judge_with(definition, trigger, at, &tables, &bindings);
-        Ok((report, tables))
+        let bindings = self.services.definitions.bindings(&definition.workflow.document.name).await?;
+        Ok((tables, bindings))
     }
 
     /// The same, with these tables and bindings.

@@ -111,7 +111,7 @@ impl<E: Execution> Caller<E> {
             }
         };
         if call.attempt > 1
-            && let Err(error) = self.port.recall()
+            && let Err(error) = self.port.recall().await
         {
             return CallEnd::Failed(error);
         }

@@ -29,6 +29,6 @@ impl<E: Execution> Scope<E> {
         self.port.keep_slice(&self.key(), slice).await?;
         // A process that dies repeats no more than one slice.
         self.port.settled().await?;
-        self.port.leave_behind(&self.execution, self.attempt, slice.first_call, facts)
+        self.port.leave_behind(&self.execution, self.attempt, slice.first_call, facts).await
     }
 }

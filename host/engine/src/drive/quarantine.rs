@@ -67,47 +67,57 @@ impl Engine {
         self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, error.shown());
     }
 
-    /// Leaves a run alone from now on, and has it shown so.
-    pub(crate) fn set_aside(&self, run: RunId, error: &LoadError) {
+    /// Leaves a run alone from now on, and has it shown so. Nobody takes the run up meanwhile: whoever calls has its turn.
+    pub(crate) async fn set_aside(&self, run: RunId, error: &LoadError) {
         tracing::error!(%run, %error, code = "run-poisoned", "the run is set aside");
         let reason = error.shown();
         self.keep_aside(run, error);
-        let kept = self.services.journal.get::<Summary>(&key::summary(run));
+        let kept = self.services.journal.get::<Summary>(&key::summary(run)).await;
         let mut summary = match kept {
             Ok(Some(summary)) if summary.status.is_final() || summary.poisoned => return,
             Ok(Some(summary)) => summary,
             // What can be told from the run's first record replaces what cannot be read.
-            Ok(None) | Err(_) => match self.stand_in(run) {
+            Ok(None) | Err(_) => match self.stand_in(run).await {
                 Some(summary) => summary,
                 None => return,
             },
         };
         poisoned(&mut summary, &reason);
         summary.updated_at = self.services.clock.now();
-        if let Err(error) = self.show_aside(run, &summary) {
+        if let Err(error) = self.show_aside(run, &summary).await {
             tracing::warn!(%run, %error, "lists do not show that the run is set aside");
         }
     }
 
+    /// As [`Self::set_aside`], of a run that its driver has left and that nobody takes up: unless a person has it taken back
+    /// already.
+    pub(crate) async fn show_set_aside(&self, run: RunId, error: &LoadError) {
+        // What is shown is read and written while nobody takes the run up: it could overwrite what a driver shows.
+        let _turn = self.loading.lock(run.to_string()).await;
+        if self.is_aside(run) {
+            self.set_aside(run, error).await;
+        }
+    }
+
     /// The next start tries to read it, whatever its mark said.
-    fn show_aside(&self, run: RunId, summary: &Summary) -> Result<(), journal::Error> {
+    async fn show_aside(&self, run: RunId, summary: &Summary) -> Result<(), journal::Error> {
         let mut write = Write::new();
         write.put(&key::summary(run), summary)?;
-        let open = self.mark(run)?;
+        let open = self.mark(run).await?;
         write.put(&key::open(run), &Open { rest: Rest::No, ..open })?;
         self.services.journal.commit(write).map(drop)
     }
 
     /// The mark of an open run. One that cannot be read says that its run is not to be read.
-    fn mark(&self, run: RunId) -> Result<Open, journal::Error> {
-        match self.services.journal.get(&key::open(run)) {
+    async fn mark(&self, run: RunId) -> Result<Open, journal::Error> {
+        match self.services.journal.get(&key::open(run)).await {
             Err(error) if error.is_damage() => Ok(Open { deadly: true, ..Open::default() }),
             mark => Ok(mark?.unwrap_or_default()),
         }
     }
 
     /// What was pinned in place of the first record's, in the entries from `seq` to `last`: the latest, and where.
-    pub(crate) fn pinned_later(
+    pub(crate) async fn pinned_later(
         &self,
         run: RunId,
         mut seq: u64,
@@ -116,7 +126,7 @@ impl Engine {
         let journal = &self.services.journal;
         let mut found = None;
         loop {
-            let page = journal.entries(run, seq, if last.is_some() { 1 } else { PAGE })?;
+            let page = journal.entries(run, seq, if last.is_some() { 1 } else { PAGE }).await?;
             let Some((end, _)) = page.last() else { return Ok(found) };
             let end = *end;
             for (at, entry) in page {
@@ -132,12 +142,12 @@ impl Engine {
     }
 
     /// What is known of a run whose summary cannot be read, from its log.
-    fn stand_in(&self, run: RunId) -> Option<Summary> {
-        let first = self.services.journal.entries(run, 0, 1).ok()?.into_iter().next();
+    async fn stand_in(&self, run: RunId) -> Option<Summary> {
+        let first = self.services.journal.entries(run, 0, 1).await.ok()?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return None };
         let pins = read_pins(pins.read()).ok()?;
         // A log that cannot be read to its end is found again when the run is taken up.
-        let later = self.pinned_later(run, 1, None).ok().flatten();
+        let later = self.pinned_later(run, 1, None).await.ok().flatten();
         let (pins_at, version) = match later {
             Some((seq, later)) => (Some(seq), later.version),
             None => (None, pins.version),
@@ -151,9 +161,9 @@ impl Engine {
     }
 
     /// What lists show of a run whose summary cannot be read.
-    pub(crate) fn damaged(&self, run: RunId) -> Summary {
+    pub(crate) async fn damaged(&self, run: RunId) -> Summary {
         let unknown = || "unknown".to_owned();
-        let mut summary = self.stand_in(run).unwrap_or_else(|| {
+        let mut summary = self.stand_in(run).await.unwrap_or_else(|| {
             Summary::new(Status::Parked, unknown(), unknown(), unknown(), Timestamp::from_millis(0))
         });
         poisoned(&mut summary, "what is shown of it cannot be read; the host's log says what");
@@ -170,26 +180,26 @@ impl Engine {
             return Ok(());
         }
         tracing::info!(%run, "the run is taken up again");
-        let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let summary = self.summary(run).await?.ok_or(LoadError::Unknown(run))?;
         // One that has ended has no mark.
         if !summary.status.is_final() {
             let mut write = Write::new();
-            let open = self.mark(run)?;
+            let open = self.mark(run).await?;
             write.put(&key::open(run), &Open { deadly: false, rest: Rest::No, ..open })?;
             self.services.journal.commit(write)?;
         }
         let (opening, live) = self.opening(run, summary);
-        match self.load(run, opening).await {
+        match Box::pin(self.load(run, opening)).await {
             Ok(loaded) => {
                 self.shown_as_it_is(&loaded)?;
                 self.runs.insert(run, live);
                 self.carry(run, loaded);
-                self.tell_again(run);
+                self.tell_again(run).await;
                 let tip = self.services.journal.tip();
                 Ok(self.services.journal.durable(tip).await.map_err(journal::Error::from)?)
             }
             Err(error) if error.is_of_the_run() => {
-                self.set_aside(run, &error);
+                self.set_aside(run, &error).await;
                 Err(LoadError::Damaged(error.to_string()))
             }
             Err(error) => Err(error),
@@ -202,7 +212,7 @@ impl Engine {
         if !self.is_aside(run) {
             return Ok(());
         }
-        let mut summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let mut summary = self.summary(run).await?.ok_or(LoadError::Unknown(run))?;
         let now = self.services.clock.now();
         let mut write = Write::new();
         let mut posted = None;
@@ -220,7 +230,7 @@ impl Engine {
             execution::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
             write.put(&key::summary(run), &summary)?;
             // Its mark may have been damaged: the owner knows it, too.
-            let group = self.mark(run)?.group.or_else(|| self.services.partition.groups.group_of(run));
+            let group = self.mark(run).await?.group.or_else(|| self.services.partition.groups.group_of(run));
             if let Some(group) = group {
                 let wish = Wish::Leave { run };
                 posted = Some(self.services.partition.mail.post(&mut write, Message::Group { group, wish })?);

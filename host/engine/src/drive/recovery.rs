@@ -112,7 +112,7 @@ impl Engine {
     /// Keeps that a process has begun, and says how those before it ended. Durable after Ok.
     async fn begin_life(&self) -> Result<Lives, LoadError> {
         let journal = &self.services.journal;
-        let before = match journal.get::<Lives>(&key::host(LIVES)) {
+        let before = match journal.get::<Lives>(&key::host(LIVES)).await {
             Ok(before) => before.unwrap_or_else(|| Lives { in_order: true, ..Lives::default() }),
             Err(error @ journal::Error::Store(_)) => return Err(error.into()),
             // It only says where to look first.
@@ -142,7 +142,7 @@ impl Engine {
     async fn take_up_all(self: &Arc<Self>, lives: &Lives) -> Result<(u64, Vec<Taken>), LoadError> {
         let (mut after, mut found, mut taken) = (None, 0, Vec::new());
         loop {
-            let page = self.services.journal.open_runs(1_000, after)?;
+            let page = self.services.journal.open_runs(1_000, after).await?;
             let Some((last, _)) = page.last() else { return Ok((found, taken)) };
             after = Some(*last);
             for (run, open) in page {
@@ -150,7 +150,7 @@ impl Engine {
                 if open.deadly || lives.deadly() == Some(run) {
                     self.mark_deadly(run, open)?;
                     let reason = "the process ended again and again while it was carried, the last two times with no other beside it";
-                    self.set_aside(run, &LoadError::Damaged(reason.to_owned()));
+                    self.set_aside(run, &LoadError::Damaged(reason.to_owned())).await;
                     continue;
                 }
                 pass(Point::FoundOpen);
@@ -168,7 +168,7 @@ impl Engine {
                         self.runs.places.line_up(run);
                     }
                     Ok(Some((loaded, live))) => taken.push(Taken { run, loaded, live }),
-                    Err(error) if error.is_of_the_run() => self.set_aside(run, &error),
+                    Err(error) if error.is_of_the_run() => self.set_aside(run, &error).await,
                     Err(error) => return Err(error),
                 }
             }
@@ -246,13 +246,13 @@ impl Engine {
 
     /// Reads one open run, and gives it back if it has anything to go on with.
     async fn take_up(&self, run: RunId, lives: &Lives) -> Result<Option<(Loaded, Live)>, LoadError> {
-        let Some(summary) = self.services.journal.get::<Summary>(&key::summary(run))? else { return Ok(None) };
+        let Some(summary) = self.services.journal.get::<Summary>(&key::summary(run)).await? else { return Ok(None) };
         let was_aside = summary.poisoned;
         if lives.deaths > 1 {
             self.keep_lives(&Lives { alone: vec![run], suspect: lives.last(), ..lives.clone() }).await?;
         }
         let (opening, live) = self.opening(run, summary);
-        let loaded = self.load(run, opening).await?;
+        let loaded = Box::pin(self.load(run, opening)).await?;
         if was_aside {
             self.shown_as_it_is(&loaded)?;
         }

@@ -179,38 +179,38 @@ impl Engine {
 
     /// Reads a run from the journal.
     pub(crate) async fn load(&self, run: RunId, opening: Opening) -> Result<Loaded, LoadError> {
-        let (pins, definition) = self.pins_of(run)?;
+        let (pins, definition) = self.pins_of(run).await?;
         let mut tables = BTreeMap::new();
         for (name, digest) in &pins.tables {
-            let table = self.services.definitions.table_by_digest(*digest)?;
+            let table = self.services.definitions.table_by_digest(*digest).await?;
             tables.insert(
                 name.clone(),
                 table.ok_or_else(|| LoadError::Damaged(format!("the table `{name}` is not there")))?,
             );
         }
-        let input = Arc::new(self.services.journal.read(&pins.input)?);
+        let input = Arc::new(self.services.journal.read(&pins.input).await?);
         let facts = self.facts(&pins, &definition, input, &tables)?;
-        let granted = self.granted(&pins)?;
-        let Read { port, mut state, decisions } = Local::read(opening, &facts)?;
+        let granted = self.granted(&pins).await?;
+        let Read { port, mut state, decisions } = Local::read(opening, &facts).await?;
         let decisions = driver::fold(&port, &mut state, decisions).await?;
         port.folded(&state);
         Ok(Loaded { port, state, decisions, granted, guests: pins.guests })
     }
 
     /// What a run pins, and its definition: what was pinned last, when it was let begin or went on on another one.
-    pub(crate) fn pins_of(&self, run: RunId) -> Result<(Pins, Arc<Definition>), LoadError> {
+    pub(crate) async fn pins_of(&self, run: RunId) -> Result<(Pins, Arc<Definition>), LoadError> {
         let journal = &self.services.journal;
-        let first = journal.entries(run, 0, 1)?.into_iter().next();
+        let first = journal.entries(run, 0, 1).await?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return Err(LoadError::Unknown(run)) };
         let mut pins = quarantine::read_pins(pins.read())?;
-        let later = match journal.get::<Summary>(&key::summary(run)) {
+        let later = match journal.get::<Summary>(&key::summary(run)).await {
             Ok(summary) => match summary.and_then(|summary| summary.pins_at) {
-                Some(seq) => self.pinned_later(run, seq, Some(seq))?,
-                None if pins.blocked => self.pinned_later(run, 1, None)?,
+                Some(seq) => self.pinned_later(run, seq, Some(seq)).await?,
+                None if pins.blocked => self.pinned_later(run, 1, None).await?,
                 None => None,
             },
             // What the summary would say has to be looked for.
-            Err(error) if !error.is_fatal() => self.pinned_later(run, 1, None)?,
+            Err(error) if !error.is_fatal() => self.pinned_later(run, 1, None).await?,
             Err(error) => return Err(error.into()),
         };
         if let Some((_, later)) = later {
@@ -219,7 +219,8 @@ impl Engine {
         let definition = self
             .services
             .definitions
-            .by_digest(pins.definition, &pins.file)?
+            .by_digest(pins.definition, &pins.file)
+            .await?
             .ok_or_else(|| LoadError::Damaged(format!("the definition {} is not there", pins.definition)))?;
         Ok((pins, definition))
     }
@@ -255,27 +256,31 @@ impl Engine {
                 };
                 // A message that came while the driver was leaving is in the inbox: look again before going. And one that
                 // was put down while something was under way but a turn's waiting goes on: nothing would wake it.
-                let mut live = engine.runs.lock();
                 let goes_on = |state: &State| match left {
                     Left::PutDown if engine.is_draining() => false,
                     Left::PutDown => port.has_message() || !engine.services.only_waits(run, state),
                     Left::Ended | Left::Resting => port.has_message(),
                 };
-                if after.as_ref().is_some_and(|(state, _)| goes_on(state)) {
-                    drop(live);
+                let goes_on = {
+                    let mut live = engine.runs.lock();
+                    let goes_on = after.as_ref().is_some_and(|(state, _)| goes_on(state));
+                    if !goes_on {
+                        live.remove(&run);
+                        if let Some(error) = failed.clone().map(LoadError::Port).filter(LoadError::is_of_the_run) {
+                            // Before anybody else can take it up.
+                            engine.keep_aside(run, &error);
+                        }
+                    }
+                    goes_on
+                };
+                if goes_on {
                     let Some((s, d)) = after else { return };
                     (state, decisions) = (s, d);
                     continue;
                 }
-                live.remove(&run);
-                if let Some(error) = failed.clone().map(LoadError::Port).filter(LoadError::is_of_the_run) {
-                    // Before anybody else can take it up.
-                    engine.keep_aside(run, &error);
-                }
-                drop(live);
                 if let Some(error) = &failed {
                     // What it is told from here on meets no driver that is leaving.
-                    engine.failed(run, error);
+                    engine.failed(run, error).await;
                 }
                 // Everything that it rests on is durable.
                 tracing::info!(?left, status = after.as_ref().map(|(s, _)| s.status().as_str()), "left");
@@ -292,7 +297,7 @@ impl Engine {
         let supervised = async move {
             // A mistake of ours that shows with this run must not leave it among the live ones, where nobody looks.
             if AssertUnwindSafe(carrying).catch_unwind().await.is_err() {
-                engine.lost(run);
+                engine.lost(run).await;
             }
         };
         // Nobody waits for its end but by its marks.
@@ -300,25 +305,31 @@ impl Engine {
     }
 
     /// Nobody carries the run any more, because the one who did panicked: it is set aside, and others go on.
-    fn lost(self: &Arc<Self>, run: RunId) {
-        self.set_aside(run, &LoadError::Damaged("the host failed while it carried the run".to_owned()));
-        self.runs.lock().remove(&run);
+    async fn lost(self: &Arc<Self>, run: RunId) {
+        let why = LoadError::Damaged("the host failed while it carried the run".to_owned());
+        {
+            let mut live = self.runs.lock();
+            live.remove(&run);
+            // Before anybody else can take it up.
+            self.keep_aside(run, &why);
+        }
+        self.show_set_aside(run, &why).await;
         self.runs.ended.notify_waiters();
         self.run_left();
         self.next_in_line();
     }
 
     /// The port of a run did not do what it was asked: of the run, of this moment, or of the store.
-    fn failed(&self, run: RunId, error: &execution::Error) {
+    async fn failed(&self, run: RunId, error: &execution::Error) {
         match error {
             execution::Error::OfTheRun(_) | execution::Error::TooLarge { .. } => {
-                self.set_aside(run, &LoadError::Port(error.clone()));
+                self.show_set_aside(run, &LoadError::Port(error.clone())).await;
             }
             execution::Error::Later(_) => {
                 tracing::warn!(%run, %error, "the run waits for the store");
                 self.services.partition.wake(run);
                 // What it was told meanwhile it has not heard.
-                self.tell_again(run);
+                self.tell_again(run).await;
             }
             // It is taken up at the next start.
             execution::Error::Stopping => tracing::debug!(%run, "the store is closed"),
@@ -359,7 +370,7 @@ impl Engine {
         let (tell, told) = oneshot::channel();
         self.send(run, Signal { acknowledge: Some(tell), settle, ..Signal::of(cause) }).await?;
         let told = told.await;
-        if told.is_err() && !self.summary(run)?.is_some_and(|s| s.status.is_final()) {
+        if told.is_err() && !self.summary(run).await?.is_some_and(|s| s.status.is_final()) {
             // Its driver went without looking. Whoever asked must ask again.
             return Err(execution::Error::Stopping.into());
         }
@@ -380,7 +391,7 @@ impl Engine {
                 }
             }
         }
-        let summary: Summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let summary: Summary = self.summary(run).await?.ok_or(LoadError::Unknown(run))?;
         if summary.status.is_final() && !matches!(signal.cause, Cause::Retry | Cause::Undo) {
             if let Some(mail) = signal.mail {
                 let mut write = Write::new();
@@ -395,14 +406,14 @@ impl Engine {
         }
         let is_over = summary.status.is_final();
         let (opening, live) = self.opening(run, summary);
-        let loaded = match self.load(run, opening).await {
+        let loaded = match Box::pin(self.load(run, opening)).await {
             Ok(loaded) if is_over && loaded.state.ended().is_none() => {
                 return Err(LoadError::Damaged("the run was given up, and its log does not say its end".to_owned()));
             }
             Ok(loaded) => loaded,
             Err(error) => {
                 if error.is_of_the_run() {
-                    self.set_aside(run, &error);
+                    self.set_aside(run, &error).await;
                 }
                 return Err(error);
             }
@@ -419,9 +430,9 @@ impl Engine {
     }
 
     /// A run's summary; of one whose summary cannot be read, what can be said of it.
-    pub fn summary(&self, run: RunId) -> Result<Option<Summary>, journal::Error> {
-        match self.services.journal.get(&key::summary(run)) {
-            Err(journal::Error::Record(_)) => Ok(Some(self.damaged(run))),
+    pub async fn summary(&self, run: RunId) -> Result<Option<Summary>, journal::Error> {
+        match self.services.journal.get(&key::summary(run)).await {
+            Err(journal::Error::Record(_)) => Ok(Some(self.damaged(run).await)),
             read => read,
         }
     }
@@ -436,23 +447,23 @@ impl Engine {
     pub(crate) async fn stamp_of(&self, run: RunId, call: &CallKey) -> Result<String, LoadError> {
         let Loaded { port, .. } = self.looked_at(run).await?;
         if call.attempt > 1 {
-            port.recall()?;
+            port.recall().await?;
         }
         Ok(call::stamp(run, call, call::sends_again(&port, call).await?))
     }
 
     /// A run as it is on record, only to be read: its inbox is nobody's, and nothing is written through it.
     pub(crate) async fn looked_at(&self, run: RunId) -> Result<Loaded, LoadError> {
-        let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let summary = self.summary(run).await?.ok_or(LoadError::Unknown(run))?;
         let (opening, _inbox) = self.opening(run, summary);
-        self.load(run, opening).await
+        Box::pin(self.load(run, opening)).await
     }
 
     /// What the plugins of a run's actions were granted when it was accepted.
-    pub(crate) fn granted(&self, pins: &Pins) -> Result<Granted, LoadError> {
+    pub(crate) async fn granted(&self, pins: &Pins) -> Result<Granted, LoadError> {
         let mut granted = Granted::new();
         for pinned in &pins.actions {
-            let grants = self.services.plugins.grants(pinned.plugin, pinned.grants)?;
+            let grants = self.services.plugins.grants(pinned.plugin, pinned.grants).await?;
             let gone = || LoadError::Damaged(format!("the grants {} are not there", pinned.grants));
             granted.insert(pinned.written.clone(), grants.ok_or_else(gone)?);
         }
@@ -460,8 +471,8 @@ impl Engine {
     }
 
     /// Brings a run once more what nobody has consumed of that which it was told.
-    pub(crate) fn tell_again(&self, run: RunId) {
-        if let Err(error) = self.services.partition.mail.again(&self.services.journal, run) {
+    pub(crate) async fn tell_again(&self, run: RunId) {
+        if let Err(error) = self.services.partition.mail.again(&self.services.journal, run).await {
             tracing::error!(%run, %error, "what a run was told cannot be read; the next start brings it");
         }
     }

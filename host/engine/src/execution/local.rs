@@ -96,17 +96,17 @@ impl Local {
     ///
     /// # Errors
     /// When the log cannot be read or is damaged: the run must not go on.
-    pub(crate) fn read(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+    pub(crate) async fn read(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
         let log::Read { log, state, decisions } =
-            Log::read(&opening.journal, opening.run, opening.summary.clone(), facts)?;
+            Log::read(&opening.journal, opening.run, opening.summary.clone(), facts).await?;
         Ok(Read { port: Self::with(opening, log), state, decisions })
     }
 
     /// As [`Self::read`], without regard to snapshots.
     #[cfg(test)]
-    pub(crate) fn read_whole(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
+    pub(crate) async fn read_whole(opening: Opening, facts: &Arc<Facts>) -> Result<Read, journal::Error> {
         let log::Read { log, state, decisions } =
-            Log::read_whole(&opening.journal, opening.run, opening.summary.clone(), facts)?;
+            Log::read_whole(&opening.journal, opening.run, opening.summary.clone(), facts).await?;
         Ok(Read { port: Self::with(opening, log), state, decisions })
     }
 
@@ -223,8 +223,15 @@ impl Local {
         Ok(())
     }
 
-    /// The entry of a decision, and what is kept beside it.
-    fn decided(&self, log: &mut Log, number: u64, decision: &Decision) -> Result<(), Error> {
+    /// The entry of a decision, and what is kept beside it. `displaced_by` is who started the run that has taken this one's
+    /// place, where that is decided now and known.
+    fn decided(
+        &self,
+        log: &mut Log,
+        number: u64,
+        decision: &Decision,
+        displaced_by: Option<&str>,
+    ) -> Result<(), Error> {
         self.note_who_asks(log)?;
         let mut write = Write::new();
         let mut events = Vec::with_capacity(decision.events.len());
@@ -240,7 +247,7 @@ impl Local {
         let pinned = log.pins_next.clone().map(|pins| Entry::Pinned { pins });
         let entries: Vec<Entry> = pinned.into_iter().chain([Entry::Decision { events }]).collect();
         let next_seq = log.seq + entries.len() as u64;
-        let mut beside = self.beside(log, (number, next_seq), &mut write, state)?;
+        let mut beside = self.beside(log, (number, next_seq), &mut write, (state, displaced_by))?;
         alongside(&decision.alongside, &mut write)?;
         self.append(log, &entries, write)?;
         log.pins_next = None;
@@ -279,12 +286,17 @@ impl Execution for Local {
     async fn decision(&self, number: u64) -> Result<Option<Vec<Event>>, Error> {
         let Some(seq) = self.log().decisions.get(&number).copied() else { return Ok(None) };
         let unreadable = || Error::OfTheRun(format!("what is kept of decision {number} cannot be read"));
-        self.journal.decision(self.run, seq)?.ok_or_else(unreadable).map(Some)
+        self.journal.decision(self.run, seq).await?.ok_or_else(unreadable).map(Some)
     }
 
     async fn keep(&self, number: u64, decision: Decision) -> Result<(), Error> {
         pass(Point::Undecided);
-        self.written(|log| self.decided(log, number, &decision)).await
+        let is_noted = self.log().summary.aftermath.superseded_by.is_some();
+        let displaced_by = match decision.after.displaced_by().filter(|_| !is_noted) {
+            Some(newer) => self.who_started(newer).await,
+            None => None,
+        };
+        self.written(|log| self.decided(log, number, &decision, displaced_by.as_deref())).await
     }
 
     async fn keep_alongside(&self, changed: Alongside) -> Result<(), Error> {
@@ -298,7 +310,7 @@ impl Execution for Local {
     }
 
     async fn slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {
-        self.kept_slice(attempt, number)
+        self.kept_slice(attempt, number).await
     }
 
     async fn keep_slice(&self, attempt: &AttemptKey, slice: &Slice) -> Result<(), Error> {
@@ -327,7 +339,7 @@ impl Execution for Local {
                 (None, None) => return Ok(Called::New),
             }
         };
-        self.kept_answer(call, kept).map(Called::Ended)
+        self.kept_answer(call, kept).await.map(Called::Ended)
     }
 
     async fn intend(&self, call: &CallKey, intent: Intent) -> Result<bool, Error> {
@@ -406,8 +418,21 @@ impl Execution for Local {
         }
     }
 
-    fn recall(&self) -> Result<(), Error> {
-        Ok(self.log().recall(&self.journal, self.run)?)
+    async fn recall(&self) -> Result<(), Error> {
+        loop {
+            let (summary, unread) = {
+                let log = self.log();
+                (log.summary.clone(), log.unread)
+            };
+            if unread == 0 {
+                return Ok(());
+            }
+            let before = log::Before::read(&self.journal, self.run, summary, unread).await?;
+            // A slice of another action may have left more behind while the store was read.
+            if self.log().recall(before) {
+                return Ok(());
+            }
+        }
     }
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
@@ -422,14 +447,14 @@ impl Execution for Local {
         self.log().attempted(execution, attempt)
     }
 
-    fn leave_behind(
+    async fn leave_behind(
         &self,
         execution: &ExecutionKey,
         attempt: u32,
         first: u32,
         facts: &Arc<Facts>,
     ) -> Result<(), Error> {
-        self.behind(execution, attempt, first, facts)
+        self.behind(execution, attempt, first, facts).await
     }
 
     fn timer(&self, at: Option<Timestamp>) {

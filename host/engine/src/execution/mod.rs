@@ -394,8 +394,8 @@ pub(crate) trait Execution: Send + Sync + 'static {
 
     /// Earlier attempts at an action are about to be asked for. A port that keeps only what open actions need finds the
     /// rest of the log now.
-    fn recall(&self) -> Result<(), Error> {
-        Ok(())
+    fn recall(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
     }
 
     /// Whether a call of this attempt at an execution, or of one before it, was not sent and repeats, see [`NotSent::repeats`].
@@ -417,8 +417,8 @@ pub(crate) trait Execution: Send + Sync + 'static {
         _attempt: u32,
         _first: u32,
         _facts: &Arc<Facts>,
-    ) -> Result<(), Error> {
-        Ok(())
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
     }
 
     /// From now on the run is to be woken at `at`, and at no other time. Kept with the next record.

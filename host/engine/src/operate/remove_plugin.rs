@@ -44,7 +44,7 @@ impl Engine {
         let plugins = &self.services.plugins;
         let _one = plugins.alone().await;
         let gone = plugins.named(name, version)?;
-        let uses = self.uses(&gone)?;
+        let uses = self.uses(&gone).await?;
         if !uses.is_empty() {
             return Err(RemoveError::InUse { name: name.to_owned(), uses });
         }
@@ -53,30 +53,31 @@ impl Engine {
     }
 
     /// What needs these plugins now. A run that is accepted meanwhile goes on with them all the same.
-    fn uses(&self, gone: &[Arc<Installed>]) -> Result<Uses, journal::Error> {
+    async fn uses(&self, gone: &[Arc<Installed>]) -> Result<Uses, journal::Error> {
         let mut uses = Uses::default();
         let digests: Vec<Digest> = gone.iter().map(|old| old.stored.inspection.digest).collect();
         let mut after = None;
         loop {
-            let page = self.services.journal.open_runs(PAGE, after)?;
+            let page = self.services.journal.open_runs(PAGE, after).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (run, _) in page {
-                if self.pins(run, &digests) {
+                if self.pins(run, &digests).await {
                     uses.run(run);
                 }
             }
         }
         let with = self.services.plugins.known();
         let without = self.services.plugins.without(&digests, None);
-        self.workflows(&mut uses, |reference| with.resolve(reference).is_ok() && without.resolve(reference).is_err())?;
+        let goes = |reference: &ActionReference| with.resolve(reference).is_ok() && without.resolve(reference).is_err();
+        self.workflows(&mut uses, goes).await?;
         Ok(uses)
     }
 
     /// Notes the workflows of which a reference is meant.
-    fn workflows(&self, uses: &mut Uses, meant: impl Fn(&ActionReference) -> bool) -> Result<(), journal::Error> {
-        for (name, current) in self.services.definitions.all()? {
-            let Some(definition) = self.services.definitions.find(&name, Some(&current.version))? else { continue };
+    async fn workflows(&self, uses: &mut Uses, meant: impl Fn(&ActionReference) -> bool) -> Result<(), journal::Error> {
+        for (name, current) in self.services.definitions.all().await? {
+            let Some(definition) = self.services.definitions.find(&name, Some(&current.version)).await? else { continue };
             if references(&definition.workflow).any(&meant) {
                 uses.workflow(name.to_string());
             }
@@ -85,28 +86,29 @@ impl Engine {
     }
 
     /// The workflows that call another plugin, or another version of one, once `before` has become `after`.
-    pub fn callers_anew(&self, before: &Known, after: &Known) -> Result<Uses, journal::Error> {
+    pub async fn callers_anew(&self, before: Arc<Known>, after: Arc<Known>) -> Result<Uses, journal::Error> {
         let mut uses = Uses::default();
         let means = |known: &Known, reference: &ActionReference| {
             let found = known.resolve(reference).ok()?;
             Some((found.reference, found.plugin.manifest.publisher.clone()))
         };
         self.workflows(&mut uses, |reference| {
-            let after = means(after, reference);
-            after.is_some() && after != means(before, reference)
-        })?;
+            let after = means(&after, reference);
+            after.is_some() && after != means(&before, reference)
+        })
+        .await?;
         Ok(uses)
     }
 
     /// Whether a run pins one of these components. Of a run that cannot be taken up its first record says so, where that
     /// can be read.
-    fn pins(&self, run: RunId, plugins: &[Digest]) -> bool {
-        match self.pins_of(run) {
+    async fn pins(&self, run: RunId, plugins: &[Digest]) -> bool {
+        match self.pins_of(run).await {
             Ok((pins, _)) => pins.actions.iter().any(|action| plugins.contains(&action.plugin)),
             Err(LoadError::Unknown(_)) => false,
             Err(_) => {
-                let first = self.services.journal.entries(run, 0, 1).ok().and_then(|found| found.into_iter().next());
-                let Some((_, Entry::Accepted { pins })) = first else { return false };
+                let Ok(mut found) = self.services.journal.entries(run, 0, 1).await else { return false };
+                let Some((_, Entry::Accepted { pins })) = found.pop() else { return false };
                 let text = pins.text();
                 plugins.iter().any(|plugin| text.contains(&plugin.to_string()))
             }
@@ -122,10 +124,16 @@ impl Engine {
         let mut range = None;
         let mut looked_at = 0;
         while !idle.is_empty() {
-            let page = self.services.journal.runs(range, PAGE)?;
+            let page = self.services.journal.runs(range, PAGE).await?;
             looked_at += page.items.len();
             for (run, _) in &page.items {
-                idle.retain(|stored| !self.pins(*run, &[stored.inspection.digest]));
+                let mut unnamed = Vec::with_capacity(idle.len());
+                for stored in idle {
+                    if !self.pins(*run, &[stored.inspection.digest]).await {
+                        unnamed.push(stored);
+                    }
+                }
+                idle = unnamed;
             }
             range = page.next;
             if range.is_none() {

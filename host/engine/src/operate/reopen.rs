@@ -58,38 +58,38 @@ impl Engine {
         if self.runs.is_live(run) {
             return Err(RedefineError::NothingToRetry("something of the run is still under way"));
         }
-        let summary = self.summary(run)?.ok_or(LoadError::Unknown(run))?;
+        let summary = self.summary(run).await?.ok_or(LoadError::Unknown(run))?;
         if !matches!(summary.status, Status::Faulted | Status::Parked) {
             return Err(RedefineError::NothingToRetry("the run is neither faulted nor parked"));
         }
-        let (pins, before) = self.pins_of(run)?;
-        let found = self.services.definitions.find(&pins.workflow, Some(version))?;
+        let (pins, before) = self.pins_of(run).await?;
+        let found = self.services.definitions.find(&pins.workflow, Some(version)).await?;
         let after = found.ok_or_else(|| Refused::Unknown(format!("{} in version {version}", pins.workflow)))?;
         if after.digest == before.digest {
             return Ok(false);
         }
         let (opening, live) = self.opening(run, summary);
-        let Loaded { port, state, decisions, .. } = self.load(run, opening).await?;
+        let Loaded { port, state, decisions, .. } = Box::pin(self.load(run, opening)).await?;
         if !state.can_redefine() {
             return Err(RedefineError::NothingToRetry(
                 "the run has no failed task to go on from: it ends, is being taken back, or a call of it is in doubt",
             ));
         }
-        let input = Arc::new(self.services.journal.read::<Value>(&pins.input)?);
+        let input = Arc::new(self.services.journal.read::<Value>(&pins.input).await?);
         self.check_input(&after, &input)?;
-        let (new, tables) = self.pinned_anew(&pins, &after, &input)?;
+        let (new, tables) = self.pinned_anew(&pins, &after, &input).await?;
         let facts = self.facts(&new, &after, input, &tables)?;
-        let granted = self.granted(&new)?;
+        let granted = self.granted(&new).await?;
 
         let mut replay = Replay::new(facts, before.workflow.clone()).map_err(|d| differs(&pins, &after, &d))?;
         let mut seq = 0;
         loop {
-            let page = self.services.journal.entries(run, seq, PAGE)?;
+            let page = self.services.journal.entries(run, seq, PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             seq = last + 1;
             for (_, entry) in page {
                 let Entry::Decision { events } = entry else { continue };
-                for event in self.services.journal.events::<Event>(&events)? {
+                for event in self.services.journal.events::<Event>(&events).await? {
                     replay.read(&event).map_err(|d| differs(&pins, &after, &d))?;
                 }
             }
@@ -121,7 +121,7 @@ impl Engine {
     }
 
     /// What the run pins on another definition. What is pinned already stays as it is; what is new is as it is now.
-    fn pinned_anew(
+    async fn pinned_anew(
         &self,
         pins: &Pins,
         after: &Arc<Definition>,
@@ -131,12 +131,12 @@ impl Engine {
         let mut tables = Tables::new();
         for name in &after.workflow.extras.tables {
             let pinned = match pins.tables.get(name) {
-                Some(digest) => definitions.table_by_digest(*digest)?.map(|table| (*digest, table)),
-                None => definitions.table(name)?.map(|(current, table)| (current.digest, table)),
+                Some(digest) => definitions.table_by_digest(*digest).await?.map(|table| (*digest, table)),
+                None => definitions.table(name).await?.map(|(current, table)| (current.digest, table)),
             };
             tables.extend(pinned.map(|pinned| (name.clone(), pinned)));
         }
-        let mut bindings = definitions.bindings(&pins.workflow)?;
+        let mut bindings = definitions.bindings(&pins.workflow).await?;
         for (alias, connection) in &pins.connections {
             if self.services.gateway.connection(&connection.name).is_some() {
                 bindings.insert(alias.clone(), connection.name.clone());

@@ -101,7 +101,7 @@ impl Engine {
             self.take_back(run).await?;
             return Ok(Settled::TakenUp);
         }
-        self.still_parked(run)?;
+        self.still_parked(run).await?;
         let open = self.open_of(run).await?;
         let mut meant = open::named(&open, named.as_deref());
         let one = match (meant.pop(), meant.is_empty()) {
@@ -130,12 +130,12 @@ impl Engine {
             return Ok(Settled::One(Box::new(one)));
         }
         // It was open when it was looked at: somebody else has decided, or the run has ended since.
-        self.still_parked(run)?;
+        self.still_parked(run).await?;
         Err(ResolveError::NotOpen { named, open: self.open_of(run).await? })
     }
 
-    fn still_parked(&self, run: RunId) -> Result<(), ResolveError> {
-        let summary = self.summary(run).map_err(LoadError::from)?.ok_or(LoadError::Unknown(run))?;
+    async fn still_parked(&self, run: RunId) -> Result<(), ResolveError> {
+        let summary = self.summary(run).await.map_err(LoadError::from)?.ok_or(LoadError::Unknown(run))?;
         if summary.status == Status::Parked { Ok(()) } else { Err(ResolveError::NotParked(summary.status)) }
     }
 
@@ -153,7 +153,7 @@ impl Engine {
             Ok(answer) => return Ok(answer),
             Err(refused) => refused,
         };
-        let refused = self.mask_of(run)?.diagnostic(*refused);
+        let refused = self.mask_of(run).await?.diagnostic(*refused);
         Err(ResolveError::AnswerNeeded(vec![refused]))
     }
 
@@ -182,7 +182,10 @@ impl Engine {
             };
             return Err(needs(run, one, &method.name, Some(method), &why));
         }
-        let kept = call::request_digest(intent).and_then(|digest| self.services.journal.blob(digest).ok().flatten());
+        let kept = match call::request_digest(intent) {
+            Some(digest) => self.services.journal.blob(digest).await.ok().flatten(),
+            None => None,
+        };
         let arguments = kept.and_then(|kept| call::arguments_of(&kept, &intent.function));
         let Some(arguments) = arguments else {
             let enough = answer::said_by_slack(method).is_empty();
@@ -196,7 +199,7 @@ impl Engine {
             let why = format!("the connection `{}` is not there to read it back with", intent.connection);
             return Err(needs(run, one, &method.name, Some(method), &why));
         };
-        let pinned = self.pins_of(run).map(|(pins, _)| pins.led()).unwrap_or_default();
+        let pinned = self.pins_of(run).await.map(|(pins, _)| pins.led()).unwrap_or_default();
         if let Err(elsewhere) = connection.facts.leads_to(pinned.get(&intent.connection)) {
             return Err(needs(run, one, &method.name, Some(method), &format!("it cannot be read back: {elsewhere}")));
         }

@@ -80,10 +80,10 @@ struct Rows {
 }
 
 impl Rows {
-    fn read(journal: &journal::Journal) -> Result<Self, journal::Error> {
-        let members = concurrency_group::rows(journal)?;
-        let locks = keyed_lock::rows(journal)?;
-        let mail = mail::left(journal, &key::all(Space::Mail))?;
+    async fn read(journal: &journal::Journal) -> Result<Self, journal::Error> {
+        let members = concurrency_group::rows(journal).await?;
+        let locks = keyed_lock::rows(journal).await?;
+        let mail = mail::left(journal, &key::all(Space::Mail)).await?;
         let count = (members.len() + locks.len() + mail.len()) as u64;
         let members = members.into_iter().map(|(turn, member)| (member.run, (turn, member))).collect();
         let mut rows =
@@ -130,14 +130,14 @@ impl Engine {
     /// The store cannot be read. A run that cannot be is counted.
     pub async fn verify(&self) -> Result<Verified, LoadError> {
         let journal = &self.services.journal;
-        let rows = Rows::read(journal)?;
+        let rows = Rows::read(journal).await?;
         let damaged = journal.damages().into_iter().filter(|damage| SPACES.contains(&damage.space));
         let damaged = damaged.map(|damage| Difference::of(Mend::Unreadable, format!("{} cannot be read", damage.fact)));
         let mut verified = Verified { rows: rows.count, differences: damaged.collect(), ..Verified::default() };
         let mut open = BTreeSet::new();
         let mut after = None;
         loop {
-            let page = journal.open_runs(PAGE, after)?;
+            let page = journal.open_runs(PAGE, after).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             for (run, mark) in page {
@@ -204,7 +204,7 @@ impl Engine {
         for difference in &differences {
             tracing::warn!(%difference, "what an owner kept is damaged, and was made again from the runs");
         }
-        Ok(self.services.partition.read_again()?)
+        Ok(self.services.partition.read_again().await?)
     }
 
     async fn readable(&self, run: RunId) -> Result<Option<Loaded>, LoadError> {

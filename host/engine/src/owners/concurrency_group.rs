@@ -70,16 +70,16 @@ pub(crate) struct Groups {
 
 impl Groups {
     /// As the rows have them.
-    pub(crate) fn read(journal: Journal, mail: Mail) -> Result<Self, journal::Error> {
+    pub(crate) async fn read(journal: Journal, mail: Mail) -> Result<Self, journal::Error> {
         let groups = Self { journal, mail, all: Mutex::default() };
-        groups.read_again()?;
+        groups.read_again().await?;
         Ok(groups)
     }
 
     /// The same, of one that nobody has asked for anything.
-    pub(crate) fn read_again(&self) -> Result<(), journal::Error> {
+    pub(crate) async fn read_again(&self) -> Result<(), journal::Error> {
         let mut all = All::default();
-        for (turn, member) in rows(&self.journal)? {
+        for (turn, member) in rows(&self.journal).await? {
             all.asked = all.asked.max(turn);
             all.put(turn, member);
         }
@@ -143,9 +143,10 @@ impl Groups {
 }
 
 /// The rows of all members, with their turns.
-pub(crate) fn rows(journal: &Journal) -> Result<Vec<(u64, Member)>, journal::Error> {
+pub(crate) async fn rows(journal: &Journal) -> Result<Vec<(u64, Member)>, journal::Error> {
     let mut rows = Vec::new();
-    for record in journal.list::<Member>(Space::Member, &key::all(Space::Member)) {
+    let mut all = journal.list::<Member>(Space::Member, &key::all(Space::Member));
+    while let Some(record) = all.next().await {
         let (key, member) = record?;
         let turn = Parts::of(Space::Member, &key).and_then(|mut parts| {
             let (_group, _digest) = (parts.partition()?, parts.digest()?);

@@ -122,9 +122,10 @@ pub(crate) fn remove(write: &mut Write, key: KeyId) {
 }
 
 /// The rows of all keys that are held.
-pub(crate) fn rows(journal: &Journal) -> Result<BTreeMap<KeyId, Holder>, journal::Error> {
+pub(crate) async fn rows(journal: &Journal) -> Result<BTreeMap<KeyId, Holder>, journal::Error> {
     let mut rows = BTreeMap::new();
-    for record in journal.list::<Row>(Space::Lock, &key::all(Space::Lock)) {
+    let mut all = journal.list::<Row>(Space::Lock, &key::all(Space::Lock));
+    while let Some(record) = all.next().await {
         let (key, Row { run, execution, attempt, parked }) = record?;
         let id = Parts::of(Space::Lock, &key)
             .and_then(|mut parts| Some(KeyId { partition: parts.partition()?, name: parts.digest()? }));
@@ -263,16 +264,16 @@ impl Drop for Turn<'_> {
 
 impl Keys {
     /// As the rows have them.
-    pub(crate) fn read(journal: Journal) -> Result<Self, journal::Error> {
+    pub(crate) async fn read(journal: Journal) -> Result<Self, journal::Error> {
         let keys = Self { journal, table: Arc::default() };
-        keys.read_again()?;
+        keys.read_again().await?;
         Ok(keys)
     }
 
     /// The same, of one that nobody has asked for anything.
-    pub(crate) fn read_again(&self) -> Result<(), journal::Error> {
+    pub(crate) async fn read_again(&self) -> Result<(), journal::Error> {
         let mut table = Table::default();
-        rows(&self.journal)?.into_iter().for_each(|(key, holder)| table.give(key, holder));
+        rows(&self.journal).await?.into_iter().for_each(|(key, holder)| table.give(key, holder));
         *self.lock() = table;
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! The store is read from behind the last timer that is known, because a timer that was given out stays in the store
 //! until its run has decided: reading from the beginning would find the same ones again and again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bellhop_core::id::RunId;
@@ -43,6 +43,9 @@ struct Next {
     /// Given out, and still in the store. Each belongs to an open run that stands in line or is in memory, or that could
     /// not be taken up. A run has one timer at a time.
     given: HashMap<RunId, Timestamp>,
+    /// While the store is read: the timers that were written into it or taken out of it since that began, with whether
+    /// they are there. What is read may be older than they are.
+    meanwhile: Option<BTreeMap<Due, bool>>,
 }
 
 /// How far the store is known.
@@ -77,6 +80,30 @@ impl Next {
         }
     }
 
+    /// A timer was written into the store, or taken out of it.
+    fn note(&mut self, timer: Due, is_there: bool) {
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.insert(timer, is_there);
+        }
+    }
+
+    /// What was read behind the horizon before, and how far that is.
+    fn learn(&mut self, read: Vec<Due>, horizon: Horizon, max: usize) {
+        let meanwhile = self.meanwhile.take().unwrap_or_default();
+        self.horizon = horizon;
+        for timer in read {
+            // Timers that were given out lie behind the horizon after it has moved back.
+            if !self.is_given(timer) && meanwhile.get(&timer) != Some(&false) {
+                self.due.insert(timer);
+            }
+        }
+        for (timer, is_there) in meanwhile {
+            if is_there && !self.horizon.hides(timer) && !self.is_given(timer) {
+                self.insert(timer, max);
+            }
+        }
+    }
+
     fn is_given(&self, (at, run): Due) -> bool {
         self.given.get(&run) == Some(&at)
     }
@@ -84,15 +111,15 @@ impl Next {
 
 impl Timers {
     /// Reads the next timers.
-    pub(crate) fn read(journal: Journal, clock: Arc<dyn Clock>) -> Result<Self, journal::Error> {
-        Self::read_few(journal, clock, IN_MEMORY_MAX)
+    pub(crate) async fn read(journal: Journal, clock: Arc<dyn Clock>) -> Result<Self, journal::Error> {
+        Self::read_few(journal, clock, IN_MEMORY_MAX).await
     }
 
     /// The same, with at most so many in memory.
-    pub(crate) fn read_few(journal: Journal, clock: Arc<dyn Clock>, max: usize) -> Result<Self, journal::Error> {
+    pub(crate) async fn read_few(journal: Journal, clock: Arc<dyn Clock>, max: usize) -> Result<Self, journal::Error> {
         let inner = Inner { journal, clock, next: Mutex::default(), bell: Notify::new(), max };
         let timers = Self { inner: Arc::new(inner) };
-        timers.load()?;
+        timers.load().await?;
         Ok(timers)
     }
 
@@ -100,30 +127,37 @@ impl Timers {
         self.inner.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads on from the horizon. Called when nothing is left in memory.
-    fn load(&self) -> Result<(), journal::Error> {
-        // Held while reading: a timer that is written meanwhile is either read here, or set after the new horizon is known.
-        let mut next = self.lock();
-        let behind = match next.horizon {
-            Horizon::Start => None,
-            Horizon::At(last) => Some(last),
-            Horizon::End => return Ok(()),
+    /// Reads on from the horizon. Called when nothing is left in memory, by one at a time.
+    async fn load(&self) -> Result<(), journal::Error> {
+        let behind = {
+            let mut next = self.lock();
+            let behind = match next.horizon {
+                Horizon::Start => None,
+                Horizon::At(last) => Some(last),
+                Horizon::End => return Ok(()),
+            };
+            // A timer that is written from here on, and is not read, is told before the new horizon is known or after.
+            next.meanwhile = Some(BTreeMap::new());
+            behind
         };
-        let read = self.inner.journal.timers_behind(behind, self.inner.max)?;
-        let last = read.last().copied().filter(|_| read.len() == self.inner.max);
-        next.horizon = last.map_or(Horizon::End, Horizon::At);
-        for timer in read {
-            // Timers that were given out lie behind the horizon after it has moved back.
-            if !next.is_given(timer) {
-                next.due.insert(timer);
+        let read = self.inner.journal.timers_behind(behind, self.inner.max).await;
+        let mut next = self.lock();
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                next.meanwhile = None;
+                return Err(error);
             }
-        }
+        };
+        let last = read.last().copied().filter(|_| read.len() == self.inner.max);
+        next.learn(read, last.map_or(Horizon::End, Horizon::At), self.inner.max);
         Ok(())
     }
 
     /// A timer was written into the store.
     pub(crate) fn set(&self, at: Timestamp, run: RunId) {
         let mut next = self.lock();
+        next.note((at, run), true);
         // One that was read and given out between being written and this call is not given a second time.
         if next.horizon.hides((at, run)) || next.is_given((at, run)) {
             return;
@@ -145,6 +179,7 @@ impl Timers {
     /// A timer was taken out of the store.
     pub(crate) fn clear(&self, at: Timestamp, run: RunId) {
         let mut next = self.lock();
+        next.note((at, run), false);
         next.due.remove(&(at, run));
         if next.is_given((at, run)) {
             next.given.remove(&run);
@@ -154,7 +189,12 @@ impl Timers {
     /// A run has ended, and its timer was left in the store by one who could not read the run: it is removed. Without a
     /// timer that was given out, nothing is done.
     pub(crate) fn dismiss(&self, run: RunId) -> Result<(), journal::Error> {
-        let Some(at) = self.lock().given.remove(&run) else { return Ok(()) };
+        let at = {
+            let mut next = self.lock();
+            let Some(at) = next.given.remove(&run) else { return Ok(()) };
+            next.note((at, run), false);
+            at
+        };
         let mut write = Write::new();
         write.delete(&key::timer(at, run, 0));
         self.inner.journal.commit(write).map(drop)
@@ -180,7 +220,7 @@ impl Timers {
             };
             match earliest {
                 // Each time the horizon moves on, so that this comes to the end of the store.
-                None => self.load()?,
+                None => self.load().await?,
                 Some(at) => {
                     tokio::select! {
                         biased;

@@ -165,9 +165,10 @@ enum Asked {
 }
 
 /// The buckets that Slack had closed when the process ended, and that are closed still.
-pub fn closed(journal: &Journal, now: Timestamp) -> Result<Vec<Closed>, journal::Error> {
+pub async fn closed(journal: &Journal, now: Timestamp) -> Result<Vec<Closed>, journal::Error> {
     let mut closed = Vec::new();
-    for read in journal.list::<Closed>(key::Space::Limiter, &key::all(key::Space::Limiter)) {
+    let mut all = journal.list::<Closed>(key::Space::Limiter, &key::all(key::Space::Limiter));
+    while let Some(read) = all.next().await {
         let (_, one) = read?;
         if one.until_ms > now.as_millis() {
             closed.push(one);
@@ -178,8 +179,9 @@ pub fn closed(journal: &Journal, now: Timestamp) -> Result<Vec<Closed>, journal:
 
 impl Connections {
     /// Reads all connections into the gateway.
-    pub fn read(journal: Journal, secrets: Secrets, gateway: &Gateway) -> Result<Self, Error> {
-        for read in journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection)) {
+    pub async fn read(journal: Journal, secrets: Secrets, gateway: &Gateway) -> Result<Self, Error> {
+        let mut all = journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection));
+        while let Some(read) = all.next().await {
             let (_, Stored { facts, acting }) = read?;
             // Without its tokens it can do nothing, and keeps no other from being used.
             let tokens = secrets.read(&facts.name).unwrap_or_else(|error| {

@@ -167,10 +167,11 @@ impl Definitions {
     }
 
     /// Whether a workflow has as many versions as it may have.
-    fn is_full(&self, name: &WorkflowName) -> Result<bool, journal::Error> {
+    async fn is_full(&self, name: &WorkflowName) -> Result<bool, journal::Error> {
         let range = key::workflow_versions(&name.namespace, &name.name);
         let mut found = 0;
-        for read in self.journal.list::<StoredVersion>(key::Space::Workflow, &range) {
+        let mut all = self.journal.list::<StoredVersion>(key::Space::Workflow, &range);
+        while let Some(read) = all.next().await {
             read?;
             found += 1;
             if found >= self.versions_max {
@@ -181,10 +182,9 @@ impl Definitions {
     }
 
     /// The versions of a workflow, the oldest first.
-    pub fn versions(&self, name: &WorkflowName) -> Result<Vec<String>, journal::Error> {
+    pub async fn versions(&self, name: &WorkflowName) -> Result<Vec<String>, journal::Error> {
         let range = key::workflow_versions(&name.namespace, &name.name);
-        let all = self.journal.list::<StoredVersion>(key::Space::Workflow, &range);
-        let mut all = all.collect::<Result<Vec<_>, _>>()?;
+        let mut all = self.journal.list::<StoredVersion>(key::Space::Workflow, &range).all().await?;
         all.sort_by_key(|(_, stored)| stored.applied_at);
         let version = |bytes: &[u8]| {
             let mut parts = key::Parts::of(key::Space::Workflow, bytes)?;
@@ -231,10 +231,10 @@ impl Definitions {
         }
         // What is damaged is put anew.
         let current_key = key::workflow_current(&address.namespace, &address.name);
-        let (current, seen_current) = self.journal.see::<Current>(&current_key);
+        let (current, seen_current) = self.journal.see::<Current>(&current_key).await;
         let current = journal::damaged_is_none(current)?;
         let version_key = key::workflow(&address.namespace, &address.name, &document.version);
-        let (stored, seen_version) = self.journal.see::<StoredVersion>(&version_key);
+        let (stored, seen_version) = self.journal.see::<StoredVersion>(&version_key).await;
         let stored = journal::damaged_is_none(stored)?;
         let met = match expect {
             Expect::Any => true,
@@ -248,12 +248,12 @@ impl Definitions {
             if stored.digest != definition.digest {
                 return Err(PutError::Immutable { name: address.clone(), version: document.version.clone() });
             }
-            let is_whole = journal::damaged_is_none(self.journal.blob(stored.digest))?.is_some();
+            let is_whole = journal::damaged_is_none(self.journal.blob(stored.digest).await)?.is_some();
             if is_whole && current.as_ref().is_some_and(|c| c.digest == stored.digest) {
                 return Ok(false);
             }
         }
-        if stored.is_none() && self.is_full(address)? {
+        if stored.is_none() && self.is_full(address).await? {
             return Err(PutError::TooMany { name: address.clone(), max: self.versions_max });
         }
         self.journal.room()?;
@@ -280,45 +280,45 @@ impl Definitions {
     }
 
     /// The latest version of a workflow.
-    pub fn current(&self, name: &WorkflowName) -> Result<Option<Current>, journal::Error> {
-        self.journal.get(&key::workflow_current(&name.namespace, &name.name))
+    pub async fn current(&self, name: &WorkflowName) -> Result<Option<Current>, journal::Error> {
+        self.journal.get(&key::workflow_current(&name.namespace, &name.name)).await
     }
 
     /// One version, or the latest.
-    pub fn find(&self, name: &WorkflowName, version: Option<&str>) -> Result<Option<Arc<Definition>>, journal::Error> {
+    pub async fn find(&self, name: &WorkflowName, version: Option<&str>) -> Result<Option<Arc<Definition>>, journal::Error> {
         let version = match version {
             Some(version) => version.to_owned(),
-            None => match self.current(name)? {
+            None => match self.current(name).await? {
                 Some(current) => current.version,
                 None => return Ok(None),
             },
         };
-        let stored: Option<StoredVersion> = self.journal.get(&key::workflow(&name.namespace, &name.name, &version))?;
+        let stored: Option<StoredVersion> = self.journal.get(&key::workflow(&name.namespace, &name.name, &version)).await?;
         match stored {
-            Some(stored) => self.by_digest(stored.digest, &stored.file),
+            Some(stored) => self.by_digest(stored.digest, &stored.file).await,
             None => Ok(None),
         }
     }
 
     /// The definition whose text has this digest.
-    pub fn by_digest(&self, digest: Digest, file: &str) -> Result<Option<Arc<Definition>>, journal::Error> {
+    pub async fn by_digest(&self, digest: Digest, file: &str) -> Result<Option<Arc<Definition>>, journal::Error> {
         if let Some(found) = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(&digest) {
             return Ok(Some(found.clone()));
         }
         let fact = || format!("the text of the definition `{file}`");
-        let Some(bytes) = self.journal.blob_of(digest, fact)? else { return Ok(None) };
+        let Some(bytes) = self.journal.blob_of(digest, fact).await? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         Ok(read(file, &text).0.map(|definition| self.keep(Arc::new(definition))))
     }
 
     /// The text of a version, as it was put.
-    pub fn text(&self, digest: Digest) -> Result<Option<Vec<u8>>, journal::Error> {
-        self.journal.blob(digest)
+    pub async fn text(&self, digest: Digest) -> Result<Option<Vec<u8>>, journal::Error> {
+        self.journal.blob(digest).await
     }
 
     /// Connections by alias, as the operator bound them for a workflow.
-    pub fn bindings(&self, name: &WorkflowName) -> Result<BTreeMap<String, String>, journal::Error> {
-        Ok(self.journal.get(&key::bindings(&name.namespace, &name.name))?.unwrap_or_default())
+    pub async fn bindings(&self, name: &WorkflowName) -> Result<BTreeMap<String, String>, journal::Error> {
+        Ok(self.journal.get(&key::bindings(&name.namespace, &name.name)).await?.unwrap_or_default())
     }
 
     /// Sets them. After Ok they are durable.
@@ -331,10 +331,10 @@ impl Definitions {
     }
 
     /// All workflows: name, latest version.
-    pub fn all(&self) -> Result<Vec<(WorkflowName, Current)>, journal::Error> {
+    pub async fn all(&self) -> Result<Vec<(WorkflowName, Current)>, journal::Error> {
         let mut found = Vec::new();
-        for read in self.journal.list::<Current>(key::Space::WorkflowCurrent, &key::all(key::Space::WorkflowCurrent)) {
-            let (bytes, current) = read?;
+        let range = key::all(key::Space::WorkflowCurrent);
+        for (bytes, current) in self.journal.list::<Current>(key::Space::WorkflowCurrent, &range).all().await? {
             let name = key::Parts::of(key::Space::WorkflowCurrent, &bytes)
                 .and_then(|mut parts| Some(WorkflowName { namespace: parts.text()?, name: parts.text()? }));
             found.extend(name.map(|name| (name, current)));
@@ -357,7 +357,7 @@ impl Definitions {
     /// As [`Self::put_table`], unless somebody else puts a version meanwhile: then the journal refuses it.
     async fn put_table_once(&self, name: &str, table: &Table, expect: &Expect) -> Result<CurrentTable, PutTableError> {
         // One whose record is damaged is put anew, from its first version on.
-        let (current, seen) = self.journal.see::<CurrentTable>(&key::table_current(name));
+        let (current, seen) = self.journal.see::<CurrentTable>(&key::table_current(name)).await;
         let current = journal::damaged_is_none(current)?;
         let met = match expect {
             Expect::Any => true,
@@ -369,7 +369,7 @@ impl Definitions {
         }
         let text = serde_json::to_vec(table).unwrap_or_default();
         let digest = Digest::of(&text);
-        let is_whole = journal::damaged_is_none(self.journal.blob(digest))?.is_some();
+        let is_whole = journal::damaged_is_none(self.journal.blob(digest).await)?.is_some();
         if let Some(current) = current.as_ref().filter(|c| is_whole && c.digest == digest) {
             return Ok(current.clone());
         }
@@ -386,23 +386,23 @@ impl Definitions {
     }
 
     /// A table's latest version.
-    pub fn table(&self, name: &str) -> Result<Option<(CurrentTable, Table)>, journal::Error> {
-        let Some(current) = self.journal.get::<CurrentTable>(&key::table_current(name))? else { return Ok(None) };
-        Ok(self.table_by_digest(current.digest)?.map(|table| (current, table)))
+    pub async fn table(&self, name: &str) -> Result<Option<(CurrentTable, Table)>, journal::Error> {
+        let Some(current) = self.journal.get::<CurrentTable>(&key::table_current(name)).await? else { return Ok(None) };
+        Ok(self.table_by_digest(current.digest).await?.map(|table| (current, table)))
     }
 
     /// The table whose JSON has this digest.
-    pub fn table_by_digest(&self, digest: Digest) -> Result<Option<Table>, journal::Error> {
+    pub async fn table_by_digest(&self, digest: Digest) -> Result<Option<Table>, journal::Error> {
         let fact = || "the content of a table".to_owned();
-        let Some(bytes) = self.journal.blob_of(digest, fact)? else { return Ok(None) };
+        let Some(bytes) = self.journal.blob_of(digest, fact).await? else { return Ok(None) };
         Ok(serde_json::from_slice(&bytes).ok())
     }
 
     /// The names of all tables with their versions.
-    pub fn tables(&self) -> Result<Vec<(String, CurrentTable)>, journal::Error> {
+    pub async fn tables(&self) -> Result<Vec<(String, CurrentTable)>, journal::Error> {
         let mut found = Vec::new();
-        for read in self.journal.list::<CurrentTable>(key::Space::TableCurrent, &key::all(key::Space::TableCurrent)) {
-            let (bytes, current) = read?;
+        let range = key::all(key::Space::TableCurrent);
+        for (bytes, current) in self.journal.list::<CurrentTable>(key::Space::TableCurrent, &range).all().await? {
             let name = key::Parts::of(key::Space::TableCurrent, &bytes).and_then(|mut parts| parts.text());
             found.extend(name.map(|name| (name, current)));
         }

@@ -109,11 +109,12 @@ struct Inner {
 
 impl Plugins {
     /// Reads what is installed. Nothing is compiled or instantiated until it is called.
-    pub fn read(journal: Journal, sandbox: Sandbox) -> Result<Self, journal::Error> {
+    pub async fn read(journal: Journal, sandbox: Sandbox) -> Result<Self, journal::Error> {
         let mut inner = Inner::default();
-        for read in journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin)) {
+        let mut all = journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin));
+        while let Some(read) = all.next().await {
             let (_, stored) = read?;
-            let granted = journal.get(&stored.grant_key());
+            let granted = journal.get(&stored.grant_key()).await;
             // Grants that cannot be read allow nothing.
             let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
             let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
@@ -123,7 +124,7 @@ impl Plugins {
                 tracing::error!(plugin = name, version, "an installed plugin is left out: a schema of it is refused");
                 continue;
             };
-            if journal::damaged_is_none(journal.blob(installed.granted))?.is_none() {
+            if journal::damaged_is_none(journal.blob(installed.granted).await)?.is_none() {
                 // Of a version that did not pin them.
                 let mut write = Write::new();
                 write.blob(&kept(&installed.grants));
@@ -160,7 +161,7 @@ impl Plugins {
     }
 
     /// The grants with the digest `granted` that a run pinned for the component `plugin`.
-    pub fn grants(&self, plugin: Digest, granted: Digest) -> Result<Option<Arc<[Grant]>>, journal::Error> {
+    pub async fn grants(&self, plugin: Digest, granted: Digest) -> Result<Option<Arc<[Grant]>>, journal::Error> {
         {
             let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
             if plugin == granted {
@@ -172,7 +173,7 @@ impl Plugins {
             }
         }
         let fact = || "the grants of a plugin that a run was accepted with".to_owned();
-        let Some(bytes) = self.journal.blob_of(granted, fact)? else { return Ok(None) };
+        let Some(bytes) = self.journal.blob_of(granted, fact).await? else { return Ok(None) };
         let Ok(grants) = serde_json::from_slice::<Vec<Grant>>(&bytes) else { return Ok(None) };
         let grants: Arc<[Grant]> = grants.into();
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -202,8 +203,8 @@ impl Plugins {
             }
             installed.stored.inspection.clone()
         };
-        let bytes = || {
-            let found = self.journal.blob(digest).map_err(std::io::Error::other)?;
+        let bytes = || async {
+            let found = self.journal.blob(digest).await.map_err(std::io::Error::other)?;
             found.ok_or_else(|| std::io::Error::other("it is not in the store"))
         };
         let package = Guest::Component(self.sandbox.load(&known, bytes).await.map_err(|e| e.to_string())?);

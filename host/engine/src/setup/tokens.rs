@@ -1,7 +1,7 @@
 //! Bearer tokens of the HTTP interface: stored as digests, shown once.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use bellhop_core::definition::{WorkflowName, is_workflow_name};
 use bellhop_core::digest::Digest;
@@ -149,12 +149,17 @@ impl Stored {
 /// All tokens. Found tokens are remembered, since every request asks.
 pub struct Tokens {
     journal: Journal,
-    known: RwLock<HashMap<Digest, Stored>>,
-    /// Held from reading a token in the store until it is known, and from removing one there until it is not: else one
-    /// that was read before it was removed would be known for as long as the process runs.
-    changing: Mutex<()>,
+    known: RwLock<Known>,
     /// One at a time ends a token: two could each take the other for the last one.
     ending: tokio::sync::Mutex<()>,
+}
+
+/// Tokens that were found.
+#[derive(Default)]
+struct Known {
+    by_digest: HashMap<Digest, Stored>,
+    /// How many were removed. What was read from the store before one was may not be there any more.
+    removed: u64,
 }
 
 /// Why a token was not ended.
@@ -174,11 +179,11 @@ pub enum RevokeError {
 impl Tokens {
     /// Over `journal`.
     pub fn new(journal: Journal) -> Self {
-        Self { journal, known: RwLock::default(), changing: Mutex::default(), ending: tokio::sync::Mutex::default() }
+        Self { journal, known: RwLock::default(), ending: tokio::sync::Mutex::default() }
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the token of the first operator, if there is no token at all. After Ok it is durable.
@@ -193,9 +198,9 @@ impl Tokens {
         let first = key::host(FIRST_TOKEN);
         let mut tries = journal::Tries::default();
         loop {
-            let (before, seen) = self.journal.see::<TokenId>(&first);
+            let (before, seen) = self.journal.see::<TokenId>(&first).await;
             journal::damaged_is_none(before)?;
-            if !self.all()?.is_empty() {
+            if !self.all().await?.is_empty() {
                 return Ok(None);
             }
             let mut write = Write::new();
@@ -244,17 +249,21 @@ impl Tokens {
     }
 
     /// The token with this secret, if there is one that has not ended.
-    pub fn find(&self, secret: &str, now: Timestamp) -> Result<Option<Stored>, journal::Error> {
+    pub async fn find(&self, secret: &str, now: Timestamp) -> Result<Option<Stored>, journal::Error> {
         // Compared by digest: how long that takes says nothing about the secret.
         let digest = Digest::of(secret.as_bytes());
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        let (known, removed) = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            (known.by_digest.get(&digest).cloned(), known.removed)
+        };
         let found = match known {
             Some(found) => Some(found),
             None => {
-                let _changing = self.changing();
-                let read = self.journal.get::<Stored>(&key::token(digest))?.map(Stored::read);
-                if let Some(stored) = &read {
-                    self.known.write().unwrap_or_else(PoisonError::into_inner).insert(digest, stored.clone());
+                let read = self.journal.get::<Stored>(&key::token(digest)).await?.map(Stored::read);
+                let mut known = self.known();
+                // One that was read before it was removed would be known for as long as the process runs.
+                if let Some(stored) = read.as_ref().filter(|_| known.removed == removed) {
+                    known.by_digest.insert(digest, stored.clone());
                 }
                 read
             }
@@ -263,22 +272,19 @@ impl Tokens {
     }
 
     /// All tokens.
-    pub fn all(&self) -> Result<Vec<Stored>, journal::Error> {
-        self.listed().map(|read| read.map(|(_, stored)| stored)).collect()
+    pub async fn all(&self) -> Result<Vec<Stored>, journal::Error> {
+        Ok(self.listed().await?.into_iter().map(|(_, stored)| stored).collect())
     }
 
-    fn listed(&self) -> impl Iterator<Item = Result<(Digest, Stored), journal::Error>> {
-        let all = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token));
-        all.filter_map(|read| match read {
-            Ok((bytes, stored)) => Some(Ok((digest_of(&bytes)?, stored.read()))),
-            Err(error) => Some(Err(error)),
-        })
+    async fn listed(&self) -> Result<Vec<(Digest, Stored)>, journal::Error> {
+        let all = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token)).all().await?;
+        Ok(all.into_iter().filter_map(|(bytes, stored)| Some((digest_of(&bytes)?, stored.read()))).collect())
     }
 
     /// Ends a token at once; after Ok that is durable. The last one that makes tokens for good stays.
     pub async fn revoke(&self, id: TokenId) -> Result<(), RevokeError> {
         let _turn = self.ending.lock().await;
-        let all = self.listed().collect::<Result<Vec<_>, _>>()?;
+        let all = self.listed().await?;
         let others = all.iter().filter(|(_, stored)| stored.id != id);
         let is_left = others.map(|(_, stored)| stored).any(Stored::makes_tokens_for_good);
         let (digest, ended) = all.iter().find(|(_, stored)| stored.id == id).ok_or(RevokeError::Unknown)?;
@@ -297,15 +303,16 @@ impl Tokens {
             write.delete(&key::expiry(at, &key));
         }
         write.delete(&key);
-        let _changing = self.changing();
         let ticket = self.journal.commit(write)?;
-        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        let mut known = self.known();
+        known.removed += 1;
+        known.by_digest.remove(&digest);
         Ok(ticket)
     }
 
     /// Removes the token of a key if it ended longer than `kept_ms` ago; else gives until when it stays, none: for good.
-    pub(crate) fn sweep(&self, key: &Key, now: Timestamp, kept_ms: u64) -> Result<Option<Timestamp>, journal::Error> {
-        let (Some(digest), Some(stored)) = (digest_of(key.bytes()), self.journal.get::<Stored>(key)?) else {
+    pub(crate) async fn sweep(&self, key: &Key, now: Timestamp, kept_ms: u64) -> Result<Option<Timestamp>, journal::Error> {
+        let (Some(digest), Some(stored)) = (digest_of(key.bytes()), self.journal.get::<Stored>(key).await?) else {
             return Ok(None);
         };
         let until = stored.expires_at.map(|at| at.plus_millis(kept_ms));
@@ -318,11 +325,13 @@ impl Tokens {
 
     /// Removes the tokens that ended longer than `kept_ms` ago, also those of versions that did not mark when that is.
     /// Gives how many.
-    pub(crate) fn sweep_all(&self, now: Timestamp, kept_ms: u64) -> Result<u64, journal::Error> {
+    pub(crate) async fn sweep_all(&self, now: Timestamp, kept_ms: u64) -> Result<u64, journal::Error> {
         let mut removed = 0;
-        for read in self.listed() {
+        let mut all = self.journal.list::<Stored>(key::Space::Token, &key::all(key::Space::Token));
+        while let Some(read) = all.next().await {
             // One that is damaged is no token, and says nothing of the others.
-            let Ok((digest, stored)) = read else { continue };
+            let Ok((bytes, stored)) = read else { continue };
+            let Some(digest) = digest_of(&bytes) else { continue };
             if stored.expires_at.is_some_and(|at| at.plus_millis(kept_ms) <= now) {
                 self.remove(digest, &stored)?;
                 removed += 1;
@@ -349,6 +358,8 @@ fn secret_text() -> String {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
     use bellhop_journal::memory::Memory;
 
@@ -365,16 +376,16 @@ mod tests {
         for n in 0..2_300 {
             made.push(tokens.create(&format!("t{n}"), scopes(), None, NOW, n).await.unwrap());
         }
-        let listed: BTreeSet<TokenId> = tokens.all().unwrap().into_iter().map(|stored| stored.id).collect();
+        let listed: BTreeSet<TokenId> = tokens.all().await.unwrap().into_iter().map(|stored| stored.id).collect();
         assert_eq!(listed, made.iter().map(|(stored, _)| stored.id).collect());
         // Some by chance, since their order in the store is that of their digests.
         for (stored, secret) in made.iter().step_by(53) {
-            assert!(tokens.find(secret, NOW).unwrap().is_some());
+            assert!(tokens.find(secret, NOW).await.unwrap().is_some());
             assert!(tokens.revoke(stored.id).await.is_ok(), "{} is not found", stored.name);
-            assert!(tokens.find(secret, NOW).unwrap().is_none(), "{} still works", stored.name);
+            assert!(tokens.find(secret, NOW).await.unwrap().is_none(), "{} still works", stored.name);
             assert!(matches!(tokens.revoke(stored.id).await, Err(RevokeError::Unknown)));
         }
-        assert_eq!(tokens.all().unwrap().len(), 2_300 - 44);
+        assert_eq!(tokens.all().await.unwrap().len(), 2_300 - 44);
     }
 
     #[tokio::test]
@@ -384,25 +395,25 @@ mod tests {
         let end = NOW.plus_millis(1_000);
         let (ends, secret) = tokens.create("ends", scopes(), Some(end), NOW, 1).await.unwrap();
         let (stays, _) = tokens.create("stays", scopes(), None, NOW, 2).await.unwrap();
-        assert!(tokens.find(&secret, NOW).unwrap().is_some());
-        let marked = journal.expired(end, 10).unwrap();
+        assert!(tokens.find(&secret, NOW).await.unwrap().is_some());
+        let marked = journal.expired(end, 10).await.unwrap();
         let [(at, key)] = &marked[..] else { panic!("{marked:?}") };
         assert_eq!(*at, end);
         let kept = end.plus_millis(50);
-        assert_eq!(tokens.sweep(key, end, 50).unwrap(), Some(kept));
-        assert_eq!(tokens.sweep_all(end, 50).unwrap(), 0);
-        assert!(tokens.find(&secret, end).unwrap().is_none(), "it is shown, and lets nobody in");
-        assert_eq!(tokens.all().unwrap().len(), 2);
-        assert_eq!(tokens.sweep(key, kept, 50).unwrap(), None);
-        assert_eq!(tokens.all().unwrap(), std::slice::from_ref(&stays));
-        assert!(tokens.known.read().unwrap().is_empty(), "what is gone is not remembered");
+        assert_eq!(tokens.sweep(key, end, 50).await.unwrap(), Some(kept));
+        assert_eq!(tokens.sweep_all(end, 50).await.unwrap(), 0);
+        assert!(tokens.find(&secret, end).await.unwrap().is_none(), "it is shown, and lets nobody in");
+        assert_eq!(tokens.all().await.unwrap().len(), 2);
+        assert_eq!(tokens.sweep(key, kept, 50).await.unwrap(), None);
+        assert_eq!(tokens.all().await.unwrap(), std::slice::from_ref(&stays));
+        assert!(tokens.known().by_digest.is_empty(), "what is gone is not remembered");
         assert!(matches!(tokens.revoke(ends.id).await, Err(RevokeError::Unknown)));
         // One of a version that marked nothing.
         let mut write = Write::new();
         write.put(&key::token(Digest::of(b"old")), &ends).unwrap();
         journal.commit(write).unwrap();
-        assert_eq!(tokens.sweep_all(kept, 50).unwrap(), 1);
-        assert_eq!(tokens.all().unwrap(), [stays]);
+        assert_eq!(tokens.sweep_all(kept, 50).await.unwrap(), 1);
+        assert_eq!(tokens.all().await.unwrap(), [stays]);
     }
 
     /// However the two come together, a token that is revoked is not known afterwards.
@@ -414,11 +425,11 @@ mod tests {
             let (stored, secret) = runtime.block_on(tokens.create("t", scopes(), None, NOW, n)).unwrap();
             let looking = {
                 let (tokens, secret) = (tokens.clone(), secret.clone());
-                std::thread::spawn(move || drop(tokens.find(&secret, NOW).unwrap()))
+                std::thread::spawn(move || drop(tokens.find(&secret, NOW).now_or_never().unwrap().unwrap()))
             };
             runtime.block_on(tokens.revoke(stored.id)).unwrap();
             looking.join().unwrap();
-            assert!(tokens.find(&secret, NOW).unwrap().is_none(), "round {n}");
+            assert!(runtime.block_on(tokens.find(&secret, NOW)).unwrap().is_none(), "round {n}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! same after a restart and can be resumed from.
 
 use bellhop_core::definition::Workflow;
+use bellhop_core::digest::Digest;
 use bellhop_core::mask::Mask;
 use bellhop_core::run::{Ending, Event, ExecutionKey, FrameId};
 use bellhop_core::time::Timestamp;
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::pins::Pins;
-use bellhop_journal::{Answer, Content, Entry, Journal, Json, Resolution};
+use bellhop_journal::{Answer, Content, Entry, Json, Resolution, Values};
 
 /// One public event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,19 +52,19 @@ impl Reader {
         Self { workflow, mask, tasks: HashMap::new(), pinned: None, next: 1, at: None }
     }
 
-    /// The events of one entry.
-    pub fn read(&mut self, journal: &Journal, entry: Entry) -> Vec<Public> {
+    /// The events of one entry, where `values` has the large values that it [names](named_by).
+    pub fn read(&mut self, values: &Values, entry: Entry) -> Vec<Public> {
         let mut out = Vec::new();
         let pointer = |key: &str| key.parse::<ExecutionKey>().map_or_else(|_| key.to_owned(), |k| k.pointer);
         match entry {
             Entry::Accepted { pins } => {
-                let (at, data) = self.accepted(journal, &pins);
+                let (at, data) = self.accepted(values, &pins);
                 self.push(&mut out, "run.accepted", None, at, data);
             }
             Entry::Pinned { pins } => self.pinned = pins.read().ok(),
             Entry::Decision { events } => {
                 for content in events {
-                    if let Ok(event) = journal.read::<Event>(&content) {
+                    if let Ok(event) = values.read::<Event>(&content) {
                         self.decided(&mut out, &event);
                     }
                 }
@@ -76,7 +77,7 @@ impl Reader {
             Entry::Outcome { key, attempt, ordinal, at, answer, how, .. } => {
                 let mut data = of_call(&key, attempt, ordinal);
                 data["how"] = json!(how);
-                answered(journal, answer, &mut data);
+                answered(values, answer, &mut data);
                 self.push(&mut out, "call.ended", Some(pointer(&key)), Some(at), data);
             }
             Entry::Read { key, attempt, ordinal, at, answer, how, function, .. } => {
@@ -85,7 +86,7 @@ impl Reader {
                 if let Some(function) = function {
                     data["function"] = Value::from(function);
                 }
-                answered(journal, answer, &mut data);
+                answered(values, answer, &mut data);
                 self.push(&mut out, "call.read", Some(pointer(&key)), Some(at), data);
             }
             Entry::NotSent { key, attempt, ordinal, at, reason, retry_at, .. } => {
@@ -125,10 +126,10 @@ impl Reader {
     }
 
     /// Who asked for what, and everything that the run depends on.
-    fn accepted(&self, journal: &Journal, pins: &Json) -> (Option<Timestamp>, Value) {
+    fn accepted(&self, values: &Values, pins: &Json) -> (Option<Timestamp>, Value) {
         // What cannot be read is not shown; the run itself says so elsewhere.
         let Ok(pins) = pins.read::<Pins>() else { return (None, json!({})) };
-        let input = journal.read(&pins.input).unwrap_or(Value::Null);
+        let input = values.read(&pins.input).unwrap_or(Value::Null);
         let mut data = depends_on(&pins);
         data["input"] = self.mask.input(&input);
         data["definition"] = json!(pins.definition);
@@ -266,6 +267,25 @@ impl Reader {
     }
 }
 
+/// The large values that the events of an entry are made of.
+pub fn named_by(entry: &Entry) -> Vec<Digest> {
+    match entry {
+        Entry::Accepted { pins } => pins.read::<Pins>().ok().and_then(|pins| pins.input.digest()).into_iter().collect(),
+        Entry::Decision { events } => events.iter().filter_map(Content::digest).collect(),
+        Entry::Outcome { answer: Answer::Err(content), .. } | Entry::Read { answer: Answer::Err(content), .. } => {
+            content.digest().into_iter().collect()
+        }
+        Entry::Outcome { .. }
+        | Entry::Read { .. }
+        | Entry::Pinned { .. }
+        | Entry::Intent { .. }
+        | Entry::NotSent { .. }
+        | Entry::Resolved { .. }
+        | Entry::Note { .. }
+        | Entry::Slice { .. } => Vec::new(),
+    }
+}
+
 /// Which call: a task has many executions, in loops and branches, and each of these many calls.
 fn of_call(execution: &str, attempt: u32, ordinal: u32) -> Value {
     json!({ "execution": execution, "attempt": attempt, "ordinal": ordinal })
@@ -299,13 +319,13 @@ fn to(arguments: &Value) -> Value {
 }
 
 /// Whether a call was answered well, and if not, with what.
-fn answered(journal: &Journal, answer: Answer, data: &mut Value) {
+fn answered(values: &Values, answer: Answer, data: &mut Value) {
     let refused: Option<Content> = match answer {
         Answer::Ok(_) => None,
         Answer::Err(content) => Some(content),
     };
     data["ok"] = Value::from(refused.is_none());
-    let said = refused.and_then(|content| journal.read::<Value>(&content).ok());
+    let said = refused.and_then(|content| values.read::<Value>(&content).ok());
     for (name, field) in [("error", "code"), ("detail", "message")] {
         if let Some(text) = said.as_ref().and_then(|said| said.get(field)).filter(|text| text.is_string()) {
             data[name] = text.clone();

@@ -83,7 +83,7 @@ impl Services {
 
 impl Engine {
     /// As in a list, where what is stored for itself is left out and named, because a page would be as large as all of it.
-    fn view_in_list(&self, run: RunId, mut summary: Summary) -> Result<RunView, journal::Error> {
+    async fn view_in_list(&self, run: RunId, mut summary: Summary) -> Result<RunView, journal::Error> {
         let mut cut = Vec::new();
         for (name, member) in [("output", &mut summary.output), ("error", &mut summary.error)] {
             if matches!(member, Some(journal::Content::Stored { .. })) {
@@ -91,11 +91,10 @@ impl Engine {
                 cut.push(name);
             }
         }
-        Ok(RunView { cut, ..self.view(run, summary)? })
+        Ok(RunView { cut, ..self.view(run, summary).await? })
     }
 
-    fn view(&self, run: RunId, summary: Summary) -> Result<RunView, journal::Error> {
-        let value = |content: Option<journal::Content>| content.map(|c| self.services.journal.read(&c)).transpose();
+    async fn view(&self, run: RunId, summary: Summary) -> Result<RunView, journal::Error> {
         Ok(RunView {
             id: run,
             status: summary.status,
@@ -104,8 +103,8 @@ impl Engine {
             waiting: summary.waiting,
             open: summary.open,
             open_more: summary.open_more,
-            output: value(summary.output)?,
-            error: value(summary.error)?,
+            output: self.value(summary.output).await?,
+            error: self.value(summary.error).await?,
             labels: summary.labels,
             started_at: summary.started_at.to_string(),
             ended_at: summary.ended_at.map(|t| t.to_string()),
@@ -118,10 +117,17 @@ impl Engine {
         })
     }
 
+    async fn value(&self, content: Option<journal::Content>) -> Result<Option<Value>, journal::Error> {
+        match content {
+            Some(content) => self.services.journal.read(&content).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// A run as it stands. What it says is durable when this returns.
     pub async fn run_view(&self, run: RunId) -> Result<Option<RunView>, journal::Error> {
-        let Some(summary) = self.summary(run)? else { return Ok(None) };
-        let view = self.view(run, summary)?;
+        let Some(summary) = self.summary(run).await? else { return Ok(None) };
+        let view = self.view(run, summary).await?;
         self.services.what_was_read_is_durable().await?;
         Ok(Some(view))
     }
@@ -143,18 +149,21 @@ impl Engine {
         loop {
             let room = limits.list_bytes_max.saturating_sub(bytes) / LISTED_BYTES_LIKELY;
             let room = usize::try_from(room).unwrap_or(usize::MAX).max(1);
-            let page = self.services.journal.runs(next.take(), (limit - views.len()).min(room))?;
+            let page = self.services.journal.runs(next.take(), (limit - views.len()).min(room)).await?;
             // Of which some may be gone meanwhile.
             let items = page.items.len().max(1) as u64;
             (looked, at_once) = (looked + items, at_once + items);
             for (run, summary) in page.items {
                 // One that cannot be read hides no other.
-                let summary = summary.unwrap_or_else(|error| {
-                    tracing::error!(%run, %error, code = "run-poisoned", "a run's summary cannot be read");
-                    self.damaged(run)
-                });
+                let summary = match summary {
+                    Ok(summary) => summary,
+                    Err(error) => {
+                        tracing::error!(%run, %error, code = "run-poisoned", "a run's summary cannot be read");
+                        self.damaged(run).await
+                    }
+                };
                 if keep(&summary) {
-                    let view = self.view_in_list(run, summary)?;
+                    let view = self.view_in_list(run, summary).await?;
                     bytes += serde_json::to_string(&view).map_or(0, |json| json.len() as u64);
                     views.push(view);
                 }
@@ -182,7 +191,7 @@ impl Engine {
             let moved = self.runs.moved(run);
             // Only looked at: what is told is read again when it is durable. To wait for that at each look would have
             // the run's records synchronised for the looker's sake.
-            let Some(Summary { status, .. }) = self.summary(run)? else { return Ok(None) };
+            let Some(Summary { status, .. }) = self.summary(run).await? else { return Ok(None) };
             match moved {
                 _ if status.is_final() => return self.run_view(run).await,
                 Some(mut moved) => {

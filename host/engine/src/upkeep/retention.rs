@@ -9,7 +9,7 @@ use crate::Engine;
 use crate::execution::summary::{self, Bound};
 use crate::upkeep::Fate;
 use bellhop_journal::key::{self, Key, Parts, Space};
-use bellhop_journal::{self as journal, Summary, Write, readable};
+use bellhop_journal::{self as journal, Seen, Summary, Write, readable};
 use bellhop_limits::Limits;
 
 /// Records removed in one batch: others' writes come in between.
@@ -33,14 +33,14 @@ impl Engine {
         // Nobody takes it up meanwhile, to have it tried again or undone.
         let _turn = self.loading.lock(run.to_string()).await;
         let journal = &self.services.journal;
-        match journal.get::<Summary>(&key::summary(run)) {
-            Ok(Some(summary)) => match self.kept_until(run, &summary, self.services.limits.runs_kept_ms)? {
+        match journal.get::<Summary>(&key::summary(run)).await {
+            Ok(Some(summary)) => match self.kept_until(run, &summary, self.services.limits.runs_kept_ms).await? {
                 // It goes on, and its next end says anew when it may go.
                 None => return Ok(Fate::Kept),
                 Some(until) if until > now => return Ok(Fate::KeptUntil(until)),
                 Some(_) if self.runs.is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
                 // A key goes before its run: it never answers with one that is gone.
-                Some(_) => self.unbind(run, &summary)?,
+                Some(_) => self.unbind(run, &summary).await?,
             },
             // A part of it is gone already.
             Ok(None) => {}
@@ -49,19 +49,20 @@ impl Engine {
             Err(error) => return Err(error),
         }
         loop {
-            let (ticket, gone) = journal.forget(run, RECORDS)?;
+            let (ticket, gone) = journal.forget(run, RECORDS).await?;
             if gone {
-                self.services.partition.notices.forget_all_of(run)?;
+                self.services.partition.notices.forget_all_of(run).await?;
                 return Ok(Fate::Gone);
             }
             journal.durable(ticket).await?;
         }
     }
 
-    /// Removes the keys for which a run answers.
-    fn unbind(&self, run: RunId, summary: &Summary) -> Result<(), journal::Error> {
+    /// Removes the keys for which a run answers, unless another run has one of them meanwhile: then the journal refuses it.
+    async fn unbind(&self, run: RunId, summary: &Summary) -> Result<(), journal::Error> {
         let mut write = Write::new();
-        for key in self.bound_to(run, summary)? {
+        for (key, seen) in self.bound_to(run, summary).await? {
+            write.rests_on(seen);
             write.delete(&key);
         }
         if !write.is_empty() {
@@ -70,35 +71,36 @@ impl Engine {
         Ok(())
     }
 
-    fn bound_to(&self, run: RunId, summary: &Summary) -> Result<Vec<Key>, journal::Error> {
+    async fn bound_to(&self, run: RunId, summary: &Summary) -> Result<Vec<(Key, Seen)>, journal::Error> {
         let mut keys = Vec::new();
         for key in summary::bindings(summary) {
-            if readable(self.services.journal.get::<Bound>(&key))?.is_some_and(|bound| bound.run == run) {
-                keys.push(key);
+            let (bound, seen) = self.services.journal.see::<Bound>(&key).await;
+            if readable(bound)?.is_some_and(|bound| bound.run == run) {
+                keys.push((key, seen));
             }
         }
         Ok(keys)
     }
 
     /// Until when a run is kept; none as long as it has not ended. One that answers for a key is kept as long as the key.
-    fn kept_until(
+    async fn kept_until(
         &self,
         run: RunId,
         summary: &Summary,
         runs_kept_ms: u64,
     ) -> Result<Option<Timestamp>, journal::Error> {
         let Some(ended_at) = summary.ended_at else { return Ok(None) };
-        let mut kept_ms = self.own_retention(run).unwrap_or(runs_kept_ms);
-        if !self.bound_to(run, summary)?.is_empty() {
+        let mut kept_ms = self.own_retention(run).await.unwrap_or(runs_kept_ms);
+        if !self.bound_to(run, summary).await?.is_empty() {
             kept_ms = kept_ms.max(self.services.limits.idempotency_kept_ms);
         }
         Ok(Some(ended_at.plus_millis(kept_ms)))
     }
 
     /// What the run's definition says.
-    fn own_retention(&self, run: RunId) -> Option<u64> {
+    async fn own_retention(&self, run: RunId) -> Option<u64> {
         // What cannot be read says nothing.
-        self.accepted(run).ok().flatten()?.1.workflow.extras.retention_ms
+        self.accepted(run).await.ok().flatten()?.1.workflow.extras.retention_ms
     }
 
     /// Gives every ended run the time that the limits say, if they say another than before.
@@ -106,22 +108,22 @@ impl Engine {
         let journal = &self.services.journal;
         let kept_ms = self.services.limits.runs_kept_ms;
         let before_ms =
-            readable(journal.get::<u64>(&key::host(KEPT_BY)))?.unwrap_or_else(|| Limits::default().runs_kept_ms);
+            readable(journal.get::<u64>(&key::host(KEPT_BY)).await)?.unwrap_or_else(|| Limits::default().runs_kept_ms);
         if before_ms == kept_ms {
             return Ok(());
         }
         let mut range = None;
         loop {
-            let page = journal.runs(range, RUNS)?;
+            let page = journal.runs(range, RUNS).await?;
             let mut write = Write::new();
             for (run, summary) in page.items {
                 let Ok(summary) = summary else { continue };
                 let (Some(ended_at), subject) = (summary.ended_at, key::summary(run)) else { continue };
                 write.delete(&key::expiry(ended_at.plus_millis(before_ms), &subject));
-                if let Some(until) = self.kept_until(run, &summary, before_ms)? {
+                if let Some(until) = self.kept_until(run, &summary, before_ms).await? {
                     write.delete(&key::expiry(until, &subject));
                 }
-                if let Some(until) = self.kept_until(run, &summary, kept_ms)? {
+                if let Some(until) = self.kept_until(run, &summary, kept_ms).await? {
                     write.put(&key::expiry(until, &subject), &Value::Null)?;
                 }
             }

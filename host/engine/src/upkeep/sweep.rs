@@ -29,8 +29,8 @@ impl Engine {
         if let Err(error) = self.keep_by_limits().await {
             tracing::warn!(%error, "how long ended runs are kept is not as the limits say");
         }
-        if let Err(error) = self.tokens.sweep_all(self.services.clock.now(), self.services.limits.ended_tokens_kept_ms)
-        {
+        let (now, kept_ms) = (self.services.clock.now(), self.services.limits.ended_tokens_kept_ms);
+        if let Err(error) = self.tokens.sweep_all(now, kept_ms).await {
             tracing::warn!(%error, "tokens that have ended cannot be removed");
         }
         loop {
@@ -54,14 +54,14 @@ impl Engine {
         let mut removed = 0;
         loop {
             let now = self.services.clock.now();
-            let expired = journal.expired(now, SLICE)?;
+            let expired = journal.expired(now, SLICE).await?;
             let last = expired.len() < SLICE;
             let mut write = Write::new();
             for (at, subject) in expired {
                 write.delete(&key::expiry(at, &subject));
                 let fate = match run_of(&subject) {
                     Some(run) => self.forget(run, now).await,
-                    None => self.fate(&subject, now),
+                    None => self.fate(&subject, now).await,
                 };
                 let fate = match fate {
                     // What cannot be removed does not keep what comes after it from being removed.
@@ -92,12 +92,12 @@ impl Engine {
         }
     }
 
-    fn fate(&self, subject: &Key, now: Timestamp) -> Result<Fate, journal::Error> {
+    async fn fate(&self, subject: &Key, now: Timestamp) -> Result<Fate, journal::Error> {
         let journal = &self.services.journal;
         Ok(match subject.space() {
             Space::Idempotency => {
-                let Some(bound) = readable(journal.get::<Bound>(subject))? else { return Ok(Fate::Gone) };
-                let Some(summary) = readable(journal.get::<journal::Summary>(&key::summary(bound.run)))? else {
+                let Some(bound) = readable(journal.get::<Bound>(subject).await)? else { return Ok(Fate::Gone) };
+                let Some(summary) = readable(journal.get::<journal::Summary>(&key::summary(bound.run)).await)? else {
                     return Ok(Fate::Gone);
                 };
                 match summary.ended_at.map(|at| at.plus_millis(self.services.limits.idempotency_kept_ms)) {
@@ -107,7 +107,7 @@ impl Engine {
                     None => Fate::Kept,
                 }
             }
-            Space::Limiter => match readable(journal.get::<Closed>(subject))? {
+            Space::Limiter => match readable(journal.get::<Closed>(subject).await)? {
                 Some(closed) if closed.until_ms > now.as_millis() => {
                     Fate::KeptUntil(Timestamp::from_millis(closed.until_ms))
                 }
@@ -115,9 +115,9 @@ impl Engine {
             },
             Space::Token => {
                 let kept_ms = self.services.limits.ended_tokens_kept_ms;
-                match readable(self.tokens.sweep(subject, now, kept_ms).map(Some))?.flatten() {
+                match readable(self.tokens.sweep(subject, now, kept_ms).await.map(Some))?.flatten() {
                     Some(until) => Fate::KeptUntil(until),
-                    None if journal.get::<Value>(subject).is_ok_and(|found| found.is_none()) => Fate::Gone,
+                    None if journal.get::<Value>(subject).await.is_ok_and(|found| found.is_none()) => Fate::Gone,
                     // It has no end any more, or cannot be read: that is for a person to look at.
                     None => Fate::Kept,
                 }

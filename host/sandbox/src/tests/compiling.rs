@@ -167,16 +167,16 @@ async fn author_c13_a_folder_that_is_removed_is_made_anew() {
         assert_eq!(package.run(call("{}"), Recorder::default()).await, Ok(Ok("{}".to_owned())));
     };
     again(&loaded).await;
-    again(&sandbox.load(&inspection, || Ok(bytes.clone())).await.unwrap()).await;
+    again(&sandbox.load(&inspection, || async { Ok(bytes.clone()) }).await.unwrap()).await;
     assert_eq!(cache.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     // A file of it, whole and then in part.
     let compiled = || cache.read_dir().unwrap().next().unwrap().unwrap().path();
     fs::remove_file(compiled()).unwrap();
-    again(&sandbox.load(&inspection, || Ok(bytes.clone())).await.unwrap()).await;
+    again(&sandbox.load(&inspection, || async { Ok(bytes.clone()) }).await.unwrap()).await;
     let compiled = compiled();
     fs::remove_file(&compiled).unwrap();
     fs::write(&compiled, &fs::read(std::env::current_exe().unwrap()).unwrap()[..1 << 20]).unwrap();
-    again(&sandbox.load(&inspection, || Ok(bytes.clone())).await.unwrap()).await;
+    again(&sandbox.load(&inspection, || async { Ok(bytes.clone()) }).await.unwrap()).await;
     // What was there before is not touched by any of it.
     again(&loaded).await;
 }

@@ -129,11 +129,11 @@ async fn a_known_plugin_is_loaded_without_its_bytes() {
     let bytes = POST.build();
     let known = sandbox.inspect(&bytes).unwrap();
     let known = serde_json::from_value(serde_json::to_value(known).unwrap()).unwrap();
-    let other = sandbox.load(&known, || Ok(b"other".to_vec())).await.unwrap_err();
+    let other = sandbox.load(&known, || async { Ok(b"other".to_vec()) }).await.unwrap_err();
     assert!(other.to_string().contains("has changed"), "{other}");
-    sandbox.load(&known, || Ok(bytes.clone())).await.unwrap();
+    sandbox.load(&known, || async { Ok(bytes.clone()) }).await.unwrap();
     let restarted = Sandbox::new(options).unwrap();
-    let package = restarted.load(&known, || panic!("the bytes are not needed")).await.unwrap();
+    let package = restarted.load(&known, || async { panic!("the bytes are not needed") }).await.unwrap();
     assert!(package.run(super::call("{}"), super::Recorder::default()).await.is_ok());
 }
 

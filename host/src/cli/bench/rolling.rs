@@ -42,7 +42,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
         }
         if let Some(old) = number.checked_sub(KEPT) {
             for n in old * block..(old + 1) * block {
-                forget(&journal, n)?;
+                forget(&journal, n).await?;
                 synchronise(&journal, n).await?;
             }
         }
@@ -122,8 +122,8 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
     Ok(())
 }
 
-fn forget(journal: &Journal, n: u32) -> Outcome<()> {
-    let (_, gone) = journal.forget(run(n), RECORDS)?;
+async fn forget(journal: &Journal, n: u32) -> Outcome<()> {
+    let (_, gone) = journal.forget(run(n), RECORDS).await?;
     if !gone {
         return failed("a run of a few records does not go at once");
     }

@@ -13,7 +13,7 @@ use bellhop_journal::{self as journal, Journal, Write, key};
 
 impl Local {
     /// See [`super::Execution::leave_behind`].
-    pub(super) fn behind(
+    pub(super) async fn behind(
         &self,
         execution: &ExecutionKey,
         attempt: u32,
@@ -21,7 +21,7 @@ impl Local {
         facts: &Arc<Facts>,
     ) -> Result<(), Error> {
         self.log().leave_behind(execution, attempt, first);
-        self.checkpoint(facts, |log| log.leave_behind(execution, attempt, first))
+        self.checkpoint(facts, |log| log.leave_behind(execution, attempt, first)).await
     }
 
     /// With the next decision the run depends on this, and the workflow's version is the one there.
@@ -36,7 +36,7 @@ impl Local {
 
     /// Writes a snapshot of the run as its log has it now, though nothing is decided: it costs the entries since the one
     /// before. The store is read while nobody has to wait for the log; what is recorded meanwhile comes after the snapshot.
-    fn checkpoint(&self, facts: &Arc<Facts>, leave: impl FnOnce(&mut Log)) -> Result<(), Error> {
+    async fn checkpoint(&self, facts: &Arc<Facts>, leave: impl FnOnce(&mut Log)) -> Result<(), Error> {
         let (summary, before) = {
             let log = self.log();
             if log.bytes < log.checkpoint_due_bytes {
@@ -45,11 +45,11 @@ impl Local {
             (log.summary.clone(), log.snapshot_events)
         };
         let Read { log: mut read, mut state, decisions: mut number } =
-            Log::read(&self.journal, self.run, summary, facts)?;
+            Log::read(&self.journal, self.run, summary, facts).await?;
         leave(&mut read);
         while let Some(seq) = read.decisions.get(&number) {
             let unreadable = || Error::OfTheRun(format!("the decision {number} cannot be read"));
-            for event in self.journal.decision::<Event>(self.run, *seq)?.ok_or_else(unreadable)? {
+            for event in self.journal.decision::<Event>(self.run, *seq).await?.ok_or_else(unreadable)? {
                 if !state.apply(&event) {
                     return Err(Error::OfTheRun(format!("an event of the decision {number} does not fit")));
                 }

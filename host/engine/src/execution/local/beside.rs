@@ -58,13 +58,14 @@ impl Log {
 
 impl Local {
     /// What can be made again from a state and is written with it: summary, timer, snapshot, the mark of an open run.
-    /// `number` is the decision's, and `next_seq` that of the entry that will come behind it.
+    /// `number` is the decision's, and `next_seq` that of the entry that will come behind it; `displaced_by` who started the
+    /// run that has taken its place.
     pub(super) fn beside(
         &self,
         log: &Log,
         (number, next_seq): (u64, u64),
         write: &mut Write,
-        state: &State,
+        (state, displaced_by): (&State, Option<&str>),
     ) -> Result<Beside, Error> {
         let (stored, wanted) = log.timer;
         if stored != wanted {
@@ -76,8 +77,8 @@ impl Local {
             }
         }
         let mut before = Cow::Borrowed(&log.summary);
-        if let Some(newer) = state.displaced_by().filter(|_| log.summary.aftermath.superseded_by.is_none()) {
-            before.to_mut().aftermath.by = self.who_started(newer);
+        if state.displaced_by().is_some() && log.summary.aftermath.superseded_by.is_none() {
+            before.to_mut().aftermath.by = displaced_by.map(str::to_owned);
         }
         let now = self.clock.now();
         let mut summary = summary::after(&before, state, now, |value| self.journal.content(write, &value))?;
@@ -136,8 +137,8 @@ impl Local {
     }
 
     /// Who started a run; none where that is not on record or cannot be read: nobody is named then.
-    fn who_started(&self, run: RunId) -> Option<String> {
-        let first = self.journal.entries(run, 0, 1).ok()?.into_iter().next();
+    pub(super) async fn who_started(&self, run: RunId) -> Option<String> {
+        let first = self.journal.entries(run, 0, 1).await.ok()?.into_iter().next();
         let Some((0, Entry::Accepted { pins })) = first else { return None };
         pins.read::<Value>().ok()?.get("by").and_then(Value::as_str).map(str::to_owned)
     }

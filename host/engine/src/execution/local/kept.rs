@@ -9,9 +9,9 @@ use bellhop_journal::{self as journal, Entry, Json, Write};
 
 impl Local {
     /// The end of a call, which the entry `seq` has.
-    pub(super) fn kept_answer(&self, call: &CallKey, seq: u64) -> Result<Answer, Error> {
+    pub(super) async fn kept_answer(&self, call: &CallKey, seq: u64) -> Result<Answer, Error> {
         let unreadable = || Error::OfTheRun(format!("what is kept of {call:?} cannot be read"));
-        let (hash, answer, how, writes) = match self.entry(seq)? {
+        let (hash, answer, how, writes) = match self.entry(seq).await? {
             Some(Entry::Outcome { answer, hash, how, .. }) => (hash, answer, How::from_kept(&how), true),
             Some(Entry::Read { answer, hash, how, .. }) => {
                 let how = How::from_kept(&how);
@@ -24,26 +24,26 @@ impl Local {
             _ => return Err(unreadable()),
         };
         let result = match answer {
-            journal::Answer::Ok(content) => Ok(text(self.journal.text(&content)?)),
-            journal::Answer::Err(content) => Err(text(self.journal.text(&content)?)),
+            journal::Answer::Ok(content) => Ok(text(self.journal.text(&content).await?)),
+            journal::Answer::Err(content) => Err(text(self.journal.text(&content).await?)),
         };
         let how = how.ok_or_else(unreadable)?;
         Ok(Answer { hash: hash.to_string(), function: String::new(), writes, result, how })
     }
 
     /// The end of a slice.
-    pub(super) fn kept_slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {
+    pub(super) async fn kept_slice(&self, attempt: &AttemptKey, number: u32) -> Result<Option<Slice>, Error> {
         let AttemptKey { execution, attempt } = attempt;
         let call = CallKey { execution: execution.clone(), attempt: *attempt, ordinal: number };
         let Some(seq) = self.log().slices.get(&call).copied() else { return Ok(None) };
-        let Some(Entry::Slice { ordinal, state, .. }) = self.entry(seq)? else {
+        let Some(Entry::Slice { ordinal, state, .. }) = self.entry(seq).await? else {
             return Err(Error::OfTheRun(format!("what is kept of slice {call:?} cannot be read")));
         };
-        Ok(Some(Slice { number, state: self.journal.read(&state)?, first_call: ordinal }))
+        Ok(Some(Slice { number, state: self.journal.read(&state).await?, first_call: ordinal }))
     }
 
-    fn entry(&self, seq: u64) -> Result<Option<Entry>, Error> {
-        let page = self.journal.entries(self.run, seq, 1)?;
+    async fn entry(&self, seq: u64) -> Result<Option<Entry>, Error> {
+        let page = self.journal.entries(self.run, seq, 1).await?;
         Ok(page.into_iter().next().filter(|(found, _)| *found == seq).map(|(_, entry)| entry))
     }
 

@@ -56,7 +56,7 @@ pub(super) struct Log {
     /// What a start has to do for the run, as its mark says.
     pub(super) rest: journal::Rest,
     /// Of the first so many entries only what the snapshot says is known.
-    unread: u64,
+    pub(super) unread: u64,
     /// What attempts at executions have on record as done. Slices take nothing away from it.
     attempted: BTreeMap<(ExecutionKey, u32), Attempted>,
 }
@@ -93,6 +93,38 @@ pub(super) struct Read {
     pub(super) state: State,
     /// How many decisions are in the state.
     pub(super) decisions: u64,
+}
+
+/// The first entries of a log, read for what the snapshot does not say of them.
+pub(super) struct Before {
+    log: Log,
+    /// How many.
+    until: u64,
+}
+
+impl Before {
+    /// The first `until` entries.
+    pub(super) async fn read(
+        journal: &Journal,
+        run: RunId,
+        summary: journal::Summary,
+        until: u64,
+    ) -> Result<Self, journal::Error> {
+        let mut log = Log::new(summary, journal.tip());
+        let mut number = 0;
+        while log.seq < until {
+            let room = usize::try_from(until - log.seq).unwrap_or(PAGE).min(PAGE);
+            let page = journal.entries(run, log.seq, room).await?;
+            if page.is_empty() {
+                break;
+            }
+            for (seq, entry) in page {
+                log.seq = seq + 1;
+                log.note(seq, &entry, &mut number);
+            }
+        }
+        Ok(Self { log, until })
+    }
 }
 
 fn kept(call: &CallKey) -> Call {
@@ -132,19 +164,19 @@ impl Log {
     }
 
     /// From the latest snapshot on.
-    pub(super) fn read(
+    pub(super) async fn read(
         journal: &Journal,
         run: RunId,
         summary: journal::Summary,
         facts: &Arc<Facts>,
     ) -> Result<Read, journal::Error> {
-        let Some((kept, state)) = snapshot(journal, run, facts)? else {
-            return Self::read_whole(journal, run, summary, facts);
+        let Some((kept, state)) = snapshot(journal, run, facts).await? else {
+            return Self::read_whole(journal, run, summary, facts).await;
         };
         let index = kept.log.and_then(|log| log.read::<Index>().ok());
         let Some(index) = index else {
             // An earlier version's: the state saves folding, not reading.
-            let mut read = Self::read_whole(journal, run, summary, facts)?;
+            let mut read = Self::read_whole(journal, run, summary, facts).await?;
             read.decisions = read.log.decisions.values().filter(|seq| **seq < kept.seq).count() as u64;
             read.log.snapshot_events = state.events;
             read.state = state;
@@ -162,26 +194,26 @@ impl Log {
         log.open =
             open.filter_map(|((e, attempt, ordinal), intent)| Some((call_of(&e, attempt, ordinal)?, intent))).collect();
         let decisions = index.decisions;
-        log.read_on(journal, run, decisions)?;
+        log.read_on(journal, run, decisions).await?;
         Ok(Read { log, state, decisions })
     }
 
     /// From the first entry on, whatever snapshot there is.
-    pub(super) fn read_whole(
+    pub(super) async fn read_whole(
         journal: &Journal,
         run: RunId,
         summary: journal::Summary,
         facts: &Arc<Facts>,
     ) -> Result<Read, journal::Error> {
         let mut log = Self::new(summary, journal.tip());
-        log.read_on(journal, run, 0)?;
+        log.read_on(journal, run, 0).await?;
         Ok(Read { log, state: State::new(facts.clone()), decisions: 0 })
     }
 
     /// Reads what comes next, to the end; `number` is that of the next decision.
-    fn read_on(&mut self, journal: &Journal, run: RunId, mut number: u64) -> Result<(), journal::Error> {
+    async fn read_on(&mut self, journal: &Journal, run: RunId, mut number: u64) -> Result<(), journal::Error> {
         loop {
-            let page = journal.entries(run, self.seq, PAGE)?;
+            let page = journal.entries(run, self.seq, PAGE).await?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -192,24 +224,10 @@ impl Log {
         }
     }
 
-    /// Learns where the calls of earlier attempts ended, which the snapshot does not say.
-    pub(super) fn recall(&mut self, journal: &Journal, run: RunId) -> Result<(), journal::Error> {
-        if self.unread == 0 {
-            return Ok(());
-        }
-        let mut before = Self::new(self.summary.clone(), self.last);
-        let mut number = 0;
-        while before.seq < self.unread {
-            let room = usize::try_from(self.unread - before.seq).unwrap_or(PAGE).min(PAGE);
-            let page = journal.entries(run, before.seq, room)?;
-            if page.is_empty() {
-                break;
-            }
-            for (seq, entry) in page {
-                before.seq = seq + 1;
-                before.note(seq, &entry, &mut number);
-            }
-        }
+    /// Learns where the calls of earlier attempts ended, which the snapshot does not say. False where more is unknown by
+    /// now than was read.
+    pub(super) fn recall(&mut self, before: Before) -> bool {
+        let Before { log: before, until } = before;
         for (call, seq) in before.ends {
             self.ends.entry(call).or_insert(seq);
         }
@@ -219,8 +237,11 @@ impl Log {
         for ((execution, attempt), did) in before.attempted {
             self.did(&execution, attempt, did);
         }
+        if self.unread > until {
+            return false;
+        }
         self.unread = 0;
-        Ok(())
+        true
     }
 
     /// An attempt at an execution has this on record, too.
@@ -371,7 +392,7 @@ fn done_by(entry: &Entry) -> Attempted {
 
 /// The latest snapshot that this version can read. A snapshot only saves work: any other is passed over, since the log
 /// tells the same.
-fn snapshot(
+async fn snapshot(
     journal: &Journal,
     run: RunId,
     facts: &Arc<Facts>,
@@ -380,7 +401,7 @@ fn snapshot(
         tracing::warn!(%run, %error, "a snapshot cannot be read");
         if error.is_fatal() { Err(error) } else { Ok(None) }
     };
-    let kept = match journal.snapshot(run) {
+    let kept = match journal.snapshot(run).await {
         Ok(Some(kept)) => kept,
         Ok(None) => return Ok(None),
         Err(error) => return passed_over(error),

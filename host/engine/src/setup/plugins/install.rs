@@ -7,6 +7,7 @@ use bellhop_core::manifest::{self, Checked, Granting, Manifest};
 use bellhop_core::preflight::{Plugin, Plugins as Known, compare_versions};
 use bellhop_core::requirement::{Grant, Rules};
 use bellhop_core::time::Timestamp;
+use futures_util::future::BoxFuture;
 
 use crate::setup::plugins::remove::Uses;
 use crate::setup::plugins::{Guest, Installed, Plugins, Stored, compile, kept};
@@ -37,7 +38,8 @@ pub enum Replace {
 }
 
 /// Tells the workflows that mean another plugin after a change than before it.
-pub(crate) type Means<'a> = &'a (dyn Fn(&Known, &Known) -> Result<Uses, journal::Error> + Send + Sync);
+pub(crate) type Means<'a> =
+    &'a (dyn Fn(Arc<Known>, Arc<Known>) -> BoxFuture<'a, Result<Uses, journal::Error>> + Send + Sync);
 
 /// A plugin that is to be installed.
 pub struct Order<'a> {
@@ -168,11 +170,11 @@ impl Plugins {
         if let Some(stated) = follows {
             followed(&stated, &stored, &beside)?;
         }
-        let callers = self.callers(&stored, &replaced, means)?;
+        let callers = self.callers(&stored, &replaced, means).await?;
         // The check has compiled the schemas once.
         let installed = compile(stored, grants.into()).ok_or(InstallError::Manifest(Vec::new()))?;
         // Another process may have installed that version since this one looked.
-        let (there, seen) = self.journal.see::<Stored>(&installed.stored.key());
+        let (there, seen) = self.journal.see::<Stored>(&installed.stored.key()).await;
         let digest = installed.stored.inspection.digest;
         if replaced.is_empty()
             && journal::damaged_is_none(there)?.is_some_and(|there| there.inspection.digest != digest)
@@ -232,7 +234,7 @@ impl Plugins {
             None => Wanted::Everything,
         };
         let (replace, follows) = (Replace::Nobody, None);
-        let means: Means<'_> = &|_, _| Ok(Uses::default());
+        let means: Means<'_> = &|_, _| Box::pin(std::future::ready(Ok(Uses::default())));
         let order = Order { bytes, grants, replace, follows, means, rules, connections: &connections, now };
         let done = self.put(order).await?;
         Ok((done.installed, done.warnings))
@@ -287,10 +289,15 @@ impl Plugins {
     }
 
     /// The workflows that will call this one and call something else, or nothing, now.
-    fn callers(&self, stored: &Stored, replaced: &[Arc<Installed>], means: Means<'_>) -> Result<Uses, InstallError> {
+    async fn callers(
+        &self,
+        stored: &Stored,
+        replaced: &[Arc<Installed>],
+        means: Means<'_>,
+    ) -> Result<Uses, InstallError> {
         let gone: Vec<_> = replaced.iter().map(|old| old.stored.inspection.digest).collect();
         let this = Plugin { manifest: Arc::new(stored.manifest.clone()), grants: Vec::new().into() };
-        Ok(means(&self.known(), &self.without(&gone, Some(this)))?)
+        Ok(means(self.known(), Arc::new(self.without(&gone, Some(this)))).await?)
     }
 
     /// Writes that nothing new can call a plugin.
