@@ -46,7 +46,9 @@ pub(super) async fn heavy<T: Send + 'static>(
 }
 
 /// One of a few places for records that are being read: one record can have megabytes, and is in memory until it is sent.
-pub(super) struct Place(OwnedSemaphorePermit);
+pub(super) struct Place {
+    _held: OwnedSemaphorePermit,
+}
 
 /// A place for whoever reads records, as soon as there is one.
 pub(super) async fn to_read(app: &Arc<App>) -> Result<Place, Problem> {
@@ -55,7 +57,8 @@ pub(super) async fn to_read(app: &Arc<App>) -> Result<Place, Problem> {
 
 impl Place {
     async fn of(places: &Arc<Semaphore>) -> Result<Self, Problem> {
-        places.clone().acquire_owned().await.map(Self).map_err(|error| Problem::internal(&error))
+        let held = places.clone().acquire_owned().await.map_err(|error| Problem::internal(&error))?;
+        Ok(Self { _held: held })
     }
 
     /// Computes on a thread of its own; the place is free when that is done, also when the caller has gone, or given back.
