@@ -163,7 +163,8 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
         return Ok(answer::with_etag(answer::empty(StatusCode::NOT_MODIFIED), definition.digest));
     }
     let text = definitions
-        .text(definition.digest).await?
+        .text(definition.digest)
+        .await?
         .ok_or_else(|| Problem::internal(&"the text of a definition is not there"))?;
     let kind = if text.trim_ascii_start().starts_with(b"{") { "application/json" } else { "application/yaml" };
     let response = answer::with_etag(answer::bytes(StatusCode::OK, kind, text), definition.digest);

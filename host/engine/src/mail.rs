@@ -136,7 +136,11 @@ pub(crate) type Inbox = mpsc::UnboundedReceiver<(Id, Message)>;
 
 impl Mail {
     /// What nobody has consumed comes out first.
-    pub(crate) async fn read(journal: &Journal, clock: Arc<dyn Clock>, salt: u64) -> Result<(Self, Inbox), journal::Error> {
+    pub(crate) async fn read(
+        journal: &Journal,
+        clock: Arc<dyn Clock>,
+        salt: u64,
+    ) -> Result<(Self, Inbox), journal::Error> {
         let (out, inbox) = mpsc::unbounded_channel();
         let left = left(journal, &key::all(Space::Mail)).await?;
         let last = left.last().map_or(0, |(id, _)| id.number);
@@ -233,8 +237,8 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn what_nobody_consumed_comes_again_in_its_order_whatever_the_clock_says() {
+    #[tokio::test]
+    async fn what_nobody_consumed_comes_again_in_its_order_whatever_the_clock_says() {
         let journal = Journal::checked(Arc::new(Memory::new()));
         let clock = Manual::new(Timestamp::from_millis(1_000));
         let (mail, mut inbox) = Mail::read(&journal, Arc::new(clock.clone()), 1).await.unwrap();
@@ -259,8 +263,8 @@ mod tests {
         assert_eq!(came, [displaced, leave, join]);
     }
 
-    #[test]
-    fn a_message_of_a_write_that_is_refused_is_not_there() {
+    #[tokio::test]
+    async fn a_message_of_a_write_that_is_refused_is_not_there() {
         let journal = Journal::checked(Arc::new(Memory::new()));
         let (mail, _inbox) = Mail::read(&journal, Arc::new(Manual::new(Timestamp::from_millis(1))), 1).await.unwrap();
         let key = key::host("a fact");

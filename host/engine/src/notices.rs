@@ -517,6 +517,7 @@ mod tests {
     use bellhop_core::run::About;
 
     use super::*;
+    use crate::tests::at_once;
     use bellhop_journal::memory::Memory;
 
     /// A process that dies between the handing over and the run's knowledge of it leaves a run that hands over again,
@@ -530,7 +531,10 @@ mod tests {
         let notice =
             Notice { number: 0, at, about: About::Blocked, reason, connection, tenant: None, channel, text: text("t") };
         let notices = Notices::new(Journal::checked(Arc::new(Memory::new())));
-        let sending = || notices.journal.get::<Kept>(&key_of((run, 0))).await.unwrap().map(|kept| kept.sending);
+        let sending = || {
+            let kept = at_once(notices.journal.get::<Kept>(&key_of((run, 0))));
+            kept.unwrap().map(|kept| kept.sending)
+        };
         notices.take(run, notice.clone(), false).await.unwrap();
         assert_eq!(sending(), Some(None));
         let sent = Timestamp::from_millis(9);
@@ -566,13 +570,14 @@ mod tests {
         }
         notices.take(run(9_001), notice(0, "hq", "r"), false).await.unwrap();
         let again = Notices::new(journal.clone());
-        again.load().unwrap();
+        again.load().await.unwrap();
         let counts = |notices: &Notices| notices.index().values().map(Group::len).collect::<Vec<_>>();
         assert_eq!((counts(&notices), counts(&again)), (vec![1_500, 1_201], vec![1_500, 1_201]));
-        again.forget_all_of(run(9_000)).unwrap();
+        again.forget_all_of(run(9_000)).await.unwrap();
         assert_eq!(counts(&again), [1_500, 1]);
-        assert_eq!(journal.list::<Kept>(Space::Notice, &key::all(Space::Notice)).count(), 1_501);
-        again.forget_all_of(run(9_000)).unwrap();
+        let left = journal.list::<Kept>(Space::Notice, &key::all(Space::Notice)).all().await.unwrap();
+        assert_eq!(left.len(), 1_501);
+        again.forget_all_of(run(9_000)).await.unwrap();
         // A run whose name begins as another's keeps its own.
         assert_eq!(again.index().values().next_back().unwrap().keys().next(), Some(&(run(9_001), 0)));
     }

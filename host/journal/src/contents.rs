@@ -1,7 +1,7 @@
 //! Large values: stored once under their digest, for as long as anybody names them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
@@ -31,19 +31,20 @@ const IN_A_RECORD: &str = "a value in a record";
 pub(super) struct Naming {
     /// One at a time removes blobs: of two that name the same one, each would leave it to the other.
     removing: tokio::sync::Mutex<()>,
-    /// What was named since somebody began to look whether anybody does; none while nobody looks.
-    meanwhile: Mutex<Option<HashSet<Digest>>>,
+    /// What was named since somebody began to look whether anybody does; none while nobody looks. Held by whoever names
+    /// something until that is accepted, and alone by whoever decides.
+    meanwhile: RwLock<Option<Mutex<HashSet<Digest>>>>,
 }
 
 impl Naming {
-    fn meanwhile(&self) -> MutexGuard<'_, Option<HashSet<Digest>>> {
-        self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes from now on what is named, until what is given is dropped.
     fn watch(&self) -> Watch<'_> {
-        *self.meanwhile() = Some(HashSet::new());
+        *self.alone() = Some(Mutex::default());
         Watch(self)
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, Option<Mutex<HashSet<Digest>>>> {
+        self.meanwhile.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,7 +52,7 @@ struct Watch<'n>(&'n Naming);
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        *self.0.meanwhile() = None;
+        *self.0.alone() = None;
     }
 }
 
@@ -132,10 +133,10 @@ impl Journal {
             }
         }
         // Held until the write is accepted: what is named is noted before anybody decides about it.
-        let mut meanwhile = self.naming.meanwhile();
+        let meanwhile = self.naming.meanwhile.read().unwrap_or_else(PoisonError::into_inner);
         let ticket = self.store.commit(batch)?;
-        if let Some(meanwhile) = &mut *meanwhile {
-            meanwhile.extend(digests);
+        if let Some(meanwhile) = &*meanwhile {
+            meanwhile.lock().unwrap_or_else(PoisonError::into_inner).extend(digests);
         }
         Ok(ticket)
     }
@@ -177,13 +178,13 @@ impl Journal {
             batch.delete(own.bytes());
             batch.delete(bytes.to_vec());
         }
-        let meanwhile = self.naming.meanwhile();
-        let stays = |digest: &Digest| meanwhile.as_ref().is_some_and(|named| named.contains(digest));
-        for digest in unnamed.iter().filter(|digest| !stays(digest)) {
+        let mut alone = self.naming.alone();
+        let meanwhile = alone.take().unwrap_or_default().into_inner().unwrap_or_else(PoisonError::into_inner);
+        for digest in unnamed.iter().filter(|digest| !meanwhile.contains(digest)) {
             batch.delete(key::blob(*digest).bytes());
         }
         let ticket = self.store.commit(batch)?;
-        drop(meanwhile);
+        drop(alone);
         Ok((ticket, named.next.is_none()))
     }
 

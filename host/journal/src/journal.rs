@@ -11,11 +11,11 @@ use super::contents::Naming;
 use super::damage::Book;
 use super::entry::{Content, Entry};
 use super::key::{self, Key, Parts, Range, Space};
+use super::record;
 use super::records::{Records, StoredEntries};
 use super::store::{self, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket};
 use super::summary::{Open, Snapshot, Summary};
 use super::write::{Seen, Write};
-use super::record;
 
 pub use super::contents::INLINE_BYTES_MAX;
 

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use super::entry::Entry;
 use super::journal::{Error, Journal};
 use super::key::{self, Parts, Range, Space};
-use super::store::{self, Bytes, Page};
 use super::record;
+use super::store::{self, Bytes, Page};
 use bellhop_core::id::RunId;
 
 /// Records of a list that are in memory at one time.

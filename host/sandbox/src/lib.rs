@@ -234,8 +234,9 @@ impl Sandbox {
         if let Some(component) = self.shared.compiler.load(&known.digest) {
             return Package::new(Arc::clone(&self.shared), &component, known.clone());
         }
-        let bytes =
-            bytes().await.map_err(|e| Error::Unavailable(format!("the plugin {} cannot be read: {e}", known.digest)))?;
+        let bytes = bytes()
+            .await
+            .map_err(|e| Error::Unavailable(format!("the plugin {} cannot be read: {e}", known.digest)))?;
         if Digest::of(&bytes) != known.digest {
             return Err(Error::Unavailable(format!("the plugin {} has changed since it was installed", known.digest)));
         }

@@ -208,9 +208,9 @@ async fn attack_b8_no_list_of_tokens_forgets_those_behind_a_page() {
     for _ in 0..1_100 {
         world.token_with(&["runs:read"]).await;
     }
-    assert_eq!(world.engine.tokens.all().unwrap().len(), 1_101);
+    assert_eq!(world.engine.tokens.all().await.unwrap().len(), 1_101);
     // Those at the end are revoked like those at the beginning; only the last that makes tokens stays.
-    let all = world.engine.tokens.all().unwrap();
+    let all = world.engine.tokens.all().await.unwrap();
     for token in all.iter().skip(1_090) {
         let revoked = world.engine.tokens.revoke(token.id).await;
         assert_eq!(revoked.is_ok(), !token.makes_tokens_for_good(), "{token:?}: {revoked:?}");

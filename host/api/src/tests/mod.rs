@@ -155,6 +155,7 @@ impl World {
             secrets: Secrets::nowhere(),
             store_failed: tokio::sync::watch::channel(None).0,
         })
+        .await
         .unwrap();
         let app = App::new(engine.clone());
         let router = routes::of_app(app.clone());

@@ -59,7 +59,8 @@ impl World {
     /// What the next start reads: name, version and grants.
     async fn next_start(&self) -> Vec<String> {
         let (sandbox, _) = held().await;
-        let plugins = engine::setup::plugins::Plugins::read(self.engine.services.journal.clone(), sandbox).unwrap();
+        let plugins =
+            engine::setup::plugins::Plugins::read(self.engine.services.journal.clone(), sandbox).await.unwrap();
         let of = |p: &Arc<engine::setup::plugins::Installed>| {
             let grants: Vec<String> = p.grants.iter().map(ToString::to_string).collect();
             format!("{} {}: {}", p.stored.manifest.name, p.stored.manifest.version, grants.join(", "))
@@ -384,14 +385,14 @@ async fn author_10_what_was_removed_goes_from_the_store_when_no_run_names_it() {
     assert_eq!(world.installed().await, [""; 0]);
     // As a start does: a kept run names the one, so it stays.
     assert_eq!(world.engine.forget_removed_plugins().await.unwrap(), 0);
-    assert!(journal.blob(digest).unwrap().is_some() && plugins.pinned(digest, "it.does").is_some());
+    assert!(journal.blob(digest).await.unwrap().is_some() && plugins.pinned(digest, "it.does").is_some());
     // One that no run names goes.
     let other = component(&manifest("acme", "other", "1.0.0"));
     let other_digest = bellhop_core::digest::Digest::of(&other);
     world.install("", other.clone()).await.ok(201);
     world.call("DELETE", "/v1/plugins/other", &[], "").await.ok(200);
     assert_eq!(world.engine.forget_removed_plugins().await.unwrap(), 1);
-    assert!(journal.blob(other_digest).unwrap().is_none() && plugins.pinned(other_digest, "it.does").is_none());
+    assert!(journal.blob(other_digest).await.unwrap().is_none() && plugins.pinned(other_digest, "it.does").is_none());
     world.install("", other).await.ok(201);
     world.install("", bytes).await.ok(201);
     assert_eq!(world.installed().await, ["acme-tools 1.0.0", "other 1.0.0"]);

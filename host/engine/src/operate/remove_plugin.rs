@@ -77,7 +77,9 @@ impl Engine {
     /// Notes the workflows of which a reference is meant.
     async fn workflows(&self, uses: &mut Uses, meant: impl Fn(&ActionReference) -> bool) -> Result<(), journal::Error> {
         for (name, current) in self.services.definitions.all().await? {
-            let Some(definition) = self.services.definitions.find(&name, Some(&current.version)).await? else { continue };
+            let Some(definition) = self.services.definitions.find(&name, Some(&current.version)).await? else {
+                continue;
+            };
             if references(&definition.workflow).any(&meant) {
                 uses.workflow(name.to_string());
             }

@@ -353,8 +353,8 @@ mod tests {
     async fn a_start_reads_what_the_owner_had_and_brings_what_nobody_heard() {
         let journal = Journal::checked(Arc::new(Memory::new()));
         let clock = || Arc::new(Manual::new(Timestamp::from_millis(1)));
-        let (mail, mut inbox) = Mail::read(&journal, clock(), 1).unwrap();
-        let groups = Groups::read(journal.clone(), mail.clone()).unwrap();
+        let (mail, mut inbox) = Mail::read(&journal, clock(), 1).await.unwrap();
+        let groups = Groups::read(journal.clone(), mail.clone()).await.unwrap();
         let g = group(1, WhenFull::Queue);
         let wishes = [
             Wish::Join { run: run(1), group: g.clone(), admitted: false },
@@ -373,14 +373,14 @@ mod tests {
             groups.hear(id, &group, &wish).await.unwrap();
         }
         // The process dies here: it had heard two wishes, and nobody had heard the answer.
-        let (mail, mut inbox) = Mail::read(&journal, clock(), 2).unwrap();
-        let groups = Groups::read(journal.clone(), mail).unwrap();
+        let (mail, mut inbox) = Mail::read(&journal, clock(), 2).await.unwrap();
+        let groups = Groups::read(journal.clone(), mail).await.unwrap();
         let Some((id, Message::Group { group, wish })) = next(&mut inbox) else { panic!("the third wish") };
         assert_eq!(wish, Wish::Leave { run: run(1) });
         assert_eq!(next(&mut inbox).unwrap().1, Message::Run { run: run(1), told: Told::Admitted });
         groups.hear(id, &group, &wish).await.unwrap();
         assert_eq!(next(&mut inbox).unwrap().1, Message::Run { run: run(2), told: Told::Admitted });
-        let kept = rows(&journal).unwrap();
+        let kept = rows(&journal).await.unwrap();
         assert_eq!(kept, [(2, Member { run: run(2), group: g, admitted: true, displaced: false })]);
     }
 

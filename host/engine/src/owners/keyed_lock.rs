@@ -367,6 +367,7 @@ mod tests {
     use bellhop_journal::memory::Memory;
 
     use super::*;
+    use crate::tests::at_once;
 
     fn owner(n: u128) -> Owner {
         Owner {
@@ -378,7 +379,7 @@ mod tests {
 
     fn keys() -> (Keys, Journal, KeyId) {
         let journal = Journal::checked(Arc::new(Memory::new()));
-        (Keys::read(journal.clone()).unwrap(), journal, KeyId::of("E1", "k"))
+        (at_once(Keys::read(journal.clone())).unwrap(), journal, KeyId::of("E1", "k"))
     }
 
     impl Keys {
@@ -393,7 +394,7 @@ mod tests {
 
         fn holder(&self, key: KeyId) -> Option<Holder> {
             let held = self.lock().held.get(&key)?.holder.clone();
-            assert_eq!(rows(&self.journal).unwrap().get(&key).cloned(), held, "the row is as the table");
+            assert_eq!(at_once(rows(&self.journal)).unwrap().get(&key).cloned(), held, "the row is as the table");
             held
         }
     }
@@ -414,7 +415,7 @@ mod tests {
         keys.ends(&next, To::Parked);
         assert_eq!(keys.holder(k), Some(Holder { owner: next.clone(), parked: true }));
         // A start finds it as it was.
-        let keys = Keys::read(journal).unwrap();
+        let keys = Keys::read(journal).await.unwrap();
         assert_eq!(keys.holder(k), Some(Holder { owner: next.clone(), parked: true }));
         keys.acquire(k, &Owner { attempt: 3, ..owner(1) }).await;
         keys.ends(&next, To::Next);
@@ -462,6 +463,6 @@ mod tests {
         second.await.unwrap();
         keys.ends(&owner(2), To::Next);
         assert!(keys.lock().held.is_empty() && keys.lock().by_run.is_empty(), "nothing is left behind");
-        assert!(rows(&journal).unwrap().is_empty());
+        assert!(rows(&journal).await.unwrap().is_empty());
     }
 }

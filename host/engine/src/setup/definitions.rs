@@ -285,7 +285,11 @@ impl Definitions {
     }
 
     /// One version, or the latest.
-    pub async fn find(&self, name: &WorkflowName, version: Option<&str>) -> Result<Option<Arc<Definition>>, journal::Error> {
+    pub async fn find(
+        &self,
+        name: &WorkflowName,
+        version: Option<&str>,
+    ) -> Result<Option<Arc<Definition>>, journal::Error> {
         let version = match version {
             Some(version) => version.to_owned(),
             None => match self.current(name).await? {
@@ -293,7 +297,8 @@ impl Definitions {
                 None => return Ok(None),
             },
         };
-        let stored: Option<StoredVersion> = self.journal.get(&key::workflow(&name.namespace, &name.name, &version)).await?;
+        let stored: Option<StoredVersion> =
+            self.journal.get(&key::workflow(&name.namespace, &name.name, &version)).await?;
         match stored {
             Some(stored) => self.by_digest(stored.digest, &stored.file).await,
             None => Ok(None),

@@ -311,7 +311,12 @@ impl Tokens {
     }
 
     /// Removes the token of a key if it ended longer than `kept_ms` ago; else gives until when it stays, none: for good.
-    pub(crate) async fn sweep(&self, key: &Key, now: Timestamp, kept_ms: u64) -> Result<Option<Timestamp>, journal::Error> {
+    pub(crate) async fn sweep(
+        &self,
+        key: &Key,
+        now: Timestamp,
+        kept_ms: u64,
+    ) -> Result<Option<Timestamp>, journal::Error> {
         let (Some(digest), Some(stored)) = (digest_of(key.bytes()), self.journal.get::<Stored>(key).await?) else {
             return Ok(None);
         };

@@ -133,20 +133,31 @@ impl Engine {
         Ok(!self.services.journal.stored_entries(follower.run, next, 1).await?.is_empty())
     }
 
+    /// The events of the next records of a reader; none when the log has no more for now.
+    #[cfg(test)]
+    pub async fn next_events(
+        &self,
+        follower: &mut Follower,
+        records_max: usize,
+    ) -> Result<Option<Vec<Public>>, LoadError> {
+        let Some(mut records) = self.next_records(follower, records_max).await? else { return Ok(None) };
+        loop {
+            match follower.read(records)? {
+                Made::Events(events) => return Ok(Some(events)),
+                Made::Wants(wanted) => records = self.with_values(wanted).await,
+            }
+        }
+    }
+
     /// The events of a run with numbers above `after`, until at least `limit` are there or the log has no more.
     #[cfg(test)]
     pub async fn events(&self, run: RunId, after: u64, limit: usize) -> Result<Option<Vec<Public>>, LoadError> {
         let Some(mut follower) = self.follow(run, after).await? else { return Ok(None) };
         let mut found = Vec::new();
         while found.len() < limit
-            && let Some(mut records) = self.next_records(&follower, 1_000).await?
+            && let Some(events) = self.next_events(&mut follower, 1_000).await?
         {
-            loop {
-                match follower.read(records)? {
-                    Made::Events(events) => break found.extend(events),
-                    Made::Wants(wanted) => records = self.with_values(wanted).await,
-                }
-            }
+            found.extend(events);
         }
         self.services.what_was_read_is_durable().await?;
         Ok(Some(found))

@@ -16,6 +16,7 @@ use super::life::{Life, Slack, fresh, trigger};
 use super::scripted::{Script, Slice};
 use crate::gateway::Way;
 use crate::setup::plugins;
+use crate::tests::at_once;
 use bellhop_sandbox::{Host, Trap};
 
 const HQ: &[(&str, &str)] = &[("team", "hq")];
@@ -31,7 +32,7 @@ fn house_a10_a_signal_between_the_acceptance_and_the_driver_makes_no_second_driv
     let (tell, told) = mpsc::channel();
     // The run is in lists; whoever sees it there cancels it before its driver has it.
     life.store.meanwhile(move || {
-        let (run, _) = engine.services.journal.runs(None, 1).unwrap().items.into_iter().next().unwrap();
+        let (run, _) = at_once(engine.services.journal.runs(None, 1)).unwrap().items.into_iter().next().unwrap();
         handle.spawn(async move {
             let decided = engine.signal(run, Cause::Cancel).await;
             let _gone = tell.send(decided.is_ok());
@@ -160,7 +161,7 @@ fn house_a14_a_run_whose_driver_panics_is_set_aside_and_others_go_on() {
         life.engine().is_aside(run) && life.engine().runs.live() == 0
     });
     assert_eq!(life.status(run), Status::Parked);
-    assert!(life.engine().summary(run).unwrap().unwrap().poisoned);
+    assert!(at_once(life.engine().summary(run)).unwrap().unwrap().poisoned);
     let other = life.apply(ONE);
     let other = life.started(trigger(&other, json!({}), HQ, None));
     assert_eq!(life.ended(other).unwrap().status, Status::Completed);

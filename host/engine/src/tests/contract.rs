@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
 use super::scripted::{Script, Slice};
+use crate::tests::at_once;
 use bellhop_clock::{Clock as _, Manual};
 use bellhop_limits::Limits;
 use bellhop_tests::guest::Plugin;
@@ -173,7 +174,7 @@ fn house_a13_author_2_author_3_a_component_is_told_what_the_sdk_says() {
     let run = life.started(trigger(&workflow, json!({}), HQ, None));
     life.until_status(run, Status::Waiting);
     clock.advance(Duration::from_secs(3_600));
-    let waiting = || life.engine().summary(run).unwrap().unwrap().waiting;
+    let waiting = || at_once(life.engine().summary(run)).unwrap().unwrap().waiting;
     life.until("the failure is caught", || waiting().is_some_and(|waiting| waiting["on"] == "retry"));
     // The plugin said seven seconds, and the file's one millisecond is less.
     let waiting = waiting().unwrap();
@@ -296,7 +297,7 @@ fn house_a12_author_12_no_code_of_a_guest_is_taken_for_a_state_of_the_hosts() {
         let reason = &waiting["reason"];
         assert!(reason["type"].as_str().unwrap().ends_with("/plugin-error"), "{waiting}");
         assert_eq!((&reason["details"]["code"], &reason["detail"]), (&json!(code), &json!("look")));
-        assert!(!life.engine().summary(run).unwrap().unwrap().poisoned);
+        assert!(!at_once(life.engine().summary(run)).unwrap().unwrap().poisoned);
         // A person has it tried again: in a new attempt, since nothing is in doubt.
         life.wait(life.engine().signal(run, Cause::Retry)).unwrap();
         let parked = |of: u64| {
@@ -366,10 +367,14 @@ fn author_8_every_public_event_says_when() {
     clock.advance(Duration::from_secs(5));
     slack.release(held, "answer");
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
-    let (_, definition) = life.engine().pins_of(run).unwrap();
+    let (_, definition) = at_once(life.engine().pins_of(run)).unwrap();
     let mask = bellhop_core::mask::Mask::new(&[], &json!({}));
     let mut reader = crate::show::timeline::Reader::new(definition.workflow.clone(), mask);
-    let events: Vec<_> = life.entries(run).into_iter().flat_map(|entry| reader.read(life.journal(), entry)).collect();
+    let events = life.entries(run).into_iter().flat_map(|entry| {
+        let values = at_once(life.journal().values(crate::show::timeline::named_by(&entry)));
+        reader.read(&values, entry)
+    });
+    let events: Vec<_> = events.collect();
     assert!(events.iter().all(|event| event.at.is_some()), "{events:?}");
     let read = events.iter().find(|event| event.kind == "call.read").unwrap();
     let after = bellhop_core::time::Timestamp::from_millis((START_S + 5) * 1_000).to_string();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, open_intents, trigger};
 use super::ports::Point;
+use crate::tests::at_once;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Entry, Journal};
 
@@ -76,8 +77,9 @@ fn canonical(at: &str, fault: Option<&Value>, point: Option<Point>) -> Option<us
 
 fn open_in(memory: &Memory) -> usize {
     let journal = Journal::checked(std::sync::Arc::new(memory.crash(usize::MAX)));
-    let runs = journal.runs(None, 10).unwrap().items;
-    let log = |run| journal.entries(run, 0, 1_000).unwrap().into_iter().map(|(_, entry)| entry).collect::<Vec<_>>();
+    let runs = at_once(journal.runs(None, 10)).unwrap().items;
+    let log =
+        |run| at_once(journal.entries(run, 0, 1_000)).unwrap().into_iter().map(|(_, entry)| entry).collect::<Vec<_>>();
     runs.into_iter().map(|(run, _)| open_intents(&log(run))).sum()
 }
 

@@ -136,7 +136,7 @@ impl<E: Execution> Acting<E> {
 
     async fn act(&self) -> Result<Result<Value, String>, Stopped> {
         if self.call.attempt > 1 {
-            self.double.port.recall().map_err(Stopped::Failed)?;
+            self.double.port.recall().await.map_err(Stopped::Failed)?;
         }
         match self.call.action.action.as_str() {
             "plain" => self.write(0, Manner::Plain, "").await,

@@ -10,6 +10,7 @@ use crate::execution::open::{Open, What};
 use crate::execution::{Settle, Word};
 use crate::operate::resolve::{ResolveError, Settled};
 use crate::pins::Pins;
+use crate::tests::at_once;
 use bellhop_journal::{Answer, Content, Entry, Resolution};
 use bellhop_limits::Limits;
 
@@ -173,7 +174,7 @@ fn granted(life: &Life, grants: &[&str]) {
     let services = &life.engine().services;
     let grants = grants.iter().map(|text| text.parse::<Grant>().unwrap()).collect();
     let installed = services.plugins.all().into_iter().next().unwrap();
-    let bytes = services.journal.blob(installed.stored.inspection.digest).unwrap().unwrap();
+    let bytes = at_once(services.journal.blob(installed.stored.inspection.digest)).unwrap().unwrap();
     let install = services.plugins.install(&bytes, Some(grants), &services.gateway.rules, services.clock.now());
     life.wait(install).unwrap();
 }
@@ -203,7 +204,7 @@ fn a_run_may_do_what_was_granted_when_it_was_accepted() {
     let pins: Pins = pins.read().unwrap();
     let pinned = &pins.actions[0];
     assert_ne!(pinned.grants, pinned.plugin);
-    let kept = life.journal().blob(pinned.grants).unwrap().unwrap();
+    let kept = at_once(life.journal().blob(pinned.grants)).unwrap().unwrap();
     let kept: Vec<Grant> = serde_json::from_slice(&kept).unwrap();
     assert!(kept.iter().any(|grant| grant.to_string() == "chat.postMessage"), "{kept:?}");
 }
@@ -284,7 +285,7 @@ fn each_in_doubt(slack: &Slack) -> (Life, bellhop_core::id::RunId) {
 
 /// The addresses of what is open, as the run's object has them.
 fn addresses(life: &Life, run: bellhop_core::id::RunId) -> Vec<String> {
-    let summary = life.engine().summary(run).unwrap().unwrap();
+    let summary = at_once(life.engine().summary(run)).unwrap().unwrap();
     summary.open.iter().map(|open| open["address"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -337,7 +338,7 @@ fn house_d1_more_is_open_than_is_shown_and_that_is_said() {
     let view = life.view(run);
     assert_eq!((view.open.len(), view.open_more), (2, 1), "{view:?}");
     life.wait(life.engine().resolve(run, Some(addresses(&life, run)[0].clone()), false, None, "t".to_owned())).unwrap();
-    let more = || life.engine().summary(run).unwrap().unwrap().open_more;
+    let more = || at_once(life.engine().summary(run)).unwrap().unwrap().open_more;
     life.until("what was behind them is shown", || more() == 0);
     assert_eq!(life.view(run).open.len(), 2);
 }

@@ -1,12 +1,15 @@
 //! A store whose process dies at a chosen commit, with a chosen part of what was not durable kept.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use tokio::sync::{Notify, watch};
 
+use super::simulate::dice::Dice;
 use bellhop_journal::memory::Memory;
-use bellhop_journal::store::{Batch, Bytes, Durable, Error, Lack, Page, Stats, Store, Ticket};
+use bellhop_journal::store::{Batch, Bytes, Durable, Error, Lack, Page, Read, Stats, Store, Ticket};
 
 /// A question to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub(super) struct Dying {
     /// Whether it synchronises only when it is told to.
     held: AtomicBool,
     /// Items that scans gave.
-    scanned: AtomicU64,
+    scanned: Arc<AtomicU64>,
     /// Looks at the room since the disk said last what it has, or a batch was accepted.
     looks: AtomicU64,
     /// Rung when somebody waits for something to become durable.
@@ -48,6 +51,8 @@ pub(super) struct Dying {
     meanwhile: Mutex<Option<Act>>,
     /// Done once, when the next batch was made and is not accepted yet.
     before: Mutex<Option<Act>>,
+    /// How long reads take; none: they are there at once.
+    far: Mutex<Option<Dice>>,
 }
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -70,7 +75,7 @@ impl Dying {
             dead: watch::channel(false).0,
             fenced: AtomicBool::new(false),
             held: AtomicBool::new(false),
-            scanned: AtomicU64::new(0),
+            scanned: Arc::default(),
             looks: AtomicU64::new(0),
             waited: Notify::new(),
             stops_at: AtomicU64::new(0),
@@ -78,6 +83,7 @@ impl Dying {
             refuses: Mutex::new(None),
             meanwhile: Mutex::new(None),
             before: Mutex::new(None),
+            far: Mutex::new(None),
         }
     }
 
@@ -114,6 +120,19 @@ impl Dying {
     /// Does this between whatever the next commit rests on and that commit.
     pub(super) fn before(&self, act: impl FnOnce() + Send + 'static) {
         *self.before.lock().unwrap() = Some(Box::new(act));
+    }
+
+    /// From now on reads take their time, as those of a store on another machine do: others have their turns before what is
+    /// read is read, and before it is there.
+    pub(super) fn is_far(&self, dice: Dice) {
+        *self.far.lock().unwrap() = Some(dice);
+    }
+
+    /// How many turns others have before the next read, and how many after it; none where it is there at once.
+    fn waits(&self) -> Option<(u64, u64)> {
+        let mut far = self.far.lock().unwrap();
+        let dice = far.as_mut()?;
+        Some((1 + dice.below(3), dice.below(3)))
     }
 
     /// Dies now.
@@ -231,6 +250,20 @@ impl Dying {
     }
 }
 
+/// Ready when all others have had so many turns.
+struct Turns(u64);
+
+impl Future for Turns {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(()) };
+        self.0 = left;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 impl Store for Dying {
     fn commit(&self, batch: Batch) -> Result<Ticket, Error> {
         if self.is_dead() {
@@ -266,16 +299,34 @@ impl Store for Dying {
         self.under.tip()
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.may(Asked::Read)?;
-        self.under.get(key)
+    fn get(&self, key: &[u8]) -> Read<Option<Bytes>> {
+        if let Err(refused) = self.may(Asked::Read) {
+            return Read::ready(Err(refused));
+        }
+        let Some((before, after)) = self.waits() else { return self.under.get(key) };
+        let (under, key) = (self.under.clone(), key.to_vec());
+        Read::later(async move {
+            Turns(before).await;
+            let read = under.get(&key).await;
+            Turns(after).await;
+            read
+        })
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Page, Error> {
-        self.may(Asked::Read)?;
-        let page = self.under.scan(from, to, limit)?;
-        self.scanned.fetch_add(page.items.len() as u64, Ordering::SeqCst);
-        Ok(page)
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Read<Page> {
+        if let Err(refused) = self.may(Asked::Read) {
+            return Read::ready(Err(refused));
+        }
+        let (under, scanned) = (self.under.clone(), self.scanned.clone());
+        let (from, to) = (from.to_vec(), to.to_vec());
+        let (before, after) = self.waits().unwrap_or_default();
+        Read::later(async move {
+            Turns(before).await;
+            let page = under.scan(&from, &to, limit).await?;
+            scanned.fetch_add(page.items.len() as u64, Ordering::SeqCst);
+            Turns(after).await;
+            Ok(page)
+        })
     }
 
     fn stats(&self) -> Stats {

@@ -17,6 +17,7 @@ use super::life::{Life, Slack, fresh, trigger};
 use crate::execution::summary::Bound;
 use crate::setup::definitions::{self, Definitions, Expect, PutError, PutTableError};
 use crate::setup::tokens::{Scope, Tokens};
+use crate::tests::at_once;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{GUARDED_TRIES_MAX, Journal, Write, key};
 
@@ -53,7 +54,7 @@ fn of_two_texts_of_one_version_one_is_kept() {
     store.before(move || assert!(put(&other, &text("1.0.0", 2), &Expect::Any).unwrap()));
     let refused = put(&here, &text("1.0.0", 1), &Expect::Any);
     assert!(matches!(refused, Err(PutError::Immutable { .. })), "{refused:?}");
-    let kept = here.find(&name(), None).unwrap().unwrap();
+    let kept = at_once(here.find(&name(), None)).unwrap().unwrap();
     assert_eq!(kept.digest, Digest::of(text("1.0.0", 2).as_bytes()));
     // The same text twice is no conflict.
     store.before(move || assert!(put(&there, &text("1.1.0", 1), &Expect::Any).unwrap()));
@@ -88,7 +89,7 @@ fn of_two_versions_of_a_table_none_is_lost() {
     };
     store.before(puts.clone());
     assert_eq!(put(&here, "here", &Expect::Any).unwrap().version, 2);
-    let first = here.tables().unwrap().pop().unwrap().1;
+    let first = at_once(here.tables()).unwrap().pop().unwrap().1;
     store.before(puts);
     let refused = put(&here, "more", &Expect::Latest(first.digest));
     assert!(matches!(&refused, Err(PutTableError::Precondition { current: Some(c) }) if c.version == 3), "{refused:?}");
@@ -105,7 +106,7 @@ fn of_two_first_tokens_one_is_made() {
     });
     let made = here.create_first("here", scopes(), NOW, 1).now_or_never().unwrap().unwrap();
     assert!(made.is_none());
-    let names: Vec<String> = here.all().unwrap().into_iter().map(|stored| stored.name).collect();
+    let names: Vec<String> = at_once(here.all()).unwrap().into_iter().map(|stored| stored.name).collect();
     assert_eq!(names, ["there"]);
 }
 

@@ -17,12 +17,14 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::dying::Dying;
+use super::simulate::dice::Dice;
 use crate::Engine;
 use crate::Options;
 use crate::accept::trigger::{Accepted, Refused, Trigger};
 use crate::setup::connections::{New, Secrets};
 use crate::setup::definitions::{self, Expect};
 use crate::show::views::RunView;
+use crate::tests::at_once;
 use bellhop_clock::{self as clock, Clock};
 use bellhop_journal::memory::Memory;
 use bellhop_journal::sled::{Options as SledOptions, Sled};
@@ -198,9 +200,9 @@ impl Life {
     /// Opens on a store in a folder, and starts. A folder that is empty is made [`fresh`].
     pub(super) fn start_in(folder: &Path, slack: &Slack) -> Self {
         let store = Sled::open(&SledOptions::new(folder), Box::new(|_| {})).unwrap();
-        if store.scan(&[], &[], 1).unwrap().items.is_empty() {
+        if at_once(store.scan(&[], &[], 1)).unwrap().items.is_empty() {
             let mut batch = Batch::new();
-            for (key, value) in fresh().scan(&[], &[], usize::MAX).unwrap().items {
+            for (key, value) in at_once(fresh().scan(&[], &[], usize::MAX)).unwrap().items {
                 batch.put(&*key, &*value);
             }
             store.commit(batch).unwrap();
@@ -220,6 +222,15 @@ impl Life {
     /// The same, by another clock.
     pub(super) fn start_at(memory: Memory, limits: Limits, clock: Arc<dyn Clock>, slack: &Slack) -> Self {
         let life = Self::open_on(ground(), Dying::over(memory), limits, Some(clock), slack);
+        life.begin();
+        life
+    }
+
+    /// Opens and starts over a store whose reads take their time, as those of a store on another machine do.
+    pub(super) fn start_far(memory: Memory, seed: u64, slack: &Slack) -> Self {
+        let store = Dying::over(memory);
+        store.is_far(Dice::new(seed));
+        let life = Self::open_on(ground(), store, Limits::default(), None, slack);
         life.begin();
         life
     }
@@ -249,6 +260,7 @@ impl Life {
                 secrets: Secrets::in_folder(ground.secrets.path().to_owned()),
                 store_failed: tokio::sync::watch::channel(None).0,
             })
+            .await
             .unwrap()
         });
         Self { store, engine: Some(engine), runtime: Some(runtime) }
@@ -379,12 +391,13 @@ impl Life {
 
     /// Until it has begun and waits for a time; one that has yet to begin waits, too, but sets its timer only then.
     pub(super) fn until_asleep(&self, run: RunId) {
-        let has_timer = || self.journal().timers_behind(None, 100).unwrap().iter().any(|(_, whose)| *whose == run);
+        let has_timer =
+            || at_once(self.journal().timers_behind(None, 100)).unwrap().iter().any(|(_, whose)| *whose == run);
         self.until("it sleeps", has_timer);
     }
 
     pub(super) fn status(&self, run: RunId) -> Status {
-        self.engine().summary(run).unwrap().unwrap().status
+        at_once(self.engine().summary(run)).unwrap().unwrap().status
     }
 
     /// Waits for the end; none when the process dies before it.
@@ -394,7 +407,7 @@ impl Life {
     }
 
     pub(super) fn runs(&self) -> Vec<RunId> {
-        self.journal().runs(None, 100).unwrap().items.into_iter().map(|(run, _)| run).collect()
+        at_once(self.journal().runs(None, 100)).unwrap().items.into_iter().map(|(run, _)| run).collect()
     }
 
     /// The events of a run.
@@ -404,7 +417,7 @@ impl Life {
             _ => Vec::new(),
         };
         let contents = self.entries(run).into_iter().flat_map(of);
-        contents.map(|content| self.journal().read(&content).unwrap()).collect()
+        contents.map(|content| at_once(self.journal().read(&content)).unwrap()).collect()
     }
 
     /// How often a call of the run, or the run, was parked.
@@ -413,7 +426,7 @@ impl Life {
     }
 
     pub(super) fn entries(&self, run: RunId) -> Vec<Entry> {
-        self.journal().entries(run, 0, 4_000).unwrap().into_iter().map(|(_, entry)| entry).collect()
+        at_once(self.journal().entries(run, 0, 4_000)).unwrap().into_iter().map(|(_, entry)| entry).collect()
     }
 
     /// Dies, with `keep` of what is at stake kept; nothing of it does anything any more when this returns.

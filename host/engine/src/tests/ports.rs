@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::dying::Dying;
+use super::simulate::dice::Dice;
 use crate::drive::driver;
 use crate::entropy::Entropy;
 use crate::execution::local::{Local, Opening, Read};
@@ -17,6 +18,7 @@ use crate::execution::replay::{Death, Line, Replay};
 use crate::execution::{Execution, Signal};
 use crate::mail::Mail;
 use crate::owners::timers::Timers;
+use crate::tests::at_once;
 use bellhop_clock::{Clock as _, Manual};
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Entry, Journal, Json, Open, Store as _, Summary, Write, key};
@@ -84,25 +86,30 @@ pub(super) struct LocalStage {
     mail: Mail,
     drain: watch::Sender<bool>,
     keep: usize,
+    /// Reads take their time, as the dice say that begin with this.
+    far: Option<u64>,
 }
 
 impl LocalStage {
-    fn over(facts: Arc<Facts>, memory: Memory, clock: Manual) -> Self {
+    fn over(facts: Arc<Facts>, memory: Memory, clock: Manual, far: Option<u64>) -> Self {
         let store = Arc::new(Dying::over(memory));
+        if let Some(seed) = far {
+            store.is_far(Dice::new(seed));
+        }
         let journal = Journal::checked(store.clone());
-        let timers = Timers::read(journal.clone(), Arc::new(clock.clone())).unwrap();
-        let (mail, _nobody_hears) = Mail::read(&journal, Arc::new(clock.clone()), 1).unwrap();
-        Self { facts, store, journal, clock, timers, mail, drain: watch::channel(false).0, keep: 0 }
+        let timers = at_once(Timers::read(journal.clone(), Arc::new(clock.clone()))).unwrap();
+        let (mail, _nobody_hears) = at_once(Mail::read(&journal, Arc::new(clock.clone()), 1)).unwrap();
+        Self { facts, store, journal, clock, timers, mail, drain: watch::channel(false).0, keep: 0, far }
     }
 
     /// The state of the snapshot, that state with what came after it, and the one that the whole log tells of.
     pub(super) async fn read_both_ways(&mut self) -> (State, State, State) {
-        let summary: Summary = self.journal.get(&key::summary(self.run())).unwrap().unwrap();
-        let read = Local::read(self.opening(summary.clone()).0, &self.facts).unwrap();
+        let summary: Summary = at_once(self.journal.get(&key::summary(self.run()))).unwrap().unwrap();
+        let read = at_once(Local::read(self.opening(summary.clone()).0, &self.facts)).unwrap();
         let snapshot = read.state.clone();
         let mut folded = snapshot.clone();
         driver::fold(&read.port, &mut folded, read.decisions).await.unwrap();
-        let read = Local::read_whole(self.opening(summary).0, &self.facts).unwrap();
+        let read = at_once(Local::read_whole(self.opening(summary).0, &self.facts)).unwrap();
         let mut whole = read.state;
         driver::fold(&read.port, &mut whole, 0).await.unwrap();
         (snapshot, folded, whole)
@@ -116,7 +123,7 @@ impl LocalStage {
     /// Values stored by their digest.
     pub(super) fn blobs(&self) -> usize {
         let range = key::all(key::Space::Blob);
-        self.store.scan(&range.from, &range.to, 4_000).unwrap().items.len()
+        at_once(self.store.scan(&range.from, &range.to, 4_000)).unwrap().items.len()
     }
 
     fn run(&self) -> RunId {
@@ -143,15 +150,65 @@ impl LocalStage {
     }
 }
 
+/// What something gives that waits for nothing but reads; none where it waits for something else.
+pub(super) fn soon<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    (0..1_000).find_map(|_| work.as_mut().now_or_never())
+}
+
+/// The same over a store whose reads take their time.
+pub(super) struct FarStage(LocalStage);
+
+impl Stage for FarStage {
+    type Port = Local;
+
+    fn new(facts: &Arc<Facts>) -> Self {
+        let seed = facts.workflow.tasks.len() as u64;
+        Self(LocalStage::over(facts.clone(), Memory::manual(), Manual::new(START), Some(seed)))
+    }
+
+    async fn take(&mut self) -> Taken<Local> {
+        self.0.take().await
+    }
+
+    fn die_at(&mut self, point: Point) {
+        self.0.die_at(point);
+    }
+
+    async fn died(&self) {
+        self.0.died().await;
+    }
+
+    fn is_dead(&self) -> bool {
+        self.0.is_dead()
+    }
+
+    fn at_stake(&self) -> usize {
+        self.0.at_stake()
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+
+    fn pass(&mut self, state: &State) {
+        self.0.pass(state);
+    }
+
+    fn records(&self) -> Records {
+        self.0.records()
+    }
+}
+
 impl Stage for LocalStage {
     type Port = Local;
 
     fn new(facts: &Arc<Facts>) -> Self {
-        Self::over(facts.clone(), Memory::manual(), Manual::new(START))
+        Self::over(facts.clone(), Memory::manual(), Manual::new(START), None)
     }
 
     async fn take(&mut self) -> Taken<Local> {
-        let kept: Option<Summary> = self.journal.get(&key::summary(self.run())).unwrap();
+        let kept: Option<Summary> = at_once(self.journal.get(&key::summary(self.run()))).unwrap();
         let Some(summary) = kept else {
             let (namespace, name) = ("test".to_owned(), "scenario".to_owned());
             let summary = Summary::new(bellhop_core::run::Status::Running, namespace, name, "1.0.0".to_owned(), START);
@@ -165,7 +222,7 @@ impl Stage for LocalStage {
             return Taken { port, inbox, state: State::new(self.facts.clone()), decisions: 0 };
         };
         let (opening, inbox) = self.opening(summary);
-        let Read { port, mut state, decisions } = Local::read(opening, &self.facts).unwrap();
+        let Read { port, mut state, decisions } = Local::read(opening, &self.facts).await.unwrap();
         let decisions = driver::fold(&port, &mut state, decisions).await.unwrap();
         port.folded(&state);
         Taken { port: Arc::new(port), inbox, state, decisions }
@@ -189,27 +246,28 @@ impl Stage for LocalStage {
     }
 
     fn restart(&mut self) {
-        *self = Self::over(self.facts.clone(), self.store.left(self.keep), self.clock.clone());
+        let far = self.far.map(|seed| seed + 1);
+        *self = Self::over(self.facts.clone(), self.store.left(self.keep), self.clock.clone(), far);
     }
 
     fn pass(&mut self, state: &State) {
         let at = crate::execution::wake(state).expect("a run that waits has a time to wake at");
         // The clock goes on when a process dies: the time may have come in the meantime.
         if self.clock.now() < at {
-            assert!(self.timers.due().now_or_never().is_none(), "woken before {at}");
+            assert!(soon(self.timers.due()).is_none(), "woken before {at}");
             self.clock.set(at);
         }
-        let due = self.timers.due().now_or_never();
+        let due = soon(self.timers.due());
         assert!(matches!(due, Some(Ok(run)) if run == self.run()), "not woken at {at}: {due:?}");
-        assert!(self.timers.due().now_or_never().is_none(), "woken twice at {at}");
+        assert!(soon(self.timers.due()).is_none(), "woken twice at {at}");
     }
 
     fn records(&self) -> Records {
         let mut records = Records::default();
-        for (_, entry) in self.journal.entries(self.run(), 0, 4_000).unwrap() {
+        for (_, entry) in at_once(self.journal.entries(self.run(), 0, 4_000)).unwrap() {
             match entry {
                 Entry::Decision { events } => {
-                    records.events.extend(events.iter().map(|e| self.journal.read(e).unwrap()));
+                    records.events.extend(events.iter().map(|e| at_once(self.journal.read(e)).unwrap()));
                 }
                 Entry::Intent { .. } => records.intents += 1,
                 Entry::NotSent { .. } => records.not_sent += 1,

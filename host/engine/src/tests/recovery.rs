@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::life::{Life, Slack, fresh, open_intents, trigger};
 use crate::accept::trigger::Refused;
 use crate::drive::runs::LoadError;
+use crate::tests::at_once;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::store::Batch;
 use bellhop_journal::{Entry, Journal, Store as _, Write, key};
@@ -271,7 +272,7 @@ fn those_who_stand_in_line_are_carried_alone_too() {
     let runs: Vec<RunId> = texts.iter().map(run).collect();
     let memory = died(&life.die(usize::MAX), 2, &[], None);
     let limits = || Limits { live_runs_max: 1, ..Limits::default() };
-    let length = |journal: &Journal, run: RunId| journal.entries(run, 0, 100).unwrap().len();
+    let length = |journal: &Journal, run: RunId| at_once(journal.entries(run, 0, 100)).unwrap().len();
     let before = Journal::checked(std::sync::Arc::new(memory.crash(usize::MAX)));
 
     // Whatever is recorded of a run while it is alone says that it was carried then.
@@ -282,7 +283,7 @@ fn those_who_stand_in_line_are_carried_alone_too() {
         life.store.die_at(commit);
         life.unless_dead(life.engine().start());
         let kept = Journal::checked(std::sync::Arc::new(life.die(usize::MAX)));
-        let lives = kept.get::<Value>(&key::host("lives")).unwrap().unwrap();
+        let lives = at_once(kept.get::<Value>(&key::host("lives"))).unwrap().unwrap();
         if let Some([Value::String(run)]) = lives["alone"].as_array().map(Vec::as_slice) {
             let run = run.parse::<RunId>().unwrap();
             carried_alone.extend((length(&kept, run) > length(&before, run)).then_some(run));
@@ -351,7 +352,7 @@ fn three_kills_of_a_host_with_many_runs_set_nobody_aside() {
 fn after_an_end_in_order_nobody_is_suspected() {
     let slack = Slack::start();
     let life = Life::start(fresh(), &slack);
-    let lives = |life: &Life| life.journal().get::<Value>(&key::host("lives")).unwrap().unwrap();
+    let lives = |life: &Life| at_once(life.journal().get::<Value>(&key::host("lives"))).unwrap().unwrap();
     assert_eq!(lives(&life)["deaths"], 0);
     let mut life = life;
     for deaths in 1..3 {

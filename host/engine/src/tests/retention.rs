@@ -9,6 +9,7 @@ use bellhop_core::run::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
+use crate::tests::at_once;
 use bellhop_clock::Manual;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Store as _, key};
@@ -48,7 +49,7 @@ fn named(life: &Life, run: RunId) -> Vec<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (mut found, mut from) = (Vec::new(), Some(Vec::new()));
     while let Some(start) = from {
-        let page = life.store.scan(&start, &[], usize::MAX).unwrap();
+        let page = at_once(life.store.scan(&start, &[], usize::MAX)).unwrap();
         let keys = page.items.iter().map(|(key, value)| (text(key), text(value)));
         found.extend(keys.filter(|(key, value)| key.contains(&id[4..]) || value.contains(&id)).map(|(key, _)| key));
         from = page.next.map(|next| next.to_vec());
@@ -58,7 +59,7 @@ fn named(life: &Life, run: RunId) -> Vec<String> {
 
 fn blobs(life: &Life) -> usize {
     let range = key::all(key::Space::Blob);
-    life.store.scan(&range.from, &range.to, usize::MAX).unwrap().items.len()
+    at_once(life.store.scan(&range.from, &range.to, usize::MAX)).unwrap().items.len()
 }
 
 /// A value that is kept beside the log. A run writes it into each of its snapshots.
@@ -92,7 +93,7 @@ fn an_ended_run_goes_in_time_with_everything_of_it() {
     for gone in [runs[0], alone] {
         assert_eq!(named(&life, gone), [""; 0]);
         assert!(life.wait(life.engine().run_view(gone)).unwrap().is_none());
-        assert!(life.engine().follow(gone, 0).unwrap().is_none());
+        assert!(at_once(life.engine().follow(gone, 0)).unwrap().is_none());
     }
     let with_shared = blobs(&life);
     assert_eq!(life.view(runs[1]).output.unwrap(), large("shared"));

@@ -6,18 +6,19 @@ use serde_json::json;
 
 use super::life::{Life, Slack, fresh, trigger};
 use crate::owners::{concurrency_group, keyed_lock};
+use crate::tests::at_once;
 use bellhop_journal::Write;
 use bellhop_journal::key::{self, Space};
 use bellhop_journal::store::{Batch, Store as _};
 
-const UPDATE: &str = "usergroups.users.update";
+pub(super) const UPDATE: &str = "usergroups.users.update";
 
 /// Adds to a user group, whose members one action at a time may change.
-const ADDS: &str = "
+pub(super) const ADDS: &str = "
   - add: {call: usergroup.add-user:1@slack, with: {connection: team, usergroup: S0HQIT, user: U0HQMEMBER}}";
 
 /// One run at a time.
-fn grouped(when_full: &str, tasks: &str) -> String {
+pub(super) fn grouped(when_full: &str, tasks: &str) -> String {
     format!(
         "document:
   dsl: 1.0.3
@@ -45,8 +46,8 @@ fn died(slack: &Slack) -> (bellhop_journal::memory::Memory, [RunId; 2]) {
     (memory, [first, second])
 }
 
-fn members(life: &Life) -> Vec<(u64, concurrency_group::Member)> {
-    concurrency_group::rows(life.journal()).unwrap()
+pub(super) fn members(life: &Life) -> Vec<(u64, concurrency_group::Member)> {
+    at_once(concurrency_group::rows(life.journal())).unwrap()
 }
 
 fn differences(life: &Life) -> Vec<String> {
@@ -57,7 +58,7 @@ fn differences(life: &Life) -> Vec<String> {
 /// The keys of a space as the store has them.
 fn keys(life: &Life, space: Space) -> Vec<Vec<u8>> {
     let range = key::all(space);
-    life.store.scan(&range.from, &range.to, 10).unwrap().keys().iter().map(|key| key.to_vec()).collect()
+    at_once(life.store.scan(&range.from, &range.to, 10)).unwrap().keys().iter().map(|key| key.to_vec()).collect()
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn what_owners_keep_fits_the_runs_and_is_made_again_where_it_does_not() {
     let (memory, [first, second]) = died(&slack);
     let life = Life::open(memory, &slack);
     assert_eq!(differences(&life), [""; 0]);
-    assert_eq!(keyed_lock::rows(life.journal()).unwrap().len(), 1);
+    assert_eq!(at_once(keyed_lock::rows(life.journal())).unwrap().len(), 1);
 
     let mut write = Write::new();
     for (turn, member) in members(&life) {
@@ -80,7 +81,7 @@ fn what_owners_keep_fits_the_runs_and_is_made_again_where_it_does_not() {
             write.put(&key::member(&stranger.group.name, 99), &stranger).unwrap();
         }
     }
-    let (lock, _) = keyed_lock::rows(life.journal()).unwrap().into_iter().next().unwrap();
+    let (lock, _) = at_once(keyed_lock::rows(life.journal())).unwrap().into_iter().next().unwrap();
     keyed_lock::remove(&mut write, lock);
     life.journal().commit(write).unwrap();
     let found = differences(&life);
@@ -98,7 +99,7 @@ fn what_owners_keep_fits_the_runs_and_is_made_again_where_it_does_not() {
         assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     }
     life.until("nothing is left", || members(&life).is_empty() && keys(&life, Space::Mail).is_empty());
-    assert!(keyed_lock::rows(life.journal()).unwrap().is_empty());
+    assert!(at_once(keyed_lock::rows(life.journal())).unwrap().is_empty());
 }
 
 /// A key whose row is damaged would be anybody's, and a place would be two runs'.
@@ -138,7 +139,7 @@ fn a_run_that_is_given_up_leaves_its_place_and_its_key_though_its_mark_was_damag
     assert!(life.wait(life.engine().signal(first, bellhop_core::run::Cause::Kill)).unwrap());
     assert_eq!(life.ended(second).unwrap().status, Status::Completed);
     life.until("nothing is left", || members(&life).is_empty() && keys(&life, Space::Mail).is_empty());
-    assert!(keyed_lock::rows(life.journal()).unwrap().is_empty());
+    assert!(at_once(keyed_lock::rows(life.journal())).unwrap().is_empty());
 }
 
 /// Who hears that a run has ended may have its place.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::double::{Double, Outside};
-use super::ports::{LocalStage, Point, Records, ReplayStage, START, Stage, Taken, wake};
+use super::ports::{FarStage, LocalStage, Point, Records, ReplayStage, START, Stage, Taken, wake};
 use crate::drive::deciding::Deciding;
 use crate::drive::driver::{self, Left};
 use crate::execution::Signal;
@@ -346,6 +346,15 @@ async fn suite<S: Stage>(least: usize) {
 #[tokio::test]
 async fn over_the_journal_every_run_survives_every_death() {
     suite::<LocalStage>(1_000).await;
+}
+
+#[tokio::test]
+async fn over_a_store_that_is_far_every_run_survives_every_death() {
+    let mut total = 0;
+    for (name, tasks) in SCENARIOS {
+        total += die_everywhere::<FarStage>(name, tasks, false).await;
+    }
+    assert!(total >= 200, "only {total} deaths in all");
 }
 
 #[tokio::test]

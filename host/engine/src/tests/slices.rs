@@ -8,6 +8,7 @@ use bellhop_core::run::Status;
 use serde_json::{Value, json};
 
 use super::life::{Life, Slack, fresh, trigger};
+use crate::tests::at_once;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Entry, Journal, Store as _, Write, key};
 use bellhop_tests::guest::Plugin;
@@ -86,7 +87,7 @@ fn start(life: &Life, pages: usize) -> (RunId, usize) {
 fn stored(life: &Life) -> usize {
     let (mut from, mut bytes) = (Vec::new(), 0);
     loop {
-        let page = life.store.scan(&from, &[], usize::MAX).unwrap();
+        let page = at_once(life.store.scan(&from, &[], usize::MAX)).unwrap();
         bytes += page.items.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
         match page.next {
             Some(next) => from = next.to_vec(),
@@ -108,7 +109,7 @@ fn in_order(memory: Memory) -> Memory {
 fn slices(life: &Life, run: RunId) -> usize {
     let (mut from, mut found) = (0, 0);
     loop {
-        let page = life.journal().entries(run, from, 1_000).unwrap();
+        let page = at_once(life.journal().entries(run, from, 1_000)).unwrap();
         let Some((last, _)) = page.last() else { return found };
         from = last + 1;
         found += page.iter().filter(|(_, entry)| matches!(entry, Entry::Slice { .. })).count();
@@ -123,7 +124,7 @@ fn work_and_journal_grow_with_the_pages_and_a_snapshot_does_not() {
         let (run, before) = start(&life, pages);
         let mut snapshots = Vec::new();
         while life.status(run) == Status::Running {
-            let kept = life.store.get(key::snapshot(run).bytes()).unwrap();
+            let kept = at_once(life.store.get(key::snapshot(run).bytes())).unwrap();
             let bytes = kept.map_or(0, |bytes| bytes.len());
             if bytes > 0 && snapshots.last() != Some(&bytes) {
                 snapshots.push(bytes);

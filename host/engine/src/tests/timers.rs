@@ -14,6 +14,7 @@ use super::scenarios::{facts, literally};
 use crate::drive::driver::{self, Carried, Left};
 use crate::execution::local::Local;
 use crate::owners::timers::Timers;
+use crate::tests::at_once;
 use bellhop_clock::Manual;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Journal, Write, key};
@@ -197,7 +198,7 @@ async fn more_timers_than_are_kept_in_memory_all_fire_once_and_in_order() {
     for n in (1..=2_500).rev() {
         put(at(n), run(n));
     }
-    let timers = Timers::read(journal.clone(), Arc::new(clock.clone())).unwrap();
+    let timers = at_once(Timers::read(journal.clone(), Arc::new(clock.clone()))).unwrap();
     // Set after the start: between, before and behind what is in memory.
     for n in [0, 2_501] {
         put(at(n), run(n));

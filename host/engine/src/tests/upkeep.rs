@@ -12,6 +12,7 @@ use super::life::{Life, Slack, fresh, trigger};
 use crate::accept::trigger::Refused;
 use crate::drive::runs::LoadError;
 use crate::setup::definitions::{self, Expect, PutError};
+use crate::tests::at_once;
 use bellhop_clock::Manual;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::store::Batch;
@@ -26,11 +27,11 @@ const ONE: &str = "
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn is_bound(life: &Life, name: &str, key: &str) -> bool {
-    life.journal().get::<Value>(&key::idempotency("test", name, key)).unwrap().is_some()
+    at_once(life.journal().get::<Value>(&key::idempotency("test", name, key))).unwrap().is_some()
 }
 
 fn expiries(life: &Life) -> usize {
-    let all = life.journal().expired(bellhop_core::time::Timestamp::from_millis(u64::MAX - 1), 4_000).unwrap();
+    let all = at_once(life.journal().expired(bellhop_core::time::Timestamp::from_millis(u64::MAX - 1), 4_000)).unwrap();
     all.into_iter().filter(|(_, subject)| subject.space() == key::Space::Idempotency).count()
 }
 
@@ -77,7 +78,7 @@ fn how_long_slack_wants_to_be_left_alone_is_known_after_a_restart() {
     slack.happened(limited);
     let closed = |life: &Life| life.engine().services.gateway.limiter.snapshot();
     let range = key::all(key::Space::Limiter);
-    let on_record = |life: &Life| life.store.scan(&range.from, &range.to, 10).unwrap().items.len();
+    let on_record = |life: &Life| at_once(life.store.scan(&range.from, &range.to, 10)).unwrap().items.len();
     life.until("the bucket is closed", || closed(&life).len() == 1 && on_record(&life) == 1);
     let until = closed(&life).remove(0);
     assert_eq!(until.key.bucket, "chat.postMessage");
@@ -176,7 +177,7 @@ fn two(slack: &Slack) -> (Memory, RunId, RunId) {
 
 /// Puts something unreadable in the place of a record, and gives what stood there.
 fn damage(store: &impl Store, record: &key::Key) -> Vec<u8> {
-    let original = store.get(record.bytes()).unwrap().unwrap().to_vec();
+    let original = at_once(store.get(record.bytes())).unwrap().unwrap().to_vec();
     put(store, record, b"no record");
     original
 }
@@ -312,7 +313,7 @@ fn a_run_that_nobody_can_mend_is_given_up() {
             assert_eq!((view.status, view.waiting), (Status::Cancelled, None));
             assert!(view.error.unwrap()["type"].as_str().unwrap().ends_with("/run-poisoned"));
             assert!(view.ended_at.is_some());
-            assert_eq!(life.journal().open_runs(10, None).unwrap().len(), 0);
+            assert_eq!(at_once(life.journal().open_runs(10, None)).unwrap().len(), 0);
         };
         given_up(&life);
         life.until("its place is free", || life.engine().runs.places.open() == 0);

@@ -14,6 +14,7 @@ use super::dying::Dying;
 use super::life::{Life, Slack, fresh, trigger};
 use super::simulate::dice::Dice;
 use crate::owners::timers::Timers;
+use crate::tests::at_once;
 use bellhop_clock::{Clock as _, Manual};
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Journal, Write, key};
@@ -35,12 +36,12 @@ impl Bench {
         let store = Arc::new(Dying::over(Memory::new()));
         let journal = Journal::checked(store.clone());
         let clock = Manual::new(START);
-        let timers = Timers::read_few(journal.clone(), Arc::new(clock.clone()), max).unwrap();
+        let timers = at_once(Timers::read_few(journal.clone(), Arc::new(clock.clone()), max)).unwrap();
         Self { store, journal, clock, timers, max }
     }
 
     fn restart(&mut self) {
-        self.timers = Timers::read_few(self.journal.clone(), Arc::new(self.clock.clone()), self.max).unwrap();
+        self.timers = at_once(Timers::read_few(self.journal.clone(), Arc::new(self.clock.clone()), self.max)).unwrap();
     }
 
     fn put(&self, at: Timestamp, run: RunId) {
@@ -147,7 +148,7 @@ fn house_a5_a_timer_that_is_set_anew_while_it_is_given_is_given_at_its_new_time(
     assert_eq!(bench.all_due(), [run(1)]);
     // The run is gone, and has left its timer.
     bench.timers.dismiss(run(1)).unwrap();
-    assert!(bench.journal.timers_behind(None, 10).unwrap().is_empty());
+    assert!(at_once(bench.journal.timers_behind(None, 10)).unwrap().is_empty());
     assert_eq!(bench.timers.in_memory(), (0, 0));
     bench.timers.dismiss(run(1)).unwrap();
 }
@@ -197,6 +198,52 @@ fn house_a5_whatever_is_set_cleared_given_and_restarted_each_comes_once_and_in_o
             assert!(waiting <= 3 && out <= given.len(), "seed {seed}, step {step}");
         }
     }
+}
+
+/// The same over a store whose reads take their time: timers are set and cleared while the store is read for what is due.
+#[test]
+fn a_timer_that_is_set_or_cleared_while_the_store_is_read_comes_once_or_not_at_all() {
+    let mut changed = 0;
+    for seed in 0..300_u64 {
+        let mut numbers = Dice::new(seed);
+        let mut dice = move |below: u64| numbers.below(below);
+        let bench = Bench::new(2);
+        bench.store.is_far(Dice::new(seed));
+        let mut stored: BTreeMap<RunId, Timestamp> = BTreeMap::new();
+        let mut given: BTreeSet<RunId> = BTreeSet::new();
+        for step in 0..200 {
+            if dice(4) == 0 {
+                bench.clock.set(at(dice(60)));
+            }
+            let mut due = Box::pin(bench.timers.due());
+            let mut found = (0..dice(12)).find_map(|_| due.as_mut().now_or_never());
+            if found.is_none() {
+                for _ in 0..dice(3) {
+                    let one = run(dice(12));
+                    given.remove(&one);
+                    if let Some(before) = stored.remove(&one) {
+                        bench.clear(before, one);
+                    }
+                    if dice(3) > 0 {
+                        let time = at(dice(50));
+                        bench.set(time, one);
+                        stored.insert(one, time);
+                    }
+                    changed += 1;
+                }
+                found = super::ports::soon(due.as_mut());
+            }
+            drop(due);
+            let now = bench.clock.now();
+            let next = stored.iter().filter(|(run, at)| **at <= now && !given.contains(run));
+            let next = next.min_by_key(|(run, at)| (**at, **run)).map(|(run, _)| *run);
+            assert_eq!(found.map(Result::unwrap), next, "seed {seed}, step {step}");
+            given.extend(next);
+            let (waiting, out) = bench.timers.in_memory();
+            assert!(waiting <= 2 && out <= given.len(), "seed {seed}, step {step}");
+        }
+    }
+    assert!(changed > 1_000, "{changed}");
 }
 
 /// Many runs become due at one moment, and few may be in memory: each is taken up once and ends, and nobody reads the

@@ -49,7 +49,7 @@ impl World {
     /// Looks at a run until its summary is so.
     async fn comes_to(&self, run: RunId, what: &str, holds: impl Fn(&Summary) -> bool) {
         for _ in 0..4_000 {
-            if holds(&self.engine.summary(run).unwrap().unwrap()) {
+            if holds(&self.engine.summary(run).await.unwrap().unwrap()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -52,16 +52,18 @@ impl Engine {
     pub async fn sweep(&self) -> Result<u64, journal::Error> {
         let journal = &self.services.journal;
         let mut removed = 0;
+        let mut tries = journal::Tries::default();
         loop {
             let now = self.services.clock.now();
             let expired = journal.expired(now, SLICE).await?;
             let last = expired.len() < SLICE;
             let mut write = Write::new();
+            let mut gone = 0;
             for (at, subject) in expired {
                 write.delete(&key::expiry(at, &subject));
                 let fate = match run_of(&subject) {
                     Some(run) => self.forget(run, now).await,
-                    None => self.fate(&subject, now).await,
+                    None => self.fate(&subject, now, &mut write).await,
                 };
                 let fate = match fate {
                     // What cannot be removed does not keep what comes after it from being removed.
@@ -73,46 +75,66 @@ impl Engine {
                 };
                 match fate {
                     // Gone already, with everything else of it.
-                    Fate::Gone if subject.space() == Space::Summary => removed += 1,
+                    Fate::Gone if subject.space() == Space::Summary => gone += 1,
                     Fate::Gone => {
                         write.delete(&subject);
-                        removed += 1;
+                        gone += 1;
                     }
                     Fate::Kept => {}
                     Fate::KeptUntil(later) => write.put(&key::expiry(later, &subject), &Value::Null)?,
                 }
             }
             if !write.is_empty() {
-                let ticket = journal.commit(write)?;
+                let ticket = match journal.commit(write) {
+                    // A key was bound anew since it was looked at, or a bucket closed: what may go is looked for again.
+                    Err(error) if tries.again(&error) => continue,
+                    written => written?,
+                };
                 journal.durable(ticket).await?;
             }
+            removed += gone;
             if last || self.is_draining() {
                 return Ok(removed);
             }
         }
     }
 
-    async fn fate(&self, subject: &Key, now: Timestamp) -> Result<Fate, journal::Error> {
+    /// What becomes of something whose time has come. What goes, goes in `write` only if it is what was seen.
+    async fn fate(&self, subject: &Key, now: Timestamp, write: &mut Write) -> Result<Fate, journal::Error> {
         let journal = &self.services.journal;
         Ok(match subject.space() {
             Space::Idempotency => {
-                let Some(bound) = readable(journal.get::<Bound>(subject).await)? else { return Ok(Fate::Gone) };
-                let Some(summary) = readable(journal.get::<journal::Summary>(&key::summary(bound.run)).await)? else {
+                let (bound, seen) = journal.see::<Bound>(subject).await;
+                let summary = match readable(bound)? {
+                    Some(bound) => readable(journal.get::<journal::Summary>(&key::summary(bound.run)).await)?,
+                    None => None,
+                };
+                let Some(summary) = summary else {
+                    write.rests_on(seen);
                     return Ok(Fate::Gone);
                 };
                 match summary.ended_at.map(|at| at.plus_millis(self.services.limits.idempotency_kept_ms)) {
-                    Some(until) if until <= now => Fate::Gone,
+                    Some(until) if until <= now => {
+                        write.rests_on(seen);
+                        Fate::Gone
+                    }
                     Some(until) => Fate::KeptUntil(until),
                     // It goes on, and its next end says anew when the key may go.
                     None => Fate::Kept,
                 }
             }
-            Space::Limiter => match readable(journal.get::<Closed>(subject).await)? {
-                Some(closed) if closed.until_ms > now.as_millis() => {
-                    Fate::KeptUntil(Timestamp::from_millis(closed.until_ms))
+            Space::Limiter => {
+                let (closed, seen) = journal.see::<Closed>(subject).await;
+                match readable(closed)? {
+                    Some(closed) if closed.until_ms > now.as_millis() => {
+                        Fate::KeptUntil(Timestamp::from_millis(closed.until_ms))
+                    }
+                    _ => {
+                        write.rests_on(seen);
+                        Fate::Gone
+                    }
                 }
-                _ => Fate::Gone,
-            },
+            }
             Space::Token => {
                 let kept_ms = self.services.limits.ended_tokens_kept_ms;
                 match readable(self.tokens.sweep(subject, now, kept_ms).await.map(Some))?.flatten() {

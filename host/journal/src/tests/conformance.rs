@@ -83,6 +83,7 @@ cases! {
     any_sequence_of_changes_equals_a_map,
     many_wait_and_some_give_up,
     a_guard_that_does_not_hold_refuses_the_whole_batch,
+    what_is_kept_is_written_unless_its_key_has_a_value,
     /// A counter that everybody reads, raises, and writes if nobody else has.
     guards_lose_no_update,
 }
@@ -463,6 +464,34 @@ mod case {
             }
         });
         assert_eq!(now(store.get(b"counter")).unwrap().as_deref(), Some(&(4 * EACH).to_be_bytes()[..]));
+    }
+
+    pub(super) fn what_is_kept_is_written_unless_its_key_has_a_value(bed: &mut dyn Bed) {
+        let store = bed.store();
+        put(&*store, b"there", b"before");
+        let keep = |key: &[u8], value: &[u8]| {
+            let mut batch = Batch::new();
+            batch.keep(key, value);
+            batch
+        };
+        let large = noise(3, 40_000);
+        for _ in 0..2 {
+            commit(&*store, keep(b"there", b"after"));
+            commit(&*store, keep(b"new", &large));
+        }
+        assert_eq!(now(store.get(b"there")).unwrap().as_deref(), Some(&b"before"[..]));
+        assert_eq!(now(store.get(b"new")).unwrap().as_deref(), Some(large.as_slice()));
+        // Behind what it changes, and judged as of before that; a refused batch keeps nothing.
+        let mut batch = keep(b"gone", b"kept");
+        batch.delete(b"gone".as_slice());
+        batch.delete(b"new".as_slice());
+        commit(&*store, batch);
+        let mut refused = keep(b"more", b"1");
+        refused.guard(b"gone".as_slice(), Expect::Absent);
+        assert!(matches!(store.commit(refused), Err(Error::Refused { .. })));
+        bed.reopen();
+        let all = BTreeMap::from([(b"gone".to_vec(), b"kept".to_vec()), (b"there".to_vec(), b"before".to_vec())]);
+        assert_eq!(image(&*bed.store()).unwrap(), all);
     }
 
     pub(super) fn many_wait_and_some_give_up(bed: &mut dyn Bed) {

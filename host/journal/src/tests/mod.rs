@@ -4,6 +4,7 @@ mod bench;
 mod conformance;
 mod crash;
 mod damage;
+mod far;
 mod golden;
 mod group;
 mod keys;

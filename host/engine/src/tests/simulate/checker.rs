@@ -39,7 +39,7 @@ pub(super) async fn check(process: &Process, story: &Story) {
     let world = &process.world;
     world.take_up_late();
     let journal = &process.engine.services.journal;
-    let runs: Vec<RunId> = journal.runs(None, 200).unwrap().items.into_iter().map(|(run, _)| run).collect();
+    let runs: Vec<RunId> = journal.runs(None, 200).await.unwrap().items.into_iter().map(|(run, _)| run).collect();
     let promised: BTreeSet<RunId> = world.lock().promised.keys().copied().collect();
     for run in &promised {
         if !runs.contains(run) {
@@ -90,7 +90,7 @@ pub(super) async fn check(process: &Process, story: &Story) {
         if !whole {
             continue;
         }
-        let entries: Vec<Entry> = journal.entries(*run, 0, 4_000).unwrap().into_iter().map(|(_, e)| e).collect();
+        let entries: Vec<Entry> = journal.entries(*run, 0, 4_000).await.unwrap().into_iter().map(|(_, e)| e).collect();
         if !gone {
             known(world, *run, statuses.get(run).copied(), &entries, &ledger);
         }

@@ -39,7 +39,7 @@ where
     live(world, memory, &Limits::default(), None, |process| async move {
         apply(&process, definition).await;
         process.engine.start().await.unwrap();
-        let known = process.engine.services.journal.runs(None, 1).unwrap().items.first().map(|(run, _)| *run);
+        let known = process.engine.services.journal.runs(None, 1).await.unwrap().items.first().map(|(run, _)| *run);
         let run = match known {
             Some(run) => run,
             None => process.engine.trigger(trigger(0, &json!({}), None)).await.unwrap().run,
@@ -73,7 +73,7 @@ fn a_call_that_is_stopped_while_it_replays_still_ends_what_it_had_sent() {
             let limit = process.engine.services.clock.sleep(Duration::from_secs(600));
             let view = process.engine.wait(run, limit).await.unwrap().unwrap();
             assert_eq!(view.status, Status::Cancelled, "{view:?}");
-            let entries = process.engine.services.journal.entries(run, 0, 100).unwrap();
+            let entries = process.engine.services.journal.entries(run, 0, 100).await.unwrap();
             let outcomes = entries.iter().filter(|(_, e)| matches!(e, Entry::Outcome { .. })).count();
             assert_eq!(outcomes, 1 + usize::from(undone), "{entries:?}");
             Left::Over

@@ -8,6 +8,7 @@ use super::dice::Dice;
 use super::life::Process;
 use super::story::Story;
 use super::world::World;
+use crate::tests::at_once;
 use bellhop_journal::{Store as _, key};
 use bellhop_limits::Limits;
 
@@ -122,7 +123,7 @@ pub(super) fn check(process: &Process, story: &Story, lost: &mut Vec<String>) {
     // When it might have gone as well, after another end, stays until then.
     let times = key::all(key::Space::Expiry).from;
     let keys: Vec<String> = if promised.iter().any(|(_, gone, _)| *gone) {
-        let all = process.store.scan(&[], &[], usize::MAX).unwrap().items;
+        let all = at_once(process.store.scan(&[], &[], usize::MAX)).unwrap().items;
         let all = all.into_iter().filter(|(key, _)| key.first() != times.first());
         all.map(|(key, _)| String::from_utf8_lossy(&key).into_owned()).collect()
     } else {

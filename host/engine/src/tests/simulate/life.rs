@@ -22,6 +22,7 @@ use crate::drive::driver;
 use crate::entropy::Entropy;
 use crate::execution::local::{Local, Read};
 use crate::setup::connections::Secrets;
+use crate::tests::at_once;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::{Journal, Summary, key};
 use bellhop_limits::Limits;
@@ -152,6 +153,10 @@ where
     let mut dice = Dice::of(world.seed, format!("life {life}"));
     let store = Arc::new(Dying::over(memory));
     store.hold();
+    // As over a store on another machine: what happens between a read and what is done about it is part of the story.
+    if world.seed.is_multiple_of(3) {
+        store.is_far(Dice::of(world.seed, format!("reads of life {life}")));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let left = runtime.block_on(async {
         world.time.begin();
@@ -186,7 +191,7 @@ where
             secrets: Secrets::nowhere(),
             store_failed: tokio::sync::watch::channel(None).0,
         });
-        let left = match engine {
+        let left = match engine.await {
             Err(_) if store.is_dead() => Left::Died,
             Err(error) => panic!("{error}"),
             Ok(mut engine) => {
@@ -235,7 +240,7 @@ where
 fn closed(memory: &Memory) -> BTreeMap<String, u64> {
     let range = key::all(key::Space::Limiter);
     let journal = Journal::checked(Arc::new(memory.crash(usize::MAX)));
-    let listed = journal.list::<Closed>(key::Space::Limiter, &range).map(Result::unwrap).collect::<Vec<_>>();
+    let listed = at_once(journal.list::<Closed>(key::Space::Limiter, &range).all()).unwrap();
     let name = |c: &Closed| format!("{} {}", c.key.bucket, c.key.channel.as_deref().unwrap_or_default());
     listed.into_iter().map(|(_, c)| (name(&c), c.until_ms)).collect()
 }
@@ -301,7 +306,7 @@ impl Process {
     /// A run read from its latest snapshot, and from its whole log, is the same.
     pub(super) async fn check_fold(&self, run: RunId) {
         let read = |summary: Summary| self.engine.opening(run, summary);
-        let summary = match self.engine.services.journal.get::<Summary>(&key::summary(run)) {
+        let summary = match self.engine.services.journal.get::<Summary>(&key::summary(run)).await {
             Ok(Some(summary)) => summary,
             other => return self.world.broken(format!("{run} has no summary: {other:?}")),
         };
@@ -312,7 +317,7 @@ impl Process {
         };
         let (opening, _inbox) = read(summary.clone());
         let facts = loaded.state.facts().clone();
-        let Ok(Read { port, mut state, decisions }) = Local::read_whole(opening, &facts) else {
+        let Ok(Read { port, mut state, decisions }) = Local::read_whole(opening, &facts).await else {
             return self.world.broken(format!("the log of {run} cannot be read"));
         };
         let folded = driver::fold(&port, &mut state, decisions).await;

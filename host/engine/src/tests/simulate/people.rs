@@ -49,7 +49,7 @@ pub(super) async fn wished(process: Process, run: RunId, wish: Wish) {
         return;
     }
     world.say(format!("{wish:?} of {}: {done:?}", short(run)));
-    let records = engine.services.journal.entries(run, 0, 4_000).unwrap().len() as u64;
+    let records = engine.services.journal.entries(run, 0, 4_000).await.unwrap().len() as u64;
     let now = world.time.true_ms();
     let mut state = world.lock();
     let state = &mut *state;
@@ -78,7 +78,7 @@ pub(super) async fn wished(process: Process, run: RunId, wish: Wish) {
 /// A person looks at Slack and says what became of what is in doubt.
 async fn resolved(process: &Process, run: RunId) {
     let Process { world, engine, store } = process;
-    if !engine.summary(run).is_ok_and(|s| s.is_some_and(|s| s.status == Status::Parked)) {
+    if !engine.summary(run).await.is_ok_and(|s| s.is_some_and(|s| s.status == Status::Parked)) {
         return;
     }
     world.lock().counts.operations += 1;
@@ -119,12 +119,12 @@ pub(super) async fn follow(story: Arc<Story>, process: Process) {
                 continue;
             }
             if !followers.contains_key(&run)
-                && let Ok(Some(follower)) = engine.follow(run, 0)
+                && let Ok(Some(follower)) = engine.follow(run, 0).await
             {
                 followers.insert(run, follower);
             }
             let Some(follower) = followers.get_mut(&run) else { continue };
-            while let Ok(Some(events)) = engine.next_events(follower, 50) {
+            while let Ok(Some(events)) = engine.next_events(follower, 50).await {
                 if engine.services.what_was_read_is_durable().await.is_err() {
                     break;
                 }

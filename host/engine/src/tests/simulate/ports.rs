@@ -155,13 +155,13 @@ struct Kept {
 async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, death: Option<Death>) -> Left {
     let Process { world, engine, .. } = &process;
     story.apply(&process).await;
-    let run = match engine.services.journal.runs(None, 1).unwrap().items.first() {
+    let run = match engine.services.journal.runs(None, 1).await.unwrap().items.first() {
         Some((run, _)) => *run,
         None => engine.trigger(story.first_order()).await.unwrap().run,
     };
     // A log that is replayed has no place for the rows of owners: a key is taken anew by whoever comes first.
     engine.services.partition.keys.changed(&engine.services.partition.keys.held_by(run));
-    let summary = engine.summary(run).unwrap().unwrap();
+    let summary = engine.summary(run).await.unwrap().unwrap();
     let (opening, _inbox) = engine.opening(run, summary);
     let loaded = engine.load(run, opening).await.unwrap();
     let facts = loaded.state.facts().clone();

@@ -19,6 +19,7 @@ use super::people::{follow, wished};
 use super::world::{Swarm, short};
 use crate::accept::trigger::{Refused, Trigger};
 use crate::setup::definitions::{self, Expect};
+use crate::tests::at_once;
 use bellhop_journal::{Journal, Summary, key};
 use bellhop_limits::Limits;
 
@@ -239,7 +240,7 @@ impl Story {
     /// One life's share of the story.
     pub(super) async fn go_on(self: Arc<Self>, process: Process) -> Left {
         self.apply(&process).await;
-        for run in process.engine.services.journal.open_runs(1_000, None).unwrap() {
+        for run in process.engine.services.journal.open_runs(1_000, None).await.unwrap() {
             process.check_fold(run.0).await;
         }
         self.check_told(&process);
@@ -381,8 +382,8 @@ impl Story {
         match answer {
             Ok(accepted) => {
                 let run = accepted.run;
-                let kept = Journal::checked(Arc::new(process.store.left(0))).get::<Summary>(&key::summary(run));
-                if !matches!(kept, Ok(Some(_))) {
+                let kept = Journal::checked(Arc::new(process.store.left(0)));
+                if !matches!(kept.get::<Summary>(&key::summary(run)).await, Ok(Some(_))) {
                     process.world.broken(format!("{run} was accepted before it was on the disk"));
                 }
                 process.world.say(format!("order {number}: run {} {run} replayed {}", short(run), accepted.replayed));
@@ -423,7 +424,7 @@ impl Story {
         let promised: Vec<(RunId, u64)> =
             process.world.lock().promised.iter().map(|(run, p)| (*run, p.records)).collect();
         for (run, records) in promised {
-            let found = process.engine.services.journal.entries(run, 0, 4_000).unwrap().len() as u64;
+            let found = at_once(process.engine.services.journal.entries(run, 0, 4_000)).unwrap().len() as u64;
             if found == 0 {
                 kept::gone(&process.world, self, run);
             } else if found < records {
@@ -441,15 +442,8 @@ impl Story {
             world.say("calm: everybody helps");
         }
         loop {
-            let open: Vec<RunId> = process
-                .engine
-                .services
-                .journal
-                .open_runs(1_000, None)
-                .unwrap()
-                .into_iter()
-                .map(|(run, _)| run)
-                .collect();
+            let open = process.engine.services.journal.open_runs(1_000, None).await.unwrap();
+            let open: Vec<RunId> = open.into_iter().map(|(run, _)| run).collect();
             if open.is_empty() {
                 // What is on its way to people still.
                 tokio::time::sleep(Duration::from_secs(3_600)).await;

@@ -17,6 +17,7 @@ use super::lack::Lack;
 use super::slack::Slack;
 use super::time::Time;
 use crate::execution::replay::{Line, Replay};
+use crate::tests::at_once;
 use bellhop_journal::{Entry, Journal};
 
 mod door;
@@ -437,7 +438,7 @@ impl World {
         if let Some(records) = cancelled {
             // What had its intent when the cancelling was acknowledged may still go out.
             let journal = Journal::checked(Arc::new(store.left(0)));
-            let later = journal.entries(run, records, 1_000).unwrap();
+            let later = at_once(journal.entries(run, records, 1_000)).unwrap();
             let begun = later.iter().any(|(_, e)| matches!(e, Entry::Intent { key, hash, connection, .. } if hash.to_string() == hash_on(connection.as_deref().unwrap_or_default()) && !key.contains("/undo#")));
             if begun {
                 self.broken(format!("{run} began {} after its cancelling was acknowledged", method.name));
@@ -448,14 +449,14 @@ impl World {
     /// Reads what has come to the disk since.
     fn see(&self, store: &Dying) {
         let journal = Journal::checked(Arc::new(store.left(0)));
-        let runs = journal.runs(None, 200).unwrap().items;
+        let runs = at_once(journal.runs(None, 200)).unwrap().items;
         let mut state = self.lock();
         for (run, summary) in runs {
             let seen = state.seen.entry(run).or_default();
             seen.blocked = summary.is_ok_and(|summary| summary.status == Status::Blocked);
             // A page may end before the log does.
             loop {
-                let page = journal.entries(run, seen.next, 4_000).unwrap();
+                let page = at_once(journal.entries(run, seen.next, 4_000)).unwrap();
                 if page.is_empty() {
                     break;
                 }

@@ -256,7 +256,7 @@ async fn wrong_arguments_are_told_at_their_place() {
         let text = calling("other", "message.send:1@slack", with);
         let definition = definitions::read("workflow.yaml", &text).0.unwrap();
         let trigger = World::trigger(&definition.workflow.document.name, json!({"who": "x"}), None);
-        let (report, _) = world.engine.judge(&definition, &trigger, When::Check).unwrap();
+        let (report, _) = world.engine.judge(&definition, &trigger, When::Check).await.unwrap();
         assert!(report.plan.is_none(), "{about}");
         let shown: String = report.diagnostics.iter().map(bellhop_core::diagnostic::render).collect();
         let found = report.diagnostics.iter().find(|d| d.code.0 == code).unwrap_or_else(|| panic!("{about}:\n{shown}"));

@@ -112,7 +112,7 @@ async fn a_completed_run_is_undone_once() {
     world.until(run, Status::Cancelled).await;
     assert!(!world.is_in_group(GROUP, PERSON));
     assert!(!world.engine.signal(run, Cause::Undo).await.unwrap());
-    assert!(world.engine.services.journal.open_runs(10, None).unwrap().is_empty());
+    assert!(world.engine.services.journal.open_runs(10, None).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

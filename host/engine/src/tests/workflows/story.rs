@@ -93,7 +93,7 @@ async fn one_account_on_the_right_date_then_gone() {
     story.until(second, Status::Waiting).await;
     assert_eq!(story.account(), Value::Null);
     assert_eq!(story.world.slack.ledger().len(), 0, "nobody was told of anything");
-    let waiting = story.world.engine.summary(second).unwrap().unwrap().waiting.unwrap();
+    let waiting = story.world.engine.summary(second).await.unwrap().unwrap().waiting.unwrap();
     assert_eq!(waiting["until"], "2026-01-12T07:00:00.000Z", "eight in the morning in Paris: {waiting}");
     // The right one.
     story.clock.advance(2 * DAY);
