@@ -75,7 +75,7 @@ const ENGINE: &[Room] = &[
     Room { name: "partition", knows: &["call", "mail", "notices", "owners", "waiting"], in_tests: EVERY },
     Room { name: "parts", knows: &[], in_tests: EVERY },
     Room { name: "pins", knows: &[], in_tests: EVERY },
-    Room { name: "setup", knows: &["gateway", "main"], in_tests: EVERY },
+    Room { name: "setup", knows: &["entropy", "gateway", "main"], in_tests: EVERY },
     Room { name: "show", knows: &["drive", "main", "pins", "setup"], in_tests: EVERY },
     Room { name: "turns", knows: &[], in_tests: EVERY },
     Room { name: "upkeep", knows: &["execution", "main"], in_tests: EVERY },

@@ -46,6 +46,14 @@ pub struct Connected {
 }
 
 impl Connected {
+    /// Whether it is the same in everything.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let revealed = |connected: &Self| -> Vec<(TokenKind, String)> {
+            connected.tokens.iter().map(|(kind, secret)| (*kind, secret.reveal().to_owned())).collect()
+        };
+        self.facts == other.facts && self.acting == other.acting && revealed(self) == revealed(other)
+    }
+
     /// The bucket owner: connections of one organisation share what Slack counts by organisation.
     pub fn owner(&self) -> Owner<'_> {
         let facts = &self.facts;

@@ -151,6 +151,8 @@ pub struct Engine {
     /// The runs in memory.
     pub runs: runs::Runs,
     arrivals: std::sync::Mutex<Option<partition::Arrivals>>,
+    /// How far what is set up was read; taken by the part that goes on from there.
+    followed: std::sync::Mutex<Option<setup::revision::Followed>>,
     blocked: blocked::Blocked,
     triggers: turns::Turns,
     loading: turns::Turns,
@@ -185,6 +187,7 @@ impl Engine {
         let restarted = journal.runs(None, 1).await.map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
         journal.look_through().await?;
         let closed = connections::closed(&journal, clock.now()).await?;
+        let followed = setup::revision::Followed::begin(&journal).await?;
         let limiter = if restarted || !closed.is_empty() {
             Limiter::restarted(limiter_options, limiter_clock, closed)
         } else {
@@ -219,6 +222,7 @@ impl Engine {
             tokens: tokens::Tokens::new(journal),
             runs: runs::Runs::default(),
             arrivals: std::sync::Mutex::new(Some(arrivals)),
+            followed: std::sync::Mutex::new(Some(followed)),
             blocked: blocked::Blocked::default(),
             triggers: turns::Turns::default(),
             loading: turns::Turns::default(),
@@ -239,6 +243,8 @@ impl Engine {
             Err(error) => tracing::warn!(%error, "plugins that were removed are still kept"),
         }
         let arrivals = self.arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let followed = self.followed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.begin_part("reads what others set up", self.clone().follow_setup(followed));
         self.begin_part("wakes runs whose time has come", self.clone().wake_when_due());
         self.begin_part("tells people", self.clone().tell_people());
         self.begin_part("looks after blocked runs", self.clone().look_for_remedies());

@@ -17,7 +17,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket};
+use super::store::{
+    Batch, Bell, Bytes, Durable, Error, Lack, Page, Reach, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket, Topic,
+    Watch,
+};
 use super::watermark::Watermark;
 use bellhop_faults::{Point, pass};
 
@@ -139,6 +142,7 @@ pub(super) struct Queue {
     /// Held for writing while a group goes into the store, so that no reader sees half of one.
     gate: RwLock<()>,
     watermark: Arc<Watermark>,
+    setup: Bell,
 }
 
 impl Queue {
@@ -156,6 +160,7 @@ impl Queue {
             wake: Condvar::new(),
             gate: RwLock::new(()),
             watermark: Arc::default(),
+            setup: Bell::default(),
         });
         let writer = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
@@ -212,13 +217,24 @@ impl Queue {
         state.queue_batches += 1;
         state.queue_bytes += bytes;
         state.open.changes.extend(batch.changes);
-        let ticket = Ticket(state.tip);
+        let (ticket, topic) = (Ticket(state.tip), batch.topic);
         let wake = (!state.gathers || self.has_much(state)) && std::mem::take(&mut state.idle);
         drop(guard);
         if wake {
             self.wake.notify_one();
         }
+        match topic {
+            Some(Topic::Setup) => self.setup.ring(),
+            None => {}
+        }
         Ok(ticket)
+    }
+
+    /// Nobody else writes to the store, so that all is heard.
+    pub(super) fn watch(&self, topic: Topic) -> Watch {
+        match topic {
+            Topic::Setup => Watch::of(&self.setup, Reach::All),
+        }
     }
 
     pub(super) fn durable(&self, ticket: Ticket) -> Durable {

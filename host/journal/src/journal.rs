@@ -157,6 +157,11 @@ impl Journal {
         self.store.tip()
     }
 
+    /// Tells of writes that tell the topic, from now on; see [`Store::watch`].
+    pub fn watch(&self, topic: Topic) -> Watch {
+        self.store.watch(topic)
+    }
+
     /// Counters; see [`Store::stats`].
     pub fn stats(&self) -> Stats {
         self.store.stats()

@@ -21,6 +21,7 @@ mod records;
 pub mod sled;
 pub mod store;
 mod summary;
+mod watch;
 mod watermark;
 mod write;
 
@@ -52,6 +53,6 @@ pub use journal::{Error, Journal, damaged_is_none, readable};
 pub use json::Json;
 pub use read::Read;
 pub use records::{Records, StoredEntries};
-pub use store::{Store, Ticket};
+pub use store::{Reach, Store, Ticket, Topic, Watch};
 pub use summary::{Aftermath, Open, Rest, Snapshot, Summary};
 pub use write::{Seen, Write};

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::group::{Changes, Image, merge};
-use super::store::{Batch, Bytes, Durable, Error, Lack, Page, Read, Stats, Store, Ticket};
+use super::store::{Batch, Bell, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch};
 use super::watermark::Watermark;
 
 /// Batches that may be accepted and not yet durable.
@@ -19,6 +19,7 @@ const QUEUE_BATCHES_MAX: usize = 16_384;
 pub struct Memory {
     state: Mutex<State>,
     watermark: Arc<Watermark>,
+    setup: Bell,
     manual: bool,
 }
 
@@ -62,7 +63,7 @@ impl Memory {
 
     fn with(image: Image, manual: bool) -> Self {
         let state = State { live: image.clone(), durable: image, ..State::default() };
-        Self { state: Mutex::new(state), watermark: Arc::default(), manual }
+        Self { state: Mutex::new(state), watermark: Arc::default(), setup: Bell::default(), manual }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,13 +148,19 @@ impl Store for Memory {
             return Err(Error::Full { batches: state.unsynced.len(), bytes });
         }
         state.tip += 1;
-        let ticket = state.tip;
+        let (ticket, topic) = (state.tip, batch.topic);
         apply(&mut state.live, &batch);
         state.unsynced.push_back(batch);
         if !self.manual {
             Self::settle(&mut state, 1);
-            drop(state);
+        }
+        drop(state);
+        if !self.manual {
             self.watermark.advance(ticket);
+        }
+        match topic {
+            Some(Topic::Setup) => self.setup.ring(),
+            None => {}
         }
         Ok(Ticket(ticket))
     }
@@ -179,6 +186,12 @@ impl Store for Memory {
             let range = state.live.range::<[u8], _>((Bound::Included(from), upper));
             merge(range.map(|(key, value)| Ok((Arc::clone(key), Ok(Arc::clone(value))))), Changes::new(), limit)
         }))
+    }
+
+    fn watch(&self, topic: Topic) -> Watch {
+        match topic {
+            Topic::Setup => Watch::of(&self.setup, Reach::All),
+        }
     }
 
     fn stats(&self) -> Stats {

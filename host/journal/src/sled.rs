@@ -35,7 +35,7 @@ mod options;
 use super::ROOM_LOOK;
 use super::group::{Changes, Image, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
 use super::key;
-use super::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket};
+use super::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket, Topic, Watch};
 
 pub use options::{Asked, OpenError, Options};
 
@@ -210,6 +210,10 @@ impl Store for Sled {
             });
             merge(stored, pending, limit)
         }))
+    }
+
+    fn watch(&self, topic: Topic) -> Watch {
+        self.queue.watch(topic)
     }
 
     fn stats(&self) -> Stats {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bellhop_core::digest::Digest;
 
 pub use super::read::Read;
+pub use super::watch::{Bell, Reach, Topic, Watch};
 pub use super::watermark::Durable;
 
 /// Shared, unchanging bytes.
@@ -107,6 +108,8 @@ pub struct Batch {
     pub(super) guards: Vec<(Bytes, Expect)>,
     /// Put behind the changes, each unless its key has a value.
     keeps: Vec<(Bytes, Bytes)>,
+    /// What is told to whoever watches, once the batch is accepted.
+    pub(super) topic: Option<Topic>,
     bytes: usize,
 }
 
@@ -141,6 +144,11 @@ impl Batch {
     /// own changes.
     pub fn guard(&mut self, key: impl Into<Bytes>, expect: Expect) {
         self.guards.push((key.into(), expect));
+    }
+
+    /// Tells whoever [watches](Store::watch) the topic, once the batch is accepted.
+    pub fn tells(&mut self, topic: Topic) {
+        self.topic = Some(topic);
     }
 
     /// Whether it changes nothing.
@@ -291,7 +299,7 @@ pub struct Lack {
     pub wanted: u64,
 }
 
-/// An ordered map that outlives the process. Seven methods, and an eighth needs a written reason.
+/// An ordered map that outlives the process. Eight methods, and a ninth needs a written reason.
 ///
 /// *Order*: batches become durable in the order in which `commit` accepted them, so what survives a crash is always
 /// a prefix of the accepted batches, and contains every batch whose ticket was `durable`.
@@ -334,6 +342,10 @@ pub trait Store: Send + Sync + 'static {
     /// A value that is not what was written is not among the items but in [`Page::damaged`].
     /// Changes nothing; waits and blocks as [`get`](Store::get) does, and sees what that sees.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Read<Page>;
+
+    /// Tells from now on of accepted batches that [tell](Batch::tells) the topic, of this process and of others. It may tell
+    /// early, twice or, where [`Watch::reach`] says so, not at all; so it says when to look and not what is there.
+    fn watch(&self, topic: Topic) -> Watch;
 
     /// Counters. Changes nothing.
     fn stats(&self) -> Stats;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::journal::Error;
 use super::key::{self, Key};
 use super::record;
-use super::store::{Batch, Bytes, Expect};
+use super::store::{Batch, Bytes, Expect, Topic};
 
 /// The record of a key that says everything.
 pub(super) const NOTHING: &[u8] = b"null";
@@ -93,6 +93,11 @@ impl Write {
     /// Bytes of keys and records so far.
     pub fn bytes(&self) -> usize {
         self.batch.bytes() + self.contents.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Tells whoever [watches](super::Store::watch) the topic of the write, once it is accepted.
+    pub fn tells(&mut self, topic: Topic) {
+        self.batch.tells(topic);
     }
 
     /// Whether there is nothing in it.

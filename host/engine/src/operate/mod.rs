@@ -1,6 +1,7 @@
 //! What people order while runs are there: ending a doubt, going on with another definition or plugin, and what looks at
 //! runs or at Slack before it is done, as removing a plugin and putting a table.
 
+mod follow_setup;
 pub mod remove_plugin;
 pub mod reopen;
 pub mod resolve;

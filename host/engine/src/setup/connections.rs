@@ -1,6 +1,6 @@
 //! Connections: facts in the journal, tokens in files of their own that nobody else can read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,7 @@ use bellhop_slack::limiter::Closed;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::{Connected, Gateway};
+use crate::setup::revision::revise;
 use bellhop_faults as faults;
 use bellhop_journal::{self as journal, Journal, Write, key};
 
@@ -149,6 +150,8 @@ pub struct Connections {
     secrets: Secrets,
     /// By name. None of them is on record: who starts a host says of them at each start.
     broken: Mutex<BTreeMap<String, Arc<Broken>>>,
+    /// The names of those that are on record, as far as this process has read or written.
+    on_record: Mutex<BTreeSet<String>>,
     /// One change at a time: what is still there when Slack has answered is there when the answer is kept.
     changing: tokio::sync::Mutex<()>,
 }
@@ -181,8 +184,10 @@ impl Connections {
     /// Reads all connections into the gateway.
     pub async fn read(journal: Journal, secrets: Secrets, gateway: &Gateway) -> Result<Self, Error> {
         let mut all = journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection));
+        let mut on_record = BTreeSet::new();
         while let Some(read) = all.next().await {
             let (_, Stored { facts, acting }) = read?;
+            on_record.insert(facts.name.clone());
             // Without its tokens it can do nothing, and keeps no other from being used.
             let tokens = secrets.read(&facts.name).unwrap_or_else(|error| {
                 journal.damaged_beside(&key::connection(&facts.name), &error.to_string());
@@ -194,7 +199,39 @@ impl Connections {
             }
             gateway.put(connected);
         }
-        Ok(Self { journal, secrets, broken: Mutex::default(), changing: tokio::sync::Mutex::default() })
+        let on_record = Mutex::new(on_record);
+        Ok(Self { journal, secrets, broken: Mutex::default(), on_record, changing: tokio::sync::Mutex::default() })
+    }
+
+    /// Reads anew what is on record, because another process may have changed it. True where anything was changed.
+    pub(crate) async fn read_anew(&self, gateway: &Gateway) -> Result<bool, Error> {
+        let _changing = self.changing.lock().await;
+        let all = self.journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection)).all().await?;
+        let names: BTreeSet<String> = all.iter().map(|(_, stored)| stored.facts.name.clone()).collect();
+        let mut changed = false;
+        for (_, Stored { facts, acting }) in all {
+            let there = gateway.connection(&facts.name);
+            let tokens = match &there {
+                // They are nowhere but in memory.
+                Some(there) if self.secrets.folder.is_none() => there.tokens.clone(),
+                _ => self.secrets.read(&facts.name)?,
+            };
+            let connected = Connected { facts, acting, tokens };
+            if there.is_none_or(|there| !there.is(&connected)) {
+                gateway.put(connected);
+                changed = true;
+            }
+        }
+        let gone = std::mem::replace(&mut *self.on_record(), names.clone());
+        for name in gone.difference(&names) {
+            gateway.remove(name);
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    fn on_record(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.on_record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks Slack what the tokens are of, compares that with what the operator said, and keeps the connection. After
@@ -296,10 +333,12 @@ impl Connections {
         faults::news();
         let mut write = Write::new();
         write.put(&key::connection(&name), &stored)?;
+        revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let Stored { facts, acting } = stored;
         gateway.put(Connected { facts, acting, tokens });
+        self.on_record().insert(name.clone());
         self.all_broken().remove(&name);
         Ok(gateway.connection(&name))
     }
@@ -322,8 +361,10 @@ impl Connections {
             return Ok(was_broken);
         }
         gateway.remove(name);
+        self.on_record().remove(name);
         let mut write = Write::new();
         write.delete(&key::connection(name));
+        revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         self.secrets.remove(name)?;

@@ -136,6 +136,37 @@ impl Plugins {
         Ok(Self { journal, sandbox, inner: RwLock::new(inner), changing: tokio::sync::Mutex::default() })
     }
 
+    /// Reads anew what is installed and granted, because another process may have changed it. True where anything was.
+    pub(crate) async fn read_anew(&self) -> Result<bool, journal::Error> {
+        let _one = self.changing.lock().await;
+        let mut anew = HashMap::new();
+        for (_, stored) in self.journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin)).all().await? {
+            let granted = self.journal.get::<Vec<Grant>>(&stored.grant_key()).await;
+            // Grants that cannot be read allow nothing.
+            let granted = journal::damaged_is_none(granted)?.unwrap_or_default();
+            anew.insert(stored.inspection.digest, (stored, granted));
+        }
+        let there = self.inner.read().unwrap_or_else(PoisonError::into_inner).by_digest.clone();
+        let gone: Vec<Digest> = there.keys().filter(|digest| !anew.contains_key(digest)).copied().collect();
+        let is_same = |stored: &Stored, granted: &[Grant]| {
+            let known = there.get(&stored.inspection.digest);
+            known.is_some_and(|known| known.stored == *stored && *known.grants == *granted)
+        };
+        anew.retain(|_, (stored, granted)| !is_same(stored, granted));
+        let changed: Vec<Installed> =
+            anew.into_values().filter_map(|(stored, granted)| compile(stored, granted.into())).collect();
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut any = !changed.is_empty();
+        for installed in changed {
+            inner.add(installed);
+        }
+        for digest in gone {
+            any |= inner.forget(digest);
+        }
+        inner.refresh();
+        Ok(any)
+    }
+
     /// What preflight needs.
     pub fn known(&self) -> Arc<Known> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).known.clone()
@@ -269,6 +300,18 @@ impl Inner {
         self.by_digest.insert(installed.stored.inspection.digest, installed.clone());
         self.grants.insert(installed.granted, installed.grants.clone());
         installed
+    }
+
+    /// Forgets what another process has deleted. False where it was never in the store: a simulation's stand-in.
+    fn forget(&mut self, digest: Digest) -> bool {
+        #[cfg(test)]
+        if let Some(Guest::Script(_)) = self.packages.get(&digest) {
+            return false;
+        }
+        self.by_digest.remove(&digest);
+        self.packages.remove(&digest);
+        self.by_version.retain(|_, of_version| *of_version != digest);
+        true
     }
 
     fn refresh(&mut self) {

@@ -10,6 +10,7 @@ use bellhop_core::text::{deceives, plain};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::setup::revision::revise;
 use bellhop_journal::key::{self, Key};
 use bellhop_journal::{self as journal, Journal, Write};
 
@@ -238,6 +239,7 @@ impl Tokens {
         let stored = Stored { id, name: name.to_owned(), scopes, created_at: now, expires_at, knows_admin: true };
         let key = key::token(Digest::of(secret.as_bytes()));
         write.put(&key, &stored)?;
+        revise(&mut write)?;
         if let Some(at) = expires_at {
             // Looked at then, and removed some time later.
             write.put(&key::expiry(at, &key), &serde_json::Value::Null)?;
@@ -269,6 +271,13 @@ impl Tokens {
             }
         };
         Ok(found.filter(|t| t.expires_at.is_none_or(|at| now < at)))
+    }
+
+    /// Looks for every token in the store again, because another process may have removed one.
+    pub(crate) fn forget_found(&self) {
+        let mut known = self.known();
+        known.removed += 1;
+        known.by_digest.clear();
     }
 
     /// All tokens.
@@ -303,6 +312,7 @@ impl Tokens {
             write.delete(&key::expiry(at, &key));
         }
         write.delete(&key);
+        revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         let mut known = self.known();
         known.removed += 1;

@@ -9,7 +9,9 @@ use tokio::sync::{Notify, watch};
 
 use super::simulate::dice::Dice;
 use bellhop_journal::memory::Memory;
-use bellhop_journal::store::{Batch, Bytes, Durable, Error, Lack, Page, Read, Stats, Store, Ticket};
+use bellhop_journal::store::{
+    Batch, Bell, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch,
+};
 
 /// A question to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,7 @@ pub(super) struct Dying {
     /// Done once, when the next batch was made and is not accepted yet.
     before: Mutex<Option<Act>>,
     /// How long reads take; none: they are there at once.
+    deaf: AtomicBool,
     far: Mutex<Option<Dice>>,
 }
 
@@ -84,6 +87,7 @@ impl Dying {
             meanwhile: Mutex::new(None),
             before: Mutex::new(None),
             far: Mutex::new(None),
+            deaf: AtomicBool::new(false),
         }
     }
 
@@ -126,6 +130,11 @@ impl Dying {
     /// read is read, and before it is there.
     pub(super) fn is_far(&self, dice: Dice) {
         *self.far.lock().unwrap() = Some(dice);
+    }
+
+    /// From now on nothing is heard of what others write, as where messages between machines are lost.
+    pub(super) fn is_deaf(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
     }
 
     /// How many turns others have before the next read, and how many after it; none where it is there at once.
@@ -327,6 +336,13 @@ impl Store for Dying {
             Turns(after).await;
             Ok(page)
         })
+    }
+
+    fn watch(&self, topic: Topic) -> Watch {
+        if self.deaf.load(Ordering::SeqCst) {
+            return Watch::of(&Bell::default(), Reach::Most);
+        }
+        self.under.watch(topic)
     }
 
     fn stats(&self) -> Stats {

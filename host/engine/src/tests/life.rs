@@ -226,6 +226,18 @@ impl Life {
         life
     }
 
+    /// Another process on the same store. With a clock of its own it is told of nothing that others write.
+    pub(super) fn beside(&self, alone_by: Option<&clock::Manual>, slack: &Slack) -> Self {
+        let store = Dying::under(self.store.clone());
+        if alone_by.is_some() {
+            store.is_deaf();
+        }
+        let clock = alone_by.map(|clock| Arc::new(clock.clone()) as Arc<dyn Clock>);
+        let life = Self::open_on(ground(), store, Limits::default(), clock, slack);
+        life.begin();
+        life
+    }
+
     /// Opens and starts over a store whose reads take their time, as those of a store on another machine do.
     pub(super) fn start_far(memory: Memory, seed: u64, slack: &Slack) -> Self {
         let store = Dying::over(memory);

@@ -35,6 +35,7 @@ mod dying;
 mod elsewhere;
 mod far;
 mod guards;
+mod heard;
 mod letting_out;
 mod life;
 mod naming;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Random;
 use crate::memory::Memory;
-use crate::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket};
+use crate::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket, Topic, Watch};
 use crate::{Content, Entry, Journal, Json, Summary, Write, key};
 
 /// A store in memory on another machine: others have their turns before something is read, and before it is there.
@@ -64,6 +64,10 @@ impl Store for Far {
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Read<Page> {
         let (from, to) = (from.to_vec(), to.to_vec());
         self.slowly(move |memory| memory.scan(&from, &to, limit))
+    }
+
+    fn watch(&self, topic: Topic) -> Watch {
+        self.memory.watch(topic)
     }
 
     fn stats(&self) -> Stats {

@@ -10,6 +10,7 @@ use bellhop_core::preflight::compare_versions;
 use bellhop_core::requirement::{Grant, Rules};
 
 use crate::setup::plugins::{Installed, Plugins, kept};
+use crate::setup::revision::revise;
 use bellhop_journal::{self as journal, Write};
 
 /// At most about so many wrong ones are told.
@@ -98,6 +99,7 @@ impl Plugins {
             write.put(&installed.stored.grant_key(), grants)?;
             write.blob(&kept(grants));
         }
+        revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);

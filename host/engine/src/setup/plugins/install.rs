@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 
 use crate::setup::plugins::remove::Uses;
 use crate::setup::plugins::{Guest, Installed, Plugins, Stored, compile, kept};
+use crate::setup::revision::revise;
 use bellhop_journal::{self as journal, Write};
 use bellhop_sandbox::{self as sandbox, Inspection, Refusal};
 
@@ -195,6 +196,7 @@ impl Plugins {
         write.put(&installed.stored.key(), &installed.stored)?;
         write.put(&installed.stored.grant_key(), &installed.grants)?;
         write.blob(&kept(&installed.grants));
+        revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);

@@ -9,6 +9,7 @@ use bellhop_core::preflight::{Plugin, Plugins as Known};
 use bellhop_core::time::Timestamp;
 
 use super::{Installed, Plugins, Stored};
+use crate::setup::revision::revise;
 use bellhop_journal::{self as journal, Write, key};
 
 /// At most so many runs and workflows are named by a refusal.
@@ -72,6 +73,7 @@ impl Plugins {
         for old in gone {
             Self::put_away(&mut write, old, now)?;
         }
+        revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +92,7 @@ impl Plugins {
         write.delete(&stored.grant_key());
         write.delete(&key::blob(digest));
         write.delete(&key::reference(digest, None));
+        revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await?;
         self.inner.write().unwrap_or_else(PoisonError::into_inner).by_digest.remove(&digest);

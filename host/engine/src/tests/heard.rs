@@ -1,0 +1,100 @@
+//! What is set up in one process is known in every other one that has the same store.
+
+use std::collections::BTreeSet;
+
+use bellhop_clock as clock;
+use bellhop_core::requirement::Permission;
+use bellhop_core::time::Timestamp;
+use bellhop_journal::{Write, key};
+
+use super::life::{Life, Slack, fresh};
+use crate::setup::plugins::granting::Change;
+use crate::setup::tokens::Scope;
+use crate::tests::at_once;
+
+fn is_known(life: &Life, secret: &str) -> bool {
+    let engine = life.engine();
+    at_once(engine.tokens.find(secret, engine.services.clock.now())).unwrap().is_some()
+}
+
+fn is_connected(life: &Life, name: &str) -> bool {
+    life.engine().services.gateway.connection(name).is_some()
+}
+
+fn grants(life: &Life) -> Vec<String> {
+    let slack = life.engine().services.plugins.named("slack", None).unwrap();
+    slack[0].grants.iter().map(ToString::to_string).collect()
+}
+
+/// Takes a grant away.
+fn take(life: &Life, grant: &str) {
+    let services = &life.engine().services;
+    let remove = [grant.to_owned()];
+    let rules = &services.gateway.rules;
+    let change = Change { name: "slack", version: None, add: &[], remove: &remove, rules, connections: &[] };
+    life.wait(services.plugins.grant(&change)).unwrap();
+}
+
+/// Everything that is set up `here` is known `there`, as soon as `moved` has let the time pass that this may take.
+fn everything_is_heard(here: &Life, there: &Life, moved: impl Fn()) {
+    let engine = here.engine();
+    let scopes = || BTreeSet::from([Scope::new("runs:read").unwrap()]);
+    let now = engine.services.clock.now();
+    let (token, secret) = here.wait(engine.tokens.create("heard", scopes(), None, now, 7)).unwrap();
+    assert!(is_known(there, &secret), "whoever looks for it finds it in the store");
+    here.wait(engine.tokens.revoke(token.id)).unwrap();
+    moved();
+    there.until("a revoked token opens nothing", || !is_known(there, &secret));
+
+    here.connect("heard", "xoxb-hq", Permission::Act);
+    moved();
+    there.until("a new connection is there", || is_connected(there, "heard"));
+    here.connect("heard", "xoxb-lab", Permission::Act);
+    moved();
+    let workspace =
+        |life: &Life| life.engine().services.gateway.connection("heard").and_then(|c| c.facts.workspace_id.clone());
+    there.until("it leads where it was made to lead", || workspace(there).as_deref() == Some("T0LAB"));
+    here.wait(engine.connections.remove(&engine.services.gateway, "heard")).unwrap();
+    moved();
+    there.until("a removed connection is gone", || !is_connected(there, "heard"));
+
+    let grant = grants(here).into_iter().find(|grant| grant.starts_with("chat.postMessage")).unwrap();
+    assert!(grants(there).contains(&grant));
+    take(here, &grant);
+    moved();
+    there.until("what is granted no more is not", || !grants(there).contains(&grant));
+}
+
+#[test]
+fn what_one_process_sets_up_every_other_one_hears_of_at_once() {
+    let slack = Slack::start();
+    let here = Life::start(fresh(), &slack);
+    let there = here.beside(None, &slack);
+    everything_is_heard(&here, &there, || {});
+    everything_is_heard(&there, &here.beside(None, &slack), || {});
+}
+
+/// Messages between machines may be lost: then it is heard when the process looks for itself, every few seconds.
+#[test]
+fn what_nobody_tells_is_found_within_five_seconds() {
+    let slack = Slack::start();
+    let here = Life::start(fresh(), &slack);
+    let time = clock::Manual::new(Timestamp::from_millis(1_790_000_000_000));
+    let there = here.beside(Some(&time), &slack);
+    everything_is_heard(&here, &there, || {
+        time.advance(std::time::Duration::from_secs(crate::setup::revision::HEARD_S_MAX))
+    });
+}
+
+/// A revision that cannot be read is none: whatever is set up next writes another.
+#[test]
+fn a_damaged_revision_keeps_nobody_from_hearing() {
+    let slack = Slack::start();
+    let here = Life::start(fresh(), &slack);
+    let there = here.beside(None, &slack);
+    let mut write = Write::new();
+    write.put_raw(&key::host("setup-revision"), b"\xff\xfe");
+    here.journal().commit(write).unwrap();
+    here.connect("heard", "xoxb-hq", Permission::Act);
+    there.until("a new connection is there", || is_connected(&there, "heard"));
+}
