@@ -53,8 +53,9 @@ pub(super) struct Dying {
     meanwhile: Mutex<Option<Act>>,
     /// Done once, when the next batch was made and is not accepted yet.
     before: Mutex<Option<Act>>,
-    /// How long reads take; none: they are there at once.
+    /// Whether it hears nothing of what others write.
     deaf: AtomicBool,
+    /// How long reads take; none: they are there at once.
     far: Mutex<Option<Dice>>,
 }
 

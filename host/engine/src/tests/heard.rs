@@ -8,7 +8,7 @@ use bellhop_core::time::Timestamp;
 use bellhop_journal::{Write, key};
 
 use super::life::{Life, Slack, fresh};
-use crate::setup::plugins::granting::Change;
+use crate::setup::plugins::Change;
 use crate::setup::tokens::Scope;
 use crate::tests::at_once;
 
@@ -38,7 +38,7 @@ fn take(life: &Life, grant: &str) {
 /// Everything that is set up `here` is known `there`, as soon as `moved` has let the time pass that this may take.
 fn everything_is_heard(here: &Life, there: &Life, moved: impl Fn()) {
     let engine = here.engine();
-    let scopes = || BTreeSet::from([Scope::new("runs:read").unwrap()]);
+    let scopes = || BTreeSet::from([Scope::parse("runs:read").unwrap()]);
     let now = engine.services.clock.now();
     let (token, secret) = here.wait(engine.tokens.create("heard", scopes(), None, now, 7)).unwrap();
     assert!(is_known(there, &secret), "whoever looks for it finds it in the store");

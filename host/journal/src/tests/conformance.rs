@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::FutureExt as _;
+
 use super::{Random, commit, image, noise, now, open, put, wait};
 use crate::memory::Memory;
 use crate::sled::Sled;
 use crate::store::{
-    BATCH_BYTES_MAX, Batch, Error, Expect, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Store, VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, Batch, Error, Expect, KEY_BYTES_MAX, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Store, Topic, VALUE_BYTES_MAX,
 };
 
 /// A store that can be closed and opened again.
@@ -84,6 +86,7 @@ cases! {
     many_wait_and_some_give_up,
     a_guard_that_does_not_hold_refuses_the_whole_batch,
     what_is_kept_is_written_unless_its_key_has_a_value,
+    a_batch_tells_its_topic_and_no_other_batch_does,
     /// A counter that everybody reads, raises, and writes if nobody else has.
     guards_lose_no_update,
 }
@@ -492,6 +495,33 @@ mod case {
         bed.reopen();
         let all = BTreeMap::from([(b"gone".to_vec(), b"kept".to_vec()), (b"there".to_vec(), b"before".to_vec())]);
         assert_eq!(image(&*bed.store()).unwrap(), all);
+    }
+
+    pub(super) fn a_batch_tells_its_topic_and_no_other_batch_does(bed: &mut dyn Bed) {
+        let store = bed.store();
+        let mut watch = store.watch(Topic::Setup);
+        let mut told = || {
+            let is_told = watch.changed().now_or_never().is_some();
+            // What was told is told once.
+            assert!(watch.changed().now_or_never().is_none());
+            is_told
+        };
+        put(&*store, b"k", b"one");
+        assert!(!told(), "nobody said that anything was set up");
+        let batch = |guard: Option<Expect>| {
+            let mut batch = Batch::new();
+            batch.put(b"k".as_slice(), b"two".as_slice());
+            guard.into_iter().for_each(|expect| batch.guard(b"k".as_slice(), expect));
+            batch.tells(Topic::Setup);
+            batch
+        };
+        assert!(matches!(store.commit(batch(Some(Expect::Absent))), Err(Error::Refused { .. })));
+        assert!(!told(), "it was refused");
+        store.commit(batch(None)).unwrap();
+        assert_eq!(now(store.get(b"k")).unwrap().as_deref(), Some(&b"two"[..]), "whoever is told finds it");
+        store.commit(batch(None)).unwrap();
+        assert!(told(), "two of them are told as one");
+        assert!(store.watch(Topic::Setup).changed().now_or_never().is_none(), "it was before that watch");
     }
 
     pub(super) fn many_wait_and_some_give_up(bed: &mut dyn Bed) {
