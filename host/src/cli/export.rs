@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::Context;
 use super::browse;
 use super::flags::Which;
-use super::http::{Ask, Client, query, segment};
+use super::http::{Client, query};
 use super::one_run::{self, events};
 use super::output::{Exit, Failure};
 

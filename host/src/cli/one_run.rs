@@ -92,7 +92,7 @@ fn is_final(status: &str) -> bool {
     matches!(status, "completed" | "faulted" | "cancelled")
 }
 
-fn exit_of(run: &Value) -> Exit {
+pub(super) fn exit_of(run: &Value) -> Exit {
     if run.get("status").and_then(Value::as_str) == Some("completed") { Exit::Done } else { Exit::Failed }
 }
 

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::flags::Which;
-use super::http::{Client, query, segment};
-use super::one_run::{self, Show, address, ended, stands, until_end};
+use super::http::{Client, query};
+use super::one_run::{self, Show, address, ended, exit_of, stands, until_end};
 use super::output::{Exit, Failure};
 use super::timeline::Timeline;
 use super::{Context, browse, export, run};
