@@ -27,7 +27,7 @@ help:
 	@echo 'make peers    measure Bellhop and Restate in turn, with one load generator; the last line is ours to theirs'
 	@echo 'make hostile  send a release build what tries to end, block, grow or fool it (CASES=10000, SEED=N, CASE=NAME)'
 	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick or all, KILLS=1000, SEED=N)'
-	@echo 'make mutants  plant one mistake after the other: each has to be caught (ONLY=NAME)'
+	@echo 'make mutants  plant one mistake after the other: each has to be caught (ONLY=NAME; SHARD=3/40 for cargo-mutants)'
 	@echo 'make setup    the toolchain for guests; the others do it too'
 
 setup:
@@ -57,8 +57,14 @@ faults: setup
 	  $(if $(SCENARIOS),--scenarios $(SCENARIOS)) || status=$$?; \
 	$(if $(BACK),$(BACK);) exit $$status
 
+# SHARD=3/40 plays the third of forty parts of what cargo-mutants changes in the heart instead.
+ifdef SHARD
+mutants: setup
+	@CARGO='$(CARGO)' .ci/mutants '$(SHARD)'
+else
 mutants: setup
 	@status=0; $(FAULTS_TEST) mutants $(if $(ONLY),--only $(ONLY)) || status=$$?; $(if $(BACK),$(BACK);) exit $$status
+endif
 
 # The harness is a test; what it drives is the release build. CASE=NAME plays one case, SEED=N the generated ones of that
 # seed, CASES=N so many of them.

@@ -32,6 +32,8 @@ fn expression() -> Result<(), Box<dyn std::error::Error>> {
 /// A folder for guests beside the host's own, in the same target folder, so that check, test and release builds of
 /// the host share one guest. It is not the host's own folder, which the cargo that runs us has locked.
 fn guests(out_dir: &Path) -> PathBuf {
-    let target = out_dir.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    // Cargo puts the one there only where it makes the folder itself, and the other always.
+    let marks = ["CACHEDIR.TAG", ".rustc_info.json"];
+    let target = out_dir.ancestors().find(|folder| marks.iter().any(|mark| folder.join(mark).is_file()));
     target.unwrap_or(out_dir).join("guests")
 }

@@ -258,7 +258,7 @@ fn told_to_stop_it_does_not_wait_for_ever_and_the_next_start_ends_the_doubt() {
 
 #[test]
 fn it_is_not_ready_before_what_was_open_is_taken_up() {
-    const OPEN: usize = 60;
+    const OPEN: usize = 16;
     let mut hosted = Hosted::start("");
     hosted.ready();
     let waiting = "\

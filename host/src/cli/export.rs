@@ -15,14 +15,13 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::browse;
-use super::http::{Ask, Client, query, segment};
+use super::flags::Which;
+use super::http::{Client, query};
+use super::one_run::{self, events};
 use super::output::{Exit, Failure};
-use super::runs;
 
 /// Runs of one page.
 const RUNS: usize = 100;
-/// Events of one page; fewer where they are large.
-const EVENTS: usize = 200;
 /// Calls of one run that may be open at a time; of more nothing is said but their events.
 const OPEN_MAX: usize = 10_000;
 
@@ -33,13 +32,13 @@ pub(super) struct Export {
     #[arg(value_name = "RUN", conflicts_with_all = ["status", "workflow", "label"])]
     ids: Vec<String>,
     #[command(flatten)]
-    which: runs::Which,
+    which: Which,
 }
 
 pub(super) fn run(wanted: &Export, context: &Context) -> Result<Exit, Failure> {
     let client = Client::new(context)?;
     for id in &wanted.ids {
-        let run = client.get(&runs::address(id))?.body;
+        let run = client.get(&one_run::address(id))?.body;
         one(context, &client, &run)?;
     }
     if !wanted.ids.is_empty() {
@@ -58,7 +57,7 @@ pub(super) fn run(wanted: &Export, context: &Context) -> Result<Exit, Failure> {
                 continue;
             }
             // What is too large for a list is on record all the same.
-            match client.get(&runs::address(&browse::text(listed, "id"))) {
+            match client.get(&one_run::address(&browse::text(listed, "id"))) {
                 Ok(run) => one(context, &client, &run.body)?,
                 // Its time was up while the list was read.
                 Err(failure) if failure.exit == Exit::Missing => {}
@@ -102,27 +101,6 @@ fn line(record: &str, run: Option<&str>, fields: Map<String, Value>) -> Value {
     line.extend(run.map(|run| ("run".to_owned(), json!(run))));
     line.extend(fields);
     Value::Object(line)
-}
-
-/// Gives every event of a run that there is so far to `each`, in order.
-pub(super) fn events(client: &Client, id: &str, each: &mut dyn FnMut(&Value)) -> Result<(), Failure> {
-    let (mut after, mut limit) = ("0".to_owned(), EVENTS);
-    loop {
-        let path = format!("/v1/runs/{}/events?after={}&limit={limit}", segment(id), segment(&after));
-        let page = match client.ask(Ask::new("GET", &path).header("accept", "application/json")) {
-            Ok(page) => page.body,
-            Err(failure) if failure.code == "answer-too-large" && limit > 1 => {
-                limit = limit.div_ceil(4);
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        page.get("result").and_then(Value::as_array).into_iter().flatten().for_each(&mut *each);
-        match page.get("next_cursor").and_then(Value::as_str) {
-            Some(next) => next.clone_into(&mut after),
-            None => return Ok(()),
-        }
-    }
 }
 
 /// What was sent and is not settled yet, by execution of a task and call.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::Format;
+use super::output::{Failure, Format};
 
 /// What every verb understands.
 #[derive(Debug, Clone, Args)]
@@ -34,4 +34,35 @@ pub(super) struct Listen {
     /// Where the metrics are served besides, without a token, to whoever can connect there [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) metrics_listen: Option<SocketAddr>,
+}
+
+/// Which runs of a list are meant: those that fit all that is said.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Only those that stand so: running, waiting, blocked, parked, suspended, cancelling, completed, faulted, cancelled
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Only those of this workflow
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    workflow: Option<String>,
+    /// Only those with this label
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Option<String>,
+}
+
+impl Which {
+    /// The filters as a host takes them.
+    pub(super) fn filters(&self) -> Result<Vec<(&'static str, String)>, Failure> {
+        let label = self.label.as_deref().map(label).transpose()?;
+        let filters = [("status", self.status.clone()), ("workflow", self.workflow.clone()), ("label", label)];
+        Ok(filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+    }
+}
+
+/// `NAME=VALUE`, as a host's filter has it.
+fn label(text: &str) -> Result<String, Failure> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(format!("{name}:{value}")),
+        _ => Err(Failure::usage(format!("--label {text}: write NAME=VALUE"))),
+    }
 }

@@ -21,6 +21,7 @@ mod flags;
 mod http;
 mod limits;
 mod offline;
+mod one_run;
 mod output;
 mod plugin;
 mod problem;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::http::{Answer, Ask, Client, pairs, workflow_path};
 use super::output::{Exit, Failure};
-use super::{Context, browse, files, problem, runs, workflows};
+use super::{Context, browse, files, one_run, problem, workflows};
 
 /// `bellhop run`
 #[derive(Debug, Args)]
@@ -93,8 +93,8 @@ pub(super) fn follow(context: &Context, client: &Client, answer: &Answer, wait: 
         context.out.text(&id);
     }
     let ended =
-        runs::until_end(context, client, &id, runs::Show { events: !context.out.is_json(), parked_ends: true })?;
-    Ok(runs::ended(context, &ended))
+        one_run::until_end(context, client, &id, one_run::Show { events: !context.out.is_json(), parked_ends: true })?;
+    Ok(one_run::ended(context, &ended))
 }
 
 /// Whether it names a file rather than a workflow.

@@ -1,13 +1,13 @@
 //! `bellhop runs`.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::http::{Client, query, segment};
+use super::flags::Which;
+use super::http::{Client, query};
+use super::one_run::{self, Show, address, ended, exit_of, stands, until_end};
 use super::output::{Exit, Failure};
-use super::timeline::{Timeline, is_last, kind};
+use super::timeline::Timeline;
 use super::{Context, browse, export, run};
 
 /// `bellhop runs`
@@ -43,29 +43,6 @@ pub(super) struct List {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-}
-
-/// Which runs of a list are meant: those that fit all that is said.
-#[derive(Debug, Args)]
-pub(super) struct Which {
-    /// Only those that stand so: running, waiting, blocked, parked, suspended, cancelling, completed, faulted, cancelled
-    #[arg(long, value_name = "STATUS")]
-    status: Option<String>,
-    /// Only those of this workflow
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    workflow: Option<String>,
-    /// Only those with this label
-    #[arg(long, value_name = "NAME=VALUE")]
-    label: Option<String>,
-}
-
-impl Which {
-    /// The filters as a host takes them.
-    pub(super) fn filters(&self) -> Result<Vec<(&'static str, String)>, Failure> {
-        let label = self.label.as_deref().map(label).transpose()?;
-        let filters = [("status", self.status.clone()), ("workflow", self.workflow.clone()), ("label", label)];
-        Ok(filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
-    }
 }
 
 /// One run.
@@ -187,18 +164,6 @@ pub(super) fn run(arguments: &Runs, context: &Context) -> Result<Exit, Failure> 
     }
 }
 
-/// `NAME=VALUE`, as a host's filter has it.
-fn label(text: &str) -> Result<String, Failure> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(format!("{name}:{value}")),
-        _ => Err(Failure::usage(format!("--label {text}: write NAME=VALUE"))),
-    }
-}
-
-pub(super) fn address(id: &str) -> String {
-    format!("/v1/runs/{}", segment(id))
-}
-
 /// The run, and below it its story; as JSON the run alone, whose events `watch` and `export` give.
 fn show(context: &Context, id: &str) -> Result<Exit, Failure> {
     let client = Client::new(context)?;
@@ -215,7 +180,7 @@ fn show(context: &Context, id: &str) -> Result<Exit, Failure> {
     context.out.text(&open(id, &run));
     context.out.text("\n");
     let mut timeline = Timeline::default();
-    export::events(&client, id, &mut |event| {
+    one_run::events(&client, id, &mut |event| {
         context.out.text(&timeline.line(event));
     })?;
     Ok(Exit::Done)
@@ -254,98 +219,4 @@ fn change(context: &Context, id: &str, verb: &str, body: &Value) -> Result<Exit,
     let answer = client.send("POST", &format!("{}/{verb}", address(id)), body)?.body;
     context.out.answer(|| format!("{id}  {}\n", stands(&answer)), &answer);
     Ok(Exit::Done)
-}
-
-/// What [`until_end`] does besides waiting.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Show {
-    /// Prints every event as it comes.
-    pub(crate) events: bool,
-    /// A parked run ends the wait, since only a person can let it go on.
-    pub(crate) parked_ends: bool,
-}
-
-/// How often a stream that brings nothing is opened again before the host counts as gone.
-const IDLE_TRIES_MAX: u32 = 5;
-
-/// Follows a run to its end; gives the run as it then stands. A stream that breaks off is taken up where it was.
-pub(crate) fn until_end(context: &Context, client: &Client, id: &str, show: Show) -> Result<Value, Failure> {
-    let (path, mut after, mut idle) = (format!("{}/events", address(id)), None::<String>, 0);
-    let mut timeline = Timeline::default();
-    loop {
-        let (mut last, mut came) = (false, false);
-        let from = after.clone();
-        let followed = client.events(&path, from.as_deref(), |event_id, event| {
-            (came, after) = (true, Some(event_id.to_owned()));
-            if show.events {
-                if context.out.is_json() {
-                    context.out.json_line(event);
-                } else {
-                    context.out.text(&timeline.line(event));
-                }
-            }
-            last = is_last(event);
-            last || show.parked_ends && matches!(kind(event), "run.parked" | "run.rollback-incomplete")
-        });
-        idle = if came { 0 } else { idle + 1 };
-        match followed {
-            Ok(_) if last => return Ok(client.get(&address(id))?.body),
-            Ok(_) => {
-                let run = client.get(&address(id))?.body;
-                let status = browse::text(&run, "status");
-                if is_final(&status) && !came || show.parked_ends && status == "parked" {
-                    return Ok(run);
-                }
-            }
-            Err(failure) if failure.exit != Exit::Unreachable => return Err(failure),
-            Err(failure) if idle >= IDLE_TRIES_MAX => return Err(failure),
-            Err(_) => {}
-        }
-        if !came {
-            std::thread::sleep(Duration::from_millis(200) * idle);
-        }
-    }
-}
-
-fn is_final(status: &str) -> bool {
-    matches!(status, "completed" | "faulted" | "cancelled")
-}
-
-fn exit_of(run: &Value) -> Exit {
-    if run.get("status").and_then(Value::as_str) == Some("completed") { Exit::Done } else { Exit::Failed }
-}
-
-/// How a run stands, in a line: of one that did not complete also why, and how much of what it changed stands.
-pub(crate) fn stands(run: &Value) -> String {
-    let mut said = vec![browse::text(run, "status")];
-    let reason = browse::text(run, "reason");
-    if !reason.is_empty() && !said.contains(&reason) {
-        said.push(reason);
-    }
-    for field in ["superseded_by", "by"] {
-        let text = browse::text(run, field);
-        if !text.is_empty() {
-            said.push(format!("{} {text}", field.replace('_', " ")));
-        }
-    }
-    let count = |field: &str| run.get(field).and_then(Value::as_u64);
-    if let (Some(undone), Some(left)) = (count("undone"), count("left")) {
-        said.push(match undone + left {
-            0 => "nothing was changed".to_owned(),
-            _ => format!("changes: {undone} undone, {left} left"),
-        });
-    }
-    said.join(", ")
-}
-
-/// Shows how a run ended.
-pub(crate) fn ended(context: &Context, run: &Value) -> Exit {
-    let text = || {
-        let shown = |field: &str| run.get(field).filter(|v| !v.is_null());
-        let what = shown("output").or_else(|| shown("error")).or_else(|| shown("waiting"));
-        let what = what.map(|value| format!("{value:#}\n")).unwrap_or_default();
-        format!("{}  {}\n{what}", browse::text(run, "id"), stands(run))
-    };
-    context.out.answer(text, run);
-    exit_of(run)
 }

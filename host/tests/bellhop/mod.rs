@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod compiled;
 pub(crate) mod dice;
 pub(crate) mod hosted;
 pub(crate) mod http;
 pub(crate) mod traced;
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -99,7 +100,12 @@ impl Place {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Started {
-        self.start_other(program(), arguments, environment)
+        let data = arguments.iter().skip_while(|argument| **argument != "--data-dir").nth(1);
+        let data = data.map(|data| self.folder.path().join(data));
+        data.iter().for_each(|data| compiled::lend(data));
+        let mut started = self.start_other(program(), arguments, environment);
+        started.data = data;
+        started
     }
 
     /// Another program, in the same folder.
@@ -109,7 +115,7 @@ impl Place {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("stderr.log")).unwrap();
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Started { child, stdout }
+        Started { child, stdout, data: None }
     }
 }
 
@@ -117,6 +123,8 @@ impl Place {
 pub(crate) struct Started {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    /// Where a host keeps everything, if it is one.
+    data: Option<PathBuf>,
 }
 
 impl Started {
@@ -156,6 +164,7 @@ impl Drop for Started {
         // It may have ended by itself.
         let _ended = self.child.kill();
         let _ended = self.child.wait();
+        self.data.iter().for_each(|data| compiled::keep(data));
     }
 }
 

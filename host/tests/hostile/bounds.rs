@@ -45,8 +45,8 @@ pub(crate) const QUICK: Bounds = Bounds {
     health_max: Duration::from_secs(4),
     others_max: Duration::from_secs(10),
     ready_max: Duration::from_secs(30),
-    // Less than four minutes in all: a case that is begun then ends half a minute later.
-    in_all_max: Some(Duration::from_secs(210)),
+    // Of what is generated: what somebody wrote is played to its end. A case that is begun ends half a minute later.
+    in_all_max: Some(Duration::from_secs(120)),
     generated: 200,
     ..FULL
 };

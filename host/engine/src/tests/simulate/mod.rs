@@ -33,9 +33,9 @@ use story::Story;
 use world::{Counts, World};
 
 /// Worlds in the ordinary tests.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 /// The same, of those in which two hosts take turns.
-const SEEDS_IN_TURNS: u64 = 20;
+const SEEDS_IN_TURNS: u64 = 10;
 /// They are other worlds.
 const FROM_IN_TURNS: u64 = 1_000;
 /// Lives of one world; it has fewer deaths than that.

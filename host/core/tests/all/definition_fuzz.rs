@@ -6,7 +6,7 @@ use bellhop_core::diagnostic::{Diagnostic, render_all};
 use bellhop_core::schema::Schema;
 use proptest::prelude::*;
 
-const GOOD: &str = include_str!("cases/definition/every-kind/workflow.yaml");
+const GOOD: &str = include_str!("../cases/definition/every-kind/workflow.yaml");
 
 fn answer(file: &str, text: &str) {
     let (workflow, source, diagnostics) = definition::parse(file, text);

@@ -1,5 +1,5 @@
 //! Manifests and what is wrong with each: `cases/manifest/*.json` holds a manifest as a change of a good one, with the
-//! diagnostics that it gets. `UPDATE_EXPECT=1 cargo test -p bellhop-core --test manifest` writes them.
+//! diagnostics that it gets. `UPDATE_EXPECT=1 cargo test -p bellhop-core --test all manifest` writes them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::fs;
@@ -83,7 +83,7 @@ fn author_10_every_wrong_manifest_gets_all_its_faults() {
         text.push_str(&format!("## {}\n{}\n", case["about"].as_str().unwrap(), got(&manifest, &imports, &rules)));
     }
     assert!(cases.as_array().unwrap().len() >= 70, "{}", cases.as_array().unwrap().len());
-    expect_file!["cases/manifest/wrong.txt"].assert_eq(&text);
+    expect_file!["../cases/manifest/wrong.txt"].assert_eq(&text);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Expressions of definitions: what is said of them before anything runs.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-mod jaq;
-
 use bellhop_core::definition::{self, check_expressions};
 use bellhop_core::diagnostic::render_all;
 use bellhop_core::expression::Evaluator;
@@ -14,7 +12,7 @@ const HEAD: &str = "document: {dsl: '1.0.3', namespace: a, name: b, version: '1.
 fn check(body: &str, expected: &Expect) {
     let (workflow, source, diagnostics) = definition::parse("w.yaml", &format!("{HEAD}{body}"));
     assert!(diagnostics.is_empty(), "{}", render_all(&diagnostics));
-    expected.assert_eq(&render_all(&check_expressions(&workflow.unwrap(), &source, &jaq::Jaq)));
+    expected.assert_eq(&render_all(&check_expressions(&workflow.unwrap(), &source, &crate::jaq::Jaq)));
 }
 
 #[test]
@@ -205,9 +203,9 @@ fn helpers_answer() {
         ),
         ("empty", json!(null), json!(null)),
     ] {
-        assert_eq!(jaq::Jaq.evaluate(program, &arguments, &input), Ok(expected), "{program}");
+        assert_eq!(crate::jaq::Jaq.evaluate(program, &arguments, &input), Ok(expected), "{program}");
     }
-    let results = |program: &str| jaq::Jaq.inspect(program).unwrap().results;
+    let results = |program: &str| crate::jaq::Jaq.inspect(program).unwrap().results;
     assert_eq!(results(r#"{"a": "x", "b": "y"}[.site] // "z""#), Some(vec![json!("x"), json!("y"), json!("z")]));
     assert_eq!(results(r#"if .a then "x" else "y" end"#), Some(vec![json!("x"), json!("y")]));
     assert_eq!(results(".alias"), None);

@@ -18,15 +18,10 @@ use bellhop_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-#[path = "preflight/call.rs"]
 mod call;
-#[path = "preflight/flow.rs"]
 mod flow;
-#[path = "preflight/plan.rs"]
 mod plan;
-#[path = "preflight/property.rs"]
 mod property;
-#[path = "preflight/words.rs"]
 mod words;
 
 /// The guest's own code, run natively: tests are no strangers.

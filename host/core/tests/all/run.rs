@@ -28,7 +28,6 @@ use bellhop_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-#[path = "run/random.rs"]
 mod random;
 
 /// What each evaluation is said to cost.
