@@ -187,13 +187,13 @@ impl Engine {
         let restarted = journal.runs(None, 1).await.map_or_else(|e| !e.is_fatal(), |listed| !listed.items.is_empty());
         journal.look_through().await?;
         let closed = connections::closed(&journal, clock.now()).await?;
-        let followed = setup::revision::Followed::begin(&journal).await?;
         let limiter = if restarted || !closed.is_empty() {
             Limiter::restarted(limiter_options, limiter_clock, closed)
         } else {
             Limiter::new(limiter_options, limiter_clock)
         };
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
+        let followed = setup::revision::Followed::begin(&journal).await?;
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway).await?;
         let entropy = Arc::new(entropy::Entropy::new());
         let (partition, arrivals) = partition::Partition::read(&journal, &clock, entropy.next()).await?;
