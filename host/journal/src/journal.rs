@@ -13,7 +13,7 @@ use super::entry::{Content, Entry};
 use super::key::{self, Key, Parts, Range, Space};
 use super::record;
 use super::records::{Records, StoredEntries};
-use super::store::{self, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket};
+use super::store::{self, Bytes, Durable, Expect, SCAN_ITEMS_MAX, Stats, Store, Ticket, Topic, Watch};
 use super::summary::{Open, Snapshot, Summary};
 use super::write::{Seen, Write};
 

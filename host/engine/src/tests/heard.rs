@@ -58,7 +58,7 @@ fn everything_is_heard(here: &Life, there: &Life, moved: impl Fn()) {
     moved();
     there.until("a removed connection is gone", || !is_connected(there, "heard"));
 
-    let grant = grants(here).into_iter().find(|grant| grant.starts_with("chat.postMessage")).unwrap();
+    let grant = grants(here).into_iter().next().unwrap();
     assert!(grants(there).contains(&grant));
     take(here, &grant);
     moved();
@@ -82,7 +82,7 @@ fn what_nobody_tells_is_found_within_five_seconds() {
     let time = clock::Manual::new(Timestamp::from_millis(1_790_000_000_000));
     let there = here.beside(Some(&time), &slack);
     everything_is_heard(&here, &there, || {
-        time.advance(std::time::Duration::from_secs(crate::setup::revision::HEARD_S_MAX))
+        time.advance(std::time::Duration::from_secs(crate::setup::revision::HEARD_S_MAX));
     });
 }
 
