@@ -67,7 +67,8 @@ impl Engine {
         self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, error.shown());
     }
 
-    /// Leaves a run alone from now on, and has it shown so. Nobody takes the run up meanwhile: whoever calls has its turn.
+    /// Leaves a run alone from now on, and has it shown so. Nobody takes the run up meanwhile: whoever calls has its turn, or
+    /// nothing has begun yet.
     pub(crate) async fn set_aside(&self, run: RunId, error: &LoadError) {
         tracing::error!(%run, %error, code = "run-poisoned", "the run is set aside");
         let reason = error.shown();
