@@ -160,7 +160,8 @@ fn house_a14_a_run_whose_driver_panics_is_set_aside_and_others_go_on() {
     life.until("it is set aside, and is none of the live", || {
         life.engine().is_aside(run) && life.engine().runs.live() == 0
     });
-    assert_eq!(life.status(run), Status::Parked);
+    // It is shown so once nobody else has its turn.
+    life.until_status(run, Status::Parked);
     assert!(at_once(life.engine().summary(run)).unwrap().unwrap().poisoned);
     let other = life.apply(ONE);
     let other = life.started(trigger(&other, json!({}), HQ, None));
