@@ -37,9 +37,9 @@ const SEEDS: u64 = 200;
 /// The first of them. One of those before takes as long as all of these.
 const FROM: u64 = 100;
 /// The same, of those in which two hosts take turns.
-const SEEDS_IN_TURNS: u64 = 10;
+const SEEDS_IN_TURNS: u64 = 20;
 /// They are other worlds.
-const FROM_IN_TURNS: u64 = 1_000;
+const FROM_IN_TURNS: u64 = 1_010;
 /// Lives of one world; it has fewer deaths than that.
 const LIVES_MAX: u32 = 12;
 
