@@ -33,7 +33,7 @@ use story::Story;
 use world::{Counts, World};
 
 /// Worlds in the ordinary tests.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 /// The first of them. One of those before takes as long as all of these.
 const FROM: u64 = 100;
 /// The same, of those in which two hosts take turns.
