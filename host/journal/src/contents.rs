@@ -38,9 +38,9 @@ pub(super) struct Naming {
 
 impl Naming {
     /// Notes from now on what is named, until what is given is dropped.
-    fn watch(&self) -> Watch<'_> {
+    fn note(&self) -> Noting<'_> {
         *self.alone() = Some(Mutex::default());
-        Watch(self)
+        Noting(self)
     }
 
     fn alone(&self) -> RwLockWriteGuard<'_, Option<Mutex<HashSet<Digest>>>> {
@@ -48,9 +48,9 @@ impl Naming {
     }
 }
 
-struct Watch<'n>(&'n Naming);
+struct Noting<'n>(&'n Naming);
 
-impl Drop for Watch<'_> {
+impl Drop for Noting<'_> {
     fn drop(&mut self) {
         *self.0.alone() = None;
     }
@@ -162,7 +162,7 @@ impl Journal {
             return Ok((self.store.commit(batch)?, false));
         }
         let _alone = self.naming.removing.lock().await;
-        let _watch = self.naming.watch();
+        let _noting = self.naming.note();
         let range = key::namings(run);
         let named = self.store.scan(&range.from, &range.to, limit).await?;
         let mut unnamed = Vec::new();

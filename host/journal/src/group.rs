@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::store::{
-    Batch, Bell, Bytes, Durable, Error, Lack, Page, Reach, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket, Topic,
+    Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket, Topic,
     Watch,
 };
 use super::watermark::Watermark;
@@ -142,7 +142,7 @@ pub(super) struct Queue {
     /// Held for writing while a group goes into the store, so that no reader sees half of one.
     gate: RwLock<()>,
     watermark: Arc<Watermark>,
-    setup: Bell,
+    bells: Bells,
 }
 
 impl Queue {
@@ -160,7 +160,7 @@ impl Queue {
             wake: Condvar::new(),
             gate: RwLock::new(()),
             watermark: Arc::default(),
-            setup: Bell::default(),
+            bells: Bells::default(),
         });
         let writer = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
@@ -223,18 +223,13 @@ impl Queue {
         if wake {
             self.wake.notify_one();
         }
-        match topic {
-            Some(Topic::Setup) => self.setup.ring(),
-            None => {}
-        }
+        self.bells.ring(topic);
         Ok(ticket)
     }
 
     /// Nobody else writes to the store, so that all is heard.
     pub(super) fn watch(&self, topic: Topic) -> Watch {
-        match topic {
-            Topic::Setup => Watch::of(&self.setup, Reach::All),
-        }
+        self.bells.watch(topic, Reach::All)
     }
 
     pub(super) fn durable(&self, ticket: Ticket) -> Durable {

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::group::{Changes, Image, merge};
-use super::store::{Batch, Bell, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch};
+use super::store::{Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch};
 use super::watermark::Watermark;
 
 /// Batches that may be accepted and not yet durable.
@@ -19,7 +19,7 @@ const QUEUE_BATCHES_MAX: usize = 16_384;
 pub struct Memory {
     state: Mutex<State>,
     watermark: Arc<Watermark>,
-    setup: Bell,
+    bells: Bells,
     manual: bool,
 }
 
@@ -63,7 +63,7 @@ impl Memory {
 
     fn with(image: Image, manual: bool) -> Self {
         let state = State { live: image.clone(), durable: image, ..State::default() };
-        Self { state: Mutex::new(state), watermark: Arc::default(), setup: Bell::default(), manual }
+        Self { state: Mutex::new(state), watermark: Arc::default(), bells: Bells::default(), manual }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -158,10 +158,7 @@ impl Store for Memory {
         if !self.manual {
             self.watermark.advance(ticket);
         }
-        match topic {
-            Some(Topic::Setup) => self.setup.ring(),
-            None => {}
-        }
+        self.bells.ring(topic);
         Ok(Ticket(ticket))
     }
 
@@ -189,9 +186,7 @@ impl Store for Memory {
     }
 
     fn watch(&self, topic: Topic) -> Watch {
-        match topic {
-            Topic::Setup => Watch::of(&self.setup, Reach::All),
-        }
+        self.bells.watch(topic, Reach::All)
     }
 
     fn stats(&self) -> Stats {

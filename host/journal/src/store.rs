@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bellhop_core::digest::Digest;
 
 pub use super::read::Read;
-pub use super::watch::{Bell, Reach, Topic, Watch};
+pub use super::watch::{Bells, Reach, Topic, Watch};
 pub use super::watermark::Durable;
 
 /// Shared, unchanging bytes.

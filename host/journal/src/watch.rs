@@ -26,11 +26,6 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch that hears whoever rings `bell`.
-    pub fn of(bell: &Bell, reach: Reach) -> Self {
-        Self { changes: bell.0.subscribe(), reach }
-    }
-
     /// Ends when the topic may have changed since the watch was made, or since this last ended; never where the store is
     /// gone. Changes that come together are told as one. Dropping the future loses nothing.
     pub async fn changed(&mut self) {
@@ -45,13 +40,28 @@ impl Watch {
     }
 }
 
-/// The other end of [`Watch`]es, for stores.
+/// The other ends of [`Watch`]es, for stores.
 #[derive(Debug, Default)]
-pub struct Bell(Sender<u64>);
+pub struct Bells {
+    setup: Sender<u64>,
+}
 
-impl Bell {
-    /// Tells every watch.
-    pub fn ring(&self) {
-        self.0.send_modify(|rings| *rings = rings.wrapping_add(1));
+impl Bells {
+    fn of(&self, topic: Topic) -> &Sender<u64> {
+        match topic {
+            Topic::Setup => &self.setup,
+        }
+    }
+
+    /// A watch that hears of the topic from now on.
+    pub fn watch(&self, topic: Topic, reach: Reach) -> Watch {
+        Watch { changes: self.of(topic).subscribe(), reach }
+    }
+
+    /// Tells every watch of the topic, if there is one.
+    pub fn ring(&self, topic: Option<Topic>) {
+        if let Some(topic) = topic {
+            self.of(topic).send_modify(|rings| *rings = rings.wrapping_add(1));
+        }
     }
 }

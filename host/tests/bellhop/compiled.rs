@@ -9,8 +9,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-/// Only these are kept: what a test itself installs is compiled anew, because how that goes may be what it is about.
+/// Smaller ones are made anew: those are the plugins of a test, and how that goes may be what it is about.
 const BYTES_MIN: u64 = 1_000_000;
+/// With more than these, of builds before this one, all are made anew.
+const FILES_MAX: usize = 16;
 
 fn shared() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")
@@ -35,7 +37,16 @@ pub(super) fn lend(data: &Path) {
 
 /// Keeps what a host has compiled, for the next.
 pub(super) fn keep(data: &Path) {
-    let _ = own_folder(&shared()).and_then(|()| copy(&data.join("compiled"), &shared()));
+    let kept = || -> io::Result<()> {
+        own_folder(&shared())?;
+        if fs::read_dir(shared())?.count() > FILES_MAX {
+            fs::remove_dir_all(shared())?;
+            own_folder(&shared())?;
+        }
+        copy(&data.join("compiled"), &shared())
+    };
+    // Without it the next host compiles for itself.
+    let _ = kept();
 }
 
 /// Gives each file a second name. Its bytes are never written again.

@@ -63,10 +63,10 @@ const QUICK: Extent = Extent {
     pairs_of: &[PLAIN],
     pairs: Death::AtPlace,
     pairs_s_max: Some(6),
-    kills: 20,
+    kills: 30,
     kills_of_adds: 4,
     onboardings: 1,
-    step: 4,
+    step: 3,
 };
 
 struct Table {

@@ -46,7 +46,7 @@ pub(crate) const QUICK: Bounds = Bounds {
     others_max: Duration::from_secs(10),
     ready_max: Duration::from_secs(30),
     // Of what is generated: what somebody wrote is played to its end. A case that is begun ends half a minute later.
-    in_all_max: Some(Duration::from_secs(120)),
+    in_all_max: Some(Duration::from_secs(210)),
     generated: 200,
     ..FULL
 };

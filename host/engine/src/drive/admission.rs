@@ -8,6 +8,7 @@ use bellhop_core::id::RunId;
 use bellhop_core::run::Cause;
 
 use crate::Engine;
+use crate::drive::runs::LoadError;
 use crate::drive::runs::Runs;
 use crate::execution::Signal;
 
@@ -166,7 +167,12 @@ impl Engine {
 
     /// Takes a run up that is not in memory, whoever waits for a place.
     pub(crate) async fn bring(self: &Arc<Self>, run: RunId) {
-        if let Err(error) = self.send(run, Signal::of(Cause::Wake)).await {
+        let brought = match self.send(run, Signal::of(Cause::Wake)).await {
+            // One that was given up unread has left its timer, and may have been removed before that was due.
+            Err(LoadError::Unknown(_)) => self.services.partition.timers.dismiss(run).map_err(LoadError::from),
+            brought => brought,
+        };
+        if let Err(error) = brought {
             tracing::error!(%run, %error, "a run that is due cannot be taken up");
         }
     }

@@ -229,6 +229,8 @@ impl Engine {
             // Nobody can tell what it changed.
             summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
             execution::summary::bind_until(&mut write, &summary, now, self.services.limits.idempotency_kept_ms)?;
+            // Whoever looks for what may go finds it from now on, and knows how long it is kept.
+            write.put(&key::expiry(now, &key::summary(run)), &Value::Null)?;
             write.put(&key::summary(run), &summary)?;
             // Its mark may have been damaged: the owner knows it, too.
             let group = self.mark(run).await?.group.or_else(|| self.services.partition.groups.group_of(run));

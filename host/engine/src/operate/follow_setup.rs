@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use bellhop_journal::Reach;
+use bellhop_journal::{self as journal, Reach};
 
 use crate::Engine;
 use crate::accept::blocked::Change;
-use crate::setup::connections;
 use crate::setup::revision::{Followed, LOOK_EVERY, written};
 
 impl Engine {
@@ -33,7 +32,7 @@ impl Engine {
     }
 
     /// Reads it if there is another revision than `read`, which after Ok is the one that was read.
-    async fn read_setup_anew(&self, read: &mut Option<String>) -> Result<(), connections::Error> {
+    async fn read_setup_anew(&self, read: &mut Option<String>) -> Result<(), journal::Error> {
         // First the revision: what is changed afterwards has another one.
         let now = written(&self.services.journal).await?;
         if now == *read {

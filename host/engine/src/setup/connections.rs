@@ -86,6 +86,14 @@ impl Secrets {
             .collect())
     }
 
+    /// The tokens of a connection that is on record. Without them it can do nothing, and keeps no other from being used.
+    fn of(&self, journal: &Journal, name: &str) -> BTreeMap<TokenKind, Secret> {
+        self.read(name).unwrap_or_else(|error| {
+            journal.damaged_beside(&key::connection(name), &error.to_string());
+            BTreeMap::new()
+        })
+    }
+
     fn remove(&self, name: &str) -> Result<(), Error> {
         let Some(folder) = &self.folder else { return Ok(()) };
         match std::fs::remove_file(folder.join(format!("{name}.tokens"))) {
@@ -188,11 +196,7 @@ impl Connections {
         while let Some(read) = all.next().await {
             let (_, Stored { facts, acting }) = read?;
             on_record.insert(facts.name.clone());
-            // Without its tokens it can do nothing, and keeps no other from being used.
-            let tokens = secrets.read(&facts.name).unwrap_or_else(|error| {
-                journal.damaged_beside(&key::connection(&facts.name), &error.to_string());
-                BTreeMap::new()
-            });
+            let tokens = secrets.of(&journal, &facts.name);
             let connected = Connected { facts, acting, tokens };
             if let Some(lack) = connected.lacks().filter(|_| secrets.folder.is_some()) {
                 tracing::error!(connection = connected.facts.name, lack, "the connection is broken");
@@ -204,7 +208,7 @@ impl Connections {
     }
 
     /// Reads anew what is on record, because another process may have changed it. True where anything was changed.
-    pub(crate) async fn read_anew(&self, gateway: &Gateway) -> Result<bool, Error> {
+    pub(crate) async fn read_anew(&self, gateway: &Gateway) -> Result<bool, journal::Error> {
         let _changing = self.changing.lock().await;
         let all = self.journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection)).all().await?;
         let names: BTreeSet<String> = all.iter().map(|(_, stored)| stored.facts.name.clone()).collect();
@@ -214,7 +218,7 @@ impl Connections {
             let tokens = match &there {
                 // They are nowhere but in memory.
                 Some(there) if self.secrets.folder.is_none() => there.tokens.clone(),
-                _ => self.secrets.read(&facts.name)?,
+                _ => self.secrets.of(&self.journal, &facts.name),
             };
             let connected = Connected { facts, acting, tokens };
             if there.is_none_or(|there| !there.is(&connected)) {

@@ -1,6 +1,6 @@
 //! Installed plugins: components, manifests, grants.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bellhop_core::definition::ActionReference;
@@ -111,19 +111,8 @@ impl Plugins {
     /// Reads what is installed. Nothing is compiled or instantiated until it is called.
     pub async fn read(journal: Journal, sandbox: Sandbox) -> Result<Self, journal::Error> {
         let mut inner = Inner::default();
-        let mut all = journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin));
-        while let Some(read) = all.next().await {
-            let (_, stored) = read?;
-            let granted = journal.get(&stored.grant_key()).await;
-            // Grants that cannot be read allow nothing.
-            let granted: Vec<Grant> = journal::damaged_is_none(granted)?.unwrap_or_default();
-            let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
-            // What a host took once it goes on to run, though its manifest would be refused today; its schemas are looked
-            // at again, because they have to end within a time.
-            let Some(installed) = compile(stored, granted.into()) else {
-                tracing::error!(plugin = name, version, "an installed plugin is left out: a schema of it is refused");
-                continue;
-            };
+        for (stored, granted) in on_record(&journal).await? {
+            let Some(installed) = compile_or_leave_out(stored, granted) else { continue };
             if journal::damaged_is_none(journal.blob(installed.granted).await)?.is_none() {
                 // Of a version that did not pin them.
                 let mut write = Write::new();
@@ -139,22 +128,17 @@ impl Plugins {
     /// Reads anew what is installed and granted, because another process may have changed it. True where anything was.
     pub(crate) async fn read_anew(&self) -> Result<bool, journal::Error> {
         let _one = self.changing.lock().await;
-        let mut anew = HashMap::new();
-        for (_, stored) in self.journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin)).all().await? {
-            let granted = self.journal.get::<Vec<Grant>>(&stored.grant_key()).await;
-            // Grants that cannot be read allow nothing.
-            let granted = journal::damaged_is_none(granted)?.unwrap_or_default();
-            anew.insert(stored.inspection.digest, (stored, granted));
-        }
+        let mut anew = on_record(&self.journal).await?;
         let there = self.inner.read().unwrap_or_else(PoisonError::into_inner).by_digest.clone();
-        let gone: Vec<Digest> = there.keys().filter(|digest| !anew.contains_key(digest)).copied().collect();
+        let kept: HashSet<Digest> = anew.iter().map(|(stored, _)| stored.inspection.digest).collect();
+        let gone: Vec<Digest> = there.keys().filter(|digest| !kept.contains(digest)).copied().collect();
         let is_same = |stored: &Stored, granted: &[Grant]| {
             let known = there.get(&stored.inspection.digest);
             known.is_some_and(|known| known.stored == *stored && *known.grants == *granted)
         };
-        anew.retain(|_, (stored, granted)| !is_same(stored, granted));
+        anew.retain(|(stored, granted)| !is_same(stored, granted));
         let changed: Vec<Installed> =
-            anew.into_values().filter_map(|(stored, granted)| compile(stored, granted.into())).collect();
+            anew.into_iter().filter_map(|(stored, granted)| compile_or_leave_out(stored, granted)).collect();
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let mut any = !changed.is_empty();
         for installed in changed {
@@ -329,6 +313,28 @@ const GRANTS_MAX: usize = 1_000;
 /// Grants as they are kept.
 fn kept(grants: &[Grant]) -> Vec<u8> {
     serde_json::to_vec(grants).unwrap_or_default()
+}
+
+/// What is installed, with what it is granted.
+async fn on_record(journal: &Journal) -> Result<Vec<(Stored, Arc<[Grant]>)>, journal::Error> {
+    let mut found = Vec::new();
+    for (_, stored) in journal.list::<Stored>(key::Space::Plugin, &key::all(key::Space::Plugin)).all().await? {
+        // Grants that cannot be read allow nothing.
+        let granted = journal::damaged_is_none(journal.get::<Vec<Grant>>(&stored.grant_key()).await)?;
+        found.push((stored, granted.unwrap_or_default().into()));
+    }
+    Ok(found)
+}
+
+/// What a host took once it goes on to run, though its manifest would be refused today; its schemas are looked at again,
+/// because they have to end within a time.
+fn compile_or_leave_out(stored: Stored, granted: Arc<[Grant]>) -> Option<Installed> {
+    let (name, version) = (stored.manifest.name.clone(), stored.manifest.version.clone());
+    let installed = compile(stored, granted);
+    if installed.is_none() {
+        tracing::error!(plugin = name, version, "an installed plugin is left out: a schema of it is refused");
+    }
+    installed
 }
 
 /// Compiles an installed plugin's schemas; none where one of them is invalid.

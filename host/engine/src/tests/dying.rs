@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use super::simulate::dice::Dice;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::store::{
-    Batch, Bell, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch,
+    Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch,
 };
 
 /// A question to the store.
@@ -341,7 +341,7 @@ impl Store for Dying {
 
     fn watch(&self, topic: Topic) -> Watch {
         if self.deaf.load(Ordering::SeqCst) {
-            return Watch::of(&Bell::default(), Reach::Most);
+            return Bells::default().watch(topic, Reach::Most);
         }
         self.under.watch(topic)
     }

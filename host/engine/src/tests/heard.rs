@@ -35,8 +35,8 @@ fn take(life: &Life, grant: &str) {
     life.wait(services.plugins.grant(&change)).unwrap();
 }
 
-/// Everything that is set up `here` is known `there`, as soon as `moved` has let the time pass that this may take.
-fn everything_is_heard(here: &Life, there: &Life, moved: impl Fn()) {
+/// Everything that is set up `here`, a connection of this name among it, is known `there`, as soon as `moved` has let the time pass that this may take.
+fn everything_is_heard(name: &str, here: &Life, there: &Life, moved: impl Fn()) {
     let engine = here.engine();
     let scopes = || BTreeSet::from([Scope::parse("runs:read").unwrap()]);
     let now = engine.services.clock.now();
@@ -46,17 +46,17 @@ fn everything_is_heard(here: &Life, there: &Life, moved: impl Fn()) {
     moved();
     there.until("a revoked token opens nothing", || !is_known(there, &secret));
 
-    here.connect("heard", "xoxb-hq", Permission::Act);
+    here.connect(name, "xoxb-hq", Permission::Act);
     moved();
-    there.until("a new connection is there", || is_connected(there, "heard"));
-    here.connect("heard", "xoxb-lab", Permission::Act);
+    there.until("a new connection is there", || is_connected(there, name));
+    here.connect(name, "xoxb-lab", Permission::Act);
     moved();
     let workspace =
-        |life: &Life| life.engine().services.gateway.connection("heard").and_then(|c| c.facts.workspace_id.clone());
+        |life: &Life| life.engine().services.gateway.connection(name).and_then(|c| c.facts.workspace_id.clone());
     there.until("it leads where it was made to lead", || workspace(there).as_deref() == Some("T0LAB"));
-    here.wait(engine.connections.remove(&engine.services.gateway, "heard")).unwrap();
+    here.wait(engine.connections.remove(&engine.services.gateway, name)).unwrap();
     moved();
-    there.until("a removed connection is gone", || !is_connected(there, "heard"));
+    there.until("a removed connection is gone", || !is_connected(there, name));
 
     let grant = grants(here).into_iter().next().unwrap();
     assert!(grants(there).contains(&grant));
@@ -70,8 +70,8 @@ fn what_one_process_sets_up_every_other_one_hears_of_at_once() {
     let slack = Slack::start();
     let here = Life::start(fresh(), &slack);
     let there = here.beside(None, &slack);
-    everything_is_heard(&here, &there, || {});
-    everything_is_heard(&there, &here.beside(None, &slack), || {});
+    everything_is_heard("heard-there", &here, &there, || {});
+    everything_is_heard("heard-here", &there, &here.beside(None, &slack), || {});
 }
 
 /// Messages between machines may be lost: then it is heard when the process looks for itself, every few seconds.
@@ -81,7 +81,7 @@ fn what_nobody_tells_is_found_within_five_seconds() {
     let here = Life::start(fresh(), &slack);
     let time = clock::Manual::new(Timestamp::from_millis(1_790_000_000_000));
     let there = here.beside(Some(&time), &slack);
-    everything_is_heard(&here, &there, || {
+    everything_is_heard("heard-late", &here, &there, || {
         time.advance(std::time::Duration::from_secs(crate::setup::revision::HEARD_S_MAX));
     });
 }
@@ -95,6 +95,23 @@ fn a_damaged_revision_keeps_nobody_from_hearing() {
     let mut write = Write::new();
     write.put_raw(&key::host("setup-revision"), b"\xff\xfe");
     here.journal().commit(write).unwrap();
-    here.connect("heard", "xoxb-hq", Permission::Act);
-    there.until("a new connection is there", || is_connected(&there, "heard"));
+    here.connect("heard-damaged", "xoxb-hq", Permission::Act);
+    there.until("a new connection is there", || is_connected(&there, "heard-damaged"));
+}
+
+/// A connection whose tokens cannot be read can do nothing, and keeps nobody from hearing of others.
+#[test]
+fn tokens_that_cannot_be_read_keep_nobody_from_hearing_of_others() {
+    let slack = Slack::start();
+    let here = Life::start(fresh(), &slack);
+    let there = here.beside(None, &slack);
+    here.connect("heard-unread", "xoxb-hq", Permission::Act);
+    let tokens = Life::tokens_of("heard-unread");
+    std::fs::remove_file(&tokens).unwrap();
+    std::fs::create_dir(&tokens).unwrap();
+    here.connect("heard-read", "xoxb-hq", Permission::Act);
+    there.until("a new connection is there", || is_connected(&there, "heard-read"));
+    let unread = there.engine().services.gateway.connection("heard-unread").unwrap();
+    assert!(unread.lacks().is_some(), "it is said to be without its tokens");
+    std::fs::remove_dir(&tokens).unwrap();
 }

@@ -278,6 +278,11 @@ impl Life {
         Self { store, engine: Some(engine), runtime: Some(runtime) }
     }
 
+    /// Where the tokens of a connection are.
+    pub(super) fn tokens_of(connection: &str) -> std::path::PathBuf {
+        ground().secrets.path().join(format!("{connection}.tokens"))
+    }
+
     /// Takes up the open runs.
     pub(super) fn begin(&self) {
         self.runtime().block_on(self.engine().start()).unwrap();

@@ -12,6 +12,7 @@ use super::life::{Life, Slack, fresh, trigger};
 use crate::tests::at_once;
 use bellhop_clock::Manual;
 use bellhop_journal::memory::Memory;
+use bellhop_journal::store::Batch;
 use bellhop_journal::{Store as _, key};
 use bellhop_limits::Limits;
 
@@ -235,4 +236,45 @@ fn what_has_ended_slows_nobody() {
     }
     let (many, _life) = cost(life.die(usize::MAX));
     assert!(many <= few + 20, "{few} records are read with no run behind, {many} with 300");
+}
+
+/// A run that nobody can carry any more goes, once a person has given it up, as any other that has ended.
+#[test]
+fn a_run_that_is_given_up_goes_in_time_with_everything_of_it() {
+    let slack = Slack::start();
+    let clock = Manual::new(super::ports::START);
+    let life = start(fresh(), &clock, &slack, 10);
+    let given_up = ["", "retention: P2D"].map(|extras| {
+        let name = life.apply_text(&workflow(&format!("n{}", extras.len()), extras, "  - sleep: {wait: {days: 20}}"));
+        let run = life.started(trigger(&name, json!({}), &[], None));
+        life.until_asleep(run);
+        run
+    });
+    let mut batch = Batch::new();
+    for run in given_up {
+        batch.put(key::open(run).bytes(), b"not what was written".as_slice());
+    }
+    life.store.commit(batch).unwrap();
+    let life = start(life.die(usize::MAX), &clock, &slack, 10);
+    for run in given_up {
+        life.until("it is set aside", || life.engine().is_aside(run));
+        assert!(life.wait(life.engine().signal(run, Cause::Kill)).unwrap());
+        assert_eq!(life.status(run), Status::Cancelled);
+    }
+    let sweep = || life.wait(life.engine().sweep()).unwrap();
+    // When it would have gone on cannot be read any more: its timer stays until then.
+    let timer = |key: &String| key.starts_with('t');
+    let kept = || given_up.map(|run| named(&life, run).into_iter().filter(|key| !timer(key)).collect::<Vec<_>>());
+    sweep();
+    assert!(kept().iter().all(|keys| !keys.is_empty()));
+    clock.advance(2 * DAY);
+    sweep();
+    assert!(!kept()[0].is_empty());
+    assert_eq!(kept()[1], [""; 0], "its file says how long");
+    clock.advance(8 * DAY);
+    sweep();
+    assert_eq!(kept()[0], [""; 0]);
+    assert!(given_up.iter().all(|run| !named(&life, *run).is_empty()));
+    clock.advance(20 * DAY);
+    life.until("nothing is left", || given_up.iter().all(|run| named(&life, *run).is_empty()));
 }

@@ -238,5 +238,5 @@ fn a_run_comes_to_the_same_over_both_ports() {
     }
     println!("{compared} runs compared, {died} deaths of a process that replays");
     assert!(differ.is_empty(), "{} promises were broken:\n{}", differ.len(), differ.join("\n"));
-    assert!(compared * 5 > seeds, "only {compared} of {seeds} runs could be compared");
+    assert!(compared * 4 > seeds, "only {compared} of {seeds} runs could be compared");
 }
