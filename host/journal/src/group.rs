@@ -8,7 +8,9 @@
 //!
 //! The embedded store does not recover from a write that found no room. So the room is looked at before each group. With
 //! less than the reserve nothing begins any more ([`Stats::lack`]); what goes on uses it. With less than a quarter of
-//! that, the group stays where it is and everything that is accepted waits, until there is room.
+//! that, the group stays where it is and everything that is accepted waits, until there is room. A look alone is not
+//! enough, because others may take the room before the group has it: so whoever writes the group takes what it can need
+//! beforehand, and refuses it untouched where that is not there ([`Refused::Room`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -33,13 +35,31 @@ pub(super) type Image = BTreeMap<Bytes, Bytes>;
 /// What the writing thread writes to.
 pub(super) trait Medium: Send + 'static {
     /// Makes the changes visible to reads of the store, all or none.
-    fn apply(&mut self, changes: &Changes) -> Result<(), String>;
+    ///
+    /// # Errors
+    /// None of them is visible.
+    fn apply(&mut self, changes: &Changes) -> Result<(), Refused>;
 
     /// Returns when everything applied so far would survive the death of this process.
     fn write(&mut self) -> Result<(), String>;
 
     /// Returns only when everything written so far is on the disk.
     fn settle(&mut self) -> Result<(), String>;
+}
+
+/// Why a group was not applied; split by what the writer does next.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The disk lacks what the group can need: the same group may be tried again.
+    Room(Lack),
+    /// The store failed, and takes nothing more.
+    Failed(String),
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
 }
 
 /// How much may wait, and how much is written at once.
@@ -101,6 +121,10 @@ struct State {
     gathers: bool,
     /// What the disk lacks for the next group.
     held: Option<Lack>,
+    /// What it lacked when the next group was tried, which the writer has not waited for yet.
+    refused: Option<Lack>,
+    /// The log says that the disk is full.
+    is_told: bool,
 }
 
 /// Groups that only a synchronisation is missing to.
@@ -288,10 +312,9 @@ impl Queue {
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
     }
 
-    /// What is missing, with so much room, for writing so many bytes, such that the store never meets the end of the disk.
+    /// What is missing, with so much room, for writing so many bytes.
     fn held(&self, room: Option<Room>, bytes: usize) -> Option<Lack> {
         let room = room?;
-        // A page is written anew for each item of it, and the store's own files grow by whole segments.
         let wanted = (self.reserve(room) / 4).saturating_add((bytes as u64).saturating_mul(2));
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
     }
@@ -333,7 +356,6 @@ impl Queue {
     /// There is no room for what is to be written before the end.
     fn next(&self) -> Result<Option<Step>, String> {
         let (mut has_gathered, mut has_lingered) = (false, false);
-        let mut is_told = false;
         loop {
             // Before the lock, as in `stats`.
             let room = (self.space)();
@@ -347,7 +369,8 @@ impl Queue {
             }
             let next = state.sealed.front().map(|group| group.bytes);
             let next = next.or_else(|| (state.open.batches > 0).then_some(state.open.bytes));
-            let held = next.and_then(|bytes| self.held(room, bytes));
+            let refused = state.refused.take();
+            let held = next.and_then(|bytes| refused.or_else(|| self.held(room, bytes)));
             state.held = held;
             let is_waited_for = state.wanted.is_some_and(|(_, last)| last > state.written.last);
             state.gathers = next.is_some()
@@ -355,9 +378,6 @@ impl Queue {
                 && !(is_waited_for || has_gathered || state.end.is_some() || self.limits.gather.is_zero())
                 && !self.has_much(&state);
             if next.is_some() && held.is_none() && !state.gathers {
-                if is_told {
-                    tracing::info!("the store's disk has room again: what waited is written");
-                }
                 let group = state.sealed.front().cloned().unwrap_or_else(|| state.seal());
                 return Ok(Some(Step::Write(group)));
             }
@@ -373,8 +393,8 @@ impl Queue {
                     ))
                 });
             }
-            if let Some(Lack { free, wanted }) = held.filter(|_| !is_told) {
-                is_told = true;
+            if let Some(Lack { free, wanted }) = held.filter(|_| !state.is_told) {
+                state.is_told = true;
                 tracing::warn!(free, wanted, "the store's disk is full: everything that is to be written waits");
             }
             state.idle = true;
@@ -399,14 +419,29 @@ impl Queue {
         }
     }
 
+    /// Puts the oldest group into the store.
+    fn apply(&self, medium: &mut impl Medium, changes: &Changes) -> Result<(), Refused> {
+        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        caught(|| medium.apply(changes))?;
+        let mut state = self.state();
+        state.sealed.pop_front();
+        if std::mem::take(&mut state.is_told) {
+            tracing::info!("the store's disk has room again: what waited is written");
+        }
+        Ok(())
+    }
+
     fn write(&self, mut medium: impl Medium) -> Result<(), String> {
         while let Some(step) = self.next()? {
             match step {
                 Step::Write(group) => {
-                    {
-                        let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-                        caught(|| medium.apply(&group.changes))?;
-                        self.state().sealed.pop_front();
+                    match self.apply(&mut medium, &group.changes) {
+                        Ok(()) => {}
+                        Err(Refused::Room(lack)) => {
+                            self.state().refused = Some(lack);
+                            continue;
+                        }
+                        Err(Refused::Failed(why)) => return Err(why),
                     }
                     pass(Point::Unwritten);
                     caught(|| medium.write())?;
@@ -441,8 +476,8 @@ impl Queue {
 }
 
 /// A panic of the storage engine is one more way for it to fail.
-fn caught(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
+fn caught<E: From<String>>(work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_text(&*panic).into()))
 }
 
 /// What a panic said.

@@ -11,6 +11,7 @@
 //!   follows: damage there would be silent loss. So every group carries a number and the sum of all items. The number of
 //!   the last synchronised group stands in a file beside the tree as well, and a tree that is behind it is damaged; so is
 //!   one whose items have another sum ([`Sled::verify`], which opening does too as long as the store is small).
+//! - sled takes no further write after one that failed. So the room for a group is taken before it is written.
 //! - A process that dies while sled writes its snapshot leaves a `snap.*.generating`, which sled takes for a snapshot at
 //!   the next start and refuses. So these go first. One that dies while sled makes its first files leaves what it cannot
 //!   read; a file `creating` says that nothing was ever accepted, and they are made anew.
@@ -33,7 +34,7 @@ mod files;
 mod options;
 
 use super::ROOM_LOOK;
-use super::group::{Changes, Image, Limits, Medium, OnFatal, Queue, Space, merge, panic_text};
+use super::group::{Changes, Image, Limits, Medium, OnFatal, Queue, Refused, Space, merge, panic_text};
 use super::key;
 use super::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket, Topic, Watch};
 
@@ -108,7 +109,10 @@ impl Sled {
                 .map_err(|why| damaged(dir, why))?;
         }
         let blobs = files::Watched::new(blobs);
-        let medium = Disk { dir: dir.clone(), tree: tree.clone(), file, blobs, groups, groups_file };
+        // Where nobody tells how much room there is, nobody assures anybody of it either.
+        let told = options.space.as_ref().is_none_or(|Asked(asked)| asked().is_some());
+        let taken = files::Taken::new(told);
+        let medium = Disk { dir: dir.clone(), tree: tree.clone(), file, taken, blobs, groups, groups_file };
         let limits = Limits {
             queue_batches_max: options.queue_batches_max,
             queue_bytes_max: options.queue_bytes_max,
@@ -243,11 +247,33 @@ impl Drop for Sled {
     }
 }
 
+/// What a group makes the file grow by, beside [`GROWTH_FACTOR`] times its weight: the file grows by whole segments, and
+/// sled gives free ones out again only a while later. A debug build asserts both after each group.
+const GROWTH_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A page is written anew for each few items that are put into it or taken out.
+const GROWTH_FACTOR: u64 = 3;
+
+/// What a group of such a weight may make the file grow by.
+fn growth(weight_bytes: u64) -> u64 {
+    GROWTH_BYTES.saturating_add(weight_bytes.saturating_mul(GROWTH_FACTOR))
+}
+
+/// A group as the tree takes it.
+struct Change {
+    batch: ::sled::Batch,
+    /// Of all groups, this one included.
+    groups: Groups,
+    /// Keys and values that are put, and those that are taken out.
+    weight_bytes: u64,
+}
+
 /// What the writing thread has.
 struct Disk {
     dir: PathBuf,
     tree: ::sled::Tree,
     file: File,
+    taken: files::Taken,
     blobs: files::Watched,
     groups: Groups,
     groups_file: File,
@@ -259,9 +285,11 @@ impl Disk {
         format!("{}: {why}", self.dir.join(file).display())
     }
 
-    fn change(&mut self, changes: &Changes) -> Result<(), String> {
+    /// What the changes are in the tree.
+    fn changed(&self, changes: &Changes) -> Result<Change, String> {
         let mut batch = ::sled::Batch::default();
         let mut groups = self.groups;
+        let mut weight_bytes = 0;
         for (key, value) in changes {
             let head_key = head_key(key);
             let before = match self.tree.get(&head_key).map_err(text)? {
@@ -290,23 +318,31 @@ impl Disk {
             for number in after..before {
                 batch.remove(chunk_key(key, number + 1));
             }
+            let head_bytes = key.len() + value.as_ref().map_or(0, |value| value.len().min(HEAD_CONTENT_BYTES));
+            weight_bytes += (head_bytes + before.max(after) as usize * (key.len() + CHUNK_BYTES)) as u64;
         }
         groups.last += 1;
         batch.insert(GROUPS_KEY, &groups.to_bytes());
-        self.tree.apply_batch(batch).map_err(text)?;
-        self.groups = groups;
-        Ok(())
+        Ok(Change { batch, groups, weight_bytes })
     }
 }
 
 impl Medium for Disk {
-    fn apply(&mut self, changes: &Changes) -> Result<(), String> {
-        self.change(changes).map_err(|why| self.said("db", why))
+    fn apply(&mut self, changes: &Changes) -> Result<(), Refused> {
+        let change = self.changed(changes).map_err(|why| self.said("db", why))?;
+        if let Some(lack) = self.taken.lack(&self.file, growth(change.weight_bytes)) {
+            return Err(Refused::Room(lack));
+        }
+        self.tree.apply_batch(change.batch).map_err(|why| self.said("db", why))?;
+        self.groups = change.groups;
+        Ok(())
     }
 
     fn write(&mut self) -> Result<(), String> {
         // Before `settle`: a synchronisation alone would find sled's bytes still in memory.
-        self.tree.flush().map(drop).map_err(|why| self.said("db", why))
+        self.tree.flush().map(drop).map_err(|why| self.said("db", why))?;
+        debug_assert!(self.taken.holds(&self.file), "the file grew by more than a group may make it grow");
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<(), String> {

@@ -5,8 +5,11 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
 use super::{FORMAT, OpenError};
-use crate::store::Room;
+use crate::store::{Lack, Room};
 
 const FORMAT_NAME: &str = "bellhop-store";
 
@@ -191,6 +194,61 @@ pub(super) fn room(folder: &File) -> Option<Room> {
     let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
     // Some network file systems know no size.
     (told.f_blocks > 0).then(|| Room { free: bytes(told.f_bavail), total: bytes(told.f_blocks) })
+}
+
+/// Room behind the end of a file that only this file can use.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Where it ends; 0 before the first.
+    to: u64,
+    /// The file's length when it was looked at last.
+    length: u64,
+    /// The file system can do it, as far as is known.
+    can: bool,
+}
+
+/// Room is taken in steps of so many bytes, so that few groups wait for it.
+const STEP_BYTES: u64 = 8 * 1024 * 1024;
+
+impl Taken {
+    /// Nothing is taken yet; `can` is whether that is tried at all.
+    pub(super) fn new(can: bool) -> Self {
+        Self { to: 0, length: 0, can }
+    }
+
+    /// Takes what is missing to `bytes` behind the end of `file`. `None`: that much is there, whatever others write,
+    /// or the file system cannot do it.
+    pub(super) fn lack(&mut self, file: &File, bytes: u64) -> Option<Lack> {
+        let length = file.metadata().ok().filter(|_| self.can)?.len();
+        if length < self.length {
+            // sled gives back what it does not use at the end, and what was taken behind it goes with that.
+            self.to = 0;
+        }
+        self.length = length;
+        let wanted = length.saturating_add(bytes);
+        // Exactly what is missing, where there is no room for a whole step.
+        for more in [bytes.next_multiple_of(STEP_BYTES), bytes] {
+            if self.to >= wanted {
+                break;
+            }
+            match fallocate(file, FallocateFlags::KEEP_SIZE, length, more) {
+                Ok(()) => self.to = length.saturating_add(more),
+                Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::INTR | Errno::IO) => {}
+                Err(why) => {
+                    tracing::info!(%why, "the file system assures nobody of room: the store looks for it alone");
+                    self.can = false;
+                    return None;
+                }
+            }
+        }
+        let free = self.to.saturating_sub(length);
+        (free < bytes).then_some(Lack { free, wanted: bytes })
+    }
+
+    /// Whether the file is still within what was taken, if anything was.
+    pub(super) fn holds(&self, file: &File) -> bool {
+        self.to == 0 || file.metadata().is_ok_and(|data| data.len() <= self.to)
+    }
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 
 use super::{Random, image, wait};
-use crate::group::{Changes, Image, Limits, Medium, Queue};
+use crate::group::{Changes, Image, Limits, Medium, Queue, Refused};
 use crate::memory::Memory;
 use crate::store::{Batch, Error, Lack, Room, Store};
 
@@ -31,7 +31,7 @@ struct Steps {
 }
 
 impl Medium for Steps {
-    fn apply(&mut self, changes: &Changes) -> Result<(), String> {
+    fn apply(&mut self, changes: &Changes) -> Result<(), Refused> {
         self.log.lock().unwrap().push(changes.keys().map(|key| key[0]).collect());
         Ok(())
     }

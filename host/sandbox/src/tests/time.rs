@@ -68,25 +68,43 @@ impl Drop for Burners {
 }
 
 /// Four of them on fewer processors, beside others who compute: each takes several times as long as it may compute.
+///
+/// A machine can take the processor from all of us and count that as ours, so that a round may say nothing: who counts
+/// by the wall's clock fails in every one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn author_c2_a_guest_that_has_to_share_the_processor_has_its_time_all_the_same() {
     let run = looping(20_000_000);
     let package = sandbox().prepare(&Plugin { run: &run, ..Plugin::default() }.build()).await.unwrap();
-    let timed = async |cpu_ms_max: u64| {
-        let begun = Instant::now();
-        let answer = package.run(within(cpu_ms_max), Recorder::default()).await;
-        (answer, begun.elapsed())
-    };
-    // What it takes in this build, while nobody of ours computes beside it: the shortest, since other tests may.
-    let mut alone = Duration::MAX;
-    for _ in 0..5 {
-        let (answer, took) = timed(60_000).await;
-        assert_eq!(answer, Ok(Ok("{}".to_owned())));
-        alone = alone.min(took);
+    let mut rounds = Vec::new();
+    while rounds.len() < 10 {
+        let alone = alone(&package).await;
+        // Twice that, because a processor that is shared is slower, too.
+        let cpu_ms_max = u64::try_from(alone.as_millis() * 2).unwrap().max(20);
+        let beside = beside_others(&package, cpu_ms_max).await;
+        let all_ended = beside.iter().all(|(answer, _)| *answer == Ok(Ok("{}".to_owned())));
+        let longest = beside.iter().map(|(_, took)| *took).max().unwrap();
+        if all_ended && longest > Duration::from_millis(cpu_ms_max) {
+            return;
+        }
+        rounds.push((alone, cpu_ms_max, beside));
     }
-    // Twice that, because a processor that is shared is slower, too.
-    let cpu_ms_max = u64::try_from(alone.as_millis() * 2).unwrap().max(20);
-    let burners = Burners::light();
+    panic!("{rounds:#?}");
+}
+
+/// What it takes in this build, while nobody of ours computes beside it: the shortest, since other tests may.
+async fn alone(package: &Package) -> Duration {
+    let mut shortest = Duration::MAX;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        assert_eq!(package.run(within(60_000), Recorder::default()).await, Ok(Ok("{}".to_owned())));
+        shortest = shortest.min(begun.elapsed());
+    }
+    shortest
+}
+
+/// The answers of four, and what each took by the wall, while more threads compute than there are processors.
+async fn beside_others(package: &Package, cpu_ms_max: u64) -> Vec<(Result<Result<String, String>, Trap>, Duration)> {
+    let _burners = Burners::light();
     let tasks = (0..4).map(|_| {
         let package = package.clone();
         tokio::spawn(async move {
@@ -94,18 +112,11 @@ async fn author_c2_a_guest_that_has_to_share_the_processor_has_its_time_all_the_
             (package.run(within(cpu_ms_max), Recorder::default()).await, begun.elapsed())
         })
     });
-    let mut longest = Duration::ZERO;
+    let mut answers = Vec::new();
     for task in tasks.collect::<Vec<_>>() {
-        let (answer, took) = task.await.unwrap();
-        assert_eq!(
-            answer,
-            Ok(Ok("{}".to_owned())),
-            "{alone:?} alone, {took:?} beside {} others",
-            burners.threads.len()
-        );
-        longest = longest.max(took);
+        answers.push(task.await.unwrap());
     }
-    assert!(longest > Duration::from_millis(cpu_ms_max), "it had to share: {alone:?} alone, then {longest:?}");
+    answers
 }
 
 /// As if others had the processor all the time.
