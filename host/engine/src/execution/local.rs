@@ -20,6 +20,7 @@ use super::{
 };
 use crate::entropy::Entropy;
 use crate::execution::open::{self, Open};
+use crate::facts;
 use crate::mail::Mail;
 use crate::owners::timers::Timers;
 use bellhop_clock::Clock;
@@ -36,6 +37,7 @@ pub(crate) struct Local {
     clock: Arc<dyn Clock>,
     entropy: Arc<Entropy>,
     limits: Arc<Limits>,
+    facts: facts::Known,
     log: Mutex<Log>,
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
     drain: watch::Receiver<bool>,
@@ -58,6 +60,8 @@ pub(crate) struct Opening {
     pub entropy: Arc<Entropy>,
     /// What a run may have.
     pub limits: Arc<Limits>,
+    /// What holds for the whole installation.
+    pub facts: facts::Known,
     /// Messages for the run.
     pub inbox: mpsc::UnboundedReceiver<Signal>,
     /// Whether the process is stopping.

@@ -13,8 +13,8 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::facts;
 use bellhop_journal::{self as journal, Journal, Write, key};
-use bellhop_limits::Limits;
 
 /// A definition as it was read, with what is compiled of it.
 pub struct Definition {
@@ -126,7 +126,7 @@ pub enum Expect {
 /// Definitions, bindings and tables over the journal. Parsed definitions are kept by digest.
 pub struct Definitions {
     journal: Journal,
-    versions_max: u64,
+    facts: facts::Known,
     parsed: Mutex<HashMap<Digest, Arc<Definition>>>,
     /// One change at a time: a version check and its write are one step.
     changing: tokio::sync::Mutex<()>,
@@ -157,24 +157,28 @@ pub fn read(file: &str, text: &str) -> (Option<Definition>, Source, Vec<Diagnost
 impl Definitions {
     /// Over `journal`.
     pub fn new(journal: Journal) -> Self {
-        let versions_max = Limits::default().definition_versions_max;
-        Self { journal, versions_max, parsed: Mutex::default(), changing: tokio::sync::Mutex::default() }
+        Self {
+            journal,
+            facts: facts::Known::default(),
+            parsed: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// The same, with at most so many versions of one workflow.
-    pub fn at_most(self, versions_max: u64) -> Self {
-        Self { versions_max, ..self }
+    /// The same, with as many versions of one workflow as the installation says.
+    pub(crate) fn within(self, facts: facts::Known) -> Self {
+        Self { facts, ..self }
     }
 
     /// Whether a workflow has as many versions as it may have.
     async fn is_full(&self, name: &WorkflowName) -> Result<bool, journal::Error> {
         let range = key::workflow_versions(&name.namespace, &name.name);
-        let mut found = 0;
+        let (mut found, max) = (0, self.facts.now().definition_versions_max);
         let mut all = self.journal.list::<StoredVersion>(key::Space::Workflow, &range);
         while let Some(read) = all.next().await {
             read?;
             found += 1;
-            if found >= self.versions_max {
+            if found >= max {
                 return Ok(true);
             }
         }
@@ -254,7 +258,7 @@ impl Definitions {
             }
         }
         if stored.is_none() && self.is_full(address).await? {
-            return Err(PutError::TooMany { name: address.clone(), max: self.versions_max });
+            return Err(PutError::TooMany { name: address.clone(), max: self.facts.now().definition_versions_max });
         }
         self.journal.room()?;
         let mut write = Write::new();

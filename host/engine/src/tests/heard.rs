@@ -6,8 +6,10 @@ use bellhop_clock as clock;
 use bellhop_core::requirement::Permission;
 use bellhop_core::time::Timestamp;
 use bellhop_journal::{Write, key};
+use bellhop_limits::Limits;
 
 use super::life::{Life, Slack, fresh};
+use crate::facts::Facts;
 use crate::setup::plugins::Change;
 use crate::setup::tokens::Scope;
 use crate::tests::at_once;
@@ -114,4 +116,38 @@ fn tokens_that_cannot_be_read_keep_nobody_from_hearing_of_others() {
     let unread = there.engine().services.gateway.connection("heard-unread").unwrap();
     assert!(unread.lacks().is_some(), "it is said to be without its tokens");
     std::fs::remove_dir(&tokens).unwrap();
+}
+
+/// What holds for an installation is what the process says that was started last.
+#[test]
+fn limits_of_the_installation_are_those_of_the_last_start() {
+    let slack = Slack::start();
+    let here = Life::start(fresh(), &slack);
+    let known = |life: &Life| life.engine().services.facts.now();
+    assert_eq!(known(&here), Facts::default());
+    let limits = Limits { runs_kept_ms: 3_600_000, open_runs_max: 7, ..Limits::default() };
+    let there = here.beside_with(None, limits.clone(), &slack);
+    let wanted = Facts { runs_kept_ms: 3_600_000, open_runs_max: 7, ..Facts::default() };
+    assert_eq!(known(&there), wanted);
+    here.until("the other one hears of it", || known(&here) == wanted);
+
+    let time = clock::Manual::new(Timestamp::from_millis(1_790_000_000_000));
+    let late = here.beside_with(Some(&time), limits, &slack);
+    let _last = here.beside(None, &slack);
+    there.until("it is as it was", || known(&there) == Facts::default());
+    time.advance(std::time::Duration::from_secs(crate::setup::revision::HEARD_S_MAX));
+    late.until("whom nobody tells looks", || known(&late) == Facts::default());
+}
+
+/// A row that cannot be read is none, and the next start writes another.
+#[test]
+fn damaged_limits_of_the_installation_keep_nobody_from_starting() {
+    let slack = Slack::start();
+    let here = Life::start(fresh(), &slack);
+    let mut write = Write::new();
+    write.put_raw(&key::host("facts"), b"\xff\xfe");
+    here.journal().commit(write).unwrap();
+    let there = here.beside_with(None, Limits { open_runs_max: 7, ..Limits::default() }, &slack);
+    assert_eq!(there.engine().services.facts.now().open_runs_max, 7);
+    here.until("the other one hears of it", || here.engine().services.facts.now().open_runs_max == 7);
 }

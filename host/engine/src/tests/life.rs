@@ -228,12 +228,17 @@ impl Life {
 
     /// Another process on the same store. With a clock of its own it is told of nothing that others write.
     pub(super) fn beside(&self, alone_by: Option<&clock::Manual>, slack: &Slack) -> Self {
+        self.beside_with(alone_by, Limits::default(), slack)
+    }
+
+    /// The same, with limits of its own.
+    pub(super) fn beside_with(&self, alone_by: Option<&clock::Manual>, limits: Limits, slack: &Slack) -> Self {
         let store = Dying::under(self.store.clone());
         if alone_by.is_some() {
             store.is_deaf();
         }
         let clock = alone_by.map(|clock| Arc::new(clock.clone()) as Arc<dyn Clock>);
-        let life = Self::open_on(ground(), store, Limits::default(), clock, slack);
+        let life = Self::open_on(ground(), store, limits, clock, slack);
         life.begin();
         life
     }

@@ -100,8 +100,9 @@ impl Local {
         if let Some((at, _)) = state.ended() {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
-            summary::bind_until(write, &log.summary, at, self.limits.idempotency_kept_ms)?;
-            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(self.limits.runs_kept_ms);
+            let facts = self.facts.now();
+            summary::bind_until(write, &log.summary, at, facts.idempotency_kept_ms)?;
+            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(facts.runs_kept_ms);
             summary::keep_until(write, self.run, at, kept_ms)?;
         } else if rests(state)
             || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)
