@@ -16,8 +16,8 @@ mod call;
 pub mod drive;
 pub mod entropy;
 pub mod execution;
-mod facts;
 pub mod gateway;
+mod installation;
 mod mail;
 mod notices;
 pub mod operate;
@@ -58,7 +58,7 @@ pub struct Services {
     /// What is allowed.
     pub limits: Arc<Limits>,
     /// Those limits that hold for the installation; `limits` are this process's.
-    pub(crate) facts: facts::Known,
+    pub(crate) installation: installation::Known,
     /// The way out to Slack.
     pub gateway: gateway::Gateway,
     /// The installed plugins.
@@ -196,7 +196,7 @@ impl Engine {
             Limiter::new(limiter_options, limiter_clock)
         };
         let gateway = gateway::Gateway::new(client, limiter).keeping(journal.clone());
-        let facts = setup::facts::begin(&journal, &limits).await?;
+        let installation = setup::installation::begin(&journal, &limits).await?;
         let followed = setup::revision::Followed::begin(&journal).await?;
         let connections = connections::Connections::read(journal.clone(), secrets, &gateway).await?;
         let entropy = Arc::new(entropy::Entropy::new());
@@ -204,9 +204,9 @@ impl Engine {
         let evaluator: Arc<dyn Evaluator + Send + Sync> = Arc::new(evaluating::Aside::new(expressions, clock.clone()));
         let services = Services {
             plugins: plugins::Plugins::read(journal.clone(), sandbox).await?,
-            definitions: definitions::Definitions::new(journal.clone()).within(facts.clone()),
+            definitions: definitions::Definitions::new(journal.clone()).within(installation.clone()),
             names: call::Known::default(),
-            facts,
+            installation,
             partition,
             deciding: deciding::Deciding::new(evaluator.clone(), clock.clone(), &limits),
             evaluator,

@@ -209,7 +209,7 @@ impl Engine {
             }
         }
         // A run that was started before is given also when no more may be open.
-        let max = self.services.facts.now().open_runs_max;
+        let max = self.services.installation.now().open_runs_max;
         let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
         let (report, tables) = self.judge(&definition, trigger, When::Trigger).await?;
         let Report { plan, diagnostics, .. } = report;

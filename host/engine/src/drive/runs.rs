@@ -151,7 +151,7 @@ impl Engine {
             clock: self.services.clock.clone(),
             entropy: self.services.entropy.clone(),
             limits: self.services.limits.clone(),
-            facts: self.services.facts.clone(),
+            installation: self.services.installation.clone(),
             inbox,
             drain: self.services.drain.subscribe(),
             put_down: put_down.clone(),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::entropy::Entropy;
 use crate::execution::open::{self, Open};
-use crate::facts;
+use crate::installation;
 use crate::mail::Mail;
 use crate::owners::timers::Timers;
 use bellhop_clock::Clock;
@@ -37,7 +37,7 @@ pub(crate) struct Local {
     clock: Arc<dyn Clock>,
     entropy: Arc<Entropy>,
     limits: Arc<Limits>,
-    facts: facts::Known,
+    installation: installation::Known,
     log: Mutex<Log>,
     inbox: tokio::sync::Mutex<mpsc::UnboundedReceiver<Signal>>,
     drain: watch::Receiver<bool>,
@@ -61,7 +61,7 @@ pub(crate) struct Opening {
     /// What a run may have.
     pub limits: Arc<Limits>,
     /// What holds for the whole installation.
-    pub facts: facts::Known,
+    pub installation: installation::Known,
     /// Messages for the run.
     pub inbox: mpsc::UnboundedReceiver<Signal>,
     /// Whether the process is stopping.
@@ -121,6 +121,7 @@ impl Local {
             clock: opening.clock,
             entropy: opening.entropy,
             limits: opening.limits,
+            installation: opening.installation,
             log: Mutex::new(log),
             inbox: tokio::sync::Mutex::new(opening.inbox),
             drain: opening.drain,

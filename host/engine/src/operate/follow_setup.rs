@@ -6,7 +6,7 @@ use bellhop_journal::{self as journal, Reach};
 
 use crate::Engine;
 use crate::accept::blocked::Change;
-use crate::setup::facts;
+use crate::setup::installation;
 use crate::setup::revision::{Followed, LOOK_EVERY, written};
 
 impl Engine {
@@ -39,7 +39,7 @@ impl Engine {
         if now == *read {
             return Ok(());
         }
-        self.services.facts.set(facts::written(&self.services.journal).await?);
+        self.services.installation.set(installation::written(&self.services.journal).await?);
         self.tokens.forget_found();
         let plugins = self.services.plugins.read_anew().await?;
         let connections = self.connections.read_anew(&self.services.gateway).await?;

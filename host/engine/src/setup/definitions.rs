@@ -13,7 +13,7 @@ use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::facts;
+use crate::installation;
 use bellhop_journal::{self as journal, Journal, Write, key};
 
 /// A definition as it was read, with what is compiled of it.
@@ -126,7 +126,7 @@ pub enum Expect {
 /// Definitions, bindings and tables over the journal. Parsed definitions are kept by digest.
 pub struct Definitions {
     journal: Journal,
-    facts: facts::Known,
+    installation: installation::Known,
     parsed: Mutex<HashMap<Digest, Arc<Definition>>>,
     /// One change at a time: a version check and its write are one step.
     changing: tokio::sync::Mutex<()>,
@@ -159,21 +159,21 @@ impl Definitions {
     pub fn new(journal: Journal) -> Self {
         Self {
             journal,
-            facts: facts::Known::default(),
+            installation: installation::Known::default(),
             parsed: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }
     }
 
     /// The same, with as many versions of one workflow as the installation says.
-    pub(crate) fn within(self, facts: facts::Known) -> Self {
-        Self { facts, ..self }
+    pub(crate) fn within(self, installation: installation::Known) -> Self {
+        Self { installation, ..self }
     }
 
     /// Whether a workflow has as many versions as it may have.
     async fn is_full(&self, name: &WorkflowName) -> Result<bool, journal::Error> {
         let range = key::workflow_versions(&name.namespace, &name.name);
-        let (mut found, max) = (0, self.facts.now().definition_versions_max);
+        let (mut found, max) = (0, self.installation.now().definition_versions_max);
         let mut all = self.journal.list::<StoredVersion>(key::Space::Workflow, &range);
         while let Some(read) = all.next().await {
             read?;
@@ -258,7 +258,10 @@ impl Definitions {
             }
         }
         if stored.is_none() && self.is_full(address).await? {
-            return Err(PutError::TooMany { name: address.clone(), max: self.facts.now().definition_versions_max });
+            return Err(PutError::TooMany {
+                name: address.clone(),
+                max: self.installation.now().definition_versions_max,
+            });
         }
         self.journal.room()?;
         let mut write = Write::new();

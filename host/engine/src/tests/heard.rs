@@ -9,7 +9,7 @@ use bellhop_journal::{Write, key};
 use bellhop_limits::Limits;
 
 use super::life::{Life, Slack, fresh};
-use crate::facts::Facts;
+use crate::installation::Facts;
 use crate::setup::plugins::Change;
 use crate::setup::tokens::Scope;
 use crate::tests::at_once;
@@ -123,7 +123,7 @@ fn tokens_that_cannot_be_read_keep_nobody_from_hearing_of_others() {
 fn limits_of_the_installation_are_those_of_the_last_start() {
     let slack = Slack::start();
     let here = Life::start(fresh(), &slack);
-    let known = |life: &Life| life.engine().services.facts.now();
+    let known = |life: &Life| life.engine().services.installation.now();
     assert_eq!(known(&here), Facts::default());
     let limits = Limits { runs_kept_ms: 3_600_000, open_runs_max: 7, ..Limits::default() };
     let there = here.beside_with(None, limits.clone(), &slack);
@@ -145,9 +145,9 @@ fn damaged_limits_of_the_installation_keep_nobody_from_starting() {
     let slack = Slack::start();
     let here = Life::start(fresh(), &slack);
     let mut write = Write::new();
-    write.put_raw(&key::host("facts"), b"\xff\xfe");
+    write.put_raw(&key::host("installation"), b"\xff\xfe");
     here.journal().commit(write).unwrap();
     let there = here.beside_with(None, Limits { open_runs_max: 7, ..Limits::default() }, &slack);
-    assert_eq!(there.engine().services.facts.now().open_runs_max, 7);
-    here.until("the other one hears of it", || here.engine().services.facts.now().open_runs_max == 7);
+    assert_eq!(there.engine().services.installation.now().open_runs_max, 7);
+    here.until("the other one hears of it", || here.engine().services.installation.now().open_runs_max == 7);
 }

@@ -138,6 +138,7 @@ impl LocalStage {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(Entropy::new()),
             limits: Arc::new(Limits::default()),
+            installation: crate::installation::Known::default(),
             inbox,
             drain: self.drain.subscribe(),
             put_down: Arc::default(),

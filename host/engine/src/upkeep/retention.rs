@@ -34,14 +34,16 @@ impl Engine {
         let _turn = self.loading.lock(run.to_string()).await;
         let journal = &self.services.journal;
         match journal.get::<Summary>(&key::summary(run)).await {
-            Ok(Some(summary)) => match self.kept_until(run, &summary, self.services.facts.now().runs_kept_ms).await? {
-                // It goes on, and its next end says anew when it may go.
-                None => return Ok(Fate::Kept),
-                Some(until) if until > now => return Ok(Fate::KeptUntil(until)),
-                Some(_) if self.runs.is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
-                // A key goes before its run: it never answers with one that is gone.
-                Some(_) => self.unbind(run, &summary).await?,
-            },
+            Ok(Some(summary)) => {
+                match self.kept_until(run, &summary, self.services.installation.now().runs_kept_ms).await? {
+                    // It goes on, and its next end says anew when it may go.
+                    None => return Ok(Fate::Kept),
+                    Some(until) if until > now => return Ok(Fate::KeptUntil(until)),
+                    Some(_) if self.runs.is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
+                    // A key goes before its run: it never answers with one that is gone.
+                    Some(_) => self.unbind(run, &summary).await?,
+                }
+            }
             // A part of it is gone already.
             Ok(None) => {}
             // Somebody has to look at it first.
@@ -92,7 +94,7 @@ impl Engine {
         let Some(ended_at) = summary.ended_at else { return Ok(None) };
         let mut kept_ms = self.own_retention(run).await.unwrap_or(runs_kept_ms);
         if !self.bound_to(run, summary).await?.is_empty() {
-            kept_ms = kept_ms.max(self.services.facts.now().idempotency_kept_ms);
+            kept_ms = kept_ms.max(self.services.installation.now().idempotency_kept_ms);
         }
         Ok(Some(ended_at.plus_millis(kept_ms)))
     }
@@ -106,7 +108,7 @@ impl Engine {
     /// Gives every ended run the time that the limits say, if they say another than before.
     pub(crate) async fn keep_by_limits(&self) -> Result<(), journal::Error> {
         let journal = &self.services.journal;
-        let kept_ms = self.services.facts.now().runs_kept_ms;
+        let kept_ms = self.services.installation.now().runs_kept_ms;
         let before_ms =
             readable(journal.get::<u64>(&key::host(KEPT_BY)).await)?.unwrap_or_else(|| Limits::default().runs_kept_ms);
         if before_ms == kept_ms {

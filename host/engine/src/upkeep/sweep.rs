@@ -113,7 +113,7 @@ impl Engine {
                     write.rests_on(seen);
                     return Ok(Fate::Gone);
                 };
-                match summary.ended_at.map(|at| at.plus_millis(self.services.facts.now().idempotency_kept_ms)) {
+                match summary.ended_at.map(|at| at.plus_millis(self.services.installation.now().idempotency_kept_ms)) {
                     Some(until) if until <= now => {
                         write.rests_on(seen);
                         Fate::Gone

@@ -100,9 +100,9 @@ impl Local {
         if let Some((at, _)) = state.ended() {
             write.delete(&key::open(self.run));
             write.delete(&key::snapshot(self.run));
-            let facts = self.facts.now();
-            summary::bind_until(write, &log.summary, at, facts.idempotency_kept_ms)?;
-            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(facts.runs_kept_ms);
+            let kept = self.installation.now();
+            summary::bind_until(write, &log.summary, at, kept.idempotency_kept_ms)?;
+            let kept_ms = state.facts().workflow.extras.retention_ms.unwrap_or(kept.runs_kept_ms);
             summary::keep_until(write, self.run, at, kept_ms)?;
         } else if rests(state)
             || (state.events >= log.snapshot_events + SNAPSHOT_EVENTS && log.bytes >= log.snapshot_due_bytes)

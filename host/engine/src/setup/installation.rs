@@ -1,4 +1,4 @@
-//! Where the [facts of the installation](crate::facts) stand.
+//! Where the [facts of the installation](crate::installation) stand.
 //!
 //! The process that was started last says what they are, because its configuration is the newest. The others hear of it
 //! with the [revision](crate::setup::revision).
@@ -6,11 +6,11 @@
 use bellhop_journal::{self as journal, Journal, Write, key};
 use bellhop_limits::Limits;
 
-use crate::facts::{Facts, Known};
+use crate::installation::{Facts, Known};
 use crate::setup::revision::revise;
 
 /// A single row. Without it the defaults hold.
-const ROW: &str = "facts";
+const ROW: &str = "installation";
 
 /// After Ok the store has what `limits` say.
 pub(crate) async fn begin(journal: &Journal, limits: &Limits) -> Result<Known, journal::Error> {

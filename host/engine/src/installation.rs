@@ -1,7 +1,7 @@
 //! The limits that hold for an installation, whichever of its processes somebody asks.
 //!
 //! A run that one process ends is removed by another, and an idempotency key that one binds is swept by another. So these
-//! limits stand in the store (`setup/facts.rs`), and every process knows them.
+//! limits stand in the store (`setup/installation.rs`), and every process knows them.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
