@@ -124,8 +124,6 @@ pub enum Why {
     Timeout,
     /// An earlier attempt carried out something else in the place of what this one wants.
     Differs,
-    /// What it wants to do next needs more room than a run has.
-    TooLarge,
     /// Nothing that anything hangs on.
     #[default]
     Other,
