@@ -19,6 +19,7 @@ mod door;
 mod events;
 mod form;
 mod guarded;
+mod metrics;
 mod operating;
 mod pages;
 mod params;

@@ -23,7 +23,9 @@ use bellhop_core::id::RequestId;
 use super::auth::{self, Needs};
 use super::problem::{self, Problem};
 use super::request::{self, Request};
-use super::{App, actions, check, connections, definitions, events, operating, plugins, runs, start, tables, tokens};
+use super::{
+    App, actions, check, connections, definitions, events, metrics, operating, plugins, runs, start, tables, tokens,
+};
 use bellhop_engine::accept::blocked::Change;
 use bellhop_engine::setup::tokens::MAKES_TOKENS;
 use bellhop_faults as faults;
@@ -155,7 +157,7 @@ routes! {
     Delete "/v1/tokens/{id}" TOKENS, Starting => tokens::revoke;
     Get "/healthz" Needs::Nothing, Starting => operating::health;
     Get "/readyz" Needs::Nothing, Starting => operating::ready;
-    Get "/metrics" Needs::One(&["runs:read", "audit:read"]), Starting => operating::metrics;
+    Get "/metrics" Needs::One(&["runs:read", "audit:read"]), Starting => metrics::metrics;
 }
 
 /// The one route of the listener for metrics.
@@ -164,7 +166,7 @@ static METRICS: Route = Route {
     path: "/metrics",
     needs: Needs::Nothing,
     works: While::Starting,
-    handler: |request| Box::pin(operating::metrics(request)),
+    handler: |request| Box::pin(metrics::metrics(request)),
 };
 
 /// A connection in a place that is kept for probes: nothing else is answered there.
@@ -239,7 +241,7 @@ fn produced(route: &Route) -> &'static [&'static str] {
     match (route.verb, route.path) {
         (Verb::Get, "/v1/runs/{id}/events") => &["text/event-stream", "application/json"],
         (Verb::Get, "/v1/workflows/{namespace}/{name}") => &["application/yaml", "application/json"],
-        (Verb::Get, "/metrics") => &["text/plain"],
+        (Verb::Get, "/metrics") => metrics::FORMS,
         (_, "/v1/check") => &["application/json", "text/plain"],
         _ => &["application/json"],
     }

@@ -3,12 +3,29 @@
 use super::*;
 
 #[tokio::test]
-async fn metrics_are_whole_lines() {
+async fn surroundings_s14_metrics_say_what_has_happened() {
     let world = World::with_workflows().await;
-    let id = world.start("people/greeter", json!({ "name": "Ada" })).await;
-    world.until(&id, "completed").await;
+    let value = |answer: &Answer, name: &str| -> u64 {
+        let line = answer.text.lines().find_map(|line| line.strip_prefix(&format!("bellhop_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {}", answer.text)).parse().unwrap()
+    };
+    let before = world.get("/metrics").await;
+    assert_eq!(value(&before, "runs_accepted_total"), 0);
+    for _ in 0..3 {
+        let id = world.start("people/greeter", json!({ "name": "Ada" })).await;
+        world.until(&id, "completed").await;
+    }
     let answer = world.get("/metrics").await;
     assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(answer.text.ends_with("# EOF\n"));
+    assert_eq!(value(&answer, "runs_accepted_total"), 3);
+    assert_eq!(value(&answer, "runs_left_total"), 3);
+    for grown in ["journal_batches_total", "journal_written_bytes_total", "journal_syncs_total"] {
+        assert!(value(&answer, grown) > value(&before, grown), "{grown}");
+    }
+    let old = world.call("GET", "/metrics", &[("accept", "text/plain;version=0.0.4")], "").await;
+    assert_eq!(old.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for line in answer.text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(name.starts_with("bellhop_"), "{line}");

@@ -282,6 +282,8 @@ async fn attack_b16_what_cannot_be_served_is_not() {
         (events.as_str(), "text/html", 406),
         (&events, "application/json", 200),
         (&events, "text/html, application/json;q=0.5", 200),
+        ("/metrics", "text/plain", 200),
+        ("/metrics", "text/html", 406),
         ("/v1/runs", "text/html", 406),
         ("/v1/runs", "application/json;q=0", 406),
         ("/v1/runs", "text/html,*/*;q=0.8", 200),
@@ -289,6 +291,8 @@ async fn attack_b16_what_cannot_be_served_is_not() {
         ("/v1/workflows/people/greeter", "application/yaml", 200),
         ("/v1/workflows/people/greeter", "image/png", 406),
         ("/metrics", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", 200),
+        ("/metrics", "text/plain", 200),
+        ("/metrics", "text/html", 406),
         ("/healthz", "image/png", 200),
         ("/healthz", "text/plain", 200),
     ] {

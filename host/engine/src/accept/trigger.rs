@@ -1,6 +1,7 @@
 //! From a trigger to an accepted run: once per key, checked, judged, pinned, durable.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bellhop_core::definition::{ACTION_NAMESPACE, ActionReference, WorkflowName};
@@ -255,6 +256,7 @@ impl Engine {
             None => self.begins(first, place).await?,
             Some(diagnostics) => self.waits_for_remedy(first, diagnostics, place).await?,
         }
+        self.services.counters.accepted.fetch_add(1, Ordering::Relaxed);
         // What keeps a blocked run is shown with it, for as long as it does.
         let warnings = if blocked_by.is_some() { Vec::new() } else { masked(diagnostics) };
         Ok(Accepted { run, replayed: false, warnings })

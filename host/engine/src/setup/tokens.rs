@@ -362,10 +362,9 @@ fn digest_of(key: &[u8]) -> Option<Digest> {
 
 /// 160 bits from the operating system, as text.
 fn secret_text() -> String {
-    use std::io::Read as _;
     let mut bytes = [0_u8; 20];
     // Without the system's randomness there can be no secret: better none than a guessable one.
-    std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)).expect("the system has randomness");
+    getrandom::fill(&mut bytes).expect("the system has randomness");
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
