@@ -24,6 +24,7 @@ use bellhop_limits::Limits;
 use bellhop_sandbox::expression::{self, Expressions};
 use bellhop_sandbox::{self as sandbox, CompileMode, Sandbox};
 
+mod first_token;
 pub(crate) mod lines;
 mod listen;
 mod own;
@@ -54,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) budget_scale: f64,
     /// What it has besides what it keeps.
     pub(crate) provision: Provision,
+    /// Where the first operator's token goes, instead of the standard output: a file that goes with the token's first use.
+    pub(crate) first_token_file: Option<PathBuf>,
 }
 
 /// What a host is given at its start besides what it keeps. It is kept, too.
@@ -108,6 +111,14 @@ pub(crate) enum Error {
     /// Its folder cannot be used.
     #[error(transparent)]
     Folder(#[from] own::Refused),
+    /// The first token cannot be put where it was to be.
+    #[error("the first token cannot be written to {}: {source}", path.display())]
+    FirstToken {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -502,7 +513,13 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
     for line in &host.provided {
         say(&plain(line));
     }
-    if let Some(token) = &host.first_token {
+    let handed_over = options.first_token_file.map(|path| first_token::File::new(path, host.first_token.as_deref()));
+    if let Some(file) = handed_over.transpose()? {
+        if let Some(path) = file.path() {
+            say(&format!("operator token: in {path}, until it is used"));
+        }
+        tokio::spawn(file.gone_when_used(host.engine.clone()));
+    } else if let Some(token) = &host.first_token {
         say(&format!("operator token (shown this once): {token}"));
     } else if options.provision.token_each_start {
         let Services { clock, entropy, .. } = &*host.engine.services;
@@ -530,9 +547,7 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
     // Last: whoever waits for this line may begin.
     say(&format!("bellhop listens on http://{}", host.address));
     if !said.flush(std::time::Duration::from_millis(longest)) && host.first_token.is_some() {
-        tracing::warn!(
-            "nobody has read the first token, which is shown this once; without it, stop the host and make another: bellhop token create --offline --name NAME --scope tokens:admin"
-        );
+        tracing::warn!("nobody has read the first token; as long as nobody has used a token, each start makes it anew");
     }
     host.run(told_to_stop()).await
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::address;
 use super::output::{Failure, Format};
 
 /// What every verb understands.
@@ -29,10 +30,10 @@ pub(crate) struct Global {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Listen {
     /// Where HTTP is served [default: 127.0.0.1:7420]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub(super) listen: Option<SocketAddr>,
     /// Where the metrics are served besides, without a token, to whoever can connect there [default: nowhere]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub(super) metrics_listen: Option<SocketAddr>,
 }
 

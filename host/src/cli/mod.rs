@@ -5,6 +5,7 @@
 //! with `--output json` standard output holds one JSON document (`runs watch`: one in each line), also on failure.
 
 mod action;
+mod address;
 mod arguments;
 mod bench;
 mod browse;

@@ -26,6 +26,9 @@ pub(super) struct Serve {
     /// Slack's address; another one only for a simulator
     #[arg(long, value_name = "URL")]
     slack_url: Option<String>,
+    /// Where the first operator's token goes, instead of the standard output; the file goes with the token's first use
+    #[arg(long, value_name = "FILE")]
+    first_token_file: Option<PathBuf>,
     #[command(flatten)]
     logging: Logging,
     /// Multiplies Slack's budget; for measurements and tests against a simulator
@@ -90,6 +93,7 @@ fn options(
         limits: settings.limits.clone(),
         budget_scale,
         provision,
+        first_token_file: None,
     })
 }
 
@@ -180,6 +184,8 @@ fn failure(error: &serve::Error) -> Failure {
             Failure { exit: Exit::Storage, ..Failure::failed("data-dir-refused", why.to_string()) }
                 .with_help(why.remedy())
         }
+        serve::Error::FirstToken { .. } => Failure::failed("host-failed", error.to_string())
+            .with_help("name a file in a folder that this user can write, by --first-token-file"),
         serve::Error::Listen { .. } => {
             Failure::failed("host-failed", error.to_string()).with_help("name another address by --listen")
         }
@@ -202,7 +208,8 @@ pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failur
     let provision = serve::Provision { connections, ..serve::Provision::default() };
     let (compiled, _cache) = compiled(context)?;
     let slack_url = arguments.slack_url.as_ref();
-    let options = options(&arguments.listen, slack_url, arguments.budget_scale, provision, compiled, context)?;
+    let mut options = options(&arguments.listen, slack_url, arguments.budget_scale, provision, compiled, context)?;
+    options.first_token_file.clone_from(&arguments.first_token_file);
     // As many threads as the machine has, and two more: an expression may hold one for some milliseconds.
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
     let runtime = tokio::runtime::Builder::new_multi_thread()

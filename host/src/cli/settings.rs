@@ -7,6 +7,7 @@ use bellhop_core::diagnostic::{Diagnostic, Place, code, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::address;
 use super::flags::Global;
 use super::output::Failure;
 use crate::serve::read::whole;
@@ -165,12 +166,10 @@ impl Reader<'_> {
                 "slack_url" => written.slack_url = self.string(value).map(str::to_owned),
                 "log" => written.log = self.string(value).map(str::to_owned),
                 "listen" => {
-                    written.listen =
-                        self.word(value, |text| text.parse().ok(), "an address with its port, such as 127.0.0.1:7420");
+                    written.listen = self.word(value, |text| address::parse(text).ok(), address::FORMS);
                 }
                 "metrics_listen" => {
-                    written.metrics_listen =
-                        self.word(value, |text| text.parse().ok(), "an address with its port, such as 127.0.0.1:9090");
+                    written.metrics_listen = self.word(value, |text| address::parse(text).ok(), address::FORMS);
                 }
                 "trusted_proxies" => written.trusted_proxies = self.nets(value),
                 "log_format" => {
@@ -334,7 +333,7 @@ mod tests {
               = who:   the operator of this host
               = more:  bellhop explain unknown-key
 
-            error[invalid-value]: `somewhere` is not an address with its port, such as 127.0.0.1:7420
+            error[invalid-value]: `somewhere` is not an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses
              --> bellhop.toml:2:10
               |
             2 | listen = "somewhere"

@@ -43,6 +43,7 @@ pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
         limits: settings.limits.clone(),
         budget_scale: 1.0,
         provision: serve::Provision::default(),
+        first_token_file: None,
     };
     let verified = super::runtime()?.block_on(serve::verify(&options, wanted.mend)).map_err(|error| match &error {
         serve::Error::NoStore(_) => Failure::missing("store-missing", error.to_string())

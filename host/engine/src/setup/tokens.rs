@@ -9,6 +9,7 @@ use bellhop_core::id::TokenId;
 use bellhop_core::text::{deceives, plain};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::setup::revision::revise;
 use bellhop_journal::key::{self, Key};
@@ -80,7 +81,7 @@ pub struct NoScope {
     pub help: String,
 }
 
-/// The fact of the installation that names the first operator's token.
+/// The fact of the installation that names the first operator's token, for as long as nobody has used that.
 const FIRST_TOKEN: &str = "first-token";
 
 /// The longest name of a token.
@@ -153,6 +154,8 @@ pub struct Tokens {
     known: RwLock<Known>,
     /// One at a time ends a token: two could each take the other for the last one.
     ending: tokio::sync::Mutex<()>,
+    /// The first operator's token, if nobody has used it yet.
+    unused: watch::Sender<Option<TokenId>>,
 }
 
 /// Tokens that were found.
@@ -180,14 +183,20 @@ pub enum RevokeError {
 impl Tokens {
     /// Over `journal`.
     pub fn new(journal: Journal) -> Self {
-        Self { journal, known: RwLock::default(), ending: tokio::sync::Mutex::default() }
+        Self {
+            journal,
+            known: RwLock::default(),
+            ending: tokio::sync::Mutex::default(),
+            unused: watch::Sender::new(None),
+        }
     }
 
     fn known(&self) -> RwLockWriteGuard<'_, Known> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the token of the first operator, if there is no token at all. After Ok it is durable.
+    /// Makes the token of the first operator, if there is no token at all; makes it anew, if it is the only one and nobody
+    /// has ever used it, because whoever was to read it may not have. After Ok it is durable.
     pub async fn create_first(
         &self,
         name: &str,
@@ -198,18 +207,52 @@ impl Tokens {
         // The row is changed by whoever makes a first token, so that of two processes that find none only one makes it.
         let first = key::host(FIRST_TOKEN);
         let mut tries = journal::Tries::default();
+        let mut is_alone = true;
         loop {
             let (before, seen) = self.journal.see::<TokenId>(&first).await;
-            journal::damaged_is_none(before)?;
-            if !self.all().await?.is_empty() {
-                return Ok(None);
-            }
+            let before = journal::damaged_is_none(before)?;
             let mut write = Write::new();
             write.rests_on(seen);
-            write.put(&first, &TokenId::new(now, entropy))?;
+            match self.listed().await?.as_slice() {
+                [] => {}
+                [(digest, only)] if is_alone && before == Some(only.id) => write.delete(&key::token(*digest)),
+                _ => {
+                    self.unused.send_replace(before);
+                    return Ok(None);
+                }
+            }
+            let id = TokenId::new(now, entropy);
+            write.put(&first, &id)?;
             match self.create_with(write, name, scopes.clone(), None, (now, entropy)).await {
-                Err(error) if tries.again(&error) => {}
-                made => return made.map(Some),
+                // Another process has made it just now, and somebody reads it there.
+                Err(error) if tries.again(&error) => is_alone = false,
+                made => {
+                    let made = made?;
+                    self.unused.send_replace(Some(id));
+                    return Ok(Some(made));
+                }
+            }
+        }
+    }
+
+    /// Ready once somebody has used the first operator's token, at once where there is none that is unused.
+    pub async fn first_is_used(&self) {
+        // The sender is there as long as this is.
+        let _used = self.unused.subscribe().wait_for(Option::is_none).await;
+    }
+
+    /// Somebody has used a token.
+    fn used(&self, id: TokenId) {
+        if *self.unused.borrow() != Some(id) {
+            return;
+        }
+        let mut write = Write::new();
+        write.delete(&key::host(FIRST_TOKEN));
+        // Nobody waits for it: whatever is done with the token is durable only after this is.
+        match self.journal.commit(write) {
+            Ok(_) => drop(self.unused.send_replace(None)),
+            Err(error) => {
+                tracing::warn!(%error, "that the first token was used is not kept; its next use says it again")
             }
         }
     }
@@ -270,7 +313,11 @@ impl Tokens {
                 read
             }
         };
-        Ok(found.filter(|t| t.expires_at.is_none_or(|at| now < at)))
+        let valid = found.filter(|t| t.expires_at.is_none_or(|at| now < at));
+        if let Some(stored) = &valid {
+            self.used(stored.id);
+        }
+        Ok(valid)
     }
 
     /// Looks for every token in the store again, because another process may have removed one.

@@ -111,6 +111,43 @@ fn of_two_first_tokens_one_is_made() {
 }
 
 #[test]
+fn surroundings_s2_a_first_token_that_nobody_has_used_is_made_anew() {
+    let (_store, here, there) = shared();
+    let scopes = || [Scope::parse("tokens:admin").unwrap()].into();
+    let start = |journal: &Journal, n: u128| {
+        let tokens = Tokens::new(journal.clone());
+        let made = tokens.create_first("first operator", scopes(), NOW, n).now_or_never().unwrap().unwrap();
+        (tokens, made)
+    };
+    let is_valid = |tokens: &Tokens, secret: &str| at_once(tokens.find(secret, NOW)).unwrap().is_some();
+    let (_, lost) = start(&here, 1);
+    let (tokens, read) = start(&here, 2);
+    let (lost, read) = (lost.unwrap().1, read.unwrap().1);
+    assert!(tokens.first_is_used().now_or_never().is_none());
+    assert!(!is_valid(&tokens, &lost), "whoever finds it later in a log has nothing");
+    assert!(tokens.first_is_used().now_or_never().is_none(), "a token that is none uses nothing");
+    assert!(is_valid(&tokens, &read));
+    assert!(tokens.first_is_used().now_or_never().is_some());
+    let (tokens, again) = start(&there, 3);
+    assert!(again.is_none(), "it was used");
+    assert!(is_valid(&tokens, &read) && tokens.first_is_used().now_or_never().is_some());
+}
+
+#[test]
+fn a_first_token_beside_another_one_stays() {
+    let (_store, here, _there) = shared();
+    let scopes = || [Scope::parse("tokens:admin").unwrap()].into();
+    let tokens = Tokens::new(here.clone());
+    let (_, secret) = tokens.create_first("first operator", scopes(), NOW, 1).now_or_never().unwrap().unwrap().unwrap();
+    tokens.create("more", scopes(), None, NOW, 2).now_or_never().unwrap().unwrap();
+    let tokens = Tokens::new(here);
+    assert!(tokens.create_first("first operator", scopes(), NOW, 3).now_or_never().unwrap().unwrap().is_none());
+    assert!(tokens.first_is_used().now_or_never().is_none());
+    assert!(at_once(tokens.find(&secret, NOW)).unwrap().is_some());
+    assert!(tokens.first_is_used().now_or_never().is_some());
+}
+
+#[test]
 fn of_two_triggers_with_one_key_one_starts_a_run() {
     let slack = Slack::start();
     let life = Life::start(fresh(), &slack);
