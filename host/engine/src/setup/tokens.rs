@@ -238,7 +238,8 @@ impl Tokens {
     /// Ready once somebody has used the first operator's token, at once where there is none that is unused.
     pub async fn first_is_used(&self) {
         // The sender is there as long as this is.
-        let _used = self.unused.subscribe().wait_for(Option::is_none).await;
+        let mut unused = self.unused.subscribe();
+        let _used = unused.wait_for(Option::is_none).await;
     }
 
     /// Somebody has used a token.
@@ -252,7 +253,7 @@ impl Tokens {
         match self.journal.commit(write) {
             Ok(_) => drop(self.unused.send_replace(None)),
             Err(error) => {
-                tracing::warn!(%error, "that the first token was used is not kept; its next use says it again")
+                tracing::warn!(%error, "that the first token was used is not kept; its next use says it again");
             }
         }
     }
