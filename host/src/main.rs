@@ -1,5 +1,7 @@
 //! The `bellhop` program.
 #![forbid(unsafe_code)]
+// What is printed is checked, in one place: `cli/output.rs`, and for a host `serve/lines.rs`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod cli;
 mod serve;

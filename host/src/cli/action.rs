@@ -1,9 +1,10 @@
 //! `bellhop action`.
 
+use bellhop_engine::entropy::Entropy;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::http::{Ask, Client, segment};
+use super::http::{Ask, Client, IDEMPOTENCY_KEY, segment};
 use super::output::{Exit, Failure};
 use super::{Context, run};
 
@@ -42,10 +43,11 @@ pub(super) fn run(arguments: &Action, context: &Context) -> Result<Exit, Failure
     }
     let path = format!("/v1/actions/{}/runs", segment(&arguments.action));
     let mut ask = Ask::new("POST", &path).json(&body);
-    if let Some(key) = &arguments.idempotency_key {
-        ask = ask.header("idempotency-key", key.as_str());
-    }
+    // Without a key of the caller's a start that is sent again would be another run.
+    let own_key = format!("cli-{:032x}", Entropy::new().next_wide());
+    ask = ask.header(IDEMPOTENCY_KEY, arguments.idempotency_key.as_ref().unwrap_or(&own_key).as_str());
     let client = Client::new(context)?;
-    let started = client.ask(ask)?;
+    let mut started = client.ask_once(context, &ask)?;
+    started.replayed &= arguments.idempotency_key.is_some();
     run::follow(context, &client, &started, arguments.wait)
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::child::{Outcome, Process, failed};
+use crate::cli::output::{say, tell};
 
 /// Where the demo finds what it shows.
 #[derive(Debug, Clone, clap::Args)]
@@ -59,15 +60,15 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     let Some(token) = host.token.clone() else { return failed("the host printed no operator token") };
     // The client is ours to talk to our own processes with; it has no TLS to set up.
     let http = Client::builder().no_proxy().build()?;
-    println!("A simulated Slack runs at {slack_url}, a host at http://{}, both on this machine only.", host.address);
+    say!("A simulated Slack runs at {slack_url}, a host at http://{}, both on this machine only.", host.address);
     let mut demo = Demo { http, folder, slack, host, token, began };
     let result = demo.tell(options).await;
     if result.is_err() {
         let log = std::fs::read_to_string(demo.folder.path().join("host.log")).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(15).collect();
-        eprintln!("The last lines of the host's log:");
+        tell!("The last lines of the host's log:");
         for line in tail.into_iter().rev() {
-            eprintln!("  {line}");
+            tell!("  {line}");
         }
     }
     let _ended = demo.host.kill().await;
@@ -132,7 +133,7 @@ impl Demo {
             .output()
             .await?;
         let text = String::from_utf8_lossy(&checked.stdout).into_owned();
-        println!("{text}");
+        say!("{text}");
         self.expect(
             checked.status.code() == Some(3),
             "`bellhop check` says the same without a server, and exits with 3",
@@ -140,17 +141,17 @@ impl Demo {
         self.expect(text.contains("error[plan-required]"), "in words for people")?;
 
         let seconds = self.began.elapsed().as_secs_f32();
-        println!("\nAll of it was as expected, in {seconds:.1} s.");
+        say!("\nAll of it was as expected, in {seconds:.1} s.");
         Ok(())
     }
 
     fn chapter(&self, title: &str) {
-        println!("\n== {title}");
+        say!("\n== {title}");
     }
 
     fn expect(&self, holds: bool, what: &str) -> Outcome<()> {
         if holds {
-            println!("   ok: {what}");
+            say!("   ok: {what}");
             Ok(())
         } else {
             failed(format!("not as expected: {what}"))
@@ -227,7 +228,7 @@ impl Demo {
         };
         let size = bytes.len();
         self.put_text("/v1/plugins?grantAll=true", "application/wasm", bytes, "POST").await?;
-        println!("Installed the Slack actions ({size} bytes of WebAssembly), and granted them all that they declare.");
+        say!("Installed the Slack actions ({size} bytes of WebAssembly), and granted them all that they declare.");
         let org = json!({ "name": "acme", "kind": "grid-org", "permission": "act",
             "tokens": { "user": "xoxp-org-admin", "audit": "xoxp-org-owner", "bot": "xoxb-org" } });
         let hq = json!({ "name": "acme-hq", "kind": "grid-workspace", "permission": "act",
@@ -235,7 +236,7 @@ impl Demo {
         for connection in [&org, &hq] {
             self.call("POST", "/v1/connections", Some(connection), None, &[200, 201]).await?;
         }
-        println!(
+        say!(
             "Connected the organisation (Enterprise Grid: Grid account) and its workspace (Enterprise Grid: Workspace)."
         );
         let tables = options.workflows.join("tables");
@@ -267,7 +268,7 @@ impl Demo {
             let text = std::fs::read(options.workflows.join(file))?;
             self.put_text(&format!("/v1/workflows/{name}"), "application/yaml", text, "PUT").await?;
         }
-        println!("Applied the workflows.");
+        say!("Applied the workflows.");
         Ok(())
     }
 
@@ -301,7 +302,7 @@ impl Demo {
                 if let Ok(event) = serde_json::from_str::<Value>(&data) {
                     {
                         let line = timeline.line(&event);
-                        println!("{line}");
+                        say!("{line}");
                     }
                     if event["type"]
                         .as_str()
@@ -334,7 +335,7 @@ impl Demo {
 
     /// What a run changed in Slack, from Slack's own book.
     async fn show_changes(&self, run: &str) -> Outcome<()> {
-        println!("   What changed in Slack:");
+        say!("   What changed in Slack:");
         let mut by_method: BTreeMap<String, u32> = BTreeMap::new();
         let mut shown = 0;
         for line in self.ledger()? {
@@ -345,7 +346,7 @@ impl Demo {
             shown += 1;
         }
         for (method, count) in by_method {
-            println!("     {count:>3} × {method}");
+            say!("     {count:>3} × {method}");
         }
         self.expect(shown > 0, &format!("Slack's ledger has what {} did", &run[..run.len().min(12)]))
     }
@@ -365,7 +366,7 @@ impl Demo {
         let pid = self.host.child.id().unwrap_or_default();
         let requests_before = self.lines("requests.jsonl")?.len();
         self.host.kill().await?;
-        println!("   kill -9 {pid}");
+        say!("   kill -9 {pid}");
         let path = |file: &str| self.folder.path().join(file).to_string_lossy().into_owned();
         let (address, slack_url) = (self.host.address.clone(), format!("http://{}", self.slack.address));
         self.host = Process::start(
@@ -374,7 +375,7 @@ impl Demo {
         )
         .await?;
         self.ready().await?;
-        println!("   the host is back, pid {}", self.host.child.id().unwrap_or_default());
+        say!("   the host is back, pid {}", self.host.child.id().unwrap_or_default());
         self.watch(&run).await?;
         self.expect_status(&run, "completed").await?;
         let ours: Vec<Value> = self

@@ -8,9 +8,14 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
+use super::away::Away;
 use super::output::Failure;
 use super::{Context, Settings, problem, runtime};
 
+/// With the same key something is done once.
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// What a failure's code says where nobody took the request.
+const NOT_SENT: &str = "unreachable";
 /// The variable with the token. There is no flag: a process's arguments are seen by everybody on its machine.
 const TOKEN_VARIABLE: &str = "BELLHOP_TOKEN";
 /// The header of such an answer.
@@ -21,6 +26,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const ANSWER_S_MAX: u64 = 120;
 const _: () = assert!(bellhop_sandbox::PREPARED_S_MAX < ANSWER_S_MAX);
 const CONNECT_S_MAX: u64 = 10;
+/// A host that follows a run says something more often: after so long without a byte the stream is broken.
+const SILENT_S_MAX: u64 = 60;
 /// One event of a stream; larger ones are not made.
 const EVENT_BYTES_MAX: usize = 8 << 20;
 
@@ -34,7 +41,7 @@ pub(crate) struct Answer {
 }
 
 /// A request to make.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ask<'a> {
     method: &'a str,
     path: &'a str,
@@ -156,9 +163,34 @@ impl Client {
             });
             match answered.await {
                 Ok(answered) => answered,
-                Err(_) => Err(Failure::unreachable(format!("{} has not answered for {ANSWER_S_MAX} s", self.base))),
+                Err(_) => {
+                    let failure = Failure::unreachable(format!("{} has not answered for {ANSWER_S_MAX} s", self.base));
+                    Err(Failure { code: "answer-lost".to_owned(), ..failure })
+                }
             }
         })
+    }
+
+    /// Asks for something that is done once for its idempotency key, however often it is asked for: so it is asked for
+    /// again where the host went away before it had answered.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]: at once where nobody has taken the request, else after ten minutes.
+    pub(crate) fn ask_once(&self, context: &Context, ask: &Ask<'_>) -> Result<Answer, Failure> {
+        debug_assert!(ask.headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY));
+        let mut away = Away::default();
+        let mut was_sent = false;
+        loop {
+            let failure = match self.ask(ask.clone()) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            was_sent |= failure.code != NOT_SENT;
+            if !was_sent {
+                return Err(failure);
+            }
+            away.wait(context, failure)?;
+        }
     }
 
     /// Reads an event stream and gives every event with its id to `each`, until `each` says that it is enough or the
@@ -182,7 +214,8 @@ impl Client {
                 return self.whole(response).await.map(|_| false);
             }
             let mut reader = EventReader::default();
-            while let Ok(Some(chunk)) = response.chunk().await {
+            let silent = Duration::from_secs(SILENT_S_MAX);
+            while let Ok(Ok(Some(chunk))) = tokio::time::timeout(silent, response.chunk()).await {
                 for (id, data) in reader.read(&chunk)? {
                     if each(&id, &data) {
                         return Ok(true);
@@ -242,7 +275,9 @@ impl Client {
             }
             source = inner.source();
         }
-        Failure::unreachable(message).with_help("start one with `bellhop serve`, or say where it is by BELLHOP_URL")
+        let failure = Failure::unreachable(message)
+            .with_help("start one with `bellhop serve`, or say where it is by BELLHOP_URL");
+        if error.is_connect() { failure } else { Failure { code: "answer-lost".to_owned(), ..failure } }
     }
 }
 

@@ -7,6 +7,7 @@
 mod action;
 mod address;
 mod arguments;
+mod away;
 mod bench;
 mod browse;
 mod cache;

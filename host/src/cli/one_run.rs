@@ -1,9 +1,8 @@
 //! One run of a host: its address, its events, and its end.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
+use super::away::Away;
 use super::http::{Ask, Client, segment};
 use super::output::{Exit, Failure};
 use super::timeline::{Timeline, is_last, kind};
@@ -11,8 +10,6 @@ use super::{Context, browse};
 
 /// Events of one page; fewer where they are large.
 const EVENTS: usize = 200;
-/// How often a stream that brings nothing is opened again before the host counts as gone.
-const IDLE_TRIES_MAX: u32 = 5;
 
 /// Where a run is.
 pub(super) fn address(id: &str) -> String {
@@ -49,10 +46,18 @@ pub(crate) struct Show {
     pub(crate) parked_ends: bool,
 }
 
-/// Follows a run to its end; gives the run as it then stands. A stream that breaks off is taken up where it was.
+/// Follows a run to its end; gives the run as it then stands. A stream that breaks off is taken up where it was, also after
+/// the host was away.
+///
+/// # Errors
+/// The host refuses it, or does not answer: at once where it has never answered, else after ten minutes.
 pub(crate) fn until_end(context: &Context, client: &Client, id: &str, show: Show) -> Result<Value, Failure> {
-    let (path, mut after, mut idle) = (format!("{}/events", address(id)), None::<String>, 0);
+    let (path, mut after) = (format!("{}/events", address(id)), None::<String>);
     let mut timeline = Timeline::default();
+    context.out.ends_with_its_reader();
+    // Whoever names a run that is not there, or no host, is told at once.
+    client.get(&address(id))?;
+    let mut away = Away::default();
     loop {
         let (mut last, mut came) = (false, false);
         let from = after.clone();
@@ -68,22 +73,23 @@ pub(crate) fn until_end(context: &Context, client: &Client, id: &str, show: Show
             last = is_last(event);
             last || show.parked_ends && matches!(kind(event), "run.parked" | "run.rollback-incomplete")
         });
-        idle = if came { 0 } else { idle + 1 };
-        match followed {
-            Ok(_) if last => return Ok(client.get(&address(id))?.body),
-            Ok(_) => {
-                let run = client.get(&address(id))?.body;
-                let status = browse::text(&run, "status");
-                if is_final(&status) && !came || show.parked_ends && status == "parked" {
-                    return Ok(run);
-                }
+        if came {
+            away.is_back();
+        }
+        let run = match followed.and_then(|_| client.get(&address(id))) {
+            Ok(answer) => answer.body,
+            Err(failure) => {
+                away.wait(context, failure)?;
+                continue;
             }
-            Err(failure) if failure.exit != Exit::Unreachable => return Err(failure),
-            Err(failure) if idle >= IDLE_TRIES_MAX => return Err(failure),
-            Err(_) => {}
+        };
+        let status = browse::text(&run, "status");
+        if last || is_final(&status) && !came || show.parked_ends && status == "parked" {
+            return Ok(run);
         }
         if !came {
-            std::thread::sleep(Duration::from_millis(200) * idle);
+            // The stream is cut again and again: as if nobody answered.
+            away.wait(context, Failure::unreachable("the host ends every stream of events"))?;
         }
     }
 }

@@ -181,8 +181,41 @@ impl Out {
     fn put(text: &str) {
         let mut stdout = std::io::stdout().lock();
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        // Whoever read us went away: there is nobody to tell.
-        let _gone = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
+        if let Err(error) = write!(stdout, "{text}{end}").and_then(|()| stdout.flush()) {
+            ends_unsaid(&error);
+        }
+    }
+
+    /// A line of a story on standard output; see [`say!`](crate::cli::output::say).
+    pub(crate) fn line(line: std::fmt::Arguments<'_>) {
+        Self::put(&format!("{}\n", plain_lines(&line.to_string())));
+    }
+
+    /// A line of a story on standard error; see [`tell!`](crate::cli::output::tell).
+    pub(crate) fn aside(line: std::fmt::Arguments<'_>) {
+        let _gone = writeln!(std::io::stderr(), "{}", plain_lines(&line.to_string()));
+    }
+
+    /// From here on the verb ends when nobody reads what it prints any more, also while it has nothing to print.
+    pub(crate) fn ends_with_its_reader(self) {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let watched = std::thread::Builder::new().name("reader".to_owned()).spawn(|| {
+            let stdout = std::io::stdout();
+            // Nothing is asked for, so that only the reader's end is told.
+            let mut ends = [PollFd::new(&stdout, PollFlags::empty())];
+            loop {
+                match poll(&mut ends, None) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    Ok(1..) if ends[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => {
+                        ends_unsaid(&std::io::ErrorKind::BrokenPipe.into());
+                    }
+                    // It cannot be watched: the next line that is printed finds out.
+                    _ => return,
+                }
+            }
+        });
+        // Without a thread the next line that is printed finds out.
+        drop(watched);
     }
 
     /// A JSON document of several lines on standard output.
@@ -227,6 +260,27 @@ impl Out {
         failure.exit
     }
 }
+
+/// Ends the program, which cannot say what it has to say: quietly where its reader has gone, as one that has read enough does.
+fn ends_unsaid(error: &std::io::Error) -> ! {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(Exit::Done as i32);
+    }
+    let _gone = writeln!(std::io::stderr(), "error: what is to be said cannot be written: {error}");
+    std::process::exit(Exit::Failed as i32);
+}
+
+/// Prints a line of a story, as `println!` would, but that it ends the program where it cannot.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::output::Out::line(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// The same on standard error, where it is lost if nobody reads it.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::cli::output::Out::aside(format_args!($($text)*)) };
+}
+pub(crate) use tell;
 
 /// Columns under their headings, two spaces between, for people.
 pub(crate) fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {

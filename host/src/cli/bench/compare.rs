@@ -13,6 +13,7 @@ use clap::ValueEnum as _;
 use super::figures::{FIGURES, Figure};
 use super::{Options, Row, median};
 use crate::cli::child::{Outcome, failed};
+use crate::cli::output::say;
 
 /// Pairs of rounds that every row gets.
 const PAIRS_MIN: usize = 3;
@@ -90,17 +91,17 @@ pub(super) async fn run(options: &Options, before: &Path) -> Outcome<()> {
     let before = before.canonicalize()?;
     let now = std::env::current_exe()?;
     std::fs::create_dir_all(&options.folder)?;
-    println!(
+    say!(
         "not worse is a median of at most {BOUND} times the figure of {}, over {PAIRS_MIN} to {PAIRS_MAX} pairs",
         before.display()
     );
-    println!("{:<28}{:>14}{:>14}{:>8}{:>7}", "figure", "before", "now", "ratio", "pairs");
+    say!("{:<28}{:>14}{:>14}{:>8}{:>7}", "figure", "before", "now", "ratio", "pairs");
     let mut worse = Vec::new();
     for row in Row::value_variants().iter().filter(|row| options.wants(**row)) {
         for (figure, ratios) in pairs(options, *row, &before, &now).await? {
             let verdict = ratios.verdict();
             let mark = if verdict == Verdict::Worse { "  WORSE" } else { "" };
-            println!(
+            say!(
                 "{figure:<28}{:>14.3}{:>14.3}{:>8.3}{:>7}{mark}",
                 median(ratios.before.clone()),
                 median(ratios.now.clone()),

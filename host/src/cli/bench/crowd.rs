@@ -8,6 +8,7 @@ use super::durable::started;
 use super::machine::resident_mb;
 use super::{BUDGET_SCALE, Bench, Figures, Options, Row, clock};
 use crate::cli::child::{Outcome, failed};
+use crate::cli::output::say;
 
 const SLEEP: &str = "\
 document: { dsl: 1.0.3, namespace: bench, name: sleep, version: 1.0.0 }
@@ -73,7 +74,7 @@ async fn sleepers(options: &Options, folder: &Path, figures: &mut Figures) -> Ou
     }
     let Some(late) = late else { return failed("runs that slept for seconds did not wake in a minute") };
     let rss = resident_mb(bench.pids().0);
-    println!("{} asleep: {rss:.0} MB; {NAPS} woke, the latest {late:.0} ms after its time", options.sleepers);
+    say!("{} asleep: {rss:.0} MB; {NAPS} woke, the latest {late:.0} ms after its time", options.sleepers);
     figures.insert("sleepers_rss_mb", rss);
     figures.insert("sleepers_late_ms", late);
     bench.stop().await
@@ -135,7 +136,7 @@ async fn waiting(options: &Options, folder: &Path, figures: &mut Figures) -> Out
         }
     }
     let (rss, waiting) = (resident_mb(bench.pids().0), bench.metric("bellhop_limiter_waiting").await?);
-    println!("{waiting:.0} calls wait for Slack's budget: {rss:.0} MB, {:.0} more than idle", rss - idle);
+    say!("{waiting:.0} calls wait for Slack's budget: {rss:.0} MB, {:.0} more than idle", rss - idle);
     if waiting < f64::from(options.waiting) * 0.9 {
         return failed(format!("{waiting} calls wait instead of about {}", options.waiting));
     }
@@ -163,7 +164,7 @@ async fn items(options: &Options, folder: &Path, figures: &mut Figures) -> Outco
     }
     let seconds = began.elapsed().as_secs_f64();
     let rss = resident_mb(bench.pids().0);
-    println!("a loop of {} items, 8 at a time, with a write each: {seconds:.1} s, {rss:.0} MB", options.items);
+    say!("a loop of {} items, 8 at a time, with a write each: {seconds:.1} s, {rss:.0} MB", options.items);
     figures.insert("loop_s", seconds);
     figures.insert("loop_rss_mb", rss);
     bench.stop().await

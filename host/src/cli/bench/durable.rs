@@ -8,6 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use super::machine::{Traced, cpu_s, resident_mb};
 use super::{BUDGET_SCALE, Bench, Figures, Options, borrowed, clock, median};
 use crate::cli::child::{Outcome, failed};
+use crate::cli::output::say;
 
 pub(super) const THREE: &str = "\
 document: { dsl: 1.0.3, namespace: bench, name: three, version: 1.0.0, metadata: { bellhop: { connections: { team: {} } } } }
@@ -26,9 +27,10 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     let mut bench = Bench::start(options, &folder.join("durable"), "warn").await?;
     bench.apply("three", THREE).await?;
     let pids = bench.pids();
-    println!(
+    say!(
         "host pid {}, simulator pid {}: `serve` with its defaults, Slack's budget times {BUDGET_SCALE}",
-        pids.0, pids.1
+        pids.0,
+        pids.1
     );
     let mut done = 0_u32;
     for _ in 0..100 {
@@ -54,7 +56,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
         done += each;
         rates.push(f64::from(many) / seconds);
         host_cpu.push((cpu_s(pids.0) - cpu.0) * 1e3 / f64::from(many));
-        println!(
+        say!(
             "round {round}: {alone} one at a time p50 {:.2} ms, p99 {:.2} ms; {many} at {TOGETHER}: {:.0} runs/s in {seconds:.2} s; CPU host {:.2} s, simulator {:.2} s, client {:.2} s",
             p50s[p50s.len() - 1],
             p99s[p99s.len() - 1],
@@ -72,7 +74,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     figures.insert("ready_after_runs_ms", bench.restart().await?);
     if let Some((all, syncs)) = synchronisations(&mut bench).await? {
         done += 2 * TRACED;
-        println!("synchronisations a run, one at a time: {all:.2}, of which {syncs:.2} were waited for");
+        say!("synchronisations a run, one at a time: {all:.2}, of which {syncs:.2} were waited for");
         figures.insert("run3_syncs_all", all);
         // Weaker durability than `serve` has would show here: the second and third intent and the end each need one of
         // their own; the first intent may share that of the acceptance, since a run begins at once.
@@ -85,7 +87,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     if posted != done as usize * 3 {
         return failed(format!("the ledger has {posted} messages instead of {}", done * 3));
     }
-    println!("the ledger has all {posted} messages, each once");
+    say!("the ledger has all {posted} messages, each once");
     figures.insert("runs", f64::from(done));
     bench.stop().await
 }

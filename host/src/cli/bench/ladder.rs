@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Figures, Options, clock, median};
 use crate::cli::child::{Outcome, failed};
+use crate::cli::output::say;
 use bellhop_limits::Limits;
 use bellhop_sandbox::bench::Bare;
 use bellhop_sandbox::{self as sandbox, Halt, Host, Package};
@@ -66,7 +67,7 @@ pub(super) async fn climb(options: &Options, folder: &Path, figures: &mut Figure
             ours.push(began.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS));
         }
         let (theirs, ours) = (median(theirs), median(ours));
-        println!("{what}: bare wasmtime {theirs:.1} µs, our action call {ours:.1} µs, {:.2} times", ours / theirs);
+        say!("{what}: bare wasmtime {theirs:.1} µs, our action call {ours:.1} µs, {:.2} times", ours / theirs);
         for (name, value) in names.into_iter().zip([theirs, ours, ours / theirs]) {
             figures.insert(name, value);
         }

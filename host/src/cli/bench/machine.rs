@@ -6,6 +6,7 @@ use tokio::process::Command;
 
 use super::{clock, median, ms};
 use crate::cli::child::{Outcome, Process};
+use crate::cli::output::say;
 
 /// Milliseconds of an `fdatasync` after an append of 300 bytes.
 pub(super) fn fdatasync_ms(folder: &Path) -> Outcome<f64> {
@@ -73,7 +74,7 @@ impl Traced {
         match Process::start_by(strace, program, arguments, log).await {
             Ok(process) => Ok(Some(Self { process, file })),
             Err(error) => {
-                println!("strace does not start the host ({error})");
+                say!("strace does not start the host ({error})");
                 Ok(None)
             }
         }

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use self::figures::FIGURES;
 use super::child::{Outcome, Process, failed};
+use crate::cli::output::say;
 
 /// Slack's budget is multiplied by this: without it, one message a second would be measured.
 const BUDGET_SCALE: &str = "1000000";
@@ -128,7 +129,7 @@ fn median(mut samples: Vec<f64>) -> f64 {
 /// Runs the ladder, prints it and writes the figures.
 pub(crate) async fn run(options: &Options) -> Outcome<()> {
     if cfg!(debug_assertions) {
-        println!("this is not a release build: the figures say nothing of one");
+        say!("this is not a release build: the figures say nothing of one");
     }
     if let Some(before) = &options.before {
         return compare::run(options, before).await;
@@ -138,9 +139,9 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     std::fs::create_dir_all(&options.folder)?;
     let folder = tempfile::tempdir_in(&options.folder)?;
     let mut figures = Figures::new();
-    println!("file system of {}: {}", options.folder.display(), machine::file_system(&options.folder));
+    say!("file system of {}: {}", options.folder.display(), machine::file_system(&options.folder));
     let fdatasync_ms = machine::fdatasync_ms(&options.folder)?;
-    println!("fdatasync of a 300-byte append: {fdatasync_ms:.3} ms (median of 200)");
+    say!("fdatasync of a 300-byte append: {fdatasync_ms:.3} ms (median of 200)");
     figures.insert("fdatasync_ms", fdatasync_ms);
     let (folder, all) = (folder.path(), &mut figures);
     if options.wants(Row::Ladder) {
@@ -158,14 +159,14 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     }
     let missed = report(&figures);
     std::fs::write(&options.output_file, serde_json::to_string_pretty(&figures)?)?;
-    println!("\nwritten to {}", options.output_file.display());
+    say!("\nwritten to {}", options.output_file.display());
     if missed.is_empty() { Ok(()) } else { failed(format!("not what we want: {}", missed.join(", "))) }
 }
 
 /// Prints the figures; gives the names of those that do not reach their goal.
 fn report(figures: &Figures) -> Vec<&'static str> {
     let mut missed = Vec::new();
-    println!("\n{:<28}{:>14}   goal", "figure", "value");
+    say!("\n{:<28}{:>14}   goal", "figure", "value");
     for (name, value) in figures {
         let wanted = FIGURES.iter().find(|figure| figure.name == *name).and_then(|f| Some((f, f.goal?)));
         let goal = wanted.map(|(figure, goal)| {
@@ -176,7 +177,7 @@ fn report(figures: &Figures) -> Vec<&'static str> {
             let bound = if figure.more { "at least" } else { "at most" };
             format!("{bound} {goal}{}", if met { "" } else { "  MISSED" })
         });
-        println!("{name:<28}{value:>14.3}   {}", goal.unwrap_or_default());
+        say!("{name:<28}{value:>14.3}   {}", goal.unwrap_or_default());
     }
     missed
 }
@@ -205,7 +206,7 @@ async fn as_served(program: &Path) -> Outcome<()> {
     if !set.is_empty() {
         return failed(format!("these variables change what `serve` does; unset them first: {}", set.join(", ")));
     }
-    println!("settings: `bellhop config` has all {} limits at their defaults", limits.len());
+    say!("settings: `bellhop config` has all {} limits at their defaults", limits.len());
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Figures, Options, clock};
 use crate::cli::child::{Outcome, failed};
+use crate::cli::output::say;
 use bellhop_journal::sled::{self, Sled};
 use bellhop_journal::store::Store;
 use bellhop_journal::{Answer, Content, Entry, Journal, Json, Summary, Write, key};
@@ -53,7 +54,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     journal.close()?;
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let [first, second] = largest.map(|bytes| bytes as f64);
-    println!(
+    say!(
         "{} runs written with {} kept, in {:.0} s: the files were at most {:.0} MB in the first half and {:.0} MB in the second",
         block * BLOCKS,
         block * KEPT,

@@ -8,6 +8,7 @@ use super::durable::{THREE, together};
 use super::machine::resident_mb;
 use super::{Bench, Figures, Options, clock, median};
 use crate::cli::child::{Outcome, failed};
+use crate::cli::output::say;
 
 /// A run that ends at once.
 const NOTHING: &str = "\
@@ -42,7 +43,7 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     let began = clock();
     together(&bench, "nothing", options.ended).await?;
     let seconds = began.elapsed().as_secs_f64();
-    println!("{} runs that do nothing: {:.0} runs/s", options.ended, f64::from(options.ended) / seconds);
+    say!("{} runs that do nothing: {:.0} runs/s", options.ended, f64::from(options.ended) / seconds);
     figures.insert("run0_runs_per_s", f64::from(options.ended) / seconds);
     park(&bench, options.parked).await?;
     let mut samples = Vec::new();
@@ -52,16 +53,20 @@ pub(super) async fn measure(options: &Options, folder: &Path, figures: &mut Figu
     figures.insert("ready_100k_ms", median(samples));
     figures.insert("ready_100k_rss_mb", resident_mb(bench.pids().0));
     let parked = statuses(&bench, "parked").await?;
-    println!("started over {} ended and {parked} parked runs", options.ended);
+    say!("started over {} ended and {parked} parked runs", options.ended);
     if parked != options.parked {
         return failed(format!("{parked} runs are parked instead of {}", options.parked));
     }
     unfault(&bench).await?;
     together(&bench, "nothing", options.ended_in_all.saturating_sub(options.ended)).await?;
     let full = cost_ms(&bench).await?;
-    println!(
+    say!(
         "a run of three over an empty store: {:.2} ms one at a time, {:.0} runs/s; over {} ended runs: {:.2} ms, {:.0} runs/s",
-        empty.0, empty.1, options.ended_in_all, full.0, full.1
+        empty.0,
+        empty.1,
+        options.ended_in_all,
+        full.0,
+        full.1
     );
     figures.insert("run3_full_p50_ms", full.0);
     figures.insert("run3_full_runs_per_s", full.1);
