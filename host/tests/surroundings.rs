@@ -1,0 +1,250 @@
+//! What surrounds a host and its verbs: streams that end or are full, restarts, addresses as people write them.
+
+#![allow(clippy::disallowed_methods, reason = "a wait has a deadline")]
+
+mod bellhop;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bellhop::{Place, Started};
+
+const LONG: &str = "\
+document: {dsl: 1.0.3, namespace: it, name: long, version: 1.0.0}
+do:
+  - a: {wait: {minutes: 20}}
+";
+
+/// Nothing here takes longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn last_word(line: &str) -> String {
+    line.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
+/// A host that reaches no Slack, with a workflow that waits.
+struct Hosted {
+    place: Place,
+    host: Option<Started>,
+    url: String,
+    token: String,
+}
+
+impl Hosted {
+    fn start() -> Self {
+        let place = Place::new();
+        let mut host = Self::serve(&place, "localhost:0");
+        let token = last_word(&host.line());
+        let url = last_word(&host.line());
+        let hosted = Self { place, host: Some(host), url, token };
+        hosted.place.write("long.yaml", LONG);
+        assert_eq!(hosted.run(&["workflows", "apply", "long.yaml"]).code, 0);
+        hosted
+    }
+
+    fn serve(place: &Place, listen: &str) -> Started {
+        place.start(&["serve", "--listen", listen, "--slack-url", "http://127.0.0.1:1", "--data-dir", "data"])
+    }
+
+    /// Ends the host, and starts it again at the same address.
+    fn restart(&mut self) {
+        let mut host = self.host.take().unwrap();
+        host.terminate();
+        assert_eq!(host.wait(), 0);
+        drop(host);
+        let mut host = Self::serve(&self.place, self.url.trim_start_matches("http://"));
+        assert_eq!(last_word(&host.line()), self.url);
+        self.host = Some(host);
+    }
+
+    fn run(&self, arguments: &[&str]) -> bellhop::Done {
+        self.place.run_with(arguments, &[("BELLHOP_URL", &self.url), ("BELLHOP_TOKEN", &self.token)])
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(bellhop::program());
+        command.args(arguments).env("BELLHOP_URL", &self.url).env("BELLHOP_TOKEN", &self.token);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts a run that waits; its id.
+    fn waiting_run(&self) -> String {
+        let started = self.run(&["run", "it/long"]);
+        assert_eq!(started.code, 0, "{}", started.stderr);
+        started.stdout.split(' ').next().unwrap().to_owned()
+    }
+}
+
+/// How a process ended, which has to end soon.
+fn ended(child: &mut Child) -> i32 {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap_or(-1);
+        }
+        if begun.elapsed() > DEADLINE {
+            let _ended = child.kill();
+            panic!("it goes on");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+#[test]
+fn surroundings_s2_a_first_token_that_was_lost_is_made_anew() {
+    let place = Place::new();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--slack-url", "http://127.0.0.1:1", "--data-dir"];
+    let data = place.path("data");
+    let mut lost = Command::new(bellhop::program());
+    let mut lost = lost.args(serve).arg(&data).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(lost.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("each start makes it anew") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the host ended");
+    }
+    lost.kill().unwrap();
+    lost.wait().unwrap();
+    let mut host = place.start(&[&serve[..], &["data"]].concat());
+    let (token, url) = (last_word(&host.line()), last_word(&host.line()));
+    let listed = place.run_with(&["runs", "list"], &[("BELLHOP_URL", &url), ("BELLHOP_TOKEN", &token)]);
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+    drop(host);
+    let mut host = place.start(&[&serve[..], &["data"]].concat());
+    assert!(host.line().starts_with("bellhop listens"), "it was used: no other is made");
+}
+
+#[test]
+fn surroundings_s2_a_first_token_can_go_to_a_file_that_goes_when_it_is_used() {
+    let place = Place::new();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--slack-url", "http://127.0.0.1:1", "--data-dir", "data"];
+    let mut host = place.start(&[&serve[..], &["--first-token-file", "token"]].concat());
+    assert_eq!(host.line(), "operator token: in token, until it is used");
+    let url = last_word(&host.line());
+    let file = place.path("token");
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let token = fs::read_to_string(&file).unwrap();
+    let listed = place.run_with(&["runs", "list"], &[("BELLHOP_URL", &url), ("BELLHOP_TOKEN", token.trim())]);
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+    let begun = Instant::now();
+    while fs::exists(&file).unwrap() {
+        assert!(begun.elapsed() < DEADLINE, "the file is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn surroundings_s3_what_cannot_be_written_is_said() {
+    let hosted = Hosted::start();
+    hosted.waiting_run();
+    for verb in [&["runs", "list"][..], &["runs", "export"], &["config"], &["explain", "plan-required"], &["--help"]] {
+        let mut child = hosted.command(verb).stdout(full()).spawn().unwrap();
+        assert_eq!(ended(&mut child), 1, "{verb:?}");
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(said.contains("No space left on device"), "{verb:?}: {said}");
+    }
+}
+
+#[test]
+fn surroundings_s4_a_follower_ends_with_its_reader() {
+    let hosted = Hosted::start();
+    let run = hosted.waiting_run();
+    let mut child = hosted.command(&["runs", "watch", &run]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("accepted"), "{first}");
+    assert_eq!(ended(&mut child), 0);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "", "only its reader has gone");
+}
+
+#[test]
+fn surroundings_s6_a_follower_goes_on_over_a_restart() {
+    let mut hosted = Hosted::start();
+    let run = hosted.waiting_run();
+    let mut child = hosted.command(&["runs", "watch", &run]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("waits 20 min")));
+    hosted.restart();
+    assert_eq!(hosted.run(&["runs", "cancel", &run]).code, 0);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(ended(&mut child), 1, "it did not complete");
+    assert!(rest.iter().any(|line| line.contains("cancelled")), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("accepted")), "it goes on where it was: {rest:?}");
+    // A host that was never there is not waited for.
+    let begun = Instant::now();
+    let nobody = hosted.place.run_with(&["runs", "watch", &run], &[("BELLHOP_URL", "http://127.0.0.1:1")]);
+    assert_eq!(nobody.code, 5, "{}", nobody.stderr);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// Passes connections on to `to`; the first answer is lost.
+fn lossy(to: String) -> (String, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let taken = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut host) = (client.unwrap(), TcpStream::connect(&to).unwrap());
+            let is_lost = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            let (mut from, mut into) = (client.try_clone().unwrap(), host.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _cut = std::io::copy(&mut from, &mut into);
+            });
+            std::thread::spawn(move || {
+                if is_lost {
+                    // The host has answered, so that it has started the run.
+                    let mut begin = [0; 1];
+                    let _read = host.read(&mut begin);
+                    let _cut = client.shutdown(std::net::Shutdown::Both);
+                } else {
+                    let _cut = std::io::copy(&mut host, &mut client);
+                    let _flushed = client.flush();
+                }
+            });
+        }
+    });
+    (url, taken)
+}
+
+#[test]
+fn surroundings_s6_a_start_whose_answer_was_lost_is_one_run() {
+    let hosted = Hosted::start();
+    let (url, taken) = lossy(hosted.url.trim_start_matches("http://").to_owned());
+    let environment = [("BELLHOP_URL", url.as_str()), ("BELLHOP_TOKEN", &hosted.token)];
+    let started = hosted.place.run_with(&["run", "it/long"], &environment);
+    assert_eq!(started.code, 0, "{}", started.stderr);
+    assert!(taken.load(Ordering::SeqCst) >= 2, "it was sent again");
+    assert!(!started.stderr.contains("has started this run before"), "{}", started.stderr);
+    let listed = hosted.run(&["runs", "list", "--output", "json"]).json();
+    assert_eq!(listed["result"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[test]
+fn surroundings_s7_wrong_addresses_are_told_what_is_right() {
+    let place = Place::new();
+    for wrong in ["localhost", "::1:7420", "http://localhost:7420"] {
+        let done = place.run(&["serve", "--listen", wrong, "--data-dir", "data"]);
+        assert_eq!(done.code, 2, "{wrong}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("such as 127.0.0.1:7420, [::1]:7420 or localhost:7420"),
+            "{wrong}: {}",
+            done.stderr
+        );
+    }
+    assert!(!fs::exists(place.path("data")).unwrap(), "nothing was begun");
+}
