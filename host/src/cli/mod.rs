@@ -118,8 +118,9 @@ fn asks_for_json(given: &[OsString]) -> bool {
 fn misused(error: &clap::Error, given: &[OsString]) -> ExitCode {
     let json = asks_for_json(given);
     if !error.use_stderr() {
-        // A reader that went away needs no help.
-        let _gone = error.print();
+        if let Err(error) = error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout())) {
+            output::ends_unsaid(&error);
+        }
         return Exit::Done.into();
     }
     // It repeats the arguments: those of others' making are said as they are shown.

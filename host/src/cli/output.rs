@@ -262,7 +262,7 @@ impl Out {
 }
 
 /// Ends the program, which cannot say what it has to say: quietly where its reader has gone, as one that has read enough does.
-fn ends_unsaid(error: &std::io::Error) -> ! {
+pub(super) fn ends_unsaid(error: &std::io::Error) -> ! {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(Exit::Done as i32);
     }
