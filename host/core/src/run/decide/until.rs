@@ -34,17 +34,12 @@ fn local(until: &Value) -> Result<Timestamp, Error> {
         Error(format!("`until`: the {name} is {there}, and {such} is needed"))
     };
     let date_text = text("date")?;
-    // A date with a time behind it, as HR systems write it, is taken by its date.
-    let date: civil::Date = date_text
-        .get(..10)
-        .unwrap_or(date_text)
-        .parse()
-        .map_err(|_| wrong("date", date_text, "a date such as `2026-11-30`"))?;
     let time_text = text("time")?;
     let time: civil::Time = time_text.parse().map_err(|_| wrong("time", time_text, "a time such as `09:00`"))?;
     let zone_text = text("zone")?;
     let zone = jiff::tz::TimeZone::get(zone_text)
         .map_err(|_| wrong("zone", zone_text, "a time zone such as `Europe/Paris`"))?;
+    let date = date_in(date_text, &zone).ok_or_else(|| wrong("date", date_text, "a date such as `2026-11-30`"))?;
     let moved = match &until["days"] {
         Value::Null => Ok(date),
         Value::Object(days) => workdays(date, days.get("workdays").and_then(Value::as_i64)),
@@ -60,6 +55,15 @@ fn local(until: &Value) -> Result<Timestamp, Error> {
     let too_far = |_| Error(format!("`until`: {moved} at {time} in `{zone_text}` is no time: {YEARS}"));
     let zoned = moved.to_datetime(time).to_zoned(zone).map_err(too_far)?;
     u64::try_from(zoned.timestamp().as_millisecond()).map(Timestamp::from_millis).or(Ok(Timestamp::from_millis(0)))
+}
+
+/// The date that a text means in a zone. HR systems write a time behind the date: with an offset it is an instant, as
+/// `2027-02-28T23:00:00Z` is the midnight that begins March in Paris; without one it is of that place already.
+fn date_in(text: &str, zone: &jiff::tz::TimeZone) -> Option<civil::Date> {
+    if let Ok(date) = text.parse::<jiff::Timestamp>().map(|instant| instant.to_zoned(zone.clone()).date()) {
+        return Some(date);
+    }
+    text.parse::<civil::DateTime>().ok().map(civil::DateTime::date)
 }
 
 /// Which dates there are.
@@ -88,6 +92,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn surroundings_s12_an_instant_means_its_date_in_the_zone() {
+        let at = |date: &str, zone: &str| {
+            let until = json!({ "until": { "date": date, "time": "08:00", "zone": zone, "days": 0 } });
+            resolve(&until, Timestamp::from_millis(0)).unwrap().to_string()
+        };
+        for (date, zone, meant) in [
+            ("2027-03-01", "Europe/Paris", "2027-03-01T07:00:00.000Z"),
+            // Midnight there, as systems write it that think in UTC.
+            ("2027-02-28T23:00:00.000Z", "Europe/Paris", "2027-03-01T07:00:00.000Z"),
+            ("2027-03-01T00:00:00+01:00", "Europe/Paris", "2027-03-01T07:00:00.000Z"),
+            ("2027-03-01T05:00:00Z", "America/New_York", "2027-03-01T13:00:00.000Z"),
+            ("2027-02-28T15:00:00Z", "Asia/Tokyo", "2027-02-28T23:00:00.000Z"),
+            // Without an offset it is of that place.
+            ("2027-03-01T00:00:00", "Europe/Paris", "2027-03-01T07:00:00.000Z"),
+            ("2027-03-01 00:00", "America/New_York", "2027-03-01T13:00:00.000Z"),
+        ] {
+            assert_eq!(at(date, zone), meant, "{date} in {zone}");
+        }
+    }
 
     #[test]
     fn house_d4_a_time_that_is_none_is_told_in_our_words() {
@@ -137,6 +162,9 @@ mod tests {
             }
         }
         assert!(until(date, time, zone, json!(-1)).is_ok());
+        for trailing in ["2026-11-30x", "2026-11-30T", "2026-11-30T25:00:00Z"] {
+            assert!(until(json!(trailing), json!("09:00"), json!("Europe/Paris"), json!(0)).is_err(), "{trailing}");
+        }
         let duration = |value: Value| resolve(&value, Timestamp::from_millis(0)).map_err(|error| error.to_string());
         assert!(duration(json!(5)).unwrap_err().contains("the duration is `5`"));
         assert!(duration(json!("x".repeat(10_000))).unwrap_err().len() < 200);
