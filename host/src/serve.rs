@@ -192,7 +192,7 @@ pub(crate) fn sandbox(compiled_dir: &std::path::Path, limits: &Limits) -> Result
             ..sandbox::Limits::default()
         }
         .on_this_machine(limits.guests_memory_bytes_max),
-        compile: CompileMode::Child { program: std::env::current_exe()? },
+        compile: CompileMode::Child { program: own::program()? },
     })?)
 }
 

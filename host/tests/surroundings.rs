@@ -248,3 +248,18 @@ fn surroundings_s7_wrong_addresses_are_told_what_is_right() {
     }
     assert!(!fs::exists(place.path("data")).unwrap(), "nothing was begun");
 }
+
+#[test]
+fn surroundings_s13_a_program_that_is_replaced_goes_on_compiling() {
+    let place = Place::new();
+    let program = place.path("program");
+    fs::copy(bellhop::program(), &program).unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--slack-url", "http://127.0.0.1:1", "--data-dir", "data"];
+    let mut host = place.start_other(&program, &serve, &[]);
+    let (token, url) = (last_word(&host.line()), last_word(&host.line()));
+    fs::remove_file(&program).unwrap();
+    fs::write(&program, "#!/bin/sh\nexit 3\n").unwrap();
+    let install = ["plugin", "install", bellhop::slack_plugin()];
+    let installed = place.run_with(&install, &[("BELLHOP_URL", &url), ("BELLHOP_TOKEN", &token)]);
+    assert_eq!(installed.code, 0, "{}", installed.stderr);
+}

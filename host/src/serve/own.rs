@@ -14,6 +14,16 @@ const BESIDE: [&str; 2] = ["bellhop.toml", "lost+found"];
 /// What a store has before it can be known as one.
 const BEGUN: [&str; 3] = ["creating", "format.new", "lock"];
 
+/// The program that runs here, for a child: the image itself, because the file from which it was started may be another
+/// by now, or gone.
+///
+/// # Errors
+/// The system does not tell.
+pub(super) fn program() -> io::Result<PathBuf> {
+    let image = Path::new("/proc/self/exe");
+    if image.exists() { Ok(image.to_owned()) } else { std::env::current_exe() }
+}
+
 /// Why a folder is not used. Nothing of it was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
