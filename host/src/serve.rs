@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) trusted_proxies: Vec<bellhop_api::Net>,
     /// Slack's address; another one only for a simulator.
     pub(crate) slack_url: String,
+    /// Through which Slack is asked.
+    pub(crate) proxy: Option<client::Proxy>,
     /// What is allowed.
     pub(crate) limits: Limits,
     /// Multiplies Slack's budget; 1 but for measurements and tests against a simulator.
@@ -267,6 +269,7 @@ async fn prepared(options: &Options) -> Result<engine::Options, Error> {
     let expressions = Expressions::load(&sandbox, budget).await?;
     let client = Client::new(&client::Options {
         base_url: options.slack_url.clone(),
+        proxy: options.proxy.clone(),
         deadline_ms: options.limits.slack_deadline_ms,
         response_bytes_max: options.limits.slack_response_bytes_max,
         ..client::Options::default()

@@ -263,3 +263,47 @@ fn surroundings_s13_a_program_that_is_replaced_goes_on_compiling() {
     let installed = place.run_with(&install, &[("BELLHOP_URL", &url), ("BELLHOP_TOKEN", &token)]);
     assert_eq!(installed.code, 0, "{}", installed.stderr);
 }
+
+/// A proxy that refuses everything, and what it was asked for.
+fn refusing_proxy() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (asked, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut line = String::new();
+            let _read = BufReader::new(&client).read_line(&mut line);
+            let _told = client.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+            if asked.send(line.trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn surroundings_s8_slack_is_asked_through_the_proxy_that_the_environment_names() {
+    let (proxy, heard) = refusing_proxy();
+    let place = Place::new();
+    place.write("token", "xoxb-1234567890\n");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--slack-url", "https://slack.invalid", "--data-dir", "data"];
+    let connect = ["connect", "slack", "--kind", "workspace", "--name", "hq", "--bot-token-file", "token"];
+    let mut ask = |environment: &[(&str, &str)]| {
+        let _gone = fs::remove_dir_all(place.path("data"));
+        let mut host = place.start_with(&serve, environment);
+        let (token, url) = (last_word(&host.line()), last_word(&host.line()));
+        // The way to the host takes no proxy.
+        let to_host = [("BELLHOP_URL", url.as_str()), ("BELLHOP_TOKEN", &token), ("HTTP_PROXY", &proxy)];
+        let connected = place.run_with(&connect, &to_host);
+        assert_ne!(connected.code, 0, "{}", connected.stdout);
+        connected.stderr
+    };
+    ask(&[("HTTPS_PROXY", proxy.as_str())]);
+    assert_eq!(heard.recv_timeout(DEADLINE).unwrap(), "CONNECT slack.invalid:443 HTTP/1.1");
+    while heard.try_recv().is_ok() {}
+    ask(&[("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "slack.invalid")]);
+    ask(&[]);
+    assert!(heard.try_recv().is_err(), "nobody asked the proxy");
+}

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::output::{Exit, Failure, plain};
+use super::proxy;
 use super::settings::LogFormat;
 use bellhop_limits::Limits;
 
@@ -23,6 +24,10 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         ("log_format", log_format.to_owned()),
     ];
     let trusted: Vec<String> = settings.trusted_proxies.iter().map(ToString::to_string).collect();
+    let proxy = settings.proxy.as_ref().map(|setting| match setting {
+        proxy::Setting::None => "none".to_owned(),
+        proxy::Setting::At(proxy) => proxy.shown(),
+    });
     let metrics = settings.metrics_listen.map(|address| address.to_string());
     let text = || {
         let mut text = match &file {
@@ -34,6 +39,9 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         }
         if let Some(address) = &metrics {
             text.push_str(&format!("metrics_listen = {}\n", json!(address)));
+        }
+        if let Some(proxy) = &proxy {
+            text.push_str(&format!("proxy = {}\n", json!(proxy)));
         }
         text.push_str(&format!("trusted_proxies = {}\n", json!(trusted)));
         text.push_str("\n[limits]\n");
@@ -54,6 +62,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let mut settings: Map<String, Value> =
         shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     settings.insert("metrics_listen".to_owned(), json!(metrics));
+    settings.insert("proxy".to_owned(), json!(proxy));
     settings.insert("trusted_proxies".to_owned(), json!(trusted));
     context.out.answer(text, &json!({ "file": file, "settings": settings, "limits": limits }));
     Ok(Exit::Done)

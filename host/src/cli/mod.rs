@@ -27,6 +27,7 @@ mod one_run;
 mod output;
 mod plugin;
 mod problem;
+mod proxy;
 #[cfg(test)]
 mod remedies;
 mod run;

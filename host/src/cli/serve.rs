@@ -14,7 +14,7 @@ use super::flags::Listen;
 use super::http::{is_on_this_machine, of_this_folder};
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
-use super::{Context, environment, offline};
+use super::{Context, environment, offline, proxy};
 use crate::serve::{self, lines::Lines};
 use bellhop_api::problem::without_tokens;
 
@@ -89,6 +89,7 @@ fn options(
         listen: listen.listen.unwrap_or(settings.listen),
         metrics_listen: listen.metrics_listen.or(settings.metrics_listen),
         trusted_proxies: settings.trusted_proxies.clone(),
+        proxy: proxy::in_force(settings.proxy.as_ref(), |name| std::env::var(name).ok())?,
         slack_url,
         limits: settings.limits.clone(),
         budget_scale,

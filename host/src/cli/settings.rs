@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::address;
 use super::flags::Global;
 use super::output::Failure;
+use super::proxy;
 use crate::serve::read::whole;
 use bellhop_api::Net;
 use bellhop_limits::{self as limits, Limits};
@@ -53,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) slack_url: String,
     /// Whether whoever calls has named it, or nobody has: Slack's tokens are sent there.
     pub(crate) slack_url_is_named: bool,
+    /// What the file says of a proxy.
+    pub(crate) proxy: Option<proxy::Setting>,
     /// What is logged.
     pub(crate) log: String,
     /// How.
@@ -70,13 +73,24 @@ struct Written {
     trusted_proxies: Vec<Net>,
     url: Option<String>,
     slack_url: Option<String>,
+    proxy: Option<proxy::Setting>,
     log: Option<String>,
     log_format: Option<LogFormat>,
     limits: Limits,
 }
 
-const KEYS: [&str; 9] =
-    ["data_dir", "limits", "listen", "log", "log_format", "metrics_listen", "slack_url", "trusted_proxies", "url"];
+const KEYS: [&str; 10] = [
+    "data_dir",
+    "limits",
+    "listen",
+    "log",
+    "log_format",
+    "metrics_listen",
+    "proxy",
+    "slack_url",
+    "trusted_proxies",
+    "url",
+];
 
 impl Settings {
     /// Reads the file, then what stands above it.
@@ -112,6 +126,7 @@ impl Settings {
             url_is_named,
             slack_url_is_named,
             slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
+            proxy: written.proxy,
             log: written.log.unwrap_or_else(|| "info".to_owned()),
             log_format: written.log_format.unwrap_or(LogFormat::Text),
             limits: written.limits,
@@ -164,6 +179,7 @@ impl Reader<'_> {
                 "data_dir" => written.data_dir = self.string(value).map(PathBuf::from),
                 "url" => written.url = self.string(value).map(str::to_owned),
                 "slack_url" => written.slack_url = self.string(value).map(str::to_owned),
+                "proxy" => written.proxy = self.word(value, proxy::parse, proxy::FORMS),
                 "log" => written.log = self.string(value).map(str::to_owned),
                 "listen" => {
                     written.listen = self.word(value, |text| address::parse(text).ok(), address::FORMS);

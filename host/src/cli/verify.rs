@@ -42,6 +42,7 @@ pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
         slack_url: settings.slack_url.clone(),
         limits: settings.limits.clone(),
         budget_scale: 1.0,
+        proxy: None,
         provision: serve::Provision::default(),
         first_token_file: None,
     };

@@ -38,10 +38,19 @@ pub struct Options {
     pub deadline_ms: u64,
     /// Longest body that is read.
     pub response_bytes_max: u64,
-    /// A proxy for all requests; the environment is not asked.
-    pub proxy: Option<String>,
+    /// A proxy for all requests but those to this machine; the environment is not asked.
+    pub proxy: Option<Proxy>,
     /// Allows `http:` to other machines than this one: every token travels in the clear.
     pub clear_text: bool,
+}
+
+/// A proxy.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Its address, which may have a password in it.
+    pub url: Secret,
+    /// Names and networks that are asked without it, as `NO_PROXY` has them.
+    pub except: String,
 }
 
 impl Default for Options {
@@ -107,8 +116,9 @@ impl Client {
             .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .no_proxy();
-        if let Some(proxy) = &options.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy)?);
+        if let Some(Proxy { url, except }) = options.proxy.as_ref().filter(|_| !is_here(&web)) {
+            let proxy = reqwest::Proxy::all(url.reveal())?.no_proxy(reqwest::NoProxy::from_string(except));
+            builder = builder.proxy(proxy);
         }
         Ok(Self { http: builder.build()?, web, provisioning, response_bytes_max: options.response_bytes_max })
     }
