@@ -167,15 +167,21 @@ impl Client {
     }
 }
 
+/// Whether an address leads to this machine.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn address(text: &str, clear_text: bool) -> Result<Url, Error> {
     let wrong = || Error::Address(text.chars().take(200).collect());
     let url = Url::parse(text).map_err(|_| wrong())?;
-    let Some(host) = url.host_str() else { return Err(wrong()) };
-    let here = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if url.host_str().is_none() {
+        return Err(wrong());
+    }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if here || clear_text => Ok(url),
+        "http" if is_here(&url) || clear_text => Ok(url),
         "http" => Err(Error::ClearText(text.chars().take(200).collect())),
         _ => Err(wrong()),
     }
