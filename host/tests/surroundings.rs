@@ -1,6 +1,7 @@
 //! What surrounds a host and its verbs: streams that end or are full, restarts, addresses as people write them.
 
 #![allow(clippy::disallowed_methods, reason = "a wait has a deadline")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod bellhop;
 
@@ -290,7 +291,7 @@ fn surroundings_s8_slack_is_asked_through_the_proxy_that_the_environment_names()
     place.write("token", "xoxb-1234567890\n");
     let serve = ["serve", "--listen", "127.0.0.1:0", "--slack-url", "https://slack.invalid", "--data-dir", "data"];
     let connect = ["connect", "slack", "--kind", "workspace", "--name", "hq", "--bot-token-file", "token"];
-    let mut ask = |environment: &[(&str, &str)]| {
+    let ask = |environment: &[(&str, &str)]| {
         let _gone = fs::remove_dir_all(place.path("data"));
         let mut host = place.start_with(&serve, environment);
         let (token, url) = (last_word(&host.line()), last_word(&host.line()));
