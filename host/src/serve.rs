@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) trusted_proxies: Vec<bellhop_api::Net>,
     /// Slack's address; another one only for a simulator.
     pub(crate) slack_url: String,
+    /// Certificates that are believed besides the system's.
+    pub(crate) certificates: Vec<reqwest::Certificate>,
     /// Through which Slack is asked.
     pub(crate) proxy: Option<client::Proxy>,
     /// What is allowed.
@@ -270,6 +272,7 @@ async fn prepared(options: &Options) -> Result<engine::Options, Error> {
     let client = Client::new(&client::Options {
         base_url: options.slack_url.clone(),
         proxy: options.proxy.clone(),
+        certificates: options.certificates.clone(),
         deadline_ms: options.limits.slack_deadline_ms,
         response_bytes_max: options.limits.slack_response_bytes_max,
         ..client::Options::default()

@@ -308,3 +308,31 @@ fn surroundings_s8_slack_is_asked_through_the_proxy_that_the_environment_names()
     ask(&[]);
     assert!(heard.try_recv().is_err(), "nobody asked the proxy");
 }
+
+#[test]
+fn surroundings_s9_a_machine_without_certificates_is_no_reason_not_to_start() {
+    let nothing = [("SSL_CERT_FILE", "/no/such/file"), ("SSL_CERT_DIR", "/no/such/folder")];
+    let place = Place::new();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--slack-url", "https://slack.invalid", "--data-dir", "data"];
+    let mut host = place.start_with(&serve, &nothing);
+    let (token, url) = (last_word(&host.line()), last_word(&host.line()));
+    let environment = [&nothing[..], &[("BELLHOP_URL", &url), ("BELLHOP_TOKEN", &token)]].concat();
+    let listed = place.run_with(&["runs", "list"], &environment);
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+    let log = fs::read_to_string(place.path("stderr.log")).unwrap();
+    assert!(log.contains("this system has no certificates that can be used"), "{log}");
+}
+
+#[test]
+fn surroundings_s10_a_file_of_certificates_that_has_none_is_said() {
+    let place = Place::new();
+    for (text, said) in [(Some("not PEM"), "it has no certificate in PEM form"), (None, "No such file or directory")] {
+        text.iter().for_each(|text| place.write("ca.pem", text));
+        let name = if text.is_some() { "ca.pem" } else { "gone.pem" };
+        place.write("bellhop.toml", &format!("ca_file = \"{name}\"\n"));
+        let done = place.run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
+        assert_eq!(done.code, 2, "{}", done.stderr);
+        assert!(done.stderr.contains(&format!("the certificates of {name}: {said}")), "{}", done.stderr);
+        assert!(done.stderr.contains("name a file in PEM form by `ca_file`"), "{}", done.stderr);
+    }
+}

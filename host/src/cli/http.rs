@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bellhop_core::text::shell_word;
+use bellhop_slack::client::certificates;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
@@ -101,11 +102,16 @@ impl Client {
         if token.is_some() && !settings.url_is_named && !is_on_this_machine(&settings.url) {
             return Err(of_this_folder("the token", &settings.url, &format!("--url {}", shell_word(&settings.url))));
         }
-        Self::to(&settings.url, token)
+        Self::to_one_of(&settings.url, token, &settings.certificates()?)
     }
 
     /// To the host at `url`.
     pub(crate) fn to(url: &str, token: Option<&str>) -> Result<Self, Failure> {
+        Self::to_one_of(url, token, &[])
+    }
+
+    /// To the host at `url`, whose certificate `own` may have signed.
+    fn to_one_of(url: &str, token: Option<&str>, own: &[reqwest::Certificate]) -> Result<Self, Failure> {
         let unusable = |why: &str| Failure::usage(format!("`{url}` is no address of a host: {why}"));
         let base = Url::parse(url).map_err(|e| unusable(&e.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -124,14 +130,16 @@ impl Client {
             .transpose()?;
         // An error says that there is one already, which then is the process's choice.
         let _already = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
-            .tcp_nodelay(true)
-            .no_proxy()
-            .build()
+        let make = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
+                .tcp_nodelay(true)
+                .no_proxy()
+        };
+        let http = certificates::build(make, base.scheme() == "https", own)
             .map_err(|e| Failure::failed("no-client", format!("the HTTP client does not start: {e}")))?;
         Ok(Self { runtime: runtime()?, http, base, token })
     }

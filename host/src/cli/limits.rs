@@ -28,6 +28,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         proxy::Setting::None => "none".to_owned(),
         proxy::Setting::At(proxy) => proxy.shown(),
     });
+    let ca_file = settings.ca_file.as_ref().map(|path| path.display().to_string());
     let metrics = settings.metrics_listen.map(|address| address.to_string());
     let text = || {
         let mut text = match &file {
@@ -42,6 +43,9 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         }
         if let Some(proxy) = &proxy {
             text.push_str(&format!("proxy = {}\n", json!(proxy)));
+        }
+        if let Some(path) = &ca_file {
+            text.push_str(&format!("ca_file = {}\n", json!(path)));
         }
         text.push_str(&format!("trusted_proxies = {}\n", json!(trusted)));
         text.push_str("\n[limits]\n");
@@ -62,6 +66,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let mut settings: Map<String, Value> =
         shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     settings.insert("metrics_listen".to_owned(), json!(metrics));
+    settings.insert("ca_file".to_owned(), json!(ca_file));
     settings.insert("proxy".to_owned(), json!(proxy));
     settings.insert("trusted_proxies".to_owned(), json!(trusted));
     context.out.answer(text, &json!({ "file": file, "settings": settings, "limits": limits }));

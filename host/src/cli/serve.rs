@@ -90,6 +90,7 @@ fn options(
         metrics_listen: listen.metrics_listen.or(settings.metrics_listen),
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy: proxy::in_force(settings.proxy.as_ref(), |name| std::env::var(name).ok())?,
+        certificates: settings.certificates()?,
         slack_url,
         limits: settings.limits.clone(),
         budget_scale,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bellhop_core::diagnostic::{Diagnostic, Place, code, nearest};
+use bellhop_slack::client::certificates;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -56,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) slack_url_is_named: bool,
     /// What the file says of a proxy.
     pub(crate) proxy: Option<proxy::Setting>,
+    /// A file of certificates that are believed besides the system's.
+    pub(crate) ca_file: Option<PathBuf>,
     /// What is logged.
     pub(crate) log: String,
     /// How.
@@ -74,12 +77,14 @@ struct Written {
     url: Option<String>,
     slack_url: Option<String>,
     proxy: Option<proxy::Setting>,
+    ca_file: Option<PathBuf>,
     log: Option<String>,
     log_format: Option<LogFormat>,
     limits: Limits,
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
+    "ca_file",
     "data_dir",
     "limits",
     "listen",
@@ -127,10 +132,27 @@ impl Settings {
             slack_url_is_named,
             slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
             proxy: written.proxy,
+            ca_file: written.ca_file,
             log: written.log.unwrap_or_else(|| "info".to_owned()),
             log_format: written.log_format.unwrap_or(LogFormat::Text),
             limits: written.limits,
         }
+    }
+}
+
+impl Settings {
+    /// The certificates of [`Self::ca_file`].
+    ///
+    /// # Errors
+    /// It cannot be read, or has none.
+    pub(crate) fn certificates(&self) -> Result<Vec<reqwest::Certificate>, Failure> {
+        let Some(path) = &self.ca_file else { return Ok(Vec::new()) };
+        let wrong = |why: &dyn std::fmt::Display| {
+            Failure::usage(format!("the certificates of {}: {why}", path.display()))
+                .with_help("name a file in PEM form by `ca_file` in bellhop.toml")
+        };
+        let pem = whole(path, FILE_BYTES_MAX).map_err(|error| wrong(&error))?;
+        certificates::read(&pem).map_err(|error| wrong(&error))
     }
 }
 
@@ -179,6 +201,7 @@ impl Reader<'_> {
                 "data_dir" => written.data_dir = self.string(value).map(PathBuf::from),
                 "url" => written.url = self.string(value).map(str::to_owned),
                 "slack_url" => written.slack_url = self.string(value).map(str::to_owned),
+                "ca_file" => written.ca_file = self.string(value).map(PathBuf::from),
                 "proxy" => written.proxy = self.word(value, proxy::parse, proxy::FORMS),
                 "log" => written.log = self.string(value).map(str::to_owned),
                 "listen" => {

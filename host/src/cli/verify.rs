@@ -43,6 +43,7 @@ pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
         limits: settings.limits.clone(),
         budget_scale: 1.0,
         proxy: None,
+        certificates: Vec::new(),
         provision: serve::Provision::default(),
         first_token_file: None,
     };

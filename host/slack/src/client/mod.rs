@@ -5,6 +5,7 @@
 //! written, so Slack sees it at most once; `tests/cuts.rs` counts.
 
 mod answer;
+pub mod certificates;
 mod request;
 pub mod retry_after;
 mod secret;
@@ -40,6 +41,8 @@ pub struct Options {
     pub response_bytes_max: u64,
     /// A proxy for all requests but those to this machine; the environment is not asked.
     pub proxy: Option<Proxy>,
+    /// Certificates that are believed besides the system's.
+    pub certificates: Vec<reqwest::Certificate>,
     /// Allows `http:` to other machines than this one: every token travels in the clear.
     pub clear_text: bool,
 }
@@ -61,6 +64,7 @@ impl Default for Options {
             deadline_ms: 30_000,
             response_bytes_max: 8 << 20,
             proxy: None,
+            certificates: Vec::new(),
             clear_text: false,
         }
     }
@@ -104,23 +108,29 @@ impl Client {
         };
         // An error says that there is one already, which then is the process's choice.
         let _already = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
-            .http1_only()
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .timeout(Duration::from_millis(options.deadline_ms))
-            .connect_timeout(Duration::from_millis(CONNECT_MS_MAX.min(options.deadline_ms / 2 + 1)))
-            .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .no_proxy();
+        let mut proxies = Vec::new();
         if let Some(Proxy { url, except }) = options.proxy.as_ref().filter(|_| !is_here(&web)) {
             let proxy = reqwest::Proxy::all(url.reveal())?.no_proxy(reqwest::NoProxy::from_string(except));
-            builder = builder.proxy(proxy);
+            proxies.push(proxy);
         }
-        Ok(Self { http: builder.build()?, web, provisioning, response_bytes_max: options.response_bytes_max })
+        let make = || {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
+                .http1_only()
+                .tcp_nodelay(true)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .timeout(Duration::from_millis(options.deadline_ms))
+                .connect_timeout(Duration::from_millis(CONNECT_MS_MAX.min(options.deadline_ms / 2 + 1)))
+                .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .no_proxy();
+            proxies.iter().cloned().fold(builder, reqwest::ClientBuilder::proxy)
+        };
+        let is_encrypted = [&web, &provisioning].iter().any(|root| root.scheme() == "https");
+        let http = certificates::build(make, is_encrypted, &options.certificates)?;
+        Ok(Self { http, web, provisioning, response_bytes_max: options.response_bytes_max })
     }
 
     /// Sends one call. `workspace` is put into `team_id` where the method has that argument and the caller gave none.
