@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Slack's address; another one only for a simulator.
     pub(crate) slack_url: String,
     /// Certificates that are believed besides the system's.
-    pub(crate) certificates: Vec<reqwest::Certificate>,
+    pub(crate) certificates: client::certificates::Own,
     /// Through which Slack is asked.
     pub(crate) proxy: Option<client::Proxy>,
     /// What is allowed.

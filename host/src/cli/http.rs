@@ -102,16 +102,11 @@ impl Client {
         if token.is_some() && !settings.url_is_named && !is_on_this_machine(&settings.url) {
             return Err(of_this_folder("the token", &settings.url, &format!("--url {}", shell_word(&settings.url))));
         }
-        Self::to_one_of(&settings.url, token, &settings.certificates()?)
-    }
-
-    /// To the host at `url`.
-    pub(crate) fn to(url: &str, token: Option<&str>) -> Result<Self, Failure> {
-        Self::to_one_of(url, token, &[])
+        Self::to(&settings.url, token, &settings.certificates()?)
     }
 
     /// To the host at `url`, whose certificate `own` may have signed.
-    fn to_one_of(url: &str, token: Option<&str>, own: &[reqwest::Certificate]) -> Result<Self, Failure> {
+    fn to(url: &str, token: Option<&str>, own: &certificates::Own) -> Result<Self, Failure> {
         let unusable = |why: &str| Failure::usage(format!("`{url}` is no address of a host: {why}"));
         let base = Url::parse(url).map_err(|e| unusable(&e.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
@@ -454,10 +449,10 @@ mod tests {
     #[test]
     fn a_token_goes_to_this_machine_or_over_tls() {
         for url in ["http://127.0.0.1:1", "http://localhost", "http://[::1]:7", "https://bellhop.example"] {
-            assert!(Client::to(url, Some("bh_x")).is_ok(), "{url}");
+            assert!(Client::to(url, Some("bh_x"), &certificates::Own::default()).is_ok(), "{url}");
         }
-        assert!(Client::to("http://bellhop.example", Some("bh_x")).is_err());
-        assert!(Client::to("http://bellhop.example", None).is_ok());
-        assert!(Client::to("ftp://x", None).is_err());
+        assert!(Client::to("http://bellhop.example", Some("bh_x"), &certificates::Own::default()).is_err());
+        assert!(Client::to("http://bellhop.example", None, &certificates::Own::default()).is_ok());
+        assert!(Client::to("ftp://x", None, &certificates::Own::default()).is_err());
     }
 }

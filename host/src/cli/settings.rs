@@ -145,8 +145,8 @@ impl Settings {
     ///
     /// # Errors
     /// It cannot be read, or has none.
-    pub(crate) fn certificates(&self) -> Result<Vec<reqwest::Certificate>, Failure> {
-        let Some(path) = &self.ca_file else { return Ok(Vec::new()) };
+    pub(crate) fn certificates(&self) -> Result<certificates::Own, Failure> {
+        let Some(path) = &self.ca_file else { return Ok(certificates::Own::default()) };
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::usage(format!("the certificates of {}: {why}", path.display()))
                 .with_help("name a file in PEM form by `ca_file` in bellhop.toml")

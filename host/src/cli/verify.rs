@@ -43,7 +43,7 @@ pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
         limits: settings.limits.clone(),
         budget_scale: 1.0,
         proxy: None,
-        certificates: Vec::new(),
+        certificates: bellhop_slack::client::certificates::Own::default(),
         provision: serve::Provision::default(),
         first_token_file: None,
     };

@@ -243,19 +243,27 @@ impl Tokens {
     }
 
     /// Somebody has used a token.
-    fn used(&self, id: TokenId) {
+    async fn used(&self, id: TokenId) {
         if *self.unused.borrow() != Some(id) {
             return;
         }
+        if let Err(error) = self.keep_that_it_was_used().await {
+            tracing::warn!(%error, "that the first token was used is not kept; its next use says it again");
+        } else {
+            self.unused.send_replace(None);
+        }
+    }
+
+    /// After Ok no start makes the first token anew, so that whoever was answered once is answered again.
+    async fn keep_that_it_was_used(&self) -> Result<(), journal::Error> {
         let mut write = Write::new();
         write.delete(&key::host(FIRST_TOKEN));
-        // Nobody waits for it: whatever is done with the token is durable only after this is.
-        match self.journal.commit(write) {
-            Ok(_) => drop(self.unused.send_replace(None)),
-            Err(error) => {
-                tracing::warn!(%error, "that the first token was used is not kept; its next use says it again");
-            }
+        let ticket = self.journal.commit(write)?;
+        // On a full disk nothing becomes durable, and who looks why must not wait for that.
+        if self.journal.room().is_ok() {
+            self.journal.durable(ticket).await?;
         }
+        Ok(())
     }
 
     /// Keeps a token; its secret is given back and kept nowhere. After Ok it is durable.
@@ -316,7 +324,7 @@ impl Tokens {
         };
         let valid = found.filter(|t| t.expires_at.is_none_or(|at| now < at));
         if let Some(stored) = &valid {
-            self.used(stored.id);
+            self.used(stored.id).await;
         }
         Ok(valid)
     }

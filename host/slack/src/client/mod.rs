@@ -42,7 +42,7 @@ pub struct Options {
     /// A proxy for all requests but those to this machine; the environment is not asked.
     pub proxy: Option<Proxy>,
     /// Certificates that are believed besides the system's.
-    pub certificates: Vec<reqwest::Certificate>,
+    pub certificates: certificates::Own,
     /// Allows `http:` to other machines than this one: every token travels in the clear.
     pub clear_text: bool,
 }
@@ -64,7 +64,7 @@ impl Default for Options {
             deadline_ms: 30_000,
             response_bytes_max: 8 << 20,
             proxy: None,
-            certificates: Vec::new(),
+            certificates: certificates::Own::default(),
             clear_text: false,
         }
     }
