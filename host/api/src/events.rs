@@ -35,7 +35,8 @@ pub(super) async fn events(request: Request) -> Result<Response, Problem> {
     let limit = params.number("limit", 200, request.app.engine.services.limits.list_items_max);
     let mut after = params.count("after");
     params.finish()?;
-    if let Some(text) = request.header(&LAST_EVENT_ID)? {
+    // A reader that has had no event yet sends an empty one.
+    if let Some(text) = request.header(&LAST_EVENT_ID)?.filter(|text| !text.trim().is_empty()) {
         let number = text.trim().parse().map_err(|_| {
             Problem::new(problem::REQUEST_INVALID, "`Last-Event-ID` is the number of an event of this run")
         })?;

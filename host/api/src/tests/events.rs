@@ -35,6 +35,11 @@ async fn a_stream_tells_everything_and_ends_with_the_run() {
     assert_eq!(parsed(&resumed.text), events[3..]);
     let done = world.call("GET", &format!("/v1/runs/{id}/events"), &[("last-event-id", "5")], "").await;
     assert_eq!((done.status, done.text.as_str()), (204, ""), "a browser does not come back after this");
+    for empty in ["", " "] {
+        let begun = world.call("GET", &format!("/v1/runs/{id}/events"), &[("last-event-id", empty)], "").await;
+        assert_eq!(begun.status, 200, "surroundings S15: {}", begun.text);
+        assert!(begun.text.contains("id: 1\n"), "from the start: {}", begun.text);
+    }
     let wrong = world.call("GET", &format!("/v1/runs/{id}/events"), &[("last-event-id", "x")], "").await;
     wrong.problem(400, "request-invalid");
 
