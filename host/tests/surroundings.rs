@@ -336,3 +336,48 @@ fn surroundings_s10_a_file_of_certificates_that_has_none_is_said() {
         assert!(done.stderr.contains("name a file in PEM form by `ca_file`"), "{}", done.stderr);
     }
 }
+
+#[test]
+fn surroundings_s7_http_to_another_machine_is_taken_when_it_is_said_on_purpose() {
+    let place = Place::new();
+    let environment = [("BELLHOP_URL", "http://bellhop.invalid:7420"), ("BELLHOP_TOKEN", "bh_1")];
+    let refused = place.run_with(&["runs", "list"], &environment);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("--allow-http"), "{}", refused.stderr);
+    let asked = place.run_with(&["runs", "list", "--allow-http"], &environment);
+    assert_eq!(asked.code, 5, "there is no such machine: {}", asked.stderr);
+}
+
+/// A file system that is full from the start.
+struct Full(tempfile::TempDir);
+
+impl Full {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder.path());
+        let is_mounted = mount.status().is_ok_and(|status| status.success());
+        let full = is_mounted.then_some(Self(folder))?;
+        let mut filler = File::create(full.0.path().join("filler")).unwrap();
+        while filler.write_all(&[0; 4_096]).is_ok() {}
+        Some(full)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        let _left = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn surroundings_s16_a_start_on_a_full_disk_says_what_the_system_said() {
+    let Some(full) = Full::mount() else {
+        println!("skipped: a file system cannot be mounted here");
+        return;
+    };
+    let data = full.0.path().join("data");
+    let done = Place::new().run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data.to_string_lossy()]);
+    assert_eq!(done.code, 70, "{}", done.stderr);
+    assert!(done.stderr.contains("No space left on device"), "{}", done.stderr);
+}

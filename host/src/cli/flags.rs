@@ -21,6 +21,9 @@ pub(crate) struct Global {
     /// The host that the verbs ask [default: http://127.0.0.1:7420]; its token is read from BELLHOP_TOKEN
     #[arg(long, global = true, value_name = "URL", env = "BELLHOP_URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
+    /// Send the token over http to another machine: whoever is on the way can read it
+    #[arg(long, global = true)]
+    pub(crate) allow_http: bool,
     /// For people or for programs [default: text]
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,

@@ -102,18 +102,19 @@ impl Client {
         if token.is_some() && !settings.url_is_named && !is_on_this_machine(&settings.url) {
             return Err(of_this_folder("the token", &settings.url, &format!("--url {}", shell_word(&settings.url))));
         }
-        Self::to(&settings.url, token, &settings.certificates()?)
+        Self::to(&settings.url, token, settings.allow_http, &settings.certificates()?)
     }
 
     /// To the host at `url`, whose certificate `own` may have signed.
-    fn to(url: &str, token: Option<&str>, own: &certificates::Own) -> Result<Self, Failure> {
+    fn to(url: &str, token: Option<&str>, allow_http: bool, own: &certificates::Own) -> Result<Self, Failure> {
         let unusable = |why: &str| Failure::usage(format!("`{url}` is no address of a host: {why}"));
         let base = Url::parse(url).map_err(|e| unusable(&e.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(unusable("it begins with http:// or https://"));
         }
-        if base.scheme() == "http" && token.is_some() && !is_this_machine(&base) {
-            return Err(unusable("a token is sent to another machine over https only"));
+        if base.scheme() == "http" && token.is_some() && !allow_http && !is_this_machine(&base) {
+            let help = "name it by https://, or, where the network on the way is your own, add --allow-http: the token can be read there";
+            return Err(unusable("a token is sent to another machine over https").with_help(help));
         }
         let token = token
             .map(|token| {
@@ -400,7 +401,8 @@ mod tests {
 
     #[test]
     fn author_d8_an_address_that_only_lies_in_a_folder_gets_no_token() {
-        let global = super::super::flags::Global { config: None, data_dir: None, url: None, output: None };
+        let global =
+            super::super::flags::Global { config: None, data_dir: None, url: None, allow_http: false, output: None };
         let mut settings = Settings::gather(&global).unwrap();
         settings.url_is_named = false;
         for (url, token, sent) in [
@@ -449,10 +451,11 @@ mod tests {
     #[test]
     fn a_token_goes_to_this_machine_or_over_tls() {
         for url in ["http://127.0.0.1:1", "http://localhost", "http://[::1]:7", "https://bellhop.example"] {
-            assert!(Client::to(url, Some("bh_x"), &certificates::Own::default()).is_ok(), "{url}");
+            assert!(Client::to(url, Some("bh_x"), false, &certificates::Own::default()).is_ok(), "{url}");
         }
-        assert!(Client::to("http://bellhop.example", Some("bh_x"), &certificates::Own::default()).is_err());
-        assert!(Client::to("http://bellhop.example", None, &certificates::Own::default()).is_ok());
-        assert!(Client::to("ftp://x", None, &certificates::Own::default()).is_err());
+        assert!(Client::to("http://bellhop.example", Some("bh_x"), false, &certificates::Own::default()).is_err());
+        assert!(Client::to("http://bellhop.example", Some("bh_x"), true, &certificates::Own::default()).is_ok());
+        assert!(Client::to("http://bellhop.example", None, false, &certificates::Own::default()).is_ok());
+        assert!(Client::to("ftp://x", None, false, &certificates::Own::default()).is_err());
     }
 }

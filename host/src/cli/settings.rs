@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: Vec<Net>,
     /// Where the verbs that need a server find it.
     pub(crate) url: String,
+    /// Whether whoever calls takes it that the token is sent there over http.
+    pub(crate) allow_http: bool,
     /// Whether whoever calls has named it, or nobody has: a token is sent there.
     pub(crate) url_is_named: bool,
     /// Slack's address; another one only for a simulator.
@@ -128,6 +130,7 @@ impl Settings {
             metrics_listen: written.metrics_listen,
             trusted_proxies: written.trusted_proxies,
             url,
+            allow_http: global.allow_http,
             url_is_named,
             slack_url_is_named,
             slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
