@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn author_d8_what_only_lies_in_a_folder_names_nothing_for_whoever_calls() {
-        let nothing = Global { config: None, data_dir: None, url: None, output: None };
+        let nothing = Global { config: None, data_dir: None, url: None, allow_http: false, output: None };
         let text = "url = \"https://elsewhere.example\"\nslack_url = \"https://slack.example\"\ndata_dir = \"there\"\n";
         let named = |global: &Global, text: &str| {
             let settings = Settings::of(global, Some(FILE.into()), parse(FILE, text).unwrap());
