@@ -9,9 +9,8 @@ use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::requirement::{Grant, Kind, Permission, TokenKind};
 use bellhop_core::text::plain;
 use bellhop_slack::client::{self, Client, Secret};
-use tokio::net::TcpListener;
 
-use bellhop_api::Listeners;
+use bellhop_api::{Listener, Listeners};
 use bellhop_clock::{self as clock, Clock};
 use bellhop_engine as engine;
 use bellhop_engine::Engine;
@@ -32,6 +31,7 @@ pub(crate) mod read;
 mod stopped;
 
 use lines::Lines;
+pub(crate) use listen::{At, PATH};
 pub(crate) use stopped::{token_offline, verify};
 
 /// What a host is started with.
@@ -42,7 +42,7 @@ pub(crate) struct Options {
     /// Where compiled code is kept.
     pub(crate) compiled_dir: PathBuf,
     /// Where HTTP is served.
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: At,
     /// Where the metrics are served besides, to whoever can connect there.
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Peers through which many clients come.
@@ -127,7 +127,7 @@ pub(crate) enum Error {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Which.
-        address: SocketAddr,
+        address: At,
         /// Why.
         source: std::io::Error,
     },
@@ -214,7 +214,7 @@ pub(crate) struct Host {
     /// The engine.
     pub(crate) engine: Arc<Engine>,
     /// Where HTTP is served.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: At,
     /// The first operator's token, when there was none.
     pub(crate) first_token: Option<String>,
     /// What was new of [`Options::provision`], in lines for people.
@@ -229,12 +229,9 @@ pub(crate) async fn open(options: &Options) -> Result<Host, Error> {
     own::folder(&options.data_dir)?;
     let wanted = prepared(options).await?;
     // Whoever has the store is named before whoever has the port.
-    let listener = listen(options.listen)?;
-    let metrics = match options.metrics_listen {
-        Some(address) => Some(listen(address)?),
-        None => None,
-    };
-    let address = listener.local_addr()?;
+    let (listener, address) = listen(&options.listen)?;
+    let metrics = options.metrics_listen.map(|address| listen(&At::Address(address))).transpose()?;
+    let metrics = metrics.map(|(listener, _)| listener);
     let engine = Engine::open(wanted).await?;
     // Before the first token is made, which is shown once: what fails here is tried again.
     let provided = provide(&engine, &options.provision).await?;
@@ -290,8 +287,8 @@ async fn prepared(options: &Options) -> Result<engine::Options, Error> {
     })
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    listen::listen(address).map_err(|source| Error::Listen { address, source })
+fn listen(at: &At) -> Result<(Listener, At), Error> {
+    at.listen().map_err(|source| Error::Listen { address: at.clone(), source })
 }
 
 /// Every scope that there is.
@@ -306,11 +303,8 @@ impl Host {
         let engine = self.engine.clone();
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
         let http = Threads::new()?;
-        let (answers, api, Listeners { main, metrics }) = (engine.clone(), self.api, self.listeners);
-        let (main, metrics) = (main.into_std()?, metrics.map(TcpListener::into_std).transpose()?);
+        let (answers, api, listeners) = (engine.clone(), self.api, self.listeners);
         let mut serving = http.spawn(async move {
-            let metrics = metrics.map(TcpListener::from_std).transpose()?;
-            let listeners = Listeners { main: TcpListener::from_std(main)?, metrics };
             let stopped = async move {
                 // Dropped or told: either way it is over.
                 let _over = stopped.await;
@@ -344,6 +338,7 @@ impl Host {
         tracing::info!("stopping: ending what was sent");
         let whole = engine.drain().await;
         let _told = stopping.send(());
+        self.address.leave();
         if serves {
             serving.await.map_err(|e| Error::Io(std::io::Error::other(e)))??;
         }
@@ -545,13 +540,17 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
         let scale = options.budget_scale;
         say(&format!("Slack's budget is multiplied by {scale} (for measurements against a simulator only)"));
     }
-    for address in std::iter::once(host.address).chain(options.metrics_listen) {
+    let main = match host.address {
+        At::Address(address) => Some(address),
+        At::Path(_) => None,
+    };
+    for address in main.into_iter().chain(options.metrics_listen) {
         if !address.ip().to_canonical().is_loopback() {
             tracing::warn!(%address, "HTTP is served in plain text to other machines: tokens and answers can be read on the way; put a proxy with TLS before it");
         }
     }
     // Last: whoever waits for this line may begin.
-    say(&format!("bellhop listens on http://{}", host.address));
+    say(&format!("bellhop listens on {}", host.address.url()));
     if !said.flush(std::time::Duration::from_millis(longest)) && host.first_token.is_some() {
         tracing::warn!("nobody has read the first token; as long as nobody has used a token, each start makes it anew");
     }

@@ -381,3 +381,34 @@ fn surroundings_s16_a_start_on_a_full_disk_says_what_the_system_said() {
     assert_eq!(done.code, 70, "{}", done.stderr);
     assert!(done.stderr.contains("No space left on device"), "{}", done.stderr);
 }
+
+#[test]
+fn surroundings_s7_a_host_is_found_by_a_socket_in_the_file_system() {
+    let place = Place::new();
+    place.write("bellhop.toml", "listen = \"unix:host.sock\"\n");
+    let serve = ["serve", "--slack-url", "http://127.0.0.1:1", "--data-dir", "data"];
+    let mut host = place.start(&serve);
+    let token = last_word(&host.line());
+    assert_eq!(host.line(), "bellhop listens on unix:host.sock");
+    // The verbs find it by the same configuration.
+    let list = |place: &Place| place.run_with(&["runs", "list"], &[("BELLHOP_TOKEN", token.as_str())]);
+    let listed = list(&place);
+    assert_eq!(listed.code, 0, "{}", listed.stderr);
+    host.terminate();
+    assert_eq!(host.wait(), 0);
+    assert!(!fs::exists(place.path("host.sock")).unwrap(), "it takes its socket along");
+    let nobody = list(&place);
+    assert_eq!(nobody.code, 5, "{}", nobody.stderr);
+    assert!(nobody.stderr.contains("no host answers at unix:host.sock"), "{}", nobody.stderr);
+    // One that was killed leaves its socket, and the next start takes its place.
+    let mut killed = place.start(&serve);
+    killed.line();
+    drop(killed);
+    let mut again = place.start(&serve);
+    assert_eq!(again.line(), "bellhop listens on unix:host.sock");
+    assert_eq!(list(&place).code, 0);
+    // Another host does not take it from this one.
+    let second = place.run(&["serve", "--slack-url", "http://127.0.0.1:1", "--data-dir", "other"]);
+    assert_eq!(second.code, 1, "{}", second.stderr);
+    assert!(second.stderr.contains("cannot listen on unix:host.sock"), "{}", second.stderr);
+}

@@ -156,10 +156,11 @@ impl Door {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody has connected.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, now: Duration) -> Entry {
-        let peer = sharer(address);
-        let trusted = self.trusted.iter().any(|net| net.has(address));
+    /// Somebody has connected, by a socket in the file system where there is no address. Whom its folder lets in has no
+    /// share: a proxy is there, with all of its clients, or an operator.
+    pub(super) fn enter(self: &Arc<Self>, address: Option<IpAddr>, now: Duration) -> Entry {
+        let peer = sharer(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        let trusted = address.is_none_or(|address| self.trusted.iter().any(|net| net.has(address)));
         let mut inside = self.inside();
         let Inside { places, kept, peers, late } = &mut *inside;
         let held = peers.entry(peer).or_default();
@@ -227,7 +228,7 @@ mod tests {
     }
 
     fn all(door: &Arc<Door>, address: &str, tries: usize) -> (usize, usize, Vec<Entry>) {
-        let entries: Vec<Entry> = (0..tries).map(|_| door.enter(address.parse().unwrap(), NOW)).collect();
+        let entries: Vec<Entry> = (0..tries).map(|_| door.enter(Some(address.parse().unwrap()), NOW)).collect();
         let whole = entries.iter().filter(|entry| matches!(entry, Entry::Whole(_))).count();
         let probes = entries.iter().filter(|entry| matches!(entry, Entry::Probe(_))).count();
         (whole, probes, entries)
@@ -250,7 +251,8 @@ mod tests {
     #[test]
     fn attack_b10_who_has_many_addresses_of_ipv6_has_one_share() {
         let door = door(100, 1 << 20, &[]);
-        let held: Vec<Entry> = (0..100).map(|n| door.enter(format!("2001:db8::{n:x}").parse().unwrap(), NOW)).collect();
+        let held: Vec<Entry> =
+            (0..100).map(|n| door.enter(Some(format!("2001:db8::{n:x}").parse().unwrap()), NOW)).collect();
         assert_eq!(held.iter().filter(|entry| matches!(entry, Entry::Whole(_))).count(), 50);
         assert_eq!(all(&door, "2001:db8:0:1::1", 1).0, 1, "the network beside it is somebody else's");
     }

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::socket::Socket;
 use bellhop_clock::{Clock, Sleep};
 
 /// See the module.
 pub(super) struct Guarded {
-    socket: TcpStream,
+    socket: Socket,
     clock: Arc<dyn Clock>,
     stalled_max: Duration,
     /// Runs while a write waits for the other side.
@@ -24,7 +24,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// Ends with an error any write that does not move for `stalled_max`.
-    pub(super) fn new(socket: TcpStream, clock: Arc<dyn Clock>, stalled_max: Duration) -> Self {
+    pub(super) fn new(socket: Socket, clock: Arc<dyn Clock>, stalled_max: Duration) -> Self {
         Self { socket, clock, stalled_max, stalled: None, cut: false }
     }
 

@@ -29,6 +29,7 @@ mod request;
 pub mod routes;
 mod runs;
 mod serve;
+mod socket;
 mod start;
 mod tables;
 mod tokens;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use door::Net;
 pub use serve::{Error, Listeners, serve};
+pub use socket::Listener;
 
 use bellhop_engine::Engine;
 

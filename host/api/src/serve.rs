@@ -15,13 +15,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use super::door::{Counted, Door, Entry, Place};
 use super::guarded::Guarded;
 use super::routes::ProbesOnly;
+use super::socket::{Here, Listener, Socket};
 use super::{App, Options, routes};
 use bellhop_engine::Engine;
 use bellhop_limits::Limits;
@@ -55,9 +55,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Where it serves.
 pub struct Listeners {
     /// Everything.
-    pub main: TcpListener,
+    pub main: Listener,
     /// The metrics alone, to whoever can connect there: no token is asked for.
-    pub metrics: Option<TcpListener>,
+    pub metrics: Option<Listener>,
 }
 
 /// Serves until `shutdown` ends; then takes no more connections, ends streams and waits of callers, lets answers go
@@ -76,7 +76,8 @@ pub async fn serve(
     let door = Door::new(&services.limits, options.trusted_proxies);
     let router = routes::of_app(app.clone());
     let mut connections = JoinSet::new();
-    let Listeners { main, metrics } = listeners;
+    let (main, metrics) = (listeners.main.here(), listeners.metrics.map(Listener::here).transpose());
+    let (main, metrics) = (main.map_err(Error::Listener)?, metrics.map_err(Error::Listener)?);
     let ended = {
         let measured = async {
             match metrics {
@@ -114,7 +115,7 @@ async fn accept(
     app: &Arc<App>,
     door: &Arc<Door>,
     router: &Router,
-    listener: &TcpListener,
+    listener: &Here,
     connections: &mut JoinSet<()>,
 ) -> Error {
     let clock = &app.engine.services.clock;
@@ -125,7 +126,7 @@ async fn accept(
                 if let Some(times) = failing.rest() {
                     tracing::warn!(times, "connections are accepted again");
                 }
-                match door.enter(peer.ip(), clock.monotonic()) {
+                match door.enter(peer, clock.monotonic()) {
                     Entry::Whole(place) => {
                         connections.spawn(connection(app.clone(), router.clone(), socket, place, false));
                     }
@@ -175,11 +176,10 @@ impl Drop for Inside {
 }
 
 /// Serves one connection; with `probe` only a probe, and nothing after it.
-async fn connection(app: Arc<App>, router: Router, socket: TcpStream, place: Place, probe: bool) {
+async fn connection(app: Arc<App>, router: Router, socket: Socket, place: Place, probe: bool) {
     let _inside = Inside::new(&app);
     let services = &app.engine.services;
-    // Without it, small answers wait for the client's acknowledgement of the one before.
-    if let Err(error) = socket.set_nodelay(true) {
+    if let Err(error) = socket.at_once() {
         tracing::debug!(%error, "TCP_NODELAY is not to be had");
     }
     let stalled = Duration::from_millis(services.limits.write_ms_max);

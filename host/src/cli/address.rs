@@ -2,10 +2,24 @@
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
-/// What an address is, for whoever wrote something else.
-pub(super) const FORMS: &str = "an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses";
+use crate::serve::{At, PATH};
 
-/// Reads one: `127.0.0.1:7420`, `[::1]:7420`, `localhost:7420`, `7420` (on this machine only), `:7420` (everywhere).
+/// What an address is, for whoever wrote something else.
+pub(super) const FORMS: &str = "an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses; `unix:PATH` is a socket in the file system";
+
+/// Reads where a host listens: an [address](parse), or `unix:PATH`.
+///
+/// # Errors
+/// It is neither: a text for people.
+pub(super) fn at(text: &str) -> Result<At, String> {
+    match text.strip_prefix(PATH) {
+        Some("") => Err(format!("`{text}` names no file")),
+        Some(path) => Ok(At::Path(path.into())),
+        None => parse(text).map(At::Address),
+    }
+}
+
+/// Reads an address: `127.0.0.1:7420`, `[::1]:7420`, `localhost:7420`, `7420` (on this machine only), `:7420` (everywhere).
 ///
 /// # Errors
 /// It is none, or it has a name that the system does not know: a text for people.
@@ -54,6 +68,9 @@ mod tests {
             let said = parse(text).unwrap_err();
             assert!(said.contains("such as 127.0.0.1:7420"), "{text}: {said}");
         }
+        assert_eq!(at("unix:/run/bellhop.sock"), Ok(At::Path("/run/bellhop.sock".into())));
+        assert_eq!(at("7420"), Ok(At::Address("127.0.0.1:7420".parse().unwrap())));
+        assert!(at("unix:").is_err());
         assert!(parse("no-such-host.invalid:7420").unwrap_err().starts_with("`no-such-host.invalid` has no address"));
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::address;
 use super::output::{Failure, Format};
+use crate::serve::At;
 
 /// What every verb understands.
 #[derive(Debug, Clone, Args)]
@@ -33,8 +34,8 @@ pub(crate) struct Global {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Listen {
     /// Where HTTP is served [default: 127.0.0.1:7420]
-    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
-    pub(super) listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS", value_parser = address::at)]
+    pub(super) listen: Option<At>,
     /// Where the metrics are served besides, without a token, to whoever can connect there [default: nowhere]
     #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub(super) metrics_listen: Option<SocketAddr>,

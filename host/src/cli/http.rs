@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::away::Away;
 use super::output::Failure;
 use super::{Context, Settings, problem, runtime};
+use crate::serve::PATH;
 
 /// With the same key something is done once.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -88,6 +89,8 @@ pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
     base: Url,
+    /// As people name the host.
+    named: String,
     token: Option<HeaderValue>,
 }
 
@@ -108,9 +111,11 @@ impl Client {
     /// To the host at `url`, whose certificate `own` may have signed.
     fn to(url: &str, token: Option<&str>, allow_http: bool, own: &certificates::Own) -> Result<Self, Failure> {
         let unusable = |why: &str| Failure::usage(format!("`{url}` is no address of a host: {why}"));
-        let base = Url::parse(url).map_err(|e| unusable(&e.to_string()))?;
+        // Through a socket in the file system goes HTTP as through any other, to a name that nobody looks up.
+        let path = url.strip_prefix(PATH);
+        let base = Url::parse(path.map_or(url, |_| "http://localhost")).map_err(|e| unusable(&e.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(unusable("it begins with http:// or https://"));
+            return Err(unusable("it begins with http://, https:// or unix:"));
         }
         if base.scheme() == "http" && token.is_some() && !allow_http && !is_this_machine(&base) {
             let help = "name it by https://, or, where the network on the way is your own, add --allow-http: the token can be read there";
@@ -127,7 +132,9 @@ impl Client {
         // An error says that there is one already, which then is the process's choice.
         let _already = rustls::crypto::ring::default_provider().install_default();
         let make = || {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder();
+            path.into_iter()
+                .fold(builder, reqwest::ClientBuilder::unix_socket)
                 .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
@@ -137,7 +144,8 @@ impl Client {
         };
         let http = certificates::build(make, base.scheme() == "https", own)
             .map_err(|e| Failure::failed("no-client", format!("the HTTP client does not start: {e}")))?;
-        Ok(Self { runtime: runtime()?, http, base, token })
+        let named = if path.is_some() { url.to_owned() } else { base.to_string() };
+        Ok(Self { runtime: runtime()?, http, base, named, token })
     }
 
     /// `GET path`.
@@ -168,7 +176,7 @@ impl Client {
             match answered.await {
                 Ok(answered) => answered,
                 Err(_) => {
-                    let failure = Failure::unreachable(format!("{} has not answered for {ANSWER_S_MAX} s", self.base));
+                    let failure = Failure::unreachable(format!("{} has not answered for {ANSWER_S_MAX} s", self.named));
                     Err(Failure { code: "answer-lost".to_owned(), ..failure })
                 }
             }
@@ -254,7 +262,7 @@ impl Client {
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(Failure::failed("answer-too-large", format!("{} answers too much", self.base)));
+                return Err(Failure::failed("answer-too-large", format!("{} answers too much", self.named)));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -271,7 +279,7 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let mut message = format!("no host answers at {}", self.base);
+        let mut message = format!("no host answers at {}", self.named);
         let mut source = std::error::Error::source(error);
         while let Some(inner) = source {
             if inner.source().is_none() {
@@ -287,7 +295,7 @@ impl Client {
 
 /// Whether an address leads to this machine.
 pub(super) fn is_on_this_machine(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| is_this_machine(&url))
+    url.starts_with(PATH) || Url::parse(url).is_ok_and(|url| is_this_machine(&url))
 }
 
 fn is_this_machine(url: &Url) -> bool {

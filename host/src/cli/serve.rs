@@ -86,7 +86,7 @@ fn options(
     Ok(serve::Options {
         data_dir: settings.data_dir.clone(),
         compiled_dir,
-        listen: listen.listen.unwrap_or(settings.listen),
+        listen: listen.listen.clone().unwrap_or_else(|| settings.listen.clone()),
         metrics_listen: listen.metrics_listen.or(settings.metrics_listen),
         trusted_proxies: settings.trusted_proxies.clone(),
         proxy: proxy::in_force(settings.proxy.as_ref(), |name| std::env::var(name).ok())?,

@@ -12,6 +12,7 @@ use super::address;
 use super::flags::Global;
 use super::output::Failure;
 use super::proxy;
+use crate::serve::At;
 use crate::serve::read::whole;
 use bellhop_api::Net;
 use bellhop_limits::{self as limits, Limits};
@@ -42,7 +43,7 @@ pub(crate) struct Settings {
     /// Whether whoever calls has named it: one that a folder brings along may be anybody's.
     pub(crate) data_dir_is_named: bool,
     /// Where a host serves.
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: At,
     /// Where a host serves its metrics besides.
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Peers through which many clients come to a host.
@@ -73,7 +74,7 @@ pub(crate) struct Settings {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Written {
     data_dir: Option<PathBuf>,
-    listen: Option<SocketAddr>,
+    listen: Option<At>,
     metrics_listen: Option<SocketAddr>,
     trusted_proxies: Vec<Net>,
     url: Option<String>,
@@ -114,14 +115,14 @@ impl Settings {
     }
 
     fn of(global: &Global, file: Option<PathBuf>, written: Written) -> Self {
-        let listen = written.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7420)));
+        let listen = written.listen.unwrap_or_else(|| At::Address(SocketAddr::from(([127, 0, 0, 1], 7420))));
         // What a file says that only lies in this folder is what anybody may have said.
         let file_is_named = global.config.is_some();
         let url_is_named = global.url.is_some() || written.url.is_none() || file_is_named;
         let is_slack = |url: &String| url.trim_end_matches('/') == SLACK_URL;
         let slack_url_is_named = written.slack_url.as_ref().is_none_or(is_slack) || file_is_named;
         let data_dir_is_named = global.data_dir.is_some() || (file_is_named && written.data_dir.is_some());
-        let url = global.url.clone().or(written.url).unwrap_or_else(|| format!("http://{listen}"));
+        let url = global.url.clone().or(written.url).unwrap_or_else(|| listen.url());
         Self {
             file,
             data_dir: global.data_dir.clone().or(written.data_dir).unwrap_or_else(|| ".bellhop".into()),
@@ -208,7 +209,7 @@ impl Reader<'_> {
                 "proxy" => written.proxy = self.word(value, proxy::parse, proxy::FORMS),
                 "log" => written.log = self.string(value).map(str::to_owned),
                 "listen" => {
-                    written.listen = self.word(value, |text| address::parse(text).ok(), address::FORMS);
+                    written.listen = self.word(value, |text| address::at(text).ok(), address::FORMS);
                 }
                 "metrics_listen" => {
                     written.metrics_listen = self.word(value, |text| address::parse(text).ok(), address::FORMS);
@@ -338,7 +339,7 @@ mod tests {
                     log = \"warn\"\nlog_format = \"json\"\n[limits]\nlive_runs_max = 1_000\nguest_memory_bytes_max = 0x100_0000\n";
         let written = parse("bellhop.toml", text).unwrap();
         assert_eq!(written.data_dir, Some("/var/lib/bellhop".into()));
-        assert_eq!(written.listen, Some("[::1]:80".parse().unwrap()));
+        assert_eq!(written.listen, Some(At::Address("[::1]:80".parse().unwrap())));
         assert_eq!(written.metrics_listen, Some("127.0.0.1:9090".parse().unwrap()));
         assert_eq!(written.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
         assert_eq!(written.log_format, Some(LogFormat::Json));
@@ -375,7 +376,7 @@ mod tests {
               = who:   the operator of this host
               = more:  bellhop explain unknown-key
 
-            error[invalid-value]: `somewhere` is not an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses
+            error[invalid-value]: `somewhere` is not an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses; `unix:PATH` is a socket in the file system
              --> bellhop.toml:2:10
               |
             2 | listen = "somewhere"

@@ -36,7 +36,7 @@ pub(super) fn run(wanted: &Verify, context: &Context) -> Result<Exit, Failure> {
     let options = serve::Options {
         data_dir: settings.data_dir.clone(),
         compiled_dir: compiled_dir.clone(),
-        listen: settings.listen,
+        listen: settings.listen.clone(),
         metrics_listen: None,
         trusted_proxies: Vec::new(),
         slack_url: settings.slack_url.clone(),

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::super::{Listeners, serve};
+use super::super::{Listener, Listeners, serve};
 use super::*;
 
 struct Server {
@@ -25,11 +25,12 @@ impl Server {
     async fn with(limits: Limits, options: Options) -> Self {
         let world = World::with(limits, "http://127.0.0.1:9".to_owned()).await;
         world.apply().await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let main = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = main.local_addr().unwrap();
         let metrics = Some(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let measured = metrics.as_ref().unwrap().local_addr().unwrap();
-        let listeners = Listeners { main: listener, metrics };
+        let listener = |of: TcpListener| Listener::Address(of.into_std().unwrap());
+        let listeners = Listeners { main: listener(main), metrics: metrics.map(listener) };
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { drop(stopped.await) };
         let served = tokio::spawn(serve(world.engine.clone(), listeners, options, shutdown));
