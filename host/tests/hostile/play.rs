@@ -245,7 +245,12 @@ impl Play<'_> {
                     None => break,
                     Some(why) if now() + LOOK_AGAIN >= until => {
                         let which = format!("the run {run}, number {} of {}", number + 1, runs.len());
-                        return Err(format!("after {within_s} s {which}: {why}"));
+                        let waiting = short(&view["waiting"].to_string());
+                        let posted = self.world.ledger().lines().count();
+                        return Err(format!(
+                            "after {within_s} s {which}: {why}; it waits for {waiting}; {posted} lines stand in the ledger; the log ends with {}",
+                            self.world.last_words()
+                        ));
                     }
                     Some(_) => std::thread::sleep(LOOK_AGAIN),
                 }

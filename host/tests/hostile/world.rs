@@ -305,7 +305,7 @@ impl World {
     }
 
     /// The end of the host's log.
-    fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().rev().filter(|line| !line.trim().is_empty()).take(2).collect();
         let text = lines.into_iter().rev().collect::<Vec<_>>().join(" / ");
