@@ -111,8 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn attack_b10_a_burst_waits_for_the_host_and_not_a_second() {
-        let kept =
-            std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+        let kept = fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
         let burst = kept.unwrap_or(128_usize).min(400);
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();

@@ -309,7 +309,11 @@ impl Play<'_> {
             let request =
                 Request { method, path: &path, token: &token, kind: &kind, headers: &headers, body: body.as_bytes() };
             let answer = self.world.send(request, self.until)?;
-            let end = ends::of_answer(&answer);
+            let mut end = ends::of_answer(&answer);
+            if method == "HEAD" && answer.text.is_empty() {
+                // Its answer has no body in which a code could stand.
+                end.push_str(" head");
+            }
             let at = format!("{method} {}", short(&path));
             right(&end, is, "2xx").map_err(|why| format!("{at}: {why}: {}", short(&answer.text)))?;
             if let Some(text) = lacks.iter().find(|text| answer.text.contains(self.filled(text).as_str())) {
