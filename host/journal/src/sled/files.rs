@@ -246,6 +246,7 @@ impl Taken {
     }
 
     /// Whether the file is still within what was taken, if anything was.
+    #[cfg(test)]
     pub(super) fn holds(&self, file: &File) -> bool {
         self.to == 0 || file.metadata().is_ok_and(|data| data.len() <= self.to)
     }
