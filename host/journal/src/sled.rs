@@ -109,7 +109,6 @@ impl Sled {
                 .map_err(|why| damaged(dir, why))?;
         }
         let blobs = files::Watched::new(blobs);
-        // Where nobody tells how much room there is, nobody assures anybody of it either.
         let told = options.space.as_ref().is_none_or(|Asked(asked)| asked().is_some());
         let taken = files::Taken::new(told);
         let medium = Disk { dir: dir.clone(), tree: tree.clone(), file, taken, blobs, groups, groups_file };
@@ -248,7 +247,7 @@ impl Drop for Sled {
 }
 
 /// What a group makes the file grow by, beside [`GROWTH_FACTOR`] times its weight: the file grows by whole segments, and
-/// sled gives free ones out again only a while later. The tests assert both after each group.
+/// sled gives free ones out again only a while later. The tests of this crate assert both.
 const GROWTH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A page is written anew for each few items that are put into it or taken out.
@@ -262,7 +261,6 @@ fn growth(weight_bytes: u64) -> u64 {
 /// A group as the tree takes it.
 struct Change {
     batch: ::sled::Batch,
-    /// Of all groups, this one included.
     groups: Groups,
     /// Keys and values that are put, and those that are taken out.
     weight_bytes: u64,
@@ -341,7 +339,6 @@ impl Medium for Disk {
     fn write(&mut self) -> Result<(), String> {
         // Before `settle`: a synchronisation alone would find sled's bytes still in memory.
         self.tree.flush().map(drop).map_err(|why| self.said("db", why))?;
-        // In the tests of this crate alone: a store that outgrows it once has the room that is kept besides.
         #[cfg(test)]
         assert!(self.taken.holds(&self.file), "the file grew by more than a group may make it grow");
         Ok(())
