@@ -330,7 +330,11 @@ fn surroundings_s10_a_file_of_certificates_that_has_none_is_said() {
         text.iter().for_each(|text| place.write("ca.pem", text));
         let name = if text.is_some() { "ca.pem" } else { "gone.pem" };
         place.write("bellhop.toml", &format!("ca_file = \"{name}\"\n"));
-        let done = place.run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"]);
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"];
+        let done = place.run(&serve);
+        assert_eq!(done.code, 2, "{}", done.stderr);
+        assert!(done.stderr.contains("only lies in this folder"), "{}", done.stderr);
+        let done = place.run(&[&serve[..], &["--config", "bellhop.toml"]].concat());
         assert_eq!(done.code, 2, "{}", done.stderr);
         assert!(done.stderr.contains(&format!("the certificates of {name}: {said}")), "{}", done.stderr);
         assert!(done.stderr.contains("name a file in PEM form by `ca_file`"), "{}", done.stderr);

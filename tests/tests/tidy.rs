@@ -253,7 +253,7 @@ const CODED: &[&str] = &["of_code", "fault", "error", "failed", "missing", "usag
 
 /// Codes that are put together where they are used, so that no pattern finds them: where, and which.
 const BY_HAND: &[(&str, &[&str])] = &[
-    ("host/src/cli/output.rs", &["usage", "unreachable", "storage-failed"]),
+    ("host/src/cli/output.rs", &["usage", "unreachable", "answer-lost", "storage-failed"]),
     ("host/src/cli/problem.rs", &["unexpected-answer"]),
     ("host/core/src/value.rs", &["value-too-deep", "value-too-large"]),
 ];

@@ -246,18 +246,6 @@ impl Drop for Sled {
     }
 }
 
-/// What a group makes the file grow by, beside [`GROWTH_FACTOR`] times its weight: the file grows by whole segments, and
-/// sled gives free ones out again only a while later. The tests of this crate assert both.
-const GROWTH_BYTES: u64 = 4 * 1024 * 1024;
-
-/// A page is written anew for each few items that are put into it or taken out.
-const GROWTH_FACTOR: u64 = 3;
-
-/// What a group of such a weight may make the file grow by.
-fn growth(weight_bytes: u64) -> u64 {
-    GROWTH_BYTES.saturating_add(weight_bytes.saturating_mul(GROWTH_FACTOR))
-}
-
 /// A group as the tree takes it.
 struct Change {
     batch: ::sled::Batch,
@@ -328,7 +316,7 @@ impl Disk {
 impl Medium for Disk {
     fn apply(&mut self, changes: &Changes) -> Result<(), Refused> {
         let change = self.changed(changes).map_err(|why| self.said("db", why))?;
-        if let Some(lack) = self.taken.lack(&self.file, growth(change.weight_bytes)) {
+        if let Some(lack) = self.taken.lack(&self.file, files::growth(change.weight_bytes)) {
             return Err(Refused::Room(lack));
         }
         self.tree.apply_batch(change.batch).map_err(|why| self.said("db", why))?;
@@ -339,8 +327,7 @@ impl Medium for Disk {
     fn write(&mut self) -> Result<(), String> {
         // Before `settle`: a synchronisation alone would find sled's bytes still in memory.
         self.tree.flush().map(drop).map_err(|why| self.said("db", why))?;
-        #[cfg(test)]
-        assert!(self.taken.holds(&self.file), "the file grew by more than a group may make it grow");
+        debug_assert!(self.taken.holds(&self.file), "the file grew by more than a group may make it grow");
         Ok(())
     }
 

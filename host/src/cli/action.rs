@@ -1,10 +1,9 @@
 //! `bellhop action`.
 
-use bellhop_engine::entropy::Entropy;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::http::{Ask, Client, IDEMPOTENCY_KEY, segment};
+use super::http::{Ask, Client, segment};
 use super::output::{Exit, Failure};
 use super::{Context, run};
 
@@ -42,12 +41,7 @@ pub(super) fn run(arguments: &Action, context: &Context) -> Result<Exit, Failure
         body["connection"] = json!(connection);
     }
     let path = format!("/v1/actions/{}/runs", segment(&arguments.action));
-    let mut ask = Ask::new("POST", &path).json(&body);
-    // Without a key of the caller's a start that is sent again would be another run.
-    let own_key = format!("cli-{:032x}", Entropy::new().next_wide());
-    ask = ask.header(IDEMPOTENCY_KEY, arguments.idempotency_key.as_ref().unwrap_or(&own_key).as_str());
     let client = Client::new(context)?;
-    let mut started = client.ask_once(context, &ask)?;
-    started.replayed &= arguments.idempotency_key.is_some();
+    let started = client.start(context, Ask::new("POST", &path).json(&body), arguments.idempotency_key.as_deref())?;
     run::follow(context, &client, &started, arguments.wait)
 }

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use crate::serve::{At, PATH};
 
 /// What an address is, for whoever wrote something else.
-pub(super) const FORMS: &str = "an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses; `unix:PATH` is a socket in the file system";
+pub(super) const FORMS: &str = "an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses";
+/// What else a host listens on.
+pub(super) const PATH_FORM: &str = "`unix:PATH` is a socket in the file system";
 
 /// Reads where a host listens: an [address](parse), or `unix:PATH`.
 ///
@@ -15,7 +17,7 @@ pub(super) fn at(text: &str) -> Result<At, String> {
     match text.strip_prefix(PATH) {
         Some("") => Err(format!("`{text}` names no file")),
         Some(path) => Ok(At::Path(path.into())),
-        None => parse(text).map(At::Address),
+        None => parse(text).map(At::Address).map_err(|said| format!("{said}; {PATH_FORM}")),
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) struct Away {
 
 impl Away {
     /// Whether a refusal passes by itself: nobody answers, or the host starts, stops or has too much to do.
-    pub(super) fn is_away(failure: &Failure) -> bool {
-        let passes = ["draining", "not-ready", "unavailable", "overloaded"];
+    fn is_away(failure: &Failure) -> bool {
+        let passes = ["draining", "not-ready", "unavailable"];
         failure.exit == Exit::Unreachable || passes.contains(&failure.code.as_str())
     }
 

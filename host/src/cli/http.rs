@@ -1,10 +1,10 @@
 //! Asking a host over HTTP.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bellhop_core::text::shell_word;
-use bellhop_slack::client::certificates;
+use bellhop_engine::entropy::Entropy;
+use bellhop_slack::client::{certificates, is_here};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
@@ -14,10 +14,6 @@ use super::output::Failure;
 use super::{Context, Settings, problem, runtime};
 use crate::serve::PATH;
 
-/// With the same key something is done once.
-pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// What a failure's code says where nobody took the request.
-const NOT_SENT: &str = "unreachable";
 /// The variable with the token. There is no flag: a process's arguments are seen by everybody on its machine.
 const TOKEN_VARIABLE: &str = "BELLHOP_TOKEN";
 /// The header of such an answer.
@@ -117,7 +113,7 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(unusable("it begins with http://, https:// or unix:"));
         }
-        if base.scheme() == "http" && token.is_some() && !allow_http && !is_this_machine(&base) {
+        if base.scheme() == "http" && token.is_some() && !allow_http && !is_here(&base) {
             let help = "name it by https://, or, where the network on the way is your own, add --allow-http: the token can be read there";
             return Err(unusable("a token is sent to another machine over https").with_help(help));
         }
@@ -175,33 +171,32 @@ impl Client {
             });
             match answered.await {
                 Ok(answered) => answered,
-                Err(_) => {
-                    let failure = Failure::unreachable(format!("{} has not answered for {ANSWER_S_MAX} s", self.named));
-                    Err(Failure { code: "answer-lost".to_owned(), ..failure })
-                }
+                Err(_) => Err(Failure::answer_lost(format!("{} has not answered for {ANSWER_S_MAX} s", self.named))),
             }
         })
     }
 
-    /// Asks for something that is done once for its idempotency key, however often it is asked for: so it is asked for
+    /// Starts a run, once: `key` is the caller's, and without one it has a key of its own, so that it can be asked for
     /// again where the host went away before it had answered.
     ///
     /// # Errors
-    /// As [`Self::ask`]: at once where nobody has taken the request, else after ten minutes.
-    pub(crate) fn ask_once(&self, context: &Context, ask: &Ask<'_>) -> Result<Answer, Failure> {
-        debug_assert!(ask.headers.iter().any(|(name, _)| *name == IDEMPOTENCY_KEY));
-        let mut away = Away::default();
-        let mut was_sent = false;
+    /// As [`Self::ask`]: at once as long as no answer was lost, else after ten minutes.
+    pub(crate) fn start(&self, context: &Context, ask: Ask<'_>, key: Option<&str>) -> Result<Answer, Failure> {
+        let own = format!("cli-{:032x}", Entropy::new().next_wide());
+        let ask = ask.header("idempotency-key", key.unwrap_or(&own));
+        let (mut away, mut was_lost) = (Away::default(), false);
         loop {
-            let failure = match self.ask(ask.clone()) {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            was_sent |= failure.code != NOT_SENT;
-            if !was_sent {
-                return Err(failure);
+            match self.ask(ask.clone()) {
+                // The run that an earlier request of ours has started is news to the caller.
+                Ok(answer) => return Ok(Answer { replayed: answer.replayed && key.is_some() && !was_lost, ..answer }),
+                Err(failure) => {
+                    was_lost |= failure.is_answer_lost();
+                    if !was_lost {
+                        return Err(failure);
+                    }
+                    away.wait(context, failure)?;
+                }
             }
-            away.wait(context, failure)?;
         }
     }
 
@@ -279,7 +274,10 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let mut message = format!("no host answers at {}", self.named);
+        let mut message = match error.is_connect() {
+            true => format!("no host answers at {}", self.named),
+            false => format!("the answer of {} was lost", self.named),
+        };
         let mut source = std::error::Error::source(error);
         while let Some(inner) = source {
             if inner.source().is_none() {
@@ -287,20 +285,17 @@ impl Client {
             }
             source = inner.source();
         }
-        let failure = Failure::unreachable(message)
-            .with_help("start one with `bellhop serve`, or say where it is by BELLHOP_URL");
-        if error.is_connect() { failure } else { Failure { code: "answer-lost".to_owned(), ..failure } }
+        if error.is_connect() {
+            Failure::unreachable(message).with_help("start one with `bellhop serve`, or say where it is by BELLHOP_URL")
+        } else {
+            Failure::answer_lost(message).with_help("look whether it was done before you send it again")
+        }
     }
 }
 
 /// Whether an address leads to this machine.
 pub(super) fn is_on_this_machine(url: &str) -> bool {
-    url.starts_with(PATH) || Url::parse(url).is_ok_and(|url| is_this_machine(&url))
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    url.starts_with(PATH) || Url::parse(url).is_ok_and(|url| is_here(&url))
 }
 
 /// Takes an event stream apart: lines, fields, a blank line behind every event.

@@ -24,11 +24,11 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         ("log_format", log_format.to_owned()),
     ];
     let trusted: Vec<String> = settings.trusted_proxies.iter().map(ToString::to_string).collect();
-    let proxy = settings.proxy.as_ref().map(|setting| match setting {
+    let proxy = settings.proxy().map(|setting| match setting {
         proxy::Setting::None => "none".to_owned(),
         proxy::Setting::At(proxy) => proxy.shown(),
     });
-    let ca_file = settings.ca_file.as_ref().map(|path| path.display().to_string());
+    let ca_file = settings.ca_file().map(|path| path.display().to_string());
     let metrics = settings.metrics_listen.map(|address| address.to_string());
     let text = || {
         let mut text = match &file {

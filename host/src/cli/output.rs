@@ -99,6 +99,16 @@ impl Failure {
         Self::of(Exit::Unreachable, "unreachable", message)
     }
 
+    /// A server has taken the request, as far as is known, and its answer did not come.
+    pub(crate) fn answer_lost(message: impl Into<String>) -> Self {
+        Self::of(Exit::Unreachable, "answer-lost", message)
+    }
+
+    /// Whether it is [`Self::answer_lost`].
+    pub(crate) fn is_answer_lost(&self) -> bool {
+        self.code == "answer-lost"
+    }
+
     /// The store failed.
     pub(crate) fn storage(message: impl Into<String>) -> Self {
         Self::of(Exit::Storage, "storage-failed", message)
@@ -230,7 +240,7 @@ impl Out {
 
     /// A remark beside the answer, on standard error.
     pub(crate) fn note(self, text: &str) {
-        let _gone = writeln!(std::io::stderr(), "{}", plain_lines(text));
+        Self::aside(format_args!("{text}"));
     }
 
     /// Says why it failed; gives how the process ends.

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use bellhop_core::diagnostic::render;
-use bellhop_engine::entropy::Entropy;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::http::{Answer, Ask, Client, IDEMPOTENCY_KEY, pairs, workflow_path};
+use super::http::{Answer, Ask, Client, pairs, workflow_path};
 use super::output::{Exit, Failure};
 use super::{Context, browse, files, one_run, problem, workflows};
 
@@ -67,12 +66,7 @@ pub(super) fn run(arguments: &Run, context: &Context) -> Result<Exit, Failure> {
         }
     }
     let path = format!("{path}/runs");
-    let mut ask = Ask::new("POST", &path).json(&body);
-    // Without a key of the caller's a start that is sent again would be another run.
-    let own_key = format!("cli-{:032x}", Entropy::new().next_wide());
-    ask = ask.header(IDEMPOTENCY_KEY, arguments.idempotency_key.as_ref().unwrap_or(&own_key).as_str());
-    let mut started = client.ask_once(context, &ask)?;
-    started.replayed &= arguments.idempotency_key.is_some();
+    let started = client.start(context, Ask::new("POST", &path).json(&body), arguments.idempotency_key.as_deref())?;
     follow(context, &client, &started, arguments.wait)
 }
 

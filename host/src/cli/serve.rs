@@ -14,7 +14,7 @@ use super::flags::Listen;
 use super::http::{is_on_this_machine, of_this_folder};
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
-use super::{Context, environment, offline, proxy};
+use super::{Context, environment, offline};
 use crate::serve::{self, lines::Lines};
 use bellhop_api::problem::without_tokens;
 
@@ -89,7 +89,7 @@ fn options(
         listen: listen.listen.clone().unwrap_or_else(|| settings.listen.clone()),
         metrics_listen: listen.metrics_listen.or(settings.metrics_listen),
         trusted_proxies: settings.trusted_proxies.clone(),
-        proxy: proxy::in_force(settings.proxy.as_ref(), |name| std::env::var(name).ok())?,
+        proxy: settings.proxy_in_force()?,
         certificates: settings.certificates()?,
         slack_url,
         limits: settings.limits.clone(),

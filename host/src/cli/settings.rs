@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bellhop_core::diagnostic::{Diagnostic, Place, code, nearest};
-use bellhop_slack::client::certificates;
+use bellhop_slack::client::{self, certificates};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -59,9 +59,11 @@ pub(crate) struct Settings {
     /// Whether whoever calls has named it, or nobody has: Slack's tokens are sent there.
     pub(crate) slack_url_is_named: bool,
     /// What the file says of a proxy.
-    pub(crate) proxy: Option<proxy::Setting>,
+    proxy: Option<proxy::Setting>,
     /// A file of certificates that are believed besides the system's.
-    pub(crate) ca_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    /// Whether whoever calls has named the file that says these two: together they read what is sent to Slack.
+    way_is_named: bool,
     /// What is logged.
     pub(crate) log: String,
     /// How.
@@ -137,6 +139,7 @@ impl Settings {
             slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
             proxy: written.proxy,
             ca_file: written.ca_file,
+            way_is_named: file_is_named,
             log: written.log.unwrap_or_else(|| "info".to_owned()),
             log_format: written.log_format.unwrap_or(LogFormat::Text),
             limits: written.limits,
@@ -145,12 +148,43 @@ impl Settings {
 }
 
 impl Settings {
-    /// The certificates of [`Self::ca_file`].
+    /// Whose certificates are believed besides the system's, as the file says.
+    pub(crate) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
+    /// What the file says of a proxy.
+    pub(crate) fn proxy(&self) -> Option<&proxy::Setting> {
+        self.proxy.as_ref()
+    }
+
+    /// The proxy that is in force, by what the file says and by the usual variables.
     ///
     /// # Errors
-    /// It cannot be read, or has none.
+    /// Only a file that lies in this folder names it, or a variable names something that is no proxy.
+    pub(crate) fn proxy_in_force(&self) -> Result<Option<client::Proxy>, Failure> {
+        if matches!(self.proxy, Some(proxy::Setting::At(_))) {
+            self.must_be_named("proxy")?;
+        }
+        proxy::in_force(self.proxy.as_ref(), |name| std::env::var(name).ok())
+    }
+
+    /// That a setting, which says who can read what is sent, is not only what a folder brings along.
+    fn must_be_named(&self, setting: &str) -> Result<(), Failure> {
+        if self.way_is_named {
+            return Ok(());
+        }
+        let message = format!("`{setting}` is not taken from the bellhop.toml that only lies in this folder");
+        Err(Failure::usage(message).with_help("where it is the right one, name the file: --config bellhop.toml"))
+    }
+
+    /// The certificates that are believed besides the system's.
+    ///
+    /// # Errors
+    /// The file of them cannot be read, has none, or is named only by what lies in this folder.
     pub(crate) fn certificates(&self) -> Result<certificates::Own, Failure> {
         let Some(path) = &self.ca_file else { return Ok(certificates::Own::default()) };
+        self.must_be_named("ca_file")?;
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::usage(format!("the certificates of {}: {why}", path.display()))
                 .with_help("name a file in PEM form by `ca_file` in bellhop.toml")
@@ -209,7 +243,8 @@ impl Reader<'_> {
                 "proxy" => written.proxy = self.word(value, proxy::parse, proxy::FORMS),
                 "log" => written.log = self.string(value).map(str::to_owned),
                 "listen" => {
-                    written.listen = self.word(value, |text| address::at(text).ok(), address::FORMS);
+                    let wanted = format!("{}; {}", address::FORMS, address::PATH_FORM);
+                    written.listen = self.word(value, |text| address::at(text).ok(), &wanted);
                 }
                 "metrics_listen" => {
                     written.metrics_listen = self.word(value, |text| address::parse(text).ok(), address::FORMS);
@@ -357,8 +392,21 @@ mod tests {
         assert_eq!(named(&nothing, text), (false, false, false));
         assert_eq!(named(&nothing, "slack_url = \"https://slack.com/\""), (true, true, false));
         assert_eq!(named(&Global { config: Some(FILE.into()), ..nothing.clone() }, text), (true, true, true));
-        let flags = Global { data_dir: Some("here".into()), url: Some("https://host.example".into()), ..nothing };
+        let flags =
+            Global { data_dir: Some("here".into()), url: Some("https://host.example".into()), ..nothing.clone() };
         assert_eq!(named(&flags, text), (true, false, true));
+        // A proxy and a certificate for it read what is sent to Slack.
+        for (text, is_taken) in
+            [("ca_file = \"ca.pem\"", false), ("proxy = \"http://elsewhere:1\"", false), ("proxy = \"none\"", true)]
+        {
+            let settings = Settings::of(&nothing, Some(FILE.into()), parse(FILE, text).unwrap());
+            let taken = settings.certificates().map(drop).and_then(|()| settings.proxy_in_force().map(drop));
+            assert_eq!(taken.is_ok(), is_taken, "{text}");
+            taken
+                .err()
+                .iter()
+                .for_each(|failure| assert!(failure.help.as_ref().unwrap().contains("--config"), "{failure:?}"));
+        }
     }
 
     #[test]

@@ -228,12 +228,8 @@ impl Engine {
             (summary.status, summary.updated_at, summary.ended_at) = (Status::Cancelled, now, Some(now));
             // Nobody can tell what it changed.
             summary.aftermath = Aftermath { reason: Some(Reason::GivenUp), by, ..Aftermath::default() };
-            execution::summary::bind_until(
-                &mut write,
-                &summary,
-                now,
-                self.services.installation.now().idempotency_kept_ms,
-            )?;
+            let kept_ms = self.services.installation.now().idempotency_kept_ms;
+            execution::summary::bind_until(&mut write, &summary, now, kept_ms)?;
             // Whoever looks for what may go finds it from now on, and knows how long it is kept.
             write.put(&key::expiry(now, &key::summary(run)), &Value::Null)?;
             write.put(&key::summary(run), &summary)?;

@@ -33,17 +33,16 @@ impl Engine {
         // Nobody takes it up meanwhile, to have it tried again or undone.
         let _turn = self.loading.lock(run.to_string()).await;
         let journal = &self.services.journal;
+        let kept_ms = self.services.installation.now().runs_kept_ms;
         match journal.get::<Summary>(&key::summary(run)).await {
-            Ok(Some(summary)) => {
-                match self.kept_until(run, &summary, self.services.installation.now().runs_kept_ms).await? {
-                    // It goes on, and its next end says anew when it may go.
-                    None => return Ok(Fate::Kept),
-                    Some(until) if until > now => return Ok(Fate::KeptUntil(until)),
-                    Some(_) if self.runs.is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
-                    // A key goes before its run: it never answers with one that is gone.
-                    Some(_) => self.unbind(run, &summary).await?,
-                }
-            }
+            Ok(Some(summary)) => match self.kept_until(run, &summary, kept_ms).await? {
+                // It goes on, and its next end says anew when it may go.
+                None => return Ok(Fate::Kept),
+                Some(until) if until > now => return Ok(Fate::KeptUntil(until)),
+                Some(_) if self.runs.is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
+                // A key goes before its run: it never answers with one that is gone.
+                Some(_) => self.unbind(run, &summary).await?,
+            },
             // A part of it is gone already.
             Ok(None) => {}
             // Somebody has to look at it first.

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 
 use super::{image, noise, now, put, wait};
 use crate::sled::{Asked, OpenError, Options, Sled};
-use crate::store::{Batch, Error, Room, Store};
+use crate::store::{Batch, Durable, Error, Room, Store};
 use crate::{Entry, Journal, Json, Write};
 
 /// A store on a disk of which a test says what is free.
@@ -99,30 +99,8 @@ fn attack_a_disk_that_really_fills_is_met_before_the_store_meets_it() {
     }
     let unmounted = Unmount(dir.path());
     let store = Sled::open(&Options::new(dir.path().join("store")), Box::new(|why| panic!("{why}"))).unwrap();
-    let mut written = 0_u64;
-    let waits = loop {
-        let mut batch = Batch::new();
-        batch.put(written.to_be_bytes().as_slice(), noise(written, 100_000));
-        let ticket = store.commit(batch).unwrap();
-        written += 1;
-        let mut durable = store.durable(ticket);
-        // Looked at for a while: on a busy machine a synchronisation takes long too.
-        let mut looks = 0;
-        let is_held = loop {
-            if (&mut durable).now_or_never().is_some() {
-                break false;
-            }
-            looks = if store.stats().held.is_some() { looks + 1 } else { 0 };
-            if looks == 100 {
-                break true;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        };
-        if is_held {
-            break durable;
-        }
-        assert!(written < 1_000, "the disk does not fill");
-    };
+    // Looked at for a while: on a busy machine a synchronisation takes long too.
+    let (written, waits) = until_held(&store, 100_000, 100);
     assert!(store.stats().lack.is_some());
     assert!(written > 20, "{written} of 100 kB fit into 24 MiB");
     assert!(now(store.get(&(written - 1).to_be_bytes())).unwrap().is_some());
@@ -137,6 +115,24 @@ fn attack_a_disk_that_really_fills_is_met_before_the_store_meets_it() {
     assert_eq!(again.verify().unwrap(), written + 1);
     drop(again);
     drop(unmounted);
+}
+
+/// Writes values of so many bytes until one is held back at so many looks in a row; how many, and the wait for that one.
+fn until_held(store: &Sled, bytes: usize, looks: u32) -> (u64, Durable) {
+    for number in 0..1_000_u64 {
+        let mut batch = Batch::new();
+        batch.put(number.to_be_bytes().as_slice(), noise(number, bytes));
+        let mut durable = store.durable(store.commit(batch).unwrap());
+        let mut held = 0;
+        while (&mut durable).now_or_never().is_none() {
+            held = if store.stats().held.is_some() { held + 1 } else { 0 };
+            if held == looks {
+                return (number + 1, durable);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+    panic!("the disk does not fill");
 }
 
 /// Whoever looks at the room says that there is plenty, as one did who looked a moment before.
@@ -156,27 +152,7 @@ fn a_disk_that_others_fill_between_the_look_and_the_write_is_no_failed_write() {
     let mut file = fs::File::create(&filler).unwrap();
     while file.write_all(&[7; 4_096]).is_ok() {}
     drop(file);
-    let mut written = 0_u64;
-    let waits = loop {
-        let mut batch = Batch::new();
-        batch.put(written.to_be_bytes().as_slice(), noise(written, 500_000));
-        let ticket = store.commit(batch).unwrap();
-        written += 1;
-        let mut durable = store.durable(ticket);
-        let is_held = loop {
-            if (&mut durable).now_or_never().is_some() {
-                break false;
-            }
-            if store.stats().held.is_some() {
-                break true;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        };
-        if is_held {
-            break durable;
-        }
-        assert!(written < 100, "the disk does not fill");
-    };
+    let (written, waits) = until_held(&store, 500_000, 1);
     // What was taken before is used.
     assert!(written > 1, "{written}");
     fs::remove_file(&filler).unwrap();
@@ -189,7 +165,7 @@ fn a_disk_that_others_fill_between_the_look_and_the_write_is_no_failed_write() {
     drop(unmounted);
 }
 
-/// What a group can make the file grow by is less than what is taken for it: a debug build asserts that.
+/// What a group can make the file grow by is less than what is taken for it: a debug build asserts that after each group.
 #[test]
 fn no_group_outgrows_what_is_taken_for_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -213,9 +189,28 @@ fn no_group_outgrows_what_is_taken_for_it() {
         let ticket = store.commit(batch).unwrap();
         wait(store.durable(ticket)).unwrap();
     }
+    // Many small ones, each in a page with larger ones.
+    for round in 0..40_u64 {
+        let mut batch = Batch::new();
+        for number in 0..1_500_u64 {
+            let (key, size) = if round < 4 {
+                (1_000 + round * 1_500 + number, [10, 200, 4_000][usize::try_from(number % 3).unwrap()])
+            } else {
+                (1_000 + random.below(6_000), 20)
+            };
+            batch.put(key.to_be_bytes().as_slice(), noise(round, size));
+        }
+        wait(store.durable(store.commit(batch).unwrap())).unwrap();
+    }
+    // One as large as a plugin, three times.
+    for number in 0..3_u64 {
+        let mut batch = Batch::new();
+        batch.put((6_900 + number).to_be_bytes().as_slice(), noise(number, 31 << 20));
+        wait(store.durable(store.commit(batch).unwrap())).unwrap();
+    }
     // All that is there goes at once.
     let mut batch = Batch::new();
-    for key in 0..400_u64 {
+    for key in 0..7_000_u64 {
         batch.delete(key.to_be_bytes().as_slice());
     }
     wait(store.durable(store.commit(batch).unwrap())).unwrap();

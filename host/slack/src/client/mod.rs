@@ -178,7 +178,7 @@ impl Client {
 }
 
 /// Whether an address leads to this machine.
-fn is_here(url: &Url) -> bool {
+pub fn is_here(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
