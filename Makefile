@@ -15,7 +15,7 @@ SLACK := target/plugins/slack.wasm
 FAULTS ?= full
 FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
 
-.PHONY: help setup build plugins demo test check simulate bench peers faults mutants hostile
+.PHONY: help setup build plugins demo test check simulate bench peers faults mutants hostile soak surroundings package package-test
 
 help:
 	@echo 'make demo     watch a person join a Slack organisation and leave it again'
@@ -26,8 +26,12 @@ help:
 	@echo 'make bench    measure, in a release build; BEFORE=COMMIT plays each row against that commit; ONLY=ROW,ROW'
 	@echo 'make peers    measure Bellhop and Restate in turn, with one load generator; the last line is ours to theirs'
 	@echo 'make hostile  send a release build what tries to end, block, grow or fool it (CASES=10000, SEED=N, CASE=NAME)'
+	@echo 'make soak     a release build under mixed load for MINUTES=30: what it gathers may not rise'
+	@echo 'make surroundings  start a release build in odd surroundings and flood it: streams, folders, clocks, networks (CASE=NAME)'
 	@echo 'make faults   end the program at every point, and at random, and compare what Slack has (FAULTS=quick or all, KILLS=1000, SEED=N)'
 	@echo 'make mutants  plant one mistake after the other: each has to be caught (ONLY=NAME; SHARD=3/40 for cargo-mutants)'
+	@echo 'make package  what a release is, in target/package: Debian package, archive, image, notices, checksums'
+	@echo 'make package-test   install and run the package and the image in roots of their own (as root, on Debian)'
 	@echo 'make setup    the toolchain for guests; the others do it too'
 
 setup:
@@ -73,6 +77,16 @@ hostile: setup
 	$(CARGO) test --quiet -p bellhop --test hostile -- full --program $(BELLHOP_RELEASE) \
 	  $(if $(CASES),--cases $(CASES)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)')
 
+MINUTES ?= 30
+soak: setup
+	$(CARGO) build --quiet $(RELEASE)
+	$(CARGO) test --quiet -p bellhop --test soak -- --program $(BELLHOP_RELEASE) --minutes $(MINUTES)
+
+# As `make hostile`. CASE=NAME plays one case.
+surroundings: setup
+	$(CARGO) build --quiet $(RELEASE)
+	$(CARGO) test --quiet -p bellhop --test surroundings_table -- full --program $(BELLHOP_RELEASE) $(if $(CASE),--case '$(CASE)')
+
 # One thread after the other, so that the tables stand alone.
 simulate: export SEEDS ?= 1000
 simulate: setup
@@ -91,3 +105,11 @@ peers: setup
 	$(CARGO) build $(RELEASE)
 	$(call PLUGIN_BUILD,$(BELLHOP_RELEASE))
 	CARGO='$(CARGO)' .ci/peers $(BELLHOP_RELEASE) $(SLACK)
+
+# The tools that it lacks are built first, once, which takes longer than the rest.
+package: setup
+	@CARGO='$(CARGO)' host/packaging/package
+
+package-test:
+	@[ -e target/package/SHA256SUMS ] || $(MAKE) package
+	@host/packaging/package-test

@@ -2,12 +2,44 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 fn main() {
+    versions();
     if let Err(error) = pages() {
         // One line, which cargo shows without the script's other output.
         println!("cargo::error={}", error.to_string().replace('\n', " "));
     }
+}
+
+/// What `--version --verbose` says of this build. A commit is looked up for a release alone: in a development build it
+/// would have the program built anew at each commit, or be wrong. A build from a tarball can be told it.
+fn versions() {
+    println!("cargo::rerun-if-env-changed=BELLHOP_COMMIT");
+    let told = env::var("BELLHOP_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let commit = told.or_else(|| is_release.then(commit).flatten()).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo::rustc-env=BELLHOP_COMMIT={commit}");
+    let lock = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../Cargo.lock");
+    println!("cargo::rerun-if-changed={}", lock.display());
+    let text = std::fs::read_to_string(lock).unwrap_or_default();
+    let wasmtime = text
+        .split_once("name = \"wasmtime\"\nversion = \"")
+        .and_then(|(_, rest)| rest.split('"').next())
+        .unwrap_or("unknown");
+    println!("cargo::rustc-env=BELLHOP_WASMTIME={wasmtime}");
+}
+
+/// The commit that is checked out, where this file is one of its repository's.
+fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    };
+    git(&["ls-files", "--error-unmatch", "build.rs"])?;
+    let moved = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|path| PathBuf::from(path).exists());
+    moved.iter().for_each(|path| println!("cargo::rerun-if-changed={path}"));
+    git(&["rev-parse", "HEAD"])
 }
 
 /// The pages under `docs/errors` as a sorted table of names and texts.

@@ -321,11 +321,14 @@ fn a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_is() {
         refused.stderr
     );
     let json = hosted.place.run(&[&serve[..], &["--output", "json"]].concat());
-    assert_eq!((json.code, json.json()["error"]["code"].as_str()), (70, Some("storage-failed")));
+    assert_eq!((json.code, json.json()["error"]["code"].as_str()), (70, Some("store-newer")));
     assert_eq!(std::fs::read_to_string(&format).unwrap(), newer);
     // The verbs that look into a data directory say the same.
     hosted.place.write("greet.yaml", GREET);
-    assert_eq!(hosted.place.run(&["check", "greet.yaml", "--data-dir", "data"]).code, 70);
+    for verb in [&["check", "greet.yaml"][..], &["verify"]] {
+        let refused = hosted.place.run(&[verb, &["--data-dir", "data", "--output", "json"]].concat());
+        assert_eq!((refused.code, refused.json()["error"]["code"].as_str()), (70, Some("store-newer")), "{verb:?}");
+    }
     // An older one is not converted.
     let older = version.parse::<u32>().unwrap() - 1;
     std::fs::write(&format, format!("{name} {older}\n")).unwrap();

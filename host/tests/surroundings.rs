@@ -416,3 +416,33 @@ fn surroundings_s7_a_host_is_found_by_a_socket_in_the_file_system() {
     assert_eq!(second.code, 1, "{}", second.stderr);
     assert!(second.stderr.contains("cannot listen on unix:host.sock"), "{}", second.stderr);
 }
+
+#[test]
+fn surroundings_s15_a_file_as_systems_write_it_is_read_or_told_what_is_wrong() {
+    let hosted = Hosted::start();
+    let input = "{\r\n  \"name\": \"Zo\u{eb}\"\r\n}\r\n";
+    let marked = format!("\u{feff}{input}");
+    hosted.place.write("marked.json", &marked);
+    let taken = hosted.run(&["run", "it/long", "--input", "marked.json"]);
+    assert_eq!(taken.code, 0, "{}", taken.stderr);
+    let wide: Vec<u8> = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let latin: Vec<u8> = input.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    for (bytes, words) in [(wide, "UTF-16LE"), (latin, "byte 16 (counted from 0) is 0xeb")] {
+        fs::write(hosted.place.path("input.json"), bytes).unwrap();
+        let refused = hosted.run(&["run", "it/long", "--input", "input.json"]);
+        assert_ne!(refused.code, 0);
+        assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
+    }
+    for (name, words) in [("badge.yaml", "badge: 00123"), ("phone.yaml", "phone: 0301234567")] {
+        hosted.place.write(name, words);
+        let refused = hosted.run(&["run", "it/long", "--input", name]);
+        assert_eq!(refused.code, 3, "{}", refused.stderr);
+        assert!(refused.stderr.contains("in quotes"), "{}", refused.stderr);
+    }
+    let inline = hosted.run(&["run", "it/long", "--input", "{\"n\": 123456789012345678901234567890}"]);
+    assert_eq!(inline.code, 2, "{}", inline.stderr);
+    assert!(inline.stderr.contains("send it as text"), "{}", inline.stderr);
+    hosted.place.write("windows.yaml", &format!("\u{feff}{}", LONG.replace('\n', "\r\n").replace("1.0.0", "1.0.1")));
+    let applied = hosted.run(&["workflows", "apply", "windows.yaml"]);
+    assert_eq!(applied.code, 0, "{}", applied.stderr);
+}

@@ -79,6 +79,7 @@ const AFFAIRS: &[(&str, &[&str])] = &[
     ("wit-component", &["bellhop-sandbox", "bellhop-toolchain"]),
     ("axum", &["bellhop-api"]),
     ("reqwest", &["bellhop", "bellhop-slack"]),
+    ("opentelemetry-otlp", &["bellhop"]),
     ("clap", &["bellhop"]),
 ];
 

@@ -134,6 +134,7 @@ pub(super) async fn run(mut request: Request) -> Result<Response, Problem> {
     order.labels = labels;
     order.idempotency_key = idempotency_key;
     order.by = Some(request.caller.name());
+    order.traceparent = start::traceparent(&request);
     // The key's scope is the action's name: another version of it is another request.
     order.body = Digest::of(&[reference.to_string().as_bytes(), b"\n", &bytes].concat());
     let starts = engine.clone();

@@ -8,6 +8,7 @@ use bellhop_core::time::Timestamp;
 
 use super::App;
 use super::problem::Problem;
+use super::way::Base;
 use bellhop_engine::setup::tokens::{Scope, Stored};
 
 /// What a route asks of the caller. [`Needs::satisfied`] is the one place where that is judged.
@@ -21,33 +22,38 @@ pub enum Needs {
     Start,
 }
 
-/// Who asks; none where the route needs no token.
+/// Who asks, and from where they see this host.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(Option<Stored>);
+pub(crate) struct Caller {
+    /// None where the route needs no token.
+    token: Option<Stored>,
+    /// What links that are meant for them begin with.
+    pub(super) base: Base,
+}
 
 impl Caller {
     /// For records of who did something: the token's id, which is no secret.
     pub(super) fn name(&self) -> String {
-        self.0.as_ref().map_or_else(|| "anonymous".to_owned(), |token| format!("{} ({})", token.name, token.id))
+        self.token.as_ref().map_or_else(|| "anonymous".to_owned(), |token| format!("{} ({})", token.name, token.id))
     }
 }
 
 impl Caller {
     /// Which of these scopes the caller's own token does not cover: what it may not hand on.
     pub(super) fn lacks<'s>(&self, scopes: impl IntoIterator<Item = &'s Scope>) -> Vec<String> {
-        let covered = |scope: &Scope| self.0.as_ref().is_some_and(|token| token.covers(scope));
+        let covered = |scope: &Scope| self.token.as_ref().is_some_and(|token| token.covers(scope));
         scopes.into_iter().filter(|scope| !covered(scope)).map(|scope| scope.as_str().to_owned()).collect()
     }
 
     /// When the caller's own token ends, where one with the end `at`, or without any, would be there longer.
     pub(super) fn ends_before(&self, at: Option<Timestamp>) -> Option<Timestamp> {
-        let own = self.0.as_ref()?.expires_at?;
+        let own = self.token.as_ref()?.expires_at?;
         at.is_none_or(|at| at > own).then_some(own)
     }
 
     /// Whether the caller's token allows what `scope` names.
     pub(super) fn may(&self, scope: &str) -> bool {
-        self.0.as_ref().is_some_and(|token| token.may(scope))
+        self.token.as_ref().is_some_and(|token| token.may(scope))
     }
 }
 
@@ -72,15 +78,16 @@ impl Needs {
 /// Longer ones are not looked up.
 const TOKEN_BYTES_MAX: usize = 128;
 
-/// The caller of a request to a route with these `needs`.
+/// The caller of a request to a route with these `needs`, who sees the host at `base`.
 pub(super) async fn caller(
     app: &App,
     needs: Needs,
     headers: &HeaderMap,
     workflow: &WorkflowName,
+    base: Base,
 ) -> Result<Caller, Problem> {
     if needs == Needs::Nothing {
-        return Ok(Caller(None));
+        return Ok(Caller { token: None, base });
     }
     let mut sent = headers.get_all(AUTHORIZATION).iter();
     let first = sent.next().ok_or_else(Problem::token_missing)?;
@@ -94,7 +101,8 @@ pub(super) async fn caller(
         .filter(|token| token.starts_with("bh_") && token.len() <= TOKEN_BYTES_MAX)
         .ok_or_else(Problem::token_invalid)?;
     let engine = &app.engine;
-    let stored = engine.tokens.find(token, engine.services.clock.now()).await?.ok_or_else(Problem::token_invalid)?;
+    let stored =
+        engine.tokens.find(token, engine.services.clock.settled()).await?.ok_or_else(Problem::token_invalid)?;
     needs.satisfied(&stored, workflow)?;
-    Ok(Caller(Some(stored)))
+    Ok(Caller { token: Some(stored), base })
 }

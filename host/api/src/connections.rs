@@ -74,7 +74,7 @@ fn stands(app: &App, connected: &Connected) -> Value {
 }
 
 /// One that was to be made at the start, and is not.
-fn unmade(Broken { new, reason }: &Broken) -> Value {
+fn unmade(Broken { new, reason, .. }: &Broken) -> Value {
     let tokens: Map<String, Value> =
         new.tokens.keys().map(|kind| (kind.to_string(), json!({ "scopes": [] }))).collect();
     json!({
@@ -131,7 +131,7 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
         let detail = format!("there is a connection `{name}`; with `?replace=true` this one takes its place");
         return Err(Problem::new(problem::CONNECTION_EXISTS, detail));
     }
-    let path = format!("/v1/connections/{name}");
+    let address = request.caller.base.at(&format!("/v1/connections/{name}"));
     let facts = work::to_the_end(async move {
         let services = &app.engine.services;
         let new = New { name, kind, permission, tokens };
@@ -139,7 +139,7 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
         Ok(stands(&app, &connected))
     })
     .await?;
-    Ok(answer::with_location(answer::json(StatusCode::CREATED, &facts)?, &path))
+    Ok(answer::with_location(answer::json(StatusCode::CREATED, &facts)?, &address))
 }
 
 fn tokens(form: &mut Form) -> BTreeMap<TokenKind, Secret> {

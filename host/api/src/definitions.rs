@@ -137,7 +137,8 @@ pub(super) async fn put(mut request: Request) -> Result<Response, Problem> {
     });
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = answer::with_etag(answer::json(status, &body)?, definition.digest);
-    Ok(answer::with_location(response, &format!("/v1/workflows/{name}?version={}", document.version)))
+    let path = format!("/v1/workflows/{name}?version={}", document.version);
+    Ok(answer::with_location(response, &request.caller.base.at(&path)))
 }
 
 /// `GET /v1/workflows/{namespace}/{name}`: the text as it was put.
@@ -175,7 +176,7 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
 /// `GET /v1/workflows`.
 pub(super) async fn list(request: Request) -> Result<Response, Problem> {
     let mut params = request.params(&pages::PARAMS)?;
-    let services = &request.app.engine.services;
+    let (services, base) = (&request.app.engine.services, &request.caller.base);
     let wanted = pages::wanted(&mut params, &services.limits);
     params.finish()?;
     let page = pages::of_all(
@@ -187,7 +188,10 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
                 "name": name.to_string(),
                 "version": current.version,
                 "digest": current.digest,
-                "links": { "self": format!("/v1/workflows/{name}"), "runs": format!("/v1/runs?workflow={name}") },
+                "links": {
+                    "self": base.at(&format!("/v1/workflows/{name}")),
+                    "runs": base.at(&format!("/v1/runs?workflow={name}")),
+                },
             })
         },
     );

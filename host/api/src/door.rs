@@ -2,16 +2,19 @@
 //!
 //! One client that opens connections as fast as it can must not keep out the others, and whoever is to notice that the
 //! host is busy must not be kept out by anybody. So a peer holds a share at most, and beside all places some are kept for
-//! connections whose first request is a probe.
+//! connections whose first request is a probe. A probe says at once what it wants: where all kept places are taken too, the
+//! next one gets the place of whoever has come oftenest and has said nothing for longest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::sync::oneshot;
 
 use bellhop_limits::Limits;
 
@@ -19,7 +22,9 @@ use bellhop_limits::Limits;
 const KEPT: u64 = 64;
 /// One peer can have one in so many of them.
 const KEPT_PER_PEER_OF: u64 = 4;
-/// Descriptors of the process that are not for connections: the store, guests, requests to Slack.
+/// Of those who had to leave a kept place, so many for each place may still be on their way out.
+const LEAVING_OF: u64 = 2;
+/// Descriptors of the process that are not for connections: the store, guests, requests to Slack. Half, where there are few.
 const OWN_DESCRIPTORS: u64 = 128;
 /// A peer that stays at its share is named once in so long.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
@@ -61,11 +66,27 @@ impl Net {
 }
 
 /// Whose share it is. Who has one address of IPv6 has the 2^64 beside it, too.
-fn sharer(address: IpAddr) -> IpAddr {
+pub(super) fn sharer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,
     }
+}
+
+/// Places for probes, where a process may have so many descriptors.
+fn kept_of(descriptors: u64) -> u64 {
+    KEPT.min(descriptors / 4).max(1)
+}
+
+/// Connections that fit, where `connections_max` may be open and a process may have so many descriptors.
+pub fn places_of(connections_max: u64, descriptors: u64) -> u64 {
+    let own = OWN_DESCRIPTORS.min(descriptors / 2);
+    connections_max.min(descriptors.saturating_sub(kept_of(descriptors) + own)).max(1)
+}
+
+/// The descriptors that a process needs for so many connections.
+pub fn descriptors_for(connections_max: u64) -> u64 {
+    connections_max + KEPT + OWN_DESCRIPTORS
 }
 
 /// See the module.
@@ -88,6 +109,17 @@ struct Inside {
     peers: HashMap<IpAddr, Held>,
     /// Those who came when all places were taken.
     late: Counted,
+    /// Those in kept places who have not said yet what they want, in their order.
+    silent: VecDeque<Silent>,
+    /// Kept places that were given so far.
+    given: u64,
+}
+
+/// Somebody in a kept place, who can be told to leave it.
+struct Silent {
+    number: u64,
+    peer: IpAddr,
+    leave: oneshot::Sender<()>,
 }
 
 /// What one peer holds.
@@ -131,23 +163,74 @@ pub(super) enum Entry {
     Probe(Place),
     /// None.
     Nothing,
+    /// As soon as some have gone who were told to.
+    Later,
 }
 
 /// A place that is taken for as long as this is there.
 pub(super) struct Place {
     door: Arc<Door>,
     peer: IpAddr,
-    kept: bool,
+    kept: Option<Kept>,
+}
+
+/// What a kept place has besides.
+struct Kept {
+    number: u64,
+    leave: oneshot::Receiver<()>,
+    has_asked: Arc<AtomicBool>,
+}
+
+/// Says of a connection in a kept place that its request has come.
+#[derive(Clone)]
+pub(super) struct Asking(Option<(Arc<Door>, u64, Arc<AtomicBool>)>);
+
+impl Asking {
+    /// Nobody else gets the place any more, not even who was promised it: it is answered, and gone.
+    pub(super) fn has_asked(&self) {
+        if let Some((door, number, has_asked)) = &self.0 {
+            has_asked.store(true, Ordering::Relaxed);
+            door.inside().silent.retain(|one| one.number != *number);
+        }
+    }
+}
+
+impl Place {
+    /// Ready when the connection has to leave, because somebody else wants its place. Never for a place like any other.
+    pub(super) async fn is_wanted(&mut self) {
+        let is_told = match &mut self.kept {
+            Some(kept) if !kept.has_asked.load(Ordering::Relaxed) => {
+                (&mut kept.leave).await.is_ok() && !kept.has_asked.load(Ordering::Relaxed)
+            }
+            _ => false,
+        };
+        if !is_told {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// For whoever hears the request.
+    pub(super) fn asking(&self) -> Asking {
+        Asking(self.kept.as_ref().map(|kept| (self.door.clone(), kept.number, kept.has_asked.clone())))
+    }
 }
 
 impl Door {
     pub(super) fn new(limits: &Limits, trusted: Vec<Net>) -> Arc<Self> {
-        Arc::new(Self::of(limits, trusted, raised_descriptors()))
+        let door = Self::of(limits, trusted, raised_descriptors());
+        if door.places < limits.connections_max {
+            tracing::warn!(
+                places = door.places,
+                wanted = limits.connections_max,
+                "there are fewer places for connections than `connections_max`, because this process may have few descriptors: LimitNOFILE= in its unit, or `ulimit -n` in the shell that starts it"
+            );
+        }
+        Arc::new(door)
     }
 
     fn of(limits: &Limits, trusted: Vec<Net>, descriptors: u64) -> Self {
-        let kept = KEPT.min(descriptors / 4).max(1);
-        let places = limits.connections_max.min(descriptors.saturating_sub(kept + OWN_DESCRIPTORS)).max(1);
+        let kept = kept_of(descriptors);
+        let places = places_of(limits.connections_max, descriptors);
         let share = limits.peer_connections_max.min(places / 2).max(1);
         Self { places, kept, share, trusted, inside: Mutex::default() }
     }
@@ -162,12 +245,21 @@ impl Door {
         let peer = sharer(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
         let trusted = address.is_none_or(|address| self.trusted.iter().any(|net| net.has(address)));
         let mut inside = self.inside();
-        let Inside { places, kept, peers, late } = &mut *inside;
+        let Inside { places, kept, peers, late, silent, given } = &mut *inside;
         let held = peers.entry(peer).or_default();
         let at_share = !trusted && held.places >= self.share;
         if !at_share && *places < self.places {
             (*places, held.places) = (*places + 1, held.places + 1);
-            return Entry::Whole(Place { door: self.clone(), peer, kept: false });
+            return Entry::Whole(Place { door: self.clone(), peer, kept: None });
+        }
+        let kept_share = (self.kept / KEPT_PER_PEER_OF).max(1);
+        let has_its_kept = held.kept >= kept_share;
+        let takes = *kept >= self.kept || has_its_kept;
+        let leaves = if takes { leaving(silent, has_its_kept.then_some(peer)) } else { None };
+        // Whoever has to leave is counted until it has gone.
+        let is_full = *kept >= self.kept * LEAVING_OF || held.kept >= kept_share * LEAVING_OF;
+        if leaves.is_some() && is_full {
+            return Entry::Later;
         }
         if at_share {
             if let Some(times) = held.refused.count(now) {
@@ -176,23 +268,42 @@ impl Door {
         } else if let Some(times) = late.count(now) {
             tracing::warn!(places = self.places, times, "all connections are taken");
         }
-        if *kept < self.kept && held.kept < (self.kept / KEPT_PER_PEER_OF).max(1) {
-            (*kept, held.kept) = (*kept + 1, held.kept + 1);
-            return Entry::Probe(Place { door: self.clone(), peer, kept: true });
+        if takes {
+            let Some(silent) = leaves.and_then(|at| silent.remove(at)) else {
+                if held.places + held.kept == 0 {
+                    peers.remove(&peer);
+                }
+                return Entry::Nothing;
+            };
+            // One that has gone by itself hears nothing.
+            let _gone = silent.leave.send(());
         }
-        if held.places + held.kept == 0 {
-            peers.remove(&peer);
-        }
-        Entry::Nothing
+        (*kept, held.kept, *given) = (*kept + 1, held.kept + 1, *given + 1);
+        let (leave, told) = oneshot::channel();
+        silent.push_back(Silent { number: *given, peer, leave });
+        let kept = Kept { number: *given, leave: told, has_asked: Arc::default() };
+        Entry::Probe(Place { door: self.clone(), peer, kept: Some(kept) })
     }
+}
+
+/// Who leaves for somebody who comes: the one of `peer` who has been silent for longest, else of the peer of whom there are
+/// most.
+fn leaving(silent: &VecDeque<Silent>, peer: Option<IpAddr>) -> Option<usize> {
+    let of = |peer: &IpAddr| silent.iter().filter(|one| one.peer == *peer).count();
+    // Of peers of whom there are as many, the last of these is the one that came first.
+    let peer = peer.or_else(|| silent.iter().rev().map(|one| one.peer).max_by_key(of))?;
+    silent.iter().position(|one| one.peer == peer)
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inside = self.door.inside();
-        let Inside { places, kept, peers, .. } = &mut *inside;
+        let Inside { places, kept, peers, silent, .. } = &mut *inside;
+        if let Some(own) = &self.kept {
+            silent.retain(|one| one.number != own.number);
+        }
         let Some(held) = peers.get_mut(&self.peer) else { return };
-        let (all, own) = if self.kept { (kept, &mut held.kept) } else { (places, &mut held.places) };
+        let (all, own) = if self.kept.is_some() { (kept, &mut held.kept) } else { (places, &mut held.places) };
         (*all, *own) = (all.saturating_sub(1), own.saturating_sub(1));
         if held.places + held.kept == 0 {
             let unsaid = held.refused.unsaid;
@@ -218,6 +329,8 @@ fn raised_descriptors() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const NOW: Duration = Duration::ZERO;
@@ -238,7 +351,8 @@ mod tests {
     fn attack_b10_a_peer_has_a_share_and_leaves_room_for_probes() {
         let door = door(5_000, 1 << 20, &[]);
         let (whole, probes, held) = all(&door, "127.0.0.2", 6_000);
-        assert_eq!((whole, probes), (1_250, 16));
+        // Sixteen, and as many who have to leave for others and are still there.
+        assert_eq!((whole, probes), (1_250, 32));
         let (whole, probes, others) = all(&door, "::ffff:127.0.0.3", 10);
         assert_eq!((whole, probes), (10, 0), "another peer comes in");
         drop(held);
@@ -264,21 +378,73 @@ mod tests {
         assert_eq!(whole, 8, "a trusted proxy has no share");
         let (whole, probes, _) = all(&door, "192.0.2.1", 3);
         assert_eq!((whole, probes), (0, 3));
-        // However many come, so many probes at once and no more; and few of one peer.
+        // However many come, so many probes at once and no more, with those who have to leave and are still there.
         let _many: Vec<_> = (0..100).map(|n| all(&door, &format!("198.51.100.{n}"), 20)).collect();
-        assert_eq!(door.inside().kept, 64);
+        assert_eq!(door.inside().kept, 128);
+        assert!(door.inside().silent.len() <= 64);
     }
 
     #[test]
     fn attack_b10_descriptors_bound_the_places() {
         for (descriptors, places, kept) in
-            [(1 << 20, 5_000, 64), (1_024, 832, 64), (200, 22, 50), (64, 1, 16), (0, 1, 1)]
+            [(1 << 20, 5_000, 64), (1_024, 832, 64), (200, 50, 50), (128, 32, 32), (64, 16, 16), (0, 1, 1)]
         {
             let door = Door::of(&Limits::default(), Vec::new(), descriptors);
             assert_eq!((door.places, door.kept), (places, kept), "{descriptors}");
         }
         let all = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
         assert_eq!(raised_descriptors(), all);
+    }
+
+    fn in_a_kept_place(door: &Arc<Door>, address: &str) -> Place {
+        match door.enter(Some(address.parse().unwrap()), NOW) {
+            Entry::Probe(place) => place,
+            Entry::Whole(_) => panic!("{address} has a place like any other"),
+            Entry::Nothing | Entry::Later => panic!("{address} does not come in"),
+        }
+    }
+
+    fn has_to_leave(place: &mut Place) -> bool {
+        place.is_wanted().now_or_never().is_some()
+    }
+
+    #[test]
+    fn surroundings_a_probe_comes_in_whoever_holds_the_places_of_probes() {
+        let door = door(1, 1 << 20, &[]);
+        let _only = door.enter(Some("192.0.2.9".parse().unwrap()), NOW);
+        let attackers = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"];
+        let mut held = Vec::new();
+        let come = |held: &mut Vec<Place>, times: usize| {
+            for attacker in attackers.iter().cycle().take(times) {
+                held.push(in_a_kept_place(&door, attacker));
+                held.retain_mut(|place| !has_to_leave(place));
+                assert!(held.len() <= 64);
+            }
+        };
+        come(&mut held, 400);
+        assert_eq!(held.len(), 64);
+        let mut probe = in_a_kept_place(&door, "198.51.100.1");
+        held.retain_mut(|place| !has_to_leave(place));
+        come(&mut held, 400);
+        assert!(!has_to_leave(&mut probe), "who came once stays");
+        // Whoever has asked is answered, however often it comes.
+        let mut asked = held.remove(0);
+        asked.asking().has_asked();
+        come(&mut held, 400);
+        assert!(!has_to_leave(&mut asked));
+        drop((probe, asked, held));
+        let inside = door.inside();
+        assert_eq!((inside.kept, inside.silent.len(), inside.peers.len()), (0, 0, 1));
+    }
+
+    #[test]
+    fn surroundings_one_who_comes_again_and_again_has_its_own_places_taken() {
+        let door = door(1, 1 << 20, &[]);
+        let _only = door.enter(Some("192.0.2.1".parse().unwrap()), NOW);
+        let mut other = in_a_kept_place(&door, "198.51.100.1");
+        let mut held: Vec<Place> = (0..17).map(|_| in_a_kept_place(&door, "192.0.2.1")).collect();
+        assert!(has_to_leave(&mut held[0]), "the first has to leave");
+        assert!(!held[1..].iter_mut().any(has_to_leave) && !has_to_leave(&mut other), "and nobody else");
     }
 
     #[test]

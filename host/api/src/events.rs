@@ -180,7 +180,7 @@ impl Stream {
                 return Some(Bytes::from_static(b": reader-too-slow: come back with Last-Event-ID\n\n"));
             }
             // Taken before the log is read: what is recorded in between is not missed.
-            let moved = self.app.engine.runs.moved(self.run);
+            let moved = self.app.engine.runs().moved(self.run);
             if let Err(problem) = self.read().await {
                 // The headers are out: all that can be said is the end of the stream.
                 tracing::warn!(code = problem.kind().code, "a stream of events ends early");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use bellhop_core::diagnostic::{Code, Diagnostic, Needs, code, nearest};
-use bellhop_core::{json, pointer, value};
+use bellhop_core::{encoding, json, pointer, value};
 
 use super::problem::{self, Problem, repeated};
 
@@ -19,6 +19,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     if bytes.is_empty() {
         return Err(Problem::new(problem::BODY_MALFORMED, "the body is empty; the route takes a JSON object"));
     }
+    let bytes = text(bytes)?.as_bytes();
     // First: whatever else is wrong would be told with a place that is as deep.
     if depth(bytes) > DEPTH_MAX {
         let detail = format!("the body nests deeper than {DEPTH_MAX} levels");
@@ -34,6 +35,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         .with("line", error.line())
         // A line's end is no column to the parser.
         .with("column", error.column().max(1))
+    })
+}
+
+/// The text of a body. A mark of its encoding before it is passed over, as in a file.
+fn text(bytes: &[u8]) -> Result<&str, Problem> {
+    encoding::text(bytes).map_err(|why| {
+        let problem = Problem::new(problem::BODY_MALFORMED, format!("the body cannot be read: {why}"));
+        match why {
+            encoding::Error::Invalid { at, .. } => problem.with("byte", at),
+            encoding::Error::Other(_) => problem,
+        }
     })
 }
 

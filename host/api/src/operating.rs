@@ -7,9 +7,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::answer;
 use super::problem::{self, Problem};
 use super::request::Request;
+use super::{answer, clock};
 use bellhop_engine::Engine;
 
 /// `GET /healthz`: the process answers, and what it keeps is kept.
@@ -25,6 +25,7 @@ pub(super) async fn ready(request: Request) -> Result<Response, Problem> {
     // Said first: a host that starts without room becomes ready when there is some.
     request.app.engine.services.journal.room()?;
     must_be_ready(&request.app.engine)?;
+    clock::must_be_believed(&request.app.engine)?;
     // Ready all the same: only what needs one of these is refused.
     let mut damaged: BTreeMap<&str, u64> = BTreeMap::new();
     for damage in request.app.engine.services.journal.damages() {
@@ -52,6 +53,9 @@ pub(super) async fn ready(request: Request) -> Result<Response, Problem> {
 pub(super) fn must_be_ready(engine: &Engine) -> Result<(), Problem> {
     if engine.is_draining() {
         return Err(Problem::draining());
+    }
+    if let Some(restore) = engine.awaits_go_on() {
+        return Err(Problem::restored(restore.instant));
     }
     if !engine.is_ready() {
         let detail = "the host takes up what was open when it stopped";

@@ -23,6 +23,9 @@ const PAIRS_MAX: usize = 100;
 impl Params {
     /// The query of `uri`; parameters other than `known` are faults, each with the nearest known one.
     pub(super) fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        if let Some(why) = uri.query().and_then(wrongly_encoded) {
+            return Err(Problem::new(problem::REQUEST_INVALID, why));
+        }
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|_| Problem::new(problem::REQUEST_INVALID, "the query cannot be read"))?;
         if pairs.len() > PAIRS_MAX {
@@ -123,6 +126,31 @@ impl Params {
     }
 }
 
+/// What is wrong with the encoding of a query, which a reader would pass over or replace.
+fn wrongly_encoded(query: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let [first, after @ ..] = rest {
+        let byte = (*first == b'%').then(|| after.get(..2).and_then(hex));
+        match byte {
+            None => decoded.push(*first),
+            Some(Some(byte)) => decoded.push(byte),
+            Some(None) => {
+                return Some(
+                    "a `%` in the query stands before two hexadecimal digits; one that is meant is `%25`".to_owned(),
+                );
+            }
+        }
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    std::str::from_utf8(&decoded).is_err().then(|| "the query stands for bytes that are no UTF-8".to_owned())
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 /// A whole number with `ms`, `s` or `m` behind.
 fn span(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
@@ -134,4 +162,29 @@ fn span(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(millis).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surroundings_s15_a_query_means_what_it_says_or_is_refused() {
+        let read = |query: &str| {
+            let uri: Uri = format!("/v1/runs?{query}").parse().unwrap();
+            Params::read(&uri, &["label"]).map(|params| params.all("label"))
+        };
+        for (query, value) in [
+            ("a:b%20c", "a:b c"),
+            ("a:b+c", "a:b c"),
+            ("a:b%2Bc", "a:b+c"),
+            ("a:%C3%A9", "a:\u{e9}"),
+            ("a:100%25", "a:100%"),
+        ] {
+            assert_eq!(read(&format!("label={query}")).unwrap(), [value], "{query}");
+        }
+        for wrong in ["label=a:100%", "label=%zz", "label=%+1", "label=%ff", "label=%C3", "%ff=1"] {
+            assert_eq!(read(wrong).unwrap_err().kind(), problem::REQUEST_INVALID, "{wrong}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -22,6 +22,8 @@ use bellhop_engine::drive::runs::LoadError;
 use bellhop_engine::setup::connections::{self, ConnectError};
 use bellhop_engine::setup::definitions::PutError;
 use bellhop_journal as journal;
+
+use super::way::Base;
 
 mod plugins;
 
@@ -109,6 +111,8 @@ kinds! {
         "see what it does: bellhop runs show RUN";
     NOT_OPEN = "not-open", 409, "Nothing was settled: what is named does not wait for a word",
         "see what is open, and the address of each: bellhop runs show RUN";
+    NOT_RESTORED = "not-restored", 409, "The host was not restored from a backup: it goes on as it is",
+        "see how it stands: bellhop runs list";
     VERSION_IMMUTABLE = "version-immutable", 409, "A version once there does not change",
         "give what changed a version of its own";
     CONNECTION_EXISTS = "connection-exists", 409, "There is a connection of that name",
@@ -163,12 +167,18 @@ kinds! {
         "connect with tokens that are there: bellhop connect slack --kind KIND --name NAME --bot-token-file FILE";
     DRAINING = "draining", 503, "The host is stopping",
         "send it again after the time in `Retry-After`";
+    RESTORED = "restored", 503, "The host was restored from a backup, and nobody has had it go on yet",
+        "look at what is there, give connections their tokens again, then: bellhop restore --go-on";
+    BACKUP_TOO_SLOW = "backup-too-slow", 503, "The backup was broken off, because its reader took less than was written meanwhile",
+        "take it to a faster place, as a file on a disk of that machine; or raise `backup_queue_bytes_max` in bellhop.toml";
     NOT_READY = "not-ready", 503, "The host is starting",
         "send it again after the time in `Retry-After`";
     CONNECTIONS_FULL = "connections-full", 503, "As many connections are open as may be",
         "send it again after the time in `Retry-After`, over fewer connections; the operator can raise `connections_max` and `peer_connections_max`, and name proxies in `trusted_proxies`";
     STORE_FULL = "store-full", 503, "More waits to be written than may wait",
         "send it again after the time in `Retry-After`";
+    CLOCK_DOUBTED = "clock-doubted", 503, "The machine's clock is doubted",
+        "set the machine's clock; where it is right, say so: bellhop clock confirm";
     DISK_FULL = "disk-full", 503, "The store's disk has too little room for anything new",
         "send it again after the time in `Retry-After`; the operator makes room on the disk of the data folder";
     UNAVAILABLE = "unavailable", 503, "The host cannot take this now",
@@ -295,6 +305,11 @@ impl Problem {
         Self::new(METHOD_NOT_ALLOWED, format!("this address takes {allowed}")).with_header(ALLOW, allowed)
     }
 
+    /// A body in a coding that is not undone here; the answer says which one is taken (RFC 9110, section 12.5.3).
+    pub fn coding(detail: impl Into<String>) -> Self {
+        Self::new(MEDIA_TYPE_UNSUPPORTED, detail).with_header(ACCEPT_ENCODING, "identity")
+    }
+
     /// For now; the same request may succeed after `after`.
     pub fn later(kind: Kind, detail: impl Into<String>, after: Duration) -> Self {
         Self::new(kind, detail).with_header(RETRY_AFTER, &after.as_secs().max(1).to_string())
@@ -305,16 +320,27 @@ impl Problem {
         Self::later(DRAINING, "the host is stopping and begins nothing more", Duration::from_secs(5))
     }
 
+    /// Nothing goes on in a restored host before somebody says so; its backup is of `instant`.
+    pub fn restored(instant: Timestamp) -> Self {
+        let detail = format!(
+            "the host was restored from a backup of {instant}: no run goes on and none begins before somebody says so"
+        );
+        Self::new(RESTORED, detail).with("instant", instant.to_string())
+    }
+
     /// A part of the interface that is there in name only.
     pub fn not_supported(what: &str) -> Self {
         Self::new(NOT_SUPPORTED, format!("{what} is not carried out by this version"))
     }
 
-    /// The response, for the request `id` to `path`.
-    pub fn render(self, id: RequestId, path: &str) -> Response {
+    /// The response, for the request `id` to `path`, whose sender sees the host at `base`.
+    pub(super) fn render(self, id: RequestId, path: &str, base: &Base) -> Response {
         let Self { kind, detail, mut diagnostics, remedy, members, headers } = self;
         for pointer in diagnostics.iter_mut().filter_map(|diagnostic| diagnostic.pointer.as_mut()) {
             *pointer = repeated(pointer).into_owned();
+        }
+        for http in diagnostics.iter_mut().flat_map(|d| &mut d.remedies).filter_map(|remedy| remedy.http.as_mut()) {
+            http.path = base.at(&http.path);
         }
         // Where diagnostics say what helps, that is said once.
         let general = diagnostics.is_empty().then(|| kind.remedy.to_owned());
@@ -325,7 +351,7 @@ impl Problem {
             "title": kind.title,
             "status": kind.status,
             "detail": detail,
-            "instance": repeated(path),
+            "instance": base.at(&repeated(path)),
             "code": kind.code,
             "request_id": id.to_string(),
             "diagnostics": diagnostics,
@@ -505,8 +531,12 @@ impl From<ConnectError> for Problem {
             {
                 Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}"))
             }
-            ConnectError::Detect(Detect::NoAnswer { .. }) => {
-                Self::later(SLACK_UNAVAILABLE, detail, Duration::from_secs(10))
+            ConnectError::Detect(error @ Detect::NoAnswer { .. }) => {
+                let problem = Self::later(SLACK_UNAVAILABLE, detail, Duration::from_secs(10));
+                match error.network() {
+                    Some(fault) => problem.with_remedy(fault.remedy()),
+                    None => problem,
+                }
             }
             ConnectError::Detect(
                 Detect::NoToken | Detect::Refused { .. } | Detect::Incomplete { .. } | Detect::Differ { .. },

@@ -18,6 +18,10 @@ use super::problem::{self, Problem};
 use super::{App, answer, auth};
 use bellhop_engine::setup::definitions::Expect;
 
+/// What forms of pages are sent as, and what `curl -d` says.
+const FORMS: [&str; 2] = ["application/x-www-form-urlencoded", "multipart/form-data"];
+const FORM_REMEDY: &str = "send the fields as one JSON object, with `Content-Type: application/json`; `curl --json` does, and `curl -d` sends a form";
+
 /// What a JSON body is sent as.
 pub(super) const JSON: [&str; 1] = ["application/json"];
 
@@ -170,22 +174,22 @@ impl Request {
         let Some(said) = self.header(&CONTENT_TYPE)? else { return Ok(()) };
         let refused = |what: &str| {
             let detail = format!("{what}; this route takes `{}`", kinds.join("`, `"));
-            Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail))
+            Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail)
         };
         let mut parts = said.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
         if !kinds.contains(&kind.as_str()) {
             let shown: String = kind.chars().take(64).collect();
-            return refused(&format!("the body is sent as `{shown}`"));
+            let problem = refused(&format!("the body is sent as `{shown}`"));
+            return Err(if FORMS.contains(&kind.as_str()) { problem.with_remedy(FORM_REMEDY) } else { problem });
         }
         for part in parts {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let value = value.trim().trim_matches('"').to_ascii_lowercase();
             if name.trim().eq_ignore_ascii_case("charset") && !matches!(value.as_str(), "utf-8" | "utf8" | "us-ascii") {
                 let shown: String = value.chars().take(64).collect();
-                return refused(&format!(
-                    "the body is sent in the character set `{shown}`, and texts are read as UTF-8"
-                ));
+                let what = format!("the body is sent in the character set `{shown}`, and texts are read as UTF-8");
+                return Err(refused(&what).with_remedy("send it as UTF-8, with that character set or without any"));
             }
         }
         Ok(())
@@ -196,8 +200,10 @@ impl Request {
         for coding in self.headers.get_all(CONTENT_ENCODING) {
             let coding: String = coding.to_str().unwrap_or("?").trim().chars().take(64).collect();
             if !coding.eq_ignore_ascii_case("identity") {
-                let detail = format!("the body is sent with `Content-Encoding: {coding}`; send it without");
-                return Err(Problem::new(problem::MEDIA_TYPE_UNSUPPORTED, detail));
+                let detail =
+                    format!("the body is sent with `Content-Encoding: {coding}`; bodies are read as `identity`");
+                let remedy = "send the body as it is, without compression and without `Content-Encoding`";
+                return Err(Problem::coding(detail).with_remedy(remedy));
             }
         }
         Ok(())

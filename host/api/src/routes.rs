@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,10 +20,13 @@ use bellhop_core::definition::WorkflowName;
 use bellhop_core::id::RequestId;
 
 use super::auth::{self, Needs};
+use super::behind::{self, UnderWay};
 use super::problem::{self, Problem};
 use super::request::{self, Request};
+use super::way::{Base, Peer, Way};
 use super::{
-    App, actions, check, connections, definitions, events, metrics, operating, plugins, runs, start, tables, tokens,
+    App, actions, backups, check, clock, connections, definitions, doctor, events, metrics, operating, plugins, runs,
+    start, tables, tokens,
 };
 use bellhop_engine::accept::blocked::Change;
 use bellhop_engine::setup::tokens::MAKES_TOKENS;
@@ -152,9 +154,15 @@ routes! {
     Get "/v1/actions" Needs::One(&["plugins:install", "runs:read", "workflows:write"]), Starting => actions::list;
     Post "/v1/actions/{name}/runs" Needs::One(&["runs:start"]), Ready => actions::run;
     // Operating.
+    Get "/v1/backup" Needs::One(&["backups:read"]), Starting => backups::take;
+    Post "/v1/backup" Needs::One(&["backups:secrets"]), Starting => backups::take_with_secrets;
+    Post "/v1/restore/go-on" OPERATE, Starting => backups::go_on;
     Post "/v1/tokens" TOKENS, Starting => tokens::create;
     Get "/v1/tokens" Needs::One(&["audit:read", MAKES_TOKENS]), Starting => tokens::list;
     Delete "/v1/tokens/{id}" TOKENS, Starting => tokens::revoke;
+    Get "/v1/clock" Needs::One(&["runs:operate", "runs:read"]), Starting => clock::show;
+    Post "/v1/clock/confirm" OPERATE, Starting => clock::confirm;
+    Get "/v1/doctor" OPERATE, Starting => doctor::doctor;
     Get "/healthz" Needs::Nothing, Starting => operating::health;
     Get "/readyz" Needs::Nothing, Starting => operating::ready;
     Get "/metrics" Needs::One(&["runs:read", "audit:read"]), Starting => metrics::metrics;
@@ -230,11 +238,17 @@ async fn carry_out(
     request: HttpRequest,
 ) -> Response {
     tracing::Span::current().record("route", route.path);
-    match admitted(app, route, path, request).await {
+    let mut answer = match admitted(app, route, path, request).await {
         Ok(request) => (route.handler)(request).await.unwrap_or_else(Problem::into_response),
         Err(problem) => problem.into_response(),
-    }
+    };
+    answer.extensions_mut().insert(Answered(route.path));
+    answer
 }
+
+/// By which address of the table a request was answered.
+#[derive(Clone, Copy)]
+struct Answered(&'static str);
 
 /// What a route answers with.
 fn produced(route: &Route) -> &'static [&'static str] {
@@ -242,6 +256,7 @@ fn produced(route: &Route) -> &'static [&'static str] {
         (Verb::Get, "/v1/runs/{id}/events") => &["text/event-stream", "application/json"],
         (Verb::Get, "/v1/workflows/{namespace}/{name}") => &["application/yaml", "application/json"],
         (Verb::Get, "/metrics") => metrics::FORMS,
+        (_, "/v1/backup") => &[backups::KIND],
         (_, "/v1/check") => &["application/json", "text/plain"],
         _ => &["application/json"],
     }
@@ -258,8 +273,9 @@ async fn admitted(
     let path: Vec<(String, String)> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let part = |wanted: &str| path.iter().find(|(name, _)| name == wanted).map(|(_, v)| v.clone()).unwrap_or_default();
     let workflow = WorkflowName { namespace: part("namespace"), name: part("name") };
-    let (parts, body) = request.into_parts();
-    let caller = auth::caller(&app, route.needs, &parts.headers, &workflow).await?;
+    let (mut parts, body) = request.into_parts();
+    let base = parts.extensions.remove::<Base>().unwrap_or_default();
+    let caller = auth::caller(&app, route.needs, &parts.headers, &workflow, base).await?;
     let produced = produced(route);
     // A probe wants a status, whatever it says that it takes.
     if !PROBES.contains(&route.path) && !request::accepts(&parts.headers, produced) {
@@ -275,16 +291,28 @@ async fn admitted(
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Around every request: its id, its span, its log line; no panic and no problem leaves without a form.
-async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -> Response {
+async fn around(State(app): State<Arc<App>>, mut request: HttpRequest, next: Next) -> Response {
     let services = &app.engine.services;
     let id = RequestId::new(services.clock.now(), services.entropy.next_wide());
     let begun = services.clock.monotonic();
     let path = request.uri().path().to_owned();
     let change = changed(request.method(), &path);
-    let span = tracing::info_span!("request", %id, method = %request.method(), route = tracing::field::Empty);
+    let verb = metrics::verb(request.method());
+    let peer = request.extensions_mut().remove::<Peer>().unwrap_or_default();
+    let way = app.ways.of(peer, request.headers());
+    request.extensions_mut().insert(way.base.clone());
+    let from = way.sender.map(tracing::field::display);
+    let span = tracing::info_span!("request", %id, method = %request.method(), from, route = tracing::field::Empty);
     let answered = async {
-        let answer = match headers_fit(&request, &services.limits).and_then(|()| has_a_place(&request)) {
-            Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+        let admitted = headers_fit(&request, &services.limits)
+            .and_then(|()| has_a_place(&request))
+            .and_then(|()| has_a_share(&app, &way, &path, begun));
+        let answer = match admitted {
+            Ok(None) => AssertUnwindSafe(next.run(request)).catch_unwind().await,
+            Ok(Some(under_way)) => {
+                let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+                answer.map(|answer| behind::until_gone(answer, under_way))
+            }
             Err(problem) => Ok(problem.into_response()),
         };
         let answer = answer.unwrap_or_else(|panic| {
@@ -303,14 +331,14 @@ async fn around(State(app): State<Arc<App>>, request: HttpRequest, next: Next) -
     };
     let mut answer = answered.instrument(span).await;
     if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
-        answer = problem.render(id, &path);
+        answer = problem.render(id, &path, &way.base);
     }
     if let Some(change) = change.filter(|_| answer.status().is_success()) {
         app.engine.remedied(&change);
     }
-    if let Some(count) = app.counters.answers.get(usize::from(answer.status().as_u16() / 100)) {
-        count.fetch_add(1, Ordering::Relaxed);
-    }
+    let took = services.clock.monotonic().saturating_sub(begun);
+    let route = answer.extensions().get::<Answered>().map_or("", |answered| answered.0);
+    app.counters.answered(verb, route, answer.status(), took);
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         answer.headers_mut().insert(REQUEST_ID, value);
     }
@@ -335,7 +363,11 @@ fn changed(method: &Method, path: &str) -> Option<Change> {
         ["v1", "workflows", namespace, name, "bindings"] => {
             Some(Change::Bindings(WorkflowName { namespace: namespace.to_owned(), name: name.to_owned() }))
         }
-        ["v1", "runs" | "workflows" | "actions" | "check" | "tokens" | "connection-links", ..] => None,
+        [
+            "v1",
+            "runs" | "workflows" | "actions" | "check" | "tokens" | "connection-links" | "clock" | "backup" | "restore",
+            ..,
+        ] => None,
         _ => Some(Change::Any),
     }
 }
@@ -347,6 +379,15 @@ fn has_a_place(request: &HttpRequest) -> Result<(), Problem> {
     }
     let detail = "all connections that may be open, or that may be from your address, are";
     Err(Problem::later(problem::CONNECTIONS_FULL, detail, Duration::from_secs(5)))
+}
+
+/// Whoever stands behind a trusted proxy has a share of the requests, since its connections are everybody's; nobody needs
+/// one for a probe.
+fn has_a_share(app: &App, way: &Way, path: &str, now: Duration) -> Result<Option<UnderWay>, Problem> {
+    let Some(sender) = way.sender.filter(|_| way.is_behind && !PROBES.contains(&path)) else { return Ok(None) };
+    let detail = "as many requests are under way as may be from your address";
+    let under_way = app.behind.enter(sender, now);
+    under_way.map(Some).ok_or_else(|| Problem::later(problem::CONNECTIONS_FULL, detail, Duration::from_secs(5)))
 }
 
 /// The server reads more than may be, so that the refusal can say why.

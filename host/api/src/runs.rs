@@ -16,6 +16,7 @@ use super::auth::Caller;
 use super::params::Params;
 use super::problem::{self, Problem};
 use super::request::Request;
+use super::way::Base;
 use super::{App, answer, definitions, pages};
 use bellhop_engine::Engine;
 use bellhop_engine::accept::trigger::Refused;
@@ -48,17 +49,17 @@ pub(super) fn path(run: RunId) -> String {
     format!("/v1/runs/{run}")
 }
 
-/// What a run's answer links to.
-pub(super) fn links(run: RunId) -> Value {
-    let path = path(run);
+/// What a run's answer links to, as its caller has to write it.
+pub(super) fn links(run: RunId, base: &Base) -> Value {
+    let path = base.at(&path(run));
     json!({ "self": path, "events": format!("{path}/events"), "cancel": format!("{path}/cancel") })
 }
 
 /// A run, as every route shows it.
-pub(super) fn shown(view: &RunView) -> Result<Value, Problem> {
+fn shown(view: &RunView, base: &Base) -> Result<Value, Problem> {
     let mut value = pages::shown(view)?;
     if let Value::Object(fields) = &mut value {
-        fields.insert("links".to_owned(), links(view.id));
+        fields.insert("links".to_owned(), links(view.id, base));
     }
     Ok(value)
 }
@@ -66,9 +67,9 @@ pub(super) fn shown(view: &RunView) -> Result<Value, Problem> {
 /// A run, for somebody who started it or told it something: how it stands. What is in it is for those who may read runs.
 pub(super) fn shown_to(caller: &Caller, view: &RunView) -> Result<Value, Problem> {
     if caller.may("runs:read") {
-        return shown(view);
+        return shown(view, &caller.base);
     }
-    Ok(json!({ "id": view.id, "status": view.status, "links": links(view.id) }))
+    Ok(json!({ "id": view.id, "status": view.status, "links": links(view.id, &caller.base) }))
 }
 
 fn unknown(run: RunId) -> Problem {
@@ -116,7 +117,7 @@ pub(super) async fn show(request: Request) -> Result<Response, Problem> {
         Some(span) => waited(&request.app, run, span).await?,
         None => request.app.engine.run_view(run).await?.ok_or_else(|| unknown(run))?,
     };
-    answer::json(StatusCode::OK, &shown(&view)?)
+    answer::json(StatusCode::OK, &shown(&view, &request.caller.base)?)
 }
 
 struct Filter {
@@ -171,7 +172,8 @@ pub(super) async fn list(request: Request) -> Result<Response, Problem> {
         Some(_) => return Err(pages::of_another_list()),
     };
     let (views, next) = engine.run_list(range, wanted.limit, |summary| filter.keeps(summary)).await?;
-    let shown: Vec<Value> = views.iter().map(shown).collect::<Result<_, _>>()?;
+    let base = &request.caller.base;
+    let shown: Vec<Value> = views.iter().map(|view| shown(view, base)).collect::<Result<_, _>>()?;
     answer::json(StatusCode::OK, &pages::page(&shown, next.as_ref().map(|range| range.from.as_slice())))
 }
 

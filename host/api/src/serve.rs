@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use super::door::{Counted, Door, Entry, Place};
 use super::guarded::Guarded;
 use super::routes::ProbesOnly;
 use super::socket::{Here, Listener, Socket};
+use super::way::Peer;
 use super::{App, Options, routes};
 use bellhop_engine::Engine;
 use bellhop_limits::Limits;
@@ -47,6 +49,8 @@ const PROBE_HEAD_MAX: Duration = Duration::from_secs(2);
 /// What a connection gets for which there is no place at all.
 const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// So often those take a turn who have to leave for a new connection.
+const TURNS_MAX: usize = 256;
 /// Connections to the listener of the metrics.
 const METRICS_CONNECTIONS_MAX: u64 = 32;
 /// On top of the drain's own time, for answers that are on their way.
@@ -71,9 +75,9 @@ pub async fn serve(
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let app = App::new(engine);
+    let door = Door::new(&engine.services.limits, options.trusted_proxies.clone());
+    let app = App::new(engine, options);
     let services = app.engine.services.clone();
-    let door = Door::new(&services.limits, options.trusted_proxies);
     let router = routes::of_app(app.clone());
     let mut connections = JoinSet::new();
     let (main, metrics) = (listeners.main.here(), listeners.metrics.map(Listener::here).transpose());
@@ -126,15 +130,16 @@ async fn accept(
                 if let Some(times) = failing.rest() {
                     tracing::warn!(times, "connections are accepted again");
                 }
-                match door.enter(peer, clock.monotonic()) {
+                let of = Peer(peer);
+                match entry(door, peer, clock.monotonic()).await {
                     Entry::Whole(place) => {
-                        connections.spawn(connection(app.clone(), router.clone(), socket, place, false));
+                        connections.spawn(connection(app.clone(), router.clone(), (socket, of), place, false));
                     }
                     Entry::Probe(place) => {
-                        connections.spawn(connection(app.clone(), router.clone(), socket, place, true));
+                        connections.spawn(connection(app.clone(), router.clone(), (socket, of), place, true));
                     }
                     // What goes out without waiting is said; nobody waits for more.
-                    Entry::Nothing => {
+                    Entry::Nothing | Entry::Later => {
                         let _told = socket.try_write(NO_PLACE);
                     }
                 }
@@ -175,17 +180,69 @@ impl Drop for Inside {
     }
 }
 
+/// How HTTP is spoken with somebody whose heads may take so long.
+fn speaking(patience: Duration, probe: bool) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(if probe { patience.min(PROBE_HEAD_MAX) } else { patience })
+        .keep_alive(!probe)
+        .max_buf_size(HEAD_BYTES_MAX);
+    http
+}
+
+/// The place of a new connection.
+///
+/// Those who have to leave for it are told already and need only their turn, which comes soon. Where it does not,
+/// the new connection gets no place, so that whoever lets others in never waits for long.
+async fn entry(door: &Arc<Door>, peer: Option<IpAddr>, now: Duration) -> Entry {
+    for _ in 0..TURNS_MAX {
+        match door.enter(peer, now) {
+            Entry::Later => tokio::task::yield_now().await,
+            entry => return entry,
+        }
+    }
+    Entry::Nothing
+}
+
+/// Waits for the first word of whoever has a place for one probe. False where the connection is of no use: nothing comes, or
+/// its place is wanted before the whole head of a request is there.
+async fn speaks(app: &App, socket: &Socket, place: &mut Place) -> bool {
+    let is_wanted = tokio::select! {
+        biased;
+        () = place.is_wanted() => true,
+        ready = socket.readable() => {
+            if ready.is_err() {
+                return false;
+            }
+            false
+        }
+        () = app.engine.services.clock.sleep(PROBE_HEAD_MAX) => return false,
+        () = app.stopped() => return false,
+    };
+    let has_asked = socket.has_a_head();
+    if has_asked {
+        place.asking().has_asked();
+    }
+    has_asked || !is_wanted
+}
+
 /// Serves one connection; with `probe` only a probe, and nothing after it.
-async fn connection(app: Arc<App>, router: Router, socket: Socket, place: Place, probe: bool) {
+async fn connection(app: Arc<App>, router: Router, (socket, peer): (Socket, Peer), mut place: Place, probe: bool) {
     let _inside = Inside::new(&app);
     let services = &app.engine.services;
     if let Err(error) = socket.at_once() {
         tracing::debug!(%error, "TCP_NODELAY is not to be had");
     }
+    if probe && !speaks(&app, &socket, &mut place).await {
+        return;
+    }
     let stalled = Duration::from_millis(services.limits.write_ms_max);
     let socket = TokioIo::new(Guarded::new(socket, services.clock.clone(), stalled));
+    let asking = place.asking();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        asking.has_asked();
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
         if probe {
             request.extensions_mut().insert(ProbesOnly);
         }
@@ -194,19 +251,18 @@ async fn connection(app: Arc<App>, router: Router, socket: Socket, place: Place,
             async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) },
         )
     });
-    let mut http = http1::Builder::new();
-    let patience = Duration::from_millis(services.limits.header_ms_max);
-    http.timer(TokioTimer::new())
-        .header_read_timeout(if probe { patience.min(PROBE_HEAD_MAX) } else { patience })
-        .keep_alive(!probe)
-        .max_buf_size(HEAD_BYTES_MAX);
-    let mut http = http.serve_connection(socket, service);
+    let mut http =
+        speaking(Duration::from_millis(services.limits.header_ms_max), probe).serve_connection(socket, service);
     let ended = {
         let mut stopped = pin!(app.stopped());
+        let mut wanted = pin!(place.is_wanted());
         let mut stopping = false;
         loop {
             tokio::select! {
+                // First, so that a request that is there already is heard before its sender is sent away.
+                biased;
                 ended = poll_fn(|context| http.poll_without_shutdown(context)) => break ended,
+                () = &mut wanted => return,
                 () = &mut stopped, if !stopping => {
                     stopping = true;
                     std::pin::Pin::new(&mut http).graceful_shutdown();

@@ -6,8 +6,13 @@ use std::os::unix::net as unix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// The head of a probe is not longer.
+const HEAD_BYTES: usize = 4 << 10;
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// A listener that belongs to no runtime yet, so that it can be made by one and used by another.
 #[derive(Debug)]
@@ -65,6 +70,27 @@ impl Socket {
             Self::Address(socket) => socket.set_nodelay(true),
             Self::Path(_) => Ok(()),
         }
+    }
+
+    /// Ready when there is something to read, or the other side has gone.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Address(socket) => socket.readable().await,
+            Self::Path(socket) => socket.readable().await,
+        }
+    }
+
+    /// Whether the whole head of a request has come. The system is asked itself: what the runtime knows of a connection
+    /// that was just taken may be older.
+    pub(super) fn has_a_head(&self) -> bool {
+        let mut begin = [0; HEAD_BYTES];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let read = match self {
+            Self::Address(socket) => recv(socket, &mut begin[..], flags),
+            Self::Path(socket) => recv(socket, &mut begin[..], flags),
+        };
+        let begin = read.ok().and_then(|(_, length)| begin.get(..length)).unwrap_or_default();
+        begin.windows(END_OF_HEAD.len()).any(|bytes| bytes == END_OF_HEAD)
     }
 
     /// Writes what goes without waiting.

@@ -19,7 +19,9 @@ use super::request::Request;
 use super::{App, answer, runs, work};
 use bellhop_engine::accept::trigger::{Accepted, Trigger};
 use bellhop_engine::show::views::RunView;
+use bellhop_engine::traces::{Trace, Traceparent};
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const KEY_BYTES_MAX: usize = 255;
@@ -49,6 +51,7 @@ pub(super) async fn start(mut request: Request) -> Result<Response, Problem> {
     let (workflow, version) = (request.workflow(), form.text("version"));
     let trigger = Trigger {
         inline: None,
+        traceparent: traceparent(&request),
         workflow: workflow.clone(),
         version: version.clone(),
         input: Arc::new(form.needed("input", "the workflow's input").unwrap_or(Value::Null)),
@@ -111,7 +114,7 @@ pub(super) async fn answered(
             // With the first answer's code, whatever became of the run since.
             (StatusCode::ACCEPTED, runs::shown_to(caller, &view)?)
         }
-        None => (StatusCode::ACCEPTED, as_accepted(app, run).await?),
+        None => (StatusCode::ACCEPTED, as_accepted(app, caller, run).await?),
         Some(wait) => {
             let view = runs::waited(app, run, wait).await?;
             (status_of(&view), runs::shown_to(caller, &view)?)
@@ -120,7 +123,7 @@ pub(super) async fn answered(
     if !accepted.warnings.is_empty() {
         body["warnings"] = json!(accepted.warnings);
     }
-    let response = answer::with_location(answer::json(status, &body)?, &runs::path(run));
+    let response = answer::with_location(answer::json(status, &body)?, &caller.base.at(&runs::path(run)));
     Ok(if accepted.replayed { answer::with_header(response, IDEMPOTENT_REPLAYED, "true") } else { response })
 }
 
@@ -129,7 +132,7 @@ fn status_of(view: &RunView) -> StatusCode {
 }
 
 /// Only what was settled at the acceptance: that is durable, and it costs no further wait.
-async fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
+async fn as_accepted(app: &App, caller: &Caller, run: RunId) -> Result<Value, Problem> {
     let summary = app.engine.summary(run).await?.ok_or_else(|| Problem::internal(&"an accepted run is not there"))?;
     let status = if summary.status == Status::Blocked { Status::Blocked } else { Status::Running };
     Ok(json!({
@@ -150,8 +153,16 @@ async fn as_accepted(app: &App, run: RunId) -> Result<Value, Problem> {
         "left": null,
         "superseded_by": null,
         "by": null,
-        "links": runs::links(run),
+        "trace_id": Trace::of(run, summary.traceparent.as_deref().and_then(Traceparent::parse)).id(),
+        "links": runs::links(run, &caller.base),
     }))
+}
+
+/// The caller's own trace. As the standard says, a header that is none, or that stands there twice, counts as none.
+pub(super) fn traceparent(request: &Request) -> Option<Traceparent> {
+    let mut all = request.headers.get_all(TRACEPARENT).iter();
+    let only = all.next().filter(|_| all.next().is_none())?;
+    Traceparent::parse(only.to_str().ok()?)
 }
 
 /// The caller's key, if there is one.

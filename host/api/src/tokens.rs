@@ -73,7 +73,8 @@ pub(super) async fn create(mut request: Request) -> Result<Response, Problem> {
     if let Value::Object(fields) = &mut body {
         fields.insert("token".to_owned(), Value::String(secret));
     }
-    Ok(answer::with_location(answer::json(StatusCode::CREATED, &body)?, &format!("/v1/tokens/{}", stored.id)))
+    let address = request.caller.base.at(&format!("/v1/tokens/{}", stored.id));
+    Ok(answer::with_location(answer::json(StatusCode::CREATED, &body)?, &address))
 }
 
 /// `expiresIn`, an ISO 8601 duration, or `expiresAt`, an RFC 3339 time.

@@ -9,6 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bellhop_core::time::Timestamp;
 
+pub mod belief;
+mod watched;
+
+pub use watched::Watched;
+
 /// A wait that a [`Clock`] gives out; dropping it ends the wait and leaves nothing behind.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -18,12 +23,23 @@ pub trait Clock: Send + Sync + 'static {
     /// to measure how long something took, use [`Clock::monotonic`].
     fn now(&self) -> Timestamp;
 
+    /// The time by which something may be removed, end or fire, which whoever does that takes instead of [`Clock::now`]:
+    /// while the machine's clock is doubted, no later time than the newest that is known.
+    fn settled(&self) -> Timestamp {
+        self.now()
+    }
+
     /// Time since an arbitrary point of this process; never goes back, and is not moved by setting the machine's clock.
     fn monotonic(&self) -> Duration;
 
     /// Ends when [`Clock::now`] is at or after `at`, also when the clock is set meanwhile
     /// (a jump forward is noticed within [`RECHECK`]).
     fn sleep_until(&self, at: Timestamp) -> Sleep;
+
+    /// Ends when [`Clock::settled`] is at or after `at`.
+    fn sleep_until_settled(&self, at: Timestamp) -> Sleep {
+        self.sleep_until(at)
+    }
 
     /// Ends when `span` of [`Clock::monotonic`] time has passed.
     fn sleep(&self, span: Duration) -> Sleep;

@@ -11,6 +11,7 @@ pub mod cost;
 pub mod definition;
 pub mod diagnostic;
 pub mod digest;
+pub mod encoding;
 pub mod expression;
 pub mod fault;
 pub mod id;

@@ -283,6 +283,9 @@ pub struct Rules {
     /// run, and a word of `x-bellhop` finds the id of such a name. No plugin asks for these, and no grant covers them.
     #[serde(default)]
     pub own: BTreeMap<String, String>,
+    /// The methods, as guests import them, that take a `#name` where they take the id of a channel: the provider finds it.
+    #[serde(default)]
+    pub take_channel_names: BTreeSet<String>,
 }
 
 impl Rules {

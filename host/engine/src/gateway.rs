@@ -15,6 +15,8 @@ use bellhop_slack::limiter::{self, Closed, Limiter, Owner, Reservation};
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
+use crate::measures::{self, Durations};
+use crate::traces::{self, Kind, Told};
 use bellhop_clock::Clock;
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Journal, Write, key};
@@ -144,6 +146,11 @@ pub trait Way: Send + Sync {
         arguments: &'a Value,
     ) -> futures_util::future::BoxFuture<'a, Result<Answer, Failure>>;
 
+    /// As [`Client::date_ms`].
+    fn date_ms(&self) -> futures_util::future::BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// What is between a turn of the program and the request: a process may be stopped here.
     fn stops_here(&self) -> futures_util::future::BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
@@ -173,6 +180,8 @@ pub struct Gateway {
     pub rules: Rules,
     /// Slack's budget.
     pub limiter: Limiter<SlackClock>,
+    /// How long requests took, by method and by how they ended.
+    pub durations: Durations<2>,
     client: Client,
     connections: RwLock<BTreeMap<String, Arc<Connected>>>,
     /// Where it is kept how long Slack wants to be left alone.
@@ -192,6 +201,7 @@ impl Gateway {
             catalog,
             rules: bellhop_slack::rules::rules(catalog),
             limiter,
+            durations: measures::of_calls(),
             client,
             connections: RwLock::default(),
             journal: None,
@@ -239,10 +249,21 @@ impl Gateway {
         };
         let span = tracing::info_span!("call", method = method.name, connection = %connection.facts.name);
         pass(Point::Unsent);
-        let sent = self.carry(connection, method, arguments, token).instrument(span.clone()).await;
+        let began = self.limiter.clock().0.monotonic();
+        let carried = self.carry(connection, method, arguments, token).instrument(span.clone());
+        let sent = traces::within(carried, |sent| told(method, sent)).await;
         pass(Point::Answered);
+        let took = self.limiter.clock().0.monotonic().saturating_sub(began);
+        let series = [("method", method.name.clone()), ("outcome", outcome(&sent).to_owned())];
+        self.durations.get_or_create(&series).observe(took.as_secs_f64());
         if let Err(failure) = &sent {
             span.in_scope(|| tracing::debug!(%failure, "no answer to give out"));
+        }
+        // Where the call named its channel otherwise, Slack says which one it was.
+        if let Ok(Answer { ok: true, body, .. }) = &sent
+            && let Some(id) = body["channel"].as_str()
+        {
+            self.limiter.went_to(method, arguments, connection.owner(), id);
         }
         if let Err(Failure::NotSent { retry_after_ms: Some(wait_ms), .. }) = &sent {
             let keys = Limiter::<SlackClock>::keys(method, arguments, connection.owner());
@@ -278,6 +299,18 @@ impl Gateway {
             return way.send(method, arguments).await;
         }
         self.client.send(method, arguments, token, connection.workspace()).await
+    }
+
+    /// The time by Slack's clock, where Slack answers and says it.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn time(&self) -> Result<Option<Timestamp>, Failure> {
+        #[cfg(test)]
+        if let Some(way) = &self.way {
+            return Ok(way.date_ms().await?.map(Timestamp::from_millis));
+        }
+        Ok(self.client.date_ms().await?.map(Timestamp::from_millis))
     }
 
     /// Queues for budget for a request of the host's own.
@@ -320,6 +353,35 @@ impl Gateway {
         drop(reservation.await);
         self.send(connection, method, arguments).await
     }
+}
+
+/// How a request ended, in a word.
+fn outcome(sent: &Result<Answer, Failure>) -> &'static str {
+    match sent {
+        Ok(answer) if answer.ok => "done",
+        Ok(_) => "refused",
+        Err(Failure::NotSent { reason: NotSent::RateLimited, .. }) => "rate-limited",
+        Err(Failure::NotSent { .. }) => "not-sent",
+        Err(Failure::Unknown { .. }) => "unknown",
+    }
+}
+
+/// What the span of a request says.
+fn told(method: &Method, sent: &Result<Answer, Failure>) -> Told {
+    let code = match sent {
+        Ok(answer) if answer.ok => None,
+        Ok(answer) => Some(answer.error.clone().unwrap_or_else(|| "refused".to_owned())),
+        Err(_) => Some(outcome(sent).to_owned()),
+    };
+    let told = Told::of(Kind::Client, method.name.as_str());
+    let told = told.with("rpc.system", "slack").with("rpc.method", method.name.as_str());
+    let told = told.flag("bellhop.writes", method.writes).with("bellhop.outcome", outcome(sent));
+    let status = sent.as_ref().ok().map(|answer| answer.status);
+    match status {
+        Some(status) => told.number("http.response.status_code", status),
+        None => told,
+    }
+    .failed(code)
 }
 
 fn not_sent(why: String) -> Failure {

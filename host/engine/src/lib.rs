@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bellhop_core::expression::Evaluator;
+use bellhop_core::fault;
+use bellhop_core::run::{Ending, State};
 use bellhop_slack::limiter::Limiter;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::watch;
 
 pub mod accept;
@@ -19,14 +22,17 @@ pub mod execution;
 pub mod gateway;
 mod installation;
 mod mail;
+pub mod measures;
 mod notices;
 pub mod operate;
 mod owners;
 mod partition;
 mod parts;
 mod pins;
+pub mod restored;
 pub mod setup;
 pub mod show;
+pub mod traces;
 mod turns;
 mod upkeep;
 mod waiting;
@@ -34,7 +40,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use bellhop_clock::Clock;
+use bellhop_clock::{Clock, Watched};
 use bellhop_journal::{self as journal, Journal};
 use bellhop_limits::Limits;
 use bellhop_sandbox::Sandbox;
@@ -53,12 +59,16 @@ pub struct Services {
     pub journal: Journal,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The same clock, for whoever asks whether it is believed.
+    pub time: Watched,
     /// Randomness, for ids and turns.
     pub entropy: Arc<entropy::Entropy>,
     /// What is allowed.
     pub limits: Arc<Limits>,
     /// Those limits that hold for the installation; `limits` are this process's.
     pub(crate) installation: installation::Known,
+    /// Whether the folder was restored from a backup.
+    pub(crate) restored: restored::Known,
     /// The way out to Slack.
     pub gateway: gateway::Gateway,
     /// The installed plugins.
@@ -71,6 +81,8 @@ pub struct Services {
     pub(crate) partition: partition::Partition,
     /// Holds up nobody else while it evaluates.
     pub evaluator: Arc<dyn Evaluator + Send + Sync>,
+    /// Who takes the spans of what runs do, if anybody.
+    pub traces: Option<Arc<dyn traces::Collector>>,
     /// Where runs' decisions are made.
     pub(crate) deciding: deciding::Deciding,
     /// Where runs are carried, whoever has them begin: those who answer over HTTP have threads of their own.
@@ -86,7 +98,6 @@ pub struct Services {
 }
 
 /// Counters for `/metrics`.
-#[derive(Default)]
 pub struct Counters {
     /// Unknown outcomes that are being read back now.
     pub resolving: AtomicU64,
@@ -94,6 +105,29 @@ pub struct Counters {
     pub accepted: AtomicU64,
     /// Runs that left memory since the start.
     pub left: AtomicU64,
+    /// How long the runs took that ended, by how they did.
+    pub run_durations: measures::Durations<1>,
+    /// How long calls were told to wait for Slack's budget.
+    pub budget_waits: Histogram,
+}
+
+impl Counters {
+    /// A run has ended like this, so long after its acceptance.
+    pub(crate) fn ended(&self, status: &'static str, took: Duration) {
+        self.run_durations.get_or_create(&[("status", status.to_owned())]).observe(took.as_secs_f64());
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            resolving: AtomicU64::default(),
+            accepted: AtomicU64::default(),
+            left: AtomicU64::default(),
+            run_durations: measures::of_runs(),
+            budget_waits: measures::of_waits(),
+        }
+    }
 }
 
 impl Services {
@@ -105,6 +139,33 @@ impl Services {
         self.runtime.get_or_init(tokio::runtime::Handle::current).spawn(task)
     }
 
+    /// How many runs are open, by how they stand.
+    pub fn open_runs(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.partition.tally.counts()
+    }
+
+    /// Whoever makes the spans of the run whose trace this is.
+    pub(crate) fn spans(&self, trace: traces::Trace) -> traces::Spans {
+        traces::Spans::of(self.traces.as_ref(), &self.clock, &self.entropy, trace)
+    }
+
+    /// A run has ended, durably.
+    pub(crate) fn note_end(&self, spans: &traces::Spans, state: &State) {
+        let Some((at, ending)) = state.ended() else { return };
+        let status = state.status().as_str();
+        self.counters.ended(status, Duration::from_millis(at.millis_since(state.facts().accepted_at)));
+        // An error of a definition's own may be named by what was given to the run.
+        let is_ours = |code: &str| fault::is_reserved(code) || fault::status_of_call(code).is_some();
+        let code = match ending {
+            Ending::Faulted { fault } => Some(Some(fault.code()).filter(|code| is_ours(code)).unwrap_or("faulted")),
+            Ending::Completed { .. } | Ending::Cancelled => None,
+        };
+        spans.happened(|| {
+            let told = traces::Told::of(traces::Kind::Internal, format!("run {status}"));
+            told.with("bellhop.status", status).failed(code.map(str::to_owned))
+        });
+    }
+
     /// Waits until a read-back can be believed of what was sent over a connection that ended at `ended`, by
     /// [`Clock::monotonic`]: one that begins earlier could miss a change that Slack is still making.
     pub async fn quiet_since(&self, ended: Duration) {
@@ -113,6 +174,12 @@ impl Services {
         if !left.is_zero() {
             self.clock.sleep(left).await;
         }
+    }
+
+    /// Timers in memory, and tasks of the threads that carry runs.
+    pub fn timers_and_tasks(&self) -> (usize, usize) {
+        let tasks = self.runtime.get().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        (self.partition.timers.count(), tasks)
     }
 
     /// Runs in memory all of whose actions wait, and turns kept for those that were put down.
@@ -141,6 +208,8 @@ pub struct Options {
     pub secrets: connections::Secrets,
     /// Told once when the store fails.
     pub store_failed: watch::Sender<Option<String>>,
+    /// Who takes the spans of what runs do, if anybody.
+    pub traces: Option<Arc<dyn traces::Collector>>,
 }
 
 /// The engine. One per process and store.
@@ -151,14 +220,10 @@ pub struct Engine {
     pub connections: connections::Connections,
     /// Bearer tokens of the HTTP interface.
     pub tokens: tokens::Tokens,
-    /// The runs in memory.
-    pub runs: runs::Runs,
     arrivals: std::sync::Mutex<Option<partition::Arrivals>>,
     /// How far what is set up was read; taken by the part that goes on from there.
     followed: std::sync::Mutex<Option<setup::revision::Followed>>,
-    blocked: blocked::Blocked,
     triggers: turns::Turns,
-    loading: turns::Turns,
     /// The id that was given last; see [`Engine::new_run`].
     last_run: std::sync::Mutex<Option<bellhop_core::id::RunId>>,
     ready: AtomicBool,
@@ -181,8 +246,20 @@ pub enum OpenError {
 impl Engine {
     /// Reads what is in the store. Nothing runs until [`Self::start`].
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { journal, clock, limits, sandbox, expressions, client, budget_scale, secrets, store_failed } =
-            options;
+        let Options {
+            journal,
+            clock,
+            limits,
+            sandbox,
+            expressions,
+            client,
+            budget_scale,
+            secrets,
+            store_failed,
+            traces,
+        } = options;
+        let time = Watched::new(clock, upkeep::heartbeat::newest_known(&journal).await?);
+        let clock: Arc<dyn Clock> = Arc::new(time.clone());
         let limiter_options = bellhop_slack::limiter::Options { scale: budget_scale, ..Default::default() };
         let limiter_clock = gateway::SlackClock(clock.clone());
         // A host that has runs behind it does not know what it has used of Slack's budget.
@@ -207,6 +284,7 @@ impl Engine {
             definitions: definitions::Definitions::new(journal.clone()).within(installation.clone()),
             names: call::Known::default(),
             installation,
+            restored: operate::restore::read(&journal).await?,
             partition,
             deciding: deciding::Deciding::new(evaluator.clone(), clock.clone(), &limits),
             evaluator,
@@ -216,30 +294,57 @@ impl Engine {
             limits: Arc::new(limits),
             gateway,
             clock,
+            time,
             journal: journal.clone(),
             drain: watch::channel(false).0,
             fatal: store_failed,
+            traces,
             parts: parts::Parts::default(),
         };
         Ok(Arc::new(Self {
             services: Arc::new(services),
             connections,
             tokens: tokens::Tokens::new(journal),
-            runs: runs::Runs::default(),
             arrivals: std::sync::Mutex::new(Some(arrivals)),
             followed: std::sync::Mutex::new(Some(followed)),
-            blocked: blocked::Blocked::default(),
             triggers: turns::Turns::default(),
-            loading: turns::Turns::default(),
             last_run: std::sync::Mutex::default(),
             ready: AtomicBool::new(false),
         }))
     }
 
-    /// Takes up the open runs and starts the timers; ready after Ok.
+    /// The runs in memory.
+    pub fn runs(&self) -> &runs::Runs {
+        &self.services.partition.runs
+    }
+
+    fn blocked(&self) -> &blocked::Blocked {
+        &self.services.partition.blocked
+    }
+
+    /// Whoever has a run's turn takes it up, puts it aside or removes it; nobody else does meanwhile.
+    fn loading(&self) -> &turns::Turns {
+        &self.services.partition.loading
+    }
+
+    /// Takes up the open runs and starts the timers; ready after Ok. In a folder that was restored nothing of it happens before
+    /// somebody has it [go on](Self::go_on).
     pub async fn start(self: &Arc<Self>) -> Result<u64, OpenError> {
         self.services.runtime.get_or_init(tokio::runtime::Handle::current);
+        if let Some(restore) = self.awaits_go_on() {
+            tracing::warn!(
+                code = "restored",
+                instant = %restore.instant,
+                "the folder was restored from a backup: no run goes on and none begins before `bellhop restore --go-on`"
+            );
+            self.services.restored.goes_on().await;
+        }
         self.mend_damaged_rows().await?;
+        match self.beat().await {
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, "that the machine's clock is believed cannot be kept"),
+            Ok(()) => {}
+        }
         let found = self.recover().await?;
         match self.forget_removed_plugins().await {
             Ok(_) => {}
@@ -249,6 +354,7 @@ impl Engine {
         }
         let arrivals = self.arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let followed = self.followed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        self.begin_part("looks after the clock", self.clone().look_after_the_clock());
         self.begin_part("reads what others set up", self.clone().follow_setup(followed));
         self.begin_part("wakes runs whose time has come", self.clone().wake_when_due());
         self.begin_part("tells people", self.clone().tell_people());
@@ -373,7 +479,7 @@ impl Engine {
         let span = Duration::from_millis(self.services.limits.drain_ms_max);
         tokio::select! {
             biased;
-            () = self.runs.none() => true,
+            () = self.runs().none() => true,
             () = self.services.clock.sleep(span) => false,
         }
     }

@@ -350,7 +350,7 @@ impl Engine {
     }
 
     fn is_given_up(&self, group: &Group) -> bool {
-        let now = self.services.clock.now();
+        let now = self.services.clock.settled();
         let oldest = group.values().map(|slip| slip.at).min().unwrap_or(now);
         now.millis_since(oldest) > self.services.limits.notices_given_up_ms
     }
@@ -408,13 +408,18 @@ impl Engine {
         Ok(connection)
     }
 
+    /// Since when a notice may have been sent. Of a run of a backup nobody knows whether people were told after it.
+    fn perhaps_sent(&self, kept: &Kept) -> Option<Timestamp> {
+        self.services.restored.doubt(kept.run).map(|doubt| doubt.since).or(kept.sending)
+    }
+
     /// One message for all of these, under the name of the one that may have been sent before, else of the first.
     async fn tell(&self, reason: &Reason, group: &Group) -> Result<Told, journal::Error> {
         let (gateway, notices) = (&self.services.gateway, &self.services.partition.notices);
         let sent = group.iter().find(|(_, slip)| slip.sending).or_else(|| group.first_key_value());
         let Some((name, _)) = sent else { return Ok(Told::Yes) };
         let first = match notices.journal.get::<Kept>(&key_of(*name)).await {
-            Ok(Some(first)) => first,
+            Ok(Some(first)) => Kept { sending: self.perhaps_sent(&first), ..first },
             // Its run is no more, or its record cannot be read: the others are told without it.
             Ok(None) | Err(journal::Error::Record(_)) => {
                 notices.forget(reason, &[*name])?;

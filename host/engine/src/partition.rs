@@ -10,16 +10,26 @@ use std::time::Duration;
 use bellhop_core::id::RunId;
 use tokio::sync::mpsc;
 
+use crate::accept::blocked;
 use crate::call;
+use crate::drive::runs;
+use crate::execution::tally::Tally;
 use crate::mail::{self, Mail};
 use crate::notices;
 use crate::owners::{concurrency_group, keyed_lock, timers};
+use crate::turns;
 use crate::waiting;
 use bellhop_clock::Clock;
 use bellhop_journal::{self as journal, Journal};
 
 /// See the module.
 pub(crate) struct Partition {
+    /// The runs in memory, those that wait for a place there, and those that are set aside.
+    pub runs: runs::Runs,
+    /// Runs that wait for a remedy.
+    pub blocked: blocked::Blocked,
+    /// Taking up, by run.
+    pub loading: turns::Turns,
     /// The owner of exclusive keys.
     pub keys: keyed_lock::Keys,
     /// The owner of places in groups.
@@ -34,6 +44,8 @@ pub(crate) struct Partition {
     pub said: Arc<call::Said>,
     /// What runs and owners tell each other.
     pub mail: Mail,
+    /// How many of its runs are open, by how they stand.
+    pub tally: Arc<Tally>,
     /// Runs that have something to do though nobody told them anything.
     wakes: mpsc::UnboundedSender<RunId>,
     /// When every request had ended that somebody sent who had this partition before, by [`Clock::monotonic`]: what was in
@@ -59,6 +71,9 @@ impl Partition {
         let (sender, wakes) = mpsc::unbounded_channel();
         let (mail, inbox) = Mail::read(journal, clock.clone(), salt).await?;
         let partition = Self {
+            runs: runs::Runs::default(),
+            blocked: blocked::Blocked::default(),
+            loading: turns::Turns::default(),
             keys: keyed_lock::Keys::read(journal.clone()).await?,
             groups: concurrency_group::Groups::read(journal.clone(), mail.clone()).await?,
             timers: timers::Timers::read(journal.clone(), clock.clone()).await?,
@@ -66,6 +81,7 @@ impl Partition {
             waiting: waiting::Waiting::default(),
             said: Arc::default(),
             mail,
+            tally: Arc::default(),
             wakes: sender,
             // The process before this one held the store's folder, and what it had sent ended with it.
             quiet_from: clock.monotonic(),

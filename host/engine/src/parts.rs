@@ -56,6 +56,29 @@ impl Parts {
         });
     }
 
+    /// Has `work` go on beside its caller until it is done or the process is stopping. Only a panic is told.
+    pub fn carry(
+        &self,
+        name: &'static str,
+        drain: watch::Receiver<bool>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let mut stops = drain.clone();
+        let work = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = stops.wait_for(|drain| *drain) => {}
+                () = work => {}
+            }
+        });
+        let first = self.first.clone();
+        tokio::spawn(async move {
+            if work.await.is_err_and(|error| error.is_panic()) && !*drain.borrow() {
+                Self::tell(&first, Ended { name, why: "it panicked, and the log says at what" });
+            }
+        });
+    }
+
     fn tell(first: &watch::Sender<Option<Ended>>, ended: Ended) {
         first.send_if_modified(|first| {
             let is_first = first.is_none();
@@ -109,10 +132,16 @@ mod tests {
         parts.begin("breaks", drains.clone(), async { panic!("as the test says") });
         assert_eq!(parts.ended().await, Ended { name: "breaks", why: "it panicked, and the log says at what" });
 
+        let parts = Parts::default();
+        parts.carry("is done", drains.clone(), async {});
+        parts.carry("breaks", drains.clone(), async { panic!("as the test says") });
+        assert_eq!(parts.ended().await.name, "breaks", "what is done is no end");
+
         // A process that is stopping ends its parts.
         drain.send_replace(true);
         let parts = Parts::default();
-        parts.begin("ends", drains, async {});
+        parts.begin("ends", drains.clone(), async {});
+        parts.carry("goes on", drains, std::future::pending());
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }

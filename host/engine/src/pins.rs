@@ -10,6 +10,7 @@ use bellhop_core::requirement::{Connection, Grant, Tenant};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::traces::Traceparent;
 use bellhop_journal::Content;
 use bellhop_limits::Limits;
 use bellhop_sandbox::Budget;
@@ -114,6 +115,9 @@ pub(crate) struct Pins {
     /// Who asked for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) by: Option<String>,
+    /// The caller's own trace, which the run is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<Traceparent>,
 }
 
 impl Pins {

@@ -468,7 +468,7 @@ impl Engine {
                 run = self.services.partition.waiting.next_to_go(self.services.clock.as_ref(), &self.services.limits) => run,
                 _ = drain.wait_for(|drain| *drain) => return,
             };
-            self.runs.put_down(run);
+            self.runs().put_down(run);
         }
     }
 

@@ -20,10 +20,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::store::{
-    Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Stats, Ticket, Topic,
-    Watch,
+    Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Room, SCAN_BYTES_MAX, SCAN_ITEMS_MAX, Spread, Stats, Tap,
+    Ticket, Topic, Watch,
 };
+use super::tap::Taps;
 use super::watermark::Watermark;
+use bellhop_clock::{self as clock, Clock as _};
 use bellhop_faults::{Point, pass};
 
 /// Changes by key; `None` deletes.
@@ -109,6 +111,8 @@ struct State {
     syncs: u64,
     syncs_waited: u64,
     bytes: u64,
+    group_batches: Spread,
+    sync_us: Spread,
     /// Why nothing more is accepted.
     end: Option<Error>,
     /// The first and the last ticket that is waited for and not durable, as far as that is known.
@@ -125,6 +129,8 @@ struct State {
     refused: Option<Lack>,
     /// The log says that the disk is full.
     is_told: bool,
+    /// Who hears what is accepted.
+    taps: Taps,
 }
 
 /// Groups that only a synchronisation is missing to.
@@ -167,6 +173,8 @@ pub(super) struct Queue {
     gate: RwLock<()>,
     watermark: Arc<Watermark>,
     bells: Bells,
+    /// Measures how long the disk takes.
+    clock: clock::System,
 }
 
 impl Queue {
@@ -185,6 +193,7 @@ impl Queue {
             gate: RwLock::new(()),
             watermark: Arc::default(),
             bells: Bells::default(),
+            clock: clock::System::new(),
         });
         let writer = Arc::clone(&queue);
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
@@ -240,6 +249,7 @@ impl Queue {
         state.open.bytes += bytes;
         state.queue_batches += 1;
         state.queue_bytes += bytes;
+        state.taps.hear(&batch.changes);
         state.open.changes.extend(batch.changes);
         let (ticket, topic) = (Ticket(state.tip), batch.topic);
         let wake = (!state.gathers || self.has_much(state)) && std::mem::take(&mut state.idle);
@@ -249,6 +259,11 @@ impl Queue {
         }
         self.bells.ring(topic);
         Ok(ticket)
+    }
+
+    /// Hears what is accepted from here on.
+    pub(super) fn tap(&self, bytes_max: usize) -> Tap {
+        self.state().taps.add(bytes_max)
     }
 
     /// Nobody else writes to the store, so that all is heard.
@@ -279,7 +294,8 @@ impl Queue {
 
     pub(super) fn stats(&self) -> Stats {
         // Before the lock: the system may take its time over a disk that is far away, and whoever writes waits for it.
-        let lack = self.lack();
+        let room = (self.space)();
+        let lack = self.lack(room);
         let state = self.state();
         Stats {
             batches: state.tip,
@@ -293,6 +309,9 @@ impl Queue {
                 || state.queue_bytes >= self.limits.queue_bytes_max / 2,
             lack,
             held: state.held,
+            room,
+            group_batches: state.group_batches,
+            sync_us: state.sync_us,
         }
     }
 
@@ -306,8 +325,8 @@ impl Queue {
         self.limits.reserve_bytes.min(room.total / 2)
     }
 
-    fn lack(&self) -> Option<Lack> {
-        let room = (self.space)()?;
+    fn lack(&self, room: Option<Room>) -> Option<Lack> {
+        let room = room?;
         let wanted = self.reserve(room);
         (room.free < wanted).then_some(Lack { free: room.free, wanted })
     }
@@ -453,9 +472,13 @@ impl Queue {
                     state.written.bytes += group.bytes;
                 }
                 Step::Settle(written) => {
+                    let began = self.clock.monotonic();
                     caught(|| medium.settle())?;
+                    let took = self.clock.monotonic().saturating_sub(began);
                     pass(Point::Unacknowledged);
                     let mut state = self.state();
+                    state.sync_us.count(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+                    state.group_batches.count(written.batches as u64);
                     state.groups += written.groups;
                     state.syncs += 1;
                     state.bytes += written.bytes as u64;

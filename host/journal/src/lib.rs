@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+pub mod backup;
 mod contents;
 mod damage;
 pub mod entry;
@@ -18,9 +19,11 @@ pub mod memory;
 pub mod read;
 pub mod record;
 mod records;
+mod sizes;
 pub mod sled;
 pub mod store;
 mod summary;
+mod tap;
 mod watch;
 mod watermark;
 mod write;
@@ -53,6 +56,7 @@ pub use journal::{Error, Journal, damaged_is_none, readable};
 pub use json::Json;
 pub use read::Read;
 pub use records::{Records, StoredEntries};
-pub use store::{Reach, Store, Ticket, Topic, Watch};
+pub use sizes::Size;
+pub use store::{Reach, Spread, Store, Ticket, Topic, Watch};
 pub use summary::{Aftermath, Open, Rest, Snapshot, Summary};
 pub use write::{Seen, Write};

@@ -8,7 +8,10 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::group::{Changes, Image, merge};
-use super::store::{Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch};
+use super::store::{
+    Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Read, Spread, Stats, Store, Tap, Ticket, Topic, Watch,
+};
+use super::tap::Taps;
 use super::watermark::Watermark;
 
 /// Batches that may be accepted and not yet durable.
@@ -33,6 +36,7 @@ struct State {
     syncs: u64,
     end: Option<Error>,
     lack: Option<Lack>,
+    taps: Taps,
 }
 
 fn apply(image: &mut Image, batch: &Batch) {
@@ -150,6 +154,7 @@ impl Store for Memory {
         state.tip += 1;
         let (ticket, topic) = (state.tip, batch.topic);
         apply(&mut state.live, &batch);
+        state.taps.hear(&batch.changes);
         state.unsynced.push_back(batch);
         if !self.manual {
             Self::settle(&mut state, 1);
@@ -189,6 +194,10 @@ impl Store for Memory {
         self.bells.watch(topic, Reach::All)
     }
 
+    fn tap(&self, bytes_max: usize) -> Tap {
+        self.state().taps.add(bytes_max)
+    }
+
     fn stats(&self) -> Stats {
         let state = self.state();
         Stats {
@@ -202,6 +211,9 @@ impl Store for Memory {
             is_half_full: false,
             lack: state.lack,
             held: state.lack.filter(|_| !state.unsynced.is_empty()),
+            room: None,
+            group_batches: Spread::default(),
+            sync_us: Spread::default(),
         }
     }
 

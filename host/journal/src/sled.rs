@@ -36,7 +36,7 @@ mod options;
 use super::ROOM_LOOK;
 use super::group::{Changes, Image, Limits, Medium, OnFatal, Queue, Refused, Space, merge, panic_text};
 use super::key;
-use super::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket, Topic, Watch};
+use super::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Tap, Ticket, Topic, Watch};
 
 pub use options::{Asked, OpenError, Options};
 
@@ -143,7 +143,6 @@ impl Sled {
 
     /// Reads everything and compares it with what was written, while nothing is written: for stores at rest, before
     /// a backup, after a crash. Answers how many items there are.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for stores at rest; the tests of crashes ask"))]
     pub fn verify(&self) -> Result<u64, Error> {
         self.read(&[], |tree| {
             let _gate = self.queue.hold();
@@ -217,6 +216,10 @@ impl Store for Sled {
 
     fn watch(&self, topic: Topic) -> Watch {
         self.queue.watch(topic)
+    }
+
+    fn tap(&self, bytes_max: usize) -> Tap {
+        self.queue.tap(bytes_max)
     }
 
     fn stats(&self) -> Stats {

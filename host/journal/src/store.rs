@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bellhop_core::digest::Digest;
 
 pub use super::read::Read;
+pub use super::tap::Tap;
 pub use super::watch::{Bells, Reach, Topic, Watch};
 pub use super::watermark::Durable;
 
@@ -279,6 +280,35 @@ pub struct Stats {
     pub lack: Option<Lack>,
     /// What it lacks for that which is to be written next: until that is there, nothing more becomes durable.
     pub held: Option<Lack>,
+    /// The room of the disk, where it can be told.
+    pub room: Option<Room>,
+    /// How many batches became durable with one synchronisation.
+    pub group_batches: Spread,
+    /// How long synchronisations took, in microseconds.
+    pub sync_us: Spread,
+}
+
+/// How numbers are spread: counted by the powers of two that they are not above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spread {
+    /// How many were at most 1, 2, 4 and so on, and above the one before. The last has all that are larger, too.
+    pub counts: [u64; SPREAD],
+    /// Their sum.
+    pub sum: u64,
+}
+
+/// So many counts a [`Spread`] has: the last bound is 8,388,608, which in microseconds are eight seconds.
+pub const SPREAD: usize = 24;
+
+impl Spread {
+    /// Counts a number.
+    pub fn count(&mut self, number: u64) {
+        let place = usize::try_from(number.max(1).next_power_of_two().trailing_zeros()).unwrap_or(SPREAD);
+        if let Some(count) = self.counts.get_mut(place.min(SPREAD - 1)) {
+            *count += 1;
+        }
+        self.sum = self.sum.saturating_add(number);
+    }
 }
 
 /// The room of a disk.
@@ -299,7 +329,9 @@ pub struct Lack {
     pub wanted: u64,
 }
 
-/// An ordered map that outlives the process. Eight methods, and a ninth needs a written reason.
+/// An ordered map that outlives the process. Nine methods, and a tenth needs a written reason. The ninth, [`tap`](Store::tap),
+/// is there because a backup of a store that is written to is a scan of it and what is accepted meanwhile: a scan alone is of
+/// many instants, and a copy of the files of a store in use is of none.
 ///
 /// *Order*: batches become durable in the order in which `commit` accepted them, so what survives a crash is always
 /// a prefix of the accepted batches, and contains every batch whose ticket was `durable`.
@@ -346,6 +378,10 @@ pub trait Store: Send + Sync + 'static {
     /// Tells from now on of accepted batches that [tell](Batch::tells) the topic, of this process and of others. It may tell
     /// early, twice or, where [`Watch::reach`] says so, not at all; so it says when to look and not what is there.
     fn watch(&self, topic: Topic) -> Watch;
+
+    /// Hears every change that is accepted from now on, whole batches in their order, until it is closed or has more than
+    /// `bytes_max` of them: nobody who writes waits for whoever listens. Changes nothing.
+    fn tap(&self, bytes_max: usize) -> Tap;
 
     /// Counters. Changes nothing.
     fn stats(&self) -> Stats;

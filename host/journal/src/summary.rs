@@ -46,8 +46,12 @@ pub enum Rest {
     /// Something is under way: a start reads the run and goes on with it.
     #[default]
     No,
-    /// It waits for a time, a message or a person: a start leaves it where it is.
+    /// It waits for a time or a message: a start leaves it where it is.
     Waits,
+    /// It waits for a person's word, likewise.
+    Parked,
+    /// A person has halted it, likewise.
+    Suspended,
     /// It waits for what its plan lacks: a start looks for that, and leaves it where it is.
     Blocked,
 }
@@ -108,6 +112,9 @@ pub struct Summary {
     /// Whether the run cannot be taken up and is set aside. What it is parked with says so in words only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub poisoned: bool,
+    /// The caller's own trace, where one came with the trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// What its end leaves behind.
     #[serde(default, skip_serializing_if = "Aftermath::is_nothing")]
     pub aftermath: Aftermath,
@@ -134,6 +141,7 @@ impl Summary {
             pins_at: None,
             own_key: None,
             poisoned: false,
+            traceparent: None,
             aftermath: Aftermath::default(),
         }
     }

@@ -125,6 +125,7 @@ limits! {
     reconcile_delay_ms = 5_000, 60_000, "after a connection ended, before a read-back is believed (semantics 1)";
     read_back_ms_max = 3_600_000, 86_400_000, "trying to read back what became of a write, while the network or Slack is away; then the run parks";
     names_max = 500, 10_000, "names in one action's input that the host looks up: each is a request, and a record";
+    names_listed_max = 200_000, 1_000_000, "names of one of Slack's lists that are read to find one, and names that are kept of all lists together: about 200 bytes each";
     body_bytes_max = 1 << 20, 16 << 20, "an HTTP body";
     plugin_bytes_max = 31 << 20, 31 << 20, "a plugin's file: a Python plugin has 18 MB, and one value of the store 32 MiB";
     compile_cpu_ms_max = 60_000, 70_000, "processor time of compiling one plugin, of all threads together: one enormous function takes it";
@@ -152,9 +153,13 @@ limits! {
     blocked_again_ms = 60_000, 3_600_000, "until blocked runs are judged again though nothing was changed here: a scope may have been granted in Slack";
     ended_tokens_kept_ms = 86_400_000, 2_592_000_000, "a token after its end, in lists: so that it is seen why something stopped working";
     runs_kept_ms = 7_776_000_000, 316_224_000_000, "a run after its end, where its file says nothing else: an auditor's quarter";
+    sweep_every_ms = 600_000, 3_600_000, "between two looks at what may go: what is beyond its time by less than this is still there";
     log_queue_bytes_max = 1 << 20, 1 << 30, "lines of the log that wait for a reader: further ones are dropped, and how many is said when it reads again";
     log_flush_ms_max = 2_000, 60_000, "a reader of what a host says: so long a start waits for it, and an end";
+    trace_queue_spans_max = 8_192, 1 << 20, "spans that wait to be sent to a collector: further ones are dropped and counted, some hundred bytes each";
+    trace_flush_ms_max = 2_000, 60_000, "the last spans at SIGTERM: so long an end waits for a collector";
     disk_reserve_bytes = 64 << 20, 1 << 40, "room kept free on the store's disk, at most half of it: with less nothing begins and open runs wait; what people order uses it";
+    backup_queue_bytes_max = 64 << 20, 1 << 30, "what is written while a backup is taken and its reader takes nothing: it is held in memory for the backup, and with more the backup is broken off";
     store_cache_bytes = 4 << 20, 4 << 30, "the store's page cache: what is behind it is in the system's";
     list_items_max = 200, 1_000, "items of one page of a list";
     list_bytes_max = 4 << 20, 32 << 20, "bytes of one page of a list, as JSON: it ends with the item that comes to it, and leads on; one item is always there";

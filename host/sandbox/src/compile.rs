@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use bellhop_core::digest::Digest;
 use bellhop_core::text::plain;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, WeakShared};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Semaphore;
@@ -80,6 +81,8 @@ struct Inner {
     /// What is being compiled. Whoever asks for the same waits for the same; when nobody is left who asks, it is dropped,
     /// and its child is ended.
     jobs: Mutex<HashMap<Digest, WeakShared<Job>>>,
+    /// It was said that a child cannot have its limits here.
+    has_said_of_limits: AtomicBool,
 }
 
 type Job = BoxFuture<'static, Result<Component, Error>>;
@@ -93,13 +96,19 @@ impl Compiler {
         let unfinished_s_max = 2 * limits.compile_wall_s_max;
         let cache = Cache::open(cache_dir.to_owned(), &compatibility, unfinished_s_max, limits.compiled_bytes_max)
             .map_err(|e| unusable(cache_dir, &e))?;
-        let inner = Inner { engine, cache, mode, limits, small, large, jobs: Mutex::default() };
+        let (jobs, has_said_of_limits) = (Mutex::default(), AtomicBool::new(false));
+        let inner = Inner { engine, cache, mode, limits, small, large, jobs, has_said_of_limits };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    #[cfg(test)]
+    /// Whether there is machine code in the cache, which may still be refused when it is read.
     pub(super) fn is_cached(&self, digest: &Digest) -> bool {
         self.inner.cache.find(digest).is_some()
+    }
+
+    /// Components that are being compiled or wait for their turn.
+    pub(super) fn jobs(&self) -> usize {
+        self.inner.jobs().values().filter(|job| job.upgrade().is_some()).count()
     }
 
     /// The machine code, if it is in the cache and can be used.
@@ -215,7 +224,13 @@ impl Inner {
         })
         .await;
         match ended {
-            Ok(Ok((status, _))) if status.success() => Ok(()),
+            Ok(Ok((status, said))) if status.success() => {
+                let said = String::from_utf8_lossy(&said);
+                if !said.trim().is_empty() && !self.has_said_of_limits.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{}", plain(said.trim()));
+                }
+                Ok(())
+            }
             Ok(Ok((status, said))) => {
                 tracing::warn!(%status, "compiling a plugin failed");
                 Err(self.failed(status.signal(), &String::from_utf8_lossy(&said), cpu_s_max))
@@ -291,10 +306,24 @@ pub fn compile_as_child(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
     }
 }
 
-/// Lets everything else have the processor first: guests and callers. Threads that this one starts are as patient.
+/// Lets everything else have the processor first: guests and callers. Threads that this one starts are as patient. What
+/// cannot be had here is said to the host, which reads this process's standard error.
 fn be_patient() {
-    // Where it is not allowed, compiling is as before.
-    let _ = rustix::process::nice(PATIENCE);
+    if let Err(error) = rustix::process::nice(PATIENCE) {
+        eprintln!(
+            "compiling takes the processor from guests and callers, because its priority cannot be lowered: {error}"
+        );
+    }
+}
+
+/// Bounds what this process may use, by `most` and at last by `hard`, or by what it is allowed where that is less. A bound
+/// that cannot be set here is said.
+fn bound(resource: Resource, most: u64, hard: u64) {
+    let allowed = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limit = Rlimit { current: Some(most.min(allowed)), maximum: Some(hard.min(allowed)) };
+    if let Err(error) = setrlimit(resource, limit) {
+        eprintln!("compiling has no bound of its own, because the limit {resource:?} cannot be set: {error}");
+    }
 }
 
 fn compile_file(arguments: &[OsString]) -> Result<(), String> {
@@ -316,8 +345,7 @@ fn compile_file(arguments: &[OsString]) -> Result<(), String> {
         (Resource::Fsize, 2 << 30, 2 << 30),
         (Resource::Core, 0, 0),
     ] {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(hard) })
-            .map_err(|e| format!("the limit {resource:?} cannot be set: {e}"))?;
+        bound(resource, most, hard);
     }
     let bytes = fs::read(input).map_err(|e| format!("{}: {e}", Path::new(input).display()))?;
     let engine = Engine::new(&engine::code()).map_err(|e| format!("{e:#}"))?;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
 use super::Limits;
@@ -119,6 +120,8 @@ pub(super) fn new(limits: &Limits) -> wasmtime::Result<Engine> {
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Thread,
+    /// Closed when the thread has ended.
+    gone: watch::Receiver<()>,
 }
 
 struct Shared {
@@ -134,12 +137,23 @@ impl Ticker {
             asleep: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         });
+        let (lives, gone) = watch::channel(());
         let handle = thread::Builder::new().name("guest-epochs".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             let engine = engine.weak();
-            move || tick(&engine, &shared, idle_ticks)
+            move || {
+                // Gone with the thread, however that ends.
+                let _lives = lives;
+                tick(&engine, &shared, idle_ticks);
+            }
         })?;
-        Ok(Self { thread: handle.thread().clone(), shared })
+        Ok(Self { thread: handle.thread().clone(), shared, gone })
+    }
+
+    /// Ready when the thread has ended: no guest's time is counted any more.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut gone = self.gone.clone();
+        async move { while gone.changed().await.is_ok() {} }
     }
 
     /// The epoch moves for as long as the result lives.
@@ -191,6 +205,17 @@ fn tick(engine: &EngineWeak, shared: &Shared, idle_ticks: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn that_no_time_is_counted_any_more_is_seen() {
+        let engine = Engine::new(&code()).unwrap();
+        let ticker = Ticker::start(&engine, u32::MAX).unwrap();
+        let ended = ticker.ended();
+        // Without an engine there is nothing to count for, and the thread ends, whoever still has the ticker.
+        drop(engine);
+        ended.await;
+        drop(ticker);
+    }
 
     /// A guest that starts while the epoch stands still would otherwise have no end.
     #[test]

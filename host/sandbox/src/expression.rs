@@ -18,6 +18,9 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use super::instance::is_out_of_fuel;
 use super::{Error as SandboxError, Sandbox, Shared, cpu, engine};
 
+/// The limit that an evaluation came to, where it was its processor time.
+const OUT_OF_TIME: &str = "time";
+
 /// The component, made by the build script from `plugins/expression`. Not compiled: that depends on the machine.
 pub(super) const COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm"));
 
@@ -288,8 +291,19 @@ impl Inner {
         Ok(answer)
     }
 
+    /// What a guest answers; the second time where the first one had no time left.
+    ///
+    /// A machine that takes the processor from all of us for a moment shows this as the guest's own time, and what an
+    /// expression is refused for ends a run for good. A program that is really too slow is so twice.
+    fn enter(&self, work: impl Fn(&mut Guest) -> wasmtime::Result<Result<String, String>>) -> Result<String, Error> {
+        match self.enter_once(&work) {
+            Err(Error::Budget { what }) if what == OUT_OF_TIME => self.enter_once(&work),
+            answer => answer,
+        }
+    }
+
     /// Lends a warm instance; waits while all are lent, which takes no longer than an evaluation may.
-    fn enter(
+    fn enter_once(
         &self,
         work: impl FnOnce(&mut Guest) -> wasmtime::Result<Result<String, String>>,
     ) -> Result<String, Error> {
@@ -359,7 +373,7 @@ impl Inner {
         store.epoch_deadline_callback(|mut store| {
             let state = store.data_mut();
             if state.meter.is_spent() {
-                state.exceeded = Some("time");
+                state.exceeded = Some(OUT_OF_TIME);
                 return Ok(UpdateDeadline::Interrupt);
             }
             Ok(UpdateDeadline::Continue(1))
@@ -419,7 +433,7 @@ fn failure(text: &str) -> Error {
 fn limit_of(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(wasmtime::Trap::StackOverflow) => "stack",
-        Some(wasmtime::Trap::Interrupt) => "time",
+        Some(wasmtime::Trap::Interrupt) => OUT_OF_TIME,
         // A Rust guest that cannot go on runs into this: no memory, or its own stack at its end.
         Some(_) => "memory or stack",
         None if is_out_of_fuel(&error.root_cause().to_string()) => "output",

@@ -28,7 +28,7 @@ mod refusal;
 mod shape;
 mod wasi;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bellhop_core::digest::Digest;
@@ -70,6 +70,12 @@ pub struct Options {
 const COMPILE_S_MAX: u64 = 75;
 /// How long a plugin waits for its turn and is compiled. Clients wait longer for an answer.
 pub const PREPARED_S_MAX: u64 = compile::TURN_S_MAX + COMPILE_S_MAX;
+
+/// The memory of the machine, or of a control group around this process where one has less. None where neither can be told.
+#[must_use]
+pub fn memory_bytes() -> Option<u64> {
+    machine::memory_bytes(Path::new("/"))
+}
 
 /// Sizes of the engine as a whole. What one call may use is its [`Budget`].
 #[derive(Debug, Clone)]
@@ -123,6 +129,17 @@ impl Limits {
         self.within(
             machine::guests_memory_bytes().map_or(guests_memory_bytes_max, |half| half.min(guests_memory_bytes_max)),
         )
+    }
+
+    /// Guests of one usual plugin that there can be at once, when no other has any.
+    #[must_use]
+    pub fn guests_of_one_plugin(&self) -> u64 {
+        places::Places::new(engine::capacity(self)).of_one_plugin(self.usual_guest())
+    }
+
+    /// What a plugin of a usual toolchain needs: it says nothing of how far its memory can grow.
+    fn usual_guest(&self) -> places::Needs {
+        places::Needs { calls: 1, memories: 1, tables: 2, memory_bytes: self.guest_memory_bytes_max as u64 }
     }
 
     fn within(mut self, memory_bytes: u64) -> Self {
@@ -245,9 +262,20 @@ impl Sandbox {
 
     /// Whether a compiled form of that plugin is in the cache, so that [`Self::prepare`] takes milliseconds.
     #[must_use]
-    #[cfg(test)]
     pub fn is_compiled(&self, digest: &Digest) -> bool {
         self.shared.compiler.is_cached(digest)
+    }
+
+    /// Guests that there are now, and those that wait for a place.
+    #[must_use]
+    pub fn guests(&self) -> (u64, u64) {
+        self.shared.places.crowd()
+    }
+
+    /// Plugins that are being compiled or wait for that.
+    #[must_use]
+    pub fn compiling(&self) -> usize {
+        self.shared.compiler.jobs()
     }
 
     /// Calls of usual plugins that could start now without waiting for another to end.
@@ -259,13 +287,16 @@ impl Sandbox {
     /// Guests of one usual plugin that there can be at once, when no other has any.
     #[must_use]
     pub fn guests_of_one_plugin(&self) -> u64 {
-        self.shared.places.of_one_plugin(self.usual_guest())
+        self.shared.limits.guests_of_one_plugin()
     }
 
-    /// What a plugin of a usual toolchain needs: it says nothing of how far its memory can grow.
+    /// Ready when nobody counts the time of guests any more: one that computes without an end would then have none.
+    pub fn counting_ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.ticker.ended()
+    }
+
     fn usual_guest(&self) -> places::Needs {
-        let memory_bytes = self.shared.limits.guest_memory_bytes_max as u64;
-        places::Needs { calls: 1, memories: 1, tables: 2, memory_bytes }
+        self.shared.limits.usual_guest()
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn guests_memory_bytes() -> Option<u64> {
 
 /// The memory of the machine, or of a control group around this process where one has less. The files of the system are
 /// looked for under `root`.
-fn memory_bytes(root: &Path) -> Option<u64> {
+pub(super) fn memory_bytes(root: &Path) -> Option<u64> {
     let machine = fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| total_of(&text));
     let group = fs::read_to_string(root.join("proc/self/cgroup")).ok().and_then(|text| group_limit(root, &text));
     machine.into_iter().chain(group).min()
@@ -34,14 +34,15 @@ fn group_limit(root: &Path, groups: &str) -> Option<u64> {
         .filter_map(|line| {
             let mut parts = line.splitn(3, ':');
             let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-            let (base, file) = if number == "0" && controllers.is_empty() {
-                ("sys/fs/cgroup", "memory.max")
+            // Above `high` a group is not ended, and gets so slow that nothing in it is of use.
+            let (base, files) = if number == "0" && controllers.is_empty() {
+                ("sys/fs/cgroup", &["memory.max", "memory.high"][..])
             } else if controllers.split(',').any(|controller| controller == "memory") {
-                ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+                ("sys/fs/cgroup/memory", &["memory.limit_in_bytes"][..])
             } else {
                 return None;
             };
-            least_of(&root.join(base), path, file)
+            files.iter().filter_map(|file| least_of(&root.join(base), path, file)).min()
         })
         .min()
 }
@@ -102,6 +103,29 @@ mod tests {
             (vec![first, ("sys/fs/cgroup/memory/memory.limit_in_bytes", "500\n")], Some(500)),
             (vec![first, ("sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "400\n")], Some(400)),
             (vec![first, ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")], MACHINE),
+            // It allows more than the machine has.
+            (vec![second, ("sys/fs/cgroup/memory.max", "99999999999999\n")], MACHINE),
+            // Slowed down from there on.
+            (
+                vec![
+                    second,
+                    ("sys/fs/cgroup/system.slice/bellhop.service/memory.max", "1000\n"),
+                    ("sys/fs/cgroup/system.slice/bellhop.service/memory.high", "800\n"),
+                ],
+                Some(800),
+            ),
+            // Both versions at once, and the memory is the first one's affair.
+            (
+                vec![
+                    ("proc/self/cgroup", "4:memory:/a/b\n0::/a/b\n"),
+                    ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "300\n"),
+                    ("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n"),
+                    ("sys/fs/cgroup/unified/a/b/cgroup.procs", "1\n"),
+                ],
+                Some(300),
+            ),
+            // In a group beside that of the container's first process.
+            (vec![("proc/self/cgroup", "0::/../other\n"), ("sys/fs/cgroup/memory.max", "200\n")], Some(200)),
             (vec![("proc/self/cgroup", "nonsense\n0::\n::::\n")], MACHINE),
         ] {
             assert_eq!(machine(&files), expected, "{files:?}");

@@ -104,6 +104,12 @@ impl Places {
         line.capacity.without(line.taken).holds(guest)
     }
 
+    /// Guests that there are now, and those that wait for a place.
+    pub(super) fn crowd(&self) -> (u64, u64) {
+        let line = self.line();
+        (line.taken.calls, line.crowds.values().map(|crowd| crowd.waiting.len() as u64).sum())
+    }
+
     /// Guests with these needs that one plugin can have when there is nobody else.
     pub(super) fn of_one_plugin(&self, guest: Needs) -> u64 {
         self.line().share(guest).holds(guest)

@@ -9,8 +9,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     call::{Outcome, Refusal},
+    scim::Version,
     wire::Payload,
 };
+
+/// The schema of an error of SCIM 2.0 (RFC 7644, 3.12).
+const ERROR: &str = "urn:ietf:params:scim:api:messages:2.0:Error";
 
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -60,9 +64,13 @@ impl Answer {
         answer
     }
 
-    /// The error body of SCIM, in both versions.
-    pub(crate) fn scim_error(status: u16, description: &str) -> Self {
-        let mut answer = Self::json(status, &json!({"Errors": {"description": description, "code": status}}));
+    /// The error body of SCIM in its version: the standard's in 2.0, Slack's own in 1.1.
+    pub(crate) fn scim_error(version: Version, status: u16, description: &str) -> Self {
+        let mut body = json!({"Errors": {"description": description, "code": status}});
+        if version == Version::Two {
+            body = json!({"schemas": [ERROR], "detail": description, "status": status.to_string()});
+        }
+        let mut answer = Self::json(status, &body);
         answer.error = Some(description.to_owned());
         answer
     }

@@ -11,6 +11,8 @@ pub(crate) struct Arguments {
     values: Map<String, Value>,
     /// The token, when it came as an argument.
     pub(crate) token: Option<String>,
+    /// Whether they came as JSON, where what a form writes with commas is an array.
+    pub(crate) is_json: bool,
     /// A remark about the content type that Slack adds to its answer.
     pub(crate) warning: Option<&'static str>,
 }
@@ -24,6 +26,7 @@ impl Arguments {
         }
         let (kind, charset) = split_content_type(content_type.unwrap_or_default());
         if kind.eq_ignore_ascii_case("application/json") {
+            arguments.is_json = true;
             if !body.is_empty() {
                 match serde_json::from_slice::<Value>(body) {
                     Ok(Value::Object(values)) => arguments.values.extend(values),
@@ -50,6 +53,11 @@ impl Arguments {
 
     pub(crate) fn from_object(values: Map<String, Value>) -> Self {
         Self { values, ..Self::default() }
+    }
+
+    /// The same, with other values.
+    pub(crate) fn with_values(&self, values: Map<String, Value>) -> Self {
+        Self { values, token: self.token.clone(), is_json: self.is_json, warning: self.warning }
     }
 
     fn add_form(&mut self, form: &[u8]) {

@@ -97,6 +97,18 @@ pub(crate) enum Edit {
         usergroup: String,
         users: Vec<String>,
     },
+    /// A person of an organisation has another id in one of its workspaces.
+    SetLocalId {
+        user: String,
+        workspace: String,
+        id: String,
+    },
+    /// Whether people alone choose their display names, in an organisation or a workspace of none.
+    LockDisplayNames {
+        home: String,
+        #[serde(default = "yes")]
+        locked: bool,
+    },
 }
 
 fn yes() -> bool {
@@ -227,6 +239,18 @@ pub(crate) fn apply(world: &mut World, edit: Edit, now_us: u64) -> Result<Value,
         Edit::SetUsergroupUsers { usergroup, users } => {
             world.groups.get_mut(&usergroup).ok_or("no such user group")?.users = users;
             Ok(Value::Object(Map::new()))
+        }
+        Edit::SetLocalId { user, workspace, id } => {
+            if !world.users.get(&user).is_some_and(|account| world.is_organisation(&account.home)) {
+                return Err(format!("{user} is nobody of an organisation"));
+            }
+            world.local_ids.entry(workspace).or_default().insert(user, id);
+            Ok(json!({}))
+        }
+        Edit::LockDisplayNames { home, locked } => {
+            let names = &mut world.locked_display_names;
+            let changed = if locked { names.insert(home) } else { names.remove(&home) };
+            Ok(json!({ "changed": changed }))
         }
     }
 }

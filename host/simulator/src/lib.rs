@@ -45,6 +45,7 @@ mod edit;
 mod faults;
 mod journal;
 mod limits;
+mod local_ids;
 mod methods;
 pub mod rules;
 mod scim;

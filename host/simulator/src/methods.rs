@@ -33,6 +33,7 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("chat.update", chat::update),
     ("chat.delete", chat::delete),
     ("reactions.add", chat::reactions_add),
+    ("reactions.remove", chat::reactions_remove),
     ("conversations.list", conversations::list),
     ("conversations.info", conversations::info),
     ("conversations.create", conversations::create),

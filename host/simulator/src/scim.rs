@@ -140,13 +140,13 @@ pub(crate) fn carry_out(call: &mut Call<'_>, request: &Request) -> Answer {
         Ok(body) => Answer::json(if request.http == Method::POST { 201 } else { 200 }, &body),
         Err(Failure(status, description)) => {
             call.change = None;
-            Answer::scim_error(status, &description)
+            Answer::scim_error(request.version, status, &description)
         }
     }
 }
 
 /// A refusal of admission in SCIM's words.
-pub(crate) fn refused(refusal: Refusal) -> Answer {
+pub(crate) fn refused(version: Version, refusal: Refusal) -> Answer {
     if refusal.retry_after_s.is_some() {
         return Answer::web(Err(refusal), &[]);
     }
@@ -155,7 +155,7 @@ pub(crate) fn refused(refusal: Refusal) -> Answer {
         _ => 403,
     };
     let description = if status == 401 { "invalid_authentication" } else { refusal.error.as_ref() };
-    Answer::scim_error(status, description)
+    Answer::scim_error(version, status, description)
 }
 
 fn configuration(version: Version) -> Value {

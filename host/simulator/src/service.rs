@@ -19,7 +19,7 @@ use crate::{
     call::{Call, Change, Refusal},
     control,
     faults::{Action, Picked, Release},
-    journal, methods,
+    journal, local_ids, methods,
     rules::{Rule, TokenKind},
     scim,
     server::{Shared, State},
@@ -192,7 +192,7 @@ fn settle(shared: &Shared, asked: &Asked, fault: Option<&Picked>, departure: &mu
 
 fn made_up(asked: &Asked, refusal: Refusal) -> Answer {
     match (&asked.surface, refusal.retry_after_s) {
-        (Surface::Scim(_), None) => Answer::scim_error(400, &refusal.error),
+        (Surface::Scim(request), None) => Answer::scim_error(request.version, 400, &refusal.error),
         _ => Answer::web(Err(refusal), &[]),
     }
 }
@@ -265,7 +265,7 @@ fn carry_out(state: &mut State, asked: &Asked, seq: u64, now_us: u64) -> Answer 
     };
     let Some((rule, handler)) = found else {
         return match asked.surface {
-            Surface::Scim(_) => Answer::scim_error(404, "not_found"),
+            Surface::Scim(ref request) => Answer::scim_error(request.version, 404, "not_found"),
             _ => Answer::web(Err("unknown_method".into()), &[]),
         };
     };
@@ -280,20 +280,18 @@ fn carry_out(state: &mut State, asked: &Asked, seq: u64, now_us: u64) -> Answer 
     } else {
         Ok(admission::Admitted { token: Arc::clone(&token), workspace: None })
     };
-    let admitted = admitted.and_then(|admitted| {
-        let channel = (asked.method == "chat.postMessage").then(|| arguments.text("channel")).flatten();
-        let wait =
-            channel.and_then(|channel| state.limits.take_message(&format!("{} {channel}", token.place()), now_us));
-        match wait {
-            Some(seconds) => Err(Refusal { retry_after_s: Some(seconds), ..Refusal::new("ratelimited") }),
-            None => Ok(admitted),
-        }
+    let admitted = admitted.and_then(|admitted| match message_waits(state, asked, arguments, &admitted, now_us) {
+        Some(seconds) => Err(Refusal { retry_after_s: Some(seconds), ..Refusal::new("ratelimited") }),
+        None => Ok(admitted),
     });
     let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return refused(asked, refusal, headers),
     };
     let workspace = admitted.workspace.clone();
+    let ids = local_ids::of(&state.world, &token);
+    let translated = ids.as_ref().map(|ids| arguments.with_values(local_ids::taken(ids, arguments.values())));
+    let arguments = translated.as_ref().unwrap_or(arguments);
     let mut call = Call {
         world: &mut state.world,
         token: admitted.token,
@@ -315,6 +313,9 @@ fn carry_out(state: &mut State, asked: &Asked, seq: u64, now_us: u64) -> Answer 
         }
         _ => Answer::web(Err("unknown_method".into()), &[]),
     };
+    if let Some(ids) = &ids {
+        answer.body = local_ids::shown(ids, &answer.body);
+    }
     answer.headers.extend(headers.into_iter().flatten());
     if let Some(change) = call.change {
         let mut line = ledger_line(asked, &token, arguments, change);
@@ -330,6 +331,22 @@ fn carry_out(state: &mut State, asked: &Asked, seq: u64, now_us: u64) -> Answer 
         }
     }
     answer
+}
+
+/// How long a message has to wait whose channel has had too many.
+///
+/// The budget is the channel's, by whatever it is called (Slack's page of rate limits: "one message per second per channel").
+fn message_waits(
+    state: &mut State,
+    asked: &Asked,
+    arguments: &Arguments,
+    admitted: &admission::Admitted,
+    now_us: u64,
+) -> Option<u64> {
+    let named = (asked.method == "chat.postMessage").then(|| arguments.text("channel")).flatten()?;
+    let token = &admitted.token;
+    let channel = state.world.posted_to(token, admitted.workspace.as_deref(), &named);
+    state.limits.take_message(&format!("{} {channel}", token.place()), now_us)
 }
 
 /// What the ledger has of a change, besides when and by which request.
@@ -348,7 +365,7 @@ fn ledger_line(asked: &Asked, token: &Token, arguments: &Arguments, change: Chan
 
 fn refused(asked: &Asked, refusal: Refusal, headers: Option<[(&'static str, String); 2]>) -> Answer {
     let mut answer = match &asked.surface {
-        Surface::Scim(_) => scim::refused(refusal),
+        Surface::Scim(request) => scim::refused(request.version, refusal),
         _ => Answer::web(Err(refusal), &[]),
     };
     answer.headers.extend(headers.into_iter().flatten());

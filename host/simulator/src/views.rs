@@ -204,6 +204,11 @@ pub(crate) fn message(world: &World, message: &Message, with_metadata: bool) -> 
     out
 }
 
+/// Text as Slack's answers have it (Slack's page "Formatting message text": three characters are entities).
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// A user group as `usergroups.list` shows it.
 pub(crate) fn group(group: &Group, seen_from: &str, with_users: bool, with_count: bool) -> Value {
     let org_level = !group.teams.is_empty() || group.home.starts_with('E');
@@ -212,8 +217,8 @@ pub(crate) fn group(group: &Group, seen_from: &str, with_users: bool, with_count
         "team_id": if org_level { seen_from } else { group.home.as_str() },
         "is_usergroup": true,
         "is_subteam": true,
-        "name": group.name,
-        "description": group.description,
+        "name": escaped(&group.name),
+        "description": escaped(&group.description),
         "handle": group.handle,
         "is_external": false,
         "date_create": group.created_s,

@@ -289,6 +289,11 @@ pub(crate) struct World {
     pub(crate) sessions: Vec<Session>,
     pub(crate) session_resets: BTreeMap<String, u64>,
     pub(crate) role_assignments: Vec<RoleAssignment>,
+    /// Ids that people of an organisation have in a workspace, by the workspace and the id of the organisation: those of before
+    /// it came into the organisation (Slack's page of `migration.exchange`; app-sre/qontract-reconcile#5520).
+    pub(crate) local_ids: BTreeMap<String, BTreeMap<String, String>>,
+    /// Organisations, and workspaces of none, in which people alone choose their display names.
+    pub(crate) locked_display_names: BTreeSet<String>,
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) logins: Vec<AccessLogin>,
     #[serde(skip)]
@@ -346,6 +351,20 @@ impl World {
                 && channel.name == name
                 && channel.teams.iter().any(|team| team == workspace)
         })
+    }
+
+    /// The conversation that a message to `named` goes to; what it is called, where there is none yet.
+    pub(crate) fn posted_to(&self, token: &Token, workspace: Option<&str>, named: &str) -> String {
+        if self.channels.contains_key(named) {
+            return named.to_owned();
+        }
+        let pair = if *token.user <= *named { (&*token.user, named) } else { (named, &*token.user) };
+        if let Some(direct) = self.ims.get(&(pair.0.to_owned(), pair.1.to_owned())) {
+            return direct.clone();
+        }
+        let name = named.trim_start_matches('#');
+        let channel = workspace.and_then(|workspace| self.channel_named(workspace, name));
+        channel.map_or_else(|| named.to_owned(), |channel| channel.id.clone())
     }
 
     pub(crate) fn general_of(&self, workspace: &str) -> Option<String> {
@@ -409,8 +428,13 @@ impl World {
         serde_json::json!({"active": {"before": true, "after": false}, "sessions": sessions, "channels": channels, "groups": groups})
     }
 
+    /// Switches an account on again. In an organisation it is in no workspace then: whoever wants the person in one adds them
+    /// (Slack help 360002061747).
     pub(crate) fn reactivate(&mut self, user: &str, now_s: u64) {
         if let Some(account) = self.users.get_mut(user) {
+            if self.organisations.contains_key(&account.home) {
+                account.memberships.values_mut().for_each(|membership| membership.present = false);
+            }
             account.active = true;
             account.deactivated_s = 0;
             account.updated_s = now_s;

@@ -8,6 +8,7 @@ use bellhop_core::requirement::{Kind, Plan, TokenKind};
 use serde_json::{Value, json};
 
 use crate::catalog::Catalog;
+use crate::client::network::Fault;
 use crate::client::{Answer, Client, Failure, Secret};
 
 /// A workspace or an organisation.
@@ -89,6 +90,17 @@ pub enum Error {
         /// Where that belongs.
         of_other: String,
     },
+}
+
+impl Error {
+    /// What failed on the way to Slack, where that is why nothing was detected.
+    #[must_use]
+    pub fn network(&self) -> Option<&Fault> {
+        match self {
+            Self::NoAnswer { failure, .. } => failure.network(),
+            _ => None,
+        }
+    }
 }
 
 /// What one token's `auth.test` says.

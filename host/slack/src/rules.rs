@@ -29,5 +29,6 @@ pub fn rules(catalog: &Catalog) -> Rules {
         })
         .collect();
     let own = Own::ALL.into_iter().filter_map(|own| Some((own.word().to_owned(), catalog.own(own)?.function.clone())));
-    Rules { methods, own: own.collect() }
+    let take_names = catalog.methods().filter(|method| method.takes_channel_names()).map(|m| m.function.clone());
+    Rules { methods, own: own.collect(), take_channel_names: take_names.collect() }
 }

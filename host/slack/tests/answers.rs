@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
 use bellhop_slack::catalog::Catalog;
-use bellhop_slack::client::{Answer, Client, Failure, NotSent, Options, Secret, Unknown, retry_after};
+use bellhop_slack::client::network::{Cause, Fault, Phase};
+use bellhop_slack::client::{Answer, Client, Failure, Options, Secret, Unknown, retry_after};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -165,25 +166,9 @@ async fn no_answer_before_the_deadline_is_unknown() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let outcome = ask("chat.postMessage", &Options { deadline_ms: 50, ..options(&url) }).await;
-    assert_eq!(outcome, Err(Failure::Unknown { reason: Unknown::Deadline }));
+    let fault = Fault::at(url.trim_start_matches("http://"), Cause::TimedOut(Phase::Answer));
+    assert_eq!(outcome, Err(Failure::Unknown { reason: Unknown::Network(Box::new(fault)) }));
     drop(listener);
-}
-
-#[tokio::test]
-async fn a_connection_that_never_was_is_not_sent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let refused = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    let outcome = ask("chat.postMessage", &options(&refused)).await;
-    assert_eq!(outcome, Err(Failure::NotSent { reason: NotSent::Refused, retry_after_ms: None }));
-
-    let nowhere = Options { clear_text: true, ..options("http://no-such-host.invalid") };
-    let outcome = ask("chat.postMessage", &nowhere).await;
-    assert_eq!(outcome, Err(Failure::NotSent { reason: NotSent::Name, retry_after_ms: None }));
-
-    let not_tls = answering(b"HTTP/1.1 400 no\r\n\r\n".to_vec()).await.replace("http:", "https:");
-    let outcome = ask("chat.postMessage", &options(&not_tls)).await;
-    assert!(matches!(outcome, Err(Failure::NotSent { reason: NotSent::Tls(_), .. })), "{outcome:?}");
 }
 
 #[test]
@@ -242,4 +227,23 @@ async fn attack_b16_a_number_of_slack_s_that_cannot_be_held_is_text() {
     let url = answering(http(200, "", r#"{"ok":true,"a":1e400,"b":[123456789012345678901234567890,1.5]}"#)).await;
     let answer = ask("chat.postMessage", &options(&url)).await.unwrap();
     assert_eq!(answer.body, json!({ "ok": true, "a": "1e400", "b": ["123456789012345678901234567890", 1.5] }));
+}
+
+#[tokio::test]
+async fn surroundings_s11_an_answer_of_any_kind_says_what_time_it_is_at_slack() {
+    let date = "date: Wed, 21 Oct 2026 07:28:00 GMT\r\n";
+    let noon = Some(1_792_567_680_000);
+    for (status, headers, time) in [
+        (200, date, noon),
+        (429, date, noon),
+        (503, date, noon),
+        (200, "", None),
+        (200, "date: soon\r\n", None),
+        (200, "date: Wed, 21 Oct 1926 07:28:00 GMT\r\n", None),
+    ] {
+        let url = answering(http(status, headers, r#"{"ok":true}"#)).await;
+        assert_eq!(Client::new(&options(&url)).unwrap().date_ms().await, Ok(time), "{status} {headers}");
+    }
+    let nobody = Client::new(&options("http://127.0.0.1:1")).unwrap();
+    assert!(matches!(nobody.date_ms().await, Err(Failure::NotSent { .. })));
 }

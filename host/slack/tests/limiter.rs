@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bellhop_core::id::RunId;
 use bellhop_core::time::Timestamp;
-use bellhop_slack::catalog::{Catalog, Method};
+use bellhop_slack::catalog::{Catalog, Method, Sharing};
 use bellhop_slack::limiter::{Clock, Key, Lane, Limiter, Options, Owner, Reservation};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -281,4 +281,89 @@ async fn reserving_costs_little() {
         assert_eq!(reservation.wait_ms(), 0);
         let _spent = reservation.await;
     }
+}
+
+/// Whoever waits by it panics.
+struct Broken;
+
+impl Clock for Broken {
+    fn now_ms(&self) -> u64 {
+        EPOCH_MS
+    }
+    async fn sleep_until(&self, _: u64) {
+        panic!("as the test says")
+    }
+}
+
+#[tokio::test]
+async fn that_nobody_serves_a_queue_any_more_is_seen() {
+    let limiter = Limiter::new(Options::default(), Broken);
+    let unattended = limiter.unattended();
+    let arguments = json!({"channel": "C1"});
+    // More than the bucket has, so that somebody waits.
+    let reserve = |n| limiter.reserve(method("chat.postMessage"), &arguments, HQ, run(n), Lane::Slow).unwrap();
+    let waiting: Vec<Reservation<Broken>> = (0..100).map(reserve).collect();
+    unattended.await;
+    drop(waiting);
+}
+
+/// A channel has one budget, by whatever it is called: a name has a bucket of its own only until Slack has said whose it is.
+#[tokio::test(start_paused = true)]
+async fn slack_23_a_channel_posted_to_by_name_has_its_own_bucket_until_the_answer_gives_the_id() {
+    let clock = TestClock::new();
+    let limiter = Limiter::new(Options::default(), clock.clone());
+    let post = method("chat.postMessage");
+    let (by_name, by_id) = (json!({"channel": "#it"}), json!({"channel": "C0000000IT"}));
+    let channel_burst = post.buckets.iter().find(|bucket| bucket.sharing == Sharing::Channel).unwrap().burst;
+    let waits = |arguments: &Value| {
+        let reservation = limiter.reserve(post, arguments, HQ, run(1), Lane::Slow).unwrap();
+        reservation.wait_ms()
+    };
+    let spends = |arguments: Value| {
+        let reservation = limiter.reserve(post, &arguments, HQ, run(1), Lane::Slow).unwrap();
+        assert_eq!(reservation.wait_ms(), 0, "{arguments}");
+        reservation
+    };
+    for written in ["#it", "it", "#IT", "#it"].into_iter().take(usize::try_from(channel_burst).unwrap()) {
+        drop(spends(json!({ "channel": written })).await);
+    }
+    assert!(waits(&by_name) > 0, "however it is written, it is one channel");
+    assert_eq!(waits(&by_id), 0, "nobody knows yet that this is the same channel");
+    limiter.went_to(post, &by_name, HQ, "C0000000IT");
+    assert!(waits(&by_id) > 0, "what was taken by the name was taken from the channel");
+    // Half of it is taken by the name and half by the id, and both know of each other's.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for turn in 0..channel_burst {
+        drop(spends(if turn % 2 == 0 { by_name.clone() } else { by_id.clone() }).await);
+    }
+    assert!(waits(&by_name) > 0 && waits(&by_id) > 0);
+    let other = Owner { connection: "lab", organisation: "E1" };
+    assert_eq!(
+        limiter.reserve(post, &by_name, other, run(1), Lane::Slow).unwrap().wait_ms(),
+        0,
+        "another place's `#it`"
+    );
+}
+
+/// Who waits by a name when it becomes known whose it is waits in that channel's bucket.
+#[tokio::test(start_paused = true)]
+async fn slack_23_who_waits_by_a_name_waits_for_the_channel() {
+    let clock = TestClock::new();
+    let limiter = Limiter::new(Options::default(), clock.clone());
+    let post = method("chat.postMessage");
+    let (by_name, by_id) = (json!({"channel": "#it"}), json!({"channel": "C0000000IT"}));
+    let (log, mut tasks) = (Log::default(), Vec::new());
+    for turn in 0..12_u64 {
+        let arguments = if turn % 2 == 0 { &by_name } else { &by_id };
+        tasks.push(note(reserve(&limiter, "chat.postMessage", arguments, turn, Lane::Slow), &clock, "post", &log));
+        if turn == 6 {
+            limiter.went_to(post, &by_name, HQ, "C0000000IT");
+        }
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    // Seven were gone before it was known, of the four that the channel has; each that came after took a second.
+    let last = log.lock().unwrap().iter().map(|(at, _, _)| *at).max().unwrap();
+    assert_eq!(last, 8_000);
 }

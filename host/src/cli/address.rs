@@ -2,21 +2,30 @@
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
-use crate::serve::{At, PATH};
+use crate::serve::{At, HANDED_OVER, PATH, socket_path};
 
 /// What an address is, for whoever wrote something else.
 pub(super) const FORMS: &str = "an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses";
 /// What else a host listens on.
-pub(super) const PATH_FORM: &str = "`unix:PATH` is a socket in the file system";
+pub(super) const PATH_FORM: &str = "`unix:PATH` is a socket in the file system, `unix:@NAME` one that is in none, and `systemd` or `systemd:NAME` the one that a supervisor hands over";
 
-/// Reads where a host listens: an [address](parse), or `unix:PATH`.
+/// Reads where a host listens: an [address](parse), `unix:PATH`, `unix:@NAME`, `systemd` or `systemd:NAME`.
 ///
 /// # Errors
-/// It is neither: a text for people.
+/// It is none of these: a text for people.
 pub(super) fn at(text: &str) -> Result<At, String> {
+    if let Some(name) = text.strip_prefix(HANDED_OVER) {
+        match name.strip_prefix(':') {
+            None if name.is_empty() => return Ok(At::Systemd(None)),
+            Some("") => return Err(format!("`{text}` names no socket")),
+            Some(name) => return Ok(At::Systemd(Some(name.to_owned()))),
+            // A machine's name that begins so.
+            None => {}
+        }
+    }
     match text.strip_prefix(PATH) {
-        Some("") => Err(format!("`{text}` names no file")),
-        Some(path) => Ok(At::Path(path.into())),
+        Some("" | "@") => Err(format!("`{text}` names no file")),
+        Some(path) => Ok(At::Path(socket_path(path))),
         None => parse(text).map(At::Address).map_err(|said| format!("{said}; {PATH_FORM}")),
     }
 }
@@ -72,7 +81,10 @@ mod tests {
         }
         assert_eq!(at("unix:/run/bellhop.sock"), Ok(At::Path("/run/bellhop.sock".into())));
         assert_eq!(at("7420"), Ok(At::Address("127.0.0.1:7420".parse().unwrap())));
-        assert!(at("unix:").is_err());
+        assert_eq!(at("unix:@bellhop").map(|at| at.to_string()), Ok("unix:@bellhop".to_owned()));
+        assert_eq!(at("systemd"), Ok(At::Systemd(None)));
+        assert_eq!(at("systemd:web").map(|at| at.to_string()), Ok("systemd:web".to_owned()));
+        assert!(at("unix:").is_err() && at("unix:@").is_err() && at("systemd:").is_err());
         assert!(parse("no-such-host.invalid:7420").unwrap_err().starts_with("`no-such-host.invalid` has no address"));
     }
 }

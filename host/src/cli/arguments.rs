@@ -4,14 +4,14 @@ use clap::{Parser, Subcommand};
 
 use super::flags::Global;
 use super::{
-    action, bench, check, connections, demo, explain, plugin, run, runs, serve, simulator, tables, tokens, verify,
-    workflows,
+    action, backup, bench, check, clock, connections, demo, doctor, explain, packaging, plugin, restore, run, runs,
+    serve, simulator, tables, tokens, verify, workflows,
 };
 
 /// Durable workflows that carry people in and out of Slack.
 ///
 /// Exit codes: 0 done, 1 failed, 2 usage, 3 diagnostics, 4 not found or conflict, 5 server unreachable, 70 storage failure,
-/// 71 a part of the host ended.
+/// 71 a part of the host ended. `bellhop --version --verbose` says which build this is, and which forms it reads and writes.
 #[derive(Debug, Parser)]
 #[command(name = "bellhop", version, arg_required_else_help = true)]
 pub(super) struct Arguments {
@@ -56,9 +56,17 @@ pub(super) enum Verb {
     /// Make and end the tokens of the HTTP interface
     #[command(subcommand)]
     Token(tokens::Token),
+    /// Show whether the clock of the host's machine is believed, and say that it is right
+    Clock(clock::Clock),
     /// Say what a code means and how to mend it
     Explain(explain::Explain),
-    /// Compare what a stopped host keeps with itself
+    /// Look at what surrounds a host, and say what is wrong and what helps
+    Doctor(doctor::Doctor),
+    /// Take a backup of what a host keeps
+    Backup(backup::Backup),
+    /// Make a host's folder of a backup; and have a restored host go on
+    Restore(restore::Restore),
+    /// Compare what a stopped host keeps with itself, or look whether a backup is whole
     Verify(verify::Verify),
     /// Print the settings in force and every limit with its reason
     Config,
@@ -69,6 +77,9 @@ pub(super) enum Verb {
     /// Measure it, from a bare call into WebAssembly to a durable run
     #[command(hide = true)]
     Bench(bench::Options),
+    /// Write what a package has besides the program: completions and pages of the manual
+    #[command(subcommand, hide = true)]
+    Packaging(packaging::Packaging),
 }
 
 #[cfg(test)]

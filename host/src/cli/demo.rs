@@ -12,17 +12,24 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::child::{Outcome, Process, failed};
+use super::shipped;
 use crate::cli::output::{say, tell};
 
 /// Where the demo finds what it shows.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// The component with the Slack actions
-    #[arg(long, value_name = "FILE", default_value = "target/plugins/slack.wasm")]
-    pub(crate) plugin: PathBuf,
-    /// The folder with the shipped definitions
-    #[arg(long, value_name = "FOLDER", default_value = "workflows")]
-    pub(crate) workflows: PathBuf,
+    /// The component with the Slack actions [default: the one that comes with the program, else target/plugins/slack.wasm]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// The folder with the shipped definitions [default: the one that comes with the program, else workflows]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) workflows: Option<PathBuf>,
+}
+
+/// What the demo shows, found.
+struct Shown {
+    plugin: PathBuf,
+    workflows: PathBuf,
 }
 
 /// The demo while it goes on.
@@ -43,6 +50,10 @@ fn clock() -> Instant {
 /// Runs the demo. `Ok` when everything was as expected.
 pub(crate) async fn run(options: &Options) -> Outcome<()> {
     let began = clock();
+    let options = &Shown {
+        plugin: options.plugin.clone().unwrap_or_else(shipped::slack_actions),
+        workflows: options.workflows.clone().unwrap_or_else(shipped::workflows),
+    };
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let (ledger, requests) = (path("ledger.jsonl"), path("requests.jsonl"));
@@ -58,8 +69,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
     )
     .await?;
     let Some(token) = host.token.clone() else { return failed("the host printed no operator token") };
-    // The client is ours to talk to our own processes with; it has no TLS to set up.
-    let http = Client::builder().no_proxy().build()?;
+    // The client talks to our own processes, over http alone: a machine without certificates will do.
+    let http = Client::builder().no_proxy().tls_certs_only([]).build()?;
     say!("A simulated Slack runs at {slack_url}, a host at http://{}, both on this machine only.", host.address);
     let mut demo = Demo { http, folder, slack, host, token, began };
     let result = demo.tell(options).await;
@@ -77,7 +88,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<()> {
 }
 
 impl Demo {
-    async fn tell(&mut self, options: &Options) -> Outcome<()> {
+    async fn tell(&mut self, options: &Shown) -> Outcome<()> {
         self.ready().await?;
         self.set_up(options).await?;
 
@@ -218,7 +229,7 @@ impl Demo {
         failed("the host did not become ready within ten seconds")
     }
 
-    async fn set_up(&self, options: &Options) -> Outcome<()> {
+    async fn set_up(&self, options: &Shown) -> Outcome<()> {
         let plugin = &options.plugin;
         let Ok(bytes) = std::fs::read(plugin) else {
             return failed(format!(

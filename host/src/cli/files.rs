@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bellhop_core::encoding;
+
 use super::output::Failure;
 use crate::serve::read;
 
@@ -18,7 +20,7 @@ pub(super) fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// As [`bytes`], and it is no text.
 pub(super) fn text(path: &Path, bytes_max: u64) -> Result<String, Failure> {
-    of(path, bytes(path, bytes_max)?)
+    of(path, &bytes(path, bytes_max)?)
 }
 
 /// The text on standard input, up to its end.
@@ -28,12 +30,12 @@ pub(super) fn text(path: &Path, bytes_max: u64) -> Result<String, Failure> {
 pub(super) fn standard_input(bytes_max: u64) -> Result<String, Failure> {
     let name = Path::new("standard input");
     let read = read::to_the_end(std::io::stdin().lock(), bytes_max).map_err(|error| Failure::unreadable(name, &error));
-    of(name, read?)
+    of(name, &read?)
 }
 
-fn of(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|_| {
-        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+fn of(path: &Path, bytes: &[u8]) -> Result<String, Failure> {
+    encoding::text(bytes).map(str::to_owned).map_err(|why| {
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, why);
         Failure::unreadable(path, &error)
     })
 }

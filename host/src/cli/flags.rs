@@ -8,6 +8,7 @@ use clap::Args;
 use super::address;
 use super::output::{Failure, Format};
 use crate::serve::At;
+use bellhop_api::PublicUrl;
 
 /// What every verb understands.
 #[derive(Debug, Clone, Args)]
@@ -33,12 +34,15 @@ pub(crate) struct Global {
 /// Where a host serves; `serve` and `dev` have it.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Listen {
-    /// Where HTTP is served [default: 127.0.0.1:7420]
+    /// Where HTTP is served, by an address, unix:PATH, or systemd for a socket that is handed over [default: 127.0.0.1:7420]
     #[arg(long, value_name = "ADDRESS", value_parser = address::at)]
     pub(super) listen: Option<At>,
     /// Where the metrics are served besides, without a token, to whoever can connect there [default: nowhere]
     #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub(super) metrics_listen: Option<SocketAddr>,
+    /// The address of the host as its callers know it, where a proxy stands before it: links and `Location` begin with it
+    #[arg(long, value_name = "URL")]
+    pub(super) public_url: Option<PublicUrl>,
 }
 
 /// Which runs of a list are meant: those that fit all that is said.

@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 
 use super::away::Away;
 use super::output::Failure;
-use super::{Context, Settings, problem, runtime};
-use crate::serve::PATH;
+use super::{Context, Settings, problem, runtime, unreachable};
+use crate::serve::{PATH, socket_path};
 
 /// The variable with the token. There is no flag: a process's arguments are seen by everybody on its machine.
 const TOKEN_VARIABLE: &str = "BELLHOP_TOKEN";
+/// What helps where the address of a host is none.
+const ADDRESS_HELP: &str = "name it by --url or BELLHOP_URL, such as http://127.0.0.1:7420";
 /// The header of such an answer.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// No answer of a host is larger; event streams have no end and are not held.
@@ -80,6 +82,11 @@ pub(super) fn of_this_folder(what: &str, url: &str, flag: &str) -> Failure {
     Failure::usage(message).with_help(help)
 }
 
+fn no_token() -> Failure {
+    Failure::usage(format!("{TOKEN_VARIABLE} holds something that is no token"))
+        .with_help(format!("put a token into {TOKEN_VARIABLE}: it begins with bh_; `bellhop token create` makes one"))
+}
+
 /// The way to one host.
 pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
@@ -88,13 +95,30 @@ pub(crate) struct Client {
     /// As people name the host.
     named: String,
     token: Option<HeaderValue>,
+    /// How long an answer may take.
+    patience: Duration,
 }
 
 impl Client {
     /// To the host of the settings, with the environment's token.
     pub(crate) fn new(context: &Context) -> Result<Self, Failure> {
-        let token = std::env::var(TOKEN_VARIABLE).ok().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+        let token = match std::env::var(TOKEN_VARIABLE) {
+            Ok(token) => Some(token.trim().to_owned()).filter(|token| !token.is_empty()),
+            Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => return Err(no_token()),
+        };
         Self::of(&context.settings, token.as_deref())
+    }
+
+    /// To the same host, for what needs no token.
+    pub(crate) fn without_token(context: &Context) -> Result<Self, Failure> {
+        Self::of(&context.settings, None)
+    }
+
+    /// The same, which waits no longer than this for an answer.
+    pub(crate) fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     fn of(settings: &Settings, token: Option<&str>) -> Result<Self, Failure> {
@@ -109,9 +133,10 @@ impl Client {
         let unusable = |why: &str| Failure::usage(format!("`{url}` is no address of a host: {why}"));
         // Through a socket in the file system goes HTTP as through any other, to a name that nobody looks up.
         let path = url.strip_prefix(PATH);
-        let base = Url::parse(path.map_or(url, |_| "http://localhost")).map_err(|e| unusable(&e.to_string()))?;
+        let base = Url::parse(path.map_or(url, |_| "http://localhost"));
+        let base = base.map_err(|e| unusable(&e.to_string()).with_help(ADDRESS_HELP))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
-            return Err(unusable("it begins with http://, https:// or unix:"));
+            return Err(unusable("it begins with http://, https:// or unix:").with_help(ADDRESS_HELP));
         }
         if base.scheme() == "http" && token.is_some() && !allow_http && !is_here(&base) {
             let help = "name it by https://, or, where the network on the way is your own, add --allow-http: the token can be read there";
@@ -119,8 +144,7 @@ impl Client {
         }
         let token = token
             .map(|token| {
-                let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                    .map_err(|_| Failure::usage(format!("{TOKEN_VARIABLE} holds something that is no token")))?;
+                let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| no_token())?;
                 value.set_sensitive(true);
                 Ok(value)
             })
@@ -129,7 +153,8 @@ impl Client {
         let _already = rustls::crypto::ring::default_provider().install_default();
         let make = || {
             let builder = reqwest::Client::builder();
-            path.into_iter()
+            path.map(socket_path)
+                .into_iter()
                 .fold(builder, reqwest::ClientBuilder::unix_socket)
                 .user_agent(concat!("bellhop/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
@@ -141,7 +166,7 @@ impl Client {
         let http = certificates::build(make, base.scheme() == "https", own)
             .map_err(|e| Failure::failed("no-client", format!("the HTTP client does not start: {e}")))?;
         let named = if path.is_some() { url.to_owned() } else { base.to_string() };
-        Ok(Self { runtime: runtime()?, http, base, named, token })
+        Ok(Self { runtime: runtime()?, http, base, named, token, patience: Duration::from_secs(ANSWER_S_MAX) })
     }
 
     /// `GET path`.
@@ -165,13 +190,16 @@ impl Client {
     /// No answer: exit code 5. A refusal: as [`problem::failure`] says.
     pub(crate) fn ask(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
         self.runtime.block_on(async {
-            let answered = tokio::time::timeout(Duration::from_secs(ANSWER_S_MAX), async {
+            let answered = tokio::time::timeout(self.patience, async {
                 let response = self.request(ask)?.send().await.map_err(|e| self.unreachable(&e))?;
                 self.whole(response).await
             });
             match answered.await {
                 Ok(answered) => answered,
-                Err(_) => Err(Failure::answer_lost(format!("{} has not answered for {ANSWER_S_MAX} s", self.named))),
+                Err(_) => {
+                    let seconds = self.patience.as_secs();
+                    Err(Failure::answer_lost(format!("{} has not answered for {seconds} s", self.named)))
+                }
             }
         })
     }
@@ -233,6 +261,32 @@ impl Client {
         })
     }
 
+    /// Asks, and gives the answer to `each` as it comes, piece by piece, without an end to its length.
+    ///
+    /// # Errors
+    /// As [`Self::ask`]; what `each` says; [`Failure::answer_lost`] where nothing comes for a minute.
+    pub(crate) fn stream(
+        &self,
+        ask: Ask<'_>,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.runtime.block_on(async {
+            let mut response = self.request(ask)?.send().await.map_err(|e| self.unreachable(&e))?;
+            if !response.status().is_success() {
+                return self.whole(response).await.map(drop);
+            }
+            let silent = Duration::from_secs(SILENT_S_MAX);
+            loop {
+                let chunk = tokio::time::timeout(silent, response.chunk()).await;
+                let chunk = chunk.map_err(|_| Failure::answer_lost(format!("{} says nothing any more", self.named)))?;
+                match chunk.map_err(|e| self.unreachable(&e))? {
+                    Some(chunk) => each(&chunk)?,
+                    None => return Ok(()),
+                }
+            }
+        })
+    }
+
     fn request(&self, ask: Ask<'_>) -> Result<reqwest::RequestBuilder, Failure> {
         let method: Method = ask.method.parse().map_err(|_| Failure::usage(format!("no method `{}`", ask.method)))?;
         let base = self.base.as_str().trim_end_matches('/');
@@ -274,22 +328,7 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let mut message = match error.is_connect() {
-            true => format!("no host answers at {}", self.named),
-            false => format!("the answer of {} was lost", self.named),
-        };
-        let mut source = std::error::Error::source(error);
-        while let Some(inner) = source {
-            if inner.source().is_none() {
-                message = format!("{message}: {inner}");
-            }
-            source = inner.source();
-        }
-        if error.is_connect() {
-            Failure::unreachable(message).with_help("start one with `bellhop serve`, or say where it is by BELLHOP_URL")
-        } else {
-            Failure::answer_lost(message).with_help("look whether it was done before you send it again")
-        }
+        unreachable::failure(error, &self.named, &self.base)
     }
 }
 

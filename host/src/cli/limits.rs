@@ -6,6 +6,7 @@ use super::Context;
 use super::output::{Exit, Failure, plain};
 use super::proxy;
 use super::settings::LogFormat;
+use crate::serve::here::{self, Here};
 use bellhop_limits::Limits;
 
 pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
@@ -29,7 +30,11 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         proxy::Setting::At(proxy) => proxy.shown(),
     });
     let ca_file = settings.ca_file().map(|path| path.display().to_string());
+    let public_url = settings.public_url.as_ref().map(ToString::to_string);
+    let traces = settings.traces();
     let metrics = settings.metrics_listen.map(|address| address.to_string());
+    let log_file = settings.log_file().map(|path| path.display().to_string());
+    let here = here::come_to(&settings.limits);
     let text = || {
         let mut text = match &file {
             Some(file) => format!("# read from {}\n", plain(file)),
@@ -47,28 +52,62 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
         if let Some(path) = &ca_file {
             text.push_str(&format!("ca_file = {}\n", json!(path)));
         }
-        text.push_str(&format!("trusted_proxies = {}\n", json!(trusted)));
-        text.push_str("\n[limits]\n");
-        for line in Limits::TABLE {
-            let value = settings.limits.get(line.name).unwrap_or(line.default);
-            let changed = if value == line.default { String::new() } else { format!(", unless set {}", line.default) };
-            text.push_str(&format!("# {} (at most {}{changed})\n{} = {value}\n", line.why, line.cap, line.name));
+        if let Some(path) = &log_file {
+            text.push_str(&format!("log_file = {}\n", json!(path)));
         }
+        if let Some(url) = &public_url {
+            text.push_str(&format!("public_url = {}\n", json!(url)));
+        }
+        text.push_str(&format!("trusted_proxies = {}\n", json!(trusted)));
+        if let Some(endpoint) = &traces {
+            text.push_str(&format!("\n[traces]\nendpoint = {}\n", json!(endpoint)));
+        }
+        text.push_str("\n[limits]\n");
+        text.push_str(&limits_text(&settings.limits, &here));
         text
     };
-    let limits: Vec<Value> = Limits::TABLE
-        .iter()
-        .map(|line| {
-            let value = settings.limits.get(line.name);
-            json!({ "name": line.name, "value": value, "default": line.default, "cap": line.cap, "why": line.why })
-        })
-        .collect();
+    let limits = limits_json(&settings.limits, &here);
     let mut settings: Map<String, Value> =
         shown.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     settings.insert("metrics_listen".to_owned(), json!(metrics));
+    settings.insert("log_file".to_owned(), json!(log_file));
     settings.insert("ca_file".to_owned(), json!(ca_file));
     settings.insert("proxy".to_owned(), json!(proxy));
+    settings.insert("public_url".to_owned(), json!(public_url));
+    settings.insert("traces".to_owned(), json!({ "endpoint": traces }));
     settings.insert("trusted_proxies".to_owned(), json!(trusted));
     context.out.answer(text, &json!({ "file": file, "settings": settings, "limits": limits }));
     Ok(Exit::Done)
+}
+
+/// What a line comes to here, where that is another value.
+fn here_of<'h>(here: &'h [Here], name: &str) -> Option<&'h Here> {
+    here.iter().find(|line| line.name == name)
+}
+
+fn limits_text(limits: &Limits, here: &[Here]) -> String {
+    let mut text = String::new();
+    for line in Limits::TABLE {
+        let value = limits.get(line.name).unwrap_or(line.default);
+        let changed = if value == line.default { String::new() } else { format!(", unless set {}", line.default) };
+        text.push_str(&format!("# {} (at most {}{changed})\n", line.why, line.cap));
+        if let Some(here) = here_of(here, line.name) {
+            text.push_str(&format!("# here {}: {}\n", here.value, here.follows_from));
+        }
+        text.push_str(&format!("{} = {value}\n", line.name));
+    }
+    text
+}
+
+fn limits_json(limits: &Limits, here: &[Here]) -> Vec<Value> {
+    let shown = |line: &bellhop_limits::Line| {
+        let value = limits.get(line.name);
+        let mut shown =
+            json!({ "name": line.name, "value": value, "default": line.default, "cap": line.cap, "why": line.why });
+        if let Some(here) = here_of(here, line.name) {
+            shown["here"] = json!({ "value": here.value, "follows_from": here.follows_from });
+        }
+        shown
+    };
+    Limits::TABLE.iter().map(shown).collect()
 }

@@ -1,43 +1,54 @@
 //! The verbs: what people type, and what they get to see.
 //!
-//! `check`, `plugin build`, `plugin inspect`, `explain`, `config`, `verify` and `slack-simulator` work without a server, `serve`
-//! and `dev` are one, and the others ask one over HTTP. Every verb ends with an [`Exit`] that scripts can rely on, and
+//! `check`, `plugin build`, `plugin inspect`, `explain`, `config`, `restore`, `verify` and `slack-simulator` work without a
+//! server, `serve` and `dev` are one, and the others ask one over HTTP; `doctor` looks itself where none runs. Every verb ends
+//! with an [`Exit`] that scripts can rely on, and
 //! with `--output json` standard output holds one JSON document (`runs watch`: one in each line), also on failure.
 
 mod action;
 mod address;
 mod arguments;
 mod away;
+mod backup;
 mod bench;
 mod browse;
 mod cache;
 mod check;
 mod child;
+mod clock;
 mod connections;
 mod demo;
+mod doctor;
 mod environment;
 mod explain;
 mod export;
 mod files;
 mod flags;
 mod http;
+mod json_log;
 mod limits;
 mod offline;
 mod one_run;
 mod output;
+mod packaging;
 mod plugin;
 mod problem;
+mod progress;
 mod proxy;
 #[cfg(test)]
 mod remedies;
+mod restore;
 mod run;
 mod runs;
 mod serve;
 mod settings;
+mod shipped;
 mod simulator;
 mod tables;
 pub(crate) mod timeline;
 mod tokens;
+mod traces;
+mod unreachable;
 mod verify;
 mod workflows;
 
@@ -61,6 +72,13 @@ pub(crate) struct Context {
 /// Carries out what the arguments (the program's own name first) ask for; the code to end the process with.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
+    if asks_for_versions(&given) {
+        let versions: serde_json::Map<String, serde_json::Value> =
+            crate::serve::versions::all().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let format = asks_for_json(&given).then_some(Format::Json);
+        Out::new(format).answer(crate::serve::versions::lines, &versions.into());
+        return Exit::Done.into();
+    }
     let parsed = match Arguments::try_parse_from(&given) {
         Ok(parsed) => parsed,
         Err(error) => return misused(&error, &given),
@@ -91,12 +109,17 @@ fn perform(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Connections(connections) => connections::run(&connections, context),
         Verb::Plugin(plugin) => plugin::run(&plugin, context),
         Verb::Token(token) => tokens::run(&token, context),
+        Verb::Clock(wanted) => clock::run(&wanted, context),
         Verb::Explain(explain) => explain::run(&explain, context),
+        Verb::Doctor(doctor) => doctor::run(&doctor, context),
+        Verb::Backup(backup) => backup::run(&backup, context),
+        Verb::Restore(restore) => restore::run(&restore, context),
         Verb::Verify(verify) => verify::run(&verify, context),
         Verb::Config => limits::run(context),
         Verb::SlackSimulator(simulator) => simulator::run(&simulator, context),
         Verb::Demo(arguments) => shown(demo::run(&arguments)),
         Verb::Bench(arguments) => shown(bench::run(&arguments)),
+        Verb::Packaging(packaging) => packaging::run(&packaging),
     }
 }
 
@@ -113,6 +136,14 @@ fn shown(work: impl Future<Output = child::Outcome<()>>) -> Result<Exit, Failure
 /// Whether the arguments, which could not be parsed, ask for JSON.
 fn asks_for_json(given: &[OsString]) -> bool {
     given.iter().any(|a| a == "--output=json") || given.windows(2).any(|w| w[0] == "--output" && w[1] == "json")
+}
+
+/// Whether the arguments are `--version --verbose`, in any order, and nothing but the form of the answer.
+fn asks_for_versions(given: &[OsString]) -> bool {
+    let flags = given.get(1..).unwrap_or_default();
+    let has = |names: &[&str]| flags.iter().any(|flag| names.iter().any(|name| flag == name));
+    let known = ["--version", "-V", "--verbose", "--output", "--output=json", "--output=text", "json", "text"];
+    has(&["--version", "-V"]) && has(&["--verbose"]) && flags.iter().all(|flag| known.iter().any(|name| flag == name))
 }
 
 /// Help and version are no failure; everything else is a usage error.

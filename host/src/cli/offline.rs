@@ -14,7 +14,8 @@ use bellhop_slack::limiter::{self, Limiter};
 use super::cache::Cache;
 use super::files;
 use super::output::{Exit, Failure, Out};
-use super::{Context, runtime};
+use super::{Context, runtime, shipped};
+use crate::serve;
 use bellhop_clock as clock;
 use bellhop_engine::gateway::{Gateway, SlackClock};
 use bellhop_engine::setup::connections::{Connections, Secrets};
@@ -68,7 +69,7 @@ impl Offline {
     pub(super) fn start(context: &Context) -> Result<Self, Failure> {
         let settings = &context.settings;
         let cache = Cache::of_the_user()?;
-        let program = std::env::current_exe()
+        let program = serve::program()
             .map_err(|e| Failure::failed("no-program", format!("the program cannot find itself: {e}")))?;
         let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let options = sandbox::Options {
@@ -129,7 +130,8 @@ impl Offline {
         Ok(Seen::of(from.to_owned(), inspection, checked.manifest, grants))
     }
 
-    /// The plugins to judge with: `given`, else those of the data directory, else those built in the workspace.
+    /// The plugins to judge with: `given`, else those of the data directory, else those that come with the program or were
+    /// built in the workspace.
     pub(super) fn plugins(&self, given: &[PathBuf], stored: &Stored) -> Result<Vec<Seen>, Failure> {
         if !given.is_empty() {
             return given.iter().map(|path| self.file(path)).collect();
@@ -137,7 +139,7 @@ impl Offline {
         if !stored.plugins.is_empty() {
             return Ok(stored.plugins.clone());
         }
-        built().iter().map(|path| self.file(path)).collect()
+        shipped::plugins().files.iter().map(|path| self.file(path)).collect()
     }
 
     /// What the data directory has. Where a host is using it, that is said and nothing of it is read.
@@ -155,7 +157,8 @@ impl Offline {
                 return Ok(Stored::default());
             }
             Err(error @ journal::sled::OpenError::OlderFormat { .. }) => return Err(older(error.to_string())),
-            Err(error) => return Err(Failure::storage(error.to_string())),
+            Err(error @ journal::sled::OpenError::NewerFormat { .. }) => return Err(newer(error.to_string())),
+            Err(error) => return Err(Failure::storage(error.to_string()).with_help(error.remedy())),
         };
         let journal = Journal::new(Arc::new(store));
         drop(inside);
@@ -193,6 +196,23 @@ pub(super) fn older(message: String) -> Failure {
     )
 }
 
+/// A stopped host's store that a verb cannot open.
+pub(super) fn not_opened(error: &serve::Error) -> Failure {
+    match error {
+        serve::Error::OlderStore(_) => older(error.to_string()),
+        serve::Error::NewerStore(_) => newer(error.to_string()),
+        serve::Error::NotOpened(why) => Failure::storage(error.to_string()).with_help(why.remedy()),
+        _ => Failure::storage(error.to_string()),
+    }
+}
+
+/// A newer program made the store.
+pub(super) fn newer(message: String) -> Failure {
+    Failure { exit: Exit::Storage, ..Failure::failed("store-newer", message) }.with_help(
+        "install the version that was here last, or a later one; a folder of this version's own is named by --data-dir",
+    )
+}
+
 /// The facts of the connections that are kept. No token is read, and Slack is not asked.
 async fn connections(journal: &Journal) -> Result<Vec<Connection>, Failure> {
     let client = Client::new(&client::Options::default())
@@ -221,22 +241,6 @@ impl Seen {
 pub(super) fn target_dir() -> Option<PathBuf> {
     let named = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"].into_iter().find_map(std::env::var_os);
     named.filter(|target| !target.is_empty()).map(PathBuf::from)
-}
-
-/// The plugins that were built in the workspace around the current folder, by file name.
-pub(super) fn built() -> Vec<PathBuf> {
-    let Ok(here) = std::env::current_dir() else { return Vec::new() };
-    let around = here.ancestors().map(|folder| folder.join("target/plugins"));
-    let folder = around.chain(target_dir().map(|target| target.join("plugins"))).find(|folder| folder.is_dir());
-    let mut files: Vec<PathBuf> = folder
-        .and_then(|folder| folder.read_dir().ok())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "wasm"))
-        .collect();
-    files.sort();
-    files
 }
 
 /// The sandbox's errors as ends of the program.

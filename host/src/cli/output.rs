@@ -109,6 +109,11 @@ impl Failure {
         self.code == "answer-lost"
     }
 
+    /// Whether it is [`Self::unreachable`].
+    pub(crate) fn is_nobody_there(&self) -> bool {
+        self.code == "unreachable"
+    }
+
     /// The store failed.
     pub(crate) fn storage(message: impl Into<String>) -> Self {
         Self::of(Exit::Storage, "storage-failed", message)

@@ -75,8 +75,8 @@ pub(super) fn in_force(
         None => {
             let Some((name, text)) = said(&VARIABLES) else { return Ok(None) };
             Proxy::parse(text.trim()).ok_or_else(|| {
-                Failure::usage(format!("the variable {name} is not {FORMS}"))
-                    .with_help("set it to one, or write `proxy = \"none\"` into bellhop.toml")
+                Failure::usage(format!("the variable {name} names no proxy that is spoken to over http or https"))
+                    .with_help("set it to one such as http://proxy.example:3128, or write `proxy = \"none\"` into bellhop.toml")
             })?
         }
     };

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bellhop_core::diagnostic::render;
+use bellhop_core::text::plain;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -104,6 +105,10 @@ pub(super) fn read_input(text: &str, context: &Context) -> Result<Value, Failure
     let bytes_max = context.settings.limits.file_bytes_max;
     let trimmed = text.trim_start();
     if trimmed.starts_with(['{', '[', '"']) {
+        // What would be taken for another value than is written.
+        if let Some(found) = bellhop_core::json::findings(text.as_bytes()).first() {
+            return Err(Failure::usage(format!("--input, at `{}`: {}", plain(&found.pointer), found.what.message())));
+        }
         return serde_json::from_str(text).map_err(|e| Failure::usage(format!("--input is no JSON: {e}")));
     }
     if text == "-" {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use bellhop_core::requirement::{Kind, Permission, TokenKind};
@@ -12,10 +13,12 @@ use clap::Args;
 use super::cache::Cache;
 use super::flags::Listen;
 use super::http::{is_on_this_machine, of_this_folder};
+use super::json_log::OfRuns;
 use super::output::{Exit, Failure};
 use super::settings::LogFormat;
-use super::{Context, environment, offline};
-use crate::serve::{self, lines::Lines};
+use super::{Context, environment, offline, shipped};
+use crate::serve;
+use crate::serve::log::{Log, LogFile};
 use bellhop_api::problem::without_tokens;
 
 /// `bellhop serve`
@@ -60,7 +63,14 @@ struct Logging {
     /// What is logged: error, warn, info, debug, trace, or a filter such as info,bellhop::engine=debug [default: info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
+    /// The file to which the log is appended, opened anew when its name leads elsewhere, as after a rotation [default: standard error]
+    #[arg(long, value_name = "PATH")]
+    log_file: Option<PathBuf>,
 }
+
+/// By how much the threads that carry runs give way to those that answer over HTTP and to the one that writes: what a
+/// crowd of runs computes delays no probe, and runs still have a third of a processor that all want.
+const RUNS_NICENESS: i32 = 5;
 
 /// Slack's own address: nobody multiplies its budget.
 const SLACK_HOST: &str = "slack.com";
@@ -84,11 +94,13 @@ fn options(
         return Err(Failure::usage("--budget-scale is for a simulator: Slack itself has the budget that it has"));
     }
     Ok(serve::Options {
+        settings_file: settings.file.clone(),
         data_dir: settings.data_dir.clone(),
         compiled_dir,
         listen: listen.listen.clone().unwrap_or_else(|| settings.listen.clone()),
         metrics_listen: listen.metrics_listen.or(settings.metrics_listen),
         trusted_proxies: settings.trusted_proxies.clone(),
+        public_url: listen.public_url.clone().or_else(|| settings.public_url.clone()),
         proxy: settings.proxy_in_force()?,
         certificates: settings.certificates()?,
         slack_url,
@@ -96,6 +108,7 @@ fn options(
         budget_scale,
         provision,
         first_token_file: None,
+        traces: settings.traces_in_force()?,
     })
 }
 
@@ -124,7 +137,7 @@ impl<W: std::io::Write> std::io::Write for Steady<W> {
 
 /// Where a host keeps its compiled code: in its own folder where that was named by whoever starts it, else in the cache of
 /// the user, which has to stay as long as the host. The folder in which a host is started may be anybody's.
-fn compiled(context: &Context) -> Result<(PathBuf, Option<Cache>), Failure> {
+pub(super) fn compiled(context: &Context) -> Result<(PathBuf, Option<Cache>), Failure> {
     let settings = &context.settings;
     if settings.data_dir_is_named {
         return Ok((settings.data_dir.join("compiled"), None));
@@ -134,32 +147,47 @@ fn compiled(context: &Context) -> Result<(PathBuf, Option<Cache>), Failure> {
 }
 
 /// The log. Dropped, it waits for its reader, and not for long.
-struct Log(Lines, Duration);
+struct Flushed(Log);
 
-impl Drop for Log {
+impl Drop for Flushed {
     fn drop(&mut self) {
-        let _all = self.0.flush(self.1);
+        self.0.flush(Duration::MAX);
     }
 }
 
-fn log(logging: &Logging, context: &Context) -> Result<Log, Failure> {
+/// The file of the log, where it has one.
+fn log_file(logging: &Logging, context: &Context) -> Result<Option<LogFile>, Failure> {
+    let path = match &logging.log_file {
+        Some(path) => Some(path.as_path()),
+        None => context.settings.log_file_in_force()?,
+    };
+    let Some(path) = path else { return Ok(None) };
+    let file = LogFile::open(path).map_err(|error| {
+        Failure::unwritable(path, &error)
+            .with_help("name a file that this user can write, in a folder that is there: --log-file PATH; without it the log goes to standard error")
+    })?;
+    Ok(Some(file))
+}
+
+fn log(logging: &Logging, context: &Context) -> Result<Flushed, Failure> {
     let filter = logging.log.as_deref().unwrap_or(&context.settings.log);
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|e| Failure::usage(format!("`{filter}` does not say what to log: {e}")))?;
-    let limits = &context.settings.limits;
-    let bytes_max = usize::try_from(limits.log_queue_bytes_max).unwrap_or(usize::MAX);
-    let dropped = |lines: u64| tracing::warn!(lines, "lines of the log were dropped, because nobody read them");
-    let log = Lines::start("log", std::io::stderr(), bytes_max, dropped)
+    let file = log_file(logging, context)?;
+    let is_for_eyes = file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = Log::start(file, &context.settings.limits)
         .map_err(|e| Failure::failed("no-runtime", format!("the program cannot start its threads: {e}")))?;
-    let (text, json) = (log.clone(), log.clone());
+    let (text, json) = (log.lines(), log.lines());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || Steady(text.clone(), false))
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+        .with_ansi(is_for_eyes);
     // A second start in one process keeps the first one's log.
     let begun = match logging.log_format.unwrap_or(context.settings.log_format) {
         LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.with_writer(move || Steady(json.clone(), true)).json().try_init(),
+        LogFormat::Json => {
+            lines.with_writer(move || Steady(json.clone(), true)).json().map_event_format(OfRuns).try_init()
+        }
     };
     if begun.is_ok() {
         // As the log, it waits for no reader.
@@ -171,7 +199,7 @@ fn log(logging: &Logging, context: &Context) -> Result<Log, Failure> {
             tracing::error!(thread = thread.name(), backtrace, "{panic}");
         }));
     }
-    Ok(Log(log, Duration::from_millis(limits.log_flush_ms_max)))
+    Ok(Flushed(log))
 }
 
 fn failure(error: &serve::Error) -> Failure {
@@ -179,17 +207,21 @@ fn failure(error: &serve::Error) -> Failure {
         serve::Error::InUse(_) => Failure::storage(error.to_string())
             .with_help("stop that process first, or name another folder by --data-dir"),
         serve::Error::Store(_) => Failure::storage(error.to_string()),
+        serve::Error::NotOpened(why) => Failure::storage(error.to_string()).with_help(why.remedy()),
         serve::Error::OlderStore(_) => offline::older(error.to_string()),
+        serve::Error::NewerStore(_) => offline::newer(error.to_string()),
         serve::Error::Part(_) => Failure { exit: Exit::Part, ..Failure::failed("part-ended", error.to_string()) }
             .with_help("start the host again: what it was doing goes on from its records"),
         serve::Error::Folder(why) => {
             Failure { exit: Exit::Storage, ..Failure::failed("data-dir-refused", why.to_string()) }
                 .with_help(why.remedy())
         }
-        serve::Error::FirstToken { .. } => Failure::failed("host-failed", error.to_string())
-            .with_help("name a file in a folder that this user can write, by --first-token-file"),
-        serve::Error::Listen { .. } => {
-            Failure::failed("host-failed", error.to_string()).with_help("name another address by --listen")
+        serve::Error::FirstToken { .. } => Failure::failed("host-failed", error.to_string()).with_help(
+            "name a file that is not there yet, in a folder that this user can write, by --first-token-file",
+        ),
+        serve::Error::HandedOver(why) => Failure::failed("socket-unusable", error.to_string()).with_help(why.remedy()),
+        serve::Error::Listen { address, source, .. } => {
+            Failure::failed("host-failed", error.to_string()).with_help(where_else(address, source.kind()))
         }
         serve::Error::Connection { diagnostics, .. } => {
             Failure { exit: Exit::Diagnostics, ..Failure::failed("connection-refused", error.to_string()) }
@@ -204,22 +236,53 @@ fn failure(error: &serve::Error) -> Failure {
     }
 }
 
+/// The first port that everybody may listen on.
+const UNPRIVILEGED: u16 = 1_024;
+
+/// What helps where an address cannot be listened on.
+fn where_else(address: &serve::At, why: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    match why {
+        PermissionDenied if address.port().is_some_and(|port| port < UNPRIVILEGED) => {
+            "a port below 1024 takes a right of its own: name a higher one by --listen and put a proxy before it, or give the program CAP_NET_BIND_SERVICE"
+        }
+        AddrInUse => "stop that process first, or name another address by --listen",
+        AddrNotAvailable => "name an address of this machine by --listen, or :PORT for all of them",
+        _ => "name another address by --listen",
+    }
+}
+
+/// The threads that carry runs give way to those that answer.
+fn give_way() {
+    static SAID: Once = Once::new();
+    if let Err(error) = rustix::process::nice(RUNS_NICENESS) {
+        SAID.call_once(|| {
+            tracing::warn!(%error, "threads of one priority: while many runs compute, requests may be answered late");
+        });
+    }
+}
+
 pub(super) fn serve(arguments: &Serve, context: &Context) -> Result<Exit, Failure> {
-    let _log = log(&arguments.logging, context)?;
+    serve::handed_over::keep();
+    serve::signals::unblock();
+    let log = log(&arguments.logging, context)?;
     let connections = environment::connections(std::env::vars_os())?;
     let provision = serve::Provision { connections, ..serve::Provision::default() };
     let (compiled, _cache) = compiled(context)?;
     let slack_url = arguments.slack_url.as_ref();
     let mut options = options(&arguments.listen, slack_url, arguments.budget_scale, provision, compiled, context)?;
     options.first_token_file.clone_from(&arguments.first_token_file);
-    // As many threads as the machine has, and two more: an expression may hold one for some milliseconds.
+    // As many threads as there are processors, and two more: an expression may hold one for some milliseconds. Counted are
+    // those that the process may run on, by its affinity and by the quotas of control groups of both versions.
     let threads = std::thread::available_parallelism().map_or(2, usize::from) + 2;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
+        .thread_name("runs")
+        .on_thread_start(give_way)
         .enable_all()
         .build()
         .map_err(|e| Failure::failed("no-runtime", format!("the program cannot start its threads: {e}")))?;
-    runtime.block_on(serve::serve(options)).map_err(|e| failure(&e))?;
+    runtime.block_on(serve::serve(options, &log.0)).map_err(|e| failure(&e))?;
     Ok(Exit::Done)
 }
 
@@ -245,7 +308,9 @@ fn is_reached_here(address: IpAddr) -> bool {
 }
 
 pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
-    let _log = log(&arguments.logging, context)?;
+    serve::handed_over::keep();
+    serve::signals::unblock();
+    let log = log(&arguments.logging, context)?;
     if !is_reached_here(arguments.slack_listen.ip()) {
         let message = format!(
             "--slack-listen {}: a simulated Slack speaks plain HTTP, which this host sends tokens over only on its own machine",
@@ -268,15 +333,16 @@ pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
         context
             .out
             .note(&format!("a simulated Slack answers at {url}; its tokens are in `bellhop slack-simulator --help`"));
-        let plugins = offline::built();
-        if plugins.is_empty() {
-            context.out.note("there is no plugin in target/plugins: `make plugins` builds the Slack actions");
+        let at_hand = shipped::plugins();
+        if at_hand.files.is_empty() {
+            context.out.note(&format!("there is no plugin in {}: {}", at_hand.looked, at_hand.remedy));
         }
+        let plugins = at_hand.files;
         let connections = simulated().collect();
         let provision = serve::Provision { connections, plugins, token_each_start: true };
         let (compiled, _cache) = compiled(context)?;
         let options = options(&arguments.listen, Some(&url), arguments.budget_scale, provision, compiled, context)?;
-        let served = serve::serve(options).await.map_err(|e| failure(&e));
+        let served = Box::pin(serve::serve(options, &log.0)).await.map_err(|e| failure(&e));
         running.stop().await;
         served.map(|()| Exit::Done)
     })

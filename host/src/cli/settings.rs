@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bellhop_core::diagnostic::{Diagnostic, Place, code, nearest};
+use bellhop_core::encoding;
 use bellhop_slack::client::{self, certificates};
+use reqwest::Url;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::address;
 use super::flags::Global;
 use super::output::Failure;
-use super::proxy;
-use crate::serve::At;
+use super::{proxy, traces};
 use crate::serve::read::whole;
-use bellhop_api::Net;
+use crate::serve::traces::Options as Traces;
+use crate::serve::{At, USUAL};
+use bellhop_api::{Net, PUBLIC_URL_FORMS, PublicUrl};
 use bellhop_limits::{self as limits, Limits};
 
 /// The file that is read when it is there.
@@ -48,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) metrics_listen: Option<SocketAddr>,
     /// Peers through which many clients come to a host.
     pub(crate) trusted_proxies: Vec<Net>,
+    /// The address of a host as its callers know it.
+    pub(crate) public_url: Option<PublicUrl>,
     /// Where the verbs that need a server find it.
     pub(crate) url: String,
     /// Whether whoever calls takes it that the token is sent there over http.
@@ -62,14 +67,19 @@ pub(crate) struct Settings {
     proxy: Option<proxy::Setting>,
     /// A file of certificates that are believed besides the system's.
     ca_file: Option<PathBuf>,
-    /// Whether whoever calls has named the file that says these two: together they read what is sent to Slack.
-    way_is_named: bool,
+    /// Whether whoever calls has named the file that was read. These two together read what is sent to Slack, and the file
+    /// of a log may be any that this user can write.
+    file_is_named: bool,
     /// What is logged.
     pub(crate) log: String,
     /// How.
     pub(crate) log_format: LogFormat,
+    /// To which file, where that is not standard error.
+    log_file: Option<PathBuf>,
     /// What is allowed.
     pub(crate) limits: Limits,
+    /// Where spans go, as the file says.
+    traces: Option<Url>,
 }
 
 /// What a file says.
@@ -79,25 +89,32 @@ struct Written {
     listen: Option<At>,
     metrics_listen: Option<SocketAddr>,
     trusted_proxies: Vec<Net>,
+    public_url: Option<PublicUrl>,
     url: Option<String>,
     slack_url: Option<String>,
     proxy: Option<proxy::Setting>,
     ca_file: Option<PathBuf>,
     log: Option<String>,
     log_format: Option<LogFormat>,
+    log_file: Option<PathBuf>,
     limits: Limits,
+    /// Where spans go.
+    traces: Option<Url>,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 14] = [
     "ca_file",
     "data_dir",
     "limits",
     "listen",
     "log",
+    "log_file",
     "log_format",
     "metrics_listen",
     "proxy",
+    "public_url",
     "slack_url",
+    "traces",
     "trusted_proxies",
     "url",
 ];
@@ -117,7 +134,7 @@ impl Settings {
     }
 
     fn of(global: &Global, file: Option<PathBuf>, written: Written) -> Self {
-        let listen = written.listen.unwrap_or_else(|| At::Address(SocketAddr::from(([127, 0, 0, 1], 7420))));
+        let listen = written.listen.unwrap_or(At::Address(USUAL));
         // What a file says that only lies in this folder is what anybody may have said.
         let file_is_named = global.config.is_some();
         let url_is_named = global.url.is_some() || written.url.is_none() || file_is_named;
@@ -132,6 +149,7 @@ impl Settings {
             listen,
             metrics_listen: written.metrics_listen,
             trusted_proxies: written.trusted_proxies,
+            public_url: written.public_url,
             url,
             allow_http: global.allow_http,
             url_is_named,
@@ -139,10 +157,12 @@ impl Settings {
             slack_url: written.slack_url.unwrap_or_else(|| SLACK_URL.to_owned()),
             proxy: written.proxy,
             ca_file: written.ca_file,
-            way_is_named: file_is_named,
+            file_is_named,
             log: written.log.unwrap_or_else(|| "info".to_owned()),
             log_format: written.log_format.unwrap_or(LogFormat::Text),
+            log_file: written.log_file,
             limits: written.limits,
+            traces: written.traces,
         }
     }
 }
@@ -151,6 +171,22 @@ impl Settings {
     /// Whose certificates are believed besides the system's, as the file says.
     pub(crate) fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref()
+    }
+
+    /// Where the log goes, as the file says.
+    pub(crate) fn log_file(&self) -> Option<&Path> {
+        self.log_file.as_deref()
+    }
+
+    /// Where the log goes, as a file says that whoever calls has named.
+    ///
+    /// # Errors
+    /// Only a file that lies in this folder names it.
+    pub(crate) fn log_file_in_force(&self) -> Result<Option<&Path>, Failure> {
+        if self.log_file.is_some() {
+            self.must_be_named("log_file")?;
+        }
+        Ok(self.log_file())
     }
 
     /// What the file says of a proxy.
@@ -169,9 +205,30 @@ impl Settings {
         proxy::in_force(self.proxy.as_ref(), |name| std::env::var(name).ok())
     }
 
-    /// That a setting, which says who can read what is sent, is not only what a folder brings along.
+    /// Where spans go, as the file says, without what only its users know.
+    pub(crate) fn traces(&self) -> Option<String> {
+        self.traces.as_ref().map(traces::shown)
+    }
+
+    /// Where spans go, by what the file and the usual variables say.
+    ///
+    /// # Errors
+    /// Only a file that lies in this folder says so, or a variable says what cannot be done.
+    pub(crate) fn traces_in_force(&self) -> Result<Option<Traces>, Failure> {
+        let sent = traces::in_force(self.traces.as_ref(), |name| std::env::var(name).ok())?;
+        let Some(traces::Sent { endpoint, timeout, by_file }) = sent else { return Ok(None) };
+        if by_file {
+            self.must_be_named("traces")?;
+        }
+        tracing::info!(collector = traces::shown(&endpoint), "spans are sent to a collector");
+        let (proxy, certificates) = (self.proxy_in_force()?, self.certificates()?);
+        Ok(Some(Traces { endpoint, timeout, proxy, certificates }))
+    }
+
+    /// That a setting, which says who can read what is sent, or which file is written, is not only what a folder brings
+    /// along.
     fn must_be_named(&self, setting: &str) -> Result<(), Failure> {
-        if self.way_is_named {
+        if self.file_is_named {
             return Ok(());
         }
         let message = format!("`{setting}` is not taken from the bellhop.toml that only lies in this folder");
@@ -200,8 +257,8 @@ fn read(path: &Path) -> Result<Written, Failure> {
         std::io::ErrorKind::FileTooLarge => failed(&format!("it has more than {FILE_BYTES_MAX} bytes")),
         _ => failed(&error),
     })?;
-    let text = String::from_utf8(bytes).map_err(|_| failed(&"stream did not contain valid UTF-8"))?;
-    parse(&path.display().to_string(), &text).map_err(|diagnostics| {
+    let text = encoding::text(&bytes).map_err(|why| failed(&why))?;
+    parse(&path.display().to_string(), text).map_err(|diagnostics| {
         Failure::usage(format!("the configuration {} cannot be used", path.display())).with_diagnostics(diagnostics)
     })
 }
@@ -219,7 +276,10 @@ fn parse(file: &str, text: &str) -> Result<Written, Vec<Diagnostic>> {
         Ok(table) => reader.table(table.get_ref()),
         Err(error) => {
             let span = error.span().unwrap_or(0..0);
-            reader.fault(code::INVALID_VALUE, span, error.message().to_owned(), None);
+            // A bare word is a number or a date that is none, says the parser.
+            let is_word = text.get(span.clone()).is_some_and(|text| text.starts_with(|c: char| c.is_alphabetic()));
+            let quotes = is_word.then(|| "text stands in quotes, such as log = \"info\"".to_owned());
+            reader.fault(code::INVALID_VALUE, span, error.message().to_owned(), quotes);
             Written::default()
         }
     };
@@ -242,6 +302,7 @@ impl Reader<'_> {
                 "ca_file" => written.ca_file = self.string(value).map(PathBuf::from),
                 "proxy" => written.proxy = self.word(value, proxy::parse, proxy::FORMS),
                 "log" => written.log = self.string(value).map(str::to_owned),
+                "log_file" => written.log_file = self.string(value).map(PathBuf::from),
                 "listen" => {
                     let wanted = format!("{}; {}", address::FORMS, address::PATH_FORM);
                     written.listen = self.word(value, |text| address::at(text).ok(), &wanted);
@@ -250,6 +311,7 @@ impl Reader<'_> {
                     written.metrics_listen = self.word(value, |text| address::parse(text).ok(), address::FORMS);
                 }
                 "trusted_proxies" => written.trusted_proxies = self.nets(value),
+                "public_url" => written.public_url = self.word(value, |text| text.parse().ok(), PUBLIC_URL_FORMS),
                 "log_format" => {
                     let read = |text: &str| match text {
                         "text" => Some(LogFormat::Text),
@@ -259,10 +321,12 @@ impl Reader<'_> {
                     written.log_format = self.word(value, read, "`text` or `json`");
                 }
                 "limits" => self.limits(value, &mut written.limits),
+                "traces" => written.traces = self.traces(value),
                 unknown => {
                     let message = format!("there is no setting `{}`", shortened(unknown));
                     let near = nearest(unknown, KEYS).map(|n| format!("did you mean `{n}`?"));
-                    self.fault(code::UNKNOWN_KEY, key.span(), message, near);
+                    let all = || format!("the settings are {}", KEYS.join(", "));
+                    self.fault(code::UNKNOWN_KEY, key.span(), message, Some(near.unwrap_or_else(all)));
                 }
             }
         }
@@ -294,6 +358,24 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    fn traces(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Url> {
+        let DeValue::Table(table) = value.get_ref() else {
+            self.fault(code::WRONG_TYPE, value.span(), "`traces` is a table with an `endpoint`".to_owned(), None);
+            return None;
+        };
+        let mut endpoint = None;
+        for (key, value) in table {
+            if key.get_ref() == "endpoint" {
+                endpoint = self.word(value, traces::parse, traces::FORMS);
+                continue;
+            }
+            let message = format!("there is no setting `traces.{}`", shortened(key.get_ref()));
+            let near = nearest(key.get_ref(), ["endpoint"]).map(|n| format!("did you mean `{n}`?"));
+            self.fault(code::UNKNOWN_KEY, key.span(), message, near);
+        }
+        endpoint
     }
 
     fn nets(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Net> {
@@ -370,14 +452,15 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         let text = "data_dir = \"/var/lib/bellhop\"\nlisten = \"[::1]:80\"\n\
-                    metrics_listen = \"127.0.0.1:9090\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nurl = \"http://h\"\nslack_url = \"http://s\"\n\
-                    log = \"warn\"\nlog_format = \"json\"\n[limits]\nlive_runs_max = 1_000\nguest_memory_bytes_max = 0x100_0000\n";
+                    metrics_listen = \"127.0.0.1:9090\"\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nurl = \"http://h\"\npublic_url = \"https://h/b\"\nslack_url = \"http://s\"\n\
+                    log = \"warn\"\nlog_format = \"json\"\nlog_file = \"log\"\n[limits]\nlive_runs_max = 1_000\nguest_memory_bytes_max = 0x100_0000\n";
         let written = parse("bellhop.toml", text).unwrap();
         assert_eq!(written.data_dir, Some("/var/lib/bellhop".into()));
         assert_eq!(written.listen, Some(At::Address("[::1]:80".parse().unwrap())));
         assert_eq!(written.metrics_listen, Some("127.0.0.1:9090".parse().unwrap()));
         assert_eq!(written.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
-        assert_eq!(written.log_format, Some(LogFormat::Json));
+        assert_eq!(written.public_url, Some("https://h/b".parse().unwrap()));
+        assert_eq!((written.log_format, written.log_file), (Some(LogFormat::Json), Some("log".into())));
         assert_eq!((written.limits.live_runs_max, written.limits.guest_memory_bytes_max), (1_000, 0x100_0000));
     }
 
@@ -396,11 +479,15 @@ mod tests {
             Global { data_dir: Some("here".into()), url: Some("https://host.example".into()), ..nothing.clone() };
         assert_eq!(named(&flags, text), (true, false, true));
         // A proxy and a certificate for it read what is sent to Slack.
-        for (text, is_taken) in
-            [("ca_file = \"ca.pem\"", false), ("proxy = \"http://elsewhere:1\"", false), ("proxy = \"none\"", true)]
-        {
+        for (text, is_taken) in [
+            ("ca_file = \"ca.pem\"", false),
+            ("proxy = \"http://elsewhere:1\"", false),
+            ("proxy = \"none\"", true),
+            ("log_file = \"/etc/profile\"", false),
+        ] {
             let settings = Settings::of(&nothing, Some(FILE.into()), parse(FILE, text).unwrap());
             let taken = settings.certificates().map(drop).and_then(|()| settings.proxy_in_force().map(drop));
+            let taken = taken.and_then(|()| settings.log_file_in_force().map(drop));
             assert_eq!(taken.is_ok(), is_taken, "{text}");
             taken
                 .err()
@@ -424,7 +511,7 @@ mod tests {
               = who:   the operator of this host
               = more:  bellhop explain unknown-key
 
-            error[invalid-value]: `somewhere` is not an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses; `unix:PATH` is a socket in the file system
+            error[invalid-value]: `somewhere` is not an address with its port, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; a port alone, as 7420, is on this machine only, and one behind a colon, as :7420, on all of its addresses; `unix:PATH` is a socket in the file system, `unix:@NAME` one that is in none, and `systemd` or `systemd:NAME` the one that a supervisor hands over
              --> bellhop.toml:2:10
               |
             2 | listen = "somewhere"
@@ -482,7 +569,7 @@ mod tests {
               --> bellhop.toml:11:2
                |
             11 | [journal]
-               |  ^^^^^^^
+               |  ^^^^^^^ the settings are ca_file, data_dir, limits, listen, log, log_file, log_format, metrics_listen, proxy, public_url, slack_url, traces, trusted_proxies, url
                |
                = who:   the operator of this host
                = more:  bellhop explain unknown-key

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::http::{Ask, Client, segment};
 use super::output::{Exit, Failure};
-use super::{Context, browse};
+use super::{Context, browse, offline};
 use crate::serve;
 use bellhop_engine::setup::tokens::{self, Scope};
 
@@ -30,7 +30,7 @@ pub(super) struct Create {
     #[arg(long)]
     name: String,
     /// What it may do: runs:start, runs:start:NAMESPACE/NAME, runs:read, runs:operate, workflows:write, connections:admin,
-    /// plugins:install, audit:read, tokens:admin
+    /// plugins:install, audit:read, backups:read, backups:secrets, tokens:admin
     #[arg(long = "scope", required = true, value_name = "SCOPE")]
     scopes: Vec<String>,
     /// Make it in the folder of a host that is stopped, for which no token is needed
@@ -110,7 +110,7 @@ fn offline(create: &Create, context: &Context) -> Result<Exit, Failure> {
         ),
         serve::Error::InUse(_) => Failure::storage(error.to_string())
             .with_help("the host has to be stopped for this; while it runs, make a token without --offline"),
-        _ => Failure::storage(error.to_string()),
+        error => offline::not_opened(error),
     })?;
     let answer = json!({
         "id": stored.id,

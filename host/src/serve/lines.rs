@@ -1,13 +1,15 @@
 //! Lines that go to somebody who may not read them: the log, and what a host says when it starts.
 //!
 //! A pipe that nobody empties makes whoever writes into it wait. So lines are put into a queue that has an end, and a
-//! thread of its own writes them. What finds no room is counted, and the count is said once there is room again. A reader
-//! that has gone costs the lines and nothing else.
+//! thread of its own writes them. What finds no room, and what cannot be written, is counted, and the count is said once
+//! lines are written again. A reader that has gone costs the lines and nothing else.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 /// A queue of lines and its thread. Clones share it.
 #[derive(Clone)]
@@ -17,6 +19,26 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     bytes_max: usize,
+    /// Closed when the thread has ended.
+    ended: watch::Receiver<()>,
+}
+
+/// Lines that nobody got.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// They found no room.
+    pub(crate) unread: u64,
+    /// They could not be written.
+    pub(crate) unwritten: u64,
+    /// Why the last of these could not be.
+    pub(crate) why: Option<String>,
+}
+
+impl Lost {
+    fn unwritten(&mut self, lines: u64, error: &io::Error) {
+        self.unwritten = self.unwritten.saturating_add(lines);
+        self.why = Some(error.to_string());
+    }
 }
 
 #[derive(Default)]
@@ -33,8 +55,9 @@ struct State {
 }
 
 impl Lines {
-    /// Starts the thread. Lines of more than `bytes_max` bytes together do not wait: further ones are dropped, and
-    /// `dropped` is told how many, on that thread, when writing goes on; it may put a line of its own.
+    /// Starts the thread. Lines of more than `bytes_max` bytes together do not wait: further ones are dropped. When writing
+    /// goes on, `lost` is told of these and of those that could not be written, on that thread; it may put a line of its
+    /// own.
     ///
     /// # Errors
     /// The machine gives no thread.
@@ -42,25 +65,33 @@ impl Lines {
         name: &str,
         mut out: impl Write + Send + 'static,
         bytes_max: usize,
-        dropped: impl Fn(u64) + Send + 'static,
+        lost: impl Fn(&Lost) + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), bytes_max });
+        let (lives, ended) = watch::channel(());
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), bytes_max, ended });
         let lines = Self(Arc::clone(&shared));
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Gone with the thread, however that ends.
+            let _lives = lives;
+            let mut missed = Lost::default();
             loop {
-                let (batch, lost) = shared.next();
-                let mut failed = false;
-                for line in &batch {
-                    failed |= out.write_all(line).is_err();
-                }
-                failed |= out.flush().is_err();
-                if lost > 0 {
-                    dropped(lost);
+                let (batch, dropped) = shared.next();
+                missed.unread = missed.unread.saturating_add(dropped);
+                let failed = write_all(&mut out, &batch, &mut missed);
+                // While nothing can be written, nor can this.
+                if !failed && missed != Lost::default() {
+                    lost(&std::mem::take(&mut missed));
                 }
                 shared.written(batch.iter().map(Vec::len).sum(), failed);
             }
         })?;
         Ok(lines)
+    }
+
+    /// Ready when the thread has ended: lines are written no more.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.0.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
     }
 
     /// Puts a line, which ends with a line feed, into the queue. Never waits for a reader.
@@ -107,6 +138,22 @@ impl Shared {
         state.bytes = state.bytes.saturating_sub(bytes);
         self.changed.notify_all();
     }
+}
+
+/// Writes each line that can be; gives whether any could not.
+fn write_all(out: &mut impl Write, lines: &VecDeque<Vec<u8>>, lost: &mut Lost) -> bool {
+    let mut failed = false;
+    for line in lines {
+        if let Err(error) = out.write_all(line) {
+            failed = true;
+            lost.unwritten(1, &error);
+        }
+    }
+    if let Err(error) = out.flush() {
+        failed = true;
+        lost.unwritten(0, &error);
+    }
+    failed
 }
 
 /// What a formatter writes at once is a line.
@@ -162,7 +209,7 @@ mod tests {
         let (reader, take, is_asked, taken) = reader();
         let lost = Arc::new(Mutex::new(0));
         let counted = Arc::clone(&lost);
-        let lines = Lines::start("lines", reader, 20, move |n| *counted.lock().unwrap() += n).unwrap();
+        let lines = Lines::start("lines", reader, 20, move |lost| *counted.lock().unwrap() += lost.unread).unwrap();
         lines.put(b"0\n");
         is_asked.recv().unwrap();
         // The thread waits for its reader, and nobody else does.
@@ -204,5 +251,62 @@ mod tests {
         lines.put(b"a line\n");
         lines.flush(LONG);
         assert_eq!(*taken.lock().unwrap(), b"a line\n");
+    }
+
+    /// A disk that has no room until it is given some.
+    struct Disk(Arc<Mutex<(bool, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (has_room, written) = &mut *self.0.lock().unwrap();
+            if !*has_room {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            written.extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn surroundings_s1_lines_that_could_not_be_written_are_counted_when_writing_goes_on() {
+        let disk = Arc::new(Mutex::new((false, Vec::new())));
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        let lines =
+            Lines::start("lines", Disk(Arc::clone(&disk)), 1_000, move |lost| tell.lock().unwrap().push(lost.clone()));
+        let lines = lines.unwrap();
+        for _ in 0..3 {
+            lines.put(b"lost\n");
+            assert!(!lines.flush(LONG));
+        }
+        assert!(told.lock().unwrap().is_empty(), "nobody could read it");
+        disk.lock().unwrap().0 = true;
+        lines.put(b"written\n");
+        lines.flush(LONG);
+        let all = told.lock().unwrap().clone();
+        assert_eq!(all.iter().map(|lost| (lost.unread, lost.unwritten)).collect::<Vec<_>>(), [(0, 3)]);
+        assert!(all[0].why.is_some());
+        assert_eq!(disk.lock().unwrap().1, b"written\n");
+    }
+
+    #[tokio::test]
+    async fn that_lines_are_written_no_more_is_seen() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                panic!("as the test says")
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::start("lines", Broken, 20, |_| {}).unwrap();
+        let ended = lines.ended();
+        lines.put(b"a line\n");
+        ended.await;
     }
 }

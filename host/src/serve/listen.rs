@@ -1,64 +1,48 @@
-//! Where the host listens.
+//! How the host listens.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
+use std::path::Path;
 
 use bellhop_api::Listener;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// How the address of a socket in the file system begins.
-pub(crate) const PATH: &str = "unix:";
-
-/// Where a host is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum At {
-    /// An address and its port.
-    Address(SocketAddr),
-    /// A socket in the file system.
-    Path(PathBuf),
-}
-
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Path(path) => write!(f, "{PATH}{}", path.display()),
-        }
-    }
-}
+use super::at::{At, abstract_name};
+use super::{Error, handed_over, taken};
 
 impl At {
-    /// As the verbs ask it.
-    pub(crate) fn url(&self) -> String {
-        match self {
-            Self::Address(address) => format!("http://{address}"),
-            Self::Path(_) => self.to_string(),
-        }
-    }
-
     /// Listens there, and gives where that is: a port 0 has become another one.
     ///
     /// # Errors
-    /// What the system says.
-    pub(super) fn listen(&self) -> io::Result<(Listener, Self)> {
+    /// What the system says, and who listens there already; or no socket that can be used was handed over.
+    pub(super) fn listen(&self) -> Result<(Listener, Self), Error> {
+        let refused = |source: io::Error| {
+            let is_taken = source.kind() == io::ErrorKind::AddrInUse;
+            let holder = self.port().filter(|_| is_taken).and_then(taken::by);
+            Error::Listen { address: self.clone(), holder, source }
+        };
+        let at_address = |address| -> io::Result<(Listener, Self)> {
+            let listener = listen(address)?;
+            let at = Self::Address(listener.local_addr()?);
+            Ok((Listener::Address(listener.into_std()?), at))
+        };
         match self {
-            Self::Address(address) => {
-                let listener = listen(*address)?;
-                let at = Self::Address(listener.local_addr()?);
-                Ok((Listener::Address(listener.into_std()?), at))
-            }
-            Self::Path(path) => Ok((Listener::Path(bound(path)?), self.clone())),
+            Self::Address(address) => at_address(*address).map_err(refused),
+            Self::Path(path) => Ok((Listener::Path(bound(path).map_err(refused)?), self.clone())),
+            Self::Systemd(name) => Ok(handed_over::take(name.as_deref())?),
         }
     }
 
-    /// Nobody listens there any more: a socket in the file system is removed.
+    /// Nobody listens any more where this was asked for: a socket in the file system is removed. One that was handed over
+    /// is not ours, and stays.
     pub(super) fn leave(&self) {
-        if let Self::Path(path) = self {
+        if let Self::Path(path) = self
+            && abstract_name(path).is_none()
+        {
             // The next start removes what is left.
             let _gone = fs::remove_file(path);
         }
@@ -67,6 +51,9 @@ impl At {
 
 /// A socket in the file system. One that a host has left behind, which ended otherwise than in order, is replaced.
 fn bound(path: &Path) -> io::Result<UnixListener> {
+    if let Some(name) = abstract_name(path) {
+        return UnixListener::bind_addr(&UnixAddress::from_abstract_name(name)?);
+    }
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else in its place"));
@@ -108,6 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::serve::socket_path;
 
     #[tokio::test]
     async fn attack_b10_a_burst_waits_for_the_host_and_not_a_second() {
@@ -133,6 +121,18 @@ mod tests {
         fs::write(&file, "x").unwrap();
         assert_eq!(bound(&file).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&file).unwrap(), "x");
+    }
+
+    #[test]
+    fn a_name_in_no_file_system_is_listened_on() {
+        let name = format!("@bellhop-listen-{}", std::process::id());
+        let at = At::Path(socket_path(&name));
+        assert_eq!(at.to_string(), format!("unix:{name}"));
+        let Ok((Listener::Path(listener), _)) = at.listen() else { panic!("nobody listens") };
+        assert_eq!(At::of_unix(&listener.local_addr().unwrap()), at);
+        let Err(Error::Listen { source, .. }) = at.listen() else { panic!("it is taken twice") };
+        assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
+        at.leave();
     }
 
     #[tokio::test]

@@ -3,25 +3,39 @@
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use bellhop_core::text::shell_word;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// The folders in a host's folder of which every file is its own.
 const OURS: [&str; 3] = ["store", "compiled", "secrets"];
+/// Where a restore makes them, until they are whole.
+pub(super) const RESTORING: &str = "restoring";
 /// What else may lie in a folder that was made for a host: its settings, and what file systems put there.
-const BESIDE: [&str; 2] = ["bellhop.toml", "lost+found"];
+pub(super) const BESIDE: [&str; 2] = ["bellhop.toml", "lost+found"];
 
 /// What a store has before it can be known as one.
 const BEGUN: [&str; 3] = ["creating", "format.new", "lock"];
 
 /// The program that runs here, for a child: the image itself, because the file from which it was started may be another
-/// by now, or gone.
+/// by now, or gone. Without /proc it is that file, which is looked for as whoever started it did.
 ///
 /// # Errors
-/// The system does not tell.
-pub(super) fn program() -> io::Result<PathBuf> {
+/// There is no /proc, and no such file.
+pub(crate) fn program() -> io::Result<PathBuf> {
     let image = Path::new("/proc/self/exe");
-    if image.exists() { Ok(image.to_owned()) } else { std::env::current_exe() }
+    if image.exists() {
+        return Ok(image.to_owned());
+    }
+    let name = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    if name.components().count() > 1 {
+        return name.canonicalize();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(&name)).find(|file| file.is_file());
+    let none = || io::Error::new(io::ErrorKind::NotFound, "there is no /proc, and PATH does not lead to the program");
+    found.ok_or_else(none)?.canonicalize()
 }
 
 /// Why a folder is not used. Nothing of it was changed.
@@ -48,6 +62,9 @@ pub(crate) enum Refused {
     /// It belongs to somebody who can write into it.
     #[error("the folder {} belongs to another user", .0.display())]
     OfAnother(PathBuf),
+    /// A restore into it was broken off.
+    #[error("in the folder {} a restore was broken off: what is there is a part of a backup", .0.display())]
+    Unfinished(PathBuf),
     /// It is a file.
     #[error("{} is no folder", .0.display())]
     NoFolder(PathBuf),
@@ -70,15 +87,24 @@ impl Refused {
             Self::Foreign { folder, .. } | Self::Open { folder, .. } | Self::OfAnother(folder) => {
                 format!("name a folder of its own, which is made: --data-dir {}", word(&folder.join("bellhop")))
             }
+            Self::Unfinished(folder) => format!("restore again: bellhop restore FILE --data-dir {}", word(folder)),
             Self::NoFolder(_) | Self::Io { .. } => "name another folder: --data-dir FOLDER".to_owned(),
         }
     }
 }
 
-/// What others may do with what this process makes from now on: nothing.
+/// What others may do with what this process makes from now on: nothing. Its memory, which has tokens in it, is not written
+/// to a disk when it crashes.
 pub(crate) fn keep_to_ourselves() {
     // The mask that was before is nobody's any more.
     let _before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            tracing::warn!(%error, "core dumps cannot be turned off here: a crash may write this process's memory, with tokens in it, to a disk");
+        });
+    }
 }
 
 /// A host's folder: made, with those above it, for this user alone; or one that was there, into which nobody else can
@@ -90,7 +116,7 @@ pub(crate) fn folder(path: &Path) -> Result<(), Refused> {
     }
     looked_at(path)?;
     // Only a host's store says that the rest is a host's.
-    let known = is_a_store(&path.join("store"));
+    let known = is_a_store(&path.join("store")).map_err(|source| failed_at(&path.join("store"), source))?;
     if !known {
         only_ours(path)?;
     }
@@ -108,12 +134,48 @@ pub(crate) fn folder(path: &Path) -> Result<(), Refused> {
     Ok(())
 }
 
-fn make(path: &Path) -> io::Result<()> {
+/// What a start would say of a host's folder, by looking alone; of one that a host has used, also the first thing in it that
+/// others may open.
+///
+/// # Errors
+/// A start would refuse it.
+pub(super) fn look(path: &Path) -> Result<Option<PathBuf>, Refused> {
+    let failed = |source| Refused::Io { folder: path.to_owned(), source };
+    if !path.try_exists().map_err(failed)? {
+        return Ok(None);
+    }
+    looked_at(path)?;
+    if !is_a_store(&path.join("store")).map_err(|source| failed_at(&path.join("store"), source))? {
+        only_ours(path)?;
+        return Ok(None);
+    }
+    Ok(OURS.iter().find_map(|name| {
+        // Compiled code is no secret: nobody else may write it.
+        open_to_others(&path.join(name), if *name == "compiled" { 0o022 } else { 0o077 })
+    }))
+}
+
+/// The first of a folder's files, or it itself, whose mode lets others do any of `forbidden`.
+fn open_to_others(path: &Path, forbidden: u32) -> Option<PathBuf> {
+    let found = std::fs::symlink_metadata(path).ok().filter(|found| !found.is_symlink())?;
+    if found.mode() & forbidden != 0 {
+        return Some(path.to_owned());
+    }
+    let entries = found.is_dir().then(|| std::fs::read_dir(path).ok()).flatten().into_iter().flatten();
+    entries.flatten().find_map(|entry| open_to_others(&entry.path(), forbidden))
+}
+
+fn failed_at(folder: &Path, source: io::Error) -> Refused {
+    Refused::Io { folder: folder.to_owned(), source }
+}
+
+/// Makes a folder, with those above it, for this user alone.
+pub(super) fn make(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Refuses a folder that another user controls.
-fn looked_at(path: &Path) -> Result<(), Refused> {
+pub(super) fn looked_at(path: &Path) -> Result<(), Refused> {
     let found = std::fs::metadata(path).map_err(|source| Refused::Io { folder: path.to_owned(), source })?;
     if !found.is_dir() {
         return Err(Refused::NoFolder(path.to_owned()));
@@ -130,8 +192,14 @@ fn looked_at(path: &Path) -> Result<(), Refused> {
     Ok(())
 }
 
-fn is_a_store(path: &Path) -> bool {
-    std::fs::symlink_metadata(path.join("format")).is_ok_and(|found| found.is_file())
+/// Whether a host has made the store. One into which this user cannot look may be a host's: that is said, and not that
+/// it is somebody else's.
+fn is_a_store(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path.join("format")) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Refuses a folder in which anything is that a host does not make. Of its own folders only an empty one may be there.
@@ -142,6 +210,9 @@ fn only_ours(path: &Path) -> Result<(), Refused> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if BESIDE.contains(&name.as_str()) {
             continue;
+        }
+        if name == RESTORING {
+            return Err(Refused::Unfinished(path.to_owned()));
         }
         if !OURS.contains(&name.as_str()) || (name == "store" && !has_only_begun(&entry.path())) {
             return Err(Refused::Foreign { folder: path.to_owned(), name });
@@ -184,6 +255,13 @@ mod tests {
 
     fn set(path: &Path, mode: u32) {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn memory_with_tokens_in_it_is_written_to_no_disk() {
+        keep_to_ourselves();
+        let limit = rustix::process::getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
     }
 
     #[test]

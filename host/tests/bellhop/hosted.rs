@@ -27,8 +27,12 @@ pub(crate) struct Hosted {
     pub(crate) token: String,
     /// `host:port` of the simulator.
     pub(crate) slack: String,
+    /// Where the host keeps everything, in the place.
+    pub(crate) data: String,
     host: Option<Started>,
     _simulator: Started,
+    /// Variables that the host is started with.
+    environment: Vec<(String, String)>,
 }
 
 /// A moment, for spans that a test measures.
@@ -44,6 +48,12 @@ fn address(url: &str) -> String {
 impl Hosted {
     /// Starts both; `configuration` becomes the host's `bellhop.toml`.
     pub(crate) fn start(configuration: &str) -> Self {
+        Self::start_with(configuration, &[])
+    }
+
+    /// The same, with variables of the host's environment.
+    pub(crate) fn start_with(configuration: &str, environment: &[(&str, &str)]) -> Self {
+        let environment = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let place = Place::new();
         place.write("bellhop.toml", configuration);
         let (ledger, requests) = (place.path("ledger.jsonl"), place.path("requests.jsonl"));
@@ -58,25 +68,34 @@ impl Hosted {
         ]);
         let slack = address(&simulator.line());
         let (address, token) = (String::new(), String::new());
-        let mut hosted = Self { place, address, token, slack, host: None, _simulator: simulator };
+        let data = "data".to_owned();
+        let mut hosted = Self { place, address, token, slack, data, host: None, _simulator: simulator, environment };
         hosted.start_host();
         hosted
     }
 
     /// Starts the host; returns once it says where it listens, which is before it is ready.
     pub(crate) fn start_host(&mut self) {
+        self.start_host_with(&[]);
+    }
+
+    /// The same, with variables of its own.
+    pub(crate) fn start_host_with(&mut self, environment: &[(&str, &str)]) {
         let slack_url = format!("http://{}", self.slack);
-        let mut host = self.place.start(&[
+        let arguments = [
             "serve",
             "--listen",
             "127.0.0.1:0",
             "--slack-url",
             &slack_url,
             "--data-dir",
-            "data",
+            &self.data,
             "--budget-scale",
             BUDGET_SCALE,
-        ]);
+        ];
+        let kept = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment: Vec<(&str, &str)> = kept.chain(environment.iter().copied()).collect();
+        let mut host = self.place.start_with(&arguments, &environment);
         loop {
             let line = host.line();
             if let Some(token) = line.strip_prefix("operator token (shown this once): ") {
@@ -103,6 +122,11 @@ impl Hosted {
     pub(crate) fn kill(&mut self) {
         // Dropping it kills it and waits.
         drop(self.host.take());
+    }
+
+    /// The host's process, while there is one.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.host.as_ref().map(Started::pid)
     }
 
     /// SIGTERM.

@@ -7,6 +7,7 @@ mod compiled;
 pub(crate) mod dice;
 pub(crate) mod hosted;
 pub(crate) mod http;
+pub(crate) mod tls;
 pub(crate) mod traced;
 
 use std::io::{BufRead as _, BufReader};
@@ -35,7 +36,8 @@ impl Done {
 }
 
 /// Variables of this machine that a test must not see.
-const VARIABLES: [&str; 2] = ["BELLHOP_URL", "BELLHOP_TOKEN"];
+const VARIABLES: [&str; 4] =
+    ["BELLHOP_URL", "BELLHOP_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
 /// The program that is driven, where it is not the one that was built with the test.
 static OTHER: OnceLock<String> = OnceLock::new();

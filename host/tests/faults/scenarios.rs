@@ -249,7 +249,7 @@ pub(crate) fn effect(line: &Value) -> String {
     let word = |name: &str| args[name].as_str().unwrap_or_default();
     let what = match method {
         "chat.postMessage" => format!("{} {}", word("channel"), without_ids(word("text")).replace('\n', " ")),
-        "usergroups.users.update" => format!("{} {}", word("usergroup"), word("users")),
+        "usergroups.users.update" => format!("{} {}", word("usergroup"), args["users"]),
         "conversations.invite" => format!("{} {}", word("channel"), word("users")),
         "conversations.kick" => format!("{} {}", word("channel"), word("user")),
         "admin.users.assign" => format!("{} {}", word("team_id"), word("user_id")),
@@ -351,12 +351,12 @@ fn rollback(stage: &mut Stage) -> Outcome<Value> {
 /// they stay, for a change is taken back once.
 fn undone(stage: &mut Stage) -> Outcome<Value> {
     // The newest change is taken back first. Where the request for the other one is, that is on record.
-    let older = json!({ "usergroup": "S0PLUSENGINEERING", "users": "U0PLUSADMIN,U0PLUSMEMBER" });
+    let older = json!({ "usergroup": "S0PLUSENGINEERING", "users": ["U0PLUSADMIN", "U0PLUSMEMBER"] });
     let held = json!({ "method": "usergroups.users.update", "match": older, "action": "hold_before_accept" });
     let held = stage.order(&held)?;
     let run = stage.run(&Start::of("it/undone", "the only one", &json!({})))?;
     stage.happened(held)?;
-    let again = json!({ "usergroup": "S0PLUSIT", "users": "U0PLUSADMIN,U0PLUSOWNER" });
+    let again = json!({ "usergroup": "S0PLUSIT", "users": ["U0PLUSADMIN", "U0PLUSOWNER"] });
     stage.by_hand("xoxp-plus-owner", "usergroups.users.update", &again, "")?;
     stage.release(held)?;
     Ok(end_of(&stage.ended(&run)?))

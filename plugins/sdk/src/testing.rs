@@ -69,9 +69,11 @@ pub(crate) fn answer(function: &str, args: &str) -> Result<String, String> {
     })
 }
 
+/// `scim-409 username_taken` is a refusal of SCIM with what it says.
 fn refusal(code: &str, function: &str, error: &str) -> String {
+    let (error, detail) = error.split_once(' ').unwrap_or((error, error));
     let details = error.strip_prefix("scim-").and_then(|status| status.parse::<u16>().ok());
-    let details = details.map(|status| json!({ "status": status, "detail": error }));
+    let details = details.map(|status| json!({ "status": status, "detail": detail }));
     json!({
         "code": code,
         "message": format!("Slack answers `{error}`"),

@@ -7,11 +7,18 @@
 #![cfg_attr(target_arch = "wasm32", deny(unsafe_code))]
 
 mod channel;
+mod channel_members;
+mod channel_name;
+mod escaped;
 mod lookup;
+mod members;
+mod memberships;
 mod message;
 mod person;
 mod profile;
 mod provisioning;
+mod same_person;
+mod user_name;
 mod usergroup;
 mod workspace;
 
@@ -21,6 +28,8 @@ bellhop_plugin::plugin! {
     actions: [
         message::send,
         message::update,
+        message::delete,
+        message::react,
         lookup::lookup,
         lookup::get,
         provisioning::provision,
@@ -32,13 +41,22 @@ bellhop_plugin::plugin! {
         workspace::set_role,
         workspace::add_user,
         workspace::remove_user,
-        usergroup::add_user,
-        usergroup::remove_user,
+        members::add_user,
+        members::remove_user,
+        members::set_users,
+        members::change_users,
+        usergroup::create,
+        usergroup::disable,
+        usergroup::enable,
         usergroup::list,
+        memberships::list_memberships,
         channel::create,
         channel::find,
-        channel::invite,
-        channel::remove_user,
         channel::archive,
+        channel::set_topic,
+        channel::rename,
+        channel_members::invite,
+        channel_members::remove_user,
+        channel_members::list_members,
     ],
 }

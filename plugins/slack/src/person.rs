@@ -3,6 +3,8 @@
 use bellhop_plugin::{output, slack};
 use serde_json::Value;
 
+use crate::same_person;
+
 /// What a person is in a workspace.
 #[output]
 #[derive(Copy, Eq)]
@@ -32,6 +34,9 @@ pub(crate) enum Role {
 pub(crate) struct Person {
     /// The id.
     pub(crate) id: String,
+    /// Every id that Slack shows of the person, `id` first: on Enterprise Grid there may be one of the workspace and one of the
+    /// organisation, and lists have either.
+    pub(crate) ids: Vec<String>,
     /// The user name.
     pub(crate) name: Option<String>,
     /// The full name.
@@ -62,6 +67,7 @@ impl Person {
         let active = user["deleted"].as_bool() != Some(true);
         Ok(Self {
             id: slack::text(user, "/id")?.to_owned(),
+            ids: same_person::ids(user),
             name: text(user, "/name"),
             real_name: text(user, "/profile/real_name").or_else(|| text(user, "/real_name")),
             display_name: text(user, "/profile/display_name"),
@@ -85,6 +91,7 @@ impl Person {
         let full: Vec<String> = given.into_iter().chain(family).collect();
         Ok(Self {
             id: slack::text(resource, "/id")?.to_owned(),
+            ids: vec![slack::text(resource, "/id")?.to_owned()],
             name: text(resource, "/userName"),
             real_name: Some(full.join(" ")).filter(|name| !name.is_empty()),
             display_name: text(resource, "/displayName"),

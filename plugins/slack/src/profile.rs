@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellhop_plugin::{Context, Done, Failure, action, input, output, slack};
 use serde_json::{Map, Value, json};
 
-use crate::provisioning;
+use crate::provisioning::{self, Operation};
 
 /// Whose profile becomes what. What is left out stays.
 #[input]
@@ -26,9 +26,12 @@ pub(crate) struct SetProfile {
     #[serde(default)]
     #[schemars(length(max = 255))]
     title: Option<String>,
-    /// The telephone number.
+    /// The telephone number; over an organisation's connection the one at work, which Slack calls the primary one.
     #[serde(default)]
     phone: Option<String>,
+    /// The mobile number. Over an organisation's connection only.
+    #[serde(default)]
+    mobile_phone: Option<String>,
     /// The status text. Not over an organisation's connection.
     #[serde(default)]
     #[schemars(length(max = 100))]
@@ -51,6 +54,8 @@ pub(crate) struct ProfileSet {
     user: String,
     /// The fields that have another value now.
     changed: Vec<String>,
+    /// The fields that Slack keeps people from setting here, which stay as they are.
+    not_set: Vec<String>,
 }
 
 /// Sets fields of a person's profile.
@@ -58,7 +63,11 @@ pub(crate) struct ProfileSet {
     name = "user.set-profile",
     title = "Change a person's profile",
     effect = "update",
-    error("field-not-settable", 400, "The field cannot be set over this kind of connection."),
+    error(
+        "field-not-settable",
+        400,
+        "The field cannot be set: over this kind of connection, or because it is locked."
+    ),
     calls(on("workspace", "grid-workspace"), always("users-profile.get"), maybe("users-profile.set")),
     calls(on("grid-org"), always("scim-users.get"), maybe("scim-users.patch"))
 )]
@@ -88,6 +97,9 @@ fn in_workspace(input: &SetProfile) -> Result<Done<ProfileSet>, Failure> {
     if let Some(at) = input.status_expires_at {
         wanted.insert("status_expiration".to_owned(), at.into());
     }
+    if input.mobile_phone.is_some() {
+        return Err(not_settable("mobilePhone", "over an organisation's connection only"));
+    }
     if wanted.is_empty() && input.fields.is_empty() {
         return Err(nothing());
     }
@@ -101,7 +113,7 @@ fn in_workspace(input: &SetProfile) -> Result<Done<ProfileSet>, Failure> {
         .map(|(id, value)| (id.clone(), json!({ "value": value, "alt": "" })))
         .collect();
     let changed: Vec<String> = wanted.keys().chain(custom.keys()).cloned().collect();
-    let done = ProfileSet { user: input.user.to_string(), changed };
+    let done = ProfileSet { user: input.user.to_string(), changed, not_set: Vec::new() };
     if done.changed.is_empty() {
         return Ok(Done::unchanged(done));
     }
@@ -112,6 +124,12 @@ fn in_workspace(input: &SetProfile) -> Result<Done<ProfileSet>, Failure> {
     Ok(Done::changed(done))
 }
 
+fn not_settable(field: &str, why: &str) -> Failure {
+    Failure::new("field-not-settable", format!("`{field}` can be set {why}")).details(json!({ "field": field }))
+}
+
+const DISPLAY_NAME: &str = "displayName";
+
 fn in_organisation(input: &SetProfile) -> Result<Done<ProfileSet>, Failure> {
     for (name, given) in [
         ("statusText", input.status_text.is_some()),
@@ -120,37 +138,82 @@ fn in_organisation(input: &SetProfile) -> Result<Done<ProfileSet>, Failure> {
         ("fields", !input.fields.is_empty()),
     ] {
         if given {
-            let message = format!("`{name}` can be set over a workspace's connection only");
-            return Err(Failure::new("field-not-settable", message).details(json!({ "field": name })));
+            return Err(not_settable(name, "over a workspace's connection only"));
         }
     }
     let texts = [
         ("name.givenName", "/name/givenName", &input.first_name),
         ("name.familyName", "/name/familyName", &input.last_name),
-        ("displayName", "/displayName", &input.display_name),
+        (DISPLAY_NAME, "/displayName", &input.display_name),
         ("title", "/title", &input.title),
-        ("phoneNumbers", "/phoneNumbers/0/value", &input.phone),
     ];
-    if texts.iter().all(|(_, _, value)| value.is_none()) {
+    let numbers = [(Number::Work, &input.phone), (Number::Mobile, &input.mobile_phone)];
+    let is_given = |value: &Option<String>| value.is_some();
+    if !texts.iter().any(|(_, _, value)| is_given(value)) && !numbers.iter().any(|(_, value)| is_given(value)) {
         return Err(nothing());
     }
     let account = slack::scim_users::get(json!({ "id": input.user }))?;
-    let operations: Vec<(&str, Value)> = texts
-        .iter()
-        .filter_map(|(path, pointer, value)| {
-            let value = value.as_deref()?;
-            let there = account.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-            (there != value).then(|| match *path {
-                "phoneNumbers" => (*path, json!([{ "value": value, "primary": true }])),
-                _ => (*path, value.into()),
-            })
-        })
-        .collect();
-    let changed = operations.iter().map(|(path, _)| (*path).to_owned()).collect();
-    let done = ProfileSet { user: input.user.to_string(), changed };
+    let texts = texts.into_iter().filter_map(|(path, pointer, value)| {
+        let value = value.as_deref()?;
+        let there = account.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        (there != value).then(|| Operation::replace(path, value))
+    });
+    let numbers = numbers.into_iter().filter_map(|(kind, value)| kind.set(&account, value.as_deref()?));
+    let mut operations: Vec<Operation> = texts.chain(numbers).collect();
+    let mut not_set = Vec::new();
     if operations.is_empty() {
-        return Ok(Done::unchanged(done));
+        return Ok(Done::unchanged(ProfileSet { user: input.user.to_string(), changed: Vec::new(), not_set }));
     }
-    provisioning::patch(&input.user, &operations)?;
-    Ok(Done::changed(done))
+    let is_named = operations.iter().any(|operation| operation.path == DISPLAY_NAME);
+    match provisioning::patch(&input.user, &operations) {
+        Ok(_) => {}
+        Err(refusal) => {
+            let Some(word) = provisioning::refuses_display_name(&refusal).filter(|_| is_named) else {
+                return Err(refusal.into());
+            };
+            operations.retain(|operation| operation.path != DISPLAY_NAME);
+            if operations.is_empty() {
+                return Err(not_settable(DISPLAY_NAME, &format!("otherwise: Slack answered `{word}`")));
+            }
+            provisioning::patch(&input.user, &operations)?;
+            not_set.push(DISPLAY_NAME.to_owned());
+        }
+    }
+    let named = |operation: &Operation| operation.path.split('[').next().unwrap_or_default().to_owned();
+    let changed = operations.iter().map(named).collect();
+    Ok(Done::changed(ProfileSet { user: input.user.to_string(), changed, not_set }))
+}
+
+/// Which of a person's numbers.
+#[derive(Clone, Copy)]
+enum Number {
+    Work,
+    Mobile,
+}
+
+impl Number {
+    fn is(self, number: &Value) -> bool {
+        match self {
+            // Of two numbers the mobile one stands first and the primary one second (Slack's page of SCIM).
+            Self::Work => number["primary"].as_bool() == Some(true),
+            Self::Mobile => number["type"].as_str() == Some("mobile"),
+        }
+    }
+
+    /// What makes it `value`; none where it is that already. A list that is replaced whole acts as added to, and a second
+    /// primary number is refused, so that one number is named.
+    fn set(self, account: &Value, value: &str) -> Option<Operation> {
+        let there = slack::list(account, "/phoneNumbers").iter().find(|number| self.is(number));
+        if there.is_some_and(|number| number["value"].as_str() == Some(value)) {
+            return None;
+        }
+        let (path, one) = match self {
+            Self::Work => ("phoneNumbers[primary eq true].value", json!({ "value": value, "primary": true })),
+            Self::Mobile => (r#"phoneNumbers[type eq "mobile"].value"#, json!({ "value": value, "type": "mobile" })),
+        };
+        Some(match there {
+            Some(_) => Operation::replace(path, value),
+            None => Operation { kind: "add", path: "phoneNumbers", value: json!([one]) },
+        })
+    }
 }

@@ -1,91 +1,146 @@
-//! User groups. Slack only takes whole member lists, so that adding and removing read, change and write back; the host
-//! holds the group's key meanwhile.
+//! User groups: made, switched off and on, listed. Who is in them is in `members.rs`.
 
 use bellhop_plugin::{Context, Done, Failure, action, input, output, slack};
 use serde_json::{Value, json};
 
-/// Who comes into which group, or leaves it.
+use crate::escaped::unescaped;
+
+/// Which group to make.
 #[input]
-pub(crate) struct Membership {
+pub(crate) struct Create {
+    /// The name.
+    #[schemars(length(min = 1, max = 255))]
+    name: String,
+    /// The handle, with or without `@`: lower-case letters, digits, `.`, `-` and `_`. Slack makes one of the name where it
+    /// is left out.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 81))]
+    handle: Option<String>,
+    /// The description.
+    #[serde(default)]
+    #[schemars(length(max = 140))]
+    description: Option<String>,
+}
+
+/// The group.
+#[output]
+pub(crate) struct Created {
+    /// The group.
+    usergroup: Usergroup,
+}
+
+/// Every group of the workspace, disabled ones too.
+fn all() -> Result<Vec<Value>, slack::Error> {
+    let answer = slack::usergroups::list(json!({ "include_disabled": true, "include_count": true }))?;
+    Ok(slack::list(&answer, "/usergroups").to_vec())
+}
+
+/// Makes a user group without members. A group of the same name and handle that is there already is left as it is.
+#[action(
+    name = "usergroup.create",
+    title = "Create a user group",
+    effect = "create",
+    inverse = "usergroup.disable",
+    error("usergroup-name-taken", 409, "Another user group has the name or the handle, a disabled one included."),
+    calls(on("workspace", "grid-workspace"), always("usergroups.create"), maybe("usergroups.list"))
+)]
+pub(crate) fn create(_: &Context, input: &Create) -> Result<Done<Created>, Failure> {
+    let handle = input.handle.as_deref().map(|handle| handle.trim().trim_start_matches('@').to_lowercase());
+    let wanted = json!({ "name": input.name, "handle": handle, "description": input.description });
+    match slack::usergroups::create(wanted) {
+        Ok(answer) => {
+            let usergroup = Usergroup::of(&answer["usergroup"])?;
+            let undo = json!({ "usergroup": usergroup.id });
+            Ok(Done::changed(Created { usergroup }).undo("usergroup.disable", undo))
+        }
+        Err(refusal) if refusal.is(&["name_already_exists", "handle_already_exists"]) => {
+            existing(input, handle.as_deref(), refusal)
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+fn existing(input: &Create, handle: Option<&str>, refusal: slack::Error) -> Result<Done<Created>, Failure> {
+    let same = |there: &Value, wanted: &str| {
+        there.as_str().is_some_and(|there| unescaped(there).to_lowercase() == wanted.trim().to_lowercase())
+    };
+    let groups = all()?;
+    let clashes = |group: &&Value| {
+        same(&group["name"], &input.name) || handle.is_some_and(|handle| same(&group["handle"], handle))
+    };
+    let Some(group) = groups.iter().find(clashes) else { return Err(refusal.into()) };
+    let usergroup = Usergroup::of(group)?;
+    let is_it = same(&group["name"], &input.name) && handle.is_none_or(|handle| same(&group["handle"], handle));
+    if is_it && usergroup.active {
+        return Ok(Done::unchanged(Created { usergroup }));
+    }
+    let why = if usergroup.active { "another user group has" } else { "a user group that is disabled has" };
+    let remedy = json!({ "action": "usergroup.enable", "input": { "usergroup": usergroup.id } });
+    let details = json!({ "usergroup": usergroup.id, "remedy": if usergroup.active { Value::Null } else { remedy } });
+    let message = format!("{why} the name `{}` or the handle", input.name);
+    Err(Failure::new("usergroup-name-taken", message).details(details))
+}
+
+/// Which group.
+#[input]
+pub(crate) struct Which {
     /// The user group.
     usergroup: slack::UsergroupId,
-    /// The person.
-    user: slack::UserId,
 }
 
-/// A group's members.
+/// The group, switched.
 #[output]
-pub(crate) struct Members {
+pub(crate) struct Switched {
     /// The user group's id.
     usergroup: String,
-    /// The person's id.
-    user: String,
-    /// How many members the group has now.
-    members: usize,
+    /// Whether it can be mentioned now.
+    active: bool,
 }
 
-fn members(usergroup: &slack::UsergroupId) -> Result<Vec<String>, slack::Error> {
-    let answer = slack::usergroups_users::list(json!({ "usergroup": usergroup, "include_disabled": true }))?;
-    Ok(slack::list(&answer, "/users").iter().filter_map(Value::as_str).map(str::to_owned).collect())
-}
-
-fn write(usergroup: &slack::UsergroupId, members: &[String]) -> Result<(), slack::Error> {
-    slack::usergroups_users::update(json!({ "usergroup": usergroup, "users": members.join(",") })).map(drop)
-}
-
-/// Adds a person to a user group.
+/// Disables a user group: it keeps its members and can be enabled again. Slack deletes none.
 #[action(
-    name = "usergroup.add-user",
-    title = "Add a person to a user group",
-    effect = "update",
-    inverse = "usergroup.remove-user",
-    exclusive("usergroup", "/usergroup"),
-    calls(on("workspace", "grid-workspace"), always("usergroups-users.list"), maybe("usergroups-users.update"))
-)]
-pub(crate) fn add_user(_: &Context, input: &Membership) -> Result<Done<Members>, Failure> {
-    let mut members = members(&input.usergroup)?;
-    let done =
-        |members: usize| Members { usergroup: input.usergroup.to_string(), user: input.user.to_string(), members };
-    if members.iter().any(|member| input.user == **member) {
-        return Ok(Done::unchanged(done(members.len())));
-    }
-    members.push(input.user.to_string());
-    write(&input.usergroup, &members)?;
-    let undo = json!({ "usergroup": input.usergroup, "user": input.user });
-    Ok(Done::changed(done(members.len())).undo("usergroup.remove-user", undo))
-}
-
-/// Removes a person from a user group. Slack keeps no group without members: the last one can only leave when there is
-/// another.
-#[action(
-    name = "usergroup.remove-user",
-    title = "Remove a person from a user group",
+    name = "usergroup.disable",
+    title = "Disable a user group",
     effect = "delete",
-    inverse = "usergroup.add-user",
+    inverse = "usergroup.enable",
     exclusive("usergroup", "/usergroup"),
-    error(
-        "usergroup-last-member",
-        409,
-        "Slack keeps no user group without members: add somebody else first, or disable the group."
-    ),
-    calls(on("workspace", "grid-workspace"), always("usergroups-users.list"), maybe("usergroups-users.update"))
+    calls(on("workspace", "grid-workspace"), always("usergroups.list"), maybe("usergroups.disable"))
 )]
-pub(crate) fn remove_user(_: &Context, input: &Membership) -> Result<Done<Members>, Failure> {
-    let mut members = members(&input.usergroup)?;
-    let before = members.len();
-    members.retain(|member| input.user != **member);
-    let done = Members { usergroup: input.usergroup.to_string(), user: input.user.to_string(), members: members.len() };
-    if members.len() == before {
+pub(crate) fn disable(_: &Context, input: &Which) -> Result<Done<Switched>, Failure> {
+    switch(&input.usergroup, false)
+}
+
+/// Enables a user group that was disabled.
+#[action(
+    name = "usergroup.enable",
+    title = "Enable a user group",
+    effect = "update",
+    inverse = "usergroup.disable",
+    exclusive("usergroup", "/usergroup"),
+    calls(on("workspace", "grid-workspace"), always("usergroups.list"), maybe("usergroups.enable"))
+)]
+pub(crate) fn enable(_: &Context, input: &Which) -> Result<Done<Switched>, Failure> {
+    switch(&input.usergroup, true)
+}
+
+fn switch(usergroup: &slack::UsergroupId, active: bool) -> Result<Done<Switched>, Failure> {
+    let groups = all()?;
+    let Some(group) = groups.iter().find(|group| group["id"].as_str().is_some_and(|id| *usergroup == *id)) else {
+        return Err(Failure::new("not-found", format!("there is no user group {usergroup}")));
+    };
+    let done = Switched { usergroup: usergroup.to_string(), active };
+    if Usergroup::of(group)?.active == active {
         return Ok(Done::unchanged(done));
     }
-    if members.is_empty() {
-        let message =
-            format!("{} is the last member of {}, and Slack keeps no user group without", input.user, input.usergroup);
-        return Err(Failure::new("usergroup-last-member", message));
-    }
-    write(&input.usergroup, &members)?;
-    let undo = json!({ "usergroup": input.usergroup, "user": input.user });
-    Ok(Done::changed(done).undo("usergroup.add-user", undo))
+    let arguments = json!({ "usergroup": usergroup });
+    let inverse = if active {
+        slack::usergroups::enable(arguments)?;
+        "usergroup.disable"
+    } else {
+        slack::usergroups::disable(arguments)?;
+        "usergroup.enable"
+    };
+    Ok(Done::changed(done).undo(inverse, json!({ "usergroup": usergroup })))
 }
 
 /// What to list.
@@ -118,6 +173,29 @@ pub(crate) struct Usergroup {
     users: Option<Vec<String>>,
 }
 
+impl Usergroup {
+    /// Without its members, which may be many.
+    pub(crate) fn without_users(group: &Value) -> Result<Self, slack::Error> {
+        Ok(Self { users: None, ..Self::of(group)? })
+    }
+
+    fn of(group: &Value) -> Result<Self, slack::Error> {
+        let text = |name: &str| group[name].as_str().map(unescaped);
+        Ok(Self {
+            id: slack::text(group, "/id")?.to_owned(),
+            name: text("name"),
+            handle: text("handle"),
+            description: text("description"),
+            active: group["date_delete"].as_i64().unwrap_or_default() == 0,
+            // Slack has written this number as a text for years.
+            members: group["user_count"].as_u64().or_else(|| group["user_count"].as_str()?.parse().ok()),
+            users: group["users"]
+                .as_array()
+                .map(|users| users.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+        })
+    }
+}
+
 /// The user groups.
 #[output]
 pub(crate) struct Usergroups {
@@ -138,23 +216,6 @@ pub(crate) fn list(_: &Context, input: &List) -> Result<Done<Usergroups>, Failur
         "include_users": input.include_users,
         "include_count": true,
     }))?;
-    let usergroups = slack::list(&answer, "/usergroups")
-        .iter()
-        .map(|group| {
-            let text = |name: &str| group[name].as_str().map(str::to_owned);
-            Ok(Usergroup {
-                id: slack::text(group, "/id")?.to_owned(),
-                name: text("name"),
-                handle: text("handle"),
-                description: text("description"),
-                active: group["date_delete"].as_i64().unwrap_or_default() == 0,
-                // Slack has written this number as a text for years.
-                members: group["user_count"].as_u64().or_else(|| group["user_count"].as_str()?.parse().ok()),
-                users: group["users"]
-                    .as_array()
-                    .map(|users| users.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
-            })
-        })
-        .collect::<Result<_, slack::Error>>()?;
+    let usergroups = slack::list(&answer, "/usergroups").iter().map(Usergroup::of).collect::<Result<_, _>>()?;
     Ok(Done::unchanged(Usergroups { usergroups }))
 }

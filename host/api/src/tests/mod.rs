@@ -154,10 +154,11 @@ impl World {
             budget_scale: 1000.0,
             secrets: Secrets::nowhere(),
             store_failed: tokio::sync::watch::channel(None).0,
+            traces: None,
         })
         .await
         .unwrap();
-        let app = App::new(engine.clone());
+        let app = App::new(engine.clone(), Options::default());
         let router = routes::of_app(app.clone());
         let mut world = Self { app, router, engine, clock, token: String::new() };
         world.token = world.token_with(&Scope::ALL).await;
@@ -237,7 +238,8 @@ impl World {
 async fn read(response: axum::response::Response) -> Answer {
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    // A backup is no text.
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     Answer { status: parts.status.as_u16(), headers: parts.headers, text }
 }
 

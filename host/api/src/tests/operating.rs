@@ -28,11 +28,15 @@ async fn surroundings_s14_metrics_say_what_has_happened() {
     assert_eq!(old.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for line in answer.text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with("bellhop_"), "{line}");
-        value.parse::<u64>().unwrap();
+        let known = ["bellhop_", "http_server_", "process_"].iter().any(|prefix| name.starts_with(prefix));
+        assert!(known, "{line}");
+        value.parse::<f64>().unwrap();
     }
     assert!(answer.text.contains("\nbellhop_ready 1\n"), "{}", answer.text);
-    assert!(answer.text.contains("bellhop_http_answers_total{status=\"2xx\"}"));
+    let started = "http_server_request_duration_seconds_count{http_request_method=\"POST\",\
+                   http_route=\"/v1/workflows/{namespace}/{name}/runs\",http_response_status_code=\"202\"} 3";
+    assert!(answer.text.contains(started), "{}", answer.text);
+    assert!(answer.text.contains("\nbellhop_run_duration_seconds_count{status=\"completed\"} 3\n"), "{}", answer.text);
     assert!(answer.text.contains("bellhop_sandbox_free_slots 256"));
 }
 
@@ -99,4 +103,30 @@ async fn a_host_reads_no_more_headers_waits_no_longer_and_keeps_no_more_labels_t
     world.post(&format!("{runs}?wait=2s"), &labels(json!({ "a": "1" }))).await.ok(200);
     world.post(&format!("{runs}?wait=3s"), &labels(json!({}))).await.problem(400, "request-invalid");
     world.post(runs, &labels(json!({ "a": "1", "b": "2" }))).await.problem(400, "request-invalid");
+}
+
+#[tokio::test]
+async fn a_run_is_a_part_of_the_trace_that_its_trigger_names_and_of_one_of_its_own_where_it_names_none() {
+    let world = World::with_workflows().await;
+    let own = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let start = |traceparents: Vec<&'static str>| {
+        let world = &world;
+        async move {
+            let mut headers = vec![("content-type", "application/json")];
+            headers.extend(traceparents.into_iter().map(|text| ("traceparent", text)));
+            let body = json!({ "input": { "name": "Ada" } }).to_string();
+            let started = world.call("POST", "/v1/workflows/people/greeter/runs", &headers, body).await.ok(202);
+            let shown = world.get(&format!("/v1/runs/{}", started["id"].as_str().unwrap())).await.ok(200);
+            assert_eq!(started["trace_id"], shown["trace_id"]);
+            shown["trace_id"].as_str().unwrap().to_owned()
+        }
+    };
+    assert_eq!(start(vec![own]).await, "4bf92f3577b34da6a3ce929d0e0e4736");
+    // As the standard says, one that is wrong counts as none, and so do two.
+    let mut others = vec![start(vec![]).await, start(vec!["00-xyz"]).await, start(vec![own, own]).await];
+    others.push(start(vec!["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"]).await);
+    others.sort();
+    others.dedup();
+    assert_eq!(others.len(), 4, "{others:?}");
+    assert!(others.iter().all(|id| id.len() == 32 && id != "4bf92f3577b34da6a3ce929d0e0e4736"), "{others:?}");
 }

@@ -57,14 +57,14 @@ async fn bodies_that_cannot_be_read() {
         ("{\"input\": ", Some(1)),
         ("{\"input\": {}\n,,}", Some(2)),
         ("input: {}", Some(1)),
-        ("\u{feff}{}", Some(1)),
         ("{} {}", Some(1)),
         ("{\"input\": NaN}", Some(1)),
     ] {
         let problem = start(body.into()).await.problem(400, "body-malformed");
         assert_eq!(problem.get("line").and_then(Value::as_u64), line, "{body:?}: {problem}");
     }
-    start(vec![b'"', 0xff, b'"']).await.problem(400, "body-malformed");
+    let problem = start(vec![b'"', 0xff, b'"']).await.problem(400, "body-malformed");
+    assert_eq!((problem["byte"].as_u64(), problem.get("line")), (Some(1), None), "{problem}");
     for levels in [62, 63, 126, 127, 100_000] {
         let problem = start(format!("{{\"input\": {}}}", deep(levels)).into()).await;
         if levels < 63 {
@@ -395,4 +395,39 @@ async fn attack_b14_remedies_lead_somewhere() {
     }
     let lines = page.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(lines, routes::ROUTES.len(), "and no other");
+}
+
+#[tokio::test]
+async fn surroundings_s15_a_body_as_systems_send_it_is_taken_or_told_what_would_do() {
+    let world = World::with_workflows().await;
+    let runs = "/v1/workflows/people/greeter/runs";
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let problem = world.call("POST", runs, &form, "input=x").await.problem(415, "media-type-unsupported");
+    assert!(problem["remedies"][0]["title"].as_str().unwrap().contains("curl --json"), "{problem}");
+    let coded = world.call("POST", runs, &[("content-encoding", "gzip")], vec![0x1f, 0x8b]).await;
+    assert_eq!(coded.header("accept-encoding"), "identity");
+    let problem = coded.problem(415, "media-type-unsupported");
+    assert!(problem["detail"].as_str().unwrap().contains("read as `identity`"), "{problem}");
+    let text = "{\r\n  \"input\": {\"name\": \"Zo\u{eb}\"}\r\n}\r\n";
+    world.call("POST", runs, &[], format!("\u{feff}{text}")).await.ok(202);
+    let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let latin: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    for (body, words, byte) in [(wide, "UTF-16LE", None), (latin, "byte 26 (counted from 0) is 0xeb", Some(26))] {
+        let problem = world.call("POST", runs, &[], body).await.problem(400, "body-malformed");
+        assert!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+        assert_eq!(problem.get("byte").and_then(Value::as_u64), byte, "{problem}");
+    }
+    // In a definition it is told by its line and column, as in a file.
+    let latin: Vec<u8> =
+        GREETER.replace("Hello", "Hall\u{f6}").chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let told = world.put("/v1/workflows/people/greeter", latin).await.problem(422, "definition-invalid");
+    assert_eq!(told["diagnostics"][0]["code"], "yaml-invalid", "{told}");
+    for (number, is_taken) in
+        [("1e400", false), ("123456789012345678901234567890", false), ("18446744073709551615", true)]
+    {
+        let body = format!("{{\"input\": {{\"name\": \"x\", \"n\": {number}}}}}");
+        let answer = world.call("POST", runs, &[], body).await;
+        // The schema takes no `n`: what can be kept comes as far as that.
+        assert_eq!(answer.status == 422, is_taken, "{number}: {}", answer.text);
+    }
 }

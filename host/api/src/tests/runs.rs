@@ -20,6 +20,7 @@ async fn a_run_is_accepted_and_ends() {
             "waiting": null, "open": [], "openMore": 0, "output": null, "error": null,
             "labels": { "ticket": "HR-9" }, "startedAt": "2026-01-05T08:00:00.000Z", "endedAt": null,
             "reason": null, "undone": null, "left": null, "superseded_by": null, "by": null,
+            "trace_id": accepted["trace_id"],
             "links": {
                 "self": format!("/v1/runs/{id}"),
                 "events": format!("/v1/runs/{id}/events"),

@@ -121,7 +121,7 @@ impl World {
 async fn a_connection_that_was_removed_while_slack_was_asked_is_not_made() {
     let held = Held::start().await;
     let world = World::with(Limits::default(), format!("http://{}", held.address)).await;
-    world.engine.connections.is_broken(broken("xoxb-hq"), "away".to_owned());
+    world.engine.connections.is_broken(broken("xoxb-hq"), "away".to_owned(), None);
     let mending = world.mending(&held).await;
     assert_eq!(world.call("DELETE", "/v1/connections/hq", &[], "").await.status, 204);
     held.gate.add_permits(64);
@@ -129,7 +129,7 @@ async fn a_connection_that_was_removed_while_slack_was_asked_is_not_made() {
     world.get("/v1/connections/hq").await.problem(404, "connection-unknown");
     assert_eq!(world.get("/v1/connections").await.ok(200)["result"], json!([]));
     // What nobody removed is mended.
-    world.engine.connections.is_broken(broken("xoxb-hq"), "away".to_owned());
+    world.engine.connections.is_broken(broken("xoxb-hq"), "away".to_owned(), None);
     assert!(world.engine.connections.mend(&world.engine.services.gateway, NOW).await);
     assert_eq!(world.get("/v1/connections/hq").await.ok(200)["status"], "ok");
     drop(held.slack);
@@ -140,13 +140,13 @@ async fn a_connection_that_was_replaced_while_slack_was_asked_stays_as_it_was_pu
     let held = Held::start().await;
     let world = World::with(Limits::default(), format!("http://{}", held.address)).await;
     let reason = || world.engine.connections.broken()["hq"].reason.clone();
-    world.engine.connections.is_broken(broken("xoxb-nobody-1234"), "away".to_owned());
+    world.engine.connections.is_broken(broken("xoxb-nobody-1234"), "away".to_owned(), None);
     let mending = world.mending(&held).await;
-    world.engine.connections.is_broken(broken("xoxb-hq"), "newer".to_owned());
+    world.engine.connections.is_broken(broken("xoxb-hq"), "newer".to_owned(), None);
     held.gate.add_permits(64);
     assert!(!mending.await.unwrap());
     assert_eq!(reason(), "newer", "the refusal of an older token says nothing of it");
-    world.engine.connections.is_broken(broken("xoxb-nobody-1234"), "away".to_owned());
+    world.engine.connections.is_broken(broken("xoxb-nobody-1234"), "away".to_owned(), None);
     assert!(!world.engine.connections.mend(&world.engine.services.gateway, NOW).await);
     assert!(reason().contains("invalid_auth"), "{}", reason());
     drop(held.slack);

@@ -208,7 +208,7 @@ async fn attack_b10_one_peer_shuts_out_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_b10_a_trusted_proxy_has_no_share() {
-    let options = Options { trusted_proxies: vec!["127.0.0.2".parse().unwrap()] };
+    let options = Options { trusted_proxies: vec!["127.0.0.2".parse().unwrap()], ..Options::default() };
     let server = Server::with(Limits { connections_max: 20, ..Limits::default() }, options).await;
     let mut crowd = Vec::new();
     for _ in 0..20 {

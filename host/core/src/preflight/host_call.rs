@@ -67,12 +67,28 @@ fn word_of<'a>(root: &'a Value, field: &'a Value) -> Option<&'a str> {
     direct(field).or_else(|| forms.into_iter().find_map(direct))
 }
 
-/// The reads by which the host finds the ids of names in these fields: surely where the value is known.
-pub(super) fn reads(rules: &Rules, fields: &[(&str, &str, Data)]) -> Vec<DeclaredCall> {
+/// Whether whatever the action calls with a channel takes its name as well as its id. Then the host does without a look-up
+/// that it is refused.
+fn takes_channel_names(rules: &Rules, action: &Action) -> bool {
+    let mut calls = action.calls.iter().flat_map(|alternative| &alternative.methods);
+    calls.all(|call| {
+        let method = rules.by_function(&call.function);
+        rules.take_channel_names.contains(&call.function)
+            || method.is_some_and(|method| !method.arguments.iter().any(|argument| argument == "channel"))
+    })
+}
+
+/// The reads by which the host finds the ids of names in these fields: surely where the value is known and is needed as an id.
+pub(super) fn reads(rules: &Rules, action: &Action, fields: &[(&str, &str, Data)]) -> Vec<DeclaredCall> {
     let mut reads: Vec<DeclaredCall> = Vec::new();
-    for (_, word, value) in fields {
+    for (name, word, value) in fields {
         let Some(function) = rules.own.get(*word) else { continue };
         let when = match value {
+            Data::Known(Value::String(text))
+                if is_name(word, text) && *name == "channel" && takes_channel_names(rules, action) =>
+            {
+                Occurs::Maybe
+            }
             Data::Known(Value::String(text)) if is_name(word, text) => Occurs::Always,
             Data::Known(_) => continue,
             Data::FromInput | Data::Unknown => Occurs::Maybe,

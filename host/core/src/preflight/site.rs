@@ -68,7 +68,7 @@ impl Judge<'_> {
             }
         };
         let fields = host_call::marked_fields(action, call, guards, &visit.input);
-        let reads = host_call::reads(self.question.rules, &fields);
+        let reads = host_call::reads(self.question.rules, action, &fields);
         let input = host_call::known_input(&fields);
         let targets: Vec<(Target, Vec<Kind>)> = if aliases.is_empty() {
             let accepted = judgement::possible_kinds(action, self.facts(Some(&resolved), &[]));
@@ -233,7 +233,8 @@ impl Judge<'_> {
                 let fields = own.map_or_else(Vec::new, |call| {
                     host_call::marked_fields(resolved.action(), call, guards, &Data::Unknown)
                 });
-                let (reads, input) = (host_call::reads(self.question.rules, &fields), host_call::known_input(&fields));
+                let reads = host_call::reads(self.question.rules, resolved.action(), &fields);
+                let input = host_call::known_input(&fields);
                 let inverse = Stepping {
                     role: Role::Inverse,
                     resolved: &resolved,

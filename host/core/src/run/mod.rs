@@ -39,7 +39,7 @@ pub use ledger::LedgerEntry;
 pub use notice::{About, Notice};
 pub use once::{OwnKey, own_key};
 pub use outcome::{Changes, Reason};
-pub use pending::{Command, On, Status, Waiting, pending};
+pub use pending::{Command, On, Status, Waiting, due, pending};
 pub use place::Group;
 pub use redefine::{Difference, Replay};
 pub use reserve::{Outgrown, Reserve};

@@ -158,22 +158,15 @@ pub fn pending(state: &State) -> Vec<Command<'_>> {
     if let Some((frame, call)) = state.inverse_call().filter(|(_, call)| call.parked.is_none()) {
         commands.push(Command::Invoke { frame, call });
     }
-    let open = state.ending.is_none() && state.halted.is_none();
-    let mut wake = open.then_some(state.deadline).flatten();
-    if let Some(Undoing { stands: Stands::Until(at), .. }) = state.undoing() {
-        wake = Some(*at);
-    }
+    let mut wake = due_as_a_whole(state);
     for (frame, task) in tasks(state) {
-        let due = match &task.phase {
-            Phase::Calling(call) if call.parked.is_none() && is_first(state, call) => {
-                commands.push(Command::Invoke { frame, call });
-                None
-            }
-            Phase::Waiting { until } => Some(*until),
-            Phase::Trying(trying) => trying.backoff,
-            _ => None,
-        };
-        for at in [due, task.deadline].into_iter().flatten() {
+        if let Phase::Calling(call) = &task.phase
+            && call.parked.is_none()
+            && is_first(state, call)
+        {
+            commands.push(Command::Invoke { frame, call });
+        }
+        for at in times(task) {
             wake = Some(wake.map_or(at, |w| w.min(at)));
         }
     }
@@ -187,6 +180,34 @@ pub fn pending(state: &State) -> Vec<Command<'_>> {
         commands.push(Command::Wake { at });
     }
     commands
+}
+
+/// The earliest time for which anything in the run waits, also while it is suspended.
+#[must_use]
+pub fn due(state: &State) -> Option<Timestamp> {
+    if state.ended.is_some() || state.started_at.is_none() {
+        return None;
+    }
+    due_as_a_whole(state).into_iter().chain(tasks(state).flat_map(|(_, task)| times(task))).min()
+}
+
+/// When the run's own time is over, or an inverse is tried again.
+fn due_as_a_whole(state: &State) -> Option<Timestamp> {
+    match state.undoing() {
+        Some(Undoing { stands: Stands::Until(at), .. }) => Some(*at),
+        _ if state.ending.is_none() && state.halted.is_none() => state.deadline,
+        _ => None,
+    }
+}
+
+/// The times for which a task waits.
+fn times(task: &Running) -> impl Iterator<Item = Timestamp> + use<> {
+    let due = match &task.phase {
+        Phase::Waiting { until } => Some(*until),
+        Phase::Trying(trying) => trying.backoff,
+        _ => None,
+    };
+    [due, task.deadline].into_iter().flatten()
 }
 
 /// Whether no earlier attempt is being stopped. One begins when what the one before had sent has come to its end: it may be

@@ -128,8 +128,8 @@ pub(crate) struct Pinned {
 impl Engine {
     /// Something was changed that blocked runs may have waited for: those that it concerns are looked at now.
     pub fn remedied(&self, change: &Change) {
-        if self.blocked.changed(change) {
-            self.blocked.bell.notify_one();
+        if self.blocked().changed(change) {
+            self.blocked().bell.notify_one();
         }
     }
 
@@ -196,13 +196,13 @@ impl Engine {
         loop {
             let began = self.services.clock.monotonic();
             let mut last = None;
-            while let Some(run) = self.blocked.next(last) {
+            while let Some(run) = self.blocked().next(last) {
                 if self.is_draining() {
                     return;
                 }
                 last = Some(run);
                 match Box::pin(self.try_to_begin(run)).await {
-                    Ok(true) => self.blocked.remove(run),
+                    Ok(true) => self.blocked().remove(run),
                     Ok(false) => {}
                     Err(error) => tracing::error!(%run, %error, "a blocked run cannot be looked at"),
                 }
@@ -214,16 +214,16 @@ impl Engine {
             let took = self.services.clock.monotonic().saturating_sub(began);
             let again = Duration::from_millis(self.services.limits.blocked_again_ms).max(took);
             let time = async {
-                if self.blocked.is_empty() {
+                if self.blocked().is_empty() {
                     std::future::pending::<()>().await;
                 }
                 self.services.clock.sleep(again).await;
-                self.blocked.changed(&Change::Any);
+                self.blocked().changed(&Change::Any);
             };
             tokio::select! {
                 biased;
                 () = time => {}
-                () = self.blocked.bell.notified() => {}
+                () = self.blocked().bell.notified() => {}
                 _ = drain.wait_for(|drain| *drain) => return,
             }
         }
@@ -236,8 +236,8 @@ impl Engine {
             return self.signal(run, Cause::Displaced { by, rollback: false }).await;
         }
         // Nobody else takes the run up meanwhile.
-        let _turn = self.loading.lock(run.to_string()).await;
-        if self.runs.is_live(run) {
+        let _turn = self.loading().lock(run.to_string()).await;
+        if self.runs().is_live(run) {
             return Ok(false);
         }
         let Some(summary) = self.summary(run).await? else { return Ok(true) };
@@ -245,7 +245,7 @@ impl Engine {
             return Ok(summary.status.is_final() || summary.status != Status::Suspended);
         }
         let (pins, definition) = self.pins_of(run).await?;
-        self.blocked.judged_by(run, &definition);
+        self.blocked().judged_by(run, &definition);
         let input = Arc::new(self.services.journal.read::<Value>(&pins.input).await?);
         let trigger = Trigger {
             workflow: pins.workflow.clone(),
@@ -256,6 +256,7 @@ impl Engine {
             labels: BTreeMap::new(),
             idempotency_key: None,
             by: None,
+            traceparent: None,
             inline: Some(definition.clone()),
         };
         let refused = |refused: Refused| LoadError::Damaged(refused.to_string());
@@ -278,7 +279,7 @@ impl Engine {
         let facts = self.facts(&new, &definition, input, &tables)?;
 
         let (opening, live) = self.opening(run, summary);
-        let Loaded { port, state, decisions, .. } = Box::pin(self.load(run, opening)).await?;
+        let Loaded { port, state, decisions, trace, .. } = Box::pin(self.load(run, opening)).await?;
         port.pins_next(&new)?;
         let state = state.with_facts(facts);
         let decided = self.services.deciding.decide(&state, port.now(), port.entropy(), Cause::Unblock).await;
@@ -287,7 +288,8 @@ impl Engine {
         let state = decided.after;
         let alongside = Alongside::default();
         port.keep(decisions, Decision { events: decided.events, after: Arc::new(state.clone()), alongside }).await?;
-        self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted, guests: new.guests });
+        let guests = new.guests;
+        self.take(run, live, Loaded { port, state, decisions: decisions + 1, granted, guests, trace });
         Ok(true)
     }
 }

@@ -46,7 +46,10 @@ pub(crate) fn leads_elsewhere(elsewhere: &Elsewhere) -> Diagnostic {
 pub(crate) fn is_broken(broken: &Broken) -> Diagnostic {
     let name = &broken.new.name;
     let again = Remedy {
-        title: "ask Slack again, once its tokens are put right".to_owned(),
+        title: match &broken.fix {
+            Some(fix) => format!("{fix}; the host asks Slack again by itself, or at once"),
+            None => "ask Slack again, once its tokens are put right".to_owned(),
+        },
         command: Some(format!("bellhop connections test {}", shell_word(name))),
         http: Some(HttpRemedy {
             method: "POST".to_owned(),

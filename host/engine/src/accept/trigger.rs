@@ -25,6 +25,7 @@ use crate::execution::{self, Signal, summary};
 use crate::mail::{Message, Posted, Told};
 use crate::pins::{Granted, GuestLimits, Pins, tenants};
 use crate::setup::definitions::{Definition, Definitions};
+use crate::traces::{Kind, Moment, Told as SpanTold, Trace, Traceparent};
 use bellhop_faults::{Point, pass};
 use bellhop_journal::{self as journal, Entry, Journal, Open, Summary, Write, key};
 
@@ -52,6 +53,8 @@ pub struct Trigger {
     pub by: Option<String>,
     /// A definition that was not registered, instead of a registered one: a single action.
     pub inline: Option<Arc<Definition>>,
+    /// The caller's own trace, of which the run becomes a part.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// A definition that calls one action with the run's input on one connection.
@@ -89,6 +92,7 @@ pub fn of_action(reference: &ActionReference, input: &Value, connection: Option<
         by: None,
         body: Digest::of_json(input),
         inline: Some(Arc::new(definition)),
+        traceparent: None,
     })
 }
 
@@ -180,13 +184,29 @@ impl Engine {
         if self.is_draining() {
             return Err(Refused::Unavailable("the host is stopping".to_owned()));
         }
+        let began = Moment::now(self.services.clock.as_ref());
         let mut tries = journal::Tries::default();
         loop {
             match Box::pin(self.accept(&trigger, block)).await {
                 Err(Refused::Journal(error)) if tries.again(&error) => {}
-                answer => return answer,
+                answer => {
+                    if let Ok(Accepted { run, replayed: false, .. }) = &answer {
+                        self.note_trigger(*run, &trigger, began);
+                    }
+                    return answer;
+                }
             }
         }
+    }
+
+    /// The first span of a run, under which all others hang.
+    fn note_trigger(&self, run: RunId, trigger: &Trigger, began: Moment) {
+        self.services.spans(Trace::of(run, trigger.traceparent)).triggered(began, || {
+            let workflow = trigger.workflow.to_string();
+            SpanTold::of(Kind::Server, format!("start {workflow}"))
+                .with("bellhop.run", run.to_string())
+                .with("bellhop.workflow", workflow)
+        });
     }
 
     /// Accepts a run, unless somebody binds a key of the trigger meanwhile: then the journal refuses it, and it is to be
@@ -211,7 +231,7 @@ impl Engine {
         }
         // A run that was started before is given also when no more may be open.
         let max = self.services.installation.now().open_runs_max;
-        let place = self.runs.places.open_one(max).ok_or(Refused::TooMany { max })?;
+        let place = self.runs().places.open_one(max).ok_or(Refused::TooMany { max })?;
         let (report, tables) = self.judge(&definition, trigger, When::Trigger).await?;
         let Report { plan, diagnostics, .. } = report;
         let mask = Mask::new(&definition.workflow.extras.sensitive, &trigger.input);
@@ -238,6 +258,7 @@ impl Engine {
             labels: trigger.labels.iter().map(|(name, value)| (name.clone(), mask.text(value))).collect(),
             idempotency_key: trigger.idempotency_key.clone(),
             own_key: own.map(|own| own.key),
+            traceparent: trigger.traceparent.map(|given| given.to_string()),
             ..Summary::new(
                 Status::Running,
                 pins.workflow.namespace.clone(),
@@ -315,6 +336,7 @@ impl Engine {
             idempotency_key: trigger.idempotency_key.clone(),
             asked: if blocked { trigger.connections.clone() } else { BTreeMap::new() },
             by: trigger.by.clone(),
+            traceparent: trigger.traceparent,
         })
     }
 
@@ -324,7 +346,7 @@ impl Engine {
         let run = first.pins.run;
         // From here on the run is in lists. Whoever sends it a message waits until it is with its driver: two drivers would
         // write one log.
-        let taking_up = self.loading.lock(run.to_string()).await;
+        let taking_up = self.loading().lock(run.to_string()).await;
         let begun = self.keep_first(first, Vec::new())?;
         place.keep();
         let ticket = begun.ticket;
@@ -347,12 +369,12 @@ impl Engine {
         let (run, journal) = (pins.run, &self.services.journal);
         let entry = self.block(state, diagnostics, write)?;
         *summary = summary::after(summary, state, pins.accepted_at, |value| journal.content(write, &value))?;
-        let taking_up = self.loading.lock(run.to_string()).await;
+        let taking_up = self.loading().lock(run.to_string()).await;
         let ticket = self.keep_first(first, vec![entry])?.ticket;
         place.keep();
         drop(taking_up);
         journal.durable(ticket).await.map_err(journal::Error::from)?;
-        self.blocked.add(run);
+        self.blocked().add(run);
         if let Err(error) = self.send(run, Signal::of(Cause::Wake)).await {
             tracing::error!(%run, %error, "of a blocked run nobody can be told");
         }
@@ -369,8 +391,10 @@ impl Engine {
         let bytes = write.bytes() as u64;
         decided.insert(0, Entry::Accepted { pins: Journal::json(&pins)? });
         let ticket = self.services.journal.append(run, &mut 0, &decided, write)?;
+        self.services.partition.tally.moves(None, Some(execution::rest_of(&state)));
         self.services.partition.mail.hand_over(posted);
-        Ok(Begun { state, granted, guests: pins.guests, ticket, bytes, summary })
+        let trace = Trace::of(run, pins.traceparent);
+        Ok(Begun { state, granted, guests: pins.guests, trace, ticket, bytes, summary })
     }
 
     /// An id, later than those of all runs that this process has accepted, and than that of the run whose place it takes:

@@ -47,11 +47,14 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
     let scim = method.transport == Transport::Scim;
     let slack_code = if scim { format!("scim-{code}") } else { code.to_owned() };
     let details = if scim {
-        Some(json!({ "status": answer.status, "detail": answer.body.get("detail") }))
+        Some(json!({ "status": answer.status, "detail": scim_detail(&answer.body) }))
     } else {
         explained(&answer.body)
     };
-    let said = details.as_ref().and_then(|details| details["messages"].as_array()?.first()?.as_str());
+    let said = details.as_ref().and_then(|details| match &details["detail"] {
+        Value::String(detail) if scim => Some(detail.as_str()),
+        _ => details["messages"].as_array()?.first()?.as_str(),
+    });
     let said = said.map(|said| format!(": {said}")).unwrap_or_default();
     let slack = json!({
         "method": method.name, "error": slack_code, "needed": answer.needed, "provided": answer.provided,
@@ -68,6 +71,12 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
         Some(slack),
         details,
     ))
+}
+
+/// What SCIM says of a refusal: where 2.0 has it, or where 1.1 does, whose form Slack's samples of 2.0 have as well.
+fn scim_detail(body: &Value) -> Option<Value> {
+    let said = body.get("detail").or_else(|| body.pointer("/Errors/description"))?;
+    said.is_string().then(|| shortened(said))
 }
 
 /// What Slack says of a refusal beside its code: `response_metadata.messages`, `errors`, `error_description` and the like

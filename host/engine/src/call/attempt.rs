@@ -16,14 +16,15 @@ use super::earlier::Earlier;
 use super::effects::Calls;
 use super::guest::{Answered, Line};
 use super::keys::{Exclusive, keys_of};
-use super::lookup::Unresolved;
 use super::names;
 use super::scope::{Scope, Stopped};
 use super::stage::{Left, Met, Stage, Then};
+use super::unresolved::Unresolved;
 use crate::execution::invoker::{CallEnd, Wish};
 use crate::execution::{Execution, Slice};
 use crate::owners::keyed_lock::{KeyId, Owner};
 use crate::setup::plugins::Guest;
+use crate::traces::{self, Kind, Told};
 use crate::waiting::{Entering, Place, Progress, Turn, Wait, Wanted};
 use bellhop_sandbox as sandbox;
 
@@ -164,7 +165,10 @@ impl<E: Execution> Attempt<E> {
             tries += 1;
             // A guest that begins when it is to stop already replays: it stops at the first call that is not on record.
             let stopping = self.scope.wish() != Wish::Run;
-            let left = self.runs_slice(guest, arguments, slice.as_ref(), stopping).await;
+            let number = slice.as_ref().map_or(0, |slice| slice.number);
+            let plugin = self.scope.plugin.clone();
+            let running = Box::pin(self.runs_slice(guest, arguments, slice.as_ref(), stopping));
+            let left = traces::within(running, |left| told(&plugin, number, left)).await;
             let (wish, drains) = (self.scope.wish(), self.scope.drains());
             let met = Met { tries, stopping, wish, drains, wrote: self.deeds.has_written() };
             let answered = match met.then(left, &self.call.key.pointer) {
@@ -361,6 +365,20 @@ impl<E: Execution> Attempt<E> {
             Meaning::Again(state) => Interpreted::Again(state),
         }
     }
+}
+
+/// What the span of a guest says.
+fn told(plugin: &str, slice: u32, left: &Left) -> Told {
+    let (outcome, code) = match left {
+        Left::Ran(Ok(_)) => ("answered", None),
+        Left::Stopped(_) | Left::Dropped | Left::Ran(Err(sandbox::Trap::Halted(_))) => ("dropped", None),
+        Left::Ran(Err(_)) => ("trapped", Some("plugin-trapped".to_owned())),
+    };
+    Told::of(Kind::Internal, format!("guest {plugin}"))
+        .with("bellhop.plugin", plugin)
+        .number("bellhop.slice", slice)
+        .with("bellhop.outcome", outcome)
+        .failed(code)
 }
 
 #[expect(clippy::large_enum_variant, reason = "one an action, taken apart at once")]

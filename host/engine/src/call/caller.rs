@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
-use bellhop_core::run::{Action, Calling, Facts, FrameId, Notice, Why};
+use bellhop_core::run::{Action, Calling, Facts, FrameId, Notice, Returned, Why};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -16,6 +16,7 @@ use crate::execution::{self, Execution};
 use crate::gateway::Connected;
 use crate::owners::keyed_lock::{Change, Owner};
 use crate::pins::{Granted, GuestLimits};
+use crate::traces::{Kind, Spans, Told};
 use crate::waiting::{Activity, Place};
 
 /// Starts a run's actions.
@@ -30,13 +31,16 @@ pub(crate) struct Caller<E> {
     pub grants: Arc<Granted>,
     /// What its guests may use.
     pub guests: GuestLimits,
+    /// Whoever makes the run's spans.
+    pub spans: Spans,
     /// How many of its actions wait.
     pub activity: Arc<Activity>,
 }
 
 impl<E: Execution> Invoker for Caller<E> {
     fn invoke(&self, _: FrameId, call: Calling, wish: watch::Receiver<Wish>) -> CallFuture {
-        let span = tracing::info_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
+        // A log of errors alone names the task, too.
+        let span = tracing::error_span!("task", task = %call.key, action = %call.action, attempt = call.attempt);
         let doing = self.activity.begins();
         let caller = self.clone();
         let carrying = async move {
@@ -44,7 +48,9 @@ impl<E: Execution> Invoker for Caller<E> {
             let services = caller.services.clone();
             let (held, waiting) = (&services.partition.keys, &services.partition.waiting);
             let owner = Owner { run: caller.facts.run, execution: key.clone(), attempt };
-            let end = match caller.carry(call, wish).await {
+            let (spans, action) = (caller.spans.clone(), call.action.to_string());
+            let carried = spans.span(Box::pin(caller.carry(call, wish)), |end| told(&owner, action, end)).await;
+            let end = match carried {
                 // In whichever life of the process, and in whichever slice.
                 CallEnd::Park(reason) if port.attempted(&key, attempt).wrote => CallEnd::ParkPartway(reason),
                 end => end,
@@ -89,9 +95,27 @@ impl<E> Clone for Caller<E> {
             facts: self.facts.clone(),
             grants: self.grants.clone(),
             guests: self.guests,
+            spans: self.spans.clone(),
             activity: self.activity.clone(),
         }
     }
+}
+
+/// What the span of an attempt says. One that is put down has a span for each time that it is taken up.
+fn told(owner: &Owner, action: String, end: &CallEnd) -> Told {
+    let (outcome, code) = match end {
+        CallEnd::Returned(Returned::Ok { .. }) => ("done", None),
+        CallEnd::Returned(Returned::Fault(fault)) => ("failed", Some(fault.code().to_owned())),
+        CallEnd::Returned(Returned::Broken { fault, .. }) => ("failed", Some(fault.code().to_owned())),
+        CallEnd::Park(parking) | CallEnd::ParkPartway(parking) => ("parked", Some(parking.reason.code().to_owned())),
+        CallEnd::PutDown => ("put-down", None),
+        CallEnd::Failed(_) => ("put-down", Some("internal".to_owned())),
+    };
+    Told::of(Kind::Internal, action)
+        .with("bellhop.task", owner.execution.to_string())
+        .number("bellhop.attempt", owner.attempt)
+        .with("bellhop.outcome", outcome)
+        .failed(code)
 }
 
 impl<E: Execution> Caller<E> {

@@ -47,7 +47,8 @@ pub(super) async fn names<E: Execution>(
             let services = &scope.services;
             let workspace = arguments.get("team_id").and_then(Value::as_str);
             let within = Within::of(&scope.connection.facts, workspace);
-            let known = services.names.name_of(within.as_ref(), id, scope.port.now());
+            let register = services.names.of(within.as_ref(), Named::Channel);
+            let known = register.name_of(id, scope.monotonic());
             let found = match (known, services.gateway.catalog.own(Own::ChannelName)) {
                 (Some(name), _) => Ok(name),
                 (None, Some(asked)) => {

@@ -3,7 +3,7 @@
 //! - `caller` starts attempts for a run's driver; `attempt` is one, `stage` what follows from how far it has come,
 //!   `scope` what it is about, `guest` the end that the sandbox sees, `slices` where it stands.
 //! - `effects` answers a guest's call, `earlier` from an earlier attempt, `sending` by Slack, `resolve` by reading back.
-//! - `names`, `named`, `lookup`, `known` and `channels` find ids for names and names for ids; `answer` is what a guest gets to
+//! - `names`, `named`, `lookup`, `listed`, `list`, `known` and `channels` find ids for names and names for ids; `answer` is what a guest gets to
 //!   hear, `deeds` what was done, `said` what guests log.
 
 mod answer;
@@ -17,6 +17,8 @@ mod effects;
 mod guest;
 mod keys;
 mod known;
+mod list;
+mod listed;
 mod lookup;
 mod named;
 mod names;
@@ -28,10 +30,14 @@ mod sending;
 mod slices;
 mod stage;
 mod stamp;
+mod unresolved;
 
 pub(crate) use caller::Caller;
 pub(crate) use keys::keys_held;
 pub(crate) use known::Known;
+pub(crate) use list::key;
+pub(crate) use listed::pairs;
+pub(crate) use lookup::plain;
 pub(crate) use named::Named;
 pub(crate) use resolve::{Doubt, read_back};
 pub(crate) use said::Said;

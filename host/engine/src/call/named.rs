@@ -5,6 +5,13 @@ use serde_json::{Value, json};
 
 /// Slack gives out no shorter id.
 const ID_BYTES_MIN: usize = 9;
+/// Items of a page. Slack takes no 1,000 for channels ("must be an integer under 1000", its page of `conversations.list`),
+/// and a large page is what costs least: each is a call of twenty a minute.
+const CHANNELS_PAGE: u32 = 999;
+pub(super) const PEOPLE_PAGE: u32 = 999;
+
+const PUBLIC_CHANNELS: &str = "public_channel";
+const EVERY_CHANNEL: &str = "public_channel,private_channel";
 
 /// What kind of thing a name names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,12 +84,22 @@ impl Named {
             Self::Channel => (
                 Own::Channel,
                 "channels",
-                json!({ "types": "public_channel,private_channel", "exclude_archived": true, "limit": 200 }),
+                // One that is archived has its name still.
+                json!({ "types": EVERY_CHANNEL, "exclude_archived": false, "limit": CHANNELS_PAGE }),
             ),
             Self::Usergroup => (Own::Usergroup, "usergroups", json!({ "include_disabled": true })),
             Self::Workspace => (Own::Workspace, "teams", json!({ "limit": 100 })),
             Self::User => return None,
         })
+    }
+
+    /// The kinds of channels that are asked for next where a scope is missing for these.
+    pub(super) fn narrower(types: &str) -> Option<&'static str> {
+        match types {
+            EVERY_CHANNEL => Some(PUBLIC_CHANNELS),
+            PUBLIC_CHANNELS => Some("private_channel"),
+            _ => None,
+        }
     }
 
     pub(super) fn title(self) -> &'static str {

@@ -5,13 +5,17 @@
 use std::collections::BTreeMap;
 
 use bellhop_core::digest::Digest;
+use bellhop_core::fault::Fault;
 use bellhop_core::pointer;
 use bellhop_core::run::{Action, Calling, ExecutionKey};
+use bellhop_slack::catalog::Own;
 use serde_json::Value;
 
-use super::lookup::{self, Name, Unresolved};
+use super::list;
+use super::lookup;
 use super::named::Named;
 use super::scope::Scope;
+use super::unresolved::{self, Name, Unresolved};
 use crate::execution::local::Local;
 use crate::execution::{Answer, CallKey, Error, Execution, How};
 
@@ -86,21 +90,27 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
         let detail = format!(
             "the input has more than {max} names to look up (`names_max`): give ids, or call the action for a part of them"
         );
-        return Err(Unresolved::Fault(lookup::fault(scope, "names-too-many", &detail)));
+        return Err(Unresolved::Fault(unresolved::fault(scope, "names-too-many", &detail)));
     }
     let mut resolved = input.clone();
     // What a channel is called depends on the workspace, so that workspaces come first. The numbers stay those of the places.
     let mut names: Vec<_> = names.into_iter().enumerate().collect();
     names.sort_by_key(|(_, (_, (named, _)))| *named != Named::Workspace);
+    let asked_at = scope.monotonic();
     for (number, (pointer, (named, name))) in names {
         let key = key(&scope.execution, scope.attempt, number);
         let id = match scope.kept(&key).await.map_err(Unresolved::Stopped)? {
             Some(answer) => answer.result,
             None => {
-                let sought = Name { named, text: &name, key: &key };
+                let sought = Name { named, text: &name, key: &key, asked_at };
                 let found = match lookup::find(scope, &sought, &resolved).await {
                     // What could not be asked may be a name all the same.
                     Err(Unresolved::Nobody(_)) if named.may_be_id(&name) => name.clone(),
+                    Err(Unresolved::Fault(fault))
+                        if named == Named::Channel && slack_finds(scope, &pointer, &fault) =>
+                    {
+                        format!("#{}", list::key(lookup::plain(&name)))
+                    }
                     found => found?,
                 };
                 // Another run may have found it meanwhile.
@@ -120,6 +130,27 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
         }
     }
     Ok(resolved)
+}
+
+/// Whether Slack itself finds the channel that could not be looked up: the connection may not read lists of channels, and
+/// whatever the action calls with a channel takes its name as well.
+fn slack_finds<E>(scope: &Scope<E>, pointer: &str, fault: &Fault) -> bool {
+    let is_unread = matches!(fault.code(), "scope-missing" | "token-kind-missing" | "permission-denied")
+        || (fault.code() == "name-unresolved" && fault.slack.is_none() && lacks_token(scope));
+    if pointer != "/channel" || !is_unread {
+        return false;
+    }
+    let kind = scope.connection.facts.kind;
+    let calls = scope.action.manifest.calls.iter().filter(|alternative| alternative.on.contains(&kind));
+    let catalog = scope.services.gateway.catalog;
+    let mut methods =
+        calls.flat_map(|alternative| &alternative.methods).map(|call| catalog.by_function(&call.function));
+    methods.all(|method| method.is_some_and(|method| method.takes_channel_names() || !method.takes("channel")))
+}
+
+fn lacks_token<E>(scope: &Scope<E>) -> bool {
+    let lists = scope.services.gateway.catalog.own(Own::Channel);
+    lists.is_none_or(|method| scope.connection.token(method).is_none())
 }
 
 #[cfg(test)]

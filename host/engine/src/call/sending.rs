@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::answer;
 use super::attempt::Attempt;
 use super::came::{Came, Sent};
+use super::named::Named;
 use super::request::Request;
 use super::scope::{Scope, Stopped};
 use super::stamp::{sends_again, stamp};
@@ -56,6 +57,7 @@ impl<E: Execution> Scope<E> {
         let reservation = limiter
             .reserve(method, arguments, self.connection.owner(), self.run, lane)
             .map_err(|full| self.park(Why::Unavailable, Fault::of_code("rate-limited", full.to_string())))?;
+        self.services.counters.budget_waits.observe(Duration::from_millis(reservation.wait_ms()).as_secs_f64());
         if reservation.wait_ms() >= 1_000 {
             self.port.note(format!("{} waits about {} ms for Slack's budget", method.name, reservation.wait_ms()));
         }
@@ -64,6 +66,14 @@ impl<E: Execution> Scope<E> {
         }
         let turn: Turn = Box::pin(Budget(reservation));
         Ok(self.waits(place, (Wanted::Turn, progress), turn).await)
+    }
+
+    /// Since when a write of which nothing is on record may have been sent all the same: the records of that were lost, because
+    /// the folder was restored from a backup. None once it was found out, or a person said, that it was not carried out.
+    fn perhaps_lost(&self, key: &CallKey) -> Option<Timestamp> {
+        let doubt = self.services.restored.doubt(self.run)?;
+        let is_settled = self.port.reopened_at(key).is_some_and(|at| at >= doubt.settled_from);
+        (!is_settled).then_some(doubt.since)
     }
 
     fn is_closed(&self, Request { method, arguments, .. }: &Request) -> bool {
@@ -110,6 +120,19 @@ impl<E: Execution> Scope<E> {
             biased;
             _ = drain.wait_for(|drain| *drain) => Err(Stopped::Unread),
             () = self.services.clock.sleep_until(at) => Ok(()),
+        }
+    }
+
+    /// Waits until somebody else has read a list, as what waits for its turn does: the run may be put down meanwhile.
+    pub(super) async fn waits_for_list(&self, key: &CallKey, read: Turn) -> Result<(), Stopped> {
+        let place = Place::Call(key.clone());
+        // What it waited for in an earlier life is not what it waits for now.
+        drop(self.services.partition.waiting.claim(self.run, &place));
+        let progress = Progress::default();
+        if self.waits(&place, (Wanted::Backoff, progress), read).await {
+            Ok(())
+        } else {
+            Err(self.puts_down(&place, progress))
         }
     }
 
@@ -203,6 +226,10 @@ impl<E: Execution> Scope<E> {
         let sent = self.services.gateway.send(&self.connection, method, stamped).await;
         match sent {
             Ok(answered) => {
+                if let Some(named) = method.changes_names_of().and_then(Named::of).filter(|_| answered.ok) {
+                    let facts = &self.connection.facts;
+                    self.services.names.changed(facts, named, &answered.body, self.monotonic());
+                }
                 let result = answer::to_guest(method, &answered, self.guests.answer_bytes_max);
                 Came::Answered(request.answer(result, How::Sent))
             }
@@ -322,11 +349,22 @@ impl<E: Execution> Attempt<E> {
             Called::New if !may_send => return Ok(Came::Stopped),
             Called::New if !request.method.writes => scope.send(request, stamped, stamp, None).await,
             Called::New => {
-                let intent = request.intent(&scope.connection.facts.name, scope.port.now());
-                if scope.port.intend(key, intent).await? {
+                let lost = scope.perhaps_lost(key);
+                let intent = request.intent(&scope.connection.facts.name, lost.unwrap_or_else(|| scope.port.now()));
+                if !scope.port.intend(key, intent.clone()).await? {
+                    return Ok(Came::Stopped);
+                }
+                if lost.is_none() {
                     scope.send(request, stamped, stamp, before()).await
                 } else {
-                    return Ok(Came::Stopped);
+                    scope
+                        .port
+                        .note(format!("{} was perhaps sent after the backup: it is read back", request.method.name));
+                    // The process that sent it ended before the folder was restored.
+                    let ended = scope.services.partition.quiet_from;
+                    scope
+                        .resolve(request, Sent { intent: &intent, stamp, ended, patient: true, before: before() })
+                        .await
                 }
             }
         };

@@ -121,7 +121,7 @@ impl Places {
         self.line().runs.is_empty()
     }
 
-    #[cfg(test)]
+    /// How many wait.
     pub(crate) fn in_line(&self) -> usize {
         self.line().runs.len()
     }
@@ -152,13 +152,13 @@ impl Runs {
 impl Engine {
     /// Takes a run up that has something to do, as soon as there is a place for it. One that is in memory is told at once.
     pub(crate) async fn wake(self: &Arc<Self>, run: RunId) {
-        if self.runs.is_live(run) {
+        if self.runs().is_live(run) {
             self.bring(run).await;
         } else {
-            let seat = self.runs.seat(self.services.limits.live_runs_max);
-            match seat.filter(|_| self.runs.places.has_no_line()) {
+            let seat = self.runs().seat(self.services.limits.live_runs_max);
+            match seat.filter(|_| self.runs().places.has_no_line()) {
                 Some(_seat) => self.bring(run).await,
-                None => self.runs.places.line_up(run),
+                None => self.runs().places.line_up(run),
             }
         }
         // A place may have become free before the run stood in line, or the run may have ended and need none.
@@ -179,13 +179,13 @@ impl Engine {
 
     /// Gives a free place to the run that has waited longest.
     pub(crate) fn next_in_line(self: &Arc<Self>) {
-        let places = &self.runs.places;
+        let places = &self.runs().places;
         if self.is_draining() || places.held.load(Ordering::Acquire) || places.has_no_line() {
             return;
         }
         // Taken before the run leaves the line: one that is in it keeps its turn until there is a place.
-        let Some(seat) = self.runs.seat(self.services.limits.live_runs_max) else { return };
-        let Some(run) = self.runs.places.line().pop() else { return };
+        let Some(seat) = self.runs().seat(self.services.limits.live_runs_max) else { return };
+        let Some(run) = self.runs().places.line().pop() else { return };
         let engine = self.clone();
         let _brought = self.services.spawn(async move {
             engine.bring(run).await;

@@ -312,7 +312,9 @@ impl<E: Execution> Carrying<'_, E> {
     async fn decide(&mut self, matter: Matter) -> Result<(), Error> {
         let Matter { cause, acknowledge, mut alongside } = matter;
         let woken = matches!(cause, Cause::Wake);
-        let at = self.port.now();
+        // Only these look for what is due.
+        let looks = matches!(cause, Cause::Wake | Cause::Resume | Cause::GoOn);
+        let at = if looks { self.port.looking_at(|| run::due(&self.state)) } else { self.port.now() };
         let deciding = self.deciding.decide(&self.state, at, self.port.entropy(), cause);
         let decided = self.calls.beside(deciding).await;
         let has_decided = decided.is_some();

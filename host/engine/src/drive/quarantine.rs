@@ -1,6 +1,7 @@
 //! Runs that cannot be taken up: shown as parked, left alone by every start, taken back when a person says so.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
@@ -59,12 +60,12 @@ fn is_of_the_run(error: &execution::Error) -> bool {
 impl Engine {
     /// Whether the run cannot be taken up in this process.
     pub fn is_aside(&self, run: RunId) -> bool {
-        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
+        self.runs().aside.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
     }
 
     /// Nobody takes the run up from now on.
     pub(crate) fn keep_aside(&self, run: RunId, error: &LoadError) {
-        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, error.shown());
+        self.runs().aside.lock().unwrap_or_else(PoisonError::into_inner).insert(run, error.shown());
     }
 
     /// Leaves a run alone from now on, and has it shown so. Nobody takes the run up meanwhile: whoever calls has its turn, or
@@ -94,7 +95,7 @@ impl Engine {
     /// already.
     pub(crate) async fn show_set_aside(&self, run: RunId, error: &LoadError) {
         // What is shown is read and written while nobody takes the run up: it could overwrite what a driver shows.
-        let _turn = self.loading.lock(run.to_string()).await;
+        let _turn = self.loading().lock(run.to_string()).await;
         if self.is_aside(run) {
             self.set_aside(run, error).await;
         }
@@ -105,8 +106,11 @@ impl Engine {
         let mut write = Write::new();
         write.put(&key::summary(run), summary)?;
         let open = self.mark(run).await?;
+        let before = open.rest;
         write.put(&key::open(run), &Open { rest: Rest::No, ..open })?;
-        self.services.journal.commit(write).map(drop)
+        self.services.journal.commit(write)?;
+        self.services.partition.tally.moves(Some(before), Some(Rest::No));
+        Ok(())
     }
 
     /// The mark of an open run. One that cannot be read says that its run is not to be read.
@@ -176,8 +180,8 @@ impl Engine {
     /// # Errors
     /// It still cannot be: then it is set aside as before.
     pub(crate) async fn take_back(self: &Arc<Self>, run: RunId) -> Result<(), LoadError> {
-        let _turn = self.loading.lock(run.to_string()).await;
-        if self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run).is_none() {
+        let _turn = self.loading().lock(run.to_string()).await;
+        if self.runs().aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run).is_none() {
             return Ok(());
         }
         tracing::info!(%run, "the run is taken up again");
@@ -193,7 +197,10 @@ impl Engine {
         match Box::pin(self.load(run, opening)).await {
             Ok(loaded) => {
                 self.shown_as_it_is(&loaded)?;
-                self.runs.insert(run, live);
+                if loaded.state.ended().is_none() {
+                    self.services.partition.tally.moves(Some(Rest::No), Some(execution::rest_of(&loaded.state)));
+                }
+                self.runs().insert(run, live);
                 self.carry(run, loaded);
                 self.tell_again(run).await;
                 let tip = self.services.journal.tip();
@@ -209,7 +216,7 @@ impl Engine {
 
     /// Ends a run that is set aside: it is left as it is, and nobody takes it up again. After Ok that is durable.
     pub(crate) async fn give_up(&self, run: RunId, by: Option<String>) -> Result<(), LoadError> {
-        let _turn = self.loading.lock(run.to_string()).await;
+        let _turn = self.loading().lock(run.to_string()).await;
         if !self.is_aside(run) {
             return Ok(());
         }
@@ -217,11 +224,12 @@ impl Engine {
         let now = self.services.clock.now();
         let mut write = Write::new();
         let mut posted = None;
+        let was_open = !summary.status.is_final();
         // A turn that it left in a queue would be given the key when nobody is there to take it.
         self.services.partition.waiting.forget(run);
         self.services.partition.said.ended(run);
         let keys = self.services.partition.keys.held_by(run);
-        if !summary.status.is_final() {
+        if was_open {
             let reason = summary.waiting.take().and_then(|mut waiting| waiting.get_mut("reason").map(Value::take));
             summary.poisoned = false;
             summary.error = reason.map(|reason| self.services.journal.content(&mut write, &reason)).transpose()?;
@@ -248,8 +256,13 @@ impl Engine {
         self.services.partition.mail.hand_over(posted);
         self.services.partition.keys.changed(&keys);
         self.services.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
-        self.runs.places.ended();
+        self.runs().aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.runs().places.ended();
+        if was_open {
+            self.services.partition.tally.moves(Some(Rest::No), None);
+            let took = Duration::from_millis(now.millis_since(summary.started_at));
+            self.services.counters.ended(summary.status.as_str(), took);
+        }
         Ok(())
     }
 

@@ -77,14 +77,19 @@ struct Taken {
     live: Live,
 }
 
+/// The next process begins as one after an end in order.
+pub(crate) fn forget_lives(write: &mut Write) {
+    write.delete(&key::host(LIVES));
+}
+
 impl Engine {
     /// Takes up the open runs after a start: what was running goes on, what waits or is parked stays where it is, and
     /// what it holds of things that runs share stands in their owners' rows. After Ok all of that is so.
     pub(crate) async fn recover(self: &Arc<Self>) -> Result<u64, LoadError> {
         let lives = self.begin_life().await?;
-        self.runs.places.hold();
+        self.runs().places.hold();
         let (found, taken) = self.take_up_all(&lives).await?;
-        self.runs.places.found(found);
+        self.runs().places.found(found);
         let again = if lives.deaths > 0 {
             self.carry_one_by_one(lives, taken).await?
         } else {
@@ -93,7 +98,7 @@ impl Engine {
             }
             Vec::new()
         };
-        self.runs.places.let_go();
+        self.runs().places.let_go();
         for run in again {
             self.wake(run).await;
         }
@@ -101,8 +106,9 @@ impl Engine {
         Ok(found)
     }
 
-    /// The process ends in order: no run of it is suspected by the next.
-    pub fn end_life(&self) -> Result<(), journal::Error> {
+    /// The process ends in order: no run of it is suspected by the next, which knows until when this one has lived.
+    pub async fn end_life(&self) -> Result<(), journal::Error> {
+        self.beat().await?;
         let mut write = Write::new();
         let lives = Lives { in_order: true, began_ms: self.services.clock.now().as_millis(), ..Lives::default() };
         write.put(&key::host(LIVES), &lives)?;
@@ -147,6 +153,7 @@ impl Engine {
             after = Some(*last);
             for (run, open) in page {
                 found += 1;
+                self.services.partition.tally.moves(None, Some(open.rest));
                 if open.deadly || lives.deadly() == Some(run) {
                     self.mark_deadly(run, open)?;
                     let reason = "the process ended again and again while it was carried, the last two times with no other beside it";
@@ -156,16 +163,16 @@ impl Engine {
                 pass(Point::FoundOpen);
                 match open.rest {
                     Rest::No => {}
-                    Rest::Waits => continue,
+                    Rest::Waits | Rest::Parked | Rest::Suspended => continue,
                     Rest::Blocked => {
-                        self.blocked.add(run);
+                        self.blocked().add(run);
                         continue;
                     }
                 }
                 match self.take_up(run, lives).await {
                     Ok(None) => {}
                     Ok(Some(_)) if taken.len() as u64 >= self.services.limits.live_runs_max => {
-                        self.runs.places.line_up(run);
+                        self.runs().places.line_up(run);
                     }
                     Ok(Some((loaded, live))) => taken.push(Taken { run, loaded, live }),
                     Err(error) if error.is_of_the_run() => self.set_aside(run, &error).await,
@@ -188,10 +195,10 @@ impl Engine {
     async fn carry_one_by_one(self: &Arc<Self>, lives: Lives, taken: Vec<Taken>) -> Result<Vec<RunId>, LoadError> {
         let mut taken: Vec<(RunId, Option<(Loaded, Live)>)> =
             taken.into_iter().map(|Taken { run, loaded, live }| (run, Some((loaded, live)))).collect();
-        let mut line = self.runs.places.clear();
+        let mut line = self.runs().places.clear();
         let stay = line.split_off(lives.of_the_line(self.services.limits.live_runs_max).min(line.len()));
         taken.extend(line.into_iter().map(|run| (run, None)));
-        stay.into_iter().for_each(|run| self.runs.places.line_up(run));
+        stay.into_iter().for_each(|run| self.runs().places.line_up(run));
         // The one that was alone last comes first: no other is suspected before it is known.
         let mut suspect = lives.last();
         taken.sort_by_key(|(run, _)| Some(*run) != suspect);
@@ -206,7 +213,7 @@ impl Engine {
         let mut again = Vec::with_capacity(taken.len());
         let mut beside: Vec<RunId> = Vec::new();
         for (run, read) in taken {
-            beside.retain(|run| self.runs.is_live(*run));
+            beside.retain(|run| self.runs().is_live(*run));
             beside.push(run);
             self.keep_lives(&Lives { alone: beside.clone(), suspect, ..lives.clone() }).await?;
             match read {
@@ -214,10 +221,10 @@ impl Engine {
                 None => self.bring(run).await,
             }
             self.until_it_is_on_record(run, patience).await?;
-            self.runs.put_down(run);
+            self.runs().put_down(run);
             tokio::select! {
                 biased;
-                () = self.runs.left(run) => {}
+                () = self.runs().left(run) => {}
                 // What it has sent goes on to its end: from here on two are suspected.
                 () = self.services.clock.pause(patience) => {}
             }
@@ -230,7 +237,7 @@ impl Engine {
 
     /// Waits until a run has made a record that is durable, has left memory, or the time is over.
     async fn until_it_is_on_record(&self, run: RunId, patience: Duration) -> Result<(), LoadError> {
-        let Some(mut moved) = self.runs.moved(run) else { return Ok(()) };
+        let Some(mut moved) = self.runs().moved(run) else { return Ok(()) };
         let recorded = async {
             // The sender goes with the run.
             let _gone = moved.changed().await;
@@ -256,9 +263,10 @@ impl Engine {
         if was_aside {
             self.shown_as_it_is(&loaded)?;
         }
+        self.services.partition.tally.moves(Some(Rest::No), Some(execution::rest_of(&loaded.state)));
         if loaded.state.status() == Status::Blocked {
             // Perhaps people have to be told of that still.
-            self.blocked.add(run);
+            self.blocked().add(run);
         }
         Ok((execution::rest_of(&loaded.state) == Rest::No).then_some((loaded, live)))
     }

@@ -22,6 +22,7 @@ use crate::execution::{self, CallKey, Execution as _, Settle, Signal};
 use crate::pins::Pins;
 use crate::pins::{Granted, GuestLimits};
 use crate::setup::definitions::Definition;
+use crate::traces::Trace;
 use crate::waiting::Activity;
 use bellhop_journal::{self as journal, Entry, Summary, Ticket, Write, key};
 
@@ -69,6 +70,8 @@ pub(crate) struct Loaded {
     pub(crate) granted: Granted,
     /// What its guests may use.
     pub(crate) guests: GuestLimits,
+    /// Its trace.
+    pub(crate) trace: Trace,
 }
 
 /// A run as it was accepted.
@@ -77,6 +80,8 @@ pub(crate) struct Begun {
     pub(crate) granted: Granted,
     /// What its guests may use.
     pub(crate) guests: GuestLimits,
+    /// Its trace.
+    pub(crate) trace: Trace,
     pub(crate) ticket: Ticket,
     pub(crate) bytes: u64,
     pub(crate) summary: Summary,
@@ -100,6 +105,16 @@ impl Runs {
     /// How many are in memory.
     pub fn live(&self) -> usize {
         self.lock().len()
+    }
+
+    /// How many have something to do and wait for a place in memory.
+    pub fn in_line(&self) -> usize {
+        self.places.in_line()
+    }
+
+    /// How many are set aside.
+    pub fn aside(&self) -> usize {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Follows a run's log while the run is in memory.
@@ -159,23 +174,24 @@ impl Engine {
             summary,
             timers: self.services.partition.timers.clone(),
             mail: self.services.partition.mail.clone(),
+            tally: self.services.partition.tally.clone(),
         };
         (opening, Live { inbox: sender, moved: moves, put_down })
     }
 
     /// Carries a run that was just accepted, or has it wait in line for a place.
     pub(crate) fn begin(self: &Arc<Self>, run: RunId, begun: Begun) {
-        let Begun { state, granted, guests, ticket, bytes, summary } = begun;
-        let seat = self.runs.seat(self.services.limits.live_runs_max);
+        let Begun { state, granted, guests, trace, ticket, bytes, summary } = begun;
+        let seat = self.runs().seat(self.services.limits.live_runs_max);
         // Those that wait in line came before it.
-        let Some(_seat) = seat.filter(|_| self.runs.places.has_no_line()) else {
-            self.runs.places.line_up(run);
+        let Some(_seat) = seat.filter(|_| self.runs().places.has_no_line()) else {
+            self.runs().places.line_up(run);
             return self.next_in_line();
         };
         let (opening, live) = self.opening(run, summary);
         let port = Local::fresh(opening, ticket, bytes);
-        self.runs.insert(run, live);
-        self.carry(run, Loaded { port, state, decisions: 0, granted, guests });
+        self.runs().insert(run, live);
+        self.carry(run, Loaded { port, state, decisions: 0, granted, guests, trace });
     }
 
     /// Reads a run from the journal.
@@ -195,7 +211,8 @@ impl Engine {
         let Read { port, mut state, decisions } = Local::read(opening, &facts).await?;
         let decisions = driver::fold(&port, &mut state, decisions).await?;
         port.folded(&state);
-        Ok(Loaded { port, state, decisions, granted, guests: pins.guests })
+        let trace = Trace::of(run, pins.traceparent);
+        Ok(Loaded { port, state, decisions, granted, guests: pins.guests, trace })
     }
 
     /// What a run pins, and its definition: what was pinned last, when it was let begin or went on on another one.
@@ -228,17 +245,19 @@ impl Engine {
 
     /// Carries a run that was read; nobody else has taken it up.
     pub(crate) fn take(self: &Arc<Self>, run: RunId, live: Live, loaded: Loaded) {
-        self.runs.lock().insert(run, live);
+        self.runs().lock().insert(run, live);
         self.carry(run, loaded);
     }
 
     /// Has a driver carry a run that is in the list of live ones.
     pub(crate) fn carry(self: &Arc<Self>, run: RunId, loaded: Loaded) {
         let engine = self.clone();
-        let span = tracing::info_span!("run", %run);
+        let spans = engine.services.spans(loaded.trace);
+        // A log of errors alone names the run, too.
+        let span = tracing::error_span!("run", %run, trace_id = loaded.trace.id());
         let activity = Activity::new(engine.services.clone(), run);
         let carrying = async move {
-            let Loaded { port, mut state, mut decisions, granted, guests } = loaded;
+            let Loaded { port, mut state, mut decisions, granted, guests, trace: _ } = loaded;
             let port = Arc::new(port);
             let caller = Caller {
                 services: engine.services.clone(),
@@ -246,6 +265,7 @@ impl Engine {
                 facts: state.facts().clone(),
                 grants: Arc::new(granted),
                 guests,
+                spans: spans.clone(),
                 activity,
             };
             loop {
@@ -263,7 +283,7 @@ impl Engine {
                     Left::Ended | Left::Resting => port.has_message(),
                 };
                 let goes_on = {
-                    let mut live = engine.runs.lock();
+                    let mut live = engine.runs().lock();
                     let goes_on = after.as_ref().is_some_and(|(state, _)| goes_on(state));
                     if !goes_on {
                         live.remove(&run);
@@ -286,9 +306,12 @@ impl Engine {
                 // Everything that it rests on is durable.
                 tracing::info!(?left, status = after.as_ref().map(|(s, _)| s.status().as_str()), "left");
                 if left == Left::Ended {
-                    engine.runs.places.ended();
+                    engine.runs().places.ended();
+                    if let Some((state, _)) = &after {
+                        engine.services.note_end(&spans, state);
+                    }
                 }
-                engine.runs.ended.notify_waiters();
+                engine.runs().ended.notify_waiters();
                 engine.run_left();
                 engine.next_in_line();
                 return;
@@ -309,13 +332,13 @@ impl Engine {
     async fn lost(self: &Arc<Self>, run: RunId) {
         let why = LoadError::Damaged("the host failed while it carried the run".to_owned());
         {
-            let mut live = self.runs.lock();
+            let mut live = self.runs().lock();
             live.remove(&run);
             // Before anybody else can take it up.
             self.keep_aside(run, &why);
         }
         self.show_set_aside(run, &why).await;
-        self.runs.ended.notify_waiters();
+        self.runs().ended.notify_waiters();
         self.run_left();
         self.next_in_line();
     }
@@ -382,9 +405,9 @@ impl Engine {
     /// As [`Self::signal`], without waiting.
     pub(crate) async fn send(self: &Arc<Self>, run: RunId, mut signal: Signal) -> Result<(), LoadError> {
         // One at a time takes a run up.
-        let _turn = self.loading.lock(run.to_string()).await;
+        let _turn = self.loading().lock(run.to_string()).await;
         {
-            let live = self.runs.lock();
+            let live = self.runs().lock();
             if let Some(live) = live.get(&run) {
                 match live.inbox.send(signal) {
                     Ok(()) => return Ok(()),
@@ -402,7 +425,7 @@ impl Engine {
             // A run that was given up unread has left its timer.
             return Ok(self.services.partition.timers.dismiss(run)?);
         }
-        if let Some(reason) = self.runs.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
+        if let Some(reason) = self.runs().aside.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
             return Err(LoadError::Damaged(reason.clone()));
         }
         let is_over = summary.status.is_final();
@@ -421,11 +444,11 @@ impl Engine {
         };
         if loaded.state.ended().is_some() {
             // Opened again; its driver gives the place back when it ends once more, or at once.
-            self.runs.places.found(1);
+            self.runs().places.found(1);
         }
         // The receiver is in the port: this cannot fail.
         let _held = live.inbox.send(signal);
-        self.runs.lock().insert(run, live);
+        self.runs().lock().insert(run, live);
         self.carry(run, loaded);
         Ok(())
     }

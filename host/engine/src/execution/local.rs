@@ -20,6 +20,7 @@ use super::{
 };
 use crate::entropy::Entropy;
 use crate::execution::open::{self, Open};
+use crate::execution::tally::Tally;
 use crate::installation;
 use crate::mail::Mail;
 use crate::owners::timers::Timers;
@@ -44,6 +45,7 @@ pub(crate) struct Local {
     put_down: Arc<Notify>,
     timers: Timers,
     mail: Mail,
+    tally: Arc<Tally>,
     /// Moves on with every entry, for whoever follows the run.
     moved: watch::Sender<Ticket>,
 }
@@ -76,6 +78,8 @@ pub(crate) struct Opening {
     pub timers: Timers,
     /// What it tells the owner of its group.
     pub mail: Mail,
+    /// How many runs stand like it.
+    pub tally: Arc<Tally>,
 }
 
 /// A run that was read back.
@@ -128,6 +132,7 @@ impl Local {
             put_down: opening.put_down,
             timers: opening.timers,
             mail: opening.mail,
+            tally: opening.tally,
             moved: opening.moved,
         }
     }
@@ -257,7 +262,9 @@ impl Local {
         self.append(log, &entries, write)?;
         log.pins_next = None;
         let posted = beside.posted.take();
+        let before = (!log.summary.status.is_final()).then_some(log.rest);
         log.stands(beside);
+        self.tally.moves(before, state.ended().is_none().then_some(log.rest));
         self.mail.hand_over(posted);
         log.stands_like(state);
         log.reserve = self.reserve(log, state);
@@ -394,11 +401,12 @@ impl Execution for Local {
     async fn not_sent(&self, call: &CallKey, why: &NotSent) -> Result<(), Error> {
         pass(Point::Unrecorded);
         let NotSent { reason, retry_at, repeats } = why;
+        let at = self.clock.now();
         let entry = Entry::NotSent {
             key: call.execution.to_string(),
             attempt: call.attempt,
             ordinal: call.ordinal,
-            at: self.clock.now(),
+            at,
             reason: reason.clone(),
             retry_at: *retry_at,
             repeats: *repeats,
@@ -407,7 +415,7 @@ impl Execution for Local {
             // A read that was not sent left nothing behind to be told about.
             if log.open.contains_key(call) {
                 self.append(log, std::slice::from_ref(&entry), Write::new())?;
-                log.reopen(call, *repeats);
+                log.reopen(call, *repeats, at);
             }
             Ok(())
         });
@@ -438,6 +446,10 @@ impl Execution for Local {
                 return Ok(());
             }
         }
+    }
+
+    fn reopened_at(&self, call: &CallKey) -> Option<Timestamp> {
+        self.log().reopened_at(call)
     }
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {
@@ -527,5 +539,10 @@ impl Execution for Local {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn looking_at(&self, due: impl FnOnce() -> Option<Timestamp>) -> Timestamp {
+        let now = self.clock.now();
+        super::not_before_its_time(now, self.clock.settled(), due)
     }
 }

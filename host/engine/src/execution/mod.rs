@@ -25,6 +25,7 @@ pub mod open;
 #[cfg(test)]
 pub(crate) mod replay;
 pub(crate) mod summary;
+pub(crate) mod tally;
 
 /// An action asked to be called again with a state; what it did before is behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -398,6 +399,12 @@ pub(crate) trait Execution: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// When it was known last of a call that is [`Called::New`] that what had been sent of it, if anything had, did nothing that
+    /// counts; none where it was never open.
+    fn reopened_at(&self, _call: &CallKey) -> Option<Timestamp> {
+        None
+    }
+
     /// Whether a call of this attempt at an execution, or of one before it, was not sent and repeats, see [`NotSent::repeats`].
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool;
 
@@ -447,6 +454,27 @@ pub(crate) trait Execution: Send + Sync + 'static {
 
     /// The time; likewise.
     fn now(&self) -> Timestamp;
+
+    /// The time of a decision that looks for what is due: now, or as much before it that nothing is due which is not due by
+    /// the [settled](bellhop_clock::Clock::settled) time. `due` is the earliest time for which the run waits.
+    fn looking_at(&self, due: impl FnOnce() -> Option<Timestamp>) -> Timestamp;
+}
+
+/// See [`Execution::looking_at`].
+pub(crate) fn not_before_its_time(
+    now: Timestamp,
+    settled: Timestamp,
+    due: impl FnOnce() -> Option<Timestamp>,
+) -> Timestamp {
+    if settled >= now {
+        return now;
+    }
+    match due() {
+        None => now,
+        // Only the earliest is known: the next may not be due by the settled time.
+        Some(due) if due <= settled => settled,
+        Some(due) => now.min(Timestamp::from_millis(due.as_millis().saturating_sub(1))),
+    }
 }
 
 /// When the run is to be woken.
@@ -474,7 +502,9 @@ pub(crate) fn rest_of(state: &State) -> Rest {
     match state.status() {
         _ if is_under_way(state) => Rest::No,
         Status::Blocked => Rest::Blocked,
-        Status::Waiting | Status::Parked | Status::Suspended => Rest::Waits,
+        Status::Waiting => Rest::Waits,
+        Status::Parked => Rest::Parked,
+        Status::Suspended => Rest::Suspended,
         _ => Rest::No,
     }
 }

@@ -54,8 +54,8 @@ impl Engine {
     /// the run pins, durably; false: that is what it pinned already, and nothing was done.
     pub async fn redefine(self: &Arc<Self>, run: RunId, version: &str) -> Result<bool, RedefineError> {
         // Nobody else takes the run up meanwhile.
-        let _turn = self.loading.lock(run.to_string()).await;
-        if self.runs.is_live(run) {
+        let _turn = self.loading().lock(run.to_string()).await;
+        if self.runs().is_live(run) {
             return Err(RedefineError::NothingToRetry("something of the run is still under way"));
         }
         let summary = self.summary(run).await?.ok_or(LoadError::Unknown(run))?;
@@ -69,7 +69,7 @@ impl Engine {
             return Ok(false);
         }
         let (opening, live) = self.opening(run, summary);
-        let Loaded { port, state, decisions, .. } = Box::pin(self.load(run, opening)).await?;
+        let Loaded { port, state, decisions, trace, .. } = Box::pin(self.load(run, opening)).await?;
         if !state.can_redefine() {
             return Err(RedefineError::NothingToRetry(
                 "the run has no failed task to go on from: it ends, is being taken back, or a call of it is in doubt",
@@ -111,11 +111,11 @@ impl Engine {
             decisions += 1;
         }
         if was_ended {
-            self.runs.places.found(1);
+            self.runs().places.found(1);
         }
         tracing::info!(%run, version, "the run goes on with another version");
         let tip = self.services.journal.tip();
-        self.take(run, live, Loaded { port, state, decisions, granted, guests: new.guests });
+        self.take(run, live, Loaded { port, state, decisions, granted, guests: new.guests, trace });
         self.services.journal.durable(tip).await.map_err(journal::Error::from)?;
         Ok(true)
     }
@@ -152,6 +152,7 @@ impl Engine {
             idempotency_key: None,
             inline: Some(after.clone()),
             by: None,
+            traceparent: None,
         };
         let report = self.judge_with(after, &trigger, When::Trigger, &tables, &bindings);
         let Some(plan) = report.plan else { return Err(Refused::Preflight(report.diagnostics).into()) };

@@ -10,12 +10,12 @@ use bellhop_core::requirement::{Kind, Tenant};
 use serde_json::{Value, json};
 
 use crate::Engine;
-use crate::call::Named;
+use crate::call::{Named, key, pairs, plain};
 use crate::gateway::Connected;
 
 /// Connections that are asked about one table.
 const CONNECTIONS_MAX: usize = 32;
-/// Pages of one list that are read: 200 items each.
+/// Pages of one list that are read.
 const PAGES_MAX: usize = 100;
 
 /// What became of a table's names.
@@ -65,10 +65,6 @@ fn texts(table: &mut Table) -> impl Iterator<Item = (Named, &mut String)> {
     )
 }
 
-fn plain(name: &str) -> &str {
-    name.trim_start_matches(['#', '@'])
-}
-
 impl Engine {
     /// Puts ids in place of names, as far as the connections tell. Reads only, and nothing of it is needed: a list that
     /// cannot be read leaves names as they are.
@@ -112,7 +108,7 @@ impl Engine {
             if named.is_id(text) {
                 continue;
             }
-            match ids.get(&(named, plain(text).to_owned())).map(|found| found.iter().collect::<Vec<_>>()).as_deref() {
+            match ids.get(&(named, key(plain(text)))).map(|found| found.iter().collect::<Vec<_>>()).as_deref() {
                 Some([only]) => {
                     *text = (*only).clone();
                     resolved.ids += 1;
@@ -151,12 +147,7 @@ impl Engine {
                     return Listed::KeptBack;
                 }
             };
-            for item in answer[list].as_array().into_iter().flatten() {
-                let Some(id) = item["id"].as_str() else { continue };
-                // One that is a name of one thing and a handle of another stays a name.
-                let names = ["name", "handle", "domain"].into_iter().filter_map(|field| item[field].as_str());
-                found.extend(names.map(|name| (name.to_owned(), id.to_owned())));
-            }
+            found.extend(pairs(answer[list].as_array().map_or(&[], Vec::as_slice)));
             match answer["response_metadata"]["next_cursor"].as_str() {
                 Some(cursor) if !cursor.is_empty() => arguments["cursor"] = json!(cursor),
                 _ => return Listed::Whole(found),

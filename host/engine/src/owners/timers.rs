@@ -123,6 +123,12 @@ impl Timers {
         Ok(timers)
     }
 
+    /// Timers in memory: those to be given out, and those that were and are still in the store.
+    pub(crate) fn count(&self) -> usize {
+        let next = self.lock();
+        next.due.len() + next.given.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Next> {
         self.inner.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,11 +206,11 @@ impl Timers {
         self.inner.journal.commit(write).map(drop)
     }
 
-    /// Waits for the next run that is due. Each timer is given once for each time that it was set; if the run does not
+    /// Waits for the next run that is due by the settled time. Each timer is given once for each time that it was set; if the run does not
     /// take it out of the store, it is given again after the next start.
     pub(crate) async fn due(&self) -> Result<RunId, journal::Error> {
         loop {
-            let now = self.inner.clock.now();
+            let now = self.inner.clock.settled();
             let earliest = {
                 let mut next = self.lock();
                 match next.due.first().copied() {
@@ -224,7 +230,7 @@ impl Timers {
                 Some(at) => {
                     tokio::select! {
                         biased;
-                        () = self.inner.clock.sleep_until(at) => {}
+                        () = self.inner.clock.sleep_until_settled(at) => {}
                         () = self.inner.bell.notified() => {}
                     }
                 }

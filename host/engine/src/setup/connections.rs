@@ -8,9 +8,11 @@ use bellhop_core::diagnostic::Diagnostic;
 use bellhop_core::requirement::{Connection, Kind, Permission, TokenKind};
 use bellhop_core::time::Timestamp;
 use bellhop_slack::client::Secret;
+use bellhop_slack::client::network::Fault;
 use bellhop_slack::connect;
 use bellhop_slack::limiter::Closed;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::gateway::{Connected, Gateway};
 use crate::setup::revision::revise;
@@ -32,6 +34,9 @@ pub enum Error {
         reason: String,
     },
 }
+
+/// How the name of a connection's file ends.
+const FILE_END: &str = ".tokens";
 
 /// Where tokens are kept: one file a connection, mode 0600, in a folder of mode 0700.
 #[derive(Debug, Clone)]
@@ -58,7 +63,7 @@ impl Secrets {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let lines: String =
             tokens.iter().map(|(kind, secret)| format!("{}={}\n", kind.as_str(), secret.reveal())).collect();
-        let aside = folder.join(format!("{name}.tokens.new"));
+        let aside = folder.join(format!("{name}{FILE_END}.new"));
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -67,14 +72,14 @@ impl Secrets {
             .open(&aside)
             .map_err(failed)?;
         file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&aside, folder.join(format!("{name}.tokens"))).map_err(failed)?;
+        std::fs::rename(&aside, folder.join(format!("{name}{FILE_END}"))).map_err(failed)?;
         // The folder's entry, too, must be there after a power cut.
         std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(failed)
     }
 
     fn read(&self, name: &str) -> Result<BTreeMap<TokenKind, Secret>, Error> {
         let Some(folder) = &self.folder else { return Ok(BTreeMap::new()) };
-        let text = match std::fs::read_to_string(folder.join(format!("{name}.tokens"))) {
+        let text = match std::fs::read_to_string(folder.join(format!("{name}{FILE_END}"))) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(e) => return Err(Error::Secrets { name: name.to_owned(), reason: e.to_string() }),
@@ -84,6 +89,58 @@ impl Secrets {
             .filter_map(|line| line.split_once('='))
             .filter_map(|(kind, secret)| Some((kind.parse().ok()?, Secret::new(secret.to_owned()))))
             .collect())
+    }
+
+    /// The tokens of all connections, in lines of a form that [`Self::put`] takes.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn all(&self) -> Result<Zeroizing<String>, Error> {
+        let Some(folder) = &self.folder else { return Ok(Zeroizing::default()) };
+        let failed = |e: std::io::Error| Error::Secrets { name: "all".to_owned(), reason: e.to_string() };
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Zeroizing::default()),
+            Err(e) => return Err(failed(e)),
+        };
+        let mut names = BTreeSet::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            names.extend(name.to_str().and_then(|name| name.strip_suffix(FILE_END)).map(str::to_owned));
+        }
+        let mut lines = Zeroizing::new(String::new());
+        for name in names {
+            for (kind, secret) in self.read(&name)? {
+                lines.push_str(&format!("{name} {}=", kind.as_str()));
+                lines.push_str(secret.reveal());
+                lines.push('\n');
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Keeps the tokens of such lines; gives the names of their connections. What is no name of a connection is passed over.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn put(&self, lines: &str) -> Result<BTreeSet<String>, Error> {
+        let mut all: BTreeMap<&str, BTreeMap<TokenKind, Secret>> = BTreeMap::new();
+        for line in lines.lines() {
+            let Some((name, (kind, secret))) =
+                line.split_once(' ').and_then(|(name, rest)| Some((name, rest.split_once('=')?)))
+            else {
+                continue;
+            };
+            // It becomes the name of a file.
+            let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            if let (true, Ok(kind)) = (is_name && !name.is_empty(), kind.parse()) {
+                all.entry(name).or_default().insert(kind, Secret::new(secret.to_owned()));
+            }
+        }
+        for (name, tokens) in &all {
+            self.write(name, tokens)?;
+        }
+        Ok(all.into_keys().map(str::to_owned).collect())
     }
 
     /// The tokens of a connection that is on record. Without them it can do nothing, and keeps no other from being used.
@@ -96,7 +153,7 @@ impl Secrets {
 
     fn remove(&self, name: &str) -> Result<(), Error> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        match std::fs::remove_file(folder.join(format!("{name}.tokens"))) {
+        match std::fs::remove_file(folder.join(format!("{name}{FILE_END}"))) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::Secrets { name: name.to_owned(), reason: e.to_string() }),
@@ -119,6 +176,16 @@ pub enum ConnectError {
     /// It cannot be kept.
     #[error(transparent)]
     Keep(#[from] Error),
+}
+
+impl ConnectError {
+    /// What would help where the network is to blame: then nothing is wrong with what the connection is made of.
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Self::Detect(error) => error.network().map(Fault::remedy),
+            _ => None,
+        }
+    }
 }
 
 /// A connection as stored.
@@ -150,6 +217,8 @@ pub struct Broken {
     pub new: New,
     /// Why it is not.
     pub reason: String,
+    /// What would help, where the network is to blame.
+    pub fix: Option<String>,
 }
 
 /// Keeps connections.
@@ -189,6 +258,11 @@ pub async fn closed(journal: &Journal, now: Timestamp) -> Result<Vec<Closed>, jo
 }
 
 impl Connections {
+    /// Where tokens are kept.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// Reads all connections into the gateway.
     pub async fn read(journal: Journal, secrets: Secrets, gateway: &Gateway) -> Result<Self, Error> {
         let mut all = journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection));
@@ -256,8 +330,8 @@ impl Connections {
     }
 
     /// Keeps in mind what cannot be made now, so that people see it and [`Self::mend`] tries again.
-    pub fn is_broken(&self, new: New, reason: String) {
-        self.all_broken().insert(new.name.clone(), Arc::new(Broken { new, reason }));
+    pub fn is_broken(&self, new: New, reason: String, fix: Option<String>) {
+        self.all_broken().insert(new.name.clone(), Arc::new(Broken { new, reason, fix }));
     }
 
     /// Tries again what is broken. True when any of it is whole now.
@@ -271,16 +345,16 @@ impl Connections {
                     mended = true;
                 }
                 Ok(None) => tracing::info!(connection = name, "the connection was changed meanwhile"),
-                Err(error) => self.is_still_broken(&broken, error.to_string()),
+                Err(error) => self.is_still_broken(&broken, error.to_string(), error.fix()),
             }
         }
         mended
     }
 
     /// Another reason for what is broken, unless somebody has changed it since.
-    fn is_still_broken(&self, broken: &Arc<Broken>, reason: String) {
+    fn is_still_broken(&self, broken: &Arc<Broken>, reason: String, fix: Option<String>) {
         if let Some(there) = self.all_broken().get_mut(&broken.new.name).filter(|there| Arc::ptr_eq(there, broken)) {
-            *there = Arc::new(Broken { new: broken.new.clone(), reason });
+            *there = Arc::new(Broken { new: broken.new.clone(), reason, fix });
         }
     }
 

@@ -7,4 +7,5 @@ pub mod definitions;
 pub(crate) mod installation;
 pub mod plugins;
 pub(crate) mod revision;
+pub mod sealed;
 pub mod tokens;

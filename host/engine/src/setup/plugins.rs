@@ -156,9 +156,34 @@ impl Plugins {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).known.clone()
     }
 
+    /// Guests that there are now, and those that wait for a place.
+    pub fn guests(&self) -> (u64, u64) {
+        self.sandbox.guests()
+    }
+
+    /// Plugins that are being compiled or wait for that.
+    pub fn compiling(&self) -> usize {
+        self.sandbox.compiling()
+    }
+
     /// Action calls that could start now without waiting for another to end.
     pub fn free_slots(&self) -> usize {
         self.sandbox.free_slots()
+    }
+
+    /// Whether a compiled form of that component is kept, so that its first call waits for no compiler.
+    pub fn is_compiled(&self, digest: &Digest) -> bool {
+        self.sandbox.is_compiled(digest)
+    }
+
+    /// Guests of one usual plugin that there can be at once on this machine.
+    pub fn guests_of_one_plugin(&self) -> u64 {
+        self.sandbox.guests_of_one_plugin()
+    }
+
+    /// Ready when nobody counts the time of guests any more.
+    pub fn counting_ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.sandbox.counting_ended()
     }
 
     /// Every installed version, by name and version.

@@ -22,7 +22,7 @@ pub struct Scope(String);
 
 impl Scope {
     /// Every scope that there is; `runs:start` also with a workflow behind it.
-    pub const ALL: [&'static str; 8] = [
+    pub const ALL: [&'static str; 10] = [
         "runs:start",
         "runs:read",
         "runs:operate",
@@ -30,6 +30,8 @@ impl Scope {
         "connections:admin",
         "plugins:install",
         "audit:read",
+        "backups:read",
+        "backups:secrets",
         MAKES_TOKENS,
     ];
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::Engine;
 use crate::Services;
+use crate::traces::{Trace, Traceparent};
 use bellhop_journal::store::{self, Lack};
 use bellhop_journal::{self as journal, Summary};
 
@@ -38,8 +39,8 @@ pub struct RunView {
     pub started_at: String,
     /// RFC 3339.
     pub ended_at: Option<String>,
-    /// Why it is cancelled.
-    pub reason: Option<Reason>,
+    /// Why it is cancelled, or suspended.
+    pub reason: Option<&'static str>,
     /// Of a run that is cancelled or faulted: how many of its changes were taken back.
     pub undone: Option<u32>,
     /// Likewise: how many were not.
@@ -49,6 +50,9 @@ pub struct RunView {
     pub superseded_by: Option<RunId>,
     /// Who wanted its end: the name and the id of a token.
     pub by: Option<String>,
+    /// Under which its spans are found, where such are kept.
+    #[serde(rename = "trace_id")]
+    pub trace_id: String,
     /// In a list: the members that are there and too large for it; the run itself has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<&'static str>,
@@ -81,7 +85,20 @@ impl Services {
     }
 }
 
+/// Why a run is shown as suspended that the host does not carry.
+const RESTORED: &str = "restored";
+
 impl Engine {
+    /// Whether nothing of the run goes on, because nobody has had the restored host go on yet.
+    fn is_held(&self, summary: &Summary) -> bool {
+        !summary.status.is_final() && self.awaits_go_on().is_some()
+    }
+
+    /// How a run stands, as it is shown.
+    fn shown_status(&self, summary: &Summary) -> Status {
+        if self.is_held(summary) { Status::Suspended } else { summary.status }
+    }
+
     /// As in a list, where what is stored for itself is left out and named, because a page would be as large as all of it.
     async fn view_in_list(&self, run: RunId, mut summary: Summary) -> Result<RunView, journal::Error> {
         let mut cut = Vec::new();
@@ -95,9 +112,10 @@ impl Engine {
     }
 
     async fn view(&self, run: RunId, summary: Summary) -> Result<RunView, journal::Error> {
+        let (status, is_held) = (self.shown_status(&summary), self.is_held(&summary));
         Ok(RunView {
             id: run,
-            status: summary.status,
+            status,
             workflow: format!("{}/{}", summary.namespace, summary.name),
             version: summary.version,
             waiting: summary.waiting,
@@ -108,11 +126,12 @@ impl Engine {
             labels: summary.labels,
             started_at: summary.started_at.to_string(),
             ended_at: summary.ended_at.map(|t| t.to_string()),
-            reason: summary.aftermath.reason,
+            reason: is_held.then_some(RESTORED).or_else(|| summary.aftermath.reason.map(Reason::as_str)),
             undone: summary.aftermath.undone,
             left: summary.aftermath.left,
             superseded_by: summary.aftermath.superseded_by,
             by: summary.aftermath.by,
+            trace_id: Trace::of(run, summary.traceparent.as_deref().and_then(Traceparent::parse)).id(),
             cut: Vec::new(),
         })
     }
@@ -162,7 +181,11 @@ impl Engine {
                         self.damaged(run).await
                     }
                 };
-                if keep(&summary) {
+                let is_kept = match self.is_held(&summary) {
+                    true => keep(&Summary { status: Status::Suspended, ..summary.clone() }),
+                    false => keep(&summary),
+                };
+                if is_kept {
                     let view = self.view_in_list(run, summary).await?;
                     bytes += serde_json::to_string(&view).map_or(0, |json| json.len() as u64);
                     views.push(view);
@@ -188,10 +211,11 @@ impl Engine {
     pub async fn wait(&self, run: RunId, until: impl Future<Output = ()>) -> Result<Option<RunView>, journal::Error> {
         tokio::pin!(until);
         loop {
-            let moved = self.runs.moved(run);
+            let moved = self.runs().moved(run);
             // Only looked at: what is told is read again when it is durable. To wait for that at each look would have
             // the run's records synchronised for the looker's sake.
-            let Some(Summary { status, .. }) = self.summary(run).await? else { return Ok(None) };
+            let Some(summary) = self.summary(run).await? else { return Ok(None) };
+            let status = self.shown_status(&summary);
             match moved {
                 _ if status.is_final() => return self.run_view(run).await,
                 Some(mut moved) => {

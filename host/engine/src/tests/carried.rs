@@ -42,7 +42,7 @@ fn house_a10_a_signal_between_the_acceptance_and_the_driver_makes_no_second_driv
     });
     let run = life.started(trigger(&workflow, json!({}), HQ, None));
     assert_eq!(life.ended(run).unwrap().status, Status::Cancelled);
-    life.until("its driver is gone", || life.engine().runs.live() == 0);
+    life.until("its driver is gone", || life.engine().runs().live() == 0);
     assert_eq!(life.status(run), Status::Cancelled, "another driver went on");
     // The log is one driver's.
     let life = Life::start(life.die(usize::MAX), &slack);
@@ -158,7 +158,7 @@ fn house_a14_a_run_whose_driver_panics_is_set_aside_and_others_go_on() {
     let workflow = life.apply("\n  - act: {call: 'boom.do:1@boom', with: {connection: team}}");
     let run = life.started(trigger(&workflow, json!({}), HQ, None));
     life.until("it is set aside, and is none of the live", || {
-        life.engine().is_aside(run) && life.engine().runs.live() == 0
+        life.engine().is_aside(run) && life.engine().runs().live() == 0
     });
     // It is shown so once nobody else has its turn.
     life.until_status(run, Status::Parked);
@@ -208,7 +208,7 @@ fn waits_for_its_write(life: &Life, way: &Slow, run: RunId) {
         assert_eq!(life.ended(other).unwrap().status, Status::Completed);
     }
     assert!(!life.engine().is_aside(run), "a write of it is under way");
-    assert_eq!(life.engine().runs.live(), 1);
+    assert_eq!(life.engine().runs().live(), 1);
     way.answers.notify_one();
     life.until("it is set aside", || life.engine().is_aside(run));
     assert_eq!(super::life::open_intents(&life.entries(run)), 0, "the outcome is on record");

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use super::simulate::dice::Dice;
 use bellhop_journal::memory::Memory;
 use bellhop_journal::store::{
-    Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Ticket, Topic, Watch,
+    Batch, Bells, Bytes, Durable, Error, Lack, Page, Reach, Read, Stats, Store, Tap, Ticket, Topic, Watch,
 };
 
 /// A question to the store.
@@ -344,6 +344,10 @@ impl Store for Dying {
             return Bells::default().watch(topic, Reach::Most);
         }
         self.under.watch(topic)
+    }
+
+    fn tap(&self, bytes_max: usize) -> Tap {
+        self.under.tap(bytes_max)
     }
 
     fn stats(&self) -> Stats {

@@ -167,7 +167,7 @@ fn attack_d1_another_version_goes_on_in_the_place_where_the_run_began() {
         TWO.replace("text: two", "text: other")
     );
     life.apply_text(&text);
-    life.until("it has left", || life.engine().runs.live() == 0);
+    life.until("it has left", || life.engine().runs().live() == 0);
     let redefined = || life.wait(life.engine().redefine(run, "1.0.1"));
     let refused = redefined();
     let Err(RedefineError::Refused(Refused::Preflight(diagnostics))) = refused else { panic!("{refused:?}") };
@@ -196,7 +196,7 @@ fn attack_d1_a_run_that_could_not_begin_begins_in_no_other_organisation() {
     let started = life.engine().trigger_or(trigger(&workflow, json!({}), &on("d1-blocked"), None), true);
     let run = life.wait(started).unwrap().run;
     life.until_status(run, Status::Blocked);
-    life.until("it has left", || life.engine().runs.live() == 0);
+    life.until("it has left", || life.engine().runs().live() == 0);
     let engine = life.engine();
     let tokens = BTreeMap::from([(TokenKind::Bot, Secret::new("xoxb-plus".to_owned()))]);
     let new = New { name: "d1-blocked".to_owned(), kind: Kind::Workspace, permission: Permission::Act, tokens };

@@ -100,7 +100,7 @@ fn whoever_tells_a_run_something_is_heard_over_a_store_that_is_far() {
             heard.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
         assert_eq!(life.ended(run).unwrap().status, Status::Cancelled, "seed {seed}");
-        life.until("it has left memory", || !life.engine().runs.is_live(run));
+        life.until("it has left memory", || !life.engine().runs().is_live(run));
     }
 }
 

@@ -75,7 +75,7 @@ fn a_run_of_n_writes_waits_for_n_and_two_synchronisations() {
     let before = life.journal().stats().syncs;
     let run = life.started(trigger(&workflow, json!({}), HQ, None));
     // Looking at the run would synchronise, too.
-    life.until("it has left", || life.engine().runs.live() == 0);
+    life.until("it has left", || life.engine().runs().live() == 0);
     assert_eq!(life.status(run), Status::Completed);
     let waited = life.journal().stats().syncs - before;
     assert!(waited <= 4, "{waited} synchronisations for two writes");
@@ -149,6 +149,6 @@ fn a_journal_that_fails_ends_the_process_and_is_not_asked_for_ever() {
     slack.release(held, "answer");
     let reason = life.wait(async { fatal.wait_for(Option::is_some).await.map(|reason| reason.clone()) });
     assert!(reason.unwrap().is_some());
-    life.until("its driver is gone", || life.engine().runs.live() == 0);
+    life.until("its driver is gone", || life.engine().runs().live() == 0);
     let _: Value = slack.world();
 }

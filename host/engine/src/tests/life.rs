@@ -259,8 +259,29 @@ impl Life {
         life
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "made where it is handed over")]
+    /// Days pass between lives, and a clock that stands still has another date than that by which the store was made: whoever
+    /// is not about that has the clock believed.
     fn open_on(ground: &Ground, store: Dying, limits: Limits, clock: Option<Arc<dyn Clock>>, slack: &Slack) -> Self {
+        let life = Self::doubting_on(ground, store, limits, clock, slack);
+        life.engine().services.time.confirm();
+        life
+    }
+
+    /// Starts by a clock that may be doubted.
+    pub(super) fn start_doubting(memory: Memory, limits: Limits, clock: Arc<dyn Clock>, slack: &Slack) -> Self {
+        let life = Self::doubting_on(ground(), Dying::over(memory), limits, Some(clock), slack);
+        life.begin();
+        life
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "made where it is handed over")]
+    fn doubting_on(
+        ground: &Ground,
+        store: Dying,
+        limits: Limits,
+        clock: Option<Arc<dyn Clock>>,
+        slack: &Slack,
+    ) -> Self {
         let runtime = runtime();
         let store = Arc::new(store);
         let base_url = format!("http://{}", slack.running.address);
@@ -276,6 +297,7 @@ impl Life {
                 budget_scale: 1000.0,
                 secrets: Secrets::in_folder(ground.secrets.path().to_owned()),
                 store_failed: tokio::sync::watch::channel(None).0,
+                traces: None,
             })
             .await
             .unwrap()
@@ -286,6 +308,19 @@ impl Life {
     /// Where the tokens of a connection are.
     pub(super) fn tokens_of(connection: &str) -> std::path::PathBuf {
         ground().secrets.path().join(format!("{connection}.tokens"))
+    }
+
+    /// Opens on a store in a folder; nothing is begun yet.
+    pub(super) fn open_in(folder: &Path, slack: &Slack) -> Self {
+        let store = Sled::open(&SledOptions::new(folder), Box::new(|_| {})).unwrap();
+        Self::open_on(ground(), Dying::under(Arc::new(store)), Limits::default(), None, slack)
+    }
+
+    /// Takes up the open runs, as soon as that may be.
+    pub(super) fn begin_when_it_may(&self) {
+        let engine = self.engine().clone();
+        // It ends with the life.
+        let _beginning = self.spawn(async move { engine.start().await });
     }
 
     /// Takes up the open runs.
@@ -489,6 +524,7 @@ pub(super) fn trigger(
         labels: BTreeMap::new(),
         idempotency_key: key.map(str::to_owned),
         by: None,
+        traceparent: None,
         inline: None,
     }
 }

@@ -26,6 +26,7 @@ use bellhop_sandbox::expression::{Budget, Expressions};
 use bellhop_sandbox::{self as sandbox, CompileMode, Sandbox};
 
 mod carried;
+mod clocks;
 mod contract;
 mod crash;
 mod disk;
@@ -39,6 +40,7 @@ mod heard;
 mod letting_out;
 mod life;
 mod naming;
+mod naming_lists;
 mod never_doubled;
 mod once;
 mod operations;
@@ -48,6 +50,7 @@ mod parts;
 mod ports;
 mod recovery;
 mod redefine;
+mod restored;
 mod retention;
 mod rows;
 mod scenarios;
@@ -150,6 +153,7 @@ impl World {
             budget_scale: 1000.0,
             secrets,
             store_failed: tokio::sync::watch::channel(None).0,
+            traces: None,
         })
         .await
         .unwrap();
@@ -195,6 +199,7 @@ impl World {
             labels: BTreeMap::new(),
             idempotency_key: key.map(str::to_owned),
             by: None,
+            traceparent: None,
             inline: None,
         }
     }

@@ -117,7 +117,7 @@ fn attack_d2_a_list_that_is_refused_has_nothing_told_of_its_names() {
     let channel = life.apply_named(
         "d2-channel",
         "
-  - say: {call: message.send:1@slack, with: {connection: team, channel: '#it', text: hello}}",
+  - topic: {call: channel.set-topic:1@slack, with: {connection: team, channel: '#it', topic: hello}}",
     );
     for (error, told) in REFUSALS {
         for (method, workflow) in
@@ -130,7 +130,11 @@ fn attack_d2_a_list_that_is_refused_has_nothing_told_of_its_names() {
             slack.control("DELETE", "faults", &Value::Null);
         }
     }
-    assert_eq!(slack.count("usergroups.users.list") + slack.count("chat.postMessage"), 0, "a name was taken for an id");
+    assert_eq!(
+        slack.count("usergroups.users.list") + slack.count("conversations.info"),
+        0,
+        "a name was taken for an id"
+    );
 }
 
 #[test]

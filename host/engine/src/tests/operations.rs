@@ -123,7 +123,7 @@ impl Cell {
                 cell.told(told);
                 cell.go();
                 cell.life.until_status(run, Status::Suspended);
-                cell.life.until("it has left", || cell.life.engine().runs.live() == 0);
+                cell.life.until("it has left", || cell.life.engine().runs().live() == 0);
             }
             Phase::Timer => cell.life.until("it sleeps", || cell.sleeps()),
             Phase::Rollback => {
@@ -144,7 +144,7 @@ impl Cell {
     }
 
     fn sleeps(&self) -> bool {
-        self.life.status(self.run) == Status::Waiting && self.life.engine().runs.live() == 0
+        self.life.status(self.run) == Status::Waiting && self.life.engine().runs().live() == 0
     }
 
     /// Waits until a task has begun, also where that is not durable yet.

@@ -179,7 +179,7 @@ fn house_a8_of_a_crowd_that_is_cancelled_meanwhile_only_a_few_stay_in_memory() {
         assert!(life.wait(life.engine().signal(*run, Cause::Cancel)).unwrap());
     }
     let parked = || runs.iter().filter(|run| life.parked(**run) > 0).count();
-    outage.until(&life, "the others are parked", || parked() == 3 && life.engine().runs.live() == 2);
+    outage.until(&life, "the others are parked", || parked() == 3 && life.engine().runs().live() == 2);
     outage.ends();
     let cancelled = || runs.iter().filter(|run| life.status(**run) == Status::Cancelled).count();
     outage.until(&life, "those that stayed have ended", || cancelled() == 2);

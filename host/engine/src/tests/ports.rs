@@ -146,6 +146,7 @@ impl LocalStage {
             summary,
             timers: self.timers.clone(),
             mail: self.mail.clone(),
+            tally: Arc::default(),
         };
         (opening, sender)
     }

@@ -359,7 +359,7 @@ fn after_an_end_in_order_nobody_is_suspected() {
         life = Life::start(life.die(usize::MAX), &slack);
         assert_eq!(lives(&life)["deaths"], deaths);
     }
-    life.engine().end_life().unwrap();
+    life.wait(life.engine().end_life()).unwrap();
     let life = Life::start(life.die(usize::MAX), &slack);
     assert_eq!(lives(&life)["deaths"], 0);
 }

@@ -44,7 +44,7 @@ impl Life {
     }
 
     fn redefined(&self, run: RunId, version: &str) -> Result<bool, RedefineError> {
-        self.until("it has left", || self.engine().runs.live() == 0);
+        self.until("it has left", || self.engine().runs().live() == 0);
         self.wait(self.engine().redefine(run, version))
     }
 }
@@ -160,7 +160,7 @@ fn dies_at(point: Point) -> Option<usize> {
     let life = Life::start(fresh(), &slack);
     let run = failed(&life);
     life.put("2.0.0", "", MENDED);
-    life.until("it has left", || life.engine().runs.live() == 0);
+    life.until("it has left", || life.engine().runs().live() == 0);
     life.store.die_at(point.at);
     let acknowledged = life.unless_dead(life.engine().redefine(run, "2.0.0")).is_some();
     if acknowledged {

@@ -40,7 +40,7 @@ fn start(memory: Memory, clock: &Manual, slack: &Slack, kept_days: u64) -> Life 
 fn passed(life: &Life, name: &WorkflowName, input: Value) -> RunId {
     let run = life.started(trigger(name, input, &[], None));
     assert_eq!(life.ended(run).unwrap().status, Status::Completed);
-    life.until("it has left", || !life.engine().runs.is_live(run));
+    life.until("it has left", || !life.engine().runs().is_live(run));
     run
 }
 
@@ -162,7 +162,7 @@ fn a_run_that_goes_on_is_not_removed() {
     clock.advance(9 * DAY);
     life.wait(life.engine().signal(run, Cause::Retry)).unwrap();
     life.until_status(run, Status::Faulted);
-    life.until("it has left", || !life.engine().runs.is_live(run));
+    life.until("it has left", || !life.engine().runs().is_live(run));
     clock.advance(2 * DAY);
     life.wait(life.engine().sweep()).unwrap();
     assert_eq!(life.runs(), [run], "it has ended two days ago");

@@ -52,7 +52,7 @@ fn fatal(life: &Life) -> Option<String> {
 
 /// Whether nobody carries the run any more. Asks the store nothing.
 fn has_come_to_rest(life: &Life, run: RunId) -> bool {
-    life.engine().is_aside(run) || life.engine().runs.moved(run).is_none()
+    life.engine().is_aside(run) || life.engine().runs().moved(run).is_none()
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn house_a3_a_read_that_is_refused_is_told_to_whoever_asked() {
             let suspended = life.spawn(async move { engine.signal(run, Cause::Suspend).await });
             life.until("it is told", || suspended.is_finished());
             slack.release(held, "answer");
-            life.until("it is put down", || life.engine().runs.live() == 0);
+            life.until("it is put down", || life.engine().runs().live() == 0);
             life.store.refuse(Asked::Read, nth, error.clone());
             let told = life.wait(life.engine().signal(run, Cause::Resume));
             let refused = life.store.has_refused();

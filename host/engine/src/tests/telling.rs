@@ -108,6 +108,25 @@ fn house_a8_whether_people_were_told_is_looked_for_until_it_can_be_read() {
     slack.check_once("told once");
 }
 
+/// A clock that was set ahead makes no notice so old that it is given up.
+#[test]
+fn surroundings_s11_nobody_goes_untold_because_a_clock_was_set() {
+    let slack = Slack::start();
+    let (life, clock) = start(Limits::default(), &slack);
+    slack.fault(&json!({ "method": "chat.postMessage", "times": 0, "action": "cut_before" }));
+    take(&life, 1, notice("hq", "a", "told late"), false);
+    life.until("it was tried", || slack.count("chat.postMessage") > 0);
+    clock.set(START.plus_millis(2 * 86_400_000));
+    life.until("it was tried again and again", || {
+        clock.advance(Duration::from_secs(5));
+        slack.count("chat.postMessage") >= 4
+    });
+    assert!(life.engine().services.time.doubt().is_some());
+    slack.control("DELETE", "faults", &Value::Null);
+    told(&life, &clock, &slack, 1);
+    assert_eq!(slack.messages(), ["told late"]);
+}
+
 /// What is told names people and their runs: it is not for whoever has the connection's name by now.
 #[test]
 fn attack_d1_what_is_told_is_told_to_the_organisation_that_it_is_of() {

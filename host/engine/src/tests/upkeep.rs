@@ -103,7 +103,7 @@ fn no_more_runs_are_open_than_may_be() {
     for _ in 0..3 {
         let run = life.started(trigger(&short, json!({}), &[], None));
         assert_eq!(life.ended(run).unwrap().status, Status::Completed);
-        life.until("its place is free", || life.engine().runs.places.open() == 1);
+        life.until("its place is free", || life.engine().runs().places.open() == 1);
         assert!(life.trigger(trigger(&long, json!({}), &[("nobody", "hq")], None)).unwrap().is_err());
     }
     life.started(trigger(&long, json!({}), &[], None));
@@ -115,7 +115,7 @@ fn no_more_runs_are_open_than_may_be() {
     let again = life.trigger(trigger(&long, json!({}), &[], Some("first"))).unwrap().unwrap();
     assert!(again.replayed && again.run == first);
     life.wait(life.engine().signal(first, Cause::Cancel)).unwrap();
-    life.until("its place is free", || life.engine().runs.places.open() == 1);
+    life.until("its place is free", || life.engine().runs().places.open() == 1);
     assert!(!refused(&life).unwrap().replayed);
 }
 
@@ -129,12 +129,12 @@ fn runs_wait_in_line_for_a_place_in_memory() {
     let runs: Vec<RunId> =
         (0..6).map(|n| life.started(trigger(&workflow, json!({ "text": n.to_string() }), HQ, None))).collect();
     slack.control("GET", &format!("signals/wait?fault={held}&count=2&timeout_ms=30000"), &Value::Null);
-    assert_eq!(life.engine().runs.live(), 2);
+    assert_eq!(life.engine().runs().live(), 2);
     assert!(runs.iter().all(|run| life.status(*run) == Status::Running));
     // After a restart as well, and in any order each comes to its end.
     let life = Life::start_with(life.die(usize::MAX), limits, &slack);
     for run in runs {
-        assert!(life.engine().runs.live() <= 2);
+        assert!(life.engine().runs().live() <= 2);
         assert_eq!(life.ended(run).unwrap().status, Status::Completed);
     }
     let mut messages = slack.messages();
@@ -316,7 +316,7 @@ fn a_run_that_nobody_can_mend_is_given_up() {
             assert_eq!(at_once(life.journal().open_runs(10, None)).unwrap().len(), 0);
         };
         given_up(&life);
-        life.until("its place is free", || life.engine().runs.places.open() == 0);
+        life.until("its place is free", || life.engine().runs().places.open() == 0);
         // Also when it could be read again: it does not go on by anybody's wish.
         let life = Life::start(life.die(usize::MAX), &slack);
         put(&*life.store, &record, &original);

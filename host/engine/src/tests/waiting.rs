@@ -43,7 +43,7 @@ fn begin(life: &Life, slack: &Slack, fault: u64, many: usize) -> Vec<RunId> {
 }
 
 fn in_memory(life: &Life) -> usize {
-    life.engine().runs.live()
+    life.engine().runs().live()
 }
 
 /// Lets the time pass until all have ended.
@@ -168,7 +168,7 @@ fn house_d8_the_last_attempt_that_fails_while_its_run_is_put_down_parks_it() {
     let held = slack.fault(&json!({ "method": "chat.postMessage", "nth": 1, "action": "hold_before_accept" }));
     let run = life.started(trigger(&life.apply(TWICE), json!({ "text": "m" }), HQ, None));
     slack.happened(held);
-    life.engine().runs.put_down(run);
+    life.engine().runs().put_down(run);
     slack.release(held, "cut");
     life.until("it comes to rest", || in_memory(&life) == 0 || life.status(run).is_final());
     assert_eq!(life.status(run), Status::Parked);

@@ -259,16 +259,16 @@ fn house_a5_many_more_runs_are_due_than_may_be_in_memory_and_each_wakes_once() {
     let workflow = life.apply("\n  - rest: {wait: {hours: 1}}");
     let left = || life.engine().services.counters.left.load(std::sync::atomic::Ordering::Relaxed);
     let runs: Vec<RunId> = (0..RUNS).map(|_| life.started(trigger(&workflow, json!({}), &[], None))).collect();
-    life.until("all rest", || life.engine().runs.live() == 0 && left() == RUNS);
+    life.until("all rest", || life.engine().runs().live() == 0 && left() == RUNS);
     let before = life.store.scanned();
     clock.advance(Duration::from_secs(3_600));
     life.until("all have ended", || {
-        assert!(life.engine().runs.live() as u64 <= PLACES, "{} are in memory", life.engine().runs.live());
-        life.engine().runs.places.open() == 0
+        assert!(life.engine().runs().live() as u64 <= PLACES, "{} are in memory", life.engine().runs().live());
+        life.engine().runs().places.open() == 0
     });
-    life.until("all are gone", || life.engine().runs.live() == 0);
+    life.until("all are gone", || life.engine().runs().live() == 0);
     assert_eq!(left(), 2 * RUNS, "each was taken up once to begin and once to end");
-    assert_eq!(life.engine().runs.places.in_line(), 0);
+    assert_eq!(life.engine().runs().places.in_line(), 0);
     assert_eq!(life.engine().services.partition.timers.in_memory(), (0, 0));
     // Each timer once, and of each run what taking it up reads.
     let read = (life.store.scanned() - before) / RUNS;

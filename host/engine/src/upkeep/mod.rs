@@ -1,5 +1,6 @@
-//! What removes records whose time is over.
+//! What removes records whose time is over, and what is known of the time.
 
+pub(crate) mod heartbeat;
 pub(crate) mod retention;
 pub(crate) mod sweep;
 

@@ -31,7 +31,7 @@ impl Engine {
     /// the caller makes sure of by removing the expiry last.
     pub(crate) async fn forget(&self, run: RunId, now: Timestamp) -> Result<Fate, journal::Error> {
         // Nobody takes it up meanwhile, to have it tried again or undone.
-        let _turn = self.loading.lock(run.to_string()).await;
+        let _turn = self.loading().lock(run.to_string()).await;
         let journal = &self.services.journal;
         let kept_ms = self.services.installation.now().runs_kept_ms;
         match journal.get::<Summary>(&key::summary(run)).await {
@@ -39,7 +39,7 @@ impl Engine {
                 // It goes on, and its next end says anew when it may go.
                 None => return Ok(Fate::Kept),
                 Some(until) if until > now => return Ok(Fate::KeptUntil(until)),
-                Some(_) if self.runs.is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
+                Some(_) if self.runs().is_live(run) => return Ok(Fate::KeptUntil(now.plus_millis(AGAIN_MS))),
                 // A key goes before its run: it never answers with one that is gone.
                 Some(_) => self.unbind(run, &summary).await?,
             },

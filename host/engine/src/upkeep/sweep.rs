@@ -19,8 +19,6 @@ use bellhop_journal::{self as journal, Write, key, readable};
 const SLICE: usize = 500;
 /// Before something that could not be removed is tried again.
 const AGAIN_MS: u64 = 3_600_000;
-/// How often it is looked for.
-const EVERY: Duration = Duration::from_secs(600);
 
 impl Engine {
     /// Sweeps for as long as the process runs.
@@ -29,7 +27,8 @@ impl Engine {
         if let Err(error) = self.keep_by_limits().await {
             tracing::warn!(%error, "how long ended runs are kept is not as the limits say");
         }
-        let (now, kept_ms) = (self.services.clock.now(), self.services.limits.ended_tokens_kept_ms);
+        let every = Duration::from_millis(self.services.limits.sweep_every_ms);
+        let (now, kept_ms) = (self.services.clock.settled(), self.services.limits.ended_tokens_kept_ms);
         if let Err(error) = self.tokens.sweep_all(now, kept_ms).await {
             tracing::warn!(%error, "tokens that have ended cannot be removed");
         }
@@ -42,19 +41,19 @@ impl Engine {
             }
             tokio::select! {
                 biased;
-                () = self.services.clock.sleep(EVERY) => {}
+                () = self.services.clock.sleep(every) => {}
                 _ = drain.wait_for(|drain| *drain) => return,
             }
         }
     }
 
-    /// Removes everything that may go now, slice by slice; gives how much. A run counts as one.
+    /// Removes everything that may go by the settled time, slice by slice; gives how much. A run counts as one.
     pub async fn sweep(&self) -> Result<u64, journal::Error> {
         let journal = &self.services.journal;
         let mut removed = 0;
         let mut tries = journal::Tries::default();
         loop {
-            let now = self.services.clock.now();
+            let now = self.services.clock.settled();
             let expired = journal.expired(now, SLICE).await?;
             let last = expired.len() < SLICE;
             let mut write = Write::new();

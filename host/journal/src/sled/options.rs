@@ -123,3 +123,16 @@ pub enum OpenError {
         source: io::Error,
     },
 }
+
+impl OpenError {
+    /// What helps.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::InUse { .. } => "stop that process first, or name another folder by --data-dir",
+            Self::NewerFormat { .. } => "start it with the program that wrote it, or with a newer one",
+            Self::OlderFormat { .. } | Self::NotAStore { .. } => "name another folder by --data-dir",
+            Self::Damaged { .. } => "keep a copy of the folder, and begin from a backup in another one, by --data-dir",
+            Self::Io { .. } => "look whether this user may write there and whether the disk has room; then start again",
+        }
+    }
+}

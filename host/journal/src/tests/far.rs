@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Random;
 use crate::memory::Memory;
-use crate::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Ticket, Topic, Watch};
+use crate::store::{Batch, Bytes, Durable, Error, Page, Read, Stats, Store, Tap, Ticket, Topic, Watch};
 use crate::{Content, Entry, Journal, Json, Summary, Write, key};
 
 /// A store in memory on another machine: others have their turns before something is read, and before it is there.
@@ -68,6 +68,10 @@ impl Store for Far {
 
     fn watch(&self, topic: Topic) -> Watch {
         self.memory.watch(topic)
+    }
+
+    fn tap(&self, bytes_max: usize) -> Tap {
+        self.memory.tap(bytes_max)
     }
 
     fn stats(&self) -> Stats {

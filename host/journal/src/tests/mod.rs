@@ -1,5 +1,6 @@
 //! Tests of the journal. Those that kill processes or fill disks run this test program again as a process of its own.
 
+mod backup;
 mod bench;
 mod conformance;
 mod crash;

@@ -183,6 +183,28 @@ async fn author_c2_an_expression_has_its_own_time_too() {
     assert!(cost_us >= 300_000, "{cost_us}");
 }
 
+/// This clock moves by 300 ms when it is read for the 22nd time, and stands still before and after.
+fn stolen_from_once() -> u64 {
+    static READ: AtomicU64 = AtomicU64::new(0);
+    READ.fetch_add(1, Ordering::Relaxed).clamp(20, 21) * 300_000_000
+}
+
+/// As on a machine that has other guests, which had the processor for a moment.
+#[tokio::test]
+async fn time_that_the_machine_took_ends_no_expression() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path().to_owned());
+    options.limits.expression_instances_max = 1;
+    let budget = expression::Budget { cpu_ms_max: 5, ..expression::Budget::default() };
+    let robbed = Sandbox::with_clock(options, Clock(stolen_from_once)).unwrap();
+    let robbed = Expressions::load(&robbed, budget).await.unwrap();
+    for _ in 0..30 {
+        let answer = robbed.answer("[range(3000)] | map(. * 2) | add", &[], &Value::Null);
+        assert_eq!(answer.result, Ok(json!(8_997_000)));
+    }
+    assert!(stolen_from_once() > 20 * 300_000_000, "the clock was read beyond the moment");
+}
+
 /// The more it does, the more it says that it cost, and waiting costs nothing.
 #[tokio::test]
 async fn an_evaluation_says_what_it_cost() {

@@ -9,7 +9,14 @@ use crate::{
     world::{ChannelKind, Message, Reaction},
 };
 
+/// `chat.postMessage` cuts there (Slack's page), and posts what is longer than about 4,000 in several messages.
 const TEXT_CHARACTERS_MAX: usize = 40_000;
+/// `chat.update` takes no more (`msg_too_long`; seratch/ChatGPT-in-Slack#102).
+const CHANGED_CHARACTERS_MAX: usize = 4_000;
+/// A text of a section (Slack's page of Block Kit).
+const SECTION_CHARACTERS_MAX: usize = 3_000;
+/// A text of a header, and of a button.
+const PLAIN_CHARACTERS_MAX: usize = 150;
 const BLOCKS_MAX: usize = 50;
 const ATTACHMENTS_MAX: usize = 100;
 const METADATA_BYTES_MAX: usize = 16_384;
@@ -23,7 +30,30 @@ struct Content {
     metadata: Option<Value>,
 }
 
-fn content(call: &Call<'_>) -> Result<Content, Refusal> {
+/// What Slack says of the first block that it does not take: in words, and where.
+fn block_fault(blocks: &[Value]) -> Option<String> {
+    let too_long = |text: &Value, max: usize, place: String| {
+        let length = text["text"].as_str().map_or(0, |text| text.chars().count());
+        (length > max).then(|| format!("must be less than {} characters [json-pointer:{place}/text]", max + 1))
+    };
+    blocks.iter().enumerate().find_map(|(number, block)| {
+        let place = format!("/blocks/{number}");
+        match block["type"].as_str() {
+            None => Some(format!("missing required field: type [json-pointer:{place}]")),
+            Some("section") => too_long(&block["text"], SECTION_CHARACTERS_MAX, format!("{place}/text")),
+            Some("header") => too_long(&block["text"], PLAIN_CHARACTERS_MAX, format!("{place}/text")),
+            Some(_) => None,
+        }
+    })
+}
+
+fn invalid_blocks(said: &str) -> Refusal {
+    Refusal::new("invalid_blocks")
+        .with("errors", json!([said]))
+        .with("response_metadata", json!({"messages": [format!("[ERROR] {said}")]}))
+}
+
+fn content(call: &Call<'_>, characters_max: usize) -> Result<Content, Refusal> {
     let arguments = call.arguments;
     let markdown = arguments.text("markdown_text").filter(|text| !text.is_empty());
     let blocks = arguments.nested("blocks").map_err(|()| "invalid_blocks_format")?;
@@ -33,11 +63,15 @@ fn content(call: &Call<'_>) -> Result<Content, Refusal> {
         return Err("markdown_text_conflict".into());
     }
     match &blocks {
-        Some(Value::Array(items)) if items.len() > BLOCKS_MAX => return Err("invalid_blocks".into()),
-        Some(Value::Array(items)) if items.iter().any(|item| !item["type"].is_string()) => {
-            return Err("invalid_blocks".into());
+        Some(Value::Array(items)) if items.len() > BLOCKS_MAX => {
+            return Err(invalid_blocks("no more than 50 items allowed [json-pointer:/blocks]"));
         }
-        None | Some(Value::Array(_)) => {}
+        Some(Value::Array(items)) => {
+            if let Some(said) = block_fault(items) {
+                return Err(invalid_blocks(&said));
+            }
+        }
+        None => {}
         Some(_) => return Err("invalid_blocks_format".into()),
     }
     match &attachments {
@@ -50,7 +84,7 @@ fn content(call: &Call<'_>) -> Result<Content, Refusal> {
     if text.is_none() && is_empty(&blocks) && is_empty(&attachments) {
         return Err("no_text".into());
     }
-    if text.as_ref().is_some_and(|text| text.chars().count() > TEXT_CHARACTERS_MAX) {
+    if text.as_ref().is_some_and(|text| text.chars().count() > characters_max) {
         return Err("msg_too_long".into());
     }
     Ok(Content { text: text.unwrap_or_default().into_owned(), blocks, attachments, metadata: metadata(call)? })
@@ -110,7 +144,7 @@ fn writable(call: &Call<'_>, id: &str) -> Result<ChannelKind, Refusal> {
 pub(super) fn post_message(call: &mut Call<'_>) -> Outcome {
     let id = target(call)?;
     writable(call, &id)?;
-    let content = content(call)?;
+    let content = content(call, TEXT_CHARACTERS_MAX)?;
     let thread_ts = call.arguments.text("thread_ts").filter(|ts| !ts.is_empty()).map(std::borrow::Cow::into_owned);
     let broadcast = call.arguments.is_set("reply_broadcast");
     if let Some(parent) = &thread_ts {
@@ -167,7 +201,7 @@ fn own_message(call: &Call<'_>, missing: &'static str) -> Result<(String, usize)
 
 pub(super) fn update(call: &mut Call<'_>) -> Outcome {
     let (id, index) = own_message(call, "cant_update_message")?;
-    let content = content(call)?;
+    let content = content(call, CHANGED_CHARACTERS_MAX)?;
     let edited = (call.token.user.clone(), call.world.fresh_ts(call.now_us));
     let message = call
         .world
@@ -177,8 +211,9 @@ pub(super) fn update(call: &mut Call<'_>) -> Outcome {
         .ok_or("message_not_found")?;
     let before = std::mem::replace(&mut message.text, content.text);
     message.edited = Some(edited);
-    if content.blocks.is_some() {
-        message.blocks = content.blocks;
+    // Blocks that are left out stay, and an empty list takes them away.
+    if let Some(blocks) = content.blocks {
+        message.blocks = Some(blocks).filter(|blocks| blocks.as_array().is_none_or(|list| !list.is_empty()));
     }
     if content.attachments.is_some() {
         message.attachments = content.attachments;
@@ -229,5 +264,25 @@ pub(super) fn reactions_add(call: &mut Call<'_>) -> Outcome {
         None => reactions.push(Reaction { name: name.clone(), users: vec![user] }),
     }
     call.changed(json!({"channel": id, "ts": ts, "reaction": name}));
+    Ok(json!({}))
+}
+
+pub(super) fn reactions_remove(call: &mut Call<'_>) -> Outcome {
+    let id = call.arguments.need("channel")?.into_owned();
+    let ts = call.arguments.text("timestamp").filter(|ts| !ts.is_empty()).ok_or("no_item_specified")?.into_owned();
+    let name = call.arguments.need("name")?.trim_matches(':').to_owned();
+    let index = call.conversation(&id)?.message(&ts).ok_or("message_not_found")?;
+    let user = call.token.user.clone();
+    let reactions = &mut call
+        .world
+        .channels
+        .get_mut(&id)
+        .and_then(|channel| channel.messages.get_mut(index))
+        .ok_or("message_not_found")?
+        .reactions;
+    let reaction = reactions.iter_mut().find(|reaction| reaction.name == name && reaction.users.contains(&user));
+    reaction.ok_or("no_reaction")?.users.retain(|one| *one != user);
+    reactions.retain(|reaction| !reaction.users.is_empty());
+    call.changed(json!({"channel": id, "ts": ts, "reaction": {"before": name, "after": null}}));
     Ok(json!({}))
 }

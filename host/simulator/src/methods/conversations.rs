@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{Call, Family, Outcome, Refusal},
-    cursor, views,
+    cursor,
+    rules::TokenKind,
+    views,
     world::{Channel, ChannelKind, Note},
 };
 
@@ -36,7 +38,8 @@ pub(super) fn wanted_kinds(call: &Call<'_>) -> Result<Vec<ChannelKind>, Refusal>
 pub(super) fn list(call: &mut Call<'_>) -> Outcome {
     let workspace = call.in_workspace()?;
     let kinds = wanted_kinds(call)?;
-    let limit = call.limit(100, 1000)?;
+    // "Must be an integer under 1000" (Slack's page of `conversations.list`).
+    let limit = call.limit(100, 999)?;
     let seen: Vec<&Channel> = call
         .world
         .channels
@@ -165,6 +168,10 @@ pub(super) fn unarchive(call: &mut Call<'_>) -> Outcome {
     }
     if !channel.archived {
         return Err("not_archived".into());
+    }
+    // Slack lets no bot unarchive, whatever its scopes (pablovarela/terraform-provider-slack#112).
+    if call.token.kind == TokenKind::Bot {
+        return Err("not_in_channel".into());
     }
     let id = channel.id.clone();
     set_archived(call, &id, false)

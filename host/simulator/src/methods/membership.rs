@@ -183,7 +183,8 @@ pub(super) fn of_user(call: &mut Call<'_>) -> Outcome {
         return Err("user_not_found".into());
     }
     let kinds = wanted_kinds(call)?;
-    let limit = call.limit(100, 1000)?;
+    // "Must be an integer with a max value of 999" (Slack's page of `users.conversations`).
+    let limit = call.limit(100, 999)?;
     let without_archived = call.arguments.is_set("exclude_archived");
     let seen: Vec<&Channel> = call
         .world

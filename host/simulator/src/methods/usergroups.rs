@@ -199,14 +199,23 @@ pub(super) fn users_list(call: &mut Call<'_>) -> Outcome {
     Ok(json!({"users": group.users}))
 }
 
-/// Replaces the whole list; an empty one is refused.
+/// Replaces the whole list. An empty one is an empty array; text without anybody is refused (slackapi/java-slack-sdk#1574).
 pub(super) fn users_update(call: &mut Call<'_>) -> Outcome {
     let (workspace, id) = (call.in_workspace()?, named(call)?);
     may_edit(call)?;
-    let mut users = call.arguments.list("users").unwrap_or_default();
-    if users.is_empty() {
-        return Err("no_users_provided".into());
-    }
+    let mut users = match call.arguments.values().get("users") {
+        Some(Value::Array(_)) => call.arguments.list("users").unwrap_or_default(),
+        // Text with commas is for forms (Slack's page of the method): in JSON it is one id.
+        Some(Value::String(text)) if call.arguments.is_json && !text.is_empty() => vec![text.clone()],
+        _ => {
+            let users = call.arguments.list("users").unwrap_or_default();
+            let written = call.arguments.text("users").unwrap_or_default();
+            if users.is_empty() && written.trim() != "[]" {
+                return Err("no_users_provided".into());
+            }
+            users
+        }
+    };
     if users.len() > USERS_MAX {
         return Err("subteam_max_users_exceeded".into());
     }

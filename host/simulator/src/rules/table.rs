@@ -160,6 +160,7 @@ pub const WEB: &[Rule] = &[
     write("usergroups.users.update", GROUPS_WRITE, GROUPS_WRITE, T2).paid("plan_upgrade_required").with_team_id(),
     read("bots.info", USERS, T3).with_team_id(),
     write("reactions.add", &["reactions:write"], &["reactions:write"], T3),
+    write("reactions.remove", &["reactions:write"], &["reactions:write"], T2),
     admin("admin.users.list", false, &["admin.users:read"], T4),
     admin("admin.users.assign", true, &["admin.users:write"], T2).with_team_id(),
     admin("admin.users.remove", true, &["admin.users:write"], T2).with_team_id(),

@@ -60,6 +60,12 @@ fn set(wanted: &mut Map<String, Value>, path: &str, value: Value) {
             text => json!([{"value": text, "primary": true}]),
         };
         wanted.insert("emails".to_owned(), list);
+    } else if let Some(filter) = path.strip_prefix("phoneNumbers[").and_then(|rest| rest.strip_suffix("].value")) {
+        // By filter and new value, beside a list that is added to.
+        let picked = wanted.entry("phoneNumbers").or_insert_with(|| json!({}));
+        if picked.is_object() {
+            picked[filter] = value;
+        }
     } else if !path.starts_with("urn:")
         && let Some((outer, inner)) = path.split_once('.')
     {

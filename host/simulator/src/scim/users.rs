@@ -11,9 +11,13 @@ use crate::{
 };
 
 const ACCOUNTS_MAX: usize = 200_000;
-const NAME_CHARACTERS_MAX: usize = 80;
+/// Slack's page of SCIM, `username_too_long`.
+const NAME_CHARACTERS_MAX: usize = 21;
+/// Words that nobody can be called by (Slack's page of SCIM, `username_not_allowed`, which does not list them: those that
+/// messages take as mentions).
+const RESERVED: &[&str] = &["channel", "everyone", "group", "here", "slackbot"];
 /// Attributes that are kept as they are sent and mean nothing here.
-const KEPT: &[&str] = &["addresses", "phoneNumbers", "photos", "profileUrl", "roles"];
+const KEPT: &[&str] = &["addresses", "photos", "profileUrl", "roles"];
 
 fn seen<'a>(call: &'a Call<'_>, request: &Request) -> Result<&'a Account, Failure> {
     let home = call.home();
@@ -35,7 +39,9 @@ fn shown(call: &Call<'_>, version: Version, account: &Account) -> Value {
     let mut out = json!({
         "schemas": [version.schema("user"), version.schema("enterprise")],
         "id": account.id,
-        "externalId": account.external_id.as_deref().unwrap_or_default(),
+        // Slack's page does not list it among the attributes and shows it empty; slackapi/python-slack-sdk#1347 never had
+        // it back. It is kept in the world, and is not shown.
+        "externalId": "",
         "meta": {
             "created": instant(account.created_s),
             "location": format!("https://api.slack.example/scim/{}/Users/{}", version.path(), account.id),
@@ -53,7 +59,7 @@ fn shown(call: &Call<'_>, version: Version, account: &Account) -> Value {
         "groups": groups,
     });
     if let Some(object) = out.as_object_mut() {
-        for name in KEPT {
+        for name in KEPT.iter().chain(&["phoneNumbers"]) {
             if let Some(value) = account.scim.get(*name) {
                 object.insert((*name).to_owned(), value.clone());
             }
@@ -99,10 +105,17 @@ fn check_free(call: &Call<'_>, name: Option<&str>, email: Option<&str>, except: 
     let home = call.home();
     let other = |account: Option<&Account>| account.is_some_and(|account| Some(account.id.as_str()) != except);
     if let Some(name) = name {
-        if name.is_empty() || name.chars().count() > NAME_CHARACTERS_MAX {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || !name.chars().all(fits) {
             return Err(Failure::new(400, "invalid_username"));
         }
-        if other(call.world.account_by_name(&home, name)) {
+        if name.chars().count() > NAME_CHARACTERS_MAX {
+            return Err(Failure::new(400, "username_too_long"));
+        }
+        if RESERVED.contains(&name) {
+            return Err(Failure::new(400, "username_not_allowed"));
+        }
+        if other(call.world.account_by_name(&home, name)) || is_channel(call, &home, name) {
             return Err(Failure::new(409, "username_taken"));
         }
     }
@@ -115,6 +128,67 @@ fn check_free(call: &Call<'_>, name: Option<&str>, email: Option<&str>, except: 
         }
     }
     Ok(())
+}
+
+/// Whether a channel has the name, in a workspace of the account's home (Slack's page of SCIM, `username_taken`).
+fn is_channel(call: &Call<'_>, home: &str, name: &str) -> bool {
+    call.world
+        .channels
+        .values()
+        .any(|channel| channel.name == name && channel.teams.iter().any(|team| call.world.home_of(team) == home))
+}
+
+/// What is wrong with the values of a body, whoever's account it is for.
+fn check_values(version: Version, body: &Map<String, Value>) -> Result<(), Failure> {
+    // `manager.value` is the standard's; Slack reads `managerId` (Slack's page of SCIM; goauthentik/authentik#21857).
+    let manager = body.get(&version.schema("enterprise")).and_then(|extension| extension.get("manager"));
+    if manager.is_some_and(|manager| !manager.is_null() && !manager["managerId"].is_string()) {
+        return Err(Failure::new(400, "improper_enterprise_schema_format"));
+    }
+    let display = body.get("displayName").and_then(Value::as_str).unwrap_or_default();
+    display_fault(display).map_or(Ok(()), |fault| Err(Failure::new(400, fault)))
+}
+
+/// Why Slack does not take a display name (Slack's page of SCIM, its list of errors).
+fn display_fault(name: &str) -> Option<&'static str> {
+    let is_emoji = |c: char| matches!(u32::from(c), 0x2600..=0x27bf | 0xfe0f | 0x1_f000..=0x1_faff);
+    if name.starts_with('@') {
+        Some("invalid_starts_with_at")
+    } else if name.chars().any(is_emoji) {
+        Some("invalid_emoji_not_allowed")
+    } else if name.chars().any(char::is_control) {
+        Some("invalid_name_specials")
+    } else {
+        None
+    }
+}
+
+/// What becomes of the numbers: a list is added to what is there, and there is one primary number (seen with e-mails:
+/// yamitzky/slack-admin-cli#15; the code of the refusal is not known).
+fn numbers(account: &Account, wanted: &Value) -> Result<Value, Failure> {
+    let there = account.scim.get("phoneNumbers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let all = match wanted {
+        Value::Null => Vec::new(),
+        Value::Array(list) => there.into_iter().chain(list.iter().cloned()).collect(),
+        Value::Object(picked) => picked_numbers(there, picked)?,
+        _ => return Err(Failure::new(400, "invalid_phone_number")),
+    };
+    let primary = all.iter().filter(|number| number["primary"].as_bool() == Some(true)).count();
+    if primary > 1 { Err(Failure::new(400, "invalid_phone_number")) } else { Ok(Value::Array(all)) }
+}
+
+/// The numbers after changes by filter: `primary eq true` or `type eq "mobile"` and the new value.
+fn picked_numbers(mut there: Vec<Value>, picked: &Map<String, Value>) -> Result<Vec<Value>, Failure> {
+    for (filter, value) in picked {
+        let is_it = |number: &Value| match filter.split_once(" eq ") {
+            Some((name, "true")) => number[name].as_bool() == Some(true),
+            Some((name, text)) => number[name].as_str() == Some(text.trim_matches('"')),
+            None => false,
+        };
+        let one = there.iter_mut().find(|number| is_it(number));
+        one.ok_or_else(|| Failure::new(400, "no_target"))?["value"] = value.clone();
+    }
+    Ok(there)
 }
 
 /// Sets what the body names and answers what changed.
@@ -175,28 +249,32 @@ pub(super) fn create(call: &mut Call<'_>, request: &Request, body: &Map<String, 
     let name = body.get("userName").and_then(Value::as_str).ok_or_else(|| Failure::new(400, "missing_username"))?;
     let email = body.get("emails").and_then(address).ok_or_else(|| Failure::new(400, "missing_email"))?;
     check_free(call, Some(name), Some(&email), None)?;
+    check_values(request.version, body)?;
+    let part =
+        |name: &str| body.get("name").and_then(|names| names[name].as_str()).unwrap_or_default().trim().is_empty();
+    if part("givenName") && part("familyName") {
+        return Err(Failure::new(400, "invalid_name_required"));
+    }
     let role = role(call, request.version, body)?;
     if call.world.users.len() >= ACCOUNTS_MAX {
         return Err(Failure::new(403, "user_limit_reached"));
     }
     let (id, now_s, home) = (call.world.fresh_id('U'), call.now_s(), call.home());
-    let display = body.get("displayName").and_then(Value::as_str);
     let mut account = Account {
         id: id.clone(),
-        real_name: display.unwrap_or(name).to_owned(),
+        real_name: name.to_owned(),
         home: home.clone(),
         active: body.get("active").and_then(Value::as_bool).unwrap_or(true),
         created_s: now_s,
         updated_s: now_s,
         ..Account::default()
     };
-    if body.get("name").is_some_and(Value::is_object) {
-        account.real_name.clear();
+    account.real_name.clear();
+    if let Some(wanted) = body.get("phoneNumbers") {
+        let numbers = numbers(&account, wanted)?;
+        account.scim.insert("phoneNumbers".to_owned(), numbers);
     }
     set(&mut account, request.version, body);
-    if account.real_name.is_empty() {
-        account.real_name = display.unwrap_or(name).to_owned();
-    }
     let active = account.active;
     call.world.users.insert(id.clone(), account);
     if active && call.world.workspaces.contains_key(&home) {
@@ -224,7 +302,6 @@ pub(super) fn patch(call: &mut Call<'_>, request: &Request, body: &Map<String, V
 fn change(call: &mut Call<'_>, request: &Request, wanted: &Map<String, Value>) -> Done {
     let account = seen(call, request)?;
     let (id, was_active) = (account.id.clone(), account.active);
-    let primary = primary_owner(account);
     let active = match wanted.get("active") {
         None => was_active,
         Some(Value::Bool(active)) => *active,
@@ -235,13 +312,27 @@ fn change(call: &mut Call<'_>, request: &Request, wanted: &Map<String, Value>) -
     let name = wanted.get("userName").and_then(Value::as_str);
     let email = wanted.get("emails").and_then(address);
     check_free(call, name, email.as_deref(), Some(&id))?;
-    if primary && !active {
-        return Err(Failure::new(403, "cannot_modify_primary_owner"));
+    check_values(request.version, wanted)?;
+    if !active {
+        may_switch_off(call, account)?;
     }
+    let display = account.profile.get("display_name").and_then(Value::as_str).unwrap_or(&account.real_name);
+    let another = wanted.get("displayName").and_then(Value::as_str).is_some_and(|wanted| wanted != display);
+    if another && call.world.locked_display_names.contains(&account.home) {
+        // The whole change is refused with it (Slack's page of SCIM; Okta's article on the code).
+        return Err(Failure::new(400, "invalid_display_name"));
+    }
+    let numbers = wanted.get("phoneNumbers").map(|wanted| numbers(account, wanted)).transpose()?;
     let now_s = call.now_s();
     let missing = || Failure::new(404, "user_not_found");
     let account = call.world.users.get_mut(&id).ok_or_else(missing)?;
     let mut effect = set(account, request.version, wanted);
+    if let Some(numbers) = numbers {
+        let before = account.scim.insert("phoneNumbers".to_owned(), numbers.clone());
+        if before.as_ref() != Some(&numbers) {
+            effect.insert("phoneNumbers".to_owned(), json!({"before": before, "after": numbers}));
+        }
+    }
     if !effect.is_empty() {
         account.updated_s = now_s;
     }
@@ -259,8 +350,26 @@ fn change(call: &mut Call<'_>, request: &Request, wanted: &Map<String, Value>) -
     Ok(shown(call, request.version, account))
 }
 
-fn primary_owner(account: &Account) -> bool {
-    account.organisation_role == Some(Role::PrimaryOwner) || account.role_in(&account.home) == Some(Role::PrimaryOwner)
+fn highest_role(account: &Account) -> Option<Role> {
+    // The order of roles is from the highest down.
+    account
+        .workspaces()
+        .iter()
+        .filter_map(|workspace| account.role_in(workspace))
+        .chain(account.organisation_role)
+        .min()
+}
+
+/// Nobody switches off a Primary Owner, and an Admin's token no Owner (Slack's page of SCIM, `cannot_disable_primary_owner`,
+/// `cannot_modify_owner`).
+fn may_switch_off(call: &Call<'_>, account: &Account) -> Result<(), Failure> {
+    match highest_role(account) {
+        Some(Role::PrimaryOwner) => Err(Failure::new(403, "cannot_disable_primary_owner")),
+        Some(role) if role.is_owner() && !call.acting_role().is_some_and(Role::is_owner) => {
+            Err(Failure::new(403, "cannot_modify_owner"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn switch_off(call: &mut Call<'_>, id: &str, effect: &mut Map<String, Value>) {
@@ -275,9 +384,7 @@ fn switch_off(call: &mut Call<'_>, id: &str, effect: &mut Map<String, Value>) {
 pub(super) fn delete(call: &mut Call<'_>, request: &Request) -> Done {
     let account = seen(call, request)?;
     let (id, active) = (account.id.clone(), account.active);
-    if primary_owner(account) {
-        return Err(Failure::new(403, "cannot_modify_primary_owner"));
-    }
+    may_switch_off(call, account)?;
     let mut effect = Map::from_iter([("user".to_owned(), json!(id))]);
     if active {
         switch_off(call, &id, &mut effect);
@@ -287,4 +394,23 @@ pub(super) fn delete(call: &mut Call<'_>, request: &Request) -> Done {
         call.unchanged(Value::Object(effect));
     }
     Ok(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_p15_a_display_name_is_taken_as_slack_takes_it() {
+        for (name, fault) in [
+            ("Ada", None),
+            ("Ada O'Brien-Smith", None),
+            ("\u{5d0}\u{5d3}\u{5d4}", None),
+            ("@ada", Some("invalid_starts_with_at")),
+            ("Ada \u{1f389}", Some("invalid_emoji_not_allowed")),
+            ("Ada\tL", Some("invalid_name_specials")),
+        ] {
+            assert_eq!(display_fault(name), fault, "{name}");
+        }
+    }
 }

@@ -164,7 +164,7 @@ async fn made_up_answers() {
     assert_eq!(slack.running.ledger().len(), 2, "the last two were accepted");
     slack.fault(json!({"method": "scim.v2.*", "action": {"refuse": {"error": "oops"}}})).await;
     let answer = slack.http("xoxp-plus-owner", "GET", "/scim/v2/Users", Value::Null).await;
-    assert_eq!((answer.status, answer.body["Errors"]["description"].as_str()), (400, Some("oops")));
+    assert_eq!((answer.status, answer.body["detail"].as_str()), (400, Some("oops")));
 }
 
 #[tokio::test]

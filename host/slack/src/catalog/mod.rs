@@ -5,6 +5,7 @@
 
 mod entry;
 pub mod family;
+mod naming;
 pub mod outcome;
 pub mod own;
 

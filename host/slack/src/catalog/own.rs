@@ -23,11 +23,13 @@ pub enum Own {
     ProvisionedUser,
     /// The name of a channel.
     ChannelName,
+    /// The people of a workspace, also those who were deactivated.
+    Members,
 }
 
 impl Own {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Notify,
         Self::Channel,
         Self::User,
@@ -35,6 +37,7 @@ impl Own {
         Self::Workspace,
         Self::ProvisionedUser,
         Self::ChannelName,
+        Self::Members,
     ];
 
     /// As the catalog and preflight write it. Those for names are the words of `x-bellhop` in an input's schema.
@@ -48,6 +51,7 @@ impl Own {
             Self::Workspace => "workspace",
             Self::ProvisionedUser => "provisioned-user",
             Self::ChannelName => "channel-name",
+            Self::Members => "members",
         }
     }
 }

@@ -1,12 +1,12 @@
 //! What Slack's answer, or the lack of one, says: carried out, refused, surely not carried out, or unknown.
 
 use std::collections::BTreeSet;
-use std::error::Error as _;
 
 use bellhop_core::json;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
+use super::network::Fault;
 use super::retry_after;
 use super::secret::{self, Secret};
 use crate::catalog::{Method, Transport};
@@ -65,18 +65,9 @@ pub enum NotSent {
     /// Slack says that it did nothing for now.
     #[error("Slack answered `{0}`")]
     Unavailable(String),
-    /// Nobody listens there.
-    #[error("the connection was refused")]
-    Refused,
-    /// The name does not resolve.
-    #[error("the name of Slack's server was not found")]
-    Name,
-    /// No TLS connection came about.
-    #[error("no TLS connection: {0}")]
-    Tls(String),
-    /// No connection came about for another reason.
-    #[error("no connection: {0}")]
-    Connect(String),
+    /// No connection came about.
+    #[error("{0}")]
+    Network(Box<Fault>),
 }
 
 impl NotSent {
@@ -90,12 +81,9 @@ impl NotSent {
 /// What was seen last of a request whose outcome is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
-    /// Nothing until the deadline.
-    #[error("no whole answer before the deadline")]
-    Deadline,
-    /// The connection ended before the answer did.
-    #[error("the connection ended before the answer did")]
-    Cut,
+    /// No whole answer came: nothing until the deadline, or the connection was cut.
+    #[error("{0}")]
+    Network(Box<Fault>),
     /// A status that says nothing about what was done.
     #[error("HTTP status {0}")]
     Status(u16),
@@ -130,9 +118,7 @@ impl Failure {
             Self::NotSent { reason, .. } => reason.may_succeed_later(),
             Self::Unknown { reason: Unknown::TooLarge { .. } } => false,
             Self::Unknown { reason: Unknown::Status(status) } => *status >= 500,
-            Self::Unknown { reason: Unknown::Deadline | Unknown::Cut | Unknown::Unreadable(_) | Unknown::Slack(_) } => {
-                true
-            }
+            Self::Unknown { reason: Unknown::Network(_) | Unknown::Unreadable(_) | Unknown::Slack(_) } => true,
         }
     }
 
@@ -145,35 +131,25 @@ impl Failure {
         }
     }
 
-    /// Of an error of the HTTP client. Only a connection that never came about is surely nothing: what else
-    /// fails may fail after bytes have left.
-    pub(super) fn of_transport(error: &reqwest::Error) -> Self {
-        if error.is_connect() {
-            return Self::NotSent { reason: connect_reason(error), retry_after_ms: None };
+    /// What failed on the way, where that is why there is no answer.
+    #[must_use]
+    pub fn network(&self) -> Option<&Fault> {
+        match self {
+            Self::NotSent { reason: NotSent::Network(fault), .. }
+            | Self::Unknown { reason: Unknown::Network(fault) } => Some(fault),
+            _ => None,
         }
-        Self::unknown(if error.is_timeout() { Unknown::Deadline } else { Unknown::Cut })
     }
-}
 
-fn connect_reason(error: &reqwest::Error) -> NotSent {
-    if error.is_dns() {
-        return NotSent::Name;
-    }
-    let mut source = error.source();
-    let mut innermost = String::new();
-    while let Some(inner) = source {
-        innermost = inner.to_string();
-        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            return NotSent::Tls(tls.to_string());
+    /// Of an error of the HTTP client, which is `fault`. Only a connection that never came about is surely nothing: what
+    /// else fails may fail after bytes have left.
+    pub(super) fn of_transport(error: &reqwest::Error, fault: Fault) -> Self {
+        let fault = Box::new(fault);
+        if error.is_connect() {
+            return Self::NotSent { reason: NotSent::Network(fault), retry_after_ms: None };
         }
-        source = match inner.downcast_ref::<std::io::Error>() {
-            Some(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => return NotSent::Refused,
-            // What an `io::Error` wraps is not its source: that is one further on.
-            Some(io) => io.get_ref().map(|e| e as &(dyn std::error::Error + 'static)),
-            None => inner.source(),
-        };
+        Self::unknown(Unknown::Network(fault))
     }
-    NotSent::Connect(innermost)
 }
 
 /// Errors that say that nothing was done, at any status.

@@ -2,6 +2,9 @@
 //! system has none.
 
 use reqwest::{Certificate, Client, ClientBuilder};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 /// Certificates of the operator's.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +35,30 @@ pub fn build(make: impl Fn() -> ClientBuilder, is_encrypted: bool, own: &Own) ->
 /// # Errors
 /// There is none in it, or one that is damaged: a text for people.
 pub fn read(pem: &[u8]) -> Result<Own, String> {
-    let read = Certificate::from_pem_bundle(pem).map_err(|error| error.to_string())?;
+    let mut read = Vec::new();
+    for (number, found) in CertificateDer::pem_slice_iter(pem).enumerate() {
+        let damaged = |why: &dyn std::fmt::Display| format!("its certificate {} cannot be read: {why}", number + 1);
+        let found = found.map_err(|error| damaged(&error))?;
+        // The client reads them when it first asks somebody, and then cannot say which of them it is.
+        RootCertStore::empty().add(found.clone()).map_err(|error| damaged(&error))?;
+        read.push(Certificate::from_der(&found).map_err(|error| damaged(&error))?);
+    }
     if read.is_empty() { Err("it has no certificate in PEM form".to_owned()) } else { Ok(Own(read)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surroundings_a_certificate_that_is_damaged_is_said() {
+        let pem = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        for text in ["MIIB", "AAAA", ""] {
+            let why = read(pem(text).as_bytes()).err().unwrap_or_default();
+            assert!(why.starts_with("its certificate 1 cannot be read: "), "{text}: {why}");
+        }
+        for none in ["", "what is this", "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n"] {
+            assert_eq!(read(none.as_bytes()).err().as_deref(), Some("it has no certificate in PEM form"), "{none}");
+        }
+    }
 }

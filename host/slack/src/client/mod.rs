@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod certificates;
+pub mod network;
 mod request;
 pub mod retry_after;
 mod secret;
@@ -13,7 +14,7 @@ mod secret;
 use std::time::Duration;
 
 use reqwest::Url;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue};
 use serde_json::Value;
 
 use crate::catalog::{Method, Transport};
@@ -56,6 +57,16 @@ pub struct Proxy {
     pub except: String,
 }
 
+impl Proxy {
+    /// Its address without what only its users know.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let Ok(mut url) = Url::parse(self.url.reveal()) else { return "a proxy".to_owned() };
+        let _has_none = url.set_username("").and_then(|()| url.set_password(None));
+        url.to_string()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -90,6 +101,8 @@ pub struct Client {
     http: reqwest::Client,
     web: Url,
     provisioning: Url,
+    /// Where the proxy is, for people.
+    proxy: Option<String>,
     response_bytes_max: u64,
 }
 
@@ -108,10 +121,11 @@ impl Client {
         };
         // An error says that there is one already, which then is the process's choice.
         let _already = rustls::crypto::ring::default_provider().install_default();
-        let mut proxies = Vec::new();
+        let (mut proxies, mut shown) = (Vec::new(), None);
         if let Some(Proxy { url, except }) = options.proxy.as_ref().filter(|_| !is_here(&web)) {
             let proxy = reqwest::Proxy::all(url.reveal())?.no_proxy(reqwest::NoProxy::from_string(except));
             proxies.push(proxy);
+            shown = Url::parse(url.reveal()).ok().map(|url| network::place(&url));
         }
         let make = || {
             let builder = reqwest::Client::builder()
@@ -130,7 +144,7 @@ impl Client {
         };
         let is_encrypted = [&web, &provisioning].iter().any(|root| root.scheme() == "https");
         let http = certificates::build(make, is_encrypted, &options.certificates)?;
-        Ok(Self { http, web, provisioning, response_bytes_max: options.response_bytes_max })
+        Ok(Self { http, web, provisioning, proxy: shown, response_bytes_max: options.response_bytes_max })
     }
 
     /// Sends one call. `workspace` is put into `team_id` where the method has that argument and the caller gave none.
@@ -156,7 +170,8 @@ impl Client {
         if let Some((kind, body)) = prepared.body {
             request = request.header(CONTENT_TYPE, kind).body(body);
         }
-        let mut response = request.send().await.map_err(|e| Failure::of_transport(&e))?;
+        let fault = |error: &reqwest::Error| network::Fault::of(error, root, self.proxy.as_deref());
+        let mut response = request.send().await.map_err(|e| Failure::of_transport(&e, fault(&e)))?;
         let status = response.status().as_u16();
         let too_large = || Failure::unknown(Unknown::TooLarge { bytes_max: self.response_bytes_max });
         if response.content_length().is_some_and(|n| n > self.response_bytes_max) {
@@ -164,10 +179,9 @@ impl Client {
         }
         let mut bytes = Vec::new();
         // Bytes were sent: whatever goes wrong from here on, the outcome is unknown.
-        while let Some(chunk) = response.chunk().await.map_err(|e| match Failure::of_transport(&e) {
-            unknown @ Failure::Unknown { .. } => unknown,
-            Failure::NotSent { .. } => Failure::unknown(Unknown::Cut),
-        })? {
+        while let Some(chunk) =
+            response.chunk().await.map_err(|e| Failure::unknown(Unknown::Network(Box::new(fault(&e)))))?
+        {
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > self.response_bytes_max {
                 return Err(too_large());
@@ -175,12 +189,28 @@ impl Client {
         }
         answer::judge(method, status, response.headers(), &bytes, token)
     }
+
+    /// What Slack's clock shows, in milliseconds since 1970: the `Date` of its answer to `api.test`, which takes no token.
+    /// None where the answer has no date.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn date_ms(&self) -> Result<Option<u64>, Failure> {
+        let url = request::at(&self.web, "/api/api.test", None)?;
+        let request = self.http.post(url).header(CONTENT_TYPE, request::FORM).body("");
+        let fault = |error: &reqwest::Error| network::Fault::of(error, &self.web, self.proxy.as_deref());
+        let response = request.send().await.map_err(|error| Failure::of_transport(&error, fault(&error)))?;
+        let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
+        Ok(date.and_then(retry_after::date_ms).and_then(|ms| u64::try_from(ms).ok()))
+    }
 }
 
-/// Whether an address leads to this machine.
+/// Whether an address leads to this machine. A connection to the address that stands for all of a machine's, as `0.0.0.0`,
+/// goes to the machine itself.
 pub fn is_here(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().map(|address| address.to_canonical());
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 fn address(text: &str, clear_text: bool) -> Result<Url, Error> {

@@ -15,7 +15,7 @@ pub(super) struct Prepared {
 }
 
 const JSON: &str = "application/json; charset=utf-8";
-const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+pub(super) const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 /// Arguments that are the host's to give: a guest that named a token would act as somebody else.
 const THE_HOSTS: [&str; 3] = ["token", "client_id", "client_secret"];
 
@@ -69,7 +69,7 @@ fn take_id(arguments: &mut Map<String, Value>) -> Result<String, Failure> {
     }
 }
 
-fn at(root: &Url, path: &str, id: Option<&str>) -> Result<Url, Failure> {
+pub(super) fn at(root: &Url, path: &str, id: Option<&str>) -> Result<Url, Failure> {
     let mut url = root.clone();
     {
         let mut segments =

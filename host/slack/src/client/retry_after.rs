@@ -13,13 +13,15 @@ pub fn parse(header: Option<&str>, date: Option<&str>) -> u64 {
         // More digits than a number holds is a long wait, not rubbish.
         return header.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1000).min(MAX_MS);
     }
-    let time = |text: &str| {
-        jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(|t| t.as_millisecond())
-    };
-    match (time(header), date.and_then(time)) {
+    match (date_ms(header), date.and_then(date_ms)) {
         (Some(until), Some(now)) => u64::try_from(until.saturating_sub(now)).unwrap_or(0).min(MAX_MS),
         _ => DEFAULT_MS,
     }
+}
+
+/// A date as headers have it, in milliseconds since 1970.
+pub(super) fn date_ms(text: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok().map(|time| time.as_millisecond())
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! One bucket, as the time at which it would be full again (the "generic cell rate algorithm"): two numbers,
 //! no timer, no rounding that adds up.
 
+/// What a bucket can owe: all that it and another one held, after the two were joined.
+const BURSTS_OWED_MAX: u64 = 2;
+
 /// How fast tokens come back and how many it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
@@ -55,6 +58,15 @@ impl Bucket {
         self.full_at_us = self.full_at_us.saturating_sub(self.rate.interval_us);
     }
 
+    /// What was taken of the other one was taken of this one, too.
+    pub(super) fn joins(&mut self, other: &Self, now_us: u64) {
+        let taken_us = other.full_at_us.saturating_sub(now_us);
+        if taken_us > 0 {
+            self.full_at_us = self.full_at_us.max(now_us).saturating_add(taken_us);
+        }
+        self.close(other.closed_until_us);
+    }
+
     pub(super) fn close(&mut self, until_us: u64) {
         self.closed_until_us = self.closed_until_us.max(until_us);
     }
@@ -65,7 +77,8 @@ impl Bucket {
 
     /// Forgets what cannot be: a clock that was set back would otherwise keep the bucket shut for the difference.
     pub(super) fn heed(&mut self, now_us: u64, closed_us_max: u64) {
-        let full_at_most = now_us.saturating_add(self.rate.burst.saturating_mul(self.rate.interval_us));
+        let burst_us = self.rate.burst.saturating_mul(self.rate.interval_us);
+        let full_at_most = now_us.saturating_add(burst_us.saturating_mul(BURSTS_OWED_MAX));
         self.full_at_us = self.full_at_us.min(full_at_most);
         self.closed_until_us = self.closed_until_us.min(now_us.saturating_add(closed_us_max));
     }

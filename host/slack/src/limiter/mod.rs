@@ -4,6 +4,7 @@
 //! after a restart the buckets start without a burst, since nobody knows what the process before had used.
 
 mod bucket;
+mod channel;
 mod queue;
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use bellhop_core::id::RunId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::catalog::{Method, Sharing};
 use crate::client::retry_after;
@@ -47,7 +48,7 @@ pub struct Key {
     pub bucket: String,
     /// The connection, organisation or workspace whose bucket it is.
     pub owner: String,
-    /// The channel, where each has its own.
+    /// The channel, where each has its own: its id, or `#name` for one that is posted to by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
 }
@@ -120,10 +121,14 @@ struct Inner<C> {
     clock: C,
     options: Options,
     state: Mutex<State>,
+    /// Set when whoever serves a queue has panicked.
+    unattended: watch::Sender<bool>,
 }
 
 struct State {
     buckets: HashMap<Key, Bucket>,
+    /// The bucket of a channel's id, by that of the name or the person that it was posted to by.
+    known_as: HashMap<Key, Key>,
     /// By the first key of those who wait, each with the bell that wakes its driver.
     queues: HashMap<Key, (Queue, Arc<Notify>)>,
     /// Buckets are made empty as of this time.
@@ -135,6 +140,8 @@ struct State {
 
 /// Sweeping a handful is not worth it.
 const SWEEP_MIN: usize = 1024;
+/// Names of channels of which the id is known. One that is forgotten has a bucket of its own until the next answer.
+const KNOWN_MAX: usize = 10_000;
 
 impl<C> Inner<C> {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,20 +151,28 @@ impl<C> Inner<C> {
 }
 
 impl State {
+    /// The key under which a bucket is.
+    fn actual<'k>(&'k self, key: &'k Key) -> &'k Key {
+        // Whoever waits has the key by which it asked.
+        key.channel.as_ref().and_then(|_| self.known_as.get(key)).unwrap_or(key)
+    }
+
     fn ready_at_us(&self, keys: &[Key]) -> u64 {
-        keys.iter().filter_map(|k| self.buckets.get(k)).map(Bucket::ready_at_us).max().unwrap_or(0)
+        keys.iter().filter_map(|k| self.buckets.get(self.actual(k))).map(Bucket::ready_at_us).max().unwrap_or(0)
     }
 
     fn take(&mut self, keys: &[Key], rates: &[Rate], now_us: u64) {
         for (key, rate) in keys.iter().zip(rates) {
+            let key = self.actual(key).clone();
             // One that was idle may have been swept while its caller waited for another.
-            self.buckets.entry(key.clone()).or_insert_with(|| Bucket::full(*rate, now_us)).take(now_us);
+            self.buckets.entry(key).or_insert_with(|| Bucket::full(*rate, now_us)).take(now_us);
         }
     }
 
     fn give_back(&mut self, keys: &[Key]) {
         for key in keys {
-            if let Some(bucket) = self.buckets.get_mut(key) {
+            let actual = self.actual(key).clone();
+            if let Some(bucket) = self.buckets.get_mut(&actual) {
                 bucket.give_back();
             }
             // Somebody who waits elsewhere for this bucket may go earlier now.
@@ -186,12 +201,14 @@ impl<C: Clock> Limiter<C> {
     pub fn new(options: Options, clock: C) -> Self {
         let state = State {
             buckets: HashMap::new(),
+            known_as: HashMap::new(),
             queues: HashMap::new(),
             restarted_at_us: None,
             tickets: 0,
             sweep_at: SWEEP_MIN,
         };
-        Self { inner: Arc::new(Inner { clock, options, state: Mutex::new(state) }) }
+        let (state, unattended) = (Mutex::new(state), watch::channel(false).0);
+        Self { inner: Arc::new(Inner { clock, options, state, unattended }) }
     }
 
     /// After a restart: no bucket has a burst, and those that Slack closed stay closed.
@@ -212,6 +229,12 @@ impl<C: Clock> Limiter<C> {
         limiter
     }
 
+    /// The clock by which it counts.
+    #[must_use]
+    pub fn clock(&self) -> &C {
+        &self.inner.clock
+    }
+
     fn now_us(&self) -> u64 {
         self.inner.clock.now_ms().saturating_mul(1000)
     }
@@ -228,10 +251,31 @@ impl<C: Clock> Limiter<C> {
                     Sharing::Connection | Sharing::Channel => owner.connection.to_owned(),
                     Sharing::Organisation => owner.organisation.to_owned(),
                 },
-                channel: (bucket.sharing == Sharing::Channel)
-                    .then(|| arguments.get("channel").and_then(Value::as_str).unwrap_or_default().to_owned()),
+                channel: (bucket.sharing == Sharing::Channel).then(|| channel::of(arguments)),
             })
             .collect()
+    }
+
+    /// Slack answered a call with these arguments that it went to the channel `id`. From now on what is asked for under the
+    /// name in the arguments, and what waits under it, takes from that channel's bucket, as whoever gives the id does.
+    pub fn went_to(&self, method: &Method, arguments: &Value, owner: Owner<'_>, id: &str) {
+        let keys = Self::keys(method, arguments, owner);
+        let differs = |key: &&Key| key.channel.as_deref().is_some_and(|channel| channel != id);
+        let Some(named) = keys.iter().find(differs) else { return };
+        let is = Key { channel: Some(id.to_owned()), ..named.clone() };
+        let now_us = self.now_us();
+        let mut state = self.inner.lock();
+        if state.known_as.get(named) == Some(&is) {
+            return;
+        }
+        if state.known_as.len() >= KNOWN_MAX {
+            state.known_as.clear();
+        }
+        // What was taken by the name was taken from the channel.
+        if let Some(taken) = state.buckets.remove(named) {
+            state.buckets.entry(is.clone()).and_modify(|bucket| bucket.joins(&taken, now_us)).or_insert(taken);
+        }
+        state.known_as.insert(named.clone(), is);
     }
 
     /// Queues for one call. Must be called inside a tokio runtime. Dropping what it returns withdraws: no
@@ -255,6 +299,7 @@ impl<C: Clock> Limiter<C> {
         let rates: Arc<[Rate]> =
             method.buckets.iter().map(|b| Rate::new(b.per_minute, b.burst, options.scale)).collect();
         for (key, &rate) in keys.iter().zip(rates.iter()) {
+            let key = &state.actual(key).clone();
             if !state.buckets.contains_key(key) && state.buckets.len() >= options.buckets_max {
                 return Err(Full { key: key.clone(), waiting: state.buckets.len() });
             }
@@ -337,6 +382,17 @@ impl<C: Clock> Limiter<C> {
         closed
     }
 
+    /// Ready when nobody serves a queue any more in which calls wait: a mistake of ours has ended whoever did.
+    pub fn unattended(&self) -> impl Future<Output = ()> + Send + use<C> {
+        let mut unattended = self.inner.unattended.subscribe();
+        async move {
+            if unattended.wait_for(|is_so| *is_so).await.is_err() {
+                // The limiter itself has gone, and every call with it.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Calls that wait now, over all buckets.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -346,6 +402,7 @@ impl<C: Clock> Limiter<C> {
 
 /// Grants in turn for as long as somebody waits at this bucket.
 async fn drive<C: Clock>(inner: Arc<Inner<C>>, key: Key, bell: Arc<Notify>) {
+    let _told = Attends(&inner.unattended);
     loop {
         let now_us = inner.clock.now_ms().saturating_mul(1000);
         let Some(at_us) = grant(&mut inner.lock(), &key, now_us) else { return };
@@ -353,6 +410,17 @@ async fn drive<C: Clock>(inner: Arc<Inner<C>>, key: Key, bell: Arc<Notify>) {
             biased;
             () = inner.clock.sleep_until(millis(at_us)) => {}
             () = bell.notified() => {}
+        }
+    }
+}
+
+/// Whoever serves a queue. One that panics is told of.
+struct Attends<'a>(&'a watch::Sender<bool>);
+
+impl Drop for Attends<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.send_replace(true);
         }
     }
 }

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::super::Context;
 use super::super::http::{Client, segment, strings};
-use super::super::offline::{Offline, Seen, built};
+use super::super::offline::{Offline, Seen};
 use super::super::output::plain;
 use super::super::output::{Exit, Failure};
+use super::super::shipped;
 use super::table::{fitted, width};
 use super::thousands;
 use bellhop_api::actions;
@@ -30,7 +31,8 @@ pub(super) fn run(name: &str, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The one that the host has, the newest of several; else that of the data directory; else the one that was built here.
+/// The one that the host has, the newest of several; else that of the data directory; else the one that
+/// comes with the program or was built here.
 fn by_name(offline: &Offline, name: &str, context: &Context) -> Result<Seen, Failure> {
     let mut known = Vec::new();
     let mut looked = Vec::new();
@@ -46,14 +48,15 @@ fn by_name(offline: &Offline, name: &str, context: &Context) -> Result<Seen, Fai
         return Ok(found);
     }
     looked.push(format!("{} has none", context.settings.data_dir.display()));
-    for path in built() {
+    let at_hand = shipped::plugins();
+    for path in at_hand.files {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if stem == name {
             return offline.file(&path);
         }
         known.push(stem);
     }
-    looked.push("target/plugins of this folder and those around it has none".to_owned());
+    looked.push(format!("{} has none", at_hand.looked));
     let message = format!("there is no plugin `{}`: {}", plain(name), looked.join("; "));
     let mut failure = Failure::missing("plugin-unknown", message);
     failure.help = Some(match (nearest(name, known.iter().map(String::as_str)), meant) {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Place, code};
-use crate::{pointer, value};
+use crate::{encoding, pointer, value};
 
 mod build;
 mod json;
@@ -139,16 +139,20 @@ impl Source {
         builder.finish()
     }
 
-    /// The bytes of a file as text.
+    /// The bytes of a file as text, without the mark that some systems put before it.
     ///
     /// # Errors
     /// When they are not UTF-8: a diagnostic with the line and column of the first byte that is not.
     pub fn decode<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, Box<Diagnostic>> {
-        std::str::from_utf8(bytes).map_err(|error| {
-            let valid = std::str::from_utf8(&bytes[..error.valid_up_to().min(BYTES_MAX)]).unwrap_or_default();
+        encoding::text(bytes).map_err(|why| {
+            let (at, message) = match why {
+                encoding::Error::Invalid { at, .. } => (at, format!("the file is not UTF-8 text: {why}")),
+                encoding::Error::Other(_) => (0, format!("the file cannot be read: {why}")),
+            };
+            let valid = std::str::from_utf8(&bytes[..at.min(BYTES_MAX)]).unwrap_or_default();
             let lines = lines_of(valid);
             let (start, end) = lines.last().copied().unwrap_or((0, 0));
-            let mut diagnostic = Diagnostic::error(code::YAML_INVALID, "the file is not UTF-8 text");
+            let mut diagnostic = Diagnostic::error(code::YAML_INVALID, message);
             diagnostic.place = Some(Place {
                 file: file.to_owned(),
                 line: number(lines.len().max(1)),

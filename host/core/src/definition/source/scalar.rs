@@ -66,7 +66,17 @@ fn plain(text: &str) -> Result<Value, String> {
             return u64::from_str_radix(digits, radix).map(Value::from).map_err(|_| too_large());
         }
     }
-    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if (is_number || is_float(digits))
+        && digits.starts_with('0')
+        && digits[1..].starts_with(|c: char| c.is_ascii_digit())
+    {
+        return Err(format!(
+            "the zeros before the number `{}` would be lost, and some readers take it for another number: write it in quotes where it is text, else without them",
+            text.chars().take(40).collect::<String>()
+        ));
+    }
+    if is_number {
         return if negative {
             format!("-{digits}").parse::<i64>().map(Value::from).map_err(|_| too_large())
         } else {
@@ -93,4 +103,41 @@ fn is_float(text: &str) -> bool {
         !e.is_empty() && digits(e)
     });
     digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty()) && exponent_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surroundings_s12_a_scalar_is_what_it_looks_like_or_is_refused() {
+        let read = |text: &str| resolve(text, Style::Plain, None);
+        for text in [
+            "no",
+            "on",
+            "yes",
+            "NO",
+            "2026-11-30",
+            "2027-02-28T23:00:00.000Z",
+            "12:30",
+            "190:20:30",
+            "1_000",
+            "1.2.3",
+            "+",
+        ] {
+            assert_eq!(read(text), Ok(text.into()), "{text}");
+        }
+        assert_eq!(read("0x1F"), Ok(31.into()));
+        assert_eq!(read("0o17"), Ok(15.into()));
+        for text in ["0", "-0", "+0", "0.5", "0e3", "10", "100.5"] {
+            assert!(read(text).unwrap().is_number(), "{text}");
+        }
+        // YAML 1.1 reads the first one as 83, YAML 1.2 as 123, and a person as the number of somebody's badge.
+        for text in ["0123", "00123", "-007", "08", "00", "01.5", "007e2"] {
+            let why = read(text).unwrap_err();
+            assert!(why.contains(text) && why.contains("in quotes"), "{text}: {why}");
+            assert_eq!(resolve(text, Style::Text, None), Ok(text.into()));
+            assert_eq!(resolve(text, Style::Plain, Some(Core::Text)), Ok(text.into()));
+        }
+    }
 }

@@ -59,6 +59,8 @@ pub(super) struct Log {
     pub(super) unread: u64,
     /// What attempts at executions have on record as done. Slices take nothing away from it.
     attempted: BTreeMap<(ExecutionKey, u32), Attempted>,
+    /// When that was known of calls without an end which had been open and did nothing that counts.
+    reopened: BTreeMap<CallKey, Timestamp>,
 }
 
 /// See [`Log::asked`].
@@ -85,6 +87,8 @@ struct Index {
     ends: Vec<(Call, u64)>,
     slices: Vec<(Call, u64)>,
     attempted: Vec<(String, u32, Attempted)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reopened: Vec<(Call, Timestamp)>,
 }
 
 /// A log that was read, and the state from which it is to be folded on.
@@ -160,6 +164,7 @@ impl Log {
             rest: journal::Rest::No,
             unread: 0,
             attempted: BTreeMap::new(),
+            reopened: BTreeMap::new(),
         }
     }
 
@@ -190,6 +195,9 @@ impl Log {
         log.slices = index.slices.into_iter().filter_map(place).collect();
         let attempted = index.attempted.into_iter();
         log.attempted = attempted.filter_map(|(e, attempt, did)| Some(((e.parse().ok()?, attempt), did))).collect();
+        let reopened = index.reopened.into_iter();
+        log.reopened =
+            reopened.filter_map(|((e, attempt, ordinal), at)| Some((call_of(&e, attempt, ordinal)?, at))).collect();
         let open = index.open.into_iter();
         log.open =
             open.filter_map(|((e, attempt, ordinal), intent)| Some((call_of(&e, attempt, ordinal)?, intent))).collect();
@@ -255,14 +263,21 @@ impl Log {
     /// The call has its end, in the entry `seq`.
     pub(super) fn end(&mut self, call: CallKey, seq: u64, entry: &Entry) {
         self.open.remove(&call);
+        self.reopened.remove(&call);
         self.did(&call.execution, call.attempt, done_by(entry));
         self.ends.insert(call, seq);
     }
 
-    /// The call has no end: it was not carried out, or perhaps it was and is repeated.
-    pub(super) fn reopen(&mut self, call: &CallKey, repeats: bool) {
+    /// The call has no end: it was not carried out, or perhaps it was and is repeated, as was known `at` that time.
+    pub(super) fn reopen(&mut self, call: &CallKey, repeats: bool, at: Timestamp) {
         self.open.remove(call);
+        self.reopened.insert(call.clone(), at);
         self.did(&call.execution, call.attempt, Attempted { repeated: repeats, ..Attempted::default() });
+    }
+
+    /// See [`super::super::Execution::reopened_at`].
+    pub(super) fn reopened_at(&self, call: &CallKey) -> Option<Timestamp> {
+        self.reopened.get(call).copied()
     }
 
     /// See [`super::super::Execution::has_repeated`].
@@ -320,6 +335,12 @@ impl Log {
                 .filter(|((execution, _), did)| did.repeated || executions.contains(execution))
                 .map(|((execution, attempt), did)| (execution.to_string(), *attempt, *did))
                 .collect(),
+            reopened: self
+                .reopened
+                .iter()
+                .filter(|(call, _)| executions.contains(&call.execution))
+                .map(|(call, at)| (kept(call), *at))
+                .collect(),
         };
         // Without it the entries are read.
         Json::of(&index).ok()
@@ -349,16 +370,16 @@ impl Log {
                     self.end(call, seq, entry);
                 }
             }
-            Entry::NotSent { key, attempt, ordinal, repeats, .. } => {
+            Entry::NotSent { key, attempt, ordinal, repeats, at, .. } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
-                    self.reopen(&call, *repeats);
+                    self.reopen(&call, *repeats, *at);
                 }
             }
-            Entry::Resolved { key, attempt, ordinal, how, .. } => {
+            Entry::Resolved { key, attempt, ordinal, how, at, .. } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
                     match how {
                         journal::Resolution::Done(_) => self.end(call, seq, entry),
-                        journal::Resolution::NotDone => self.reopen(&call, false),
+                        journal::Resolution::NotDone => self.reopen(&call, false, *at),
                     }
                 }
             }

@@ -53,12 +53,13 @@ impl Local {
             }
             None => journal::Resolution::NotDone,
         };
+        let at = self.clock.now();
         let entry = Entry::Resolved {
             key: call.execution.to_string(),
             attempt: call.attempt,
             ordinal: call.ordinal,
             hash: digest(&intent.hash)?,
-            at: self.clock.now(),
+            at,
             how,
             by: by.to_owned(),
         };
@@ -66,7 +67,7 @@ impl Local {
         self.append(log, std::slice::from_ref(&entry), write)?;
         match &word.answer {
             Some(_) => log.end(call.clone(), seq, &entry),
-            None => log.reopen(call, false),
+            None => log.reopen(call, false, at),
         }
         Ok(())
     }

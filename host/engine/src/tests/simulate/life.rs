@@ -190,6 +190,7 @@ where
             budget_scale: 1_000.0,
             secrets: Secrets::nowhere(),
             store_failed: tokio::sync::watch::channel(None).0,
+            traces: None,
         });
         let left = match engine.await {
             Err(_) if store.is_dead() => Left::Died,

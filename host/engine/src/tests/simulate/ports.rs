@@ -177,6 +177,7 @@ async fn carry(process: Process, story: &Story, log: &std::sync::Mutex<Kept>, de
         facts: facts.clone(),
         grants: Arc::new(loaded.granted),
         guests: loaded.guests,
+        spans: crate::traces::Spans::default(),
         activity: Activity::new(engine.services.clone(), run),
     };
     let invoker = Replayed { caller };

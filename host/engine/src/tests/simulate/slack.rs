@@ -163,7 +163,10 @@ impl Slack {
             }
             "usergroups.users.update" => {
                 let group = text(arguments, "usergroup");
-                let now: BTreeSet<String> = text(arguments, "users").split(',').map(str::to_owned).collect();
+                let now: BTreeSet<String> = match &arguments["users"] {
+                    Value::Array(users) => users.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+                    _ => text(arguments, "users").split(',').map(str::to_owned).collect(),
+                };
                 let before = self.groups.insert(group.clone(), now.clone()).unwrap_or_default();
                 let came = now.difference(&before).cloned().collect();
                 let went = before.difference(&now).cloned().collect();

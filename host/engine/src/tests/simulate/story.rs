@@ -492,6 +492,7 @@ pub(super) fn trigger(definition: usize, input: &Value, key: Option<String>) -> 
         version: None,
         body: Digest::of_json(input),
         by: None,
+        traceparent: None,
         input: Arc::new(input.clone()),
         connections: BTreeMap::new(),
         labels: BTreeMap::new(),

@@ -20,6 +20,8 @@ struct Case {
     about: String,
     /// An action that comes before it; `$ts` in the input is that of its message.
     before: Option<Before>,
+    /// Edits of the simulated Slack before all.
+    world: Option<Value>,
     input: Value,
     /// The methods that it calls, in order.
     calls: Vec<String>,
@@ -118,6 +120,9 @@ async fn every_action_calls_what_it_declares() {
         let action = manifest.action(&case.action).unwrap_or_else(|| panic!("{title}: no such action"));
         let alternative = action.alternative(case.on).unwrap_or_else(|| panic!("{title}: no alternative"));
         world.control("reset", json!({})).await;
+        if let Some(edits) = &case.world {
+            world.control("world", edits.clone()).await;
+        }
         let mut input = case.input.clone();
         if let Some(before) = &case.before {
             let first = manifest.action(&before.action).unwrap();

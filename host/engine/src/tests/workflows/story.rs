@@ -117,9 +117,9 @@ async fn a_hire_that_is_withdrawn_before_the_first_day_never_was() {
     story.until(second, Status::Waiting).await;
     story.world.engine.signal(second, Cause::CancelAndUndo).await.unwrap();
     story.until(second, Status::Cancelled).await;
-    story.world.engine.runs.none().await;
+    story.world.engine.runs().none().await;
     story.clock.advance(30 * DAY);
-    assert_eq!(story.world.engine.runs.live(), 0);
+    assert_eq!(story.world.engine.runs().live(), 0);
     assert_eq!(story.account(), Value::Null);
     assert_eq!(story.world.slack.ledger().len(), 0);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellhop_slack::catalog::Method;
+use bellhop_slack::client::network::{Cause, Fault};
 use bellhop_slack::client::{Answer, Failure, NotSent, Unknown};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -16,6 +17,11 @@ use crate::gateway::{Tenure, Way};
 pub(in super::super) struct Door {
     pub(in super::super) world: Arc<World>,
     pub(in super::super) store: Arc<Dying>,
+}
+
+/// A fault of the network on the way to Slack.
+fn fault(cause: Cause) -> Box<Fault> {
+    Box::new(Fault::at("slack.example:443", cause))
 }
 
 /// A request that Slack has not taken up yet; when its process dies, it may still be.
@@ -67,6 +73,15 @@ impl Way for Door {
         Box::pin(self.store.passes())
     }
 
+    fn date_ms(&self) -> BoxFuture<'_, Result<Option<u64>, Failure>> {
+        Box::pin(async move {
+            if self.store.is_gone() {
+                return std::future::pending().await;
+            }
+            Ok(Some(self.world.time.true_ms()))
+        })
+    }
+
     fn send<'a>(&'a self, method: &'a Method, arguments: &'a Value) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
             let world = &self.world;
@@ -92,7 +107,7 @@ impl Way for Door {
             }
             if !has_arrived {
                 // The process was stopped while the request was on its way.
-                return Err(Failure::Unknown { reason: Unknown::Cut });
+                return Err(Failure::Unknown { reason: Unknown::Network(fault(Cause::Cut)) });
             }
             world.take_up_late();
             if lot != Lot::Answered {
@@ -100,7 +115,7 @@ impl Way for Door {
             }
             let failed = |reason: NotSent, after: Option<u64>| Err(Failure::NotSent { reason, retry_after_ms: after });
             match lot {
-                Lot::NotSent => failed(NotSent::Refused, None),
+                Lot::NotSent => failed(NotSent::Network(fault(Cause::Refused)), None),
                 Lot::Unavailable => failed(NotSent::Unavailable("service_unavailable".to_owned()), None),
                 Lot::Limited => {
                     let wait_ms = 1_000 * dice.between(1, 30);
@@ -118,7 +133,9 @@ impl Way for Door {
                     }
                     let mut state = world.lock();
                     state.counts.unknown += 1;
-                    Err(Failure::Unknown { reason: if status { Unknown::Status(502) } else { Unknown::Cut } })
+                    Err(Failure::Unknown {
+                        reason: if status { Unknown::Status(502) } else { Unknown::Network(fault(Cause::Cut)) },
+                    })
                 }
                 Lot::Answered => {
                     let at = world.time.true_ms();
