@@ -1,9 +1,6 @@
 //! One bucket, as the time at which it would be full again (the "generic cell rate algorithm"): two numbers,
 //! no timer, no rounding that adds up.
 
-/// What a bucket can owe: all that it and another one held, after the two were joined.
-const BURSTS_OWED_MAX: u64 = 2;
-
 /// How fast tokens come back and how many it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
@@ -21,6 +18,10 @@ impl Rate {
         Self { interval_us: interval_us.max(1), burst: burst.max(1) }
     }
 
+    fn burst_us(self) -> u64 {
+        self.burst.saturating_mul(self.interval_us)
+    }
+
     fn tolerance_us(self) -> u64 {
         (self.burst - 1).saturating_mul(self.interval_us)
     }
@@ -31,18 +32,20 @@ pub(super) struct Bucket {
     rate: Rate,
     /// When it is full again, if nobody takes.
     full_at_us: u64,
+    /// How far from now that can be: a burst, or two after it was joined with another one.
+    owed_us_max: u64,
     /// Slack said: not before.
     closed_until_us: u64,
 }
 
 impl Bucket {
     pub(super) fn full(rate: Rate, now_us: u64) -> Self {
-        Self { rate, full_at_us: now_us, closed_until_us: 0 }
+        Self { rate, full_at_us: now_us, owed_us_max: rate.burst_us(), closed_until_us: 0 }
     }
 
     /// Without a token at `since_us`.
     pub(super) fn empty(rate: Rate, since_us: u64) -> Self {
-        Self { full_at_us: since_us.saturating_add(rate.burst.saturating_mul(rate.interval_us)), ..Self::full(rate, 0) }
+        Self { full_at_us: since_us.saturating_add(rate.burst_us()), ..Self::full(rate, 0) }
     }
 
     /// When the next token is there: `now_us` or earlier if one is.
@@ -63,6 +66,7 @@ impl Bucket {
         let taken_us = other.full_at_us.saturating_sub(now_us);
         if taken_us > 0 {
             self.full_at_us = self.full_at_us.max(now_us).saturating_add(taken_us);
+            self.owed_us_max = self.rate.burst_us().saturating_mul(2);
         }
         self.close(other.closed_until_us);
     }
@@ -77,9 +81,10 @@ impl Bucket {
 
     /// Forgets what cannot be: a clock that was set back would otherwise keep the bucket shut for the difference.
     pub(super) fn heed(&mut self, now_us: u64, closed_us_max: u64) {
-        let burst_us = self.rate.burst.saturating_mul(self.rate.interval_us);
-        let full_at_most = now_us.saturating_add(burst_us.saturating_mul(BURSTS_OWED_MAX));
-        self.full_at_us = self.full_at_us.min(full_at_most);
+        self.full_at_us = self.full_at_us.min(now_us.saturating_add(self.owed_us_max));
+        if self.full_at_us <= now_us.saturating_add(self.rate.burst_us()) {
+            self.owed_us_max = self.rate.burst_us();
+        }
         self.closed_until_us = self.closed_until_us.min(now_us.saturating_add(closed_us_max));
     }
 
