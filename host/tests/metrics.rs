@@ -228,8 +228,6 @@ fn surroundings_s14_what_is_under_way_is_counted_for_as_long_as_it_is() {
     hosted.install_slack();
     hosted.connect("plus", "workspace", "act", &json!({ "bot": "xoxb-plus" }));
     hosted.apply("it/good", GOOD);
-    hosted
-        .apply("it/lacks", &GOOD.replace("name: good", "name: lacks").replace("connection: plus", "connection: later"));
     hosted.ready();
     let free = metrics(&hosted)["bellhop_sandbox_free_slots"];
     // Slack has the request of the first run and does not answer; the second lacks its connection.
@@ -237,7 +235,8 @@ fn surroundings_s14_what_is_under_way_is_counted_for_as_long_as_it_is() {
     let starts = "/v1/workflows/it/good/runs";
     let open = hosted.done("POST", starts, Some(&json!({ "input": {} })))["id"].as_str().unwrap().to_owned();
     hosted.fired(fault, 1);
-    hosted.done("POST", "/v1/workflows/it/lacks/runs?onRefusal=block", Some(&json!({ "input": {} })));
+    let elsewhere = json!({ "input": {}, "connections": { "plus": "later" } });
+    hosted.done("POST", &format!("{starts}?onRefusal=block"), Some(&elsewhere));
     let mut reader = TcpStream::connect(&hosted.address).unwrap();
     let head =
         format!("Host: {}\r\nAuthorization: Bearer {}\r\nAccept: text/event-stream", hosted.address, hosted.token);
