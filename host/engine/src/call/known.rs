@@ -11,18 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellhop_core::requirement::{Connection, Tenant};
-use bellhop_slack::client as slack;
 use serde_json::Value;
 
-use super::list::{Item, Listing, Meant, key, unescaped};
+use super::list::{Listing, Meant, key, unescaped};
 use super::named::Named;
+use super::reading::Reading;
 
 /// How long a name that was found is believed. After that it is asked for again.
 const BELIEVED: Duration = Duration::from_secs(60);
 /// Who was deactivated is believed for longer, because the list of a workspace's people is read only for that.
 pub(super) const PEOPLE_BELIEVED: Duration = Duration::from_secs(600);
-/// A list that was broken off is gone on with for so long.
-const PART_KEPT: Duration = Duration::from_secs(60);
 /// Single names of a place, and ids of channels, that are remembered beside its list.
 const FOUND_MAX: usize = 10_000;
 /// Places of which names are remembered.
@@ -45,35 +43,11 @@ impl Within {
     }
 }
 
-/// A list of which some pages were read.
-pub(super) struct Part {
-    /// Of the request, without the cursor.
-    pub(super) arguments: Value,
-    pub(super) cursor: Option<String>,
-    pub(super) items: Vec<Item>,
-    pub(super) pages: usize,
-    pub(super) withheld: Option<Arc<slack::Answer>>,
-    pub(super) began: Duration,
-    /// When its last page came.
-    pub(super) at: Duration,
-}
-
-impl Part {
-    pub(super) fn of(arguments: Value, now: Duration) -> Self {
-        Self { arguments, cursor: None, items: Vec::new(), pages: 0, withheld: None, began: now, at: now }
-    }
-
-    pub(super) fn is_fresh(&self, now: Duration) -> bool {
-        now.saturating_sub(self.at) < PART_KEPT
-    }
-}
-
 /// What is known of one kind of names in one place.
 #[derive(Default)]
 pub(super) struct Register {
     known: Mutex<Names>,
-    /// Held by whoever reads the list; in it are the pages that were read last, where it was broken off.
-    pub(super) reading: Arc<tokio::sync::Mutex<Option<Part>>>,
+    pub(super) reading: Reading,
 }
 
 #[derive(Default)]
@@ -270,6 +244,7 @@ mod tests {
     use bellhop_core::requirement::{Kind, Permission};
     use serde_json::json;
 
+    use super::super::list::Item;
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1_000);

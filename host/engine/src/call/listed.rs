@@ -10,9 +10,10 @@ use bellhop_slack::catalog::Method;
 use bellhop_slack::catalog::outcome::{Kind, classify};
 use serde_json::Value;
 
-use super::known::{Part, Register};
+use super::known::Register;
 use super::list::{Item, Listing, Meant, key, unescaped};
 use super::named::Named;
+use super::reading::Part;
 use super::scope::Scope;
 use super::unresolved::{Name, Unresolved, read, refused, untold};
 use crate::execution::Execution;
@@ -57,15 +58,13 @@ impl<E: Execution> Listed<'_, E> {
     /// # Errors
     /// As for a request of a look-up; and the list is longer than is read.
     pub(super) async fn read(&self, since: Duration) -> Result<Found, Unresolved> {
-        let reading = self.register.reading.clone();
-        let mut kept = loop {
-            if let Ok(kept) = reading.try_lock() {
-                break kept;
+        let mut reader = loop {
+            match self.register.reading.begins() {
+                Ok(reader) => break reader,
+                Err(turn) => self.scope.waits_for_list(self.name.key, turn).await.map_err(Unresolved::Stopped)?,
             }
-            let free = reading.clone();
-            let turn = Box::pin(async move { drop(free.lock_owned().await) });
-            self.scope.waits_for_list(self.name.key, turn).await.map_err(Unresolved::Stopped)?;
         };
+        let kept = &mut *reader.part;
         if let Some(listing) = self.register.listed_since(since) {
             return Ok(Found::Among(listing));
         }
@@ -75,18 +74,18 @@ impl<E: Execution> Listed<'_, E> {
         }
         kept.take_if(|part| !part.is_fresh(now));
         let is_resumed = kept.is_some();
-        if let Some(found) = self.goes_on(&mut kept).await? {
+        if let Some(found) = self.goes_on(kept).await? {
             return Ok(found);
         }
         // The first pages are from before anybody asked: what is not in them may be there now.
-        let listing = self.whole(&mut kept)?;
+        let listing = self.whole(kept)?;
         if !is_resumed || listing.began >= since || listing.meant_by(self.plain) != Meant::Nothing {
             return Ok(Found::Among(listing));
         }
-        if let Some(found) = self.goes_on(&mut kept).await? {
+        if let Some(found) = self.goes_on(kept).await? {
             return Ok(found);
         }
-        self.whole(&mut kept).map(Found::Among)
+        self.whole(kept).map(Found::Among)
     }
 
     /// Reads on to the end of the list, or until something shows that is surely meant.

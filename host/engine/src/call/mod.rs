@@ -22,6 +22,7 @@ mod listed;
 mod lookup;
 mod named;
 mod names;
+mod reading;
 mod request;
 mod resolve;
 mod said;
