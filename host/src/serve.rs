@@ -131,7 +131,7 @@ pub(crate) enum Error {
     },
     /// No socket that can be used was handed over.
     #[error("cannot listen on what a supervisor hands over: {0}")]
-    HandedOver(#[from] handed_over::Refused),
+    ForeignSocket(#[from] handed_over::Refused),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}{}", holder.as_ref().map(|holder| format!(", by {holder}")).unwrap_or_default())]
     Listen {

@@ -219,7 +219,9 @@ fn failure(error: &serve::Error) -> Failure {
         serve::Error::FirstToken { .. } => Failure::failed("host-failed", error.to_string()).with_help(
             "name a file that is not there yet, in a folder that this user can write, by --first-token-file",
         ),
-        serve::Error::HandedOver(why) => Failure::failed("socket-unusable", error.to_string()).with_help(why.remedy()),
+        serve::Error::ForeignSocket(why) => {
+            Failure::failed("socket-unusable", error.to_string()).with_help(why.remedy())
+        }
         serve::Error::Listen { address, source, .. } => {
             Failure::failed("host-failed", error.to_string()).with_help(where_else(address, source.kind()))
         }
