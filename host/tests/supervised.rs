@@ -248,8 +248,10 @@ fn surroundings_s1_a_log_on_a_full_disk_costs_lines_and_says_how_many() {
         signal(host.pid(), "HUP");
         assert_eq!(health(address), 200);
     }
-    fs::remove_file(&log).unwrap();
-    symlink(&real, &log).unwrap();
+    // In one step: the host may open its log at any time, and would make a file of a name that is not there.
+    let other = place.path("other");
+    symlink(&real, &other).unwrap();
+    fs::rename(&other, &log).unwrap();
     signal(host.pid(), "HUP");
     until("what was lost is counted", || text(&real).contains("could not be written"));
     let said = text(&real);
