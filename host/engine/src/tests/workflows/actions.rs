@@ -22,6 +22,8 @@ struct Case {
     before: Option<Before>,
     /// Edits of the simulated Slack before all.
     world: Option<Value>,
+    /// So many people are in one more user group: Slack's list of groups with all of them is larger than an answer may be.
+    crowd: Option<usize>,
     input: Value,
     /// The methods that it calls, in order.
     calls: Vec<String>,
@@ -54,6 +56,13 @@ const fn connection(kind: Kind) -> &'static str {
 }
 
 impl World {
+    async fn crowds(&self, kind: Kind, people: usize) {
+        let home = if kind == Kind::Workspace { "T0PLUS" } else { "T0HQ" };
+        let users: Vec<String> = (0..people).map(|n| format!("U{n:010}")).collect();
+        let group = json!({ "home": home, "id": "S0CROWD", "name": "Crowd", "handle": "crowd", "users": users });
+        self.control("world", json!([{ "add_usergroup": group }])).await;
+    }
+
     async fn action(&self, action: &Action, kind: Kind, input: &Value, number: usize) -> Ended {
         let mut with = input.clone();
         with["connection"] = json!(connection(kind));
@@ -122,6 +131,9 @@ async fn every_action_calls_what_it_declares() {
         world.control("reset", json!({})).await;
         if let Some(edits) = &case.world {
             world.control("world", edits.clone()).await;
+        }
+        if let Some(people) = case.crowd {
+            world.crowds(case.on, people).await;
         }
         let mut input = case.input.clone();
         if let Some(before) = &case.before {
