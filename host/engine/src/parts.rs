@@ -91,7 +91,8 @@ impl Parts {
     pub async fn ended(&self) -> Ended {
         let mut first = self.first.subscribe();
         loop {
-            if let Some(ended) = first.borrow_and_update().clone() {
+            let ended = first.borrow_and_update().clone();
+            if let Some(ended) = ended {
                 return ended;
             }
             // The sender is here: it cannot go.

@@ -479,7 +479,8 @@ impl Execution for Local {
     }
 
     fn rearm(&self) {
-        if let Some(at) = self.log().timer.0 {
+        let set = self.log().timer.0;
+        if let Some(at) = set {
             self.timers.set_again(at, self.run);
         }
     }

@@ -287,7 +287,8 @@ impl Keys {
     pub(crate) async fn acquire(&self, key: KeyId, owner: &Owner) {
         let mut turn = Turn { keys: self, key, owner, told: None, before: None, is_on_record: true };
         loop {
-            match self.lock().ask(key, owner) {
+            let asked = self.lock().ask(key, owner);
+            match asked {
                 Asked::Has => return,
                 Asked::Given(before) => {
                     (turn.before, turn.is_on_record) = (before, false);

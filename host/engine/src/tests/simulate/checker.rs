@@ -70,7 +70,8 @@ pub(super) async fn check(process: &Process, story: &Story) {
             }
         }
     }
-    for (place, user) in world.lock().slack.missing() {
+    let missing = world.lock().slack.missing();
+    for (place, user) in missing {
         lost.push(format!("{user} was in {place} before anything ran, and is not there any more"));
     }
     groups(world, story, &mut lost);
