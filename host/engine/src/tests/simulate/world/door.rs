@@ -120,7 +120,10 @@ impl Way for Door {
                 Lot::Limited => {
                     let wait_ms = 1_000 * dice.between(1, 30);
                     let now = world.time.true_ms();
-                    world.lock().closed.insert(bucket(method, arguments), (now, now + wait_ms));
+                    // The one that has taken over hears nothing of it.
+                    if !self.store.is_fenced() {
+                        world.lock().closed.insert(bucket(method, arguments), (now, now + wait_ms));
+                    }
                     failed(NotSent::RateLimited, Some(wait_ms))
                 }
                 Lot::Refused => Ok(answer(Err(*dice.pick(&["is_archived", "restricted_action", "invalid_blocks"])))),
