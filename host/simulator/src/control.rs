@@ -12,7 +12,7 @@ use crate::{
     edit::{self, Edit},
     faults::{Faults, NewFault, Release},
     limits::Limits,
-    seed,
+    methods, seed,
     server::Shared,
 };
 
@@ -66,7 +66,10 @@ fn at_once(
             let (entries, forgotten) = state.journal.requests.read(from());
             json!({"entries": entries, "forgotten": forgotten})
         }
-        (&Method::GET, ["state"]) => serde_json::to_value(&state.world).unwrap_or_default(),
+        (&Method::GET, ["state"]) => {
+            methods::scheduled::post_due(&mut state.world, shared.clock.now_us());
+            serde_json::to_value(&state.world).unwrap_or_default()
+        }
         (&Method::POST, ["world"]) => {
             let edits: Vec<Edit> = parse(body)?;
             let mut done = Vec::new();

@@ -109,6 +109,12 @@ pub(crate) enum Edit {
         #[serde(default = "yes")]
         locked: bool,
     },
+    /// Whether an identity provider holds this custom field of profiles.
+    LockField {
+        field: String,
+        #[serde(default = "yes")]
+        locked: bool,
+    },
 }
 
 fn yes() -> bool {
@@ -127,7 +133,9 @@ pub(crate) fn apply(world: &mut World, edit: Edit, now_us: u64) -> Result<Value,
             let real_name = if real_name.is_empty() { name.clone() } else { real_name };
             let memberships = workspaces
                 .iter()
-                .map(|(workspace, role)| (workspace.clone(), Membership { role: *role, present: true, invited: false }))
+                .map(|(workspace, role)| {
+                    (workspace.clone(), Membership { role: *role, present: true, invited: false, expires_s: 0 })
+                })
                 .collect();
             let account = Account {
                 id: id.clone(),
@@ -250,6 +258,11 @@ pub(crate) fn apply(world: &mut World, edit: Edit, now_us: u64) -> Result<Value,
         Edit::LockDisplayNames { home, locked } => {
             let names = &mut world.locked_display_names;
             let changed = if locked { names.insert(home) } else { names.remove(&home) };
+            Ok(json!({ "changed": changed }))
+        }
+        Edit::LockField { field, locked } => {
+            let fields = &mut world.locked_fields;
+            let changed = if locked { fields.insert(field) } else { fields.remove(&field) };
             Ok(json!({ "changed": changed }))
         }
     }

@@ -8,6 +8,7 @@ mod chat;
 mod conversations;
 mod history;
 mod membership;
+pub(crate) mod scheduled;
 mod team;
 mod usergroups;
 mod users;
@@ -32,6 +33,9 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("chat.postMessage", chat::post_message),
     ("chat.update", chat::update),
     ("chat.delete", chat::delete),
+    ("chat.scheduleMessage", scheduled::schedule),
+    ("chat.deleteScheduledMessage", scheduled::delete),
+    ("chat.scheduledMessages.list", scheduled::list),
     ("reactions.add", chat::reactions_add),
     ("reactions.remove", chat::reactions_remove),
     ("conversations.list", conversations::list),
@@ -67,6 +71,7 @@ const HANDLERS: &[(&str, Handler)] = &[
     ("admin.users.assign", admin_users::assign),
     ("admin.users.remove", admin_users::remove),
     ("admin.users.invite", admin_users::invite),
+    ("admin.users.setExpiration", admin_users::set_expiration),
     ("admin.users.setAdmin", admin_users::set_admin),
     ("admin.users.setOwner", admin_users::set_owner),
     ("admin.users.setRegular", admin_users::set_regular),

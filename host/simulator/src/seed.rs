@@ -190,7 +190,9 @@ fn account(world: &mut World, id: &str, name: &str, real_name: &str, home: &str,
     let email = format!("{name}@{domain}.example");
     let memberships = places
         .iter()
-        .map(|(workspace, role)| ((*workspace).to_owned(), Membership { role: *role, present: true, invited: false }))
+        .map(|(workspace, role)| {
+            ((*workspace).to_owned(), Membership { role: *role, present: true, invited: false, expires_s: 0 })
+        })
         .collect();
     world.users.insert(
         id.to_owned(),

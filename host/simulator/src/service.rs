@@ -259,6 +259,7 @@ fn carry_out(state: &mut State, asked: &Asked, seq: u64, now_us: u64) -> Answer 
         (_, Err(error)) => return Answer::web(Err(Refusal::new(*error)), &[]),
         (_, Ok(arguments)) => arguments,
     };
+    methods::scheduled::post_due(&mut state.world, now_us);
     let found = match &asked.surface {
         Surface::Web => methods::find(&asked.method).map(|(rule, handler)| (rule, Some(handler))),
         _ => Rule::of(&asked.method).map(|rule| (rule, None)),

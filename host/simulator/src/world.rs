@@ -63,6 +63,8 @@ pub(crate) struct Membership {
     /// False once the person was removed; Slack goes on listing such a person in the workspace, as deleted.
     pub(crate) present: bool,
     pub(crate) invited: bool,
+    /// When a guest's access ends; 0: never.
+    pub(crate) expires_s: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -179,6 +181,16 @@ pub(crate) struct Message {
     pub(crate) reactions: Vec<Reaction>,
 }
 
+/// A message that waits for its time.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Scheduled {
+    pub(crate) channel: String,
+    pub(crate) post_at_s: u64,
+    pub(crate) created_s: u64,
+    /// Without a timestamp until it is posted.
+    pub(crate) message: Message,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Group {
     pub(crate) id: String,
@@ -285,6 +297,8 @@ pub(crate) struct World {
     pub(crate) workspaces: BTreeMap<String, Workspace>,
     pub(crate) users: BTreeMap<String, Account>,
     pub(crate) channels: BTreeMap<String, Channel>,
+    /// By their ids.
+    pub(crate) scheduled: BTreeMap<String, Scheduled>,
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) session_resets: BTreeMap<String, u64>,
@@ -294,6 +308,9 @@ pub(crate) struct World {
     pub(crate) local_ids: BTreeMap<String, BTreeMap<String, String>>,
     /// Organisations, and workspaces of none, in which people alone choose their display names.
     pub(crate) locked_display_names: BTreeSet<String>,
+    /// Custom fields of profiles that an identity provider holds: what anybody else writes is answered well, and not kept
+    /// (Slack help 115005506003, "synced" fields).
+    pub(crate) locked_fields: BTreeSet<String>,
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) logins: Vec<AccessLogin>,
     #[serde(skip)]
@@ -455,7 +472,8 @@ impl World {
     /// Makes someone a member of a workspace, with #general. Answers what stood there before.
     pub(crate) fn enrol(&mut self, workspace: &str, user: &str, role: Role, invited: bool) -> Option<Membership> {
         let account = self.users.get_mut(user)?;
-        let before = account.memberships.insert(workspace.to_owned(), Membership { role, present: true, invited });
+        let before =
+            account.memberships.insert(workspace.to_owned(), Membership { role, present: true, invited, expires_s: 0 });
         if !role.is_guest()
             && !invited
             && let Some(general) = self.general_of(workspace)

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 /// 2026-10-21T07:28:00Z.
 const INTENT_AT: Timestamp = Timestamp::from_millis(1_792_567_680_000);
+/// Ten minutes later.
+const NOW: Timestamp = Timestamp::from_millis(1_792_568_280_000);
 const KEY: &str = "run_1/do/0#1";
 
 fn answer(body: &Value) -> Answer {
@@ -34,6 +36,7 @@ fn resolve(method: &str, arguments: &Value, before: Option<&Value>, script: &[(&
         arguments,
         key: KEY,
         intent_at: INTENT_AT,
+        now: NOW,
         acting: Some("UBOT"),
         before,
     };
@@ -329,6 +332,60 @@ fn roles_names_resources_and_sessions() {
     assert_eq!(resolve("admin.users.session.invalidate", &end, None, &[sessions(&[7])]), Verdict::Absent);
 }
 
+/// A message for later: by the list that the action had read before, and by the conversation once its time has come.
+#[test]
+fn a_message_for_later_is_found_where_it_waits_and_where_it_was_posted() {
+    const LATER: u64 = 1_792_999_999;
+    const PAST: u64 = 1_792_568_000;
+    let item = |id: &str, channel: &str, at: u64, text: &str| json!({"id": id, "channel_id": channel, "post_at": at, "date_created": 1_792_567_700, "text": text});
+    let list =
+        |items: &[Value]| json!({"ok": true, "scheduled_messages": items, "response_metadata": {"next_cursor": ""}});
+    let asks = |at: u64, items: &[Value]| {
+        ("chat.scheduledMessages.list", json!({"channel": "C1", "oldest": at, "latest": at, "limit": 100}), list(items))
+    };
+    let sent = |at: u64| json!({"channel": "C1", "post_at": at, "text": "R&D <now>"});
+    let ours = item("Q2", "C1", LATER, "R&amp;D &lt;now&gt;");
+    let known = item("Q1", "C1", LATER, "R&amp;D &lt;now&gt;");
+    let before = list(std::slice::from_ref(&known));
+    let schedule = |at: u64, before: Option<&Value>, script: &[(&str, Value, Value)]| {
+        resolve("chat.scheduleMessage", &sent(at), before, script)
+    };
+    let found = |id: Value, at: u64, ts: Value| {
+        Verdict::Found(json!({"ok": true, "channel": "C1", "scheduled_message_id": id, "post_at": at, "ts": ts}))
+    };
+    let both = [known.clone(), ours.clone()];
+    assert_eq!(schedule(LATER, Some(&before), &[asks(LATER, &both)]), found("Q2".into(), LATER, Value::Null));
+    // Nobody else's: another text, another channel, another time, or older than the call.
+    let mut old = ours.clone();
+    old["date_created"] = 1_792_567_000.into();
+    let others = [
+        known,
+        item("Q3", "C1", LATER, "other"),
+        item("Q4", "C2", LATER, "R&D <now>"),
+        item("Q5", "C1", 9, "R&D <now>"),
+        old,
+    ];
+    assert_eq!(schedule(LATER, Some(&before), &[asks(LATER, &others)]), Verdict::Absent);
+    // Two that fit, or one where nobody knows what was there before.
+    let two = [ours.clone(), item("Q6", "C1", LATER, "R&D <now>")];
+    assert!(cannot_tell(&schedule(LATER, Some(&before), &[asks(LATER, &two)])));
+    assert!(cannot_tell(&schedule(LATER, None, &[asks(LATER, &[ours])])));
+    assert_eq!(schedule(LATER, None, &[asks(LATER, &[])]), Verdict::Absent);
+    // Its time has come.
+    let posted = |messages: &[Value]| {
+        let mut arguments = history("C1", None);
+        arguments["oldest"] = format!("{PAST}.000000").into();
+        arguments["latest"] = format!("{}.000000", PAST + 3_600).into();
+        (HISTORY, arguments, page(messages, ""))
+    };
+    let is_there = [message("1792568001.000100", None), message("1792568001.000200", Some(KEY))];
+    let script = [asks(PAST, &[]), posted(&is_there)];
+    assert_eq!(schedule(PAST, Some(&before), &script), found(Value::Null, PAST, "1792568001.000200".into()));
+    assert!(cannot_tell(&schedule(PAST, Some(&before), &[asks(PAST, &[]), posted(&is_there[..1])])));
+    assert!(cannot_tell(&resolve("chat.scheduleMessage", &json!({"channel": "#it", "post_at": LATER}), None, &[])));
+    assert!(cannot_tell(&resolve("chat.scheduleMessage", &json!({"channel": "C1", "post_at": "soon"}), None, &[])));
+}
+
 /// Every write of the catalog gets a verdict or a first request that its catalog line allows; none panics on
 /// arguments that make no sense.
 #[test]
@@ -340,6 +397,7 @@ fn every_write_has_a_way() {
                 arguments: &arguments,
                 key: KEY,
                 intent_at: Timestamp::from_millis(0),
+                now: NOW,
                 acting: None,
                 before: None,
             };

@@ -10,14 +10,17 @@ mod channel;
 mod channel_members;
 mod channel_name;
 mod escaped;
+mod guest;
 mod lookup;
 mod members;
 mod memberships;
+mod mentions;
 mod message;
 mod person;
 mod profile;
 mod provisioning;
 mod same_person;
+mod scheduled;
 mod user_name;
 mod usergroup;
 mod workspace;
@@ -30,6 +33,8 @@ bellhop_plugin::plugin! {
         message::update,
         message::delete,
         message::react,
+        scheduled::schedule,
+        scheduled::unschedule,
         lookup::lookup,
         lookup::get,
         provisioning::provision,
@@ -39,6 +44,7 @@ bellhop_plugin::plugin! {
         provisioning::suspend,
         profile::set_profile,
         workspace::set_role,
+        guest::set_guest_expiry,
         workspace::add_user,
         workspace::remove_user,
         members::add_user,

@@ -6,6 +6,8 @@
 use bellhop_plugin::{Context, Done, Failure, action, input, output, slack};
 use serde_json::{Value, json};
 
+use crate::mentions;
+
 /// Where to send what.
 #[input]
 #[schemars(extend(
@@ -31,7 +33,8 @@ pub(crate) struct Send {
     /// Whether an answer in a thread is shown in the channel too.
     #[serde(default)]
     broadcast: bool,
-    /// The text, in Slack's markup; with `blocks`, what notifications show.
+    /// The text, in Slack's markup; with `blocks`, what notifications show. `<@grace@acme.example>` mentions a person by the
+    /// e-mail, `<@it-help>` a user group by its handle.
     #[serde(default)]
     #[schemars(length(max = 4000))]
     text: Option<String>,
@@ -77,7 +80,12 @@ const OF_THE_FORM: [&str; 3] = ["missing_charset", "superfluous_charset", "missi
     name = "message.send",
     title = "Send a Slack message",
     effect = "notify",
-    calls(on("workspace", "grid-workspace"), always("chat.post-message"))
+    error("mention-unknown", 404, "The text mentions a person or a user group that there is not."),
+    calls(
+        on("workspace", "grid-workspace"),
+        always("chat.post-message"),
+        maybe("users.lookup-by-email", "usergroups.list")
+    )
 )]
 pub(crate) fn send(_: &Context, input: &Send) -> Result<Done<Sent>, Failure> {
     let to = match (&input.channel, &input.user) {
@@ -85,10 +93,11 @@ pub(crate) fn send(_: &Context, input: &Send) -> Result<Done<Sent>, Failure> {
         (None, Some(user)) => user.as_str(),
         _ => return Err(Failure::new("invalid-arguments", "a message goes either to a `channel` or to a `user`")),
     };
-    let blocks = content(input.text.as_deref(), input.blocks.as_deref())?.filter(|blocks| *blocks != json!([]));
+    let (text, blocks) = mentions::resolved(input.text.as_deref(), input.blocks.as_deref())?;
+    let blocks = content(text.as_deref(), blocks.as_deref())?.filter(|blocks| *blocks != json!([]));
     let answer = slack::chat::post_message(json!({
         "channel": to,
-        "text": input.text,
+        "text": text,
         "blocks": blocks,
         "thread_ts": input.thread,
         "reply_broadcast": (input.broadcast && input.thread.is_some()).then_some(true),
@@ -111,7 +120,7 @@ pub(crate) struct Update {
     channel: slack::ChannelId,
     /// The message, by its `ts`.
     ts: String,
-    /// The new text.
+    /// The new text, with mentions as in `message.send`.
     #[serde(default)]
     #[schemars(length(max = 4000))]
     text: Option<String>,
@@ -128,11 +137,13 @@ pub(crate) struct Update {
     effect = "update",
     error("message-not-found", 404, "There is no such message in the conversation."),
     error("message-not-ours", 403, "Only the app that has sent a message can change it."),
-    calls(on("workspace", "grid-workspace"), always("chat.update"))
+    error("mention-unknown", 404, "The text mentions a person or a user group that there is not."),
+    calls(on("workspace", "grid-workspace"), always("chat.update"), maybe("users.lookup-by-email", "usergroups.list"))
 )]
 pub(crate) fn update(_: &Context, input: &Update) -> Result<Done<Sent>, Failure> {
-    let blocks = content(input.text.as_deref(), input.blocks.as_deref())?;
-    let args = json!({ "channel": input.channel, "ts": input.ts, "text": input.text, "blocks": blocks });
+    let (text, blocks) = mentions::resolved(input.text.as_deref(), input.blocks.as_deref())?;
+    let blocks = content(text.as_deref(), blocks.as_deref())?;
+    let args = json!({ "channel": input.channel, "ts": input.ts, "text": text, "blocks": blocks });
     let answer = slack::chat::update(args).map_err(|refusal| {
         if refusal.is(&["message_not_found"]) {
             Failure::new("message-not-found", "there is no such message in the conversation")
@@ -230,7 +241,7 @@ pub(crate) fn react(_: &Context, input: &React) -> Result<Done<Message>, Failure
 }
 
 /// The blocks, as Slack takes them in a form or in JSON; an error for a message without content.
-fn content(text: Option<&str>, blocks: Option<&[Value]>) -> Result<Option<Value>, Failure> {
+pub(crate) fn content(text: Option<&str>, blocks: Option<&[Value]>) -> Result<Option<Value>, Failure> {
     if blocks.is_none_or(<[Value]>::is_empty) && text.is_none_or(str::is_empty) {
         return Err(Failure::new("invalid-arguments", "a message needs `text` or `blocks`"));
     }

@@ -112,16 +112,30 @@ fn in_workspace(input: &SetProfile) -> Result<Done<ProfileSet>, Failure> {
         .filter(|(id, value)| profile["fields"][id.as_str()]["value"].as_str() != Some(value))
         .map(|(id, value)| (id.clone(), json!({ "value": value, "alt": "" })))
         .collect();
-    let changed: Vec<String> = wanted.keys().chain(custom.keys()).cloned().collect();
-    let done = ProfileSet { user: input.user.to_string(), changed, not_set: Vec::new() };
-    if done.changed.is_empty() {
-        return Ok(Done::unchanged(done));
+    let mut changed: Vec<String> = wanted.keys().chain(custom.keys()).cloned().collect();
+    let done = |changed, not_set| ProfileSet { user: input.user.to_string(), changed, not_set };
+    if changed.is_empty() {
+        return Ok(Done::unchanged(done(changed, Vec::new())));
     }
+    let ids: Vec<String> = custom.keys().cloned().collect();
     if !custom.is_empty() {
         wanted.insert("fields".to_owned(), Value::Object(custom));
     }
     slack::users_profile::set(json!({ "user": input.user, "profile": wanted }))?;
-    Ok(Done::changed(done))
+    let not_set = if ids.is_empty() { Vec::new() } else { not_taken(input, ids)? };
+    changed.retain(|field| !not_set.contains(field));
+    let has_changed = !changed.is_empty();
+    let done = done(changed, not_set);
+    Ok(if has_changed { Done::changed(done) } else { Done::unchanged(done) })
+}
+
+/// Which of these custom fields have another value than was written: Slack answers well, and keeps what an identity provider
+/// or an administrator holds.
+fn not_taken(input: &SetProfile, ids: Vec<String>) -> Result<Vec<String>, slack::Error> {
+    let answer = slack::users_profile::get(json!({ "user": input.user }))?;
+    let there = |id: &String| answer["profile"]["fields"][id.as_str()]["value"].as_str().unwrap_or_default();
+    let wanted = |id: &String| input.fields.get(id).map_or("", String::as_str);
+    Ok(ids.into_iter().filter(|id| there(id) != wanted(id)).collect())
 }
 
 fn not_settable(field: &str, why: &str) -> Failure {

@@ -28,6 +28,16 @@ impl Membership {
             Self::SingleChannelGuest => (None, Some(true)),
         }
     }
+
+    /// A guest in one channel has that one (Slack help 202518103).
+    fn takes(self, channels: &[slack::ChannelId]) -> Result<(), Failure> {
+        if self == Self::SingleChannelGuest && channels.len() != 1 {
+            let message =
+                format!("a guest in one channel needs exactly one in `channels`, and {} are given", channels.len());
+            return Err(Failure::new("invalid-arguments", message));
+        }
+        Ok(())
+    }
 }
 
 fn joined(channels: &[slack::ChannelId]) -> Option<String> {
@@ -85,6 +95,10 @@ pub(crate) fn invite(_: &Context, input: &Invite) -> Result<Done<Invited>, Failu
     let (restricted, ultra_restricted) = input.membership.flags();
     let channels = joined(&input.channels)
         .ok_or_else(|| Failure::new("invalid-arguments", "an invitation needs at least one channel"))?;
+    input.membership.takes(&input.channels)?;
+    if input.guest_until.is_some() && input.membership == Membership::Member {
+        return Err(Failure::new("invalid-arguments", "only a guest's access ends: `guestUntil` is for guests"));
+    }
     let answer = slack::admin_users::invite(json!({
         "email": input.email,
         "team_id": input.workspace,
@@ -153,6 +167,7 @@ pub(crate) fn add_user(_: &Context, input: &AddUser) -> Result<Done<InWorkspace>
     if slack::list(user, "/enterprise_user/teams").iter().any(|team| team == input.workspace.as_str()) {
         return Ok(Done::unchanged(done()));
     }
+    input.membership.takes(&input.channels)?;
     let (restricted, ultra_restricted) = input.membership.flags();
     let assigned = slack::admin_users::assign(json!({
         "team_id": input.workspace,

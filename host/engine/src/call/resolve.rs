@@ -64,6 +64,7 @@ pub(crate) async fn read_back(
         arguments: doubt.arguments,
         key: doubt.stamp,
         intent_at: doubt.intent.at,
+        now: services.clock.now(),
         acting: connection.acting_for(doubt.method),
         before: doubt.before,
     };

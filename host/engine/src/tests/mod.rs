@@ -54,6 +54,7 @@ mod restored;
 mod retention;
 mod rows;
 mod scenarios;
+mod scheduled;
 mod scripted;
 mod simulate;
 mod slices;

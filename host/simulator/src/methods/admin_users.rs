@@ -49,6 +49,8 @@ fn shown(call: &Call<'_>, account: &Account) -> Value {
         Some(workspace) => account.role_in(workspace).unwrap_or(Role::Member),
         None => account.organisation_role.unwrap_or(Role::Member),
     };
+    let membership = call.workspace.as_ref().and_then(|workspace| account.memberships.get(workspace));
+    let expires_s = membership.map_or(0, |membership| membership.expires_s);
     let of_organisation = call.workspace.is_none();
     let roles: Vec<&str> = call
         .world
@@ -71,7 +73,7 @@ fn shown(call: &Call<'_>, account: &Account) -> Value {
         "is_active": account.active,
         "date_created": account.created_s,
         "deactivated_ts": account.deactivated_s,
-        "expiration_ts": 0,
+        "expiration_ts": expires_s,
         "roles": roles,
     });
     if let Some(object) = out.as_object_mut() {
@@ -172,6 +174,19 @@ pub(super) fn invite(call: &mut Call<'_>) -> Outcome {
             return Err("failed_to_validate_channels".into());
         }
     }
+    let role = match (call.arguments.is_set("is_ultra_restricted"), call.arguments.is_set("is_restricted")) {
+        (true, _) => Role::SingleChannelGuest,
+        (false, true) => Role::MultiChannelGuest,
+        (false, false) => Role::Member,
+    };
+    let expires_s = expiry(call, "guest_expiration_ts")?;
+    if expires_s.is_some() && !role.is_guest() {
+        return Err("failed_to_validate_expiration".into());
+    }
+    // A guest in one channel has that one (Slack help 202518103).
+    if role == Role::SingleChannelGuest && channels.len() != 1 {
+        return Err("failed_to_validate_channels".into());
+    }
     let home = call.home();
     let known = call.world.account_by_email(&home, &email);
     if let Some(account) = known {
@@ -191,11 +206,6 @@ pub(super) fn invite(call: &mut Call<'_>) -> Outcome {
     }
     let known = known.map(|account| account.id.clone());
     let invited = known.is_none();
-    let role = match (call.arguments.is_set("is_ultra_restricted"), call.arguments.is_set("is_restricted")) {
-        (true, _) => Role::SingleChannelGuest,
-        (false, true) => Role::MultiChannelGuest,
-        (false, false) => Role::Member,
-    };
     let id = known.unwrap_or_else(|| call.world.fresh_id('U'));
     if invited {
         let name = email.split('@').next().unwrap_or_default().to_lowercase();
@@ -215,11 +225,43 @@ pub(super) fn invite(call: &mut Call<'_>) -> Outcome {
         call.world.users.insert(id.clone(), account);
     }
     call.world.enrol(&workspace, &id, role, invited);
+    if let Some(membership) = call.world.users.get_mut(&id).and_then(|account| account.memberships.get_mut(&workspace))
+    {
+        membership.expires_s = expires_s.unwrap_or_default();
+    }
     for channel in &channels {
         call.world.join(channel, &id);
     }
     call.audit("user_invited", json!({"type": "user", "user": {"id": id}}));
     call.changed(json!({"user": id, "email": email, "team": workspace, "invited": invited, "channels": channels}));
+    Ok(json!({}))
+}
+
+/// A time that is still to come, in seconds.
+fn expiry(call: &Call<'_>, name: &str) -> Result<Option<u64>, Refusal> {
+    let given = call.arguments.number(name).map_err(|()| "failed_to_validate_expiration")?;
+    let Some(given) = given else { return Ok(None) };
+    let at_s = u64::try_from(given).ok().filter(|at_s| *at_s > call.now_s()).ok_or("failed_to_validate_expiration")?;
+    Ok(Some(at_s))
+}
+
+/// When a guest's access ends (Slack's page of `admin.users.setExpiration`).
+pub(super) fn set_expiration(call: &mut Call<'_>) -> Outcome {
+    let user = call.arguments.need("user_id")?.into_owned();
+    let workspace = call.workspace.clone().ok_or("team_id_required_for_enterprise")?;
+    let expires_s = expiry(call, "expiration_ts")?.ok_or_else(|| Refusal::missing("expiration_ts"))?;
+    let account = person(call, &user)?;
+    if !account.active {
+        return Err("user_is_deactivated".into());
+    }
+    let role = account.role_in(&workspace).ok_or("user_is_already_deleted")?;
+    if !role.is_guest() {
+        return Err("user_is_not_a_guest".into());
+    }
+    let membership = call.world.users.get_mut(&user).and_then(|account| account.memberships.get_mut(&workspace));
+    let before = membership.map_or(0, |membership| std::mem::replace(&mut membership.expires_s, expires_s));
+    let effect = json!({"user": user, "team": workspace, "expires": {"before": before, "after": expires_s}});
+    call.record(before != expires_s, effect);
     Ok(json!({}))
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// `chat.postMessage` cuts there (Slack's page), and posts what is longer than about 4,000 in several messages.
-const TEXT_CHARACTERS_MAX: usize = 40_000;
+pub(super) const TEXT_CHARACTERS_MAX: usize = 40_000;
 /// `chat.update` takes no more (`msg_too_long`; seratch/ChatGPT-in-Slack#102).
 const CHANGED_CHARACTERS_MAX: usize = 4_000;
 /// A text of a section (Slack's page of Block Kit).
@@ -23,11 +23,11 @@ const METADATA_BYTES_MAX: usize = 16_384;
 const REACTIONS_MAX: usize = 23;
 
 #[derive(Debug)]
-struct Content {
-    text: String,
-    blocks: Option<Value>,
-    attachments: Option<Value>,
-    metadata: Option<Value>,
+pub(super) struct Content {
+    pub(super) text: String,
+    pub(super) blocks: Option<Value>,
+    pub(super) attachments: Option<Value>,
+    pub(super) metadata: Option<Value>,
 }
 
 /// What Slack says of the first block that it does not take: in words, and where.
@@ -53,7 +53,7 @@ fn invalid_blocks(said: &str) -> Refusal {
         .with("response_metadata", json!({"messages": [format!("[ERROR] {said}")]}))
 }
 
-fn content(call: &Call<'_>, characters_max: usize) -> Result<Content, Refusal> {
+pub(super) fn content(call: &Call<'_>, characters_max: usize) -> Result<Content, Refusal> {
     let arguments = call.arguments;
     let markdown = arguments.text("markdown_text").filter(|text| !text.is_empty());
     let blocks = arguments.nested("blocks").map_err(|()| "invalid_blocks_format")?;
@@ -109,7 +109,7 @@ fn metadata(call: &Call<'_>) -> Result<Option<Value>, Refusal> {
 }
 
 /// The conversation that `channel` names: an id, a `#name`, or a person, who gets a direct message.
-fn target(call: &mut Call<'_>) -> Result<String, Refusal> {
+pub(super) fn target(call: &mut Call<'_>) -> Result<String, Refusal> {
     let named = call.arguments.need("channel")?.into_owned();
     if named.starts_with(['U', 'W']) && call.world.users.contains_key(&named) {
         let person = call.visible(&named).ok_or("channel_not_found")?;
@@ -130,7 +130,7 @@ fn target(call: &mut Call<'_>) -> Result<String, Refusal> {
 }
 
 /// The conversation, if the actor may write there.
-fn writable(call: &Call<'_>, id: &str) -> Result<ChannelKind, Refusal> {
+pub(super) fn writable(call: &Call<'_>, id: &str) -> Result<ChannelKind, Refusal> {
     let channel = call.conversation(id)?;
     if channel.archived {
         return Err("is_archived".into());
@@ -139,6 +139,12 @@ fn writable(call: &Call<'_>, id: &str) -> Result<ChannelKind, Refusal> {
         return Err("not_in_channel".into());
     }
     Ok(channel.kind)
+}
+
+/// The workspace that a message of this call belongs to.
+pub(super) fn team_of(call: &Call<'_>, channel: &str) -> String {
+    let first = || call.world.channels.get(channel).and_then(|channel| channel.teams.first().cloned());
+    call.workspace.clone().or_else(first).unwrap_or_default()
 }
 
 pub(super) fn post_message(call: &mut Call<'_>) -> Outcome {
@@ -160,15 +166,10 @@ pub(super) fn post_message(call: &mut Call<'_>) -> Outcome {
         call.warnings.push("missing_text_in_message");
     }
     let ts = call.world.fresh_ts(call.now_us);
-    let team = call
-        .workspace
-        .clone()
-        .or_else(|| call.world.channels.get(&id).and_then(|channel| channel.teams.first().cloned()))
-        .unwrap_or_default();
     let message = Message {
         ts: ts.clone(),
         user: call.token.user.clone(),
-        team,
+        team: team_of(call, &id),
         text: content.text,
         bot: call.token.bot.clone(),
         blocks: content.blocks,

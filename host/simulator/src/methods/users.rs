@@ -1,5 +1,7 @@
 //! People, as everybody sees them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -102,6 +104,7 @@ pub(super) fn profile_set(call: &mut Call<'_>) -> Outcome {
         }
     }
     let now_s = call.now_s();
+    let locked = call.world.locked_fields.clone();
     let account = call.world.users.get_mut(&id).ok_or("user_not_found")?;
     let mut effect = Map::new();
     for (name, value) in fields {
@@ -114,7 +117,7 @@ pub(super) fn profile_set(call: &mut Call<'_>) -> Outcome {
                 let (first, last) = if name == "first_name" { (text, last) } else { (first, text) };
                 json!(std::mem::replace(&mut account.real_name, format!("{first} {last}").trim().to_owned()))
             }
-            "fields" => set_custom(&mut account.profile, &value)?,
+            "fields" => set_custom(&mut account.profile, &value, &locked)?,
             _ => account.profile.insert(name.clone(), value.clone()).unwrap_or(Value::Null),
         };
         effect.insert(name, json!({"before": before, "after": value}));
@@ -128,11 +131,11 @@ pub(super) fn profile_set(call: &mut Call<'_>) -> Outcome {
 }
 
 /// Custom fields are merged one by one; a value is an object or a plain string.
-fn set_custom(profile: &mut Map<String, Value>, wanted: &Value) -> Result<Value, Refusal> {
+fn set_custom(profile: &mut Map<String, Value>, wanted: &Value, locked: &BTreeSet<String>) -> Result<Value, Refusal> {
     let Value::Object(wanted) = wanted else { return Err("invalid_profile".into()) };
     let fields = profile.entry("fields").or_insert_with(|| json!({}));
     let before = fields.clone();
-    for (id, value) in wanted {
+    for (id, value) in wanted.iter().filter(|(id, _)| !locked.contains(*id)) {
         let entry = match value {
             Value::String(text) => json!({"value": text, "alt": ""}),
             other => json!({"value": other["value"], "alt": other["alt"].as_str().unwrap_or_default()}),

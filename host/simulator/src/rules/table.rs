@@ -129,6 +129,9 @@ pub const WEB: &[Rule] = &[
     write("chat.postMessage", CHAT, CHAT, 300),
     write("chat.update", CHAT, CHAT, T3),
     write("chat.delete", CHAT, CHAT, T3),
+    write("chat.scheduleMessage", CHAT, CHAT, T3),
+    write("chat.deleteScheduledMessage", CHAT, CHAT, T3),
+    read("chat.scheduledMessages.list", NONE, T3).with_team_id(),
     read("conversations.list", READ_CONVERSATIONS, T2).with_team_id(),
     read("conversations.info", READ_CONVERSATIONS, T3),
     write("conversations.create", MANAGE_BOT_WIDE, MANAGE_USER, T2).with_team_id(),
@@ -167,6 +170,7 @@ pub const WEB: &[Rule] = &[
     admin("admin.users.invite", true, &["admin.users:write"], T2).with_team_id(),
     admin("admin.users.setAdmin", true, &["admin.users:write"], T2).with_team_id(),
     admin("admin.users.setOwner", true, &["admin.users:write"], T2).with_team_id(),
+    admin("admin.users.setExpiration", true, &["admin.users:write"], T2),
     admin("admin.users.setRegular", true, &["admin.users:write"], T2).with_team_id(),
     // No tier is published for this one; twenty is what the official Java client assumes of such.
     admin("admin.users.deactivate", true, &["admin.users:write"], T2),

@@ -129,6 +129,8 @@ pub enum Reconcile {
     Repeat,
     /// A message, found by the key in its metadata.
     Message,
+    /// A message for later, found in the list of those that wait, or by the key in its metadata once it was posted.
+    Scheduled,
     /// An account, found by e-mail.
     Person,
     /// A membership, read back.
@@ -243,6 +245,7 @@ impl Method {
     pub fn reconcile_scopes(&self) -> Vec<String> {
         let scopes: &[&str] = match self.reconcile {
             Reconcile::Message => &["channels:history", "groups:history", "im:history", "mpim:history", "im:write"],
+            Reconcile::Scheduled => &["channels:history", "groups:history", "im:history", "mpim:history"],
             Reconcile::Members if self.transport == Transport::Web => match self.function.split('.').next() {
                 Some("conversations") => &["channels:read", "groups:read"],
                 Some("usergroups-users") => &["usergroups:read"],

@@ -28,28 +28,41 @@ impl Message {
     }
 
     fn list(&self, channel: &str) -> Request {
-        let mut arguments = json!({
-            "channel": channel,
-            "oldest": self.oldest,
-            "inclusive": true,
-            "include_all_metadata": true,
-            "limit": PAGE_SIZE,
-        });
-        let method = match &self.thread {
-            // A reply is not in the channel's history.
-            Some(ts) => {
-                arguments["ts"] = ts.as_str().into();
-                "conversations.replies"
-            }
-            None => "conversations.history",
-        };
+        let (method, arguments) = conversation(channel, self.thread.as_deref(), (self.oldest.clone(), None));
         request(method, arguments, &self.arguments)
     }
+}
 
-    fn is_ours(&self, message: &Value) -> bool {
-        let stamped = message.pointer("/metadata/event_payload").and_then(|p| p.get(stamp::FIELD));
-        stamped.and_then(Value::as_str) == Some(&self.key)
+/// What reads the messages of a conversation, or of a thread in it, from a time on and up to another one.
+pub(super) fn conversation(
+    channel: &str,
+    thread: Option<&str>,
+    (oldest, latest): (String, Option<String>),
+) -> (&'static str, Value) {
+    let mut arguments = json!({
+        "channel": channel,
+        "oldest": oldest,
+        "inclusive": true,
+        "include_all_metadata": true,
+        "limit": PAGE_SIZE,
+    });
+    if let Some(latest) = latest {
+        arguments["latest"] = latest.into();
     }
+    match thread {
+        // A reply is not in the channel's history.
+        Some(ts) => {
+            arguments["ts"] = ts.into();
+            ("conversations.replies", arguments)
+        }
+        None => ("conversations.history", arguments),
+    }
+}
+
+/// Whether a message carries the key.
+pub(super) fn is_ours(message: &Value, key: &str) -> bool {
+    let stamped = message.pointer("/metadata/event_payload").and_then(|p| p.get(stamp::FIELD));
+    stamped.and_then(Value::as_str) == Some(key)
 }
 
 impl Rule for Message {
@@ -79,7 +92,7 @@ impl Rule for Message {
         let Some(messages) = body.get("messages").and_then(Value::as_array) else {
             return Read::Decided(Verdict::CannotTell("the answer has no messages".to_owned()));
         };
-        match messages.iter().find(|m| self.is_ours(m)) {
+        match messages.iter().find(|m| is_ours(m, &self.key)) {
             Some(ours) => Read::Decided(Verdict::Found(json!({
                 "ok": true,
                 "channel": self.channel,

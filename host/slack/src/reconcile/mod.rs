@@ -8,6 +8,7 @@ pub mod answer;
 mod list;
 mod message;
 mod named;
+mod scheduled;
 mod single;
 mod stamp;
 
@@ -40,6 +41,8 @@ pub struct Question<'a> {
     pub key: &'a str,
     /// When the intent was written.
     pub intent_at: Timestamp,
+    /// The time now, by which a message for later may have been posted.
+    pub now: Timestamp,
     /// The user as whom the token acts (`user_id` of `auth.test`), where known.
     pub acting: Option<&'a str>,
     /// The answer that the same action got, earlier and last, from the method that this rule asks; where there is
@@ -64,6 +67,7 @@ pub fn before<'a>(method: &Method, arguments: &'a Value) -> Option<Before<'a>> {
     let (method, field, argument) = match method.name.as_str() {
         "usergroups.users.update" => ("usergroups.users.list", "usergroup", "usergroup"),
         "admin.users.assign" => ("users.info", "user", "user_id"),
+        "chat.scheduleMessage" => ("chat.scheduledMessages.list", "channel", "channel"),
         _ => return None,
     };
     text(arguments, argument).map(|value| Before { method, field, value })
@@ -72,7 +76,7 @@ pub fn before<'a>(method: &Method, arguments: &'a Value) -> Option<Before<'a>> {
 /// Whether the answers of this method are what some rule wants to know of; see [`before`].
 #[must_use]
 pub fn tells_what_was_before(method: &Method) -> bool {
-    matches!(method.name.as_str(), "usergroups.users.list" | "users.info")
+    matches!(method.name.as_str(), "usergroups.users.list" | "users.info" | "chat.scheduledMessages.list")
 }
 
 /// A request to read back with. It goes through limiter and client like any other; it needs no intent.
@@ -161,6 +165,7 @@ pub fn begin(question: &Question<'_>) -> Result<(Reconciler, Request), Verdict> 
             return Err(Verdict::CannotTell(format!("nothing of it can be read back, and repeating it {what}")));
         }
         Reconcile::Message => Box::new(message::Message::of(question)),
+        Reconcile::Scheduled => Box::new(scheduled::Scheduled::of(question)),
         Reconcile::Person => Box::new(named::Person::of(question)),
         Reconcile::Named => named::of(question)?,
         Reconcile::Members => list::of(question)?,

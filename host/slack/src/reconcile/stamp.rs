@@ -21,7 +21,7 @@ pub struct Unstampable;
 /// # Errors
 /// [`Unstampable`] when the guest's metadata is not in Slack's form.
 pub fn stamp(method: &Method, arguments: &Value, key: &str) -> Result<Value, Unstampable> {
-    let stamps = method.reconcile == Reconcile::Message;
+    let stamps = matches!(method.reconcile, Reconcile::Message | Reconcile::Scheduled);
     let mut out = arguments.clone();
     let Some(fields) = out.as_object_mut() else { return Ok(out) };
     if !stamps && !fields.contains_key("metadata") {

@@ -18,7 +18,7 @@ struct Case {
     on: Kind,
     #[serde(default)]
     about: String,
-    /// An action that comes before it; `$ts` in the input is that of its message.
+    /// An action that comes before it; `$ts` in the input is that of its message, and `$later` is tomorrow.
     before: Option<Before>,
     /// Edits of the simulated Slack before all.
     world: Option<Value>,
@@ -135,7 +135,9 @@ async fn every_action_calls_what_it_declares() {
         if let Some(people) = case.crowd {
             world.crowds(case.on, people).await;
         }
-        let mut input = case.input.clone();
+        let later = world.engine.services.clock.now().plus_millis(86_400_000);
+        let mut input: Value =
+            serde_json::from_str(&case.input.to_string().replace("$later", &later.to_string())).unwrap();
         if let Some(before) = &case.before {
             let first = manifest.action(&before.action).unwrap();
             let ended = world.action(first, case.on, &before.input, 10_000 + number).await;
