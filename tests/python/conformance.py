@@ -65,7 +65,8 @@ def messages():
     metadata = {"event_type": "hire", "event_payload": {"bellhop": "key-1", "own": [1, 2]}}
     blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": "*hello*"}}]
     posted = bot.chat_postMessage(channel="C0HQIT", text="hello", blocks=blocks, metadata=metadata)
-    check("chat.postMessage", posted["message"]["blocks"] == blocks, posted.data)
+    block = posted["message"]["blocks"][0]
+    check("chat.postMessage", block["text"] == blocks[0]["text"] and block["block_id"], posted.data)
     ts = posted["ts"]
     history = bot.conversations_history(channel="C0HQIT", include_all_metadata=True, limit=1)
     check("conversations.history", history["messages"][0]["metadata"] == metadata, history.data)

@@ -37,6 +37,7 @@ mod admission;
 mod answer;
 mod arguments;
 mod audit;
+mod blocks;
 mod call;
 mod clock;
 mod control;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    blocks,
     call::{Call, Outcome, Refusal},
     rules::TokenKind,
     views,
@@ -13,11 +14,6 @@ use crate::{
 pub(super) const TEXT_CHARACTERS_MAX: usize = 40_000;
 /// `chat.update` takes no more (`msg_too_long`; seratch/ChatGPT-in-Slack#102).
 const CHANGED_CHARACTERS_MAX: usize = 4_000;
-/// A text of a section (Slack's page of Block Kit).
-const SECTION_CHARACTERS_MAX: usize = 3_000;
-/// A text of a header, and of a button.
-const PLAIN_CHARACTERS_MAX: usize = 150;
-const BLOCKS_MAX: usize = 50;
 const ATTACHMENTS_MAX: usize = 100;
 const METADATA_BYTES_MAX: usize = 16_384;
 const REACTIONS_MAX: usize = 23;
@@ -30,46 +26,22 @@ pub(super) struct Content {
     pub(super) metadata: Option<Value>,
 }
 
-/// What Slack says of the first block that it does not take: in words, and where.
-fn block_fault(blocks: &[Value]) -> Option<String> {
-    let too_long = |text: &Value, max: usize, place: String| {
-        let length = text["text"].as_str().map_or(0, |text| text.chars().count());
-        (length > max).then(|| format!("must be less than {} characters [json-pointer:{place}/text]", max + 1))
-    };
-    blocks.iter().enumerate().find_map(|(number, block)| {
-        let place = format!("/blocks/{number}");
-        match block["type"].as_str() {
-            None => Some(format!("missing required field: type [json-pointer:{place}]")),
-            Some("section") => too_long(&block["text"], SECTION_CHARACTERS_MAX, format!("{place}/text")),
-            Some("header") => too_long(&block["text"], PLAIN_CHARACTERS_MAX, format!("{place}/text")),
-            Some(_) => None,
-        }
-    })
-}
-
-fn invalid_blocks(said: &str) -> Refusal {
-    Refusal::new("invalid_blocks")
-        .with("errors", json!([said]))
-        .with("response_metadata", json!({"messages": [format!("[ERROR] {said}")]}))
-}
-
 pub(super) fn content(call: &Call<'_>, characters_max: usize) -> Result<Content, Refusal> {
     let arguments = call.arguments;
     let markdown = arguments.text("markdown_text").filter(|text| !text.is_empty());
-    let blocks = arguments.nested("blocks").map_err(|()| "invalid_blocks_format")?;
+    let mut blocks = arguments.nested("blocks").map_err(|()| "invalid_blocks_format")?;
     let attachments = arguments.nested("attachments").map_err(|()| "invalid_attachments")?;
     let plain = arguments.text("text").filter(|text| !text.is_empty());
     if markdown.is_some() && (plain.is_some() || blocks.is_some()) {
         return Err("markdown_text_conflict".into());
     }
-    match &blocks {
-        Some(Value::Array(items)) if items.len() > BLOCKS_MAX => {
-            return Err(invalid_blocks("no more than 50 items allowed [json-pointer:/blocks]"));
-        }
+    match &mut blocks {
         Some(Value::Array(items)) => {
-            if let Some(said) = block_fault(items) {
-                return Err(invalid_blocks(&said));
-            }
+            let mut made = 0;
+            blocks::taken(items, || {
+                made += 1;
+                format!("b{made:04}")
+            })?;
         }
         None => {}
         Some(_) => return Err("invalid_blocks_format".into()),
@@ -237,10 +209,19 @@ pub(super) fn delete(call: &mut Call<'_>) -> Outcome {
     Ok(json!({"channel": id, "ts": message.ts}))
 }
 
+/// Whether there is such an emoji; one of people may say its skin tone. An organisation's own are not played.
+fn is_emoji(name: &str) -> bool {
+    let name = name.split("::skin-tone-").next().unwrap_or(name);
+    emojis::get_by_shortcode(name).is_some()
+}
+
 pub(super) fn reactions_add(call: &mut Call<'_>) -> Outcome {
     let id = call.arguments.need("channel")?.into_owned();
     let ts = call.arguments.text("timestamp").filter(|ts| !ts.is_empty()).ok_or("no_item_specified")?.into_owned();
     let name = call.arguments.need("name")?.trim_matches(':').to_owned();
+    if !is_emoji(&name) {
+        return Err("invalid_name".into());
+    }
     if !ts.contains('.') {
         return Err("bad_timestamp".into());
     }
