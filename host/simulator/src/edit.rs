@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    policy::Kept,
     rules::{Plan, TokenKind},
     seed,
     world::{Account, Channel, ChannelKind, Group, Installed, Membership, Note, Role, Session, TokenState, World},
@@ -108,6 +109,13 @@ pub(crate) enum Edit {
         home: String,
         #[serde(default = "yes")]
         locked: bool,
+    },
+    /// Whether administrators alone may do something in a workspace.
+    KeepForAdmins {
+        workspace: String,
+        what: Kept,
+        #[serde(default = "yes")]
+        kept: bool,
     },
 }
 
@@ -250,6 +258,14 @@ pub(crate) fn apply(world: &mut World, edit: Edit, now_us: u64) -> Result<Value,
         Edit::LockDisplayNames { home, locked } => {
             let names = &mut world.locked_display_names;
             let changed = if locked { names.insert(home) } else { names.remove(&home) };
+            Ok(json!({ "changed": changed }))
+        }
+        Edit::KeepForAdmins { workspace, what, kept } => {
+            if !world.workspaces.contains_key(&workspace) {
+                return Err(format!("no workspace {workspace}"));
+            }
+            let all = world.kept.entry(workspace).or_default();
+            let changed = if kept { all.insert(what) } else { all.remove(&what) };
             Ok(json!({ "changed": changed }))
         }
     }

@@ -8,7 +8,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::rules::{Plan, TokenKind};
+use crate::{
+    policy::Kept,
+    rules::{Plan, TokenKind},
+};
 
 /// Messages kept in one channel; the next one is refused.
 const MESSAGES_MAX: usize = 500_000;
@@ -142,6 +145,11 @@ impl Channel {
     /// Index of the message with this timestamp. Timestamps have one width, so their text sorts as they do.
     pub(crate) fn message(&self, ts: &str) -> Option<usize> {
         self.messages.binary_search_by(|message| message.ts.as_str().cmp(ts)).ok()
+    }
+
+    /// The workspace where it was made, whose rules count.
+    pub(crate) fn home(&self) -> &str {
+        self.teams.first().map_or("", String::as_str)
     }
 
     pub(crate) fn full(&self) -> bool {
@@ -294,6 +302,8 @@ pub(crate) struct World {
     pub(crate) local_ids: BTreeMap<String, BTreeMap<String, String>>,
     /// Organisations, and workspaces of none, in which people alone choose their display names.
     pub(crate) locked_display_names: BTreeSet<String>,
+    /// What the administrators of a workspace have kept for themselves.
+    pub(crate) kept: BTreeMap<String, BTreeSet<Kept>>,
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) logins: Vec<AccessLogin>,
     #[serde(skip)]
