@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::expression::{Template, Text};
-use crate::requirement::{Kind, Permission};
+use crate::requirement::{Kind, Permission, TokenKind};
 
 mod check;
 pub mod duration;
@@ -286,6 +286,8 @@ pub struct TaskExtras {
     pub resend_unknown: bool,
     /// `onRetry: again`.
     pub retry_again: bool,
+    /// `token` of a `call`: as whom its calls go out, also those that take it back. None: as the catalog prefers it.
+    pub token: Option<TokenKind>,
     /// `bestEffort`.
     pub best_effort: bool,
     /// `noRollbackAfter`.

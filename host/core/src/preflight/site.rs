@@ -118,7 +118,8 @@ impl Judge<'_> {
 
     fn facts_of<'f>(&'f self, stepping: &'f Stepping<'_>, accepted: &'f [Kind]) -> Facts<'f> {
         let arguments = Arguments::Input(stepping.input);
-        Facts { arguments, reads: stepping.reads, ..self.facts(Some(stepping.resolved), accepted) }
+        let token = stepping.task.extras.token;
+        Facts { arguments, reads: stepping.reads, token, ..self.facts(Some(stepping.resolved), accepted) }
     }
 
     fn step(&mut self, subject: &Subject, stepping: &Stepping<'_>) {
@@ -143,7 +144,7 @@ impl Judge<'_> {
                     .into_iter()
                     .map(|(field, id)| self.foreign_workspace(subject, (task, role), field, id, connection)),
             );
-            connections.push(outline::on_connection(&judgement, connection, self.question.rules));
+            connections.push(outline::on_connection(&judgement, connection, self.question.rules, task.extras.token));
         }
         self.diagnostics.extend(said);
         self.outline.steps.push(Step {
@@ -294,7 +295,7 @@ impl Judge<'_> {
         let judgement = judgement::judge(self.notify, connection, self.facts(None, &accepted));
         let there = There { present: self.question.connections, accepted: &accepted };
         let said = say::diagnostics(&subject, &judgement, connection, there);
-        let on = outline::on_connection(&judgement, connection, self.question.rules);
+        let on = outline::on_connection(&judgement, connection, self.question.rules, None);
         self.diagnostics.extend(said);
         self.outline.steps.push(Step {
             order: u32::try_from(self.outline.steps.len() + 1).unwrap_or(u32::MAX),

@@ -156,6 +156,7 @@ impl<'a> Judge<'a> {
             arguments: Arguments::Unknown,
             reads: &[],
             accepted,
+            token: None,
             now: self.question.now,
         }
     }
