@@ -2,6 +2,7 @@
 //! new [`record::VERSION`](super::record::VERSION) with the old form still read, or a new format of the store.
 
 use bellhop_core::digest::Digest;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +84,9 @@ pub enum Entry {
         /// The connection that it acts on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connection: Option<String>,
+        /// By which of its tokens it goes out. Absent in records of before there was a choice, and where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<TokenKind>,
     },
     /// What came of the intent before it. Never sent again.
     Outcome {
@@ -139,6 +143,9 @@ pub enum Entry {
         /// The capability function.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function: Option<String>,
+        /// By which token it was asked, where it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<TokenKind>,
     },
     /// An action returned `again`: the next slice starts with this state, and earlier answers are forgotten.
     Slice {

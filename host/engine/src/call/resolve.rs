@@ -6,6 +6,7 @@ use std::time::Duration;
 use bellhop_core::backoff::Backoff;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::Why;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{self as slack, Failure};
@@ -59,12 +60,14 @@ pub(crate) async fn read_back(
     doubt: &Doubt<'_>,
     run: RunId,
 ) -> Result<Verdict, Later> {
+    let whom = doubt.intent.token.or_else(|| connection.surely(doubt.method, None));
     let question = Question {
         method: doubt.method,
         arguments: doubt.arguments,
         key: doubt.stamp,
         intent_at: doubt.intent.at,
-        acting: connection.acting_for(doubt.method),
+        // Of a call that may have gone out by one token or another nobody knows who made what is there.
+        acting: whom.and_then(|whom| connection.actors.get(&whom)).map(String::as_str),
         before: doubt.before,
     };
     let (mut reconciler, mut request) = match reconcile::begin(&question) {
@@ -75,7 +78,7 @@ pub(crate) async fn read_back(
         let Some(asked) = services.gateway.catalog.by_name(request.method) else {
             return Ok(Verdict::CannotTell(format!("there is no method {} to read back with", request.method)));
         };
-        let answer = match page(services, connection, asked, &request.arguments, run).await {
+        let answer = match page(services, (connection, whom), asked, &request.arguments, run).await {
             Ok(answer) => answer,
             Err(failure) => {
                 let why = format!("reading back with {}: {failure}", asked.name);
@@ -98,14 +101,14 @@ pub(crate) async fn read_back(
 /// would have to be read anew otherwise.
 async fn page(
     services: &Services,
-    connection: &Connected,
+    (connection, whom): (&Connected, Option<TokenKind>),
     method: &Method,
     arguments: &Value,
     run: RunId,
 ) -> Result<slack::Answer, Failure> {
     let mut failures = 0;
     loop {
-        let read = services.gateway.read(connection, method, arguments, run).await;
+        let read = services.gateway.read_back(connection, whom, method, arguments, run).await;
         failures += 1;
         match read {
             // Where Slack said when to come again, that is up to whoever can do something else meanwhile.

@@ -366,6 +366,7 @@ impl Execution for Local {
             at: intent.at,
             function: intent.function.clone(),
             connection: Some(intent.connection.clone()),
+            token: intent.token,
         };
         let written = self.written(|log| {
             self.check_size(log)?;

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::{self, Cause, Command, Event, ExecutionKey, Facts, Outgrown, State, Status, Why};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,10 @@ pub struct Intent {
     pub function: String,
     /// On which connection.
     pub connection: String,
+    /// By which of its tokens. None where nobody knows: in what was recorded before there was a choice, and of what was
+    /// perhaps sent and is not on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenKind>,
 }
 
 /// Why a call waits for a person.
@@ -172,6 +177,8 @@ pub(crate) struct Answer {
     pub result: Result<String, String>,
     /// How it came about, for the timeline: `sent`, `found`, `denied`, `reused`.
     pub how: How,
+    /// By which token a read was sent; of a write, the intent has it.
+    pub token: Option<TokenKind>,
 }
 
 /// See [`Answer::how`].

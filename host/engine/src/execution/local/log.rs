@@ -354,13 +354,14 @@ impl Log {
                 self.decisions.insert(*decisions, seq);
                 *decisions += 1;
             }
-            Entry::Intent { key, attempt, ordinal, hash, at, function, connection } => {
+            Entry::Intent { key, attempt, ordinal, hash, at, function, connection, token } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
                     let intent = Intent {
                         hash: hash.to_string(),
                         at: *at,
                         function: function.clone(),
                         connection: connection.clone().unwrap_or_default(),
+                        token: *token,
                     };
                     self.open.insert(call, intent);
                 }
