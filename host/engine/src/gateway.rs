@@ -86,10 +86,14 @@ impl Connected {
         self.as_person(method).filter(|_| is_policy)
     }
 
+    /// Whether it has a token of that kind that the method takes, with a fitting scope where scopes are known.
+    pub fn may(&self, method: &Method, whom: TokenKind) -> bool {
+        method.access.iter().any(|access| access.token == whom && self.may_by(access))
+    }
+
     /// The user token, where there is one that a call of the method can go out by after the bot's was refused.
     fn as_person(&self, method: &Method) -> Option<TokenKind> {
-        let access = method.access.iter().find(|access| access.token == TokenKind::User)?;
-        (!method.as_user.is_empty() && self.may_by(access)).then_some(TokenKind::User)
+        (!method.as_user.is_empty() && self.may(method, TokenKind::User)).then_some(TokenKind::User)
     }
 
     /// By which token a call was sent of which nothing is on record. None where it may have been one or another.
@@ -102,8 +106,7 @@ impl Connected {
     /// The token by which what `whom` did is read back: the same, as far as the method takes it, because each token sees
     /// what it may see.
     fn reading(&self, method: &Method, whom: Option<TokenKind>) -> Option<TokenKind> {
-        let same = method.access.iter().find(|access| Some(access.token) == whom).filter(|access| self.may_by(access));
-        same.map(|access| access.token).or_else(|| self.whom(method, None))
+        whom.filter(|whom| self.may(method, *whom)).or_else(|| self.whom(method, None))
     }
 
     fn may_by(&self, access: &Access) -> bool {

@@ -47,6 +47,16 @@ pub enum Resolution {
     NotDone,
 }
 
+/// Another token of the connection takes the place of one that the call was refused to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Instead {
+    /// The other one.
+    pub token: TokenKind,
+    /// With what it was refused, in the provider's word.
+    pub refused: String,
+}
+
 /// One entry. `key` is the task execution, and with `ordinal` the effect; `attempt` stands beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -123,6 +133,9 @@ pub enum Entry {
         /// Whether it may have happened all the same, and sending it again leaves what one sending leaves.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repeats: bool,
+        /// By which token it goes out from here on, where it was refused to the one that it went out by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instead: Option<Instead>,
     },
     /// A read and its answer. Durable no later than the next intent of the same action.
     Read {

@@ -73,6 +73,22 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
     ))
 }
 
+/// What a guest would get for this refusal, of which nothing more is on record.
+pub(super) fn refused_with(method: &Method, error: &str) -> String {
+    let answered = Answer {
+        status: 200,
+        ok: false,
+        error: Some(error.to_owned()),
+        body: Value::Null,
+        needed: None,
+        provided: None,
+        bytes: 0,
+        scopes: None,
+        request_id: None,
+    };
+    to_guest(method, &answered, 0).err().unwrap_or_default()
+}
+
 /// What a guest gets when a call went out once more, by another token, after it was refused to the first one with `first`.
 /// That what was asked for is so already counts, whoever heard it. Any other refusal is told as what it was refused with
 /// first, because that is what somebody can mend, with what came of it the second time. That somebody is in no channel says
@@ -83,7 +99,10 @@ pub(super) fn once_more(
     answered: &Answer,
     second: Result<String, String>,
 ) -> Result<String, String> {
-    let told = second?;
+    let told = match second {
+        Ok(done) => return Ok(done),
+        Err(told) => told,
+    };
     let code = answered.error.as_deref().unwrap_or("unknown");
     let class = classify(method, code);
     if class.already_done && class.kind != Kind::Membership {

@@ -41,7 +41,7 @@ pub(super) enum Came {
 impl Came {
     /// Nothing was done, and it may be tried again from `retry_at` on.
     pub(super) const fn not_sent(reason: String, retry_at: Option<Timestamp>) -> Self {
-        Self::NotSent(NotSent { reason, retry_at, repeats: false })
+        Self::NotSent(NotSent { reason, retry_at, repeats: false, instead: None })
     }
 }
 

@@ -175,7 +175,7 @@ impl<E: Execution> Scope<E> {
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
     /// it was, in whichever life of the process it comes.
     fn repeat(&self, reason: String) -> Came {
-        Came::NotSent(NotSent { reason, retry_at: Some(self.port.now()), repeats: true })
+        Came::NotSent(NotSent { reason, retry_at: Some(self.port.now()), repeats: true, instead: None })
     }
 
     /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It

@@ -26,6 +26,7 @@ use crate::execution::invoker::Wish;
 use crate::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent};
 use crate::gateway::SlackClock;
 use crate::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
+use bellhop_journal::Instead;
 
 /// The wait after a call's first failure; see [`Backoff`].
 const BACKOFF_FIRST_MS: u64 = 500;
@@ -268,6 +269,18 @@ impl<E: Execution> Scope<E> {
         }
     }
 
+    /// As whom a call goes out that has no end. What was refused to one token goes on by the other, in whichever life of the
+    /// process: each would begin anew otherwise, and a run that is put down while it waits would come no further.
+    fn goes_out_as(&self, Request { method, key, .. }: &Request) -> Whom {
+        let may = |instead: &Instead| self.token.is_none() && self.connection.may(method, instead.token);
+        match self.port.instead(key).filter(may) {
+            Some(Instead { token, refused }) => {
+                Whom { token: Some(token), refused: Some(answer::refused_with(method, &refused)) }
+            }
+            None => Whom { token: self.connection.whom(method, self.token), refused: None },
+        }
+    }
+
     /// Where Slack refused it as a matter of policy, and the connection has a token that may: by which one it goes out once
     /// more. What a file says of the token is the last word.
     fn refused(&self, method: &Method, answered: &slack::Answer, whom: &Whom) -> Option<Came> {
@@ -304,7 +317,7 @@ impl<E: Execution> Attempt<E> {
         {
             return Err(Stopped::PutDown);
         }
-        let mut whom = Whom { token: scope.connection.whom(method, scope.token), refused: None };
+        let mut whom = scope.goes_out_as(&request);
         loop {
             if in_doubt && scope.drains() {
                 return Err(Stopped::Unread);
@@ -328,7 +341,7 @@ impl<E: Execution> Attempt<E> {
                 }
                 Some(Came::Doubt(parking)) => return Err(Stopped::Park(parking)),
                 Some(Came::Stopped) | None => return Err(scope.puts_down(&place, progress)),
-                Some(Came::NotSent(NotSent { reason, retry_at, repeats })) => {
+                Some(Came::NotSent(NotSent { reason, retry_at, repeats, .. })) => {
                     if repeats {
                         self.deeds.note_repeated();
                     }
@@ -409,7 +422,8 @@ impl<E: Execution> Attempt<E> {
             Came::Refused { error, next, .. } => {
                 let reason = format!("Slack answered `{error}` to the bot token: it goes out by the {next} token");
                 scope.port.note(format!("{}: {reason}", request.method.name));
-                let why = NotSent { reason, retry_at: Some(scope.port.now()), repeats: false };
+                let instead = Some(Instead { token: *next, refused: error.clone() });
+                let why = NotSent { reason, retry_at: Some(scope.port.now()), repeats: false, instead };
                 scope.port.not_sent(key, &why).await?;
             }
             Came::Doubt(_) | Came::Unread { .. } | Came::Stopped => {}

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::mail;
 use crate::owners::keyed_lock;
-use bellhop_journal::{self as journal, Rest, store};
+use bellhop_journal::{self as journal, Instead, Rest, store};
 
 pub(crate) mod invoker;
 pub(crate) mod local;
@@ -134,6 +134,8 @@ pub(crate) struct NotSent {
     pub retry_at: Option<Timestamp>,
     /// Perhaps it was done all the same: it is repeated, and what that is answered does not say whose the change is.
     pub repeats: bool,
+    /// It was refused to the token that it went out by, and goes out by another one from here on.
+    pub instead: Option<Instead>,
 }
 
 /// A decision, to be kept.
@@ -409,6 +411,11 @@ pub(crate) trait Execution: Send + Sync + 'static {
     /// When it was known last of a call that is [`Called::New`] that what had been sent of it, if anything had, did nothing that
     /// counts; none where it was never open.
     fn reopened_at(&self, _call: &CallKey) -> Option<Timestamp> {
+        None
+    }
+
+    /// By which other token a call goes out that has no end and was refused before, whatever became of it since.
+    fn instead(&self, _call: &CallKey) -> Option<Instead> {
         None
     }
 

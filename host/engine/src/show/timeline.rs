@@ -100,9 +100,12 @@ impl Reader {
                 answered(values, answer, &mut data);
                 self.push(&mut out, "call.read", Some(pointer(&key)), Some(at), data);
             }
-            Entry::NotSent { key, attempt, ordinal, at, reason, retry_at, .. } => {
+            Entry::NotSent { key, attempt, ordinal, at, reason, retry_at, instead, .. } => {
                 let mut data = of_call(&key, attempt, ordinal);
                 (data["reason"], data["retryAt"]) = (json!(reason), json!(retry_at.map(|t| t.to_string())));
+                if let Some(instead) = instead {
+                    data["instead"] = json!(instead.token);
+                }
                 self.as_whom((&key, attempt, ordinal), &mut data);
                 self.push(&mut out, "call.not-sent", Some(pointer(&key)), Some(at), data);
             }

@@ -314,7 +314,7 @@ fn answered(hash: &str, result: Result<String, String>, how: How) -> Came {
 }
 
 fn not_sent(reason: &str) -> Came {
-    Came::NotSent(NotSent { reason: reason.to_owned(), retry_at: None, repeats: false })
+    Came::NotSent(NotSent { reason: reason.to_owned(), retry_at: None, repeats: false, instead: None })
 }
 
 fn result_of(answer: Answer) -> Result<Value, String> {

@@ -13,7 +13,7 @@ use expect_test::expect_file;
 use serde_json::json;
 
 use crate::Json;
-use crate::entry::{Answer, Content, Entry, KINDS, Resolution};
+use crate::entry::{Answer, Content, Entry, Instead, KINDS, Resolution};
 use crate::key::{self, Space};
 use crate::record;
 
@@ -125,6 +125,20 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 reason: "rate-limited".to_owned(),
                 repeats: false,
                 retry_at: Some(at),
+                instead: None,
+            },
+        ),
+        (
+            "not-sent-instead",
+            Entry::NotSent {
+                key: key.clone(),
+                attempt: 1,
+                ordinal: 2,
+                at,
+                reason: "refused to the bot".to_owned(),
+                repeats: false,
+                retry_at: Some(at),
+                instead: Some(Instead { token: TokenKind::User, refused: "permission_denied".to_owned() }),
             },
         ),
         (
