@@ -128,6 +128,8 @@ pub struct Extras {
     pub notify: Option<NotifyTarget>,
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
+    /// `organisations: several`: one run may act in more than one.
+    pub several_organisations: bool,
     /// `retention`: how long the run is kept after its end; the host's own time where it says none.
     pub retention_ms: Option<u64>,
     /// `schedule`: checked in form, carried out by a later version; kept as written.

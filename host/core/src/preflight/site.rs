@@ -11,6 +11,7 @@ use super::judgement::{self, Facts};
 use super::outline::{self, Role, Step};
 use super::say::{self, AUTHOR, Subject, There};
 use super::times::times;
+use super::together::Acts;
 use super::whole::{Chosen, Judge, NOTIFY_POINTER, Target, missing_action};
 use crate::definition::{ActionReference, Call, Compensate, Task, TaskKind};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, code};
@@ -97,8 +98,16 @@ impl Judge<'_> {
             // Whichever the input chooses, it fails: only the guards in front of the call make that uncertain.
             subject.reach = visit.reach;
         }
+        self.acts_there(&subject, &call.pointer, &targets, visit.reach);
         self.step(&subject, &stepping);
         self.inverse(&subject, &stepping, guards);
+    }
+
+    /// Keeps in mind that the run acts there.
+    fn acts_there(&mut self, subject: &Subject, call: &str, targets: &[(Target, Vec<Kind>)], reach: Reach) {
+        let place = self.question.source.place(&format!("{call}/with/connection"));
+        let subject = Subject { place: place.or_else(|| subject.place.clone()), prefix: "", ..subject.clone() };
+        self.acts.extend(Acts::of(subject, targets.iter().map(|(target, _)| target), reach));
     }
 
     fn accepted_if_declared(&self, alias: &str) -> Vec<Kind> {
@@ -220,6 +229,9 @@ impl Judge<'_> {
         let Ok(own_targets) = own.map(|call| self.compensating_targets(&subject, task, call)).transpose() else {
             return;
         };
+        if let (Some(call), Some(targets)) = (own, own_targets.as_ref().and_then(Option::as_deref)) {
+            self.acts_there(&subject, &call.pointer, targets, stepping.reach);
+        }
         if !self.question.workflow.extras.rolls_back() {
             // Nothing asks for it. Whoever has a run taken back later finds what there is.
             if let Ok(resolved) = self.question.plugins.resolve(&reference) {
@@ -290,6 +302,7 @@ impl Judge<'_> {
         let subject = Subject { what: "`onFault.notify`".to_owned(), ..self.subject_at(NOTIFY_POINTER, None) };
         let target = self.target(&notify.connection, &subject);
         let (Target::Connection(index) | Target::Nearest(index)) = target else { return };
+        self.acts.extend(Acts::of(subject.clone(), [&target], Reach::All));
         let connection = &self.question.connections[index];
         let accepted = self.accepted_if_declared(&notify.connection);
         let judgement = judgement::judge(self.notify, connection, self.facts(None, &accepted));

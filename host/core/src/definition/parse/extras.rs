@@ -41,6 +41,7 @@ impl<'a> Reader<'a> {
                 "sensitive",
                 "retention",
                 "schedule",
+                "organisations",
             ],
         );
         if let Some(at) = at.get("connections") {
@@ -88,6 +89,9 @@ impl<'a> Reader<'a> {
         }
         if let Some(at) = at.get("concurrency") {
             extras.concurrency = self.group(&at);
+        }
+        if let Some(at) = at.get("organisations") {
+            extras.several_organisations = self.word(&at, &["one", "several"]) == Some(1);
         }
         if let Some(at) = at.get("retention") {
             extras.retention_ms = self.retention(&at);
