@@ -58,6 +58,16 @@ fn place_of(connection: &Connection) -> String {
     }
 }
 
+/// What belongs together with a connection.
+fn wanted(one: &Connection) -> String {
+    match (&one.enterprise_id, &one.workspace_id, one.kind) {
+        (Some(enterprise), ..) => format!("a connection of organisation {enterprise}"),
+        (None, Some(workspace), Kind::Workspace) => format!("a connection of workspace {workspace}"),
+        (None, _, Kind::Workspace) => format!("a connection of the workspace that `{}` is of", one.name),
+        (None, ..) => format!("a connection of the organisation that `{}` is of", one.name),
+    }
+}
+
 impl Judge<'_> {
     /// Tells of connections of more than one organisation, unless the file says that it means them.
     pub(super) fn together(&mut self) {
@@ -102,13 +112,13 @@ impl Judge<'_> {
             one.name, other.name
         );
         let title = "give it connections of one organisation".to_owned();
-        let meant = "or, where it is meant, as with a partner's Slack, say so in the file: \
+        let meant = "where it is meant, as with a partner's Slack, say so in the file: \
                      `metadata: {bellhop: {organisations: several}}` of the document"
             .to_owned();
         Diagnostic {
             connection: Some(other.name.clone()),
             label: Some(format!("{} on `{}`, which is {}", acts(act), other.name, place_of(other))),
-            needs: Some(Needs { text: Some(format!("a connection of {}", place_of(one))), ..Needs::default() }),
+            needs: Some(Needs { text: Some(wanted(one)), ..Needs::default() }),
             has: Some(Has {
                 text: Some(format!("{} on `{}`, which is {}", acts(first), one.name, place_of(one))),
                 ..Has::default()
