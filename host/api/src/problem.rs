@@ -539,8 +539,14 @@ impl From<ConnectError> for Problem {
                 }
             }
             ConnectError::Detect(
-                Detect::NoToken | Detect::Refused { .. } | Detect::Incomplete { .. } | Detect::Differ { .. },
-            ) => Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}")),
+                error @ (Detect::NoToken | Detect::Refused { .. } | Detect::Incomplete { .. } | Detect::Differ { .. }),
+            ) => {
+                let problem = Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}"));
+                match error.differing() {
+                    Some(diagnostic) => problem.with_diagnostics(vec![diagnostic]),
+                    None => problem,
+                }
+            }
             ConnectError::Mismatch(diagnostics) => {
                 Self::new(CONNECTION_REFUSED, format!("nothing was connected: {detail}")).with_diagnostics(diagnostics)
             }

@@ -17,9 +17,11 @@ const LETTERS_MAX: usize = 200;
 
 mod grant;
 mod tenant;
+mod whom;
 
 pub use grant::{Arguments, Error as GrantError, Grant, Permits};
 pub use tenant::{Elsewhere, Tenant};
+pub use whom::open_to;
 
 /// The three kinds of connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -272,6 +274,9 @@ pub struct Method {
     /// The names of the arguments that it takes; empty where they are not known.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// Whether it speaks in the name of whoever the token is of; see [`open_to`].
+    #[serde(default)]
+    pub speaks: bool,
 }
 
 /// What is known of a provider's methods, by their names as the provider writes them.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
-use bellhop_core::requirement::{Connection, Rules, TokenKind};
+use bellhop_core::requirement::{Access, Connection, Rules, TokenKind, open_to};
 use bellhop_core::time::Timestamp;
 use bellhop_slack::catalog::{Catalog, Method};
 use bellhop_slack::client::{Answer, Client, Failure, NotSent, Secret};
@@ -41,8 +41,8 @@ impl limiter::Clock for SlackClock {
 pub struct Connected {
     /// What preflight compares.
     pub facts: Connection,
-    /// The user as whom its first token acts, where Slack said so.
-    pub acting: Option<String>,
+    /// The user as whom each of its tokens acts, where Slack said so.
+    pub actors: BTreeMap<TokenKind, String>,
     /// Never shown, logged or given to a guest.
     pub tokens: BTreeMap<TokenKind, Secret>,
 }
@@ -53,7 +53,7 @@ impl Connected {
         let revealed = |connected: &Self| -> Vec<(TokenKind, String)> {
             connected.tokens.iter().map(|(kind, secret)| (*kind, secret.reveal().to_owned())).collect()
         };
-        self.facts == other.facts && self.acting == other.acting && revealed(self) == revealed(other)
+        self.facts == other.facts && self.actors == other.actors && revealed(self) == revealed(other)
     }
 
     /// The bucket owner: connections of one organisation share what Slack counts by organisation.
@@ -69,30 +69,58 @@ impl Connected {
         }
     }
 
-    /// The token for a method: the preferred kind that is there, and that has a fitting scope where scopes are known.
+    /// The kind of token by which a method is called: the preferred one that is there, and that has a fitting scope where
+    /// scopes are known. `said` is as whom the file wants it called.
+    pub fn whom(&self, method: &Method, said: Option<TokenKind>) -> Option<TokenKind> {
+        let open = open_to(&method.access, method.speaks, said, |kind| self.tokens.contains_key(&kind));
+        let mut present = open.into_iter().filter(|access| self.tokens.contains_key(&access.token));
+        let first = present.next()?;
+        let fitting = [first].into_iter().chain(present).find(|access| self.suffices(access));
+        Some(fitting.unwrap_or(first).token)
+    }
+
+    /// The kind of token by which a call goes out once more that Slack refused with `error` as a matter of policy, when it
+    /// went out by `refused`. None where that is not so, or where nobody else could make it.
+    pub fn instead(&self, method: &Method, refused: Option<TokenKind>, error: &str) -> Option<TokenKind> {
+        let is_policy = refused == Some(TokenKind::Bot) && method.as_user.iter().any(|policy| policy == error);
+        self.as_person(method).filter(|_| is_policy)
+    }
+
+    /// Whether it has a token of that kind that the method takes, with a fitting scope where scopes are known.
+    pub fn may(&self, method: &Method, whom: TokenKind) -> bool {
+        method.access.iter().any(|access| access.token == whom && self.may_by(access))
+    }
+
+    /// The user token, where there is one that a call of the method can go out by after the bot's was refused.
+    fn as_person(&self, method: &Method) -> Option<TokenKind> {
+        (!method.as_user.is_empty() && self.may(method, TokenKind::User)).then_some(TokenKind::User)
+    }
+
+    /// By which token a call was sent of which nothing is on record. None where it may have been one or another.
+    pub fn surely(&self, method: &Method, said: Option<TokenKind>) -> Option<TokenKind> {
+        let whom = self.whom(method, said);
+        let is_one = said.is_some() || whom != Some(TokenKind::Bot) || self.as_person(method).is_none();
+        whom.filter(|_| is_one)
+    }
+
+    /// The token by which what `whom` did is read back: the same, as far as the method takes it, because each token sees
+    /// what it may see.
+    fn reading(&self, method: &Method, whom: Option<TokenKind>) -> Option<TokenKind> {
+        whom.filter(|whom| self.may(method, *whom)).or_else(|| self.whom(method, None))
+    }
+
+    fn may_by(&self, access: &Access) -> bool {
+        self.tokens.contains_key(&access.token) && self.suffices(access)
+    }
+
+    fn suffices(&self, access: &Access) -> bool {
+        let held = self.facts.tokens.get(&access.token).and_then(Option::as_ref);
+        access.scopes.is_empty() || held.is_none_or(|held| access.scopes.iter().any(|s| held.contains(s)))
+    }
+
+    /// The token for a call of the host's own.
     pub fn token(&self, method: &Method) -> Option<&Secret> {
-        self.tokens.get(&self.token_kind(method)?)
-    }
-
-    /// The user as whom a method is called, where that is known: only of the first token it is.
-    pub fn acting_for(&self, method: &Method) -> Option<&str> {
-        let first = self.facts.tokens.keys().next();
-        self.acting.as_deref().filter(|_| first.is_some() && self.token_kind(method).as_ref() == first)
-    }
-
-    fn token_kind(&self, method: &Method) -> Option<TokenKind> {
-        let fits = |access: &&bellhop_core::requirement::Access| {
-            let held = self.facts.tokens.get(&access.token).and_then(Option::as_ref);
-            access.scopes.is_empty() || held.is_none_or(|held| access.scopes.iter().any(|s| held.contains(s)))
-        };
-        let present = |access: &&bellhop_core::requirement::Access| self.tokens.contains_key(&access.token);
-        method
-            .access
-            .iter()
-            .filter(present)
-            .find(fits)
-            .or_else(|| method.access.iter().find(present))
-            .map(|access| access.token)
+        self.tokens.get(&self.whom(method, None)?)
     }
 
     /// What preflight compares, with only those tokens that are there to send with.
@@ -242,9 +270,15 @@ impl Gateway {
         self.connections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Sends one request. The budget was reserved and, for a write, the intent is durable.
-    pub async fn send(&self, connection: &Connected, method: &Method, arguments: &Value) -> Result<Answer, Failure> {
-        let Some(token) = connection.token(method) else {
+    /// Sends one request by that token of the connection. The budget was reserved and, for a write, the intent is durable.
+    pub async fn send(
+        &self,
+        connection: &Connected,
+        whom: Option<TokenKind>,
+        method: &Method,
+        arguments: &Value,
+    ) -> Result<Answer, Failure> {
+        let Some(token) = whom.and_then(|kind| connection.tokens.get(&kind)) else {
             return Err(not_sent("the connection has no token of a kind that the method takes".to_owned()));
         };
         let span = tracing::info_span!("call", method = method.name, connection = %connection.facts.name);
@@ -349,9 +383,24 @@ impl Gateway {
         arguments: &Value,
         run: RunId,
     ) -> Result<Answer, Failure> {
+        self.read_back(connection, None, method, arguments, run).await
+    }
+
+    /// The same, to find out what became of a call that went out by `whom`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_back(
+        &self,
+        connection: &Connected,
+        whom: Option<TokenKind>,
+        method: &Method,
+        arguments: &Value,
+        run: RunId,
+    ) -> Result<Answer, Failure> {
         let reservation = self.reserve_soon(connection, method, arguments, run)?;
         drop(reservation.await);
-        self.send(connection, method, arguments).await
+        self.send(connection, connection.reading(method, whom), method, arguments).await
     }
 }
 
@@ -408,10 +457,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attack_d9_who_acts_is_known_of_the_token_that_is_used_and_of_no_other() {
+    fn slack_13_a_call_goes_out_by_the_token_that_may() {
         let method = Catalog::built_in().by_name("usergroups.create").unwrap();
-        let connected = |scoped: TokenKind| {
-            let scopes = |kind| (kind == scoped).then(|| "usergroups:write".to_owned()).into_iter().collect();
+        let connected = |scoped: &[TokenKind]| {
+            let scopes = |kind| {
+                let may = ["usergroups:write", "chat:write"].map(str::to_owned);
+                may.into_iter().filter(|_| scoped.contains(&kind)).collect()
+            };
             let all = [TokenKind::Bot, TokenKind::User];
             let tokens: BTreeMap<TokenKind, Option<BTreeSet<String>>> =
                 all.into_iter().map(|kind| (kind, Some(scopes(kind)))).collect();
@@ -428,12 +480,34 @@ mod tests {
                 enterprise_id: None,
             };
             let tokens = all.into_iter().map(|kind| (kind, Secret::new(format!("xox-{kind}")))).collect();
-            Connected { facts, acting: Some("U0BOT".to_owned()), tokens }
+            Connected { facts, actors: BTreeMap::new(), tokens }
         };
-        let (bot, user) = (connected(TokenKind::Bot), connected(TokenKind::User));
+        let (bot, user) = (connected(&[TokenKind::Bot]), connected(&[TokenKind::User]));
         assert_eq!(bot.token(method).map(Secret::reveal), Some("xox-bot"));
-        assert_eq!(bot.acting_for(method), Some("U0BOT"));
         assert_eq!(user.token(method).map(Secret::reveal), Some("xox-user"));
-        assert_eq!(user.acting_for(method), None, "somebody else made it");
+        let both = connected(&[TokenKind::Bot, TokenKind::User]);
+        let post = Catalog::built_in().by_name("chat.postMessage").unwrap();
+        for (connection, method, said, whom) in [
+            (&both, method, None, TokenKind::Bot),
+            (&both, method, Some(TokenKind::User), TokenKind::User),
+            (&user, method, Some(TokenKind::Bot), TokenKind::Bot),
+            // Only a file says that it speaks as a person.
+            (&user, post, None, TokenKind::Bot),
+            (&both, post, Some(TokenKind::User), TokenKind::User),
+        ] {
+            assert_eq!(connection.whom(method, said), Some(whom), "{} {said:?}", method.name);
+        }
+        let denied =
+            |connection: &Connected, method, refused| connection.instead(method, Some(refused), "permission_denied");
+        assert_eq!(denied(&both, method, TokenKind::Bot), Some(TokenKind::User));
+        assert_eq!(denied(&both, method, TokenKind::User), None, "nobody is left");
+        assert_eq!(denied(&bot, method, TokenKind::Bot), None, "the user token lacks the scope");
+        assert_eq!(denied(&both, post, TokenKind::Bot), None, "nobody speaks in a person's name by himself");
+        assert_eq!(both.instead(method, Some(TokenKind::Bot), "name_already_exists"), None, "no policy");
+        // What was perhaps sent and is not on record may have been sent by either.
+        assert_eq!(both.surely(method, None), None);
+        assert_eq!(both.surely(method, Some(TokenKind::Bot)), Some(TokenKind::Bot));
+        assert_eq!(bot.surely(method, None), Some(TokenKind::Bot));
+        assert_eq!(both.surely(post, None), Some(TokenKind::Bot));
     }
 }

@@ -442,7 +442,7 @@ impl Engine {
             // It was this process that sent it, then that is some time ago; or the one before.
             self.services.quiet_since(self.services.partition.quiet_from).await;
             let (function, connected) = (method.function.clone(), notice.connection.clone());
-            let intent = Intent { hash: String::new(), at, function, connection: connected };
+            let intent = Intent { hash: String::new(), at, function, connection: connected, token: None };
             let doubt = Doubt { method, arguments: &arguments, intent: &intent, stamp: &stamp, before: None };
             match read_back(&self.services, &connection, &doubt, first.run).await {
                 Ok(Verdict::Found(_) | Verdict::Holds(_)) => return Ok(Told::Yes),
@@ -464,7 +464,7 @@ impl Engine {
         let sending = Kept { sending: Some(self.services.clock.now()), ..first.clone() };
         let ticket = notices.keep(&sending)?;
         notices.journal.durable(ticket).await?;
-        match gateway.send(&connection, method, &stamped).await {
+        match gateway.send(&connection, connection.whom(method, None), method, &stamped).await {
             Ok(answer) if answer.ok => Ok(Told::Yes),
             Ok(answer) => {
                 notices.keep(&Kept { sending: None, ..first.clone() })?;

@@ -2,6 +2,7 @@
 //! new [`record::VERSION`](super::record::VERSION) with the old form still read, or a new format of the store.
 
 use bellhop_core::digest::Digest;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,16 @@ pub enum Resolution {
     NotDone,
 }
 
+/// Another token of the connection takes the place of one that the call was refused to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Instead {
+    /// The other one.
+    pub token: TokenKind,
+    /// With what it was refused, in the provider's word.
+    pub refused: String,
+}
+
 /// One entry. `key` is the task execution, and with `ordinal` the effect; `attempt` stands beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -83,6 +94,9 @@ pub enum Entry {
         /// The connection that it acts on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connection: Option<String>,
+        /// By which of its tokens it goes out. Absent in records of before there was a choice, and where nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<TokenKind>,
     },
     /// What came of the intent before it. Never sent again.
     Outcome {
@@ -119,6 +133,9 @@ pub enum Entry {
         /// Whether it may have happened all the same, and sending it again leaves what one sending leaves.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repeats: bool,
+        /// By which token it goes out from here on, where it was refused to the one that it went out by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instead: Option<Instead>,
     },
     /// A read and its answer. Durable no later than the next intent of the same action.
     Read {
@@ -139,6 +156,9 @@ pub enum Entry {
         /// The capability function.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function: Option<String>,
+        /// By which token it was asked, where it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<TokenKind>,
     },
     /// An action returned `again`: the next slice starts with this state, and earlier answers are forgotten.
     Slice {

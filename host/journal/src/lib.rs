@@ -51,7 +51,7 @@ impl Tries {
 }
 
 pub use contents::Values;
-pub use entry::{Answer, Content, Entry, Resolution};
+pub use entry::{Answer, Content, Entry, Instead, Resolution};
 pub use journal::{Error, Journal, damaged_is_none, readable};
 pub use json::Json;
 pub use read::Read;

@@ -1,8 +1,9 @@
 //! What stands beside a run's log and can be made again from it: its mark, its summary, its snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::{Reason, Status};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,9 @@ pub struct Summary {
     /// The caller's own trace, where one came with the trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The functions that it called, by the token by which the calls went out: as whom it did what it did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub called_as: BTreeMap<TokenKind, BTreeSet<String>>,
     /// What its end leaves behind.
     #[serde(default, skip_serializing_if = "Aftermath::is_nothing")]
     pub aftermath: Aftermath,
@@ -142,6 +146,7 @@ impl Summary {
             own_key: None,
             poisoned: false,
             traceparent: None,
+            called_as: BTreeMap::new(),
             aftermath: Aftermath::default(),
         }
     }

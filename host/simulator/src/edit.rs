@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    policy::Kept,
     rules::{Plan, TokenKind},
     seed,
     world::{Account, Channel, ChannelKind, Group, Installed, Membership, Note, Role, Session, TokenState, World},
@@ -114,6 +115,13 @@ pub(crate) enum Edit {
         field: String,
         #[serde(default = "yes")]
         locked: bool,
+    },
+    /// Whether administrators alone may do something in a workspace.
+    KeepForAdmins {
+        workspace: String,
+        what: Kept,
+        #[serde(default = "yes")]
+        kept: bool,
     },
 }
 
@@ -263,6 +271,14 @@ pub(crate) fn apply(world: &mut World, edit: Edit, now_us: u64) -> Result<Value,
         Edit::LockField { field, locked } => {
             let fields = &mut world.locked_fields;
             let changed = if locked { fields.insert(field) } else { fields.remove(&field) };
+            Ok(json!({ "changed": changed }))
+        }
+        Edit::KeepForAdmins { workspace, what, kept } => {
+            if !world.workspaces.contains_key(&workspace) {
+                return Err(format!("no workspace {workspace}"));
+            }
+            let all = world.kept.entry(workspace).or_default();
+            let changed = if kept { all.insert(what) } else { all.remove(&what) };
             Ok(json!({ "changed": changed }))
         }
     }

@@ -48,6 +48,7 @@ mod journal;
 mod limits;
 mod local_ids;
 mod methods;
+mod policy;
 pub mod rules;
 mod scim;
 pub mod seed;

@@ -8,7 +8,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::rules::{Plan, TokenKind};
+use crate::{
+    policy::Kept,
+    rules::{Plan, TokenKind},
+};
 
 /// Messages kept in one channel; the next one is refused.
 const MESSAGES_MAX: usize = 500_000;
@@ -144,6 +147,11 @@ impl Channel {
     /// Index of the message with this timestamp. Timestamps have one width, so their text sorts as they do.
     pub(crate) fn message(&self, ts: &str) -> Option<usize> {
         self.messages.binary_search_by(|message| message.ts.as_str().cmp(ts)).ok()
+    }
+
+    /// The workspace where it was made, whose rules count.
+    pub(crate) fn home(&self) -> &str {
+        self.teams.first().map_or("", String::as_str)
     }
 
     pub(crate) fn full(&self) -> bool {
@@ -311,6 +319,8 @@ pub(crate) struct World {
     /// Custom fields of profiles that an identity provider holds: what anybody else writes is answered well, and not kept
     /// (Slack help 115005506003, "synced" fields).
     pub(crate) locked_fields: BTreeSet<String>,
+    /// What the administrators of a workspace have kept for themselves.
+    pub(crate) kept: BTreeMap<String, BTreeSet<Kept>>,
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) logins: Vec<AccessLogin>,
     #[serde(skip)]

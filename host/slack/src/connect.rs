@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bellhop_core::diagnostic::code::CONNECTIONS_DIFFER;
 use bellhop_core::diagnostic::{Code, Diagnostic, Has, HttpRemedy, Needs, Remedy, Retryable};
 use bellhop_core::requirement::{Kind, Plan, TokenKind};
 use serde_json::{Value, json};
@@ -29,6 +30,8 @@ pub struct Actor {
     pub user: Option<String>,
     /// Its scopes; none where Slack did not say.
     pub scopes: Option<BTreeSet<String>>,
+    /// Whether it is a bot's; none where neither Slack nor the token's form says it.
+    pub is_bot: Option<bool>,
 }
 
 /// What Slack says.
@@ -93,6 +96,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// What two tokens need that are of two places, for people and machines.
+    #[must_use]
+    pub fn differing(&self) -> Option<Diagnostic> {
+        let Self::Differ { one, of_one, other, of_other } = self else { return None };
+        let message = format!("the {one} token and the {other} token do not belong together");
+        let title =
+            format!("give the {one} token and the {other} token of one workspace, or of one organisation as a whole");
+        Some(Diagnostic {
+            needs: Some(Needs { text: Some(format!("a {other} token of {of_one}")), ..Needs::default() }),
+            has: Some(Has { text: Some(format!("a {other} token of {of_other}")), ..Has::default() }),
+            retryable: Retryable::AfterRemedy,
+            who: Some("whoever installed the app".to_owned()),
+            remedies: vec![Remedy { title, command: None, http: None }],
+            ..Diagnostic::error(CONNECTIONS_DIFFER, message)
+        })
+    }
+
     /// What failed on the way to Slack, where that is why nothing was detected.
     #[must_use]
     pub fn network(&self) -> Option<&Fault> {
@@ -120,7 +140,7 @@ pub async fn detect(client: &Client, tokens: &BTreeMap<TokenKind, Secret>) -> Re
     let mut identities: BTreeMap<TokenKind, Identity> = BTreeMap::new();
     for (&token, secret) in tokens {
         let answer = ask(client, "auth.test", secret).await;
-        identities.insert(token, identity(token, answer)?);
+        identities.insert(token, identity((token, secret), answer)?);
     }
     let Some((&one, first)) = identities.iter().next() else { return Err(Error::NoToken) };
     for (&other, identity) in &identities {
@@ -153,7 +173,7 @@ async fn ask(client: &Client, method: &str, token: &Secret) -> Result<Answer, Fa
     client.send(method, &json!({}), token, None).await
 }
 
-fn identity(token: TokenKind, answer: Result<Answer, Failure>) -> Result<Identity, Error> {
+fn identity((token, secret): (TokenKind, &Secret), answer: Result<Answer, Failure>) -> Result<Identity, Error> {
     let answer = answer.map_err(|failure| Error::NoAnswer { token, failure })?;
     if !answer.ok {
         return Err(Error::Refused { token, error: answer.error.unwrap_or_default() });
@@ -174,11 +194,20 @@ fn identity(token: TokenKind, answer: Result<Answer, Failure>) -> Result<Identit
             user_id: wanted("user_id")?,
             user: text("user").map(str::to_owned),
             scopes: answer.scopes.clone(),
+            is_bot: is_bot(secret, text("bot_id").is_some()),
         },
         team: text("team").map(str::to_owned),
         team_id,
         enterprise_id,
     })
+}
+
+/// Whether a token is a bot's. `auth.test` names the bot of one that is; Slack's documentation has `xoxb-` for bots and
+/// `xoxp-` for people, also behind the `xoxe.` of those that expire.
+fn is_bot(token: &Secret, names_a_bot: bool) -> Option<bool> {
+    let plain = token.reveal().trim_start_matches("xoxe.");
+    let by_form = [("xoxb-", true), ("xoxp-", false)].into_iter().find(|(form, _)| plain.starts_with(form));
+    if names_a_bot { Some(true) } else { by_form.map(|(_, is_bot)| is_bot) }
 }
 
 fn belong_together(a: &Identity, b: &Identity) -> bool {
@@ -240,6 +269,18 @@ pub enum Mismatch {
     /// A Free workspace.
     #[error("the workspace is on the plan \"Free\"")]
     Free,
+    /// A person's token in the place of a bot's, or the reverse: calls would go out as somebody else than was meant.
+    #[error("the token that was given as {given} token is {}", whose(*is_bot))]
+    Token {
+        /// As what it was given.
+        given: TokenKind,
+        /// Whether it is a bot's.
+        is_bot: bool,
+    },
+}
+
+const fn whose(is_bot: bool) -> &'static str {
+    if is_bot { "a bot's" } else { "a person's" }
 }
 
 /// The codes of [`Mismatch::diagnostic`].
@@ -261,6 +302,11 @@ pub fn check(claimed: Kind, detected: &Detected) -> Vec<Mismatch> {
     }
     if detected.plan == Some(Plan::Free) {
         found.push(Mismatch::Free);
+    }
+    for (given, actor) in &detected.tokens {
+        if let Some(is_bot) = actor.is_bot.filter(|is_bot| *is_bot != (*given == TokenKind::Bot)) {
+            found.push(Mismatch::Token { given: *given, is_bot });
+        }
     }
     found
 }
@@ -291,6 +337,30 @@ impl Mismatch {
                 }],
                 ..base(code::PLAN_FREE, format!("a Free workspace cannot be connected as `{connection}`"))
             },
+            Self::Token { given, is_bot } => {
+                let other = if *is_bot { TokenKind::Bot } else { TokenKind::User };
+                let needed = whose(*given == TokenKind::Bot);
+                let form = |kind: TokenKind| if kind == TokenKind::Bot { "xoxb-" } else { "xoxp-" };
+                Diagnostic {
+                    needs: Some(Needs {
+                        token: Some(given.to_string()),
+                        text: Some(format!("{needed} token: `{}…`", form(*given))),
+                        ..Needs::default()
+                    }),
+                    has: Some(Has { text: Some(format!("{} token", whose(*is_bot))), ..Has::default() }),
+                    retryable: Retryable::AfterRemedy,
+                    who: Some("whoever installed the app".to_owned()),
+                    remedies: vec![Remedy {
+                        title: format!("give it as what it is, the {other} token, and the {given} token in its place"),
+                        command: None,
+                        http: None,
+                    }],
+                    ..base(
+                        CONNECTIONS_DIFFER,
+                        format!("what was given as the {given} token of `{connection}` is {}", whose(*is_bot)),
+                    )
+                }
+            }
             Self::Kind { claimed, found } => {
                 let message = format!("`{connection}` cannot be connected as \"{}\"", claimed.title());
                 let mut remedies = vec![Remedy {

@@ -23,6 +23,7 @@ pub fn rules(catalog: &Catalog) -> Rules {
                 acts: row.acts.to_owned(),
                 who: row.who.to_owned(),
                 unknown_because: m.unknown_because.clone(),
+                speaks: m.speaks,
                 arguments: m.required.iter().chain(&m.optional).cloned().collect(),
             };
             (m.name.clone(), rule)

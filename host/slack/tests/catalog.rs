@@ -130,6 +130,49 @@ fn the_dangerous_ones_are_never_resent_unread() {
     }
 }
 
+/// Slack lets no bot do what a workspace keeps for its administrators. Nobody speaks in a person's name for that.
+#[test]
+fn slack_13_what_is_refused_for_policy_is_made_once_more_and_what_speaks_is_not() {
+    const POLICY: [&str; 3] = ["permission_denied", "restricted_action", "not_authorized"];
+    let speaking = ["chat.", "reactions.", "files.", "reminders.", "users.profile."];
+    let mut once_more = Vec::new();
+    for m in Catalog::built_in().methods() {
+        let speaks = m.writes && speaking.iter().any(|family| m.name.starts_with(family));
+        assert_eq!(m.speaks, speaks, "{}", m.name);
+        if m.as_user.is_empty() {
+            continue;
+        }
+        once_more.push(m.name.as_str());
+        assert!(m.writes && !m.speaks, "{}", m.name);
+        let takes = |kind| m.access.iter().any(|access| access.token == kind);
+        assert!(takes(TokenKind::Bot) && takes(TokenKind::User), "{}", m.name);
+        let mut expected = POLICY.to_vec();
+        if m.name == "conversations.unarchive" {
+            // Archiving takes the bot out (pablovarela/terraform-provider-slack#112).
+            expected.push("not_in_channel");
+        }
+        assert_eq!(m.as_user, expected, "{}", m.name);
+    }
+    assert_eq!(
+        once_more,
+        [
+            "conversations.archive",
+            "conversations.create",
+            "conversations.invite",
+            "conversations.kick",
+            "conversations.rename",
+            "conversations.setPurpose",
+            "conversations.setTopic",
+            "conversations.unarchive",
+            "usergroups.create",
+            "usergroups.disable",
+            "usergroups.enable",
+            "usergroups.update",
+            "usergroups.users.update",
+        ]
+    );
+}
+
 #[test]
 fn the_known_error_has_its_facts() {
     let rules = rules::rules(Catalog::built_in());

@@ -117,6 +117,46 @@ async fn what_cannot_be_a_connection_is_an_error() {
     assert_eq!(detected(empty, BOT).await, Err(Error::Incomplete { token: TokenKind::Bot, field: "team_id" }));
 }
 
+#[tokio::test]
+async fn it_lead_5_a_persons_token_is_no_bots_and_the_reverse() {
+    let (bot, mut named) = (TokenKind::Bot, workspace());
+    named["bot_id"] = json!("B1");
+    for (kind, token, identity, wrong) in [
+        (bot, "xoxb-1", named.clone(), None),
+        (bot, "xoxb-1", workspace(), None),
+        (bot, "xoxp-1", workspace(), Some(false)),
+        (bot, "xoxe.xoxp-1", workspace(), Some(false)),
+        (TokenKind::User, "xoxp-1", workspace(), None),
+        (TokenKind::User, "xoxe.xoxp-1", workspace(), None),
+        (TokenKind::User, "xoxb-1", workspace(), Some(true)),
+        // Slack names the bot, whatever the token looks like.
+        (TokenKind::User, "opaque", named.clone(), Some(true)),
+        (TokenKind::Audit, "xoxb-1", named.clone(), Some(true)),
+        // Neither says it.
+        (bot, "opaque", workspace(), None),
+    ] {
+        let script = Script::from([((token, "auth.test"), identity), ((token, "team.billing.info"), billing("std"))]);
+        let found = detected(script, &[(kind, token)]).await.unwrap();
+        let expected: Vec<Mismatch> = wrong.map(|is_bot| Mismatch::Token { given: kind, is_bot }).into_iter().collect();
+        let mismatches = check(Kind::Workspace, &found);
+        assert_eq!(mismatches, expected, "{kind} {token}");
+        for diagnostic in mismatches.iter().map(|mismatch| mismatch.diagnostic("acme")) {
+            assert_eq!((diagnostic.code.0, diagnostic.who.is_some()), ("connections-differ", true));
+            assert!(diagnostic.message.contains("`acme`") && !diagnostic.remedies.is_empty(), "{diagnostic:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_lead_tokens_of_two_workspaces_say_what_would_do() {
+    let mixed = Script::from([(("b", "auth.test"), workspace()), (("u", "auth.test"), grid_workspace())]);
+    let differing = detected(mixed, BOTH).await.unwrap_err().differing().unwrap();
+    assert_eq!(differing.code.0, "connections-differ");
+    assert_eq!(differing.needs.unwrap().text.as_deref(), Some("a user token of workspace T1"));
+    assert_eq!(differing.has.unwrap().text.as_deref(), Some("a user token of workspace T2 of organisation E1"));
+    assert_eq!(Error::NoToken.differing(), None);
+}
+
 fn of(kind: Kind, plan: Option<Plan>) -> Detected {
     Detected { kind, plan, plan_unknown_because: None, workspace: None, enterprise: None, tokens: BTreeMap::new() }
 }

@@ -275,7 +275,7 @@ async fn attack_d4_a_connection_without_its_tokens_is_said_to_be_that() {
     ] {
         let tokens = whole.tokens.iter().filter(|(kind, _)| kept.contains(*kind));
         let tokens = tokens.map(|(kind, token)| (*kind, token.clone())).collect();
-        gateway.put(Connected { facts: whole.facts.clone(), acting: None, tokens });
+        gateway.put(Connected { facts: whole.facts.clone(), actors: std::collections::BTreeMap::new(), tokens });
         for body in [
             world.get("/v1/connections/hq").await.ok(200),
             world.get("/v1/connections").await.ok(200)["result"][0].clone(),
@@ -292,7 +292,7 @@ async fn attack_d4_a_connection_without_its_tokens_is_said_to_be_that() {
     }
     let mut facts = whole.facts.clone();
     facts.checked_at = None;
-    gateway.put(Connected { facts, acting: None, tokens: whole.tokens.clone() });
+    gateway.put(Connected { facts, actors: std::collections::BTreeMap::new(), tokens: whole.tokens.clone() });
     assert_eq!(world.get("/v1/connections/hq").await.ok(200)["status"], "unasked");
     assert_eq!(world.post("/v1/connections/hq/test", &json!({})).await.ok(200)["status"], "ok");
     assert!(world.get("/readyz").await.ok(200).get("connections_broken").is_none());

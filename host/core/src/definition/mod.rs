@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::expression::{Template, Text};
-use crate::requirement::{Kind, Permission};
+use crate::requirement::{Kind, Permission, TokenKind};
 
 mod check;
 pub mod duration;
@@ -128,6 +128,8 @@ pub struct Extras {
     pub notify: Option<NotifyTarget>,
     /// `concurrency`.
     pub concurrency: Option<Concurrency>,
+    /// `organisations: several`: one run may act in more than one.
+    pub several_organisations: bool,
     /// `retention`: how long the run is kept after its end; the host's own time where it says none.
     pub retention_ms: Option<u64>,
     /// `schedule`: checked in form, carried out by a later version; kept as written.
@@ -286,6 +288,8 @@ pub struct TaskExtras {
     pub resend_unknown: bool,
     /// `onRetry: again`.
     pub retry_again: bool,
+    /// `token` of a `call`: as whom its calls go out, also those that take it back. None: as the catalog prefers it.
+    pub token: Option<TokenKind>,
     /// `bestEffort`.
     pub best_effort: bool,
     /// `noRollbackAfter`.

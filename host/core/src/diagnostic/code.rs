@@ -83,6 +83,7 @@ table! {
     CONNECTION_MISSING = "connection-missing": "The installation has no connection at all";
     CONNECTION_UNKNOWN = "connection-unknown": "A trigger, a binding or a table names a connection that is not there";
     CONNECTION_DIFFERS = "connection-differs": "A connection's name leads to another workspace or organisation than it did";
+    CONNECTIONS_DIFFER = "connections-differ": "Tokens, or connections of one run, that do not belong together";
     CONNECTION_AMBIGUOUS = "connection-ambiguous": "Several connections would do and nothing says which";
     CONNECTION_KIND = "connection-kind": "The connection is of a kind that the alias does not accept";
     CONNECTION_NOT_STATIC = "connection-not-static": "It cannot be told which connections an expression may give";

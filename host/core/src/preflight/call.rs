@@ -9,7 +9,7 @@ use super::judgement::{Facts, Judgement, judge_method};
 use super::say::{self, Subject, There};
 use crate::diagnostic::{Diagnostic, Needs, Retryable, code};
 use crate::manifest::{Action, DeclaredCall, When as Occurs};
-use crate::requirement::{Arguments, Connection, Grant, Rules};
+use crate::requirement::{Arguments, Connection, Grant, Rules, TokenKind};
 use crate::time::Timestamp;
 
 /// A call that a running action asks for.
@@ -32,6 +32,8 @@ pub struct CallQuestion<'a> {
     /// The names of channels by id, without `#`, as far as the host read them. A grant for a channel's name allows
     /// no id that is not among them.
     pub names: &'a BTreeMap<String, String>,
+    /// As whom the file wants the action's calls to go out.
+    pub token: Option<TokenKind>,
     /// The time.
     pub now: Timestamp,
 }
@@ -41,7 +43,7 @@ pub struct CallQuestion<'a> {
 /// # Errors
 /// The first thing that forbids it. The refusal is an answer to the guest, never a trap, and nothing was sent.
 pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
-    let CallQuestion { action, plugin, function, connection, rules, grants, arguments, names, now } = *question;
+    let CallQuestion { action, plugin, function, connection, rules, grants, arguments, names, token, now } = *question;
     let method = rules.by_function(function);
     let subject = Subject {
         what: format!("`{}`", action.name),
@@ -81,6 +83,7 @@ pub fn judge_call(question: &CallQuestion<'_>) -> Result<(), Box<Diagnostic>> {
         arguments: Arguments::Call { arguments, names },
         reads: &[],
         accepted: &[],
+        token,
         now,
     };
     let mut findings = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::manifest::{Action, Alternative, DeclaredCall, Effect, When as Occurs};
 use crate::requirement::{Access, Arguments, Availability, Connection, Grant, Kind, Method, Permission, Permits, Plan};
-use crate::requirement::{Rules, TokenKind};
+use crate::requirement::{Rules, TokenKind, open_to};
 use crate::time::Timestamp;
 
 /// Facts about a connection that are older than this are not relied on.
@@ -21,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub reads: &'a [DeclaredCall],
     /// Kinds that the file accepts for the alias; empty: any.
     pub accepted: &'a [Kind],
+    /// As whom the file wants it called.
+    pub token: Option<TokenKind>,
     pub now: Timestamp,
 }
 
@@ -161,7 +163,7 @@ pub(super) fn judge<'a>(action: &'a Action, connection: &Connection, facts: Fact
     match alternative {
         None => findings.extend(not_offered(action, connection, facts)),
         Some(alternative) => {
-            let own = facts.reads.iter().map(|read| (read, Facts { grants: None, ..facts }));
+            let own = facts.reads.iter().map(|read| (read, Facts { grants: None, token: None, ..facts }));
             for (call, facts) in alternative.methods.iter().map(|call| (call, facts)).chain(own) {
                 match facts.rules.by_function(&call.function) {
                     None => findings.push(finding(call, None, State::Unmet(Lack::Method))),
@@ -198,7 +200,7 @@ pub(super) fn judge_method<'a>(
     if method.writes {
         push(permission(connection));
     }
-    let (token, scope) = access(method, connection);
+    let (token, scope) = access(method, connection, facts.token);
     push(token);
     if let Some(scope) = scope {
         push(stale(scope, connection, facts.now));
@@ -345,11 +347,21 @@ fn near_first(kind: Kind, mut kinds: Vec<Kind>) -> Vec<Kind> {
     kinds
 }
 
-/// The access that the host would use: of the tokens held the first whose scopes suffice, else the first held.
-pub(super) fn chosen_access<'m>(method: &'m Method, connection: &Connection) -> Option<&'m Access> {
+/// The accesses by which the host would call it, see [`open_to`].
+fn accesses<'m>(method: &'m Method, connection: &Connection, said: Option<TokenKind>) -> Vec<&'m Access> {
+    open_to(&method.access, method.speaks, said, |kind| connection.assumed || connection.tokens.contains_key(&kind))
+}
+
+/// The access that the host would use: of the tokens held the first whose scopes suffice, else the first held. `said` is as
+/// whom the file wants it called.
+pub(super) fn chosen_access<'m>(
+    method: &'m Method,
+    connection: &Connection,
+    said: Option<TokenKind>,
+) -> Option<&'m Access> {
     let held = |a: &&Access| connection.assumed || connection.tokens.contains_key(&a.token);
     let mut best: Option<(u8, &Access)> = None;
-    for access in method.access.iter().filter(held) {
+    for access in accesses(method, connection, said).into_iter().filter(held) {
         let rank = match scope_state(access, connection) {
             State::Met(_) => 2,
             State::Unknown(..) => 1,
@@ -362,16 +374,17 @@ pub(super) fn chosen_access<'m>(method: &'m Method, connection: &Connection) -> 
     best.map(|(_, a)| a)
 }
 
-fn access(method: &Method, connection: &Connection) -> (State, Option<State>) {
+fn access(method: &Method, connection: &Connection, said: Option<TokenKind>) -> (State, Option<State>) {
     if method.access.is_empty() {
         return (State::Met(Need::Token), None);
     }
-    match chosen_access(method, connection) {
+    match chosen_access(method, connection, said) {
         Some(access) => (State::Met(Need::Token), Some(scope_state(access, connection))),
         None => {
+            let open = accesses(method, connection, said);
             let lack = Lack::Token {
-                accepted: method.access.iter().map(|a| a.token).collect(),
-                scopes: method.access.first().map(|a| a.scopes.clone()).unwrap_or_default(),
+                accepted: open.iter().map(|a| a.token).collect(),
+                scopes: open.first().map(|a| a.scopes.clone()).unwrap_or_default(),
             };
             (State::Unmet(lack), None)
         }

@@ -27,6 +27,7 @@ pub mod outline;
 mod say;
 mod site;
 mod times;
+mod together;
 mod whole;
 
 pub use alias::{Column, Table, aliases};

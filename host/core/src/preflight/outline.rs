@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::judgement::{Finding, Judgement, Lack, Need, Reason, State, chosen_access};
 use crate::manifest::{Effect, LicenceEffect, When as Occurs};
-use crate::requirement::{Connection, Kind, Permission, Plan as SlackPlan, Rules};
+use crate::requirement::{Connection, Kind, Permission, Plan as SlackPlan, Rules, TokenKind};
 
 /// The plan of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -87,6 +87,9 @@ pub struct StepMethod {
     pub when: Occurs,
     /// Whether it changes something.
     pub writes: bool,
+    /// As whom the file wants it called.
+    #[serde(skip)]
+    pub token: Option<TokenKind>,
 }
 
 /// One requirement.
@@ -183,20 +186,29 @@ pub struct Bucket {
     pub least_ms: u64,
 }
 
-pub(super) fn on_connection(judgement: &Judgement<'_>, connection: &Connection, rules: &Rules) -> OnConnection {
+pub(super) fn on_connection(
+    judgement: &Judgement<'_>,
+    connection: &Connection,
+    rules: &Rules,
+    token: Option<TokenKind>,
+) -> OnConnection {
+    // The host's own reads are of no task.
+    let reads = judgement.reads.iter().map(|read| (read, None));
     let methods = judgement.alternative.map(|a| &a.methods[..]).unwrap_or_default();
     OnConnection {
         connection: connection.name.clone(),
         alternative: judgement.alternative.map(|a| a.on.clone()).unwrap_or_default(),
         methods: methods
             .iter()
-            .chain(judgement.reads)
-            .map(|call| {
+            .map(|call| (call, token))
+            .chain(reads)
+            .map(|(call, token)| {
                 let method = rules.by_function(&call.function);
                 StepMethod {
                     name: method.map_or_else(|| call.function.clone(), |m| m.name.clone()),
                     when: call.when,
                     writes: method.is_some_and(|m| m.writes),
+                    token,
                 }
             })
             .collect(),
@@ -261,10 +273,13 @@ impl Reason {
     }
 }
 
+/// A method, and as whom the file wants it called.
+type Used<'s> = (&'s str, Option<TokenKind>);
+
 /// Sums the steps up.
 pub(super) fn complete(outline: &mut Outline, present: &[Connection], rules: &Rules, waits_ms: u64) {
     let mut buckets: BTreeMap<(&str, &str), (u32, bool)> = BTreeMap::new();
-    let mut used: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut used: BTreeMap<&str, BTreeSet<Used<'_>>> = BTreeMap::new();
     for step in &outline.steps {
         if step.role == Role::Call {
             match step.licence {
@@ -278,7 +293,7 @@ pub(super) fn complete(outline: &mut Outline, present: &[Connection], rules: &Ru
         for on in &step.connections {
             let methods = used.entry(&on.connection).or_default();
             for method in &on.methods {
-                methods.insert(&method.name);
+                methods.insert((&method.name, method.token));
                 if sure && method.when == Occurs::Always {
                     let (calls, repeats) = buckets.entry((&on.connection, &method.name)).or_default();
                     *calls = calls.saturating_add(step.times);
@@ -304,11 +319,11 @@ pub(super) fn complete(outline: &mut Outline, present: &[Connection], rules: &Ru
     outline.connections = connections;
 }
 
-fn connection_use(connection: &Connection, methods: &BTreeSet<&str>, rules: &Rules) -> ConnectionUse {
+fn connection_use(connection: &Connection, methods: &BTreeSet<Used<'_>>, rules: &Rules) -> ConnectionUse {
     let mut needed = BTreeSet::new();
     let mut missing = BTreeSet::new();
-    for method in methods.iter().filter_map(|name| rules.methods.get(*name)) {
-        let Some(access) = chosen_access(method, connection).or_else(|| method.access.first()) else { continue };
+    for (method, said) in methods.iter().filter_map(|(name, said)| Some((rules.methods.get(*name)?, *said))) {
+        let Some(access) = chosen_access(method, connection, said).or_else(|| method.access.first()) else { continue };
         let held = connection.tokens.get(&access.token).and_then(Option::as_ref);
         let has = |scope: &&String| connection.assumed || held.is_some_and(|h| h.contains(*scope));
         let unread = connection.tokens.get(&access.token).is_some_and(Option::is_none);

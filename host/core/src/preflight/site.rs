@@ -11,6 +11,7 @@ use super::judgement::{self, Facts};
 use super::outline::{self, Role, Step};
 use super::say::{self, AUTHOR, Subject, There};
 use super::times::times;
+use super::together::Acts;
 use super::whole::{Chosen, Judge, NOTIFY_POINTER, Target, missing_action};
 use crate::definition::{ActionReference, Call, Compensate, Task, TaskKind};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, code};
@@ -97,8 +98,16 @@ impl Judge<'_> {
             // Whichever the input chooses, it fails: only the guards in front of the call make that uncertain.
             subject.reach = visit.reach;
         }
+        self.acts_there(&subject, &call.pointer, &targets, visit.reach);
         self.step(&subject, &stepping);
         self.inverse(&subject, &stepping, guards);
+    }
+
+    /// Keeps in mind that the run acts there.
+    fn acts_there(&mut self, subject: &Subject, call: &str, targets: &[(Target, Vec<Kind>)], reach: Reach) {
+        let place = self.question.source.place(&format!("{call}/with/connection"));
+        let subject = Subject { place: place.or_else(|| subject.place.clone()), prefix: "", ..subject.clone() };
+        self.acts.extend(Acts::of(subject, targets.iter().map(|(target, _)| target), reach));
     }
 
     fn accepted_if_declared(&self, alias: &str) -> Vec<Kind> {
@@ -118,7 +127,8 @@ impl Judge<'_> {
 
     fn facts_of<'f>(&'f self, stepping: &'f Stepping<'_>, accepted: &'f [Kind]) -> Facts<'f> {
         let arguments = Arguments::Input(stepping.input);
-        Facts { arguments, reads: stepping.reads, ..self.facts(Some(stepping.resolved), accepted) }
+        let token = stepping.task.extras.token;
+        Facts { arguments, reads: stepping.reads, token, ..self.facts(Some(stepping.resolved), accepted) }
     }
 
     fn step(&mut self, subject: &Subject, stepping: &Stepping<'_>) {
@@ -143,7 +153,7 @@ impl Judge<'_> {
                     .into_iter()
                     .map(|(field, id)| self.foreign_workspace(subject, (task, role), field, id, connection)),
             );
-            connections.push(outline::on_connection(&judgement, connection, self.question.rules));
+            connections.push(outline::on_connection(&judgement, connection, self.question.rules, task.extras.token));
         }
         self.diagnostics.extend(said);
         self.outline.steps.push(Step {
@@ -219,6 +229,9 @@ impl Judge<'_> {
         let Ok(own_targets) = own.map(|call| self.compensating_targets(&subject, task, call)).transpose() else {
             return;
         };
+        if let (Some(call), Some(targets)) = (own, own_targets.as_ref().and_then(Option::as_deref)) {
+            self.acts_there(&subject, &call.pointer, targets, stepping.reach);
+        }
         if !self.question.workflow.extras.rolls_back() {
             // Nothing asks for it. Whoever has a run taken back later finds what there is.
             if let Ok(resolved) = self.question.plugins.resolve(&reference) {
@@ -289,12 +302,13 @@ impl Judge<'_> {
         let subject = Subject { what: "`onFault.notify`".to_owned(), ..self.subject_at(NOTIFY_POINTER, None) };
         let target = self.target(&notify.connection, &subject);
         let (Target::Connection(index) | Target::Nearest(index)) = target else { return };
+        self.acts.extend(Acts::of(subject.clone(), [&target], Reach::All));
         let connection = &self.question.connections[index];
         let accepted = self.accepted_if_declared(&notify.connection);
         let judgement = judgement::judge(self.notify, connection, self.facts(None, &accepted));
         let there = There { present: self.question.connections, accepted: &accepted };
         let said = say::diagnostics(&subject, &judgement, connection, there);
-        let on = outline::on_connection(&judgement, connection, self.question.rules);
+        let on = outline::on_connection(&judgement, connection, self.question.rules, None);
         self.diagnostics.extend(said);
         self.outline.steps.push(Step {
             order: u32::try_from(self.outline.steps.len() + 1).unwrap_or(u32::MAX),

@@ -13,6 +13,7 @@ use super::installed::{Missing, Resolved};
 use super::judgement::{self, Facts};
 use super::outline::{self, Outline};
 use super::say::{self, OPERATOR, Subject};
+use super::together::Acts;
 use super::{Plan, Question, Report, When};
 use crate::definition::{ActionReference, Call, Compensate, Delay, Task, TaskKind, WhenFull};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, Severity, code, nearest};
@@ -44,6 +45,7 @@ pub(super) fn judge(question: &Question<'_>) -> Report {
         }
     }
     judge.notify();
+    judge.together();
     judge.queues(&visits);
     judge.report(&visits)
 }
@@ -71,6 +73,8 @@ pub(super) struct Judge<'a> {
     pub(super) actions: BTreeMap<ActionReference, ActionReference>,
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) outline: Outline,
+    /// Where the run acts, in the order of the file.
+    pub(super) acts: Vec<Acts>,
     /// Of the actions that were looked at.
     schemas: BTreeMap<ActionReference, Option<Schema>>,
     /// Aliases whose fault is already told.
@@ -136,6 +140,7 @@ impl<'a> Judge<'a> {
             actions,
             diagnostics,
             outline: Outline::default(),
+            acts: Vec::new(),
             schemas: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -156,6 +161,7 @@ impl<'a> Judge<'a> {
             arguments: Arguments::Unknown,
             reads: &[],
             accepted,
+            token: None,
             now: self.question.now,
         }
     }

@@ -73,6 +73,53 @@ pub(super) fn to_guest(method: &Method, answer: &Answer, bytes_max: u64) -> Resu
     ))
 }
 
+/// What a guest would get for this refusal, of which nothing more is on record.
+pub(super) fn refused_with(method: &Method, error: &str) -> String {
+    let answered = Answer {
+        status: 200,
+        ok: false,
+        error: Some(error.to_owned()),
+        body: Value::Null,
+        needed: None,
+        provided: None,
+        bytes: 0,
+        scopes: None,
+        request_id: None,
+    };
+    to_guest(method, &answered, 0).err().unwrap_or_default()
+}
+
+/// What a guest gets when a call went out once more, by another token, after it was refused to the first one with `first`.
+/// That what was asked for is so already counts, whoever heard it. Any other refusal is told as what it was refused with
+/// first, because that is what somebody can mend, with what came of it the second time. That somebody is in no channel says
+/// nothing: it may be the person whose token it is.
+pub(super) fn once_more(
+    method: &Method,
+    first: &str,
+    answered: &Answer,
+    second: Result<String, String>,
+) -> Result<String, String> {
+    let told = match second {
+        Ok(done) => return Ok(done),
+        Err(told) => told,
+    };
+    let code = answered.error.as_deref().unwrap_or("unknown");
+    let class = classify(method, code);
+    if class.already_done && class.kind != Kind::Membership {
+        return Err(told);
+    }
+    let Ok(mut both) = serde_json::from_str::<Value>(first) else { return Err(first.to_owned()) };
+    let message = both["message"].as_str().unwrap_or_default();
+    both["message"] = format!("{message}, and `{code}` when it was made once more by the user token").into();
+    let mut details = both["details"].take();
+    if !details.is_object() {
+        details = json!({});
+    }
+    details["user"] = serde_json::from_str(&told).unwrap_or(Value::Null);
+    both["details"] = details;
+    Err(both.to_string())
+}
+
 /// What SCIM says of a refusal: where 2.0 has it, or where 1.1 does, whose form Slack's samples of 2.0 have as well.
 fn scim_detail(body: &Value) -> Option<Value> {
     let said = body.get("detail").or_else(|| body.pointer("/Errors/description"))?;
@@ -316,6 +363,8 @@ fn failed(guest: GuestError, status_of: impl Fn(&str) -> Option<u16>) -> Meaning
 
 #[cfg(test)]
 mod tests {
+    use bellhop_slack::catalog::Catalog;
+
     use super::*;
 
     fn end(text: &str, declared: &[(&str, u16)], told: &[&str]) -> Meaning {
@@ -434,6 +483,38 @@ mod tests {
         assert_eq!(explained(&json!({"ok": false, "error": "not_found"})), None);
         let flood = json!({ "errors": vec!["x".repeat(10_000); 1_000] });
         assert!(explained(&flood).unwrap().to_string().len() < 6_000);
+    }
+
+    #[test]
+    fn slack_13_what_is_refused_twice_is_told_as_what_it_was_refused_with_first() {
+        let method = |name: &str| Catalog::built_in().by_name(name).unwrap();
+        let answered = |error: &str| Answer {
+            status: 200,
+            ok: false,
+            error: Some(error.to_owned()),
+            body: json!({ "ok": false, "error": error }),
+            needed: None,
+            provided: None,
+            bytes: 0,
+            scopes: None,
+            request_id: None,
+        };
+        for (name, first, second, code) in [
+            ("usergroups.users.update", "permission_denied", "permission_denied", "permission-denied"),
+            ("usergroups.users.update", "permission_denied", "missing_scope", "permission-denied"),
+            ("conversations.kick", "restricted_action", "not_in_channel", "permission-denied"),
+            ("conversations.unarchive", "not_in_channel", "not_archived", "not-found"),
+            ("usergroups.create", "permission_denied", "name_already_exists", "already-exists"),
+        ] {
+            let method = method(name);
+            let first = to_guest(method, &answered(first), 10_000).unwrap_err();
+            let again = answered(second);
+            let told = once_more(method, &first, &again, to_guest(method, &again, 10_000)).unwrap_err();
+            let told: Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(told["code"], code, "{name} {second}");
+            assert!(told["message"].as_str().unwrap().contains(second), "{told}");
+        }
+        assert_eq!(once_more(method("usergroups.create"), "", &answered(""), Ok("{}".to_owned())), Ok("{}".to_owned()));
     }
 
     #[test]

@@ -171,7 +171,10 @@ impl<E: Execution> Caller<E> {
         connection: Arc<Connected>,
         wish: watch::Receiver<Wish>,
     ) -> Scope<E> {
-        let task = self.facts.workflow.tasks.iter().find(|t| t.pointer == call.key.pointer);
+        let at = |pointer: &str| self.facts.workflow.tasks.iter().find(|t| t.pointer == pointer);
+        let task = at(&call.key.pointer);
+        // What takes a change back acts as who made it.
+        let said = task.or_else(|| at(call.key.pointer.strip_suffix("/undo")?));
         Scope {
             services: self.services.clone(),
             port: self.port.clone(),
@@ -185,6 +188,7 @@ impl<E: Execution> Caller<E> {
             connection,
             retry_again: task.is_some_and(|t| t.extras.retry_again),
             resend_unknown: task.is_some_and(|t| t.extras.resend_unknown),
+            token: said.and_then(|t| t.extras.token),
             fast: self.facts.workflow.extras.purpose.as_deref() == Some("offboarding"),
             activity: self.activity.clone(),
             wish,

@@ -72,6 +72,7 @@ pub(super) async fn names<E: Execution>(
                 writes: false,
                 result: found,
                 how: How::Sent,
+                token: None,
             };
             scope.record(&key, answer).await?.result.ok()
         }

@@ -83,7 +83,7 @@ impl<E: Execution> Attempt<E> {
         let refused = |code: &str, message: String| {
             let error = answer::error(code, &message, "fatal", None, None);
             let (hash, function) = (hash.clone(), function.to_owned());
-            Answer { hash, function, writes: false, result: Err(error), how: How::Denied }
+            Answer { hash, function, writes: false, result: Err(error), how: How::Denied, token: None }
         };
         let arguments = match parsed {
             Ok(value @ Value::Object(_)) => value,
@@ -175,6 +175,7 @@ impl<E: Execution> Attempt<E> {
             grants: &scope.grants,
             arguments,
             names: &names,
+            token: scope.token,
             now: scope.port.now(),
         };
         if let Err(diagnostic) = judge_call(&question) {

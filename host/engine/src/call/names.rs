@@ -121,6 +121,7 @@ pub(super) async fn resolve<E: Execution>(scope: &Scope<E>, input: &Value) -> Re
                     writes: false,
                     result: Ok(found),
                     how: How::Sent,
+                    token: None,
                 };
                 scope.record(&key, answer).await.map_err(Unresolved::Stopped)?.result
             }

@@ -1,5 +1,7 @@
 //! What a guest asks for.
 
+use bellhop_core::requirement::TokenKind;
+use bellhop_core::time::Timestamp;
 use bellhop_slack::catalog::Method;
 use serde_json::Value;
 
@@ -20,7 +22,7 @@ impl Request {
     /// What is kept once it is known what became of it.
     pub(super) fn answer(&self, result: Result<String, String>, how: How) -> Answer {
         let (hash, function) = (self.hash.clone(), self.method.function.clone());
-        Answer { hash, function, writes: self.method.writes, result, how }
+        Answer { hash, function, writes: self.method.writes, result, how, token: None }
     }
 
     /// What is kept when it was never sent, and will not be: the guest's error with this code.
@@ -33,9 +35,9 @@ impl Request {
         Answer { writes: false, ..self.answer(Err(error), How::Denied) }
     }
 
-    /// That it is about to be sent.
-    pub(super) fn intent(&self, connection: &str, at: bellhop_core::time::Timestamp) -> Intent {
+    /// That it is about to be sent, by this token of the connection.
+    pub(super) fn intent(&self, connection: &str, at: Timestamp, token: Option<TokenKind>) -> Intent {
         let (hash, function) = (self.hash.clone(), self.method.function.clone());
-        Intent { hash, at, function, connection: connection.to_owned() }
+        Intent { hash, at, function, connection: connection.to_owned(), token }
     }
 }

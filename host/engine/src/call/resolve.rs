@@ -6,6 +6,7 @@ use std::time::Duration;
 use bellhop_core::backoff::Backoff;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::Why;
 use bellhop_slack::catalog::Method;
 use bellhop_slack::client::{self as slack, Failure};
@@ -59,13 +60,15 @@ pub(crate) async fn read_back(
     doubt: &Doubt<'_>,
     run: RunId,
 ) -> Result<Verdict, Later> {
+    let whom = doubt.intent.token.or_else(|| connection.surely(doubt.method, None));
     let question = Question {
         method: doubt.method,
         arguments: doubt.arguments,
         key: doubt.stamp,
         intent_at: doubt.intent.at,
         now: services.clock.now(),
-        acting: connection.acting_for(doubt.method),
+        // Of a call that may have gone out by one token or another nobody knows who made what is there.
+        acting: whom.and_then(|whom| connection.actors.get(&whom)).map(String::as_str),
         before: doubt.before,
     };
     let (mut reconciler, mut request) = match reconcile::begin(&question) {
@@ -76,7 +79,7 @@ pub(crate) async fn read_back(
         let Some(asked) = services.gateway.catalog.by_name(request.method) else {
             return Ok(Verdict::CannotTell(format!("there is no method {} to read back with", request.method)));
         };
-        let answer = match page(services, connection, asked, &request.arguments, run).await {
+        let answer = match page(services, (connection, whom), asked, &request.arguments, run).await {
             Ok(answer) => answer,
             Err(failure) => {
                 let why = format!("reading back with {}: {failure}", asked.name);
@@ -99,14 +102,14 @@ pub(crate) async fn read_back(
 /// would have to be read anew otherwise.
 async fn page(
     services: &Services,
-    connection: &Connected,
+    (connection, whom): (&Connected, Option<TokenKind>),
     method: &Method,
     arguments: &Value,
     run: RunId,
 ) -> Result<slack::Answer, Failure> {
     let mut failures = 0;
     loop {
-        let read = services.gateway.read(connection, method, arguments, run).await;
+        let read = services.gateway.read_back(connection, whom, method, arguments, run).await;
         failures += 1;
         match read {
             // Where Slack said when to come again, that is up to whoever can do something else meanwhile.
@@ -173,7 +176,7 @@ impl<E: Execution> Scope<E> {
     /// The call may have been carried out, and is sent again: an answer that it was done already says nothing of whose
     /// it was, in whichever life of the process it comes.
     fn repeat(&self, reason: String) -> Came {
-        Came::NotSent(NotSent { reason, retry_at: Some(self.port.now()), repeats: true })
+        Came::NotSent(NotSent { reason, retry_at: Some(self.port.now()), repeats: true, instead: None })
     }
 
     /// Keeps the request of a call in doubt, so that it can be read back when a person says that it was carried out. It

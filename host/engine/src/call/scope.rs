@@ -7,7 +7,7 @@ use std::time::Duration;
 use bellhop_core::fault::Fault;
 use bellhop_core::id::RunId;
 use bellhop_core::mask::Mask;
-use bellhop_core::requirement::Grant;
+use bellhop_core::requirement::{Grant, TokenKind};
 use bellhop_core::run::{Action, ExecutionKey, Why};
 use tokio::sync::watch;
 
@@ -32,6 +32,8 @@ pub(super) struct Scope<E> {
     pub(super) connection: Arc<Connected>,
     pub(super) retry_again: bool,
     pub(super) resend_unknown: bool,
+    /// As whom the file wants the action's calls to go out.
+    pub(super) token: Option<TokenKind>,
     pub(super) fast: bool,
     pub(super) activity: Arc<Activity>,
     pub(super) wish: watch::Receiver<Wish>,

@@ -17,15 +17,16 @@ use serde_json::Value;
 
 use super::answer;
 use super::attempt::Attempt;
-use super::came::{Came, Sent};
+use super::came::{Came, Sent, Whom};
 use super::named::Named;
 use super::request::Request;
 use super::scope::{Scope, Stopped};
 use super::stamp::{sends_again, stamp};
 use crate::execution::invoker::Wish;
-use crate::execution::{CallKey, Called, Error, Execution, How, NotSent};
+use crate::execution::{Answer, CallKey, Called, Error, Execution, How, NotSent};
 use crate::gateway::SlackClock;
 use crate::waiting::{Held, Place, Progress, Turn, Wait, Wanted};
+use bellhop_journal::Instead;
 
 /// The wait after a call's first failure; see [`Backoff`].
 const BACKOFF_FIRST_MS: u64 = 500;
@@ -220,18 +221,31 @@ impl<E: Execution> Scope<E> {
     }
 
     /// Sends, and resolves what came of it if that cannot be told.
-    async fn send(&self, request: &Request, stamped: &Value, stamp: &str, before: Option<Value>) -> Came {
+    async fn send(
+        &self,
+        request: &Request,
+        (stamped, stamp): (&Value, &str),
+        whom: &Whom,
+        before: Option<Value>,
+    ) -> Came {
         let method = request.method;
         let at = self.port.now();
-        let sent = self.services.gateway.send(&self.connection, method, stamped).await;
+        let sent = self.services.gateway.send(&self.connection, whom.token, method, stamped).await;
         match sent {
             Ok(answered) => {
+                if let Some(refused) = self.refused(method, &answered, whom) {
+                    return refused;
+                }
                 if let Some(named) = method.changes_names_of().and_then(Named::of).filter(|_| answered.ok) {
                     let facts = &self.connection.facts;
                     self.services.names.changed(facts, named, &answered.body, self.monotonic());
                 }
                 let result = answer::to_guest(method, &answered, self.guests.answer_bytes_max);
-                Came::Answered(request.answer(result, How::Sent))
+                let result = match &whom.refused {
+                    Some(first) => answer::once_more(method, first, &answered, result),
+                    None => result,
+                };
+                Came::Answered(Answer { token: whom.token, ..request.answer(result, How::Sent) })
             }
             Err(Failure::NotSent { reason, retry_after_ms }) if reason.may_succeed_later() => {
                 Came::not_sent(reason.to_string(), retry_after_ms.map(|ms| self.port.now().plus_millis(ms)))
@@ -242,17 +256,38 @@ impl<E: Execution> Scope<E> {
             Err(Failure::Unknown { reason: reason @ Unknown::TooLarge { .. } }) if !method.writes => {
                 let message = format!("{}: {reason}: ask for smaller pages", method.name);
                 let error = answer::error("answer-too-large", &message, "fatal", None, None);
-                Came::Answered(request.answer(Err(error), How::Sent))
+                Came::Answered(Answer { token: whom.token, ..request.answer(Err(error), How::Sent) })
             }
             // A read may simply be asked again.
             Err(Failure::Unknown { reason }) if !method.writes => Came::not_sent(reason.to_string(), None),
             Err(Failure::Unknown { reason }) => {
                 self.port.note(format!("{} was sent and its outcome is unknown: {reason}", method.name));
-                let intent = request.intent(&self.connection.facts.name, at);
+                let intent = request.intent(&self.connection.facts.name, at, whom.token);
                 let ended = self.monotonic();
                 self.resolve(request, Sent { intent: &intent, stamp, ended, patient: true, before }).await
             }
         }
+    }
+
+    /// As whom a call goes out that has no end. What was refused to one token goes on by the other, in whichever life of the
+    /// process: each would begin anew otherwise, and a run that is put down while it waits would come no further.
+    fn goes_out_as(&self, Request { method, key, .. }: &Request) -> Whom {
+        let may = |instead: &Instead| self.token.is_none() && self.connection.may(method, instead.token);
+        match self.port.instead(key).filter(may) {
+            Some(Instead { token, refused }) => {
+                Whom { token: Some(token), refused: Some(answer::refused_with(method, &refused)) }
+            }
+            None => Whom { token: self.connection.whom(method, self.token), refused: None },
+        }
+    }
+
+    /// Where Slack refused it as a matter of policy, and the connection has a token that may: by which one it goes out once
+    /// more. What a file says of the token is the last word.
+    fn refused(&self, method: &Method, answered: &slack::Answer, whom: &Whom) -> Option<Came> {
+        let error = answered.error.as_deref().filter(|_| !answered.ok && method.writes && self.token.is_none())?;
+        let next = self.connection.instead(method, whom.token, error)?;
+        let refusal = answer::to_guest(method, answered, self.guests.answer_bytes_max).err()?;
+        Some(Came::Refused { refusal, error: error.to_owned(), next })
     }
 }
 
@@ -282,6 +317,7 @@ impl<E: Execution> Attempt<E> {
         {
             return Err(Stopped::PutDown);
         }
+        let mut whom = scope.goes_out_as(&request);
         loop {
             if in_doubt && scope.drains() {
                 return Err(Stopped::Unread);
@@ -290,7 +326,7 @@ impl<E: Execution> Attempt<E> {
             if may_send || in_doubt {
                 scope.activity.goes_on();
             }
-            let coming = self.comes(&request, (&stamped, &stamp), may_send, progress);
+            let coming = self.comes(&request, (&stamped, &stamp), Some(&whom).filter(|_| may_send), progress);
             // A write that was sent comes to its end. A read may be left.
             let came = if method.writes { Some(coming.await) } else { scope.unless_stopped(coming).await };
             in_doubt = false;
@@ -299,9 +335,13 @@ impl<E: Execution> Attempt<E> {
                     self.deeds.note(&answer);
                     return Ok(answer.result);
                 }
+                // It is no failure: nothing is waited for but the budget.
+                Some(Came::Refused { refusal, next, .. }) => {
+                    whom = Whom { token: Some(next), refused: Some(refusal) };
+                }
                 Some(Came::Doubt(parking)) => return Err(Stopped::Park(parking)),
                 Some(Came::Stopped) | None => return Err(scope.puts_down(&place, progress)),
-                Some(Came::NotSent(NotSent { reason, retry_at, repeats })) => {
+                Some(Came::NotSent(NotSent { reason, retry_at, repeats, .. })) => {
                     if repeats {
                         self.deeds.note_repeated();
                     }
@@ -327,35 +367,43 @@ impl<E: Execution> Attempt<E> {
         }
     }
 
-    /// Asks what there is of the call, finds out what became of one that is open, sends one that is new if it `may_send`,
-    /// and keeps what came of it.
+    /// Asks what there is of the call, finds out what became of one that is open, sends one that is new, as `whom` if it may
+    /// be sent, and keeps what came of it.
     async fn comes(
         &self,
         request: &Request,
         (stamped, stamp): (&Value, &str),
-        may_send: bool,
+        whom: Option<&Whom>,
         progress: Progress,
     ) -> Result<Came, Error> {
         let (scope, key) = (&self.scope, &request.key);
         let before = || self.calls.before(request.method, &request.arguments);
-        let came = match scope.port.called(key).await? {
-            Called::Ended(answer) => return Ok(Came::Answered(answer)),
-            Called::Open(intent) => {
+        let came = match (scope.port.called(key).await?, whom) {
+            (Called::Ended(answer), _) => return Ok(Came::Answered(answer)),
+            (Called::Open(intent), _) => {
                 // What this life has not sent itself had ended before it began.
                 let ended = progress.in_doubt_since.unwrap_or(self.calls.began);
                 let patient = scope.is_patient(progress);
                 scope.resolve(request, Sent { intent: &intent, stamp, ended, patient, before: before() }).await
             }
-            Called::New if !may_send => return Ok(Came::Stopped),
-            Called::New if !request.method.writes => scope.send(request, stamped, stamp, None).await,
-            Called::New => {
+            (Called::New, None) => return Ok(Came::Stopped),
+            (Called::New, Some(whom)) if !request.method.writes => {
+                scope.send(request, (stamped, stamp), whom, None).await
+            }
+            (Called::New, Some(whom)) => {
                 let lost = scope.perhaps_lost(key);
-                let intent = request.intent(&scope.connection.facts.name, lost.unwrap_or_else(|| scope.port.now()));
+                let at = lost.unwrap_or_else(|| scope.port.now());
+                let token = match lost {
+                    // It may have gone out as one or another.
+                    Some(_) => scope.connection.surely(request.method, scope.token),
+                    None => whom.token,
+                };
+                let intent = request.intent(&scope.connection.facts.name, at, token);
                 if !scope.port.intend(key, intent.clone()).await? {
                     return Ok(Came::Stopped);
                 }
                 if lost.is_none() {
-                    scope.send(request, stamped, stamp, before()).await
+                    scope.send(request, (stamped, stamp), whom, before()).await
                 } else {
                     scope
                         .port
@@ -371,6 +419,13 @@ impl<E: Execution> Attempt<E> {
         match &came {
             Came::Answered(answer) => scope.port.ended(key, answer).await?,
             Came::NotSent(why) => scope.port.not_sent(key, why).await?,
+            Came::Refused { error, next, .. } => {
+                let reason = format!("Slack answered `{error}` to the bot token: it goes out by the {next} token");
+                scope.port.note(format!("{}: {reason}", request.method.name));
+                let instead = Some(Instead { token: *next, refused: error.clone() });
+                let why = NotSent { reason, retry_at: Some(scope.port.now()), repeats: false, instead };
+                scope.port.not_sent(key, &why).await?;
+            }
             Came::Doubt(_) | Came::Unread { .. } | Came::Stopped => {}
         }
         Ok(came)

@@ -26,7 +26,7 @@ use crate::mail::Mail;
 use crate::owners::timers::Timers;
 use bellhop_clock::Clock;
 use bellhop_faults::{Point, pass};
-use bellhop_journal::{self as journal, Entry, Journal, ROOM_LOOK, Ticket, Write};
+use bellhop_journal::{self as journal, Entry, Instead, Journal, ROOM_LOOK, Ticket, Write};
 use bellhop_limits::Limits;
 use beside::group_of;
 use log::Log;
@@ -366,11 +366,13 @@ impl Execution for Local {
             at: intent.at,
             function: intent.function.clone(),
             connection: Some(intent.connection.clone()),
+            token: intent.token,
         };
         let written = self.written(|log| {
             self.check_size(log)?;
             self.append(log, std::slice::from_ref(&entry), Write::new())?;
             log.open.insert(call.clone(), intent.clone());
+            log.goes_out(intent.token, Some(&intent.function));
             Ok(log.last)
         });
         let ticket = written.await?;
@@ -393,6 +395,7 @@ impl Execution for Local {
             let seq = log.seq;
             self.append(log, std::slice::from_ref(&entry), write)?;
             log.end(call.clone(), seq, &entry);
+            log.goes_out(answer.token, Some(&answer.function));
             Ok(())
         });
         written.await
@@ -400,7 +403,7 @@ impl Execution for Local {
 
     async fn not_sent(&self, call: &CallKey, why: &NotSent) -> Result<(), Error> {
         pass(Point::Unrecorded);
-        let NotSent { reason, retry_at, repeats } = why;
+        let NotSent { reason, retry_at, repeats, instead } = why;
         let at = self.clock.now();
         let entry = Entry::NotSent {
             key: call.execution.to_string(),
@@ -410,12 +413,14 @@ impl Execution for Local {
             reason: reason.clone(),
             retry_at: *retry_at,
             repeats: *repeats,
+            instead: instead.clone(),
         };
         let written = self.written(|log| {
             // A read that was not sent left nothing behind to be told about.
             if log.open.contains_key(call) {
                 self.append(log, std::slice::from_ref(&entry), Write::new())?;
                 log.reopen(call, *repeats, at);
+                log.goes_on_by(call, instead.as_ref());
             }
             Ok(())
         });
@@ -450,6 +455,10 @@ impl Execution for Local {
 
     fn reopened_at(&self, call: &CallKey) -> Option<Timestamp> {
         self.log().reopened_at(call)
+    }
+
+    fn instead(&self, call: &CallKey) -> Option<Instead> {
+        self.log().instead(call)
     }
 
     fn has_repeated(&self, execution: &ExecutionKey, attempt: u32) -> bool {

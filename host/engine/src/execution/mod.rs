@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bellhop_core::fault::Fault;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::{self, Cause, Command, Event, ExecutionKey, Facts, Outgrown, State, Status, Why};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use crate::mail;
 use crate::owners::keyed_lock;
-use bellhop_journal::{self as journal, Rest, store};
+use bellhop_journal::{self as journal, Instead, Rest, store};
 
 pub(crate) mod invoker;
 pub(crate) mod local;
@@ -80,6 +81,10 @@ pub struct Intent {
     pub function: String,
     /// On which connection.
     pub connection: String,
+    /// By which of its tokens. None where nobody knows: in what was recorded before there was a choice, and of what was
+    /// perhaps sent and is not on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenKind>,
 }
 
 /// Why a call waits for a person.
@@ -129,6 +134,8 @@ pub(crate) struct NotSent {
     pub retry_at: Option<Timestamp>,
     /// Perhaps it was done all the same: it is repeated, and what that is answered does not say whose the change is.
     pub repeats: bool,
+    /// It was refused to the token that it went out by, and goes out by another one from here on.
+    pub instead: Option<Instead>,
 }
 
 /// A decision, to be kept.
@@ -172,6 +179,8 @@ pub(crate) struct Answer {
     pub result: Result<String, String>,
     /// How it came about, for the timeline: `sent`, `found`, `denied`, `reused`.
     pub how: How,
+    /// By which token a read was sent; of a write, the intent has it.
+    pub token: Option<TokenKind>,
 }
 
 /// See [`Answer::how`].
@@ -402,6 +411,11 @@ pub(crate) trait Execution: Send + Sync + 'static {
     /// When it was known last of a call that is [`Called::New`] that what had been sent of it, if anything had, did nothing that
     /// counts; none where it was never open.
     fn reopened_at(&self, _call: &CallKey) -> Option<Timestamp> {
+        None
+    }
+
+    /// By which other token a call goes out that has no end and was refused before, whatever became of it since.
+    fn instead(&self, _call: &CallKey) -> Option<Instead> {
         None
     }
 

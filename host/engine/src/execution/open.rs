@@ -70,7 +70,8 @@ impl Open {
         match &self.what {
             What::Call(call, intent) => json!({
                 "address": address, "task": task, "kind": "call", "attempt": call.attempt, "ordinal": call.ordinal,
-                "function": intent.function, "connection": intent.connection, "sentAt": intent.at.to_string(),
+                "function": intent.function, "connection": intent.connection, "token": intent.token,
+                "sentAt": intent.at.to_string(),
             }),
             What::Action(why) => json!({ "address": address, "task": task, "kind": "action", "why": why }),
             What::Change(_) => json!({ "address": address, "task": task, "kind": "change" }),

@@ -193,8 +193,22 @@ impl ConnectError {
 #[serde(deny_unknown_fields)]
 struct Stored {
     facts: Connection,
+    /// The user as whom its first token acts, as it was written when that was all that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     acting: Option<String>,
+    /// The user as whom each token acts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    actors: BTreeMap<TokenKind, String>,
+}
+
+impl Stored {
+    fn with(self, tokens: BTreeMap<TokenKind, Secret>) -> Connected {
+        let Self { facts, acting, mut actors } = self;
+        if let (Some(first), Some(acting)) = (facts.tokens.keys().next(), acting) {
+            actors.entry(*first).or_insert(acting);
+        }
+        Connected { facts, actors, tokens }
+    }
 }
 
 /// What a new connection is made of.
@@ -268,10 +282,10 @@ impl Connections {
         let mut all = journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection));
         let mut on_record = BTreeSet::new();
         while let Some(read) = all.next().await {
-            let (_, Stored { facts, acting }) = read?;
-            on_record.insert(facts.name.clone());
-            let tokens = secrets.of(&journal, &facts.name);
-            let connected = Connected { facts, acting, tokens };
+            let (_, stored) = read?;
+            on_record.insert(stored.facts.name.clone());
+            let tokens = secrets.of(&journal, &stored.facts.name);
+            let connected = stored.with(tokens);
             if let Some(lack) = connected.lacks().filter(|_| secrets.folder.is_some()) {
                 tracing::error!(connection = connected.facts.name, lack, "the connection is broken");
             }
@@ -287,14 +301,14 @@ impl Connections {
         let all = self.journal.list::<Stored>(key::Space::Connection, &key::all(key::Space::Connection)).all().await?;
         let names: BTreeSet<String> = all.iter().map(|(_, stored)| stored.facts.name.clone()).collect();
         let mut changed = false;
-        for (_, Stored { facts, acting }) in all {
-            let there = gateway.connection(&facts.name);
+        for (_, stored) in all {
+            let there = gateway.connection(&stored.facts.name);
             let tokens = match &there {
                 // They are nowhere but in memory.
                 Some(there) if self.secrets.folder.is_none() => there.tokens.clone(),
-                _ => self.secrets.of(&self.journal, &facts.name),
+                _ => self.secrets.of(&self.journal, &stored.facts.name),
             };
-            let connected = Connected { facts, acting, tokens };
+            let connected = stored.with(tokens);
             if there.is_none_or(|there| !there.is(&connected)) {
                 gateway.put(connected);
                 changed = true;
@@ -414,8 +428,7 @@ impl Connections {
         revise(&mut write)?;
         let ticket = self.journal.commit(write)?;
         self.journal.durable(ticket).await.map_err(journal::Error::from)?;
-        let Stored { facts, acting } = stored;
-        gateway.put(Connected { facts, acting, tokens });
+        gateway.put(stored.with(tokens));
         self.on_record().insert(name.clone());
         self.all_broken().remove(&name);
         Ok(gateway.connection(&name))
@@ -467,7 +480,7 @@ async fn asked(gateway: &Gateway, new: &New, now: Timestamp) -> Result<Stored, C
     if !mismatches.is_empty() {
         return Err(ConnectError::Mismatch(mismatches.iter().map(|m| m.diagnostic(&new.name)).collect()));
     }
-    let acting = detected.tokens.values().next().map(|actor| actor.user_id.clone());
+    let actors = detected.tokens.iter().map(|(kind, actor)| (*kind, actor.user_id.clone())).collect();
     let facts = Connection {
         name: new.name.clone(),
         kind: detected.kind,
@@ -480,5 +493,5 @@ async fn asked(gateway: &Gateway, new: &New, now: Timestamp) -> Result<Stored, C
         workspace_id: detected.workspace.map(|w| w.id),
         enterprise_id: detected.enterprise.map(|e| e.id),
     };
-    Ok(Stored { facts, acting })
+    Ok(Stored { facts, acting: None, actors })
 }

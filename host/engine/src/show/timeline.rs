@@ -6,6 +6,7 @@
 use bellhop_core::definition::Workflow;
 use bellhop_core::digest::Digest;
 use bellhop_core::mask::Mask;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::{Ending, Event, ExecutionKey, FrameId};
 use bellhop_core::time::Timestamp;
 use serde::Serialize;
@@ -42,6 +43,8 @@ pub struct Reader {
     /// What the run depends on since it was let begin, or went on on another version.
     pinned: Option<Pins>,
     next: u64,
+    /// By which tokens the calls went out that have no end yet.
+    whom: HashMap<(String, u32, u32), TokenKind>,
     /// The latest time that the log says: what was decided with it and has no time of its own was decided then.
     at: Option<Timestamp>,
 }
@@ -49,7 +52,7 @@ pub struct Reader {
 impl Reader {
     /// From the beginning of a log; what `mask` hides is in no event.
     pub fn new(workflow: Arc<Workflow>, mask: Mask) -> Self {
-        Self { workflow, mask, tasks: HashMap::new(), pinned: None, next: 1, at: None }
+        Self { workflow, mask, tasks: HashMap::new(), pinned: None, next: 1, whom: HashMap::new(), at: None }
     }
 
     /// The events of one entry, where `values` has the large values that it [names](named_by).
@@ -69,34 +72,47 @@ impl Reader {
                     }
                 }
             }
-            Entry::Intent { key, attempt, ordinal, at, function, connection, .. } => {
+            Entry::Intent { key, attempt, ordinal, at, function, connection, token, .. } => {
                 let mut data = of_call(&key, attempt, ordinal);
                 (data["function"], data["connection"]) = (json!(function), json!(connection));
+                if let Some(token) = token {
+                    data["token"] = json!(token);
+                    self.whom.insert((key.clone(), attempt, ordinal), token);
+                }
                 self.push(&mut out, "call.started", Some(pointer(&key)), Some(at), data);
             }
             Entry::Outcome { key, attempt, ordinal, at, answer, how, .. } => {
                 let mut data = of_call(&key, attempt, ordinal);
                 data["how"] = json!(how);
+                self.as_whom((&key, attempt, ordinal), &mut data);
                 answered(values, answer, &mut data);
                 self.push(&mut out, "call.ended", Some(pointer(&key)), Some(at), data);
             }
-            Entry::Read { key, attempt, ordinal, at, answer, how, function, .. } => {
+            Entry::Read { key, attempt, ordinal, at, answer, how, function, token, .. } => {
                 let mut data = of_call(&key, attempt, ordinal);
                 data["how"] = json!(how);
                 if let Some(function) = function {
                     data["function"] = Value::from(function);
                 }
+                if let Some(token) = token {
+                    data["token"] = json!(token);
+                }
                 answered(values, answer, &mut data);
                 self.push(&mut out, "call.read", Some(pointer(&key)), Some(at), data);
             }
-            Entry::NotSent { key, attempt, ordinal, at, reason, retry_at, .. } => {
+            Entry::NotSent { key, attempt, ordinal, at, reason, retry_at, instead, .. } => {
                 let mut data = of_call(&key, attempt, ordinal);
                 (data["reason"], data["retryAt"]) = (json!(reason), json!(retry_at.map(|t| t.to_string())));
+                if let Some(instead) = instead {
+                    data["instead"] = json!(instead.token);
+                }
+                self.as_whom((&key, attempt, ordinal), &mut data);
                 self.push(&mut out, "call.not-sent", Some(pointer(&key)), Some(at), data);
             }
             Entry::Resolved { key, attempt, ordinal, at, how, by, .. } => {
                 let mut data = of_call(&key, attempt, ordinal);
                 (data["done"], data["by"]) = (json!(matches!(how, Resolution::Done(_))), json!(by));
+                self.as_whom((&key, attempt, ordinal), &mut data);
                 self.push(&mut out, "call.resolved", Some(pointer(&key)), Some(at), data);
             }
             Entry::Note { at, text, by: Some(by), .. } => {
@@ -108,6 +124,13 @@ impl Reader {
             Entry::Slice { .. } => {}
         }
         out
+    }
+
+    /// As whom the call went out that has come to its end.
+    fn as_whom(&mut self, (key, attempt, ordinal): (&str, u32, u32), data: &mut Value) {
+        if let Some(token) = self.whom.remove(&(key.to_owned(), attempt, ordinal)) {
+            data["token"] = json!(token);
+        }
     }
 
     fn push(

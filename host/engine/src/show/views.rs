@@ -1,6 +1,9 @@
 //! Runs as people see them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::{Reason, Status};
 use serde::Serialize;
 use serde_json::Value;
@@ -34,7 +37,7 @@ pub struct RunView {
     /// The fault that it ended or is parked with.
     pub error: Option<Value>,
     /// The trigger's.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// RFC 3339.
     pub started_at: String,
     /// RFC 3339.
@@ -53,6 +56,9 @@ pub struct RunView {
     /// Under which its spans are found, where such are kept.
     #[serde(rename = "trace_id")]
     pub trace_id: String,
+    /// The functions that it called, by the kind of token by which the calls went out: as whom it did what it did.
+    #[serde(rename = "called_as", skip_serializing_if = "BTreeMap::is_empty")]
+    pub called_as: BTreeMap<TokenKind, BTreeSet<String>>,
     /// In a list: the members that are there and too large for it; the run itself has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<&'static str>,
@@ -132,6 +138,7 @@ impl Engine {
             superseded_by: summary.aftermath.superseded_by,
             by: summary.aftermath.by,
             trace_id: Trace::of(run, summary.traceparent.as_deref().and_then(Traceparent::parse)).id(),
+            called_as: summary.called_as,
             cut: Vec::new(),
         })
     }

@@ -189,6 +189,7 @@ impl<E: Execution> Acting<E> {
             writes: false,
             result: Ok(result.clone()),
             how: How::Sent,
+            token: None,
         };
         self.keep(self.key(ordinal), answer).await?;
         Ok(result)
@@ -237,6 +238,7 @@ impl<E: Execution> Acting<E> {
                     at: port.now(),
                     function: "write".to_owned(),
                     connection: "double".to_owned(),
+                    token: None,
                 };
                 if !port.intend(key, intent).await? {
                     return Ok(Came::Stopped);
@@ -308,11 +310,18 @@ enum Came {
 }
 
 fn answered(hash: &str, result: Result<String, String>, how: How) -> Came {
-    Came::Answered(Answer { hash: hash.to_owned(), function: "write".to_owned(), writes: true, result, how })
+    Came::Answered(Answer {
+        hash: hash.to_owned(),
+        function: "write".to_owned(),
+        writes: true,
+        result,
+        how,
+        token: None,
+    })
 }
 
 fn not_sent(reason: &str) -> Came {
-    Came::NotSent(NotSent { reason: reason.to_owned(), retry_at: None, repeats: false })
+    Came::NotSent(NotSent { reason: reason.to_owned(), retry_at: None, repeats: false, instead: None })
 }
 
 fn result_of(answer: Answer) -> Result<Value, String> {

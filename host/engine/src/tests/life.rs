@@ -116,6 +116,13 @@ impl Slack {
         self.requests().iter().filter(|(name, _)| name == method).count()
     }
 
+    /// By which kinds of token a method was asked for, in the order in which the requests arrived.
+    pub(super) fn whom(&self, method: &str) -> Vec<String> {
+        let lines = self.running.requests();
+        let arrived = lines.iter().filter(|line| line["event"] == "request" && line["method"] == method);
+        arrived.map(|line| line["token"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     pub(super) fn world(&self) -> Value {
         self.running.world()
     }
@@ -378,12 +385,14 @@ impl Life {
     }
 
     pub(super) fn connect(&self, name: &str, token: &str, permission: Permission) {
-        let new = New {
-            name: name.to_owned(),
-            kind: Kind::GridWorkspace,
-            permission,
-            tokens: BTreeMap::from([(TokenKind::Bot, Secret::new(token.to_owned()))]),
-        };
+        self.connect_by(name, &[(TokenKind::Bot, token)], permission);
+    }
+
+    /// The same, with several tokens.
+    pub(super) fn connect_by(&self, name: &str, tokens: &[(TokenKind, &str)], permission: Permission) {
+        let secret = |(kind, token): &(TokenKind, &str)| (*kind, Secret::new((*token).to_owned()));
+        let tokens = tokens.iter().map(secret).collect();
+        let new = New { name: name.to_owned(), kind: Kind::GridWorkspace, permission, tokens };
         let engine = self.engine();
         self.wait(engine.connections.connect(&engine.services.gateway, new, engine.services.clock.now())).unwrap();
     }

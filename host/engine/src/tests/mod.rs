@@ -25,6 +25,7 @@ use bellhop_limits::Limits;
 use bellhop_sandbox::expression::{Budget, Expressions};
 use bellhop_sandbox::{self as sandbox, CompileMode, Sandbox};
 
+mod as_whom;
 mod carried;
 mod clocks;
 mod contract;

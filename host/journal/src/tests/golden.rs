@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use bellhop_core::digest::Digest;
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::time::Timestamp;
 use expect_test::expect_file;
 use serde_json::json;
 
 use crate::Json;
-use crate::entry::{Answer, Content, Entry, KINDS, Resolution};
+use crate::entry::{Answer, Content, Entry, Instead, KINDS, Resolution};
 use crate::key::{self, Space};
 use crate::record;
 
@@ -49,6 +50,7 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 at,
                 function: "chat.post-message".to_owned(),
                 connection: Some("acme".to_owned()),
+                token: None,
             },
         ),
         (
@@ -61,6 +63,20 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 at,
                 function: "log".to_owned(),
                 connection: None,
+                token: None,
+            },
+        ),
+        (
+            "intent-as-user",
+            Entry::Intent {
+                key: key.clone(),
+                attempt: 1,
+                ordinal: 2,
+                hash,
+                at,
+                function: "usergroups-users.update".to_owned(),
+                connection: Some("acme".to_owned()),
+                token: Some(TokenKind::User),
             },
         ),
         (
@@ -109,6 +125,20 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 reason: "rate-limited".to_owned(),
                 repeats: false,
                 retry_at: Some(at),
+                instead: None,
+            },
+        ),
+        (
+            "not-sent-instead",
+            Entry::NotSent {
+                key: key.clone(),
+                attempt: 1,
+                ordinal: 2,
+                at,
+                reason: "refused to the bot".to_owned(),
+                repeats: false,
+                retry_at: Some(at),
+                instead: Some(Instead { token: TokenKind::User, refused: "permission_denied".to_owned() }),
             },
         ),
         (
@@ -122,6 +152,7 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 answer: Answer::Ok(value(json!({"user": {"id": "U1", "name": "zoë \u{1F600}"}}))),
                 how: "sent".to_owned(),
                 function: None,
+                token: None,
             },
         ),
         (
@@ -135,6 +166,21 @@ fn samples() -> Vec<(&'static str, Entry)> {
                 answer: Answer::Err(value(json!({"code": "not-found"}))),
                 how: "denied".to_owned(),
                 function: Some("users.info".to_owned()),
+                token: None,
+            },
+        ),
+        (
+            "read-as-bot",
+            Entry::Read {
+                key: key.clone(),
+                attempt: 1,
+                ordinal: 3,
+                hash,
+                at,
+                answer: Answer::Ok(value(json!({"users": ["U1"]}))),
+                how: "sent".to_owned(),
+                function: Some("usergroups-users.list".to_owned()),
+                token: Some(TokenKind::Bot),
             },
         ),
         ("slice", Entry::Slice { key: key.clone(), attempt: 1, ordinal: 200, state: value(json!({"cursor": "c2"})) }),

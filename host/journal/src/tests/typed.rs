@@ -131,6 +131,7 @@ async fn a_large_value_is_stored_once() {
         answer: Answer::Ok(answer.clone()),
         how: "sent".to_owned(),
         function: None,
+        token: None,
     };
     let mut seq = 0;
     journal.append(run(1), &mut seq, &[entry(&first)], write).unwrap();

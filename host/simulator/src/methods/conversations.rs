@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     call::{Call, Family, Outcome, Refusal},
     cursor,
+    policy::{self, Kept},
     rules::TokenKind,
     views,
     world::{Channel, ChannelKind, Note},
@@ -105,6 +106,7 @@ pub(super) fn create(call: &mut Call<'_>) -> Outcome {
     if call.acting_role().is_some_and(|role| role.is_guest()) {
         return Err("restricted_action".into());
     }
+    policy::allows(call, &workspace, Kept::CreateChannels)?;
     if call.world.channel_named(&workspace, &name).is_some() {
         return Err("name_taken".into());
     }
@@ -157,6 +159,7 @@ pub(super) fn archive(call: &mut Call<'_>) -> Outcome {
         _ if !channel.members.contains(&call.token.user) => return Err("not_in_channel".into()),
         _ => {}
     }
+    policy::allows(call, channel.home(), Kept::ArchiveChannels)?;
     let id = channel.id.clone();
     set_archived(call, &id, true)
 }

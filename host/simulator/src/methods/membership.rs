@@ -6,6 +6,7 @@ use crate::{
     call::{Call, Family, Outcome, Refusal},
     cursor,
     methods::conversations::wanted_kinds,
+    policy::{self, Kept},
     views,
     world::{Channel, ChannelKind},
 };
@@ -115,6 +116,7 @@ pub(super) fn kick(call: &mut Call<'_>) -> Outcome {
     if call.acting_role().is_some_and(|role| role.is_guest()) {
         return Err("restricted_action".into());
     }
+    policy::allows(call, channel.home(), Kept::RemoveFromChannels)?;
     let id = channel.id.clone();
     if let Some(channel) = call.world.channels.get_mut(&id) {
         channel.members.remove(&user);

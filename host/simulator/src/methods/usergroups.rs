@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{Call, Outcome, Refusal},
+    policy::{self, Kept},
     views,
     world::Group,
 };
@@ -22,14 +23,17 @@ fn named(call: &Call<'_>) -> Result<String, Refusal> {
     Ok(group.ok_or("no_such_subteam")?.id.clone())
 }
 
-/// Guests may not touch groups; in this Slack every member may, as in a workspace that was never restricted.
+/// Guests may not touch groups; every member may, unless administrators keep it for themselves.
 fn may_edit(call: &Call<'_>) -> Result<(), Refusal> {
     let role = call
         .world
         .users
         .get(&call.token.user)
         .and_then(|account| call.workspace.as_deref().and_then(|workspace| account.role_in(workspace)));
-    if role.is_some_and(|role| role.is_guest()) { Err("permission_denied".into()) } else { Ok(()) }
+    if role.is_some_and(|role| role.is_guest()) {
+        return Err("permission_denied".into());
+    }
+    policy::allows(call, &call.in_workspace()?, Kept::Usergroups)
 }
 
 fn answer(call: &Call<'_>, id: &str) -> Outcome {

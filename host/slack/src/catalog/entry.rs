@@ -53,6 +53,10 @@ pub(super) struct Entry {
     done: Vec<String>,
     #[serde(default)]
     said: Vec<String>,
+    #[serde(default)]
+    as_user: Vec<String>,
+    #[serde(default)]
+    speaks: bool,
     required: Vec<String>,
     optional: Vec<String>,
 }
@@ -102,6 +106,8 @@ impl Entry {
             never_resend_without_readback: self.never_resend,
             already_done: self.done,
             said_by_slack: self.said,
+            as_user: self.as_user,
+            speaks: self.speaks,
             required: self.required,
             optional: self.optional,
         })

@@ -221,6 +221,12 @@ pub struct Method {
     /// What the answer of a call that was carried out has and nobody knows but Slack: JSON pointers. From Slack's
     /// documentation of each method whose repetition is not harmless.
     pub said_by_slack: Vec<String>,
+    /// Slack's refusals of a bot's token that are a matter of policy, as when a workspace lets only its administrators edit
+    /// user groups: after one of these the call goes out once more with the user token of the connection.
+    pub as_user: Vec<String>,
+    /// Whether it speaks in the name of whoever the token is of: a person's token is used for it only where the file says so,
+    /// or where the connection holds no bot's.
+    pub speaks: bool,
     /// Arguments without which Slack refuses.
     pub required: Vec<String>,
     /// The other arguments.

@@ -101,6 +101,7 @@ fn record(journal: &Journal, n: u32) -> Outcome<()> {
         at,
         function: "chat.post-message".to_owned(),
         connection: Some("acme".to_owned()),
+        token: None,
     };
     let answer =
         Answer::Ok(Content::Value(Json::from(&json!({ "ok": true, "ts": "1767600000.000100", "channel": "C0" }))));

@@ -13,7 +13,7 @@ use crate::definition::{
 use crate::diagnostic::{Diagnostic, code};
 use crate::expression::{Template, Text, program_of};
 use crate::pointer;
-use crate::requirement::{Kind, Permission};
+use crate::requirement::{Kind, Permission, TokenKind};
 
 /// What a workflow or an action can be for.
 pub const PURPOSES: [&str; 6] = ["onboarding", "offboarding", "access-request", "access-review", "licence", "other"];
@@ -41,6 +41,7 @@ impl<'a> Reader<'a> {
                 "sensitive",
                 "retention",
                 "schedule",
+                "organisations",
             ],
         );
         if let Some(at) = at.get("connections") {
@@ -88,6 +89,9 @@ impl<'a> Reader<'a> {
         }
         if let Some(at) = at.get("concurrency") {
             extras.concurrency = self.group(&at);
+        }
+        if let Some(at) = at.get("organisations") {
+            extras.several_organisations = self.word(&at, &["one", "several"]) == Some(1);
         }
         if let Some(at) = at.get("retention") {
             extras.retention_ms = self.retention(&at);
@@ -260,7 +264,7 @@ impl<'a> Reader<'a> {
         let everywhere = ["bestEffort", "noRollbackAfter"];
         let own: &[(&str, &[&str])] = &[
             ("for", &["concurrency", "onItemError"]),
-            ("call", &["onUnknown", "onRetry", "compensate"]),
+            ("call", &["onUnknown", "onRetry", "compensate", "token"]),
             ("run", &["connections"]),
         ];
         for (key, value) in map {
@@ -302,6 +306,10 @@ impl<'a> Reader<'a> {
             }
             if let Some(at) = at.get("onRetry") {
                 extras.retry_again = self.word(&at, &["again"]).is_some();
+            }
+            if let Some(at) = at.get("token") {
+                let kinds = [TokenKind::Bot, TokenKind::User];
+                extras.token = self.word(&at, &kinds.map(TokenKind::as_str)).map(|i| kinds[i]);
             }
             extras.compensate = at.get("compensate").and_then(|at| self.compensate(&at));
         }

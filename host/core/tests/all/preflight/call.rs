@@ -29,6 +29,7 @@ fn asked(
         grants: &grants,
         arguments,
         names: &names,
+        token: None,
         now: Timestamp::from_millis(0),
     })
 }

@@ -48,7 +48,7 @@ impl Log {
 
     /// A decision is accepted, with this beside it.
     pub(super) fn stands(&mut self, beside: Beside) {
-        self.summary = beside.summary;
+        (self.summary, self.called_anew) = (beside.summary, false);
         (self.group, self.rest) = (beside.group, beside.rest);
         if let Some((events, due_bytes)) = beside.snapshot {
             (self.snapshot_events, self.snapshot_due_bytes) = (events, due_bytes);
@@ -83,7 +83,8 @@ impl Local {
         let now = self.clock.now();
         let mut summary = summary::after(&before, state, now, |value| self.journal.content(write, &value))?;
         open::note(&mut summary, state, &log.open, self.limits.open_shown_max);
-        let changed = summary.status != log.summary.status
+        let changed = log.called_anew
+            || summary.status != log.summary.status
             || summary.waiting != log.summary.waiting
             || (&summary.open, summary.open_more) != (&log.summary.open, log.summary.open_more);
         if changed || state.ended().is_some() || summary.pins_at == Some(log.seq) {

@@ -28,7 +28,7 @@ impl Local {
             journal::Answer::Err(content) => Err(text(self.journal.text(&content).await?)),
         };
         let how = how.ok_or_else(unreadable)?;
-        Ok(Answer { hash: hash.to_string(), function: String::new(), writes, result, how })
+        Ok(Answer { hash: hash.to_string(), function: String::new(), writes, result, how, token: None })
     }
 
     /// The end of a slice.
@@ -67,7 +67,8 @@ impl Local {
             Entry::Outcome { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how }
         } else {
             let function = Some(answer.function.clone()).filter(|function| !function.is_empty());
-            Entry::Read { key, attempt, ordinal, hash, at: self.clock.now(), answer: content, how, function }
+            let (at, token) = (self.clock.now(), answer.token);
+            Entry::Read { key, attempt, ordinal, hash, at, answer: content, how, function, token }
         })
     }
 }

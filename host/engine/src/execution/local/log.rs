@@ -4,16 +4,17 @@
 //! history. What lies before the snapshot is known as far as the actions that were open then need it; an action that
 //! is tried anew asks for the rest ([`Log::recall`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bellhop_core::id::RunId;
+use bellhop_core::requirement::TokenKind;
 use bellhop_core::run::{ExecutionKey, Facts, Reserve, State};
 use bellhop_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Attempted, CallKey, How, Intent};
-use bellhop_journal::{self as journal, Content, Entry, Journal, Json, Ticket};
+use bellhop_journal::{self as journal, Content, Entry, Instead, Journal, Json, Ticket};
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
@@ -61,6 +62,10 @@ pub(super) struct Log {
     attempted: BTreeMap<(ExecutionKey, u32), Attempted>,
     /// When that was known of calls without an end which had been open and did nothing that counts.
     reopened: BTreeMap<CallKey, Timestamp>,
+    /// By which other token calls without an end go out, that were refused before.
+    instead: BTreeMap<CallKey, Instead>,
+    /// The summary says as whom something was called that the stored one does not say yet.
+    pub(super) called_anew: bool,
 }
 
 /// See [`Log::asked`].
@@ -89,6 +94,10 @@ struct Index {
     attempted: Vec<(String, u32, Attempted)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reopened: Vec<(Call, Timestamp)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    instead: Vec<(Call, Instead)>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    called_as: BTreeMap<TokenKind, BTreeSet<String>>,
 }
 
 /// A log that was read, and the state from which it is to be folded on.
@@ -165,6 +174,8 @@ impl Log {
             unread: 0,
             attempted: BTreeMap::new(),
             reopened: BTreeMap::new(),
+            instead: BTreeMap::new(),
+            called_anew: false,
         }
     }
 
@@ -198,9 +209,16 @@ impl Log {
         let reopened = index.reopened.into_iter();
         log.reopened =
             reopened.filter_map(|((e, attempt, ordinal), at)| Some((call_of(&e, attempt, ordinal)?, at))).collect();
+        let instead = index.instead.into_iter();
+        log.instead = instead
+            .filter_map(|((e, attempt, ordinal), instead)| Some((call_of(&e, attempt, ordinal)?, instead)))
+            .collect();
         let open = index.open.into_iter();
         log.open =
             open.filter_map(|((e, attempt, ordinal), intent)| Some((call_of(&e, attempt, ordinal)?, intent))).collect();
+        for (token, functions) in index.called_as {
+            functions.iter().for_each(|function| log.goes_out(Some(token), Some(function.as_str())));
+        }
         let decisions = index.decisions;
         log.read_on(journal, run, decisions).await?;
         Ok(Read { log, state, decisions })
@@ -264,6 +282,7 @@ impl Log {
     pub(super) fn end(&mut self, call: CallKey, seq: u64, entry: &Entry) {
         self.open.remove(&call);
         self.reopened.remove(&call);
+        self.instead.remove(&call);
         self.did(&call.execution, call.attempt, done_by(entry));
         self.ends.insert(call, seq);
     }
@@ -273,6 +292,18 @@ impl Log {
         self.open.remove(call);
         self.reopened.insert(call.clone(), at);
         self.did(&call.execution, call.attempt, Attempted { repeated: repeats, ..Attempted::default() });
+    }
+
+    /// The call was refused to one token, and goes out by this other one until it has an end.
+    pub(super) fn goes_on_by(&mut self, call: &CallKey, instead: Option<&Instead>) {
+        if let Some(instead) = instead {
+            self.instead.insert(call.clone(), instead.clone());
+        }
+    }
+
+    /// See [`super::super::Execution::instead`].
+    pub(super) fn instead(&self, call: &CallKey) -> Option<Instead> {
+        self.instead.get(call).cloned()
     }
 
     /// See [`super::super::Execution::reopened_at`].
@@ -341,26 +372,49 @@ impl Log {
                 .filter(|(call, _)| executions.contains(&call.execution))
                 .map(|(call, at)| (kept(call), *at))
                 .collect(),
+            instead: self
+                .instead
+                .iter()
+                .filter(|(call, _)| executions.contains(&call.execution))
+                .map(|(call, instead)| (kept(call), instead.clone()))
+                .collect(),
+            called_as: self.summary.called_as.clone(),
         };
         // Without it the entries are read.
         Json::of(&index).ok()
+    }
+
+    /// Takes note of as whom a call goes out.
+    pub(super) fn goes_out(&mut self, token: Option<TokenKind>, function: Option<&str>) {
+        let (Some(token), Some(function)) = (token, function) else { return };
+        let functions = self.summary.called_as.entry(token).or_default();
+        if !functions.contains(function) {
+            functions.insert(function.to_owned());
+            self.called_anew = true;
+        }
     }
 
     /// Takes note of an entry that was read.
     fn note(&mut self, seq: u64, entry: &Entry, decisions: &mut u64) {
         self.bytes += weight(entry);
         match entry {
+            Entry::Intent { token, function, .. } => self.goes_out(*token, Some(function)),
+            Entry::Read { token, function, .. } => self.goes_out(*token, function.as_deref()),
+            _ => {}
+        }
+        match entry {
             Entry::Decision { .. } => {
                 self.decisions.insert(*decisions, seq);
                 *decisions += 1;
             }
-            Entry::Intent { key, attempt, ordinal, hash, at, function, connection } => {
+            Entry::Intent { key, attempt, ordinal, hash, at, function, connection, token } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
                     let intent = Intent {
                         hash: hash.to_string(),
                         at: *at,
                         function: function.clone(),
                         connection: connection.clone().unwrap_or_default(),
+                        token: *token,
                     };
                     self.open.insert(call, intent);
                 }
@@ -370,9 +424,10 @@ impl Log {
                     self.end(call, seq, entry);
                 }
             }
-            Entry::NotSent { key, attempt, ordinal, repeats, at, .. } => {
+            Entry::NotSent { key, attempt, ordinal, repeats, at, instead, .. } => {
                 if let Some(call) = call_of(key, *attempt, *ordinal) {
                     self.reopen(&call, *repeats, *at);
+                    self.goes_on_by(&call, instead.as_ref());
                 }
             }
             Entry::Resolved { key, attempt, ordinal, how, at, .. } => {

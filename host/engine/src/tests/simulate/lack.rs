@@ -73,7 +73,7 @@ pub(super) fn connect(world: &World, gateway: &Gateway) {
         enterprise_id: None,
     };
     let tokens = [(TokenKind::Bot, Secret::new("xoxb-simulated".to_owned()))].into();
-    gateway.put(Connected { facts, acting: None, tokens });
+    gateway.put(Connected { facts, actors: std::collections::BTreeMap::new(), tokens });
 }
 
 /// An operator puts it right.
