@@ -456,32 +456,46 @@ mod tests {
 
     use super::*;
 
+    /// With both tokens, of which these have the scopes.
+    fn connected(scoped: &[TokenKind]) -> Connected {
+        let scopes = |kind| {
+            let may = ["usergroups:write", "chat:write"].map(str::to_owned);
+            may.into_iter().filter(|_| scoped.contains(&kind)).collect()
+        };
+        let all = [TokenKind::Bot, TokenKind::User];
+        let tokens: BTreeMap<TokenKind, Option<BTreeSet<String>>> =
+            all.into_iter().map(|kind| (kind, Some(scopes(kind)))).collect();
+        let facts = Connection {
+            name: "hq".to_owned(),
+            kind: Kind::Workspace,
+            permission: Permission::Act,
+            plan: None,
+            plan_unknown_because: None,
+            checked_at: None,
+            tokens,
+            assumed: false,
+            workspace_id: None,
+            enterprise_id: None,
+        };
+        let tokens = all.into_iter().map(|kind| (kind, Secret::new(format!("xox-{kind}")))).collect();
+        Connected { facts, actors: BTreeMap::from([(TokenKind::Bot, "U0BOT".to_owned())]), tokens }
+    }
+
+    #[test]
+    fn attack_d9_who_acts_is_known_of_the_token_that_is_used_and_of_no_other() {
+        let method = Catalog::built_in().by_name("usergroups.create").unwrap();
+        let acts = |connected: &Connected| {
+            let whom = connected.surely(method, None)?;
+            connected.actors.get(&whom).cloned()
+        };
+        assert_eq!(acts(&connected(&[TokenKind::Bot])).as_deref(), Some("U0BOT"));
+        assert_eq!(acts(&connected(&[TokenKind::User])), None, "somebody else made it");
+        assert_eq!(acts(&connected(&[TokenKind::Bot, TokenKind::User])), None, "perhaps somebody else made it");
+    }
+
     #[test]
     fn slack_13_a_call_goes_out_by_the_token_that_may() {
         let method = Catalog::built_in().by_name("usergroups.create").unwrap();
-        let connected = |scoped: &[TokenKind]| {
-            let scopes = |kind| {
-                let may = ["usergroups:write", "chat:write"].map(str::to_owned);
-                may.into_iter().filter(|_| scoped.contains(&kind)).collect()
-            };
-            let all = [TokenKind::Bot, TokenKind::User];
-            let tokens: BTreeMap<TokenKind, Option<BTreeSet<String>>> =
-                all.into_iter().map(|kind| (kind, Some(scopes(kind)))).collect();
-            let facts = Connection {
-                name: "hq".to_owned(),
-                kind: Kind::Workspace,
-                permission: Permission::Act,
-                plan: None,
-                plan_unknown_because: None,
-                checked_at: None,
-                tokens,
-                assumed: false,
-                workspace_id: None,
-                enterprise_id: None,
-            };
-            let tokens = all.into_iter().map(|kind| (kind, Secret::new(format!("xox-{kind}")))).collect();
-            Connected { facts, actors: BTreeMap::new(), tokens }
-        };
         let (bot, user) = (connected(&[TokenKind::Bot]), connected(&[TokenKind::User]));
         assert_eq!(bot.token(method).map(Secret::reveal), Some("xox-bot"));
         assert_eq!(user.token(method).map(Secret::reveal), Some("xox-user"));

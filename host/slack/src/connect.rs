@@ -338,28 +338,8 @@ impl Mismatch {
                 ..base(code::PLAN_FREE, format!("a Free workspace cannot be connected as `{connection}`"))
             },
             Self::Token { given, is_bot } => {
-                let other = if *is_bot { TokenKind::Bot } else { TokenKind::User };
-                let needed = whose(*given == TokenKind::Bot);
-                let form = |kind: TokenKind| if kind == TokenKind::Bot { "xoxb-" } else { "xoxp-" };
-                Diagnostic {
-                    needs: Some(Needs {
-                        token: Some(given.to_string()),
-                        text: Some(format!("{needed} token: `{}…`", form(*given))),
-                        ..Needs::default()
-                    }),
-                    has: Some(Has { text: Some(format!("{} token", whose(*is_bot))), ..Has::default() }),
-                    retryable: Retryable::AfterRemedy,
-                    who: Some("whoever installed the app".to_owned()),
-                    remedies: vec![Remedy {
-                        title: format!("give it as what it is, the {other} token, and the {given} token in its place"),
-                        command: None,
-                        http: None,
-                    }],
-                    ..base(
-                        CONNECTIONS_DIFFER,
-                        format!("what was given as the {given} token of `{connection}` is {}", whose(*is_bot)),
-                    )
-                }
+                let message = format!("what was given as the {given} token of `{connection}` is {}", whose(*is_bot));
+                other_token(*given, *is_bot, base(CONNECTIONS_DIFFER, message))
             }
             Self::Kind { claimed, found } => {
                 let message = format!("`{connection}` cannot be connected as \"{}\"", claimed.title());
@@ -395,6 +375,28 @@ impl Mismatch {
                 }
             }
         }
+    }
+}
+
+/// What was given as a token of one kind is one of the other.
+fn other_token(given: TokenKind, is_bot: bool, base: Diagnostic) -> Diagnostic {
+    let other = if is_bot { TokenKind::Bot } else { TokenKind::User };
+    let form = if given == TokenKind::Bot { "xoxb-" } else { "xoxp-" };
+    Diagnostic {
+        needs: Some(Needs {
+            token: Some(given.to_string()),
+            text: Some(format!("{} token: `{form}…`", whose(given == TokenKind::Bot))),
+            ..Needs::default()
+        }),
+        has: Some(Has { text: Some(format!("{} token", whose(is_bot))), ..Has::default() }),
+        retryable: Retryable::AfterRemedy,
+        who: Some("whoever installed the app".to_owned()),
+        remedies: vec![Remedy {
+            title: format!("give it as what it is, the {other} token, and the {given} token in its place"),
+            command: None,
+            http: None,
+        }],
+        ..base
     }
 }
 

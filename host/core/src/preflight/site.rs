@@ -107,7 +107,7 @@ impl Judge<'_> {
     fn acts_there(&mut self, subject: &Subject, call: &str, targets: &[(Target, Vec<Kind>)], reach: Reach) {
         let place = self.question.source.place(&format!("{call}/with/connection"));
         let subject = Subject { place: place.or_else(|| subject.place.clone()), prefix: "", ..subject.clone() };
-        self.acts.extend(Acts::of(subject, targets.iter().map(|(target, _)| target), reach));
+        self.acts.extend(Acts::of(subject, targets.iter().map(|(target, _)| target.connection()), reach));
     }
 
     fn accepted_if_declared(&self, alias: &str) -> Vec<Kind> {
@@ -302,7 +302,7 @@ impl Judge<'_> {
         let subject = Subject { what: "`onFault.notify`".to_owned(), ..self.subject_at(NOTIFY_POINTER, None) };
         let target = self.target(&notify.connection, &subject);
         let (Target::Connection(index) | Target::Nearest(index)) = target else { return };
-        self.acts.extend(Acts::of(subject.clone(), [&target], Reach::All));
+        self.acts.extend(Acts::of(subject.clone(), [target.connection()], Reach::All));
         let connection = &self.question.connections[index];
         let accepted = self.accepted_if_declared(&notify.connection);
         let judgement = judgement::judge(self.notify, connection, self.facts(None, &accepted));

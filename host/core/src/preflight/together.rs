@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use super::flow::Reach;
 use super::say::{AUTHOR, Subject};
-use super::whole::{Judge, Target};
 use crate::diagnostic::{Diagnostic, Has, Needs, Remedy, Retryable, Severity, code};
 use crate::requirement::{Connection, Kind};
 
@@ -17,17 +16,13 @@ pub(super) struct Acts {
 }
 
 impl Acts {
-    /// What is known to lead somewhere; none where that is told as another fault.
-    pub(super) fn of<'t>(
+    /// `connections` by their numbers; none where one of them is not known, because that is told as another fault.
+    pub(super) fn of(
         subject: Subject,
-        targets: impl IntoIterator<Item = &'t Target>,
+        connections: impl IntoIterator<Item = Option<usize>>,
         reach: Reach,
     ) -> Option<Self> {
-        let found = |target: &Target| match target {
-            Target::Connection(index) => Some(*index),
-            Target::Nearest(_) | Target::None => None,
-        };
-        let connections: Option<Vec<usize>> = targets.into_iter().map(found).collect();
+        let connections: Option<Vec<usize>> = connections.into_iter().collect();
         let connections = connections.filter(|found| !found.is_empty())?;
         Some(Self { subject, connections, reach })
     }
@@ -68,67 +63,60 @@ fn wanted(one: &Connection) -> String {
     }
 }
 
-impl Judge<'_> {
-    /// Tells of connections of more than one organisation, unless the file says that it means them.
-    pub(super) fn together(&mut self) {
-        let acts = std::mem::take(&mut self.acts);
-        if self.question.workflow.extras.several_organisations {
-            return;
-        }
-        let mut seen = BTreeSet::new();
-        let distinct: Vec<&Acts> =
-            acts.iter().filter(|act| seen.insert((act.connections.clone(), act.reach))).collect();
-        for (number, act) in distinct.iter().enumerate() {
-            let before = &distinct[..number];
-            let surely = before.iter().find_map(|first| self.apart(first, act, true));
-            let apart = surely.or_else(|| before.iter().find_map(|first| self.apart(first, act, false)));
-            if let Some((first, one, other)) = apart {
-                let diagnostic = self.differing(first, act, (one, other), surely.is_some());
-                self.diagnostics.push(diagnostic);
-            }
-        }
-    }
+/// Tells of places that act on connections of more than one organisation; `acts` are in the order of the file.
+pub(super) fn faults(acts: &[Acts], connections: &[Connection]) -> Vec<Diagnostic> {
+    let mut seen = BTreeSet::new();
+    let distinct: Vec<&Acts> = acts.iter().filter(|act| seen.insert((act.connections.clone(), act.reach))).collect();
+    let told = |(number, act): (usize, &&Acts)| {
+        let before = &distinct[..number];
+        let apart = |surely| before.iter().find_map(|first| apart(connections, (first, act), surely));
+        let surely = apart(true);
+        let (first, one, other) = surely.or_else(|| apart(false))?;
+        Some(differing((first, act), (&connections[one], &connections[other]), surely.is_some()))
+    };
+    distinct.iter().enumerate().filter_map(told).collect()
+}
 
-    /// Two connections of two places that do not belong together: `surely`, where no run that comes to both is without
-    /// such a pair.
-    fn apart<'s>(&self, first: &'s Acts, act: &Acts, surely: bool) -> Option<(&'s Acts, usize, usize)> {
-        let all = &self.question.connections;
-        let pairs = || first.connections.iter().flat_map(|one| act.connections.iter().map(move |other| (*one, *other)));
-        let apart = |(one, other): &(usize, usize)| !together(&all[*one], &all[*other]);
-        let certain = first.reach == Reach::All && act.reach == Reach::All && pairs().all(|pair| apart(&pair));
-        if surely && !certain {
-            return None;
-        }
-        pairs().find(apart).map(|(one, other)| (first, one, other))
+/// Two connections of two places that do not belong together: `surely`, where no run that comes to both is without such a
+/// pair.
+fn apart<'s>(
+    connections: &[Connection],
+    (first, act): (&'s Acts, &Acts),
+    surely: bool,
+) -> Option<(&'s Acts, usize, usize)> {
+    let pairs = || first.connections.iter().flat_map(|one| act.connections.iter().map(move |other| (*one, *other)));
+    let apart = |(one, other): &(usize, usize)| !together(&connections[*one], &connections[*other]);
+    let certain = first.reach == Reach::All && act.reach == Reach::All && pairs().all(|pair| apart(&pair));
+    if surely && !certain {
+        return None;
     }
+    pairs().find(apart).map(|(one, other)| (first, one, other))
+}
 
-    fn differing(&self, first: &Acts, act: &Acts, (one, other): (usize, usize), surely: bool) -> Diagnostic {
-        let all = &self.question.connections;
-        let (one, other) = (&all[one], &all[other]);
-        let acts = |acts: &Acts| acts.subject.what.trim_end_matches(',').to_owned();
-        let may = if surely { "acts" } else { "may act" };
-        let message = format!(
-            "one run {may} on connection `{}` and on connection `{}`, which do not belong together",
-            one.name, other.name
-        );
-        let title = "give it connections of one organisation".to_owned();
-        let meant = "where it is meant, as with a partner's Slack, say so in the file: \
-                     `metadata: {bellhop: {organisations: several}}` of the document"
-            .to_owned();
-        Diagnostic {
-            connection: Some(other.name.clone()),
-            label: Some(format!("{} on `{}`, which is {}", acts(act), other.name, place_of(other))),
-            needs: Some(Needs { text: Some(wanted(one)), ..Needs::default() }),
-            has: Some(Has {
-                text: Some(format!("{} on `{}`, which is {}", acts(first), one.name, place_of(one))),
-                ..Has::default()
-            }),
-            remedies: [title, meant].into_iter().map(|title| Remedy { title, command: None, http: None }).collect(),
-            retryable: Retryable::AfterRemedy,
-            who: Some(format!("whoever starts the run, or {AUTHOR}")),
-            severity: if surely { Severity::Error } else { Severity::Warning },
-            ..act.subject.error(code::CONNECTIONS_DIFFER, message)
-        }
+fn differing((first, act): (&Acts, &Acts), (one, other): (&Connection, &Connection), surely: bool) -> Diagnostic {
+    let acts = |acts: &Acts| acts.subject.what.trim_end_matches(',').to_owned();
+    let may = if surely { "acts" } else { "may act" };
+    let message = format!(
+        "one run {may} on connection `{}` and on connection `{}`, which do not belong together",
+        one.name, other.name
+    );
+    let title = "give it connections of one organisation".to_owned();
+    let meant = "where it is meant, as with a partner's Slack, say so in the file: \
+                 `metadata: {bellhop: {organisations: several}}` of the document"
+        .to_owned();
+    Diagnostic {
+        connection: Some(other.name.clone()),
+        label: Some(format!("{} on `{}`, which is {}", acts(act), other.name, place_of(other))),
+        needs: Some(Needs { text: Some(wanted(one)), ..Needs::default() }),
+        has: Some(Has {
+            text: Some(format!("{} on `{}`, which is {}", acts(first), one.name, place_of(one))),
+            ..Has::default()
+        }),
+        remedies: [title, meant].into_iter().map(|title| Remedy { title, command: None, http: None }).collect(),
+        retryable: Retryable::AfterRemedy,
+        who: Some(format!("whoever starts the run, or {AUTHOR}")),
+        severity: if surely { Severity::Error } else { Severity::Warning },
+        ..act.subject.error(code::CONNECTIONS_DIFFER, message)
     }
 }
 

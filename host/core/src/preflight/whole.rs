@@ -13,7 +13,7 @@ use super::installed::{Missing, Resolved};
 use super::judgement::{self, Facts};
 use super::outline::{self, Outline};
 use super::say::{self, OPERATOR, Subject};
-use super::together::Acts;
+use super::together::{self, Acts};
 use super::{Plan, Question, Report, When};
 use crate::definition::{ActionReference, Call, Compensate, Delay, Task, TaskKind, WhenFull};
 use crate::diagnostic::{Diagnostic, Has, Needs, Retryable, Severity, code, nearest};
@@ -45,7 +45,10 @@ pub(super) fn judge(question: &Question<'_>) -> Report {
         }
     }
     judge.notify();
-    judge.together();
+    if !question.workflow.extras.several_organisations {
+        let apart = together::faults(&judge.acts, question.connections);
+        judge.diagnostics.extend(apart);
+    }
     judge.queues(&visits);
     judge.report(&visits)
 }
@@ -92,6 +95,16 @@ pub(super) enum Target {
     Nearest(usize),
     /// The diagnostic is there already.
     None,
+}
+
+impl Target {
+    /// The connection that it surely leads to.
+    pub(super) fn connection(&self) -> Option<usize> {
+        match self {
+            Self::Connection(index) => Some(*index),
+            Self::Nearest(_) | Self::None => None,
+        }
+    }
 }
 
 impl<'a> Judge<'a> {
