@@ -26,8 +26,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// What is passed on at once is there by then.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Different ones: each is held until all are chosen.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let held = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 fn last_word(line: &str) -> String {
@@ -192,7 +194,7 @@ fn surroundings_s15_a_host_works_behind_nginx_as_its_page_says() {
         return;
     };
     let hosted = Hosted::start(SMALL, &[]);
-    let (plain, encrypted) = (free_port(), free_port());
+    let [plain, encrypted] = free_ports();
     let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/server");
     let server = with(
         block("nginx.md", "nginx"),
@@ -229,7 +231,7 @@ fn surroundings_s15_a_host_works_behind_caddy_as_its_page_says() {
         return;
     };
     let hosted = Hosted::start(SMALL, &[]);
-    let port = free_port();
+    let [port] = free_ports();
     let here = format!("http://127.0.0.1:{port} {{");
     let site = with(block("caddy.md", "caddyfile"), &[("127.0.0.1:7420", &hosted.address), ("hosts.example {", &here)]);
     hosted.place.write("Caddyfile", &format!("{{\n\tadmin off\n\tauto_https off\n}}\n{site}"));
@@ -245,7 +247,7 @@ fn surroundings_s15_a_host_works_behind_traefik_as_its_page_says() {
         return;
     };
     let hosted = Hosted::start(SMALL, &[]);
-    let port = free_port();
+    let [port] = free_ports();
     let routes = with(
         block("traefik.md", "yaml"),
         &[
