@@ -15,7 +15,7 @@ SLACK := target/plugins/slack.wasm
 FAULTS ?= full
 FAULTS_TEST := $(CARGO) test --quiet --workspace --features bellhop/faults --test faults --
 
-.PHONY: help setup build plugins demo test check simulate bench peers faults mutants hostile soak surroundings package package-test
+.PHONY: help setup build plugins demo test check simulate generated bench peers faults mutants hostile soak surroundings package package-test
 
 help:
 	@echo 'make demo     watch a person join a Slack organisation and leave it again'
@@ -23,6 +23,7 @@ help:
 	@echo 'make check    formatting, lints, and the fast tests of what has changed'
 	@echo 'make plugins  build the Slack actions to $(SLACK)'
 	@echo 'make simulate SEEDS=10000   play so many random worlds, with faults and crashes; SEED=17 plays one and shows it'
+	@echo 'make generated COUNT=5000   so many generated people, groups, channels and messages against the strict simulator (SEED=N)'
 	@echo 'make bench    measure, in a release build; BEFORE=COMMIT plays each row against that commit; ONLY=ROW,ROW'
 	@echo 'make peers    measure Bellhop and Restate in turn, with one load generator; the last line is ours to theirs'
 	@echo 'make hostile  send a release build what tries to end, block, grow or fool it (CASES=10000, SEED=N, CASE=NAME)'
@@ -86,6 +87,10 @@ soak: setup
 surroundings: setup
 	$(CARGO) build --quiet $(RELEASE)
 	$(CARGO) test --quiet -p bellhop --test surroundings_table -- full --program $(BELLHOP_RELEASE) $(if $(CASE),--case '$(CASE)')
+
+generated: export COUNT ?= 5000
+generated: setup
+	$(CARGO) test --quiet --workspace --lib -- --nocapture tests::generated::
 
 # One thread after the other, so that the tables stand alone.
 simulate: export SEEDS ?= 1000

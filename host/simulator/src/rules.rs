@@ -3,8 +3,10 @@
 //! Nothing here is generated, and nothing here is shared with the catalog of the host: a test compares the two
 //! tables row by row, so that a wrong plan, scope or `team_id` rule on either side is seen.
 
+mod shown;
 mod table;
 
+pub use shown::table;
 pub use table::{AUDIT, SCIM, WEB};
 
 /// What a workspace pays for, cheapest first.

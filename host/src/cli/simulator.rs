@@ -18,7 +18,10 @@ Tokens:
   the workspace Plus (Business+)      xoxb-plus, xoxp-plus-admin
   the workspace Pro                   xoxb-pro, xoxp-pro-admin
   the workspace Free                  xoxb-free, xoxp-free-admin
-Each holds every scope of its kind; with `-noscope` appended, none.";
+Each holds every scope of its kind; with `-noscope` appended, none.
+
+Faults, edits of the world and the books of what happened are reached under /_sim/, from this machine alone: see
+host/docs/simulator.md. All that it knows ends with the process.";
 
 /// `bellhop slack-simulator`
 #[derive(Debug, Args)]
@@ -33,12 +36,20 @@ pub(super) struct Simulator {
     /// The file that gets two lines for every request, as it comes and when it was answered
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
+    /// Prints what it asks of each call, and ends
+    #[arg(long)]
+    rules: bool,
     /// Multiplies every rate budget
     #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0)]
     budget_scale: f64,
 }
 
 pub(super) fn run(arguments: &Simulator, context: &Context) -> Result<Exit, Failure> {
+    if arguments.rules {
+        let rules = bellhop_simulator::rules::table();
+        context.out.answer(|| rules.trim_end().to_owned(), &json!({ "rules": rules }));
+        return Ok(Exit::Done);
+    }
     let options = bellhop_simulator::Options {
         listen: arguments.listen,
         ledger: arguments.ledger.clone(),

@@ -36,6 +36,7 @@ mod doubts;
 mod dying;
 mod elsewhere;
 mod far;
+mod generated;
 mod guards;
 mod heard;
 mod letting_out;

@@ -9,5 +9,6 @@ mod cases;
 mod driver;
 mod faults;
 mod journal;
+mod page;
 mod paging;
 mod shapes;
