@@ -78,6 +78,7 @@ fn at_once(
                     edit::apply(&mut state.world, edit, shared.clock.now_us()).map_err(|text| problem(422, &text))?,
                 );
             }
+            shared.keep(&state.world);
             json!({ "done": done })
         }
         (&Method::POST, ["clock"]) => {
@@ -94,6 +95,7 @@ fn at_once(
             state.journal.ledger.forget();
             state.journal.requests.forget();
             state.faults = Faults::default();
+            shared.keep(&state.world);
             json!({})
         }
         _ => return Err(problem(404, "no such control")),

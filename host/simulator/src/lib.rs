@@ -54,6 +54,7 @@ mod scim;
 pub mod seed;
 mod server;
 mod service;
+mod state_file;
 mod views;
 mod wire;
 mod world;
@@ -76,6 +77,9 @@ pub struct Options {
     pub ledger: Option<PathBuf>,
     /// The file that gets a line for every request as it arrives and another when it was answered. It is appended to.
     pub requests: Option<PathBuf>,
+    /// The file in which the world is kept over restarts; none: it ends with the process. The books are not in it, nor are
+    /// faults and spent budgets.
+    pub state: Option<PathBuf>,
     /// Multiplies every rate budget; 1 is Slack's own.
     pub budget_scale: f64,
     /// The time of timestamps and rate windows.
@@ -89,6 +93,7 @@ impl Default for Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             ledger: None,
             requests: None,
+            state: None,
             budget_scale: 1.0,
             clock: Clock::real(),
         }
@@ -109,6 +114,14 @@ pub enum Error {
     /// The ledger or the request log cannot be opened for appending.
     #[error("cannot open the ledger or the request log")]
     Journal(#[source] io::Error),
+    /// The world that was kept cannot be read: take the file away to begin with the world of the start.
+    #[error("the world that is kept in {} cannot be read: {why}: take the file away to begin anew", path.display())]
+    State {
+        /// The file, which is as it was.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The budget scale is not a positive number.
     #[error("the budget scale must be a positive number, not {0}")]
     BudgetScale(f64),

@@ -23,6 +23,7 @@ use crate::{
     journal::Journal,
     limits::Limits,
     seed, service,
+    state_file::StateFile,
     wire::{Allowance, Line},
     world::World,
 };
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) clock: Clock,
     pub(crate) budget_scale: f64,
+    state_file: Option<StateFile>,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,13 @@ pub(crate) struct State {
 }
 
 impl Shared {
+    /// Keeps the world, where that was asked for: it has changed.
+    pub(crate) fn keep(&self, world: &World) {
+        if let Some(file) = &self.state_file {
+            file.write(world);
+        }
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A call that panicked is answered by a closed connection; the others go on with what it left.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,17 +114,21 @@ pub(crate) async fn start(options: Options) -> Result<Running, Error> {
         return Err(Error::BudgetScale(options.budget_scale));
     }
     let journal = Journal::open(options.ledger.as_deref(), options.requests.as_deref()).map_err(Error::Journal)?;
+    let (state_file, kept) = match options.state.map(StateFile::open).transpose()? {
+        Some((file, kept)) => (Some(file), kept),
+        None => (None, None),
+    };
     let listening = |source| Error::Listen { address: options.listen, source };
     let listener = TcpListener::bind(options.listen).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;
     let state = State {
-        world: seed::default_world(),
+        world: kept.unwrap_or_else(seed::default_world),
         journal,
         limits: Limits::new(options.budget_scale),
         faults: Faults::default(),
     };
-    let shared =
-        Arc::new(Shared { state: Mutex::new(state), clock: options.clock, budget_scale: options.budget_scale });
+    let (state, clock, budget_scale) = (Mutex::new(state), options.clock, options.budget_scale);
+    let shared = Arc::new(Shared { state, clock, budget_scale, state_file });
     let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
     Ok(Running { address, shared, accepting })
 }

@@ -165,6 +165,9 @@ fn settle(shared: &Shared, asked: &Asked, fault: Option<&Picked>, departure: &mu
         Some(Action::Http { accepted: false, .. }) => Answer::empty(200),
         _ => carry_out(&mut state, asked, departure.seq, now_us),
     };
+    if answer.accepted {
+        shared.keep(&state.world);
+    }
     match action {
         Some(Action::Http { status, body, .. }) => {
             answer.status = *status;

@@ -1,6 +1,7 @@
 //! What exists in the simulated Slack: organisations, workspaces, people, channels, messages, groups, sessions.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
@@ -18,14 +19,14 @@ const MESSAGES_MAX: usize = 500_000;
 /// Audit entries kept; older ones are forgotten.
 const AUDIT_MAX: usize = 10_000;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Organisation {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) domain: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Workspace {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -60,7 +61,7 @@ impl Role {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Membership {
     pub(crate) role: Role,
     /// False once the person was removed; Slack goes on listing such a person in the workspace, as deleted.
@@ -70,7 +71,7 @@ pub(crate) struct Membership {
     pub(crate) expires_s: u64,
 }
 
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Account {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -111,7 +112,7 @@ pub(crate) enum ChannelKind {
     Mpim,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) value: String,
     pub(crate) creator: String,
@@ -124,7 +125,7 @@ impl Note {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Channel {
     pub(crate) id: String,
     pub(crate) name: String,
@@ -159,13 +160,13 @@ impl Channel {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Reaction {
     pub(crate) name: String,
     pub(crate) users: Vec<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) ts: String,
     pub(crate) user: String,
@@ -181,16 +182,16 @@ pub(crate) struct Message {
     pub(crate) metadata: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) thread_ts: Option<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) broadcast: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) edited: Option<(String, String)>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) reactions: Vec<Reaction>,
 }
 
 /// A message that waits for its time.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Scheduled {
     pub(crate) channel: String,
     pub(crate) post_at_s: u64,
@@ -199,7 +200,7 @@ pub(crate) struct Scheduled {
     pub(crate) message: Message,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) id: String,
     /// The organisation or the workspace that owns it.
@@ -218,7 +219,7 @@ pub(crate) struct Group {
     pub(crate) disabled_s: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) id: u64,
     pub(crate) user: String,
@@ -227,7 +228,7 @@ pub(crate) struct Session {
     pub(crate) mobile: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RoleAssignment {
     pub(crate) role: String,
     pub(crate) entity: String,
@@ -235,16 +236,16 @@ pub(crate) struct RoleAssignment {
     pub(crate) created_s: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AuditEntry {
     pub(crate) id: String,
     pub(crate) at_s: u64,
-    pub(crate) action: &'static str,
+    pub(crate) action: Cow<'static, str>,
     pub(crate) actor: String,
     pub(crate) entity: Value,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AccessLogin {
     pub(crate) user: String,
     pub(crate) workspace: String,
@@ -256,20 +257,20 @@ pub(crate) struct AccessLogin {
 }
 
 /// Where the app that owns a token is installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Installed {
     Workspace(String),
     Organisation { id: String, granted: BTreeSet<String> },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum TokenState {
     Good,
     Revoked,
     Expired,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Token {
     pub(crate) kind: TokenKind,
     pub(crate) installed: Installed,
@@ -299,7 +300,7 @@ impl Token {
     }
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct World {
     pub(crate) organisations: BTreeMap<String, Organisation>,
     pub(crate) workspaces: BTreeMap<String, Workspace>,
@@ -333,7 +334,39 @@ pub(crate) struct World {
     ids: u64,
 }
 
+/// What of a world nobody is shown, and what it needs to go on.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unshown {
+    tokens: BTreeMap<String, Token>,
+    /// Two people and their direct conversation.
+    direct: Vec<(String, String, String)>,
+    last_ts_us: u64,
+    ids: u64,
+}
+
 impl World {
+    pub(crate) fn unshown(&self) -> Unshown {
+        let direct = self.ims.iter().map(|((one, other), id)| (one.clone(), other.clone(), id.clone()));
+        Unshown {
+            tokens: self.tokens.iter().map(|(text, token)| (text.clone(), Token::clone(token))).collect(),
+            direct: direct.collect(),
+            last_ts_us: self.last_ts_us,
+            ids: self.ids,
+        }
+    }
+
+    pub(crate) fn with(self, unshown: Unshown) -> Self {
+        let Unshown { tokens, direct, last_ts_us, ids } = unshown;
+        Self {
+            tokens: tokens.into_iter().map(|(text, token)| (text, Arc::new(token))).collect(),
+            ims: direct.into_iter().map(|(one, other, id)| ((one, other), id)).collect(),
+            last_ts_us,
+            ids,
+            ..self
+        }
+    }
+
     /// An identifier that was never given out: the prefix and a running number, like `C0NEW00001`.
     pub(crate) fn fresh_id(&mut self, prefix: char) -> String {
         self.ids += 1;
@@ -525,6 +558,6 @@ impl World {
             self.audit.drain(..AUDIT_MAX / 10);
         }
         let id = self.fresh_id('L');
-        self.audit.push(AuditEntry { id, at_s: now_s, action, actor: actor.to_owned(), entity });
+        self.audit.push(AuditEntry { id, at_s: now_s, action: action.into(), actor: actor.to_owned(), entity });
     }
 }

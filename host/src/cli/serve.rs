@@ -47,6 +47,9 @@ pub(super) struct Dev {
     /// Where the simulated Slack listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     slack_listen: SocketAddr,
+    /// The file in which the simulated Slack keeps its world over restarts [default: it begins anew each time]
+    #[arg(long, value_name = "FILE")]
+    slack_state: Option<PathBuf>,
     #[command(flatten)]
     logging: Logging,
     /// Multiplies Slack's budget, here and in the simulator
@@ -323,6 +326,7 @@ pub(super) fn dev(arguments: &Dev, context: &Context) -> Result<Exit, Failure> {
     super::runtime()?.block_on(async {
         let simulator = bellhop_simulator::Options {
             listen: arguments.slack_listen,
+            state: arguments.slack_state.clone(),
             budget_scale: arguments.budget_scale,
             ..bellhop_simulator::Options::default()
         };

@@ -21,7 +21,7 @@ Tokens:
 Each holds every scope of its kind; with `-noscope` appended, none.
 
 Faults, edits of the world and the books of what happened are reached under /_sim/, from this machine alone: see
-host/docs/simulator.md. All that it knows ends with the process.";
+host/docs/simulator.md.";
 
 /// `bellhop slack-simulator`
 #[derive(Debug, Args)]
@@ -36,6 +36,9 @@ pub(super) struct Simulator {
     /// The file that gets two lines for every request, as it comes and when it was answered
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
+    /// The file in which its world is kept over restarts, made where there is none; without it, all ends with the process
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Prints what it asks of each call, and ends
     #[arg(long)]
     rules: bool,
@@ -54,6 +57,7 @@ pub(super) fn run(arguments: &Simulator, context: &Context) -> Result<Exit, Fail
         listen: arguments.listen,
         ledger: arguments.ledger.clone(),
         requests: arguments.requests.clone(),
+        state: arguments.state.clone(),
         budget_scale: arguments.budget_scale,
         ..bellhop_simulator::Options::default()
     };

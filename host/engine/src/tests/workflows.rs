@@ -22,6 +22,7 @@ use bellhop_journal::Summary;
 
 mod actions;
 mod groups;
+mod public;
 mod refused;
 mod rollback;
 mod story;

@@ -9,6 +9,7 @@ mod cases;
 mod driver;
 mod faults;
 mod journal;
+mod kept;
 mod page;
 mod paging;
 mod shapes;
