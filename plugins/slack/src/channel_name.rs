@@ -15,6 +15,11 @@ fn is_taken_by_slack(c: char) -> bool {
     (c.is_alphanumeric() && !c.is_uppercase()) || matches!(c, '-' | '_')
 }
 
+fn is_name(text: &str) -> bool {
+    let is_short = text.chars().count() <= CHARACTERS_MAX;
+    is_short && text.chars().all(is_taken_by_slack) && text.chars().any(char::is_alphanumeric)
+}
+
 /// The nearest name that Slack takes; empty where there is none.
 pub(crate) fn fit(name: &str) -> String {
     let mut fitted = String::new();
@@ -45,8 +50,11 @@ pub(crate) fn fit(name: &str) -> String {
 /// Slack would not take it: the rule, and the name that would do. With `fits` that name is taken instead.
 pub(crate) fn checked(name: &str, fits: bool) -> Result<String, Failure> {
     let plain = plain(name);
+    if is_name(&plain) {
+        return Ok(plain);
+    }
     let would_do = fit(name);
-    if plain == would_do || (fits && !would_do.is_empty()) {
+    if fits && !would_do.is_empty() {
         return Ok(would_do);
     }
     let rule = if plain.chars().count() > CHARACTERS_MAX {
@@ -80,6 +88,7 @@ mod tests {
         assert!(checked("Project Apollo", false).is_err());
         assert!(checked("___", true).is_err());
         assert_eq!(checked("Project Apollo", true).ok().as_deref(), Some("project-apollo"));
+        assert_eq!(checked("-4205", false).ok().as_deref(), Some("-4205"), "what Slack takes stays as it is");
         assert_eq!(checked("snake_case-1", false).ok().as_deref(), Some("snake_case-1"));
     }
 }
