@@ -341,7 +341,11 @@ fn a_message_for_later_is_found_where_it_waits_and_where_it_was_posted() {
     let list =
         |items: &[Value]| json!({"ok": true, "scheduled_messages": items, "response_metadata": {"next_cursor": ""}});
     let asks = |at: u64, items: &[Value]| {
-        ("chat.scheduledMessages.list", json!({"channel": "C1", "oldest": at, "latest": at, "limit": 100}), list(items))
+        (
+            "chat.scheduledMessages.list",
+            json!({"channel": "C1", "oldest": at - 1, "latest": at + 1, "limit": 100}),
+            list(items),
+        )
     };
     let sent = |at: u64| json!({"channel": "C1", "post_at": at, "text": "R&D <now>"});
     let ours = item("Q2", "C1", LATER, "R&amp;D &lt;now&gt;");
@@ -355,16 +359,16 @@ fn a_message_for_later_is_found_where_it_waits_and_where_it_was_posted() {
     };
     let both = [known.clone(), ours.clone()];
     assert_eq!(schedule(LATER, Some(&before), &[asks(LATER, &both)]), found("Q2".into(), LATER, Value::Null));
-    // Nobody else's: another text, another channel, another time, or older than the call.
+    // Another text may be what Slack makes of ours, and an id may be a number.
+    let other = [known.clone(), item("Q3", "C1", LATER, "other")];
+    assert!(cannot_tell(&schedule(LATER, Some(&before), &[asks(LATER, &other)])));
+    let mut number = ours.clone();
+    number["id"] = 12.into();
+    assert_eq!(schedule(LATER, Some(&before), &[asks(LATER, &[number])]), found("12".into(), LATER, Value::Null));
+    // Nobody else's: another channel, another time, or older than the call.
     let mut old = ours.clone();
     old["date_created"] = 1_792_567_000.into();
-    let others = [
-        known,
-        item("Q3", "C1", LATER, "other"),
-        item("Q4", "C2", LATER, "R&D <now>"),
-        item("Q5", "C1", 9, "R&D <now>"),
-        old,
-    ];
+    let others = [known, item("Q4", "C2", LATER, "R&D <now>"), item("Q5", "C1", 9, "R&D <now>"), old];
     assert_eq!(schedule(LATER, Some(&before), &[asks(LATER, &others)]), Verdict::Absent);
     // Two that fit, or one where nobody knows what was there before.
     let two = [ours.clone(), item("Q6", "C1", LATER, "R&D <now>")];

@@ -75,7 +75,7 @@ pub(crate) fn schedule(_: &Context, input: &Schedule) -> Result<Done<Waits>, Fai
     let (text, blocks) = mentions::resolved(input.text.as_deref(), input.blocks.as_deref())?;
     let blocks = content(text.as_deref(), blocks.as_deref())?.filter(|blocks| *blocks != json!([]));
     slack::chat_scheduled_messages::list(json!({
-        "channel": input.channel, "oldest": post_at, "latest": post_at, "limit": 100,
+        "channel": input.channel, "oldest": post_at - 1, "latest": post_at + 1, "limit": 100,
     }))?;
     let answer = slack::chat::schedule_message(json!({
         "channel": input.channel,

@@ -88,6 +88,11 @@ pub(super) fn list(call: &mut Call<'_>) -> Outcome {
         text.and_then(|text| text.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok()))
     };
     let (oldest, latest) = (seconds("oldest").unwrap_or_default(), seconds("latest").unwrap_or(u64::MAX));
+    // "If both oldest and latest are specified, oldest must be less than latest" (Slack's page of
+    // `chat.scheduledMessages.list`, which does not say by which error).
+    if oldest >= latest {
+        return Err(crate::call::Refusal::invalid("[ERROR] oldest must be less than latest [json-pointer:/oldest]"));
+    }
     let limit = call.limit(PAGE_MAX, PAGE_MAX)?;
     let is_meant = |waits: &Scheduled| {
         waits.message.user == call.token.user

@@ -25,6 +25,8 @@ pub(super) struct Scheduled {
     before: Option<BTreeSet<String>>,
     /// Those that fit, and were not there before.
     fit: BTreeSet<String>,
+    /// One fits but for its text, which Slack may have written in another way.
+    has_other: bool,
     /// The list is read, and the conversation is.
     is_posted: bool,
 }
@@ -32,14 +34,14 @@ pub(super) struct Scheduled {
 impl Scheduled {
     pub(super) fn of(question: &Question<'_>) -> Self {
         let list = question.before.and_then(|body| body["scheduled_messages"].as_array());
-        let id = |item: &Value| item["id"].as_str().map(str::to_owned);
         Self {
             arguments: question.arguments.clone(),
             key: question.key.to_owned(),
             intent_at_s: question.intent_at.as_millis().saturating_sub(SLACK_CLOCK_BEHIND_MS_MAX) / 1_000,
             now_ms: question.now.as_millis(),
-            before: list.map(|list| list.iter().filter_map(id).collect()),
+            before: list.map(|list| list.iter().filter_map(id_of).collect()),
             fit: BTreeSet::new(),
+            has_other: false,
             is_posted: false,
         }
     }
@@ -49,18 +51,17 @@ impl Scheduled {
         given.as_u64().or_else(|| given.as_str()?.parse().ok())
     }
 
-    fn fits(&self, item: &Value) -> bool {
-        let is_new = item["id"].as_str().is_some_and(|id| self.before.as_ref().is_none_or(|ids| !ids.contains(id)));
-        let is_same = |field: &str, argument: &str| text(item, field) == text(&self.arguments, argument);
-        // A message of blocks alone is listed with what Slack makes of them.
-        let is_text =
-            text(&self.arguments, "text").is_none_or(|text| plain(item["text"].as_str()) == plain(Some(text)));
+    /// Whether the call may have made it, as far as the text does not tell.
+    fn is_candidate(&self, item: &Value) -> bool {
+        let is_new = id_of(item).is_some_and(|id| self.before.as_ref().is_none_or(|ids| !ids.contains(&id)));
+        let is_there = text(item, "channel_id") == text(&self.arguments, "channel");
         let is_young = item["date_created"].as_u64().is_none_or(|at| at >= self.intent_at_s);
-        is_new
-            && is_young
-            && is_text
-            && is_same("channel_id", "channel")
-            && item["post_at"].as_u64() == self.post_at_s()
+        is_new && is_young && is_there && item["post_at"].as_u64() == self.post_at_s()
+    }
+
+    /// A message of blocks alone is listed with what Slack makes of them.
+    fn has_text(&self, item: &Value) -> bool {
+        text(&self.arguments, "text").is_none_or(|text| plain(item["text"].as_str()) == plain(Some(text)))
     }
 
     fn found(&self, id: Option<&str>, ts: Option<&Value>) -> Verdict {
@@ -72,6 +73,12 @@ impl Scheduled {
             "ts": ts,
         }))
     }
+}
+
+/// Slack's pages have it as text and as a number.
+fn id_of(item: &Value) -> Option<String> {
+    let id = &item["id"];
+    id.as_str().map(str::to_owned).or_else(|| id.as_u64().map(|id| id.to_string()))
 }
 
 /// Slack gives `&`, `<` and `>` as entities, whichever way they were sent.
@@ -88,7 +95,9 @@ impl Rule for Scheduled {
         let Some(at) = self.post_at_s() else {
             return Err(Verdict::CannotTell("the call says no time in seconds".to_owned()));
         };
-        let arguments = json!({"channel": channel, "oldest": at, "latest": at, "limit": PAGE_SIZE});
+        // The bounds must differ (Slack's page of the method), and whether they belong to the range is not said.
+        let (oldest, latest) = (at.saturating_sub(1), at.saturating_add(1));
+        let arguments = json!({"channel": channel, "oldest": oldest, "latest": latest, "limit": PAGE_SIZE});
         Ok(request("chat.scheduledMessages.list", arguments, &self.arguments))
     }
 
@@ -105,12 +114,10 @@ impl Rule for Scheduled {
         let Some(list) = body["scheduled_messages"].as_array() else {
             return Read::Decided(Verdict::CannotTell("the answer has no scheduled messages".to_owned()));
         };
-        let fit: Vec<String> = list
-            .iter()
-            .filter(|item| self.fits(item))
-            .filter_map(|item| item["id"].as_str().map(str::to_owned))
-            .collect();
-        self.fit.extend(fit);
+        let candidates: Vec<&Value> = list.iter().filter(|item| self.is_candidate(item)).collect();
+        let (fit, other): (Vec<&Value>, Vec<&Value>) = candidates.into_iter().partition(|item| self.has_text(item));
+        self.fit.extend(fit.into_iter().filter_map(id_of));
+        self.has_other |= !other.is_empty();
         Read::On
     }
 
@@ -131,6 +138,10 @@ impl Rule for Scheduled {
             }
             (Some(_), Some(_)) => {
                 End::Decided(Verdict::CannotTell("several messages that wait fit the call".to_owned()))
+            }
+            (None, _) if self.has_other => {
+                let why = "a new message waits there for the same time, with another text than the call's";
+                End::Decided(Verdict::CannotTell(why.to_owned()))
             }
             (None, _) if may_be_posted => {
                 self.is_posted = true;
